@@ -1,0 +1,5 @@
+"""The three bilinear maps of a convolution and the ways to compute them: arrays and geometry, no layers, no params."""
+
+from jaxconv.kernels.maps import convolve, correlate, transpose
+
+__all__ = ["convolve", "correlate", "transpose"]

@@ -1,0 +1,92 @@
+"""``conv_general_dilated``: the signature and the meaning of ``jax.lax``'s, computed by the three maps."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.geometry import Geometry, dilate
+from jaxconv.kernels.maps import convolve
+
+MAX_RANK = 3
+
+
+def conv_general_dilated(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int] | None = None,
+    rhs_dilation: Sequence[int] | None = None,
+    dimension_numbers: Any = None,
+    feature_group_count: int = 1,
+    batch_group_count: int = 1,
+    precision: Any = None,
+    preferred_element_type: Any = None,
+    out_sharding: Any = None,
+) -> jax.Array:
+    """Convolve exactly as ``jax.lax.conv_general_dilated`` does; pass it wherever that one goes.
+
+    Differs in nothing but how it is computed and differentiated. What the three maps do not cover goes to XLA
+    unchanged: more than three spatial axes or none, ``batch_group_count``, an explicit output sharding or mesh,
+    symbolic spatial lengths, and every call that ``jax.lax`` itself refuses, so that the message is its own.
+
+    Args:
+        lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).
+        rhs: kernel (default: filters, channels of a group, \\*spatial). The other arguments are those of ``jax.lax``.
+
+    Returns:
+        The output, in the order of axes that ``dimension_numbers`` names.
+
+    Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.conv_general_dilated.html
+
+    >>> x, w = jnp.ones((1, 1, 6)), jnp.ones((1, 1, 3))
+    >>> conv_general_dilated(x, w, (1,), "SAME")[0, 0]
+    Array([2., 3., 3., 3., 3., 2.], dtype=float32)
+    """
+
+    def to_xla() -> jax.Array:
+        return lax.conv_general_dilated(
+            lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
+            batch_group_count, precision, preferred_element_type, out_sharding,
+        )  # fmt: skip
+
+    x, w = jnp.asarray(lhs), jnp.asarray(rhs)
+    rank = x.ndim - 2
+    if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK or _explicit_mesh(x, w):
+        return to_xla()
+    # let jax.lax validate and name the result's type: one source for every rule and message
+    result = jax.eval_shape(lambda lhs, rhs: lax.conv_general_dilated(
+        lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
+        precision=precision, preferred_element_type=preferred_element_type,
+    ), x, w)  # fmt: skip
+    dims = lax.conv_dimension_numbers(x.shape, w.shape, dimension_numbers)
+    x_lengths = tuple(x.shape[d] for d in dims.lhs_spec[2:])
+    w_lengths = tuple(w.shape[d] for d in dims.rhs_spec[2:])
+    if not all(isinstance(length, int) for length in x_lengths + w_lengths):
+        return to_xla()
+    ones = (1,) * rank
+    strides, stretch, dilation = (tuple(map(int, v or ones)) for v in (window_strides, lhs_dilation, rhs_dilation))
+    if isinstance(padding, str):
+        extents = [dilate(k, d) for k, d in zip(w_lengths, dilation, strict=True)]
+        padding = lax.padtype_to_pads(
+            [dilate(n, b) for n, b in zip(x_lengths, stretch, strict=True)], extents, strides, padding
+        )
+    geometry = Geometry(
+        x_lengths, w_lengths, strides, tuple((int(low), int(high)) for low, high in padding), stretch, dilation,
+        feature_group_count, tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
+    )  # fmt: skip
+    return convolve(x, w, geometry, precision=lax_precision(precision), dtype=result.dtype)
+
+
+def lax_precision(precision: Any) -> Any:
+    """Give ``precision`` in a form that can be a static parameter: a list of two becomes a tuple."""
+    return tuple(precision) if isinstance(precision, list) else precision
+
+
+def _explicit_mesh(*arrays: jax.Array) -> bool:
+    """Say whether a mesh with explicit axis types is in force, where the output's sharding is part of its type."""
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
+    return any(jax.sharding.AxisType.Explicit in mesh.axis_types for mesh in meshes)

@@ -1,0 +1,179 @@
+"""The three bilinear maps of a convolution, as JAX primitives that are closed under differentiation and batching.
+
+Over one :class:`~jaxconv.geometry.Geometry`, with indices n (batch), g (group), c and f (channels of a group), spatial:
+
+    convolve   C(x, w) -> y     y[n,g,f,o] = sum over c, j      of x[n,g,c,i] w[g,c,f,j]
+    transpose  T(y, w) -> x     x[n,g,c,i] = sum over f, (o, j) of y[n,g,f,o] w[g,c,f,j]
+    correlate  K(x, y) -> w     w[g,c,f,j] = sum over n, o      of x[n,g,c,i] y[n,g,f,o]
+
+with i = o * stride + j * dilation - pad. All three are one trilinear form with one argument left out, so the transposes
+of each are the other two, and any derivative of any order meets the same choice of lowering (:mod:`.choice`).
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir, xla
+
+from jaxconv.geometry import Geometry
+from jaxconv.kernels import choice
+
+Array = jax.Array
+
+# operands and result of each map, by the letter of the array
+SIGNATURES = {"convolve": ("x", "w", "y"), "transpose": ("y", "w", "x"), "correlate": ("x", "y", "w")}
+# an axis that is batched in two of the three arrays alone can be folded into the index that those two share
+SHARED_INDEX = {frozenset("xy"): "n", frozenset("xw"): "c", frozenset("yw"): "f", frozenset("xyw"): "g"}
+
+
+def convolve(x: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None) -> Array:
+    """Convolve: ``C(x, w) -> y``. ``dtype`` is that of the result, by default that of ``x``."""
+    return _bind("convolve", x, w, geometry, precision, dtype)
+
+
+def transpose(y: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None) -> Array:
+    """Scatter ``y`` through the kernel: ``T(y, w) -> x``, the adjoint of :func:`convolve` in ``x``."""
+    return _bind("transpose", y, w, geometry, precision, dtype)
+
+
+def correlate(x: Array, y: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None) -> Array:
+    """Correlate input and output: ``K(x, y) -> w``, the adjoint of :func:`convolve` in ``w``."""
+    return _bind("correlate", x, y, geometry, precision, dtype)
+
+
+def _bind(name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+    a, b = _same_varying_axes(a, b)
+    dtype = jnp.dtype(a.dtype if dtype is None else dtype)
+    return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype)
+
+
+def _same_varying_axes(a: Array, b: Array) -> tuple[Array, Array]:
+    """Mark both as varying over the same mesh axes: in ``shard_map`` a replicated kernel meets sharded data."""
+    varying = [jax.typeof(v).mat.varying for v in (a, b)]
+    every = varying[0] | varying[1]
+
+    def mark(v: Array, own: frozenset) -> Array:
+        return jax.lax.pcast(v, tuple(every - own), to="varying") if every - own else v
+
+    return mark(a, varying[0]), mark(b, varying[1])
+
+
+def _dims(letter: str, geometry: Geometry) -> tuple[int, ...]:
+    return {"x": geometry.x_dims, "w": geometry.w_dims, "y": geometry.y_dims}[letter]
+
+
+def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, ...]:
+    """Give the shape of the result: outer sizes from the operands, spatial ones from the geometry."""
+    g, letters = geometry, SIGNATURES[name]
+    size = {letter: [v.shape[d] for d in _dims(letter, g)[:2]] for letter, v in zip(letters, (a, b), strict=False)}
+    if name == "convolve":
+        outer, inner, dims = (size["x"][0], size["w"][0]), g.y_lengths, g.y_dims
+    elif name == "transpose":
+        outer, inner, dims = (size["y"][0], size["w"][1] * g.groups), g.x_lengths, g.x_dims
+    else:
+        outer, inner, dims = (size["y"][1], size["x"][1] // g.groups), g.w_lengths, g.w_dims
+    shape = dict(zip(dims, (*outer, *inner), strict=True))
+    return tuple(shape[axis] for axis in range(len(dims)))
+
+
+def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any) -> Any:
+    return a.update(shape=_result_shape(name, a, b, geometry), dtype=dtype, weak_type=False)
+
+
+# -- differentiation: the transpose of each map in each argument is one of the other two
+
+
+def _adjoint(name: str, operand: int) -> Callable[..., Array]:
+    """Give the transpose of map ``name`` in operand 0 or 1: the map whose result is that operand."""
+    target = SIGNATURES[name][operand]
+    adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == target)
+
+    def rule(cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+        wanted, given = (a, b) if operand == 0 else (b, a)
+        arrays = {SIGNATURES[name][1 - operand]: given, SIGNATURES[name][2]: cotangent}
+        first, second, _ = SIGNATURES[adjoint]
+        return _bind(adjoint, arrays[first], arrays[second], geometry, precision, wanted.aval.dtype)
+
+    return rule
+
+
+# -- batching: fold the new axis into the index that the batched arrays share
+
+
+def _fold(array: Array, letter: str, axis: int, index: str, geometry: Geometry) -> Array:
+    """Merge the new axis of ``array`` into index n, g, c or f; the group stays the slowest part of a channel."""
+    dims, size = _dims(letter, geometry), array.shape[axis]
+    host, behind_groups = _host(letter, index, dims)
+    array = jnp.moveaxis(array, axis, 0)
+    rest = array.shape[1:]
+    outer = geometry.groups if behind_groups else 1
+    array = array.reshape(size, *rest[:host], outer, rest[host] // outer, *rest[host + 1 :])
+    array = jnp.moveaxis(array, 0, host + 1)
+    return array.reshape(*rest[:host], rest[host] * size, *rest[host + 1 :])
+
+
+def _unfold(array: Array, letter: str, size: int, index: str, geometry: Geometry) -> Array:
+    """Undo :func:`_fold` on a result: the batch axis comes out in front."""
+    dims, shape = _dims(letter, geometry), array.shape
+    host, behind_groups = _host(letter, index, dims)
+    outer = geometry.groups if behind_groups else 1
+    array = array.reshape(*shape[:host], outer, size, shape[host] // (outer * size), *shape[host + 1 :])
+    array = jnp.moveaxis(array, host + 1, 0)
+    return array.reshape(size, *shape[:host], shape[host] // size, *shape[host + 1 :])
+
+
+def _host(letter: str, index: str, dims: tuple[int, ...]) -> tuple[int, bool]:
+    """Give the axis that carries ``index`` in array ``letter``, and whether it stands behind the groups there."""
+    batch_or_filters, channels = dims[:2]
+    if letter == "w":
+        return {"c": (channels, False), "f": (batch_or_filters, True), "g": (batch_or_filters, False)}[index]
+    return {"n": (batch_or_filters, False), "g": (channels, False)}.get(index, (channels, True))
+
+
+def _batch(name: str, operands: Any, axes: Any, *, geometry: Geometry, precision: Any, dtype: Any) -> tuple[Array, int]:
+    letters = SIGNATURES[name]
+    batched = [letter for letter, axis in zip(letters, axes, strict=False) if axis is not None]
+    size = next(v.shape[d] for v, d in zip(operands, axes, strict=True) if d is not None)
+    index = SHARED_INDEX[frozenset([*batched, letters[2]])]
+    if size == 0:
+        one, two = (jax.ShapeDtypeStruct(_without(v.shape, d), v.dtype) for v, d in zip(operands, axes, strict=True))
+        return jnp.zeros((0, *_result_shape(name, one, two, geometry)), dtype), 0
+    a, b = (
+        v if d is None else _fold(v, letter, d, index, geometry)
+        for v, letter, d in zip(operands, letters, axes, strict=False)
+    )
+    wide = replace(geometry, groups=geometry.groups * size) if index == "g" else geometry
+    return _unfold(_bind(name, a, b, wide, precision, dtype), letters[2], size, index, geometry), 0
+
+
+def _without(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
+    return shape if axis is None else (*shape[:axis], *shape[axis + 1 :])
+
+
+# -- evaluation and lowering
+
+
+def _lowered(name: str, platform: str | None) -> Callable[..., Array]:
+    def compute(a: Array, b: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+        lowering = choice.choose(name, geometry, a, b, platform)
+        return lowering(a, b, geometry=geometry, precision=precision, dtype=dtype)
+
+    return compute
+
+
+def _primitive(name: str) -> Primitive:
+    primitive = Primitive(f"conv_{name}")
+    primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
+    primitive.def_abstract_eval(functools.partial(_abstract, name))
+    ad.defbilinear(primitive, _adjoint(name, 0), _adjoint(name, 1))
+    batching.primitive_batchers[primitive] = functools.partial(_batch, name)
+    mlir.register_lowering(primitive, mlir.lower_fun(_lowered(name, None), multiple_results=False))
+    return primitive
+
+
+PRIMITIVES = {name: _primitive(name) for name in SIGNATURES}

@@ -1,0 +1,101 @@
+"""The lowering that every platform has: each of the three maps as one ``jax.lax.conv_general_dilated``.
+
+Knows nothing of how it is chosen. It also stands as the reference that faster lowerings are compared with.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.geometry import Geometry, Pairs, dilate
+
+Array = jax.Array
+
+
+def convolve(x: Array, w: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+    """Compute ``C(x, w)``: the convolution as XLA defines it."""
+    g = geometry
+    return _conv(
+        x, w, (g.x_dims, g.w_dims, g.y_dims), g.padding, g.strides, g.lhs_dilation, g.rhs_dilation, precision, dtype,
+        feature_group_count=g.groups,
+    )  # fmt: skip
+
+
+def transpose(y: Array, w: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+    """Compute ``T(y, w)``: stretch ``y`` by the strides and convolve with the mirrored kernel, channels exchanged.
+
+    Tap j sits ``extent - 1 - j * dilation`` from the end of the mirrored kernel, so the pads are what is missing to
+    bring the stretched ``y`` to the stretched input's length; they are negative where the convolution had cropped.
+    """
+    g = geometry
+    filters, channels, *spatial = g.w_dims
+    mirrored = _exchange_groups(lax.rev(w, spatial), filters, channels, g.groups)
+    padding: list[tuple[int, int]] = []
+    for n, b, k, d, o, s, (low, _) in zip(
+        g.x_lengths, g.lhs_dilation, g.w_lengths, g.rhs_dilation, g.y_lengths, g.strides, g.padding, strict=True
+    ):
+        before = dilate(k, d) - 1 - low
+        padding.append((before, dilate(n, b) + dilate(k, d) - 1 - dilate(o, s) - before))
+    if 0 in g.y_lengths or _is_empty(y):
+        shape = dict(zip(g.x_dims, (y.shape[g.y_dims[0]], w.shape[channels] * g.groups, *g.x_lengths), strict=True))
+        return jnp.zeros([shape[axis] for axis in range(y.ndim)], dtype)
+    return _conv(
+        y, mirrored, (g.y_dims, (channels, filters, *spatial), g.x_dims), tuple(padding), g.lhs_dilation, g.strides,
+        g.rhs_dilation, precision, dtype, feature_group_count=g.groups,
+    )  # fmt: skip
+
+
+def correlate(x: Array, y: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+    """Compute ``K(x, y)``: slide ``y``, stretched by the strides, over ``x``; batch and channels exchange their roles.
+
+    Without groups the channels of ``x`` are the batch of this convolution and the batch is what it sums over; with
+    groups that is XLA's ``batch_group_count``.
+    """
+    g = geometry
+    padding: list[tuple[int, int]] = []
+    for n, b, k, d, o, s, (low, _) in zip(
+        g.x_lengths, g.lhs_dilation, g.w_lengths, g.rhs_dilation, g.y_lengths, g.strides, g.padding, strict=True
+    ):
+        padding.append((low, dilate(o, s) + dilate(k, d) - 1 - dilate(n, b) - low))
+    if 0 in g.y_lengths or _is_empty(x) or _is_empty(y):
+        sizes = (y.shape[g.y_dims[1]], x.shape[g.x_dims[1]] // g.groups, *g.w_lengths)
+        shape = dict(zip(g.w_dims, sizes, strict=True))
+        return jnp.zeros([shape[axis] for axis in range(x.ndim)], dtype)
+    x_dims, y_dims, w_dims = ((dims[1], dims[0], *dims[2:]) for dims in (g.x_dims, g.y_dims, g.w_dims))
+    return _conv(
+        x, y, (x_dims, y_dims, w_dims), tuple(padding), g.rhs_dilation, g.lhs_dilation, g.strides, precision, dtype,
+        batch_group_count=g.groups,
+    )  # fmt: skip
+
+
+def _conv(
+    a: Array, b: Array, dims: tuple, padding: Pairs, strides: tuple[int, ...], lhs_dilation: tuple[int, ...],
+    rhs_dilation: tuple[int, ...], precision: Any, dtype: Any, **groups: Any,
+) -> Array:  # fmt: skip
+    """Call XLA with operands of one type; where the result is to be wider than both, accumulate in it."""
+    common = jnp.promote_types(a.dtype, b.dtype)
+    wide = jnp.promote_types(common, dtype) if _same_kind(common, dtype) else common
+    out = lax.conv_general_dilated(
+        a.astype(common), b.astype(common), strides, padding, lhs_dilation, rhs_dilation,
+        lax.ConvDimensionNumbers(*dims), precision=precision, preferred_element_type=wide, **groups,
+    )  # fmt: skip
+    return out.astype(dtype)
+
+
+def _same_kind(a: Any, b: Any) -> bool:
+    return any(jnp.issubdtype(a, kind) and jnp.issubdtype(b, kind) for kind in (jnp.inexact, jnp.integer))
+
+
+def _exchange_groups(w: Array, filters: int, channels: int, groups: int) -> Array:
+    """Move the group index of a kernel from its filter axis to its channel axis, where the transposed map needs it."""
+    if groups == 1:
+        return w
+    split = (*w.shape[:filters], groups, w.shape[filters] // groups, *w.shape[filters + 1 :])
+    w = jnp.moveaxis(w.reshape(split), filters, channels)  # the groups now stand just before the channels
+    return w.reshape(*w.shape[:channels], groups * w.shape[channels + 1], *w.shape[channels + 2 :])
+
+
+def _is_empty(array: Array) -> bool:
+    return any(isinstance(size, int) and size == 0 for size in array.shape)

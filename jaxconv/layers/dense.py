@@ -1,0 +1,86 @@
+"""Dense: a matrix product over the last axis."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv import geometry as geo
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, activate, activated_width, as_shape, layers
+
+Array = jax.Array
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Dense(Layer):
+    """Multiply the last axis by a matrix: ``activation(x @ kernel + bias)``.
+
+    Args:
+        units: number of output channels. The other arguments are those of :class:`~jaxconv.Conv1D`.
+
+    Shapes:
+        (batch, ..., channels) -> (batch, ..., units).
+
+    Params:
+        kernel: (channels, units), ``kernel_initializer``.
+        bias: (units,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: an input without a channel axis, or with another channel count than the params.
+
+    >>> params, apply_fn = Dense(3, activation="softmax").init(jax.random.key(0), (None, 8))
+    >>> apply_fn(params, jnp.ones((2, 8))).shape
+    (2, 3)
+    """
+
+    units: int
+    activation: Any = None
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    kernel_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    bias_constraint: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(units=geo.as_size(self.units, "units", "Dense"), use_bias=bool(self.use_bias))
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"kernel": "kernel", "bias": "bias"} if self.use_bias else {"kernel": "kernel"}
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...]:
+        return (0,) if leaf == "kernel" else ()
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "Dense")
+        if len(shape) < 2 or shape[-1] == 0:
+            raise ValueError(f"Dense: input of shape {shape} has no channels; this layer needs (batch, ..., channels)")
+        return (*shape[:-1], activated_width(self.activation, self.units))
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        if input_shape[-1] is None:
+            raise ValueError(
+                f"Dense: the channel count in input shape {input_shape} is None; the kernel's shape depends on it, "
+                "so give a number"
+            )
+        kernel = Weight((input_shape[-1], self.units), self.kernel_initializer)
+        bias = Weight((self.units,), self.bias_initializer)
+        return {"kernel": kernel, "bias": bias} if self.use_bias else {"kernel": kernel}
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        kernel = params["kernel"].astype(x.dtype)
+        if x.shape[-1] != kernel.shape[0]:
+            raise ValueError(
+                f"{self.label}: input of shape {x.shape} has {x.shape[-1]} channels; "
+                f"these params were made for {kernel.shape[0]}"
+            )
+        y = jnp.matmul(x, kernel)
+        if self.use_bias:
+            y = y + params["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+        return activate(self.activation, y, -1), {}

@@ -1,0 +1,375 @@
+"""The contract that every layer keeps: a frozen record of options that gives ``(params, apply_fn)``.
+
+The laws (tests/test_laws.py holds every layer to them):
+
+1. ``apply_fn(params, x)`` equals ``forward(params, x)[0]``; jit changes nothing; vmap over batch changes nothing; both
+   data formats agree.
+2. ``merge(*split(params))`` is ``params``; ``effects.fixed`` has the structure of ``fixed`` and equals it at inference.
+3. ``project`` keeps structure, shapes and dtypes, touches no statistics, and is idempotent up to Keras's epsilon;
+   ``penalty`` is a finite scalar.
+4. Reverse, forward and second-order derivatives agree with finite differences in float64.
+5. ``layer == from_config(json.loads(json.dumps(layer.get_config())))``; both give the same params from the same key.
+6. ``output_shape(input_shape)`` is the shape that ``apply_fn`` gives; every illegal one raises at ``init``.
+8. Same key, same params and same result, on any number of devices.
+
+Knows no particular layer: what one computes stands in its own file.
+"""
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv import activations, constraints, initializers, regularizers
+from jaxconv.policy import Policy, policy, policy_name
+from jaxconv.registry import Registry, nearest, plain
+
+Array = jax.Array
+Params = dict[str, Any]
+Shape = tuple[int | None, ...]
+
+layers = Registry("layer", "keras.layers")
+
+# the ending of a field's name -> the table that reads and writes it
+TABLES = {
+    "initializer": initializers,
+    "regularizer": regularizers,
+    "constraint": constraints,
+    "activation": activations,
+}
+
+
+class Effects(NamedTuple):
+    """What a forward pass gives beside its output.
+
+    fixed: the new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
+    penalty: scalar, the activity regularizers of this call, divided by the batch size.
+    """
+
+    fixed: Params
+    penalty: Array
+
+
+class Weight(NamedTuple):
+    """One leaf of params before it exists: its shape and the ``(key, shape, dtype) -> array`` that makes it."""
+
+    shape: tuple[int, ...]
+    initializer: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
+
+    Calling it is inference: ``y = apply_fn(params, x)``, always one array. The other functions are its attributes.
+    """
+
+    layer: "Layer"
+
+    @property
+    def __name__(self) -> str:
+        return self.layer.label
+
+    def __call__(self, params: Params, x: Any) -> Array:
+        """Compute the output of the layer at inference."""
+        return self.layer.forward(params, x, train=False, key=None)[0]
+
+    def forward(self, params: Params, x: Any, *, train: bool = False, key: Any = None) -> tuple[Array, Effects]:
+        """Compute the output and what else the call brings about; ``train`` switches dropout and statistics on.
+
+        Raises:
+            ValueError: dropout in training without ``key``; an input that does not fit.
+        """
+        return self.layer.forward(params, x, train=train, key=key)
+
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """Split into (trainable, fixed): the same structure twice, None where the other one has the leaf."""
+        return self.layer.select(params, fixed=False), self.layer.select(params, fixed=True)
+
+    def penalty(self, params: Params) -> Array:
+        """Sum the kernel and bias regularizers of all trainable weights: a scalar, float32 or wider."""
+        return self.layer.penalty(params)
+
+    def project(self, params: Params) -> Params:
+        """Put the constraints back: call it on the result of ``optax.apply_updates``."""
+        return self.layer.project(params)
+
+
+def merge(trainable: Params, fixed: Params) -> Params:
+    """Join what ``split`` took apart.
+
+    >>> merge({"kernel": 1, "mean": None}, {"kernel": None, "mean": 2})
+    {'kernel': 1, 'mean': 2}
+    """
+    if not isinstance(trainable, Mapping):
+        return fixed if trainable is None else trainable
+    if set(trainable) != set(fixed):
+        raise ValueError(f"merge: the two parts have different names: {sorted(trainable)} and {sorted(fixed)}")
+    return {name: merge(trainable[name], fixed[name]) for name in trainable}
+
+
+def as_shape(shape: Any, where: str) -> Shape:
+    """Give a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None."""
+    if hasattr(shape, "shape"):
+        return tuple(shape.shape)
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise TypeError(f"{where}: cannot read {shape!r} as an input; give a shape like (None, 128, 16), or an array")
+    for size in shape:
+        if isinstance(size, bool) or not (size is None or hasattr(size, "__index__")):
+            raise TypeError(f"{where}: size {size!r} in shape {tuple(shape)} is neither a whole number nor None")
+        if size is not None and size < 0:
+            raise ValueError(f"{where}: size {size} in shape {tuple(shape)} is negative; sizes are at least 0")
+    return tuple(size if size is None else size.__index__() for size in shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Options of a layer, validated and canonical. Subclasses add fields, and say what they compute.
+
+    A subclass gives ``output_shape``, ``weights`` and ``call``; it may give ``leaves``, ``statistics`` and
+    ``filter_axes``. A container gives ``children`` and ``forward`` instead.
+
+    Args:
+        name: the key of this layer's params in a container; counted there when None. No "/".
+        trainable: False keeps all weights out of the optimizer's hands, and out of penalty and constraints.
+        dtype: a policy name: float32 (also None), float64, float16, bfloat16, mixed_float16 or mixed_bfloat16.
+        input_shape: the input's shape without batch, for ``init`` without a shape. An explicit shape wins.
+    """
+
+    name: str | None = dataclasses.field(default=None, kw_only=True)
+    trainable: bool = dataclasses.field(default=True, kw_only=True)
+    dtype: Any = dataclasses.field(default=None, kw_only=True)
+    input_shape: Any = dataclasses.field(default=None, kw_only=True)
+
+    statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
+    draws: ClassVar[bool] = False  # needs a key in training
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        legal = [field.name for field in dataclasses.fields(cls) if field.init]
+        for name in kwargs:
+            if name not in legal:
+                raise ValueError(
+                    f"{cls.__name__}: unknown argument {name!r} = {kwargs[name]!r}; {nearest(name, legal)}"
+                )
+        return super().__new__(cls)
+
+    def __post_init__(self) -> None:
+        where = type(self).__name__
+        if self.name is not None and (not isinstance(self.name, str) or not self.name or "/" in self.name):
+            raise ValueError(f"{where}: name={self.name!r} is not legal; give a non-empty string without '/'")
+        if not isinstance(self.trainable, bool):
+            raise ValueError(f"{where}: trainable={self.trainable!r} is not a bool; give True or False")
+        self._set(dtype=policy_name(self.dtype, where))
+        if self.input_shape is not None:
+            self._set(input_shape=as_shape(self.input_shape, f"{where}: input_shape"))
+        axes = {prefix: self.filter_axes(leaf) for leaf, prefix in self.leaves.items()}
+        for field in dataclasses.fields(self):
+            prefix, _, ending = field.name.rpartition("_")
+            if ending not in TABLES:
+                continue
+            value = getattr(self, field.name)
+            if value is None and ending == "initializer":
+                value = field.default  # as the reference page documents it, for the bias too
+            more = {"filter_axes": axes.get(prefix)} if ending in ("regularizer", "constraint") else {}
+            try:
+                self._set(**{field.name: TABLES[ending].get(value, **more)})
+            except (ValueError, TypeError) as error:
+                raise type(error)(f"{where}: {field.name}: {error}") from None
+
+    def _set(self, **values: Any) -> None:
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+    # -- what a subclass says
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        """Give the output's shape for an input's (batch first; None where unknown). Raises ValueError if illegal."""
+        raise TypeError(f"{type(self).__name__} does not say what shape it gives")
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        """Give the leaves of params for an input of this shape."""
+        return {}
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        """Compute (output, new values of statistics) from an input in the compute type."""
+        raise TypeError(f"{type(self).__name__} does not say what it computes")
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        """Give the names of the leaves, each with the beginning of the names of the fields that govern it."""
+        return {}
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...] | None:
+        """Give the axes of a leaf that make up one filter: what ``axis="filter"`` means for it."""
+        return None
+
+    @property
+    def children(self) -> dict[str, "Layer"]:
+        """Give the layers inside a container by their names in params."""
+        return {}
+
+    # -- what every layer can do
+
+    @property
+    def label(self) -> str:
+        """Give the name for messages: the given one, or the class's."""
+        return self.name or type(self).__name__
+
+    @property
+    def policy(self) -> Policy:
+        """Give the dtype policy in force."""
+        return policy(self.dtype)
+
+    @property
+    def apply_fn(self) -> Apply:
+        """Give the functions of this layer; no initializer runs."""
+        return Apply(self)
+
+    def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:
+        """Make the params for an input, and the functions over them.
+
+        Args:
+            key: a JAX PRNG key; the same key gives the same params.
+            input_shape: a shape with batch first (None where unknown), an array, or a ``jax.ShapeDtypeStruct``.
+
+        Returns:
+            ``(params, apply_fn)``.
+
+        Raises:
+            ValueError: an input that this layer cannot take.
+            TypeError: a key that is none.
+        """
+        where = type(self).__name__
+        _check_key(key, f"{where}.init")
+        if input_shape is None and self.input_shape is None:
+            raise ValueError(f"{where}: init needs an input shape; give one like (None, 128, 16), or an array")
+        shape = (None, *self.input_shape) if input_shape is None else as_shape(input_shape, where)
+        self.output_shape(shape)
+        return self.init_params(key, shape), self.apply_fn
+
+    def init_params(self, key: Any, input_shape: Shape) -> Params:
+        """Make the params: one key for each leaf, so that no two leaves can be equal by accident."""
+        self.policy.require(type(self).__name__)
+        params = {}
+        for index, (leaf, weight) in enumerate(self.weights(input_shape).items()):
+            value = weight.initializer(jax.random.fold_in(key, index), weight.shape, self.policy.variable)
+            if tuple(value.shape) != weight.shape:
+                raise ValueError(
+                    f"{type(self).__name__}: the initializer of {leaf!r} gave shape {tuple(value.shape)}; "
+                    f"this layer needs {weight.shape}"
+                )
+            params[leaf] = jnp.asarray(value, self.policy.variable)
+        return params
+
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Effects]:
+        """Compute output and effects: check and cast the input, call, then the activity regularizer."""
+        x = self._input(x)
+        self.output_shape(x.shape)
+        self._check_params(params)
+        if train and self.draws and key is None:
+            raise ValueError(
+                f"{self.label}: training draws random numbers and got no key; "
+                "call forward(params, x, train=True, key=jax.random.key(0))"
+            )
+        y, statistics = self.call(params, x, train=train, key=key)
+        fixed = {leaf: statistics.get(leaf, value) for leaf, value in self.select(params, fixed=True).items()}
+        penalty = jnp.zeros((), self.policy.penalty)
+        regularizer = getattr(self, "activity_regularizer", None)
+        if regularizer is not None:
+            batch = jnp.maximum(jnp.asarray(x.shape[0], penalty.dtype), jnp.ones((), penalty.dtype))
+            penalty = regularizer(y).astype(penalty.dtype) / batch
+        return y, Effects(fixed, penalty)
+
+    def _input(self, x: Any) -> Array:
+        """Bring an input to the compute type: floats and integers are cast, complex numbers are refused."""
+        self.policy.require(self.label)
+        x = jnp.asarray(x)
+        if jnp.issubdtype(x.dtype, jnp.complexfloating):
+            raise TypeError(
+                f"{self.label}: got complex input ({x.dtype}); this layer computes in {self.policy.compute}; "
+                "give real and imaginary parts as channels"
+            )
+        return x.astype(self.policy.compute)
+
+    def _check_params(self, params: Any) -> None:
+        expected = set(self.leaves)
+        if not isinstance(params, Mapping) or set(params) != expected:
+            got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
+            raise ValueError(f"{self.label}: params has {got}; this layer needs {sorted(expected)}")
+
+    def select(self, params: Params, *, fixed: bool) -> Params:
+        """Keep the fixed leaves, or the trainable ones, and put None in place of the others."""
+        if self.children:
+            return {name: self.children[name].select(params[name], fixed=fixed) for name in params}
+        return {leaf: value if self._is_fixed(leaf) is fixed else None for leaf, value in params.items()}
+
+    def _is_fixed(self, leaf: str) -> bool:
+        return leaf in self.statistics or not self.trainable
+
+    def penalty(self, params: Params) -> Array:
+        """Sum the regularizers of the trainable weights."""
+        terms = [child.penalty(params[name]) for name, child in self.children.items() if name in params]
+        terms += [regularizer(params[leaf]) for leaf, regularizer in self._governing("regularizer", params)]
+        dtype = functools.reduce(jnp.promote_types, (term.dtype for term in terms), self.policy.penalty)
+        return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
+
+    def project(self, params: Params) -> Params:
+        """Apply the constraints of the trainable weights."""
+        done = {name: child.project(params[name]) for name, child in self.children.items() if name in params}
+        done |= {leaf: constraint(params[leaf]) for leaf, constraint in self._governing("constraint", params)}
+        return {name: done.get(name, value) for name, value in params.items()}
+
+    def _governing(self, ending: str, params: Params) -> list[tuple[str, Any]]:
+        """List the (leaf, entry) pairs of one table that act on trainable leaves."""
+        pairs = [(leaf, getattr(self, f"{prefix}_{ending}", None)) for leaf, prefix in self.leaves.items()]
+        return [(leaf, entry) for leaf, entry in pairs if entry is not None and not self._is_fixed(leaf)]
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the options as Keras 3 writes them: plain values that JSON keeps."""
+        config = {"name": self.name, "trainable": self.trainable, "dtype": self.dtype}
+        if self.input_shape is not None:
+            config["input_shape"] = plain(self.input_shape)
+        for field in dataclasses.fields(self):
+            ending = field.name.rpartition("_")[2]
+            if field.init and field.name not in config and field.name != "input_shape":
+                value = getattr(self, field.name)
+                config[field.name] = TABLES[ending].serialize(value) if ending in TABLES else plain(value)
+        return config
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the layer from what ``get_config`` gave, or from Keras's own config."""
+        return cls(**config)
+
+
+@functools.cache
+def _takes_axis(activation: Any) -> bool:
+    try:
+        return "axis" in inspect.signature(activation).parameters
+    except (TypeError, ValueError):
+        return False
+
+
+def activate(activation: Any, y: Array, axis: int) -> Array:
+    """Apply an activation, along the channel axis where it works along one (softmax, glu): in both data formats.
+
+    Keras takes the last axis always, which under "channels_first" is a spatial one; the documentation says channels.
+    """
+    return activation(y, axis=axis) if _takes_axis(activation) else activation(y)
+
+
+def activated_width(activation: Any, width: int) -> int:
+    """Give the channel count after an activation: ``glu`` halves it, all others keep it."""
+    return width // 2 if activation is activations.glu else width
+
+
+def _check_key(key: Any, where: str) -> None:
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
+    if not (typed or raw):
+        raise TypeError(f"{where}: the key is {key!r}, which is no PRNG key; give jax.random.key(0)")

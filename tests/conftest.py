@@ -1,0 +1,29 @@
+"""Strictness for every test: no implicit promotion, no implicit broadcasting of ranks, warnings are errors."""
+
+import os
+import tempfile
+
+# before anything imports jax or keras: eight devices on one host, Keras on JAX, no config file of the user's
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+os.environ["KERAS_BACKEND"] = "jax"
+os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="jaxconv-keras-home-")
+
+import jax
+import pytest
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture
+def key():
+    """Give one PRNG key."""
+    return jax.random.key(0)
+
+
+@pytest.fixture
+def x64():
+    """Switch 64-bit types on for one test."""
+    with jax.enable_x64(True):
+        yield
