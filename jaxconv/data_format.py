@@ -42,6 +42,17 @@ def image_data_format() -> str:
     return _default
 
 
+def check_rank(shape: tuple, rank: int, data_format: str, where: str) -> None:
+    """Raise ValueError unless ``shape`` has a batch axis, ``rank`` spatial axes and channels."""
+    if len(shape) != rank + 2:
+        spatial = ("time",) if rank == 1 else ("depth", "rows", "columns")[-rank:]
+        names = (*spatial, "channels") if data_format == "channels_last" else ("channels", *spatial)
+        raise ValueError(
+            f"{where}: input of shape {shape} has rank {len(shape)}; "
+            f"this layer needs rank {rank + 2}: (batch, {', '.join(names)})"
+        )
+
+
 def set_image_data_format(data_format: str) -> None:
     """Set what ``data_format=None`` stands for from now on, in this process. Layers already built keep theirs.
 

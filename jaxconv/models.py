@@ -7,6 +7,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
+from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Effects, Layer, Params, Shape, as_shape, layers
 from jaxconv.registry import snake_case
 
@@ -104,7 +105,7 @@ class Sequential(Layer):
             penalties.append(effects.penalty)
             if name in params:
                 fixed[name] = effects.fixed
-        dtype = jnp.result_type(self.policy.penalty, *(p.dtype for p in penalties))
+        dtype = promote(self.policy.penalty, *(p.dtype for p in penalties))
         penalty = sum((p.astype(dtype) for p in penalties), start=jnp.zeros((), dtype))
         return (x if self.layers else self._input(x)), Effects(fixed, penalty)
 

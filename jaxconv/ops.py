@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv import kernels
-from jaxconv.kernels.general import lax_precision
+from jaxconv.dtypes import promote
 
 Array = jax.Array
 
@@ -156,7 +156,7 @@ def _conv(
         return y.reshape(*x.shape[:batch], *y.shape[1:])
     geometry = conv_geometry(where, x.shape, kernel.shape, strides, padding, form, dilation_rate)
     dtype = kernel.dtype if preferred_element_type is None else jnp.dtype(preferred_element_type)
-    return kernels.convolve(x, kernel, geometry, precision=lax_precision(precision), dtype=dtype)
+    return kernels.convolve(x, kernel, geometry, precision=precision, dtype=dtype)
 
 
 def conv_geometry(
@@ -212,7 +212,7 @@ def _same_type(where: str, x: Array, kernel: Array) -> tuple[Array, Array]:
             "give a complex kernel, or real and imaginary parts as channels"
         )
     if not jnp.issubdtype(kernel.dtype, jnp.inexact):
-        common = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else jnp.promote_types(x.dtype, kernel.dtype)
+        common = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else promote(x.dtype, kernel.dtype)
         common = jnp.dtype(jnp.int32) if common == jnp.bool_ else common
         return x.astype(common), kernel.astype(common)
     return x.astype(kernel.dtype), kernel

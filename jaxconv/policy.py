@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxconv.dtypes import promote
 from jaxconv.registry import nearest
 
 # name -> (type of the weights, type of the computation and of the result)
@@ -31,7 +32,7 @@ class Policy:
     @property
     def penalty(self) -> Any:
         """Give the type that penalties are summed in: the weights' own, but not below float32."""
-        return jnp.promote_types(self.variable, jnp.float32)
+        return promote(self.variable, jnp.float32)
 
     def require(self, where: str) -> None:
         """Raise ValueError where this policy needs float64 and JAX would silently compute in float32."""

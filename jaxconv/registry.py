@@ -125,7 +125,7 @@ class Registry:
                 )
             return name
         return {
-            "module": self.module,
+            "module": getattr(entry, "keras_module", self.module),
             "class_name": type(entry).__name__,
             "config": plain(entry.get_config()),
             "registered_name": None,

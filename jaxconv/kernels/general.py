@@ -71,19 +71,12 @@ def conv_general_dilated(
     strides, stretch, dilation = (tuple(map(int, v or ones)) for v in (window_strides, lhs_dilation, rhs_dilation))
     if isinstance(padding, str):
         extents = [dilate(k, d) for k, d in zip(w_lengths, dilation, strict=True)]
-        padding = lax.padtype_to_pads(
-            [dilate(n, b) for n, b in zip(x_lengths, stretch, strict=True)], extents, strides, padding
-        )
+        padding = lax.padtype_to_pads(x_lengths, extents, strides, padding)
     geometry = Geometry(
         x_lengths, w_lengths, strides, tuple((int(low), int(high)) for low, high in padding), stretch, dilation,
         feature_group_count, tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
     )  # fmt: skip
-    return convolve(x, w, geometry, precision=lax_precision(precision), dtype=result.dtype)
-
-
-def lax_precision(precision: Any) -> Any:
-    """Give ``precision`` in a form that can be a static parameter: a list of two becomes a tuple."""
-    return tuple(precision) if isinstance(precision, list) else precision
+    return convolve(x, w, geometry, precision=precision, dtype=result.dtype)
 
 
 def _explicit_mesh(*arrays: jax.Array) -> bool:

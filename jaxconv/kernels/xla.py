@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry, Pairs, dilate
 
 Array = jax.Array
@@ -75,8 +76,8 @@ def _conv(
     rhs_dilation: tuple[int, ...], precision: Any, dtype: Any, **groups: Any,
 ) -> Array:  # fmt: skip
     """Call XLA with operands of one type; where the result is to be wider than both, accumulate in it."""
-    common = jnp.promote_types(a.dtype, b.dtype)
-    wide = jnp.promote_types(common, dtype) if _same_kind(common, dtype) else common
+    common = promote(a.dtype, b.dtype)
+    wide = promote(common, dtype) if _same_kind(common, dtype) else common
     out = lax.conv_general_dilated(
         a.astype(common), b.astype(common), strides, padding, lhs_dilation, rhs_dilation,
         lax.ConvDimensionNumbers(*dims), precision=precision, preferred_element_type=wide, **groups,

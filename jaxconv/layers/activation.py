@@ -34,7 +34,7 @@ class Activation(Layer):
         shape = as_shape(input_shape, "Activation")
         if not shape or shape[-1] is None or len(shape) < 2:
             return shape
-        return (*shape[:-1], activated_width(self.activation, shape[-1]))
+        return (*shape[:-1], activated_width(self.activation, shape[-1], "Activation"))
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return activate(self.activation, x, -1), {}

@@ -49,6 +49,7 @@ class _Conv(Layer):
             groups=geo.as_size(self.groups, "groups", where),
             use_bias=bool(self.use_bias),
         )
+        activated_width(self.activation, self.filters, where)
         if self.filters % self.groups:
             raise ValueError(
                 f"{where}: filters={self.filters} do not divide into groups={self.groups}; "
@@ -69,12 +70,7 @@ class _Conv(Layer):
 
     def _channels(self, shape: Shape) -> tuple[int | None, Shape]:
         """Give the channel count and the spatial lengths of an input's shape, after checking its rank."""
-        if len(shape) != self.rank + 2:
-            order = ("channels", *("*spatial",)) if self.data_format == "channels_first" else ("*spatial", "channels")
-            raise ValueError(
-                f"{type(self).__name__}: input of shape {shape} has rank {len(shape)}; this layer needs rank "
-                f"{self.rank + 2}: (batch, {', '.join(order)}) with {self.rank} spatial"
-            )
+        formats.check_rank(shape, self.rank, str(self.data_format), type(self).__name__)
         last = self.data_format == "channels_last"
         return shape[-1 if last else 1], shape[1:-1] if last else shape[2:]
 
@@ -89,7 +85,7 @@ class _Conv(Layer):
             )
         out = geo.output_lengths(self.padding, lengths, self.kernel_size, self.strides, self.dilation_rate, where)
         last = self.data_format == "channels_last"
-        width = activated_width(self.activation, self.filters)
+        width = activated_width(self.activation, self.filters, where)
         return (shape[0], *out, width) if last else (shape[0], width, *out)
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
@@ -105,12 +101,6 @@ class _Conv(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         kernel = params["kernel"].astype(x.dtype)
-        channels, _ = self._channels(x.shape)
-        if channels != kernel.shape[-2] * self.groups:
-            raise ValueError(
-                f"{self.label}: input of shape {x.shape} has {channels} channels; "
-                f"these params were made for {kernel.shape[-2] * self.groups}"
-            )
         y = ops.conv(x, kernel, self.strides, self.padding, self.data_format, self.dilation_rate)
         if self.use_bias:
             axes = (1,) * self.rank

@@ -1,7 +1,7 @@
 """Dense: a matrix product over the last axis."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -46,9 +46,16 @@ class Dense(Layer):
     kernel_constraint: Any = None
     bias_constraint: Any = None
 
+    keras_only: ClassVar[dict[str, tuple]] = {
+        "quantization_config": (None,),
+        "lora_rank": (None,),
+        "lora_alpha": (None,),
+    }
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(units=geo.as_size(self.units, "units", "Dense"), use_bias=bool(self.use_bias))
+        activated_width(self.activation, self.units, "Dense")
 
     @property
     def leaves(self) -> dict[str, str]:
@@ -61,7 +68,7 @@ class Dense(Layer):
         shape = as_shape(input_shape, "Dense")
         if len(shape) < 2 or shape[-1] == 0:
             raise ValueError(f"Dense: input of shape {shape} has no channels; this layer needs (batch, ..., channels)")
-        return (*shape[:-1], activated_width(self.activation, self.units))
+        return (*shape[:-1], activated_width(self.activation, self.units, "Dense"))
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         if input_shape[-1] is None:
@@ -75,11 +82,6 @@ class Dense(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         kernel = params["kernel"].astype(x.dtype)
-        if x.shape[-1] != kernel.shape[0]:
-            raise ValueError(
-                f"{self.label}: input of shape {x.shape} has {x.shape[-1]} channels; "
-                f"these params were made for {kernel.shape[0]}"
-            )
         y = jnp.matmul(x, kernel)
         if self.use_bias:
             y = y + params["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))

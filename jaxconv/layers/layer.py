@@ -15,16 +15,18 @@ The laws (tests/test_laws.py holds every layer to them):
 Knows no particular layer: what one computes stands in its own file.
 """
 
+import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
 
 from jaxconv import activations, constraints, initializers, regularizers
+from jaxconv.dtypes import promote
 from jaxconv.policy import Policy, policy, policy_name
 from jaxconv.registry import Registry, nearest, plain
 
@@ -48,6 +50,11 @@ class Effects(NamedTuple):
 
     fixed: the new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
     penalty: scalar, the activity regularizers of this call, divided by the batch size.
+
+    >>> _, apply_fn = layers["Flatten"]().init(jax.random.key(0), (None, 3))
+    >>> y, effects = apply_fn.forward({}, jnp.ones((1, 3)))
+    >>> effects
+    Effects(fixed={}, penalty=Array(0., dtype=float32))
     """
 
     fixed: Params
@@ -66,6 +73,12 @@ class Apply:
     """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
 
     Calling it is inference: ``y = apply_fn(params, x)``, always one array. The other functions are its attributes.
+
+    >>> params, apply_fn = layers["Dense"](2, kernel_constraint="max_norm").init(jax.random.key(0), (None, 3))
+    >>> trainable, fixed = apply_fn.split(params)
+    >>> params = apply_fn.project(merge(trainable, fixed))
+    >>> jax.jit(apply_fn)(params, jnp.ones((1, 3))).shape
+    (1, 2)
     """
 
     layer: "Layer"
@@ -105,11 +118,29 @@ def merge(trainable: Params, fixed: Params) -> Params:
     >>> merge({"kernel": 1, "mean": None}, {"kernel": None, "mean": 2})
     {'kernel': 1, 'mean': 2}
     """
-    if not isinstance(trainable, Mapping):
+    if not isinstance(trainable, Mapping) and not isinstance(fixed, Mapping):
+        if trainable is not None and fixed is not None:
+            raise ValueError("merge: both parts have this leaf; give the two parts of one split, not all params")
         return fixed if trainable is None else trainable
-    if set(trainable) != set(fixed):
-        raise ValueError(f"merge: the two parts have different names: {sorted(trainable)} and {sorted(fixed)}")
-    return {name: merge(trainable[name], fixed[name]) for name in trainable}
+    names = [sorted(part) if isinstance(part, Mapping) else type(part).__name__ for part in (trainable, fixed)]
+    if names[0] != names[1]:
+        raise ValueError(f"merge: the two parts have different names: {names[0]} and {names[1]}")
+    merged = {}
+    for name in trainable:
+        with explain(name):
+            merged[name] = merge(trainable[name], fixed[name])
+    return merged
+
+
+@contextlib.contextmanager
+def explain(place: str) -> Iterator[None]:
+    """Put a place in front of the message of a ValueError or TypeError: the one door for error context."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        if type(error) not in (ValueError, TypeError):
+            raise  # a subclass may not be made from a message alone
+        raise type(error)(f"{place}: {error}") from error
 
 
 def as_shape(shape: Any, where: str) -> Shape:
@@ -117,13 +148,18 @@ def as_shape(shape: Any, where: str) -> Shape:
     if hasattr(shape, "shape"):
         return tuple(shape.shape)
     if isinstance(shape, str) or not isinstance(shape, Sequence):
-        raise TypeError(f"{where}: cannot read {shape!r} as an input; give a shape like (None, 128, 16), or an array")
+        raise TypeError(f"{where}: cannot read {shape!r} as a shape; give one like (None, 128, 16), or an array")
+    sizes: list[Any] = []
     for size in shape:
-        if isinstance(size, bool) or not (size is None or hasattr(size, "__index__")):
+        if size is None or jax.export.is_symbolic_dim(size):
+            sizes.append(size)
+        elif isinstance(size, bool) or not hasattr(size, "__index__"):
             raise TypeError(f"{where}: size {size!r} in shape {tuple(shape)} is neither a whole number nor None")
-        if size is not None and size < 0:
+        elif size < 0:
             raise ValueError(f"{where}: size {size} in shape {tuple(shape)} is negative; sizes are at least 0")
-    return tuple(size if size is None else size.__index__() for size in shape)
+        else:
+            sizes.append(size.__index__())
+    return tuple(sizes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +174,13 @@ class Layer:
         trainable: False keeps all weights out of the optimizer's hands, and out of penalty and constraints.
         dtype: a policy name: float32 (also None), float64, float16, bfloat16, mixed_float16 or mixed_bfloat16.
         input_shape: the input's shape without batch, for ``init`` without a shape. An explicit shape wins.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Double(Layer):
+    ...     def output_shape(self, input_shape): return as_shape(input_shape, "Double")
+    ...     def call(self, params, x, *, train, key): return 2 * x, {}
+    >>> Double().apply_fn({}, jnp.ones((1, 3)))
+    Array([[2., 2., 2.]], dtype=float32)
     """
 
     name: str | None = dataclasses.field(default=None, kw_only=True)
@@ -145,6 +188,7 @@ class Layer:
     dtype: Any = dataclasses.field(default=None, kw_only=True)
     input_shape: Any = dataclasses.field(default=None, kw_only=True)
 
+    keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments not here -> their values that ask for nothing
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
     draws: ClassVar[bool] = False  # needs a key in training
 
@@ -174,11 +218,11 @@ class Layer:
             value = getattr(self, field.name)
             if value is None and ending == "initializer":
                 value = field.default  # as the reference page documents it, for the bias too
+            if isinstance(value, Layer) or (isinstance(value, type) and issubclass(value, Layer)):
+                raise TypeError(f"{where}: {field.name} is a layer, {value!r}; give a function, or put the layer after")
             more = {"filter_axes": axes.get(prefix)} if ending in ("regularizer", "constraint") else {}
-            try:
+            with explain(f"{where}: {field.name}"):
                 self._set(**{field.name: TABLES[ending].get(value, **more)})
-            except (ValueError, TypeError) as error:
-                raise type(error)(f"{where}: {field.name}: {error}") from None
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -211,6 +255,12 @@ class Layer:
     def children(self) -> dict[str, "Layer"]:
         """Give the layers inside a container by their names in params."""
         return {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise TypeError(
+            f"{self.label}: a layer holds no weights and cannot be called; "
+            "params, apply_fn = layer.init(key, x), then apply_fn(params, x)"
+        )
 
     # -- what every layer can do
 
@@ -247,47 +297,64 @@ class Layer:
         _check_key(key, f"{where}.init")
         if input_shape is None and self.input_shape is None:
             raise ValueError(f"{where}: init needs an input shape; give one like (None, 128, 16), or an array")
-        shape = (None, *self.input_shape) if input_shape is None else as_shape(input_shape, where)
+        if input_shape is None:
+            with explain(f"{where}: input_shape={self.input_shape}, which is without batch"):
+                return self.init(key, (None, *self.input_shape))
+        shape = as_shape(input_shape, where)
         self.output_shape(shape)
         return self.init_params(key, shape), self.apply_fn
 
     def init_params(self, key: Any, input_shape: Shape) -> Params:
         """Make the params: one key for each leaf, so that no two leaves can be equal by accident."""
-        self.policy.require(type(self).__name__)
+        where = type(self).__name__
+        self.policy.require(where)
         params = {}
         for index, (leaf, weight) in enumerate(self.weights(input_shape).items()):
-            value = weight.initializer(jax.random.fold_in(key, index), weight.shape, self.policy.variable)
-            if tuple(value.shape) != weight.shape:
-                raise ValueError(
-                    f"{type(self).__name__}: the initializer of {leaf!r} gave shape {tuple(value.shape)}; "
-                    f"this layer needs {weight.shape}"
-                )
+            with explain(f"{where}: initializer of {leaf}, called with (key, shape, dtype)"):
+                value = weight.initializer(jax.random.fold_in(key, index), weight.shape, self.policy.variable)
+                if tuple(value.shape) != weight.shape:
+                    raise ValueError(f"gave shape {tuple(value.shape)}; this layer needs {weight.shape}")
             params[leaf] = jnp.asarray(value, self.policy.variable)
+        self._check_governing(params)
         return params
+
+    def _check_governing(self, params: Params) -> None:
+        """Try regularizers and constraints on the shapes alone, so that one that does not fit raises before training."""
+        for ending in ("regularizer", "constraint"):
+            for leaf, entry in self._governing(ending, params):
+                wanted = () if ending == "regularizer" else params[leaf].shape
+                with explain(f"{type(self).__name__}: {ending} of {leaf}"):
+                    got = jax.eval_shape(entry, params[leaf]).shape
+                    if got != wanted:
+                        raise ValueError(f"gave shape {got}; it must give {wanted}")
 
     def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Effects]:
         """Compute output and effects: check and cast the input, call, then the activity regularizer."""
+        self._check_names(params)
         x = self._input(x)
         self.output_shape(x.shape)
-        self._check_params(params)
+        self._check_shapes(params, x.shape)
         if train and self.draws and key is None:
             raise ValueError(
                 f"{self.label}: training draws random numbers and got no key; "
                 "call forward(params, x, train=True, key=jax.random.key(0))"
             )
+        if train and self.draws:
+            _check_key(key, self.label)
         y, statistics = self.call(params, x, train=train, key=key)
         fixed = {leaf: statistics.get(leaf, value) for leaf, value in self.select(params, fixed=True).items()}
         penalty = jnp.zeros((), self.policy.penalty)
         regularizer = getattr(self, "activity_regularizer", None)
         if regularizer is not None:
             batch = jnp.maximum(jnp.asarray(x.shape[0], penalty.dtype), jnp.ones((), penalty.dtype))
-            penalty = regularizer(y).astype(penalty.dtype) / batch
+            penalty = regularizer(y.astype(penalty.dtype)).astype(penalty.dtype) / batch  # a sum: float16 overflows
         return y, Effects(fixed, penalty)
 
     def _input(self, x: Any) -> Array:
         """Bring an input to the compute type: floats and integers are cast, complex numbers are refused."""
         self.policy.require(self.label)
-        x = jnp.asarray(x)
+        with explain(f"{self.label}: the input is no array of numbers"):
+            x = jnp.asarray(x)
         if jnp.issubdtype(x.dtype, jnp.complexfloating):
             raise TypeError(
                 f"{self.label}: got complex input ({x.dtype}); this layer computes in {self.policy.compute}; "
@@ -295,11 +362,21 @@ class Layer:
             )
         return x.astype(self.policy.compute)
 
-    def _check_params(self, params: Any) -> None:
+    def _check_names(self, params: Any) -> None:
         expected = set(self.leaves)
         if not isinstance(params, Mapping) or set(params) != expected:
             got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
             raise ValueError(f"{self.label}: params has {got}; this layer needs {sorted(expected)}")
+
+    def _check_shapes(self, params: Params, input_shape: Shape) -> None:
+        for leaf, weight in self.weights(input_shape).items():
+            shape = getattr(params[leaf], "shape", None)
+            if shape != weight.shape:
+                got = f"one of shape {shape}" if shape is not None else f"{params[leaf]!r}; merge the parts of a split"
+                raise ValueError(
+                    f"{self.label}: input of shape {input_shape} needs a {leaf} of shape {weight.shape}; "
+                    f"these params hold {got}"
+                )
 
     def select(self, params: Params, *, fixed: bool) -> Params:
         """Keep the fixed leaves, or the trainable ones, and put None in place of the others."""
@@ -313,8 +390,9 @@ class Layer:
     def penalty(self, params: Params) -> Array:
         """Sum the regularizers of the trainable weights."""
         terms = [child.penalty(params[name]) for name, child in self.children.items() if name in params]
-        terms += [regularizer(params[leaf]) for leaf, regularizer in self._governing("regularizer", params)]
-        dtype = functools.reduce(jnp.promote_types, (term.dtype for term in terms), self.policy.penalty)
+        wide = self.policy.penalty
+        terms += [entry(params[leaf].astype(wide)) for leaf, entry in self._governing("regularizer", params)]
+        dtype = promote(wide, *(term.dtype for term in terms))
         return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))
 
     def project(self, params: Params) -> Params:
@@ -343,7 +421,8 @@ class Layer:
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Build the layer from what ``get_config`` gave, or from Keras's own config."""
-        return cls(**config)
+        empty = {name for name, values in cls.keras_only.items() if name in config and config[name] in values}
+        return cls(**{name: value for name, value in config.items() if name not in empty})
 
 
 @functools.cache
@@ -362,9 +441,13 @@ def activate(activation: Any, y: Array, axis: int) -> Array:
     return activation(y, axis=axis) if _takes_axis(activation) else activation(y)
 
 
-def activated_width(activation: Any, width: int) -> int:
-    """Give the channel count after an activation: ``glu`` halves it, all others keep it."""
-    return width // 2 if activation is activations.glu else width
+def activated_width(activation: Any, width: int, where: str) -> int:
+    """Give the channel count after an activation: ``glu`` halves it, all others keep it. Raises ValueError if odd."""
+    if activation is not activations.glu:
+        return width
+    if width % 2:
+        raise ValueError(f"{where}: activation 'glu' halves the channels, and {width} is odd; give an even number")
+    return width // 2
 
 
 def _check_key(key: Any, where: str) -> None:

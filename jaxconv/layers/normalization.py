@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 
 Array = jax.Array
@@ -61,6 +62,13 @@ class BatchNormalization(Layer):
     beta_constraint: Any = None
     gamma_constraint: Any = None
 
+    # under jit the batch is always the whole one, which is what ``synchronized`` asks for
+    keras_only: ClassVar[dict[str, tuple]] = {
+        "synchronized": (False, True),
+        "renorm": (False,),
+        "renorm_clipping": (None,),
+        "renorm_momentum": (0.99,),
+    }
     statistics: ClassVar[frozenset[str]] = frozenset({"moving_mean", "moving_variance"})
 
     def __post_init__(self) -> None:
@@ -95,6 +103,8 @@ class BatchNormalization(Layer):
         return {leaf: Weight((channels,), getattr(self, f"{leaf}_initializer")) for leaf in self.leaves}
 
     def _axis(self, shape: Shape) -> int:
+        if len(shape) < 2:
+            raise ValueError(f"BatchNormalization: input of shape {shape} has no channels; give (batch, ..., channels)")
         axis = self.axis + len(shape) * (self.axis < 0)
         if not 0 < axis < len(shape):
             raise ValueError(
@@ -106,15 +116,12 @@ class BatchNormalization(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         axis = self._axis(x.shape)
         mean, variance = params["moving_mean"], params["moving_variance"]
-        if x.shape[axis] != mean.shape[0]:
-            raise ValueError(
-                f"{self.label}: input of shape {x.shape} has {x.shape[axis]} channels on axis {self.axis}; "
-                f"these params were made for {mean.shape[0]}"
-            )
-        wide = jnp.promote_types(x.dtype, jnp.float32)
+        wide = promote(x.dtype, jnp.float32)
         statistics: Params = {}
         if train and self.trainable:
             others = tuple(i for i in range(x.ndim) if i != axis)
+            if 0 in (x.shape[i] for i in others):
+                raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
             batch_mean, batch_variance = _moments(x.astype(wide), others)
             for leaf, new in (("moving_mean", batch_mean), ("moving_variance", batch_variance)):
                 old = params[leaf]
@@ -126,10 +133,9 @@ class BatchNormalization(Layer):
         factor = lax.rsqrt(variance.astype(wide) + self.epsilon)
         if self.scale:
             factor = factor * params["gamma"].astype(wide)
-        shift = -mean.astype(wide) * factor
+        y = (x.astype(wide) - mean.astype(wide).reshape(shape)) * factor.reshape(shape)
         if self.center:
-            shift = shift + params["beta"].astype(wide)
-        y = x.astype(wide) * factor.reshape(shape) + shift.reshape(shape)
+            y = y + params["beta"].astype(wide).reshape(shape)
         return y.astype(x.dtype), statistics
 
 

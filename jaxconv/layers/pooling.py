@@ -9,14 +9,10 @@ from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
+from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
 
 Array = jax.Array
-
-
-def _check_rank(where: str, shape: Shape, rank: int) -> None:
-    if len(shape) != rank + 2:
-        raise ValueError(f"{where}: input of shape {shape} has rank {len(shape)}; this layer needs rank {rank + 2}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +30,21 @@ class _Pooling(Layer):
         super().__post_init__()
         where = type(self).__name__
         size = geo.as_sizes(self.pool_size, self.rank, "pool_size", where)
+        if not isinstance(self.padding, str) or self.padding.lower() not in ("valid", "same"):
+            raise ValueError(f"{where}: padding={self.padding!r} is not defined for pooling; legal: 'valid', 'same'")
         self._set(
             pool_size=size,
             strides=size if self.strides is None else geo.as_sizes(self.strides, self.rank, "strides", where),
-            padding=geo.as_padding(self.padding, self.rank, where, causal=False),
+            padding=self.padding.lower(),
             data_format=formats.canonical(self.data_format, where),
         )
-        if not isinstance(self.padding, str):
-            raise ValueError(
-                f"{where}: explicit padding {self.padding} is not defined for pooling; legal: 'valid', 'same'"
-            )
 
     def _spatial(self) -> slice:
         return slice(1, -1) if self.data_format == "channels_last" else slice(2, None)
 
     def output_shape(self, input_shape: Any) -> Shape:
         where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        _check_rank(where, shape, self.rank)
+        formats.check_rank(shape, self.rank, str(self.data_format), where)
         ones = (1,) * self.rank
         out = list(shape)
         out[self._spatial()] = geo.output_lengths(
@@ -85,13 +79,14 @@ class _Average(_Pooling):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         window, strides, padding = self._window(x)
-        total = lax.reduce_window(x, np.array(0, x.dtype), lax.add, window, strides, padding)
+        wide = promote(x.dtype, jnp.float32)  # the sum of a window may not fit in float16
+        total = lax.reduce_window(x.astype(wide), np.array(0, wide), lax.add, window, strides, padding)
         count = np.ones((1,) * x.ndim)
         for axis in range(*self._spatial().indices(x.ndim)):
             start = np.arange(total.shape[axis]) * strides[axis] - padding[axis][0]
             inside = np.minimum(start + window[axis], x.shape[axis]) - np.maximum(start, 0)
             count = count * np.expand_dims(inside, [i for i in range(x.ndim) if i != axis])
-        return total / count.astype(x.dtype), {}
+        return (total / count.astype(wide)).astype(x.dtype), {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +109,7 @@ class _GlobalPooling(Layer):
 
     def output_shape(self, input_shape: Any) -> Shape:
         where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        _check_rank(where, shape, self.rank)
+        formats.check_rank(shape, self.rank, str(self.data_format), where)
         if any(shape[axis] == 0 for axis in self._axes()):
             raise ValueError(f"{where}: input of shape {shape} has a spatial axis of length 0; the shortest is 1")
         if self.keepdims:

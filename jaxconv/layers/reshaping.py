@@ -62,18 +62,18 @@ class _Cropping(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         where, rank = type(self).__name__, self.rank
-        items = list(self.cropping) if isinstance(self.cropping, Iterable) else [self.cropping] * rank
+        several = isinstance(self.cropping, Iterable) and not isinstance(self.cropping, str)
+        items = list(self.cropping) if several else [self.cropping] * rank
         if rank == 1 and len(items) == 2:
             items = [items]  # Keras's one-dimensional form: (before, after)
         if len(items) != rank:
             raise ValueError(f"{where}: cropping={self.cropping!r} does not fit; give {rank} integer(s) or pair(s)")
-        pairs = tuple(geo.as_sizes(item, 2, f"cropping={self.cropping!r}", where, 0) for item in items)
+        pairs = tuple(geo.as_sizes(item, 2, "cropping", where, 0) for item in items)
         self._set(cropping=pairs, data_format=formats.canonical(self.data_format, where))
 
     def output_shape(self, input_shape: Any) -> Shape:
         where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        if len(shape) != self.rank + 2:
-            raise ValueError(f"{where}: input of shape {shape} has rank {len(shape)}; this layer needs {self.rank + 2}")
+        formats.check_rank(shape, self.rank, str(self.data_format), where)
         out = list(shape)
         for axis, (before, after) in enumerate(self.cropping, 1 + (self.data_format == "channels_first")):
             length = shape[axis]

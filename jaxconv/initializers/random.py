@@ -1,0 +1,335 @@
+"""Initializers that draw: from the key that they are given or, with a seed, exactly the numbers that Keras draws."""
+
+import math
+from dataclasses import dataclass
+from operator import index
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv.initializers.initializer import Initializer, Shape, choice, number, registry
+
+Axes = tuple[int, ...] | None
+
+MODES = ("fan_in", "fan_out", "fan_avg")
+DISTRIBUTIONS = ("truncated_normal", "untruncated_normal", "uniform")
+TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal distribution cut at -2 and 2
+
+
+def from_keras_seed(seed: int) -> jax.Array:
+    """Give the key that Keras 3 on JAX makes of an integer seed: the raw threefry key ``[seed, 0]``.
+
+    Raises:
+        ValueError: for a seed that does not fit in 32 bits without a sign.
+
+    >>> jax.random.key_data(from_keras_seed(7)).tolist()
+    [7, 0]
+    """
+    return jax.random.wrap_key_data(jnp.array([_seed(seed), 0], jnp.uint32), impl="threefry2x32")
+
+
+def fans(shape: Shape, input_axes: Axes = None, output_axes: Axes = None) -> tuple[int, int]:
+    """Count the inputs and outputs of a weight, as Keras does: from its shape alone.
+
+    The last two axes are inputs and outputs and every other axis multiplies both. So a grouped kernel has a
+    ``fan_out`` that is not divided by the groups, a transposed kernel has its roles exchanged, and a depthwise kernel
+    has a ``fan_in`` larger by its channels than what one output sees. ``input_axes`` and ``output_axes`` together say
+    it otherwise: the product of these axes.
+
+    >>> fans((3, 3, 8, 16))
+    (72, 144)
+    """
+    if input_axes is not None and output_axes is not None:
+        return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
+    *window, inputs, outputs = (1, 1, *shape) if len(shape) != 1 else (*shape, *shape)
+    return math.prod(window) * inputs, math.prod(window) * outputs
+
+
+class Random(Initializer):
+    """The base of the initializers that draw; with an integer ``seed`` the key is ignored and Keras's numbers come out.
+
+    Bit for bit: what Keras 3.15 on JAX gives for that seed, shape and dtype. The same call gives the same numbers
+    again, as in Keras.
+    """
+
+    seed: int | None
+
+    def __post_init__(self) -> None:
+        if self.seed is not None:
+            object.__setattr__(self, "seed", _seed(self.seed))
+
+    def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
+        if self.seed is not None:
+            key = from_keras_seed(self.seed)
+        if key is None:
+            raise ValueError(f"{type(self).__name__} has no seed; give a key, or seed=an integer")
+        return self.draw(key, tuple(shape), dtype)
+
+    def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        """Draw from ``key``."""
+        raise NotImplementedError
+
+    def _numbers(self, *names: str) -> None:
+        for name in names:
+            object.__setattr__(self, name, number(getattr(self, name), f"{type(self).__name__}: {name}"))
+
+
+@registry.register("normal")
+@dataclass(frozen=True)
+class RandomNormal(Random):
+    """Draw from a normal distribution.
+
+    >>> RandomNormal(seed=1)(None, (2,)).shape
+    (2,)
+    """
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers("mean", "stddev")
+
+    def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        return jax.random.normal(key, shape, dtype) * self.stddev + self.mean
+
+
+@registry.register()
+@dataclass(frozen=True)
+class TruncatedNormal(Random):
+    """Draw ``mean + stddev * z`` with ``z`` standard normal within [-2, 2]; ``stddev`` is that before the cut."""
+
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers("mean", "stddev")
+
+    def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * self.stddev + self.mean
+
+
+@registry.register("uniform")
+@dataclass(frozen=True)
+class RandomUniform(Random):
+    """Draw evenly from ``[minval, maxval)``."""
+
+    minval: float = -0.05
+    maxval: float = 0.05
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers("minval", "maxval")
+        if self.minval > self.maxval:
+            raise ValueError(
+                f"RandomUniform: minval={self.minval} is above maxval={self.maxval}; give minval <= maxval"
+            )
+
+    def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, self.minval, self.maxval)
+
+
+@registry.register("OrthogonalInitializer")
+@dataclass(frozen=True)
+class Orthogonal(Random):
+    """Draw a matrix with orthonormal rows or columns (whichever are fewer), times ``gain``.
+
+    The rows run over all axes but the last. Decomposed in float32 where the dtype has fewer bits, which Keras refuses.
+
+    Source: Saxe et al. 2014, https://arxiv.org/abs/1312.6120
+
+    Raises:
+        ValueError: on the call, for a shape of fewer than 2 axes, a bias say.
+    """
+
+    gain: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers("gain")
+
+    def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal: needs a shape of at least 2 axes; got {shape}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+        q, r = jnp.linalg.qr(jax.random.normal(key, (max(rows, columns), min(rows, columns)), wide))
+        q = jnp.where(jnp.diagonal(r)[None, :] < 0, -q, q)  # makes the draw uniform over orthogonal matrices
+        return (self.gain * (q if rows >= columns else q.T).reshape(shape)).astype(dtype)
+
+
+class _Scaled(Random):
+    """Draw with a variance of ``scale / fan``."""
+
+    scale: float
+    mode: str
+    distribution: str
+    input_axes: Axes
+    output_axes: Axes
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = type(self).__name__
+        for side in ("input_axes", "output_axes"):
+            object.__setattr__(self, side, _axes(getattr(self, side), f"{name}: {side}"))
+        if (self.input_axes is None) != (self.output_axes is None):
+            raise ValueError(
+                f"{name}: input_axes and output_axes work only together; "
+                f"got input_axes={self.input_axes}, output_axes={self.output_axes}"
+            )
+
+    def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
+        for axis in (*(self.input_axes or ()), *(self.output_axes or ())):
+            if not -len(shape) <= axis < len(shape):
+                raise ValueError(f"{type(self).__name__}: there is no axis {axis} in the shape {shape}")
+        fan_in, fan_out = fans(shape, self.input_axes, self.output_axes)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        variance = self.scale / max(1.0, fan)
+        if self.distribution == "uniform":
+            limit = math.sqrt(3 * variance)
+            return jax.random.uniform(key, shape, dtype, -limit, limit)
+        if self.distribution == "untruncated_normal":
+            return jax.random.normal(key, shape, dtype) * math.sqrt(variance)
+        stddev = math.sqrt(variance) / TRUNCATED_STDDEV
+        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * stddev
+
+
+@registry.register()
+@dataclass(frozen=True)
+class VarianceScaling(_Scaled):
+    """Draw with a variance of ``scale / fan``, where ``fan`` comes from the shape (:func:`fans`) and is at least 1.
+
+    Args:
+        scale: positive.
+        mode: ``"fan_in"``, ``"fan_out"`` or their mean ``"fan_avg"``.
+        distribution: ``"truncated_normal"`` (or ``"normal"``; widened so that the variance holds after the cut),
+            ``"untruncated_normal"`` or ``"uniform"``.
+        seed: an integer gives Keras's numbers and ignores the key.
+        input_axes: the axes whose product is ``fan_in``; only together with ``output_axes`` (Keras ignores a lone one).
+        output_axes: the axes whose product is ``fan_out``.
+
+    Raises:
+        ValueError: for another scale, mode or distribution; on the call, for axes that the shape does not have.
+
+    >>> float(jnp.abs(VarianceScaling(3.0, "fan_in", "uniform", seed=0)(None, (9, 9))).max()) <= 1.0
+    True
+    """
+
+    scale: float = 1.0
+    mode: str = "fan_in"
+    distribution: str = "truncated_normal"
+    seed: int | None = None
+    input_axes: Axes = None
+    output_axes: Axes = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers("scale")
+        if not self.scale > 0:
+            raise ValueError(f"VarianceScaling: scale must be positive; got {self.scale}")
+        choice(self.mode, MODES, "VarianceScaling: mode")
+        distribution = self.distribution.lower() if isinstance(self.distribution, str) else self.distribution
+        distribution = "truncated_normal" if distribution == "normal" else distribution
+        choice(distribution, DISTRIBUTIONS, "VarianceScaling: distribution")
+        object.__setattr__(self, "distribution", distribution)
+
+
+@dataclass(frozen=True)
+class _Preset(_Scaled):
+    seed: int | None = None
+    input_axes: Axes = None
+    output_axes: Axes = None
+
+
+@registry.register()
+@dataclass(frozen=True)
+class GlorotUniform(_Preset):
+    """Draw evenly within ``sqrt(6 / (fan_in + fan_out))`` of 0; Keras's default for kernels.
+
+    Source: Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html
+
+    >>> [round(value, 4) for value in GlorotUniform(seed=7)(None, (2,)).tolist()]
+    [-0.4147, -0.5444]
+    """
+
+    scale, mode, distribution = 1.0, "fan_avg", "uniform"
+
+
+@registry.register()
+@dataclass(frozen=True)
+class GlorotNormal(_Preset):
+    """Draw from a truncated normal distribution of variance ``2 / (fan_in + fan_out)``.
+
+    Source: Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html
+    """
+
+    scale, mode, distribution = 1.0, "fan_avg", "truncated_normal"
+
+
+@registry.register()
+@dataclass(frozen=True)
+class HeUniform(_Preset):
+    """Draw evenly within ``sqrt(6 / fan_in)`` of 0.
+
+    Source: He et al. 2015, https://arxiv.org/abs/1502.01852
+    """
+
+    scale, mode, distribution = 2.0, "fan_in", "uniform"
+
+
+@registry.register()
+@dataclass(frozen=True)
+class HeNormal(_Preset):
+    """Draw from a truncated normal distribution of variance ``2 / fan_in``.
+
+    Source: He et al. 2015, https://arxiv.org/abs/1502.01852
+    """
+
+    scale, mode, distribution = 2.0, "fan_in", "truncated_normal"
+
+
+@registry.register()
+@dataclass(frozen=True)
+class LecunUniform(_Preset):
+    """Draw evenly within ``sqrt(3 / fan_in)`` of 0.
+
+    Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
+    """
+
+    scale, mode, distribution = 1.0, "fan_in", "uniform"
+
+
+@registry.register()
+@dataclass(frozen=True)
+class LecunNormal(_Preset):
+    """Draw from a truncated normal distribution of variance ``1 / fan_in``.
+
+    Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
+    """
+
+    scale, mode, distribution = 1.0, "fan_in", "truncated_normal"
+
+
+def _seed(seed: Any) -> int:
+    try:
+        seed = index(seed)
+    except TypeError:
+        raise TypeError(f"seed must be an integer or None; got {seed!r}") from None
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be an integer from 0 to 2**32 - 1; got {seed}")
+    return seed
+
+
+def _axes(axes: Any, where: str) -> Axes:
+    if axes is None:
+        return None
+    try:
+        return tuple(map(index, axes))
+    except TypeError:
+        raise TypeError(f"{where} must be a list of integers or None; got {axes!r}") from None

@@ -1,0 +1,84 @@
+"""The trilinear form behind every convolution in float64 numpy, by the definition: one product for each tap and output."""
+
+import numpy as np
+
+from jaxconv.geometry import Geometry
+from jaxconv.kernels.maps import SIGNATURES
+
+EQUATIONS = {"convolve": "ngc,gcf->ngf", "transpose": "ngf,gcf->ngc", "correlate": "ngc,ngf->gcf"}
+
+
+def split(array, letter, geometry):
+    """Give x as (n, g, c, *spatial), w as (g, c, f, *spatial), y as (n, g, f, *spatial), whatever its order of axes."""
+    dims = {"x": geometry.x_dims, "w": geometry.w_dims, "y": geometry.y_dims}[letter]
+    array = np.transpose(np.asarray(array, np.result_type(array.dtype, np.float64)), dims)
+    if letter == "w":
+        filters, channels, *spatial = array.shape
+        return np.moveaxis(array.reshape(geometry.groups, filters // geometry.groups, channels, *spatial), 1, 2)
+    batch, channels, *spatial = array.shape
+    return array.reshape(batch, geometry.groups, channels // geometry.groups, *spatial)
+
+
+def join(array, letter, geometry):
+    """Undo :func:`split`."""
+    dims = {"x": geometry.x_dims, "w": geometry.w_dims, "y": geometry.y_dims}[letter]
+    if letter == "w":
+        array = np.moveaxis(array, 2, 1)
+        array = array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])
+    else:
+        array = array.reshape(array.shape[0], array.shape[1] * array.shape[2], *array.shape[3:])
+    return np.transpose(array, np.argsort(dims))
+
+
+def evaluate(name, a, b, geometry: Geometry):
+    """Compute one of the three maps of ``jaxconv.kernels`` from its definition."""
+    first, second, third = SIGNATURES[name]
+    a, b = split(np.asarray(a), first, geometry), split(np.asarray(b), second, geometry)
+    lengths = {"x": geometry.x_lengths, "w": geometry.w_lengths, "y": geometry.y_lengths}
+    equation = EQUATIONS[name]
+    sizes = {
+        **dict(zip(equation.split(",")[0], a.shape[:3], strict=True)),
+        **dict(zip(equation[4:7], b.shape[:3], strict=True)),
+    }
+    out = np.zeros([*(sizes[i] for i in equation[-3:]), *lengths[third]], np.result_type(a, b))
+    for tap in np.ndindex(*geometry.w_lengths):
+        for place in np.ndindex(*geometry.y_lengths):
+            stretched = [
+                o * s + j * d - p[0]
+                for o, s, j, d, p in zip(
+                    place, geometry.strides, tap, geometry.rhs_dilation, geometry.padding, strict=True
+                )
+            ]
+            pairs = list(zip(stretched, geometry.lhs_dilation, geometry.x_lengths, strict=True))
+            if all(i % b == 0 and 0 <= i // b < n for i, b, n in pairs):
+                at = {"x": tuple(i // b for i, b, _ in pairs), "w": tap, "y": place}
+                out[(..., *at[third])] += np.einsum(equation, a[(..., *at[first])], b[(..., *at[second])])
+    return join(out, third, geometry)
+
+
+def random_geometry(rng, rank=None):
+    """Draw a geometry and the outer sizes (n, c, f): any order of axes, strides, dilations, pads (negative too), groups."""
+    rank = rank or int(rng.integers(1, 4))
+    longest = {1: 9, 2: 6, 3: 4}[rank]
+
+    def draw(low, high):
+        return tuple(int(v) for v in rng.integers(low, high, rank))
+
+    dims = [tuple(int(v) for v in rng.permutation(rank + 2)) for _ in range(3)]
+    geometry = Geometry(
+        draw(1, longest + 1), draw(1, 4), draw(1, 4), tuple((int(a), int(b)) for a, b in rng.integers(-1, 4, (rank, 2))),
+        draw(1, 3), draw(1, 3), int(rng.choice([1, 1, 2, 3])), *dims,
+    )  # fmt: skip
+    return geometry, tuple(int(v) for v in rng.integers(1, 4, 3))
+
+
+def shape(letter, geometry, outer):
+    """Give the shape of x, w or y for outer sizes (n, c, f)."""
+    n, c, f = outer
+    g = geometry
+    dims, sizes = {
+        "x": (g.x_dims, (n, g.groups * c, *g.x_lengths)),
+        "w": (g.w_dims, (g.groups * f, c, *g.w_lengths)),
+        "y": (g.y_dims, (n, g.groups * f, *g.y_lengths)),
+    }[letter]
+    return tuple(size for _, size in sorted(zip(dims, sizes, strict=True)))
