@@ -14,7 +14,7 @@ from typing import NoReturn
 
 from jaxconv.registry import nearest
 
-FAILED, MISTAKE, BUG, INTERRUPTED = 1, 2, 70, 130  # exit codes: the run failed, the user erred, we erred, Ctrl-C
+FAILED, MISTAKE, BUG = 1, 2, 70  # exit codes: the run failed, the user erred, we erred
 
 _DESCRIPTION = """\
 Train convolution networks from a config file, and use them.
@@ -40,7 +40,7 @@ Train the model that CONFIG describes. The run folder gets
 Examples
   jaxconv train configs/digits_conv2d.toml --out /tmp/digits
   jaxconv train configs/digits_conv2d.toml --set train.batch_size=64 --set model.layers.0.filters=16
-  jaxconv train configs/digits_conv2d.toml --set 'train.learning_rate={name="cosine_decay", init_value=1e-3}'
+  jaxconv train configs/digits_conv2d.toml --set 'train.optimizer.learning_rate={name="cosine_decay", init_value=1e-3}'
   jaxconv train --resume runs/digits_conv2d --set train.epochs=60
 """
 
@@ -75,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(_say(f"{message}; see: {self.prog} --help", MISTAKE))
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     """Give the parser of the whole command line, and the one of each command by name."""
 
     def new(name: str, summary: str, description: str) -> argparse.ArgumentParser:
@@ -150,21 +150,21 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from jaxconv.training import trained
+    from jaxconv.training import inference
 
-    print(trained.evaluate(options.model, options.data))
+    print(inference.evaluate(options.model, options.data))
 
 
 def _predict(options: argparse.Namespace) -> None:
-    from jaxconv.training import trained
+    from jaxconv.training import inference
 
-    print(trained.predict(options.model, options.x, options.out, batch=options.batch))
+    print(inference.predict(options.model, options.x, options.out, batch=options.batch))
 
 
 def _info(options: argparse.Namespace) -> None:
-    from jaxconv.training import trained
+    from jaxconv.training import overview
 
-    print(trained.info(options.model))
+    print(overview.info(options.model))
 
 
 _COMMANDS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "info": _info}
@@ -201,7 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _explain(error)
 
 
-def _unknown(command: str | None, word: str, parsers: dict[str, argparse.ArgumentParser]) -> str:
+def _unknown(command: str | None, word: str, parsers: dict[str, _Parser]) -> str:
     """Word the error for an argument that no option takes."""
     if command is None or not word.startswith("-"):
         return f"unexpected {word!r}; see: jaxconv {command or ''} --help"
@@ -213,7 +213,7 @@ def _unknown(command: str | None, word: str, parsers: dict[str, argparse.Argumen
 def _explain(error: BaseException) -> int:
     """Say an error in one line and give its exit code."""
     if isinstance(error, KeyboardInterrupt):
-        return _say(str(error) or "interrupted", INTERRUPTED, head="jaxconv")
+        return _say(str(error) or "interrupted", 128 + getattr(error, "signal", 2), head="jaxconv")
     if isinstance(error, BrokenPipeError):  # the reader of our output went away, as in: jaxconv info ... | head
         sys.stderr.close()
         return 0

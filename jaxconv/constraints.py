@@ -93,8 +93,7 @@ class MaxNorm(Constraint):
         _set(self, max_value=_bound(self.max_value, "MaxNorm: max_value"), axis=axes.canonical(self.axis, "MaxNorm"))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        norm = _norm(w, self.axis, "MaxNorm")
-        return w * (jnp.clip(norm, 0, self.max_value) / (EPSILON + norm))
+        return _rescale(w, self.axis, lambda norm: jnp.clip(norm, 0, self.max_value), "MaxNorm")
 
 
 @registry.register("unitnorm")
@@ -115,7 +114,7 @@ class UnitNorm(Constraint):
         _set(self, axis=axes.canonical(self.axis, "UnitNorm"))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        return w / (EPSILON + _norm(w, self.axis, "UnitNorm"))
+        return _rescale(w, self.axis, jnp.ones_like, "UnitNorm")
 
 
 @registry.register()
@@ -154,9 +153,10 @@ class MinMaxNorm(Constraint):
         _set(self, min_value=low, max_value=high, rate=rate, axis=axes.canonical(self.axis, "MinMaxNorm"))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        norm = _norm(w, self.axis, "MinMaxNorm")
-        wanted = self.rate * jnp.clip(norm, self.min_value, self.max_value) + (1 - self.rate) * norm
-        return w * (wanted / (EPSILON + norm))
+        def wanted(norm: jax.Array) -> jax.Array:
+            return self.rate * jnp.clip(norm, self.min_value, self.max_value) + (1 - self.rate) * norm
+
+        return _rescale(w, self.axis, wanted, "MinMaxNorm")
 
 
 @registry.register()
@@ -189,8 +189,11 @@ class RadialConstraint(Constraint):
         return w[place, place][source]
 
 
-def _norm(w: jax.Array, axis: Axis, where: str) -> jax.Array:
-    return jnp.sqrt(jnp.sum(jnp.square(w), axes.indices(axis, w.shape, where), keepdims=True))
+def _rescale(w: jax.Array, axis: Axis, wanted: Callable[[jax.Array], jax.Array], where: str) -> jax.Array:
+    # float16 cannot hold epsilon, nor the square of 256
+    wide = w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
+    norm = jnp.sqrt(jnp.sum(jnp.square(wide), axes.indices(axis, w.shape, where), keepdims=True))
+    return (wide * (wanted(norm) / (EPSILON + norm))).astype(w.dtype)
 
 
 def _bound(value: Any, where: str) -> float:

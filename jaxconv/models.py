@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from jaxconv.dtypes import promote
+from jaxconv.errors import explain
 from jaxconv.layers.layer import Effects, Layer, Params, Shape, as_shape, layers
 from jaxconv.registry import snake_case
 
@@ -38,6 +39,7 @@ class Sequential(Layer):
     (['conv1d', 'dense'], (4, 2))
     """
 
+    keras_module: ClassVar[str] = "keras"
     layers: Any = ()
     names: tuple[str, ...] = dataclasses.field(init=False, repr=False, compare=False)
 
@@ -70,7 +72,7 @@ class Sequential(Layer):
         """Give the output shape of each layer in turn."""
         shape, out = as_shape(input_shape, "Sequential"), []
         for name, layer in self.children.items():
-            with _named(name, shape):
+            with explain(f"{name}, given shape {shape}"):
                 shape = layer.output_shape(shape)
             out.append(shape)
         return out
@@ -88,7 +90,7 @@ class Sequential(Layer):
         params: Params = {}
         given = [input_shape, *self.shapes(input_shape)]
         for index, (name, layer) in enumerate(self.children.items()):
-            with _named(name, given[index]):
+            with explain(f"{name}, given shape {given[index]}"):
                 own = layer.init_params(jax.random.fold_in(key, index), given[index])
             if own:
                 params[name] = own
@@ -100,7 +102,7 @@ class Sequential(Layer):
         penalties = []
         for index, (name, layer) in enumerate(self.children.items()):
             own_key = None if key is None else jax.random.fold_in(key, index)
-            with _named(name, getattr(x, "shape", None)):
+            with explain(f"{name}, given shape {getattr(x, 'shape', None)}"):
                 x, effects = layer.forward(params.get(name, {}), x, train=train, key=own_key)
             penalties.append(effects.penalty)
             if name in params:
@@ -119,7 +121,14 @@ class Sequential(Layer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        return cls(**{**config, "layers": [layers.get(layer) for layer in config.get("layers", ())]})
+        """Build the model from what ``get_config`` gave, or from Keras's own; its input layer is a shape here."""
+        given = dict(config)
+        shape, inside = given.pop("build_input_shape", None), list(given.pop("layers", ()))
+        if inside and isinstance(inside[0], Mapping) and inside[0].get("class_name") == "InputLayer":
+            shape = inside.pop(0)["config"].get("batch_shape", shape)
+        if shape is not None:
+            given.setdefault("input_shape", shape[1:])
+        return cls(**given, layers=[layers.get(layer) for layer in inside])
 
 
 def count_names(inside: Iterable[Layer]) -> tuple[str, ...]:
@@ -143,17 +152,3 @@ def _free(base: str, taken: list[str], count: dict[str, int]) -> str:
         name = f"{base}_{number}" if number else base
         if name not in taken:
             return name
-
-
-class _named:
-    """Put a layer's name and the shape it was given in front of its error: the one door for error context."""
-
-    def __init__(self, name: str, shape: Any):
-        self.name, self.shape = name, shape
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind in (ValueError, TypeError):
-            raise kind(f"{self.name}, given shape {self.shape}: {error}") from None

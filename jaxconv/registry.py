@@ -21,7 +21,8 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """Give the tail of an error message: the option closest to ``word`` and, where they are few, all of them."""
     options = sorted(options)
     by_lower = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
+    begun = [option for option in by_lower if word and option.startswith(word.lower())]
+    close = begun or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
     hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
     shown = ", ".join(options) if len(options) <= 40 else f"{', '.join(options[:40])}, ..."
     return f"{hint}legal: {shown}"
@@ -84,7 +85,7 @@ class Registry:
         if isinstance(identifier, Mapping):
             return self._from_config(identifier)
         if isinstance(identifier, type):
-            return identifier()
+            identifier = identifier()
         if identifier is None or callable(identifier):
             return identifier
         raise TypeError(

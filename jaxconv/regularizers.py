@@ -62,7 +62,7 @@ class Regularizer:
 @registry.register()
 @dataclass(frozen=True)
 class L1(Regularizer):
-    """Penalise ``l1 * sum(|w|)``.
+    """Penalise ``l1 * sum(|w|)``. The derivative at 0 is 0, as in TF (Keras on JAX: ``l1``), so zeros stay.
 
     Args:
         l1: finite and at least 0; ``None`` means 0.01. Unlike Keras, numpy's numbers are accepted, and the config
@@ -78,7 +78,7 @@ class L1(Regularizer):
         object.__setattr__(self, "l1", _factor(self.l1, "L1: l1", default=0.01))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        return self.l1 * jnp.sum(jnp.abs(w))
+        return self.l1 * jnp.sum(_absolute(w))
 
 
 @registry.register()
@@ -125,7 +125,7 @@ class L1L2(Regularizer):
     def __call__(self, w: jax.Array) -> jax.Array:
         penalty = jnp.zeros((), w.dtype)
         if self.l1:  # a factor of 0 must also keep an infinite sum out
-            penalty += self.l1 * jnp.sum(jnp.abs(w))
+            penalty += self.l1 * jnp.sum(_absolute(w))
         if self.l2:
             penalty += self.l2 * jnp.sum(jnp.square(w))
         return penalty
@@ -137,7 +137,7 @@ class OrthogonalRegularizer(Regularizer):
     """Penalise the mean absolute cosine between the rows (or the columns) of a matrix, times ``factor``.
 
     ``factor / 2 * sum |off-diagonal of G| / (n (n - 1) / 2)`` with ``G`` the Gram matrix of the ``n`` vectors scaled to
-    length 1. Zero vectors have cosine 0 and a finite derivative. Beyond Keras: a single vector gives 0 (Keras: NaN),
+    length 1. Zero vectors have cosine 0 and derivative 0. Beyond Keras: a single vector gives 0 (Keras: NaN),
     and with ``axis`` the weight may have any rank.
 
     Args:
@@ -170,15 +170,16 @@ class OrthogonalRegularizer(Regularizer):
         matrix = self._matrix(w)
         if self.mode == "columns":
             matrix = matrix.T
-        # The square is clamped, not the root: a root of 0 has an infinite derivative. float16 cannot hold epsilon^2.
-        floor = max(EPSILON**2, float(jnp.finfo(w.dtype).tiny))
+        if jnp.finfo(w.dtype).bits < 32:
+            matrix = matrix.astype(jnp.float32)  # float16 cannot hold epsilon^2
+        # The square is clamped, not the root: a root of 0 has an infinite derivative.
         square = jnp.sum(jnp.square(matrix), axis=1, keepdims=True)
-        matrix = matrix * jax.lax.rsqrt(jnp.maximum(square, floor))
+        matrix = matrix * jax.lax.rsqrt(jnp.maximum(square, EPSILON**2))
         gram = jnp.matmul(matrix, matrix.T, precision=jax.lax.Precision.HIGHEST)
         count = len(matrix)
         pairs = max(count * (count - 1) / 2, 1)
         off_diagonal = jnp.where(jnp.eye(count, dtype=bool), 0, gram)
-        return 0.5 * self.factor / pairs * jnp.sum(jnp.abs(off_diagonal))
+        return (0.5 * self.factor / pairs * jnp.sum(_absolute(off_diagonal))).astype(w.dtype)
 
     def _matrix(self, w: jax.Array) -> jax.Array:
         if self.axis is not None:
@@ -197,6 +198,10 @@ class OrthogonalRegularizer(Regularizer):
         """Give the arguments that make an equal regularizer; ``axis`` only where it is used: Keras has none."""
         config = super().get_config()
         return {name: value for name, value in config.items() if name != "axis" or value is not None}
+
+
+def _absolute(x: jax.Array) -> jax.Array:
+    return x * jax.lax.stop_gradient(jnp.sign(x))  # JAX gives |x| the derivative 1 at 0, which would push zeros away
 
 
 def _factor(value: Any, where: str, default: float) -> float:

@@ -13,7 +13,7 @@ ROOT = Path(jaxconv.__file__).parent
 
 # from the ground up; a module may import what stands on a lower line, never a neighbour on its own
 FLOORS = [
-    {"registry", "dtypes"},
+    {"registry", "dtypes", "errors"},
     {"data_format", "geometry", "axes"},
     {"kernels"},
     {"policy", "ops", "activations", "initializers", "regularizers", "constraints"},

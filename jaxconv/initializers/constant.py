@@ -101,6 +101,8 @@ class Values(Initializer):
 class Identity(Initializer):
     """Give ``gain`` times the identity matrix; only for two axes, so never for the kernel of a convolution.
 
+    Its config records the gain, which Keras's forgets.
+
     >>> Identity(2.0)(None, (2, 2)).tolist()
     [[2.0, 0.0], [0.0, 2.0]]
     """
@@ -175,7 +177,7 @@ class STFT(Initializer):
             if self.window.shape != (frame,):
                 raise ValueError(f"STFT: the window has the shape {self.window.shape}; the frame needs ({frame},)")
             return self.window.numpy()
-        from scipy.signal import get_window  # type: ignore[import-untyped]  # slow to import, and used here alone
+        from scipy.signal import get_window  # slow to import, and used here alone
 
         try:
             return get_window(self.window, frame, self.periodic)

@@ -49,8 +49,8 @@ def fans(shape: Shape, input_axes: Axes = None, output_axes: Axes = None) -> tup
 class Random(Initializer):
     """The base of the initializers that draw; with an integer ``seed`` the key is ignored and Keras's numbers come out.
 
-    Bit for bit: what Keras 3.15 on JAX gives for that seed, shape and dtype. The same call gives the same numbers
-    again, as in Keras.
+    Bit for bit: what Keras 3.15 on JAX gives for that seed, shape and dtype, under jit too (but for the last bit where
+    a ``mean`` is added). The same call gives the same numbers again, as in Keras.
     """
 
     seed: int | None
@@ -93,7 +93,7 @@ class RandomNormal(Random):
         self._numbers("mean", "stddev")
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
-        return jax.random.normal(key, shape, dtype) * self.stddev + self.mean
+        return _scaled(jax.random.normal(key, shape, dtype), self.stddev) + self.mean
 
 
 @registry.register()
@@ -110,7 +110,7 @@ class TruncatedNormal(Random):
         self._numbers("mean", "stddev")
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
-        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * self.stddev + self.mean
+        return _scaled(jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype), self.stddev) + self.mean
 
 
 @registry.register("uniform")
@@ -195,9 +195,9 @@ class _Scaled(Random):
             limit = math.sqrt(3 * variance)
             return jax.random.uniform(key, shape, dtype, -limit, limit)
         if self.distribution == "untruncated_normal":
-            return jax.random.normal(key, shape, dtype) * math.sqrt(variance)
+            return _scaled(jax.random.normal(key, shape, dtype), math.sqrt(variance))
         stddev = math.sqrt(variance) / TRUNCATED_STDDEV
-        return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * stddev
+        return _scaled(jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype), stddev)
 
 
 @registry.register()
@@ -314,6 +314,11 @@ class LecunNormal(_Preset):
     """
 
     scale, mode, distribution = 1.0, "fan_in", "truncated_normal"
+
+
+def _scaled(sample: jax.Array, stddev: float) -> jax.Array:
+    # Without the barrier, jit would merge this factor with those that made the sample, and round otherwise than Keras.
+    return jax.lax.optimization_barrier(sample) * stddev
 
 
 def _seed(seed: Any) -> int:

@@ -15,11 +15,10 @@ The laws (tests/test_laws.py holds every layer to them):
 Knows no particular layer: what one computes stands in its own file.
 """
 
-import contextlib
 import dataclasses
 import functools
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 
 import jax
@@ -27,12 +26,27 @@ import jax.numpy as jnp
 
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.dtypes import promote
+from jaxconv.errors import explain
+from jaxconv.layers.apply import Apply, Effects, Params, merge
 from jaxconv.policy import Policy, policy, policy_name
 from jaxconv.registry import Registry, nearest, plain
 
 Array = jax.Array
-Params = dict[str, Any]
 Shape = tuple[int | None, ...]
+
+__all__ = [
+    "Apply",
+    "Effects",
+    "Layer",
+    "Params",
+    "Shape",
+    "Weight",
+    "activate",
+    "activated_width",
+    "as_shape",
+    "layers",
+    "merge",
+]
 
 layers = Registry("layer", "keras.layers")
 
@@ -45,102 +59,11 @@ TABLES = {
 }
 
 
-class Effects(NamedTuple):
-    """What a forward pass gives beside its output.
-
-    fixed: the new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
-    penalty: scalar, the activity regularizers of this call, divided by the batch size.
-
-    >>> _, apply_fn = layers["Flatten"]().init(jax.random.key(0), (None, 3))
-    >>> y, effects = apply_fn.forward({}, jnp.ones((1, 3)))
-    >>> effects
-    Effects(fixed={}, penalty=Array(0., dtype=float32))
-    """
-
-    fixed: Params
-    penalty: Array
-
-
 class Weight(NamedTuple):
     """One leaf of params before it exists: its shape and the ``(key, shape, dtype) -> array`` that makes it."""
 
     shape: tuple[int, ...]
     initializer: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Apply:
-    """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
-
-    Calling it is inference: ``y = apply_fn(params, x)``, always one array. The other functions are its attributes.
-
-    >>> params, apply_fn = layers["Dense"](2, kernel_constraint="max_norm").init(jax.random.key(0), (None, 3))
-    >>> trainable, fixed = apply_fn.split(params)
-    >>> params = apply_fn.project(merge(trainable, fixed))
-    >>> jax.jit(apply_fn)(params, jnp.ones((1, 3))).shape
-    (1, 2)
-    """
-
-    layer: "Layer"
-
-    @property
-    def __name__(self) -> str:
-        return self.layer.label
-
-    def __call__(self, params: Params, x: Any) -> Array:
-        """Compute the output of the layer at inference."""
-        return self.layer.forward(params, x, train=False, key=None)[0]
-
-    def forward(self, params: Params, x: Any, *, train: bool = False, key: Any = None) -> tuple[Array, Effects]:
-        """Compute the output and what else the call brings about; ``train`` switches dropout and statistics on.
-
-        Raises:
-            ValueError: dropout in training without ``key``; an input that does not fit.
-        """
-        return self.layer.forward(params, x, train=train, key=key)
-
-    def split(self, params: Params) -> tuple[Params, Params]:
-        """Split into (trainable, fixed): the same structure twice, None where the other one has the leaf."""
-        return self.layer.select(params, fixed=False), self.layer.select(params, fixed=True)
-
-    def penalty(self, params: Params) -> Array:
-        """Sum the kernel and bias regularizers of all trainable weights: a scalar, float32 or wider."""
-        return self.layer.penalty(params)
-
-    def project(self, params: Params) -> Params:
-        """Put the constraints back: call it on the result of ``optax.apply_updates``."""
-        return self.layer.project(params)
-
-
-def merge(trainable: Params, fixed: Params) -> Params:
-    """Join what ``split`` took apart.
-
-    >>> merge({"kernel": 1, "mean": None}, {"kernel": None, "mean": 2})
-    {'kernel': 1, 'mean': 2}
-    """
-    if not isinstance(trainable, Mapping) and not isinstance(fixed, Mapping):
-        if trainable is not None and fixed is not None:
-            raise ValueError("merge: both parts have this leaf; give the two parts of one split, not all params")
-        return fixed if trainable is None else trainable
-    names = [sorted(part) if isinstance(part, Mapping) else type(part).__name__ for part in (trainable, fixed)]
-    if names[0] != names[1]:
-        raise ValueError(f"merge: the two parts have different names: {names[0]} and {names[1]}")
-    merged = {}
-    for name in trainable:
-        with explain(name):
-            merged[name] = merge(trainable[name], fixed[name])
-    return merged
-
-
-@contextlib.contextmanager
-def explain(place: str) -> Iterator[None]:
-    """Put a place in front of the message of a ValueError or TypeError: the one door for error context."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        if type(error) not in (ValueError, TypeError):
-            raise  # a subclass may not be made from a message alone
-        raise type(error)(f"{place}: {error}") from error
 
 
 def as_shape(shape: Any, where: str) -> Shape:
@@ -319,7 +242,7 @@ class Layer:
         return params
 
     def _check_governing(self, params: Params) -> None:
-        """Try regularizers and constraints on the shapes alone, so that one that does not fit raises before training."""
+        """Try regularizers and constraints on shapes alone: one that does not fit raises before training."""
         for ending in ("regularizer", "constraint"):
             for leaf, entry in self._governing(ending, params):
                 wanted = () if ending == "regularizer" else params[leaf].shape

@@ -79,7 +79,7 @@ class _Average(_Pooling):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         window, strides, padding = self._window(x)
-        wide = promote(x.dtype, jnp.float32)  # the sum of a window may not fit in float16
+        wide = promote(x.dtype, np.float32)  # the sum of a window may not fit in float16
         total = lax.reduce_window(x.astype(wide), np.array(0, wide), lax.add, window, strides, padding)
         count = np.ones((1,) * x.ndim)
         for axis in range(*self._spatial().indices(x.ndim)):

@@ -1,0 +1,98 @@
+"""What ``layer.init`` gives beside the params: the layer's functions, what a call brings about, and ``merge``.
+
+Knows no particular layer; the layer's own methods do the work.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from jaxconv.errors import explain
+
+if TYPE_CHECKING:
+    from jaxconv.layers.layer import Layer
+
+Array = jax.Array
+Params = dict[str, Any]
+
+
+class Effects(NamedTuple):
+    """What a forward pass gives beside its output.
+
+    fixed: the new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
+    penalty: scalar, the activity regularizers of this call, divided by the batch size.
+
+    >>> _, apply_fn = jaxconv.Flatten().init(jax.random.key(0), (None, 3))
+    >>> y, effects = apply_fn.forward({}, jnp.ones((1, 3)))
+    >>> effects
+    Effects(fixed={}, penalty=Array(0., dtype=float32))
+    """
+
+    fixed: Params
+    penalty: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
+
+    Calling it is inference: ``y = apply_fn(params, x)``, always one array. The other functions are its attributes.
+
+    >>> params, apply_fn = jaxconv.Dense(2, kernel_constraint="max_norm").init(jax.random.key(0), (None, 3))
+    >>> trainable, fixed = apply_fn.split(params)
+    >>> params = apply_fn.project(merge(trainable, fixed))
+    >>> jax.jit(apply_fn)(params, jnp.ones((1, 3))).shape
+    (1, 2)
+    """
+
+    layer: "Layer"
+
+    @property
+    def __name__(self) -> str:
+        return self.layer.label
+
+    def __call__(self, params: Params, x: Any) -> Array:
+        """Compute the output of the layer at inference."""
+        return self.layer.forward(params, x, train=False, key=None)[0]
+
+    def forward(self, params: Params, x: Any, *, train: bool = False, key: Any = None) -> tuple[Array, Effects]:
+        """Compute the output and what else the call brings about; ``train`` switches dropout and statistics on.
+
+        Raises:
+            ValueError: dropout in training without ``key``; an input that does not fit.
+        """
+        return self.layer.forward(params, x, train=train, key=key)
+
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """Split into (trainable, fixed): the same structure twice, None where the other one has the leaf."""
+        return self.layer.select(params, fixed=False), self.layer.select(params, fixed=True)
+
+    def penalty(self, params: Params) -> Array:
+        """Sum the kernel and bias regularizers of all trainable weights: a scalar, float32 or wider."""
+        return self.layer.penalty(params)
+
+    def project(self, params: Params) -> Params:
+        """Put the constraints back: call it on the result of ``optax.apply_updates``."""
+        return self.layer.project(params)
+
+
+def merge(trainable: Params, fixed: Params) -> Params:
+    """Join what ``split`` took apart.
+
+    >>> merge({"kernel": 1, "mean": None}, {"kernel": None, "mean": 2})
+    {'kernel': 1, 'mean': 2}
+    """
+    if not isinstance(trainable, Mapping) and not isinstance(fixed, Mapping):
+        if trainable is not None and fixed is not None:
+            raise ValueError("merge: both parts have this leaf; give the two parts of one split, not all params")
+        return fixed if trainable is None else trainable
+    names = [sorted(part) if isinstance(part, Mapping) else type(part).__name__ for part in (trainable, fixed)]
+    if names[0] != names[1]:
+        raise ValueError(f"merge: the two parts have different names: {names[0]} and {names[1]}")
+    merged = {}
+    for name in trainable:
+        with explain(name):
+            merged[name] = merge(trainable[name], fixed[name])
+    return merged

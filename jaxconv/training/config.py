@@ -1,0 +1,299 @@
+"""A config file: read, overridden by ``--set``, checked to the last key, and written back as resolved.
+
+Knows the sections of a config and whose arguments each one holds. It runs nothing, and what a layer, a data source or
+an optimizer means it leaves to them.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.models import Sequential
+from jaxconv.registry import nearest
+from jaxconv.training import data
+from jaxconv.training.fit import EarlyStopping
+from jaxconv.training.losses import loss as resolve_loss
+from jaxconv.training.losses import losses
+from jaxconv.training.metrics import metrics as resolve_metrics
+from jaxconv.training.model_table import build_model, layer_table, trace_shapes
+from jaxconv.training.optimizers import learning_rate, optimizers
+from jaxconv.training.optimizers import optimizer as resolve_optimizer
+from jaxconv.training.schema import ConfigError, Place, fit_table, one_line
+from jaxconv.training.toml import override, read_toml
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    """The section ``[train]``: arguments of ``fit``, under the same names.
+
+    Args:
+        loss: a name, or a table with a name and options.
+        optimizer: a name, or a table with a name and options; ``learning_rate`` in it is a number or a table.
+        metrics: names or tables.
+        epochs: passes over the training set.
+        batch_size: samples per step.
+        seed: of the initial weights, the order of the samples, and dropout.
+        shuffle: whether each epoch takes the samples in a new order.
+        validation_split: the fraction of the training set, at its end, that is evaluated after each epoch instead.
+        early_stopping: a table with the arguments of ``EarlyStopping``: monitor, patience, ...
+        best_weights: the column of metrics.csv whose best epoch gives the model; left out, it is the last epoch's.
+        checkpoint_every: epochs between savings.
+    """
+
+    loss: str | dict[str, Any]
+    optimizer: str | dict[str, Any] = "adam"
+    metrics: tuple[str | dict[str, Any], ...] = ()
+    epochs: int = 100
+    batch_size: int = 32
+    seed: int = 0
+    shuffle: bool = True
+    validation_split: float = 0.0
+    early_stopping: dict[str, Any] | None = None
+    best_weights: str | None = None
+    checkpoint_every: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A config whose every key is known and whose every value is legal by itself.
+
+    Args:
+        file: where it came from, for messages.
+        name: of the run.
+        data: the section ``[data]`` with all defaults.
+        model: the layers.
+        train: the section ``[train]`` with all defaults.
+    """
+
+    file: str
+    name: str
+    data: dict[str, Any]
+    model: Sequential
+    train: Train
+
+    def tree(self) -> dict[str, Any]:
+        """Give the config as resolved: what ``read_config`` reads back to an equal one."""
+        return {
+            "name": self.name,
+            "data": self.data,
+            "model": {"layers": [layer_table(layer) for layer in self.model.layers]},
+            "train": _without_none(dataclasses.asdict(self.train)),
+        }
+
+
+def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+    """Read a config file, put ``--set`` settings in, and check every key and value by itself.
+
+    Args:
+        path: the TOML file.
+        settings: see :func:`override`.
+
+    Raises:
+        ConfigError: the first mistake, in one line: file, dotted key, value, and what would be legal.
+    """
+    tree = read_toml(path)
+    override(tree, settings)
+    return build_config(tree, str(path), default_name=Path(path).stem)
+
+
+def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run") -> Config:
+    """Check a config given as nested dicts; see :func:`read_config`."""
+    top = Place(file)
+    sections = ("name", "data", "model", "train")
+    for key, value in tree.items():
+        if key not in sections:
+            raise top.error(key, value, f"unknown key; {nearest(key, sections)}")
+    for key in sections[1:]:
+        if not isinstance(tree.get(key, {}), Mapping):
+            raise top.error(key, tree[key], "expected a table")
+        if key not in tree:
+            raise top.missing(key, f"a config has the tables {', '.join(f'[{name}]' for name in sections[1:])}")
+    name = tree.get("name", default_name)
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set('/\\:*?"<>|\n'):
+        raise top.error("name", name, "expected a word that can name a folder")
+    return Config(
+        file=file,
+        name=name,
+        data=_check_data(tree["data"], top / "data"),
+        model=build_model(tree["model"], top / "model"),
+        train=_check_train(tree["train"], top / "train"),
+    )
+
+
+def _check_data(table: Mapping[str, Any], place: Place) -> dict[str, Any]:
+    source = table.get("source")
+    if "source" not in table:
+        raise place.missing("source", nearest("", data.sources))
+    if not isinstance(source, str) or source not in data.sources:
+        raise place.error("source", source, f"there is no such source; {nearest(str(source), data.sources)}")
+    given = {key: value for key, value in table.items() if key != "source"}
+    return {"source": source, **_without_none(fit_table(given, data.sources[source], place, legal=["source"]))}
+
+
+def _check_train(table: Mapping[str, Any], place: Place) -> Train:
+    if "loss" not in table:
+        raise place.missing("loss", "such as 'sparse_categorical_crossentropy' for classes, 'mse' for numbers")
+    if isinstance(table.get("metrics"), str):
+        table = {**table, "metrics": [table["metrics"]]}
+    if isinstance(table.get("optimizer"), Mapping):  # --set train.optimizer.learning_rate=... means the default one's
+        table = {**table, "optimizer": {"name": Train.optimizer, **table["optimizer"]}}
+    train = Train(**fit_table(table, Train, place))
+    for key in ("epochs", "batch_size", "checkpoint_every"):
+        if getattr(train, key) < 1:
+            raise place.error(key, getattr(train, key), "legal: at least 1")
+    if not 0 <= train.seed < 2**32:
+        raise place.error("seed", train.seed, "legal: 0 to 4294967295")
+    if not 0 <= train.validation_split < 1:
+        raise place.error("validation_split", train.validation_split, "legal: from 0 up to, not including, 1")
+    loss = _resolve(resolve_loss, train.loss, place, "loss")
+    if isinstance(train.loss, dict) and "class_name" not in train.loss:
+        fit_table(train.loss, type(loss), place / "loss", legal=["name"])  # types: a loss takes any option it knows
+    metrics = _resolve(resolve_metrics, train.metrics, place, "metrics")
+    if isinstance(train.optimizer, dict):
+        _check_option_types(train.optimizer, place / "optimizer")
+    _resolve(_try_optimizer, train.optimizer, place, "optimizer")
+    columns = ["loss", *(metric.name for metric in metrics)]
+    if train.validation_split:
+        columns += [f"val_{name}" for name in columns]
+    hint = "" if train.validation_split else " (val_ columns need train.validation_split)"
+    if train.best_weights is not None and train.best_weights not in columns:
+        message = f"no such column in metrics.csv; {nearest(train.best_weights, columns)}{hint}"
+        raise place.error("best_weights", train.best_weights, message)
+    stopping = None
+    if train.early_stopping is not None:
+        here = place / "early_stopping"
+        arguments = fit_table(train.early_stopping, EarlyStopping, here)
+        if arguments["monitor"] not in columns:
+            message = f"no such column in metrics.csv; {nearest(arguments['monitor'], columns)}{hint}"
+            raise here.error("monitor", arguments["monitor"], message)
+        stopping = dataclasses.asdict(_resolve(lambda spec: EarlyStopping(**spec), arguments, place, "early_stopping"))
+    return dataclasses.replace(
+        train, loss=_full_loss(train.loss, loss), optimizer=_full_optimizer(train.optimizer), early_stopping=stopping
+    )
+
+
+def _resolve(function: Callable[[Any], Any], value: Any, place: Place, key: str) -> Any:
+    """Let the owner of a name or table read it, and put the place in front of what it complains about."""
+    try:
+        return function(value)
+    except (ValueError, TypeError) as error:
+        raise place.blame(key, value, str(error)) from None
+
+
+def _check_option_types(table: Mapping[str, Any], place: Place) -> None:
+    """Find words where an optimizer wants numbers: optax looks at its options only when it computes with them."""
+    factory = optimizers().get(str(table.get("name")))
+    known = {} if factory is None else inspect.signature(factory).parameters
+    for key, value in table.items():
+        default = known[key].default if key in known else None
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise place.error(key, value, "expected true or false")
+        if key in known and isinstance(value, str) and not isinstance(default, str) and "dtype" not in key:
+            raise place.error(key, value, "expected a number")
+
+
+def _try_optimizer(spec: Any) -> None:
+    """Build an optimizer and trace an update of one weight: many options are not looked at before."""
+    optimizer = resolve_optimizer(spec, steps=1000)
+
+    def update(weights: Any) -> Any:
+        extra = {"value": jnp.sum(weights["w"]), "grad": weights, "value_fn": lambda some: jnp.sum(some["w"])}
+        return optimizer.update(weights, optimizer.init(weights), weights, **extra)
+
+    with jax.numpy_dtype_promotion("standard"):
+        jax.eval_shape(update, {"w": jax.ShapeDtypeStruct((2, 2), np.dtype("float32"))})
+
+
+def _full_loss(spec: Any, loss: Any) -> Any:
+    options = loss.get_config() if hasattr(loss, "get_config") else {}
+    if isinstance(spec, str):
+        return {"name": spec, **options} if options else spec
+    return spec if "class_name" in spec else spec | options
+
+
+def _full_optimizer(spec: Any) -> Any:
+    """Write out the learning rate, the one default of an optimizer that is ours and not optax's."""
+    spec = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if not {"learning_rate", "max_learning_rate"} & set(spec):
+        rate = learning_rate(spec, steps=1)
+        spec |= {} if rate is None else {"learning_rate": float(rate(0))}
+    return spec
+
+
+def load_data(config: Config) -> data.Splits:
+    """Load a config's data. Raises ConfigError where the source refuses; ImportError where it needs a package."""
+    try:
+        return data.load(config.data)
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigError(one_line(f"{config.file}: {error}")) from None
+
+
+def check_shapes(config: Config, splits: data.Splits) -> None:
+    """Check the model against the data: every layer's input, and the output against the targets and the loss.
+
+    Raises:
+        ConfigError: the first layer, loss or metric that does not fit.
+    """
+    top, train = Place(config.file), config.train
+    shape = (min(train.batch_size, len(splits.x_train)), *splits.x_train.shape[1:])
+    shapes = trace_shapes(config.model, shape, top / "model")
+    loss = resolve_loss(train.loss)
+    y = jax.ShapeDtypeStruct((shape[0], *splits.y_train.shape[1:]), np.dtype("int32" if splits.classes else "float32"))
+    prediction = jax.ShapeDtypeStruct(shapes[-1], np.dtype("float32"))
+    _check_width(config, [shape, *shapes], splits)
+    try:
+        jax.eval_shape(loss, y, prediction)
+    except (ValueError, TypeError) as error:
+        fitting = [name for name in losses.names() if name.islower() and _fits(name, y, prediction)]
+        legal = f"; legal for these shapes: {', '.join(fitting)}" if fitting else ""
+        here, key, spec = top / "train", "loss", train.loss
+        if isinstance(spec, dict) and "name" in spec:
+            here, key, spec = here / "loss", "name", spec["name"]
+        raise here.error(key, spec, f"{error}{legal}") from None
+    for i, (spec, metric) in enumerate(zip(train.metrics, resolve_metrics(train.metrics), strict=True)):
+        try:
+            jax.eval_shape(metric, y, prediction)
+        except (ValueError, TypeError) as error:
+            raise (top / "train" / "metrics").error(i, spec, str(error)) from None
+
+
+def _fits(name: str, y: Any, prediction: Any) -> bool:
+    try:
+        jax.eval_shape(resolve_loss(name), y, prediction)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _check_width(config: Config, shapes: Sequence[tuple[Any, ...]], splits: data.Splits) -> None:
+    """Check that the model has one output per class, or as many as the targets, and name the layer that decides it."""
+    if hasattr(resolve_loss(config.train.loss), "check") and splits.classes:
+        names = ", ".join(splits.classes[:10]) + (", ..." if len(splits.classes) > 10 else "")
+        wanted, what = len(splits.classes), f"the data has {len(splits.classes)} classes ({names})"
+    elif splits.classes is None and splits.y_train.ndim == 2:
+        wanted = splits.y_train.shape[1]
+        what = f"each target has {wanted} numbers" if wanted > 1 else "each target is one number"
+    else:
+        return
+    given = shapes[-1][-1]
+    if given == wanted or len(shapes[-1]) != 2:
+        return
+    i = max(i for i in range(len(shapes) - 1) if i == 0 or shapes[i][-1] != shapes[i + 1][-1])
+    table = layer_table(config.model.layers[i])
+    keys = [key for key, value in table.items() if type(value) is int and value == given]
+    place, key = Place(config.file) / "model" / "layers" / i, keys[0] if keys else None
+    message = f"the model gives {given} outputs, but {what}; legal: {wanted}"
+    raise place.error(key, table[keys[0]] if keys else table["layer"], message)
+
+
+def _without_none(value: Any) -> Any:
+    """Leave out what is None: TOML has no word for it, and it is always the default."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    return [_without_none(item) for item in value] if isinstance(value, list | tuple) else value

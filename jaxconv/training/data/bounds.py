@@ -1,0 +1,28 @@
+"""Ranges of the numbers in a ``[data]`` table: one error for what lies outside, naming the key.
+
+Knows nothing of the sources that ask.
+"""
+
+
+def at_least(low: int, **keys: int) -> None:
+    """Raise ValueError for the first of ``keys`` that is below ``low``.
+
+    >>> at_least(1, train=50, test=0)
+    Traceback (most recent call last):
+    ValueError: data.test: 0 is too small; give at least 1
+    """
+    for key, value in keys.items():
+        if value < low:
+            raise ValueError(f"data.{key}: {value} is too small; give at least {low}")
+
+
+def between(low: float, high: float, **keys: float) -> None:
+    """Raise ValueError for the first of ``keys`` that is not from ``low`` to ``high``, ends included.
+
+    >>> between(0.01, 0.9, test_size=2.0)
+    Traceback (most recent call last):
+    ValueError: data.test_size: 2.0 is out of range; give a number from 0.01 to 0.9
+    """
+    for key, value in keys.items():
+        if not low <= value <= high:  # also catches nan
+            raise ValueError(f"data.{key}: {value} is out of range; give a number from {low} to {high}")

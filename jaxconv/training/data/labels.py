@@ -1,0 +1,51 @@
+"""Class labels of any kind (words, numbers written as words, integers) as indices 0..n-1, and the labels' names.
+
+Knows nothing of files or inputs.
+"""
+
+import math
+
+import numpy as np
+
+
+def class_indices(
+    y_train: np.ndarray, y_test: np.ndarray, where: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Map labels to 0..n-1 in the sorted order of the training labels: numbers by value, then words by alphabet.
+
+    Args:
+        y_train, y_test: labels ``(cases,)``: strings, bytes (UTF-8), integers or booleans.
+        where: the start of an error message: ``"data.path: 'mine.npz'"``.
+
+    Returns:
+        Both as int32 indices ``(cases,)``, and the label that each index stands for.
+
+    Raises:
+        ValueError: the test set has a label that the training set has not: no model could learn it.
+
+    >>> class_indices(np.array(["2", "10", "2"]), np.array(["10"]), "")
+    (array([0, 1, 0], dtype=int32), array([1], dtype=int32), ('2', '10'))
+    """
+    train, test = ([_text(label) for label in y.tolist()] for y in (y_train, y_test))
+    classes = sorted(set(train), key=_order)
+    index = {label: i for i, label in enumerate(classes)}
+    unseen = sorted(set(test) - set(train), key=_order)
+    if unseen:
+        raise ValueError(
+            f"{where}: label {unseen[0]!r} is in the test set but not in the training set, "
+            f"which has {', '.join(classes[:20])}{', ...' if len(classes) > 20 else ''}; no model could learn it"
+        )
+    first, second = (np.array([index[label] for label in labels], np.int32) for labels in (train, test))
+    return first, second, tuple(classes)
+
+
+def _text(label: object) -> str:
+    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+
+
+def _order(label: str) -> tuple[bool, float, str]:
+    try:
+        number = float(label)
+    except ValueError:
+        number = math.nan
+    return (False, number, label) if math.isfinite(number) else (True, 0.0, label)

@@ -1,0 +1,145 @@
+"""Evaluation and prediction over data that need not fit into memory: batch by batch, in order.
+
+Knows ``apply_fn``, losses and metrics. It trains nothing and writes nothing.
+"""
+
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconv.layers.layer import Params
+from jaxconv.training.losses import loss as resolve_loss
+from jaxconv.training.metrics import Metric
+from jaxconv.training.metrics import metrics as resolve_metrics
+from jaxconv.training.step import Sums, eval_step, figures
+
+_MOST_PENDING = 32
+_LONGEST_WAIT = 0.5  # seconds
+
+
+def evaluate(
+    apply_fn: Any, params: Params, x: Any, y: Any, *, loss: Any, metrics: Any = (), batch_size: int = 32
+) -> dict[str, float]:
+    """Evaluate a model: the mean loss over all samples (penalties included, as in Keras), and each metric.
+
+    Args:
+        apply_fn, params: the model.
+        x, y: arrays ``(samples, ...)``, memory-mapped ones too: only the rows of one batch are read at a time.
+        loss, metrics: names, tables or objects; see ``losses.loss`` and ``metrics.metric``.
+        batch_size: samples at a time; the figures do not depend on it.
+
+    Raises:
+        ValueError: no samples, different numbers of them, or shapes that the model or the loss refuses.
+
+    >>> from jaxconv.layers.dense import Dense
+    >>> params, apply_fn = Dense(1, kernel_initializer="ones").init(jax.random.key(0), (None, 2))
+    >>> evaluate(apply_fn, params, np.ones((3, 2)), np.ones((3, 1)), loss="mse", metrics="mae")
+    {'loss': 1.0, 'mae': 1.0}
+    """
+    x, y = samples(x, y)
+    chosen = resolve_metrics(metrics)
+    meter = Meter()
+    for sums in evaluation(apply_fn, params, x, y, resolve_loss(loss), chosen, batch_size):
+        meter.add(sums)
+    return figures(meter.collect(), chosen)
+
+
+def evaluation(
+    apply_fn: Any, params: Params, x: Any, y: Any, loss: Any, metrics: Sequence[Metric], batch_size: int
+) -> Iterator[Sums]:
+    """Yield the sums of each batch; everything is resolved and checked already."""
+    step = _compiled(apply_fn, loss, tuple(metrics))
+    for rows in batches(len(x), batch_size):
+        yield step(params, np.asarray(x[rows]), np.asarray(y[rows]))
+
+
+@functools.lru_cache(maxsize=16)  # equal models, losses and metrics are compiled once
+def _compiled(apply_fn: Any, loss: Any, metrics: tuple[Metric, ...]) -> Callable[..., Sums]:
+    return jax.jit(eval_step(apply_fn, loss, metrics))
+
+
+def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> Iterator[np.ndarray]:
+    """Yield the model's output for each batch of ``x``, in order; nothing is kept.
+
+    Args as in :func:`evaluate`.
+    """
+    (x,) = samples(x)
+    step = jax.jit(apply_fn)
+    for rows in batches(len(x), batch_size):
+        yield np.asarray(step(params, np.asarray(x[rows])))
+
+
+def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.ndarray:
+    """Give the model's output for all of ``x``: ``(samples, ...)``. Args as in :func:`evaluate`.
+
+    >>> from jaxconv.layers.reshaping import Flatten
+    >>> params, apply_fn = Flatten().init(jax.random.key(0), (None, 2, 2))
+    >>> predict(apply_fn, params, np.ones((5, 2, 2)), batch_size=2).shape
+    (5, 4)
+    """
+    return np.concatenate(list(predict_batches(apply_fn, params, x, batch_size)))
+
+
+def batches(count: int, batch_size: int) -> Iterator[slice]:
+    """Yield the rows of each batch; the last one may be smaller."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size!r}; legal: a whole number of at least 1")
+    for start in range(0, count, batch_size):
+        yield slice(start, min(start + batch_size, count))
+
+
+def samples(x: Any, *y: Any) -> tuple[Any, ...]:
+    """Check that arrays hold numbers, and the same number of samples, at least one. Memory maps stay on disk.
+
+    Raises:
+        TypeError: an array that does not hold numbers.
+        ValueError: no samples, or different numbers of them.
+    """
+    arrays = tuple(array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, *y))
+    for name, array in zip("xy", arrays, strict=False):
+        if not (array.dtype.kind in "biufc" or jax.numpy.issubdtype(array.dtype, np.number)):
+            raise TypeError(f"{name} has dtype {array.dtype}; numbers are expected")
+        if array.ndim == 0 or len(array) == 0:
+            raise ValueError(f"{name} has shape {array.shape}; at least one sample is expected, samples first")
+    if len({len(array) for array in arrays}) > 1:
+        raise ValueError(f"x has {len(arrays[0])} samples and y has {len(arrays[1])}; they must be equally many")
+    return arrays
+
+
+class Meter:
+    """Adds the sums of batches in float64, some batches late, so that the device need not wait for Python.
+
+    Args:
+        total: the sums so far.
+    """
+
+    def __init__(self, total: dict[str, np.ndarray] | None = None):
+        self.total = dict(total or {})
+        self.bad_batch: int | None = None  # the first one whose loss is not finite, counted from 0
+        self.bad_loss = 0.0
+        self._pending: list[Sums] = []
+        self._added = 0
+        self._since = time.monotonic()
+
+    def add(self, sums: Sums) -> None:
+        """Take the sums of one batch, which may still be under way on the device."""
+        self._pending.append(sums)
+        if len(self._pending) >= _MOST_PENDING or time.monotonic() - self._since > _LONGEST_WAIT:
+            self.collect(keep=1)
+
+    def collect(self, keep: int = 0) -> dict[str, np.ndarray]:
+        """Wait for the batches taken, all but the last ``keep``, and give the total."""
+        ready = self._pending[: len(self._pending) - keep]
+        self._pending = self._pending[len(ready) :]
+        for sums in jax.device_get(ready):
+            if self.bad_batch is None and not np.isfinite(sums["loss"]):
+                self.bad_batch, self.bad_loss = self._added, float(sums["loss"])
+            self._added += 1
+            for name, value in sums.items():
+                self.total[name] = self.total.get(name, 0.0) + np.asarray(value, np.float64)
+        self._since = time.monotonic()
+        return self.total

@@ -1,0 +1,256 @@
+"""Metrics by Keras's names: figures for people, collected over batches and finished once.
+
+Knows arrays only. One mechanism: values per sample are summed, and ``finish(total, count)`` makes the figure, so an
+epoch's figure does not depend on how the samples were cut into batches.
+"""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.registry import Registry, nearest, snake_case
+from jaxconv.training.losses import aligned, cosine, in_full, label_shape, losses, per_sample, resolve
+
+registry = Registry("metric", "keras.metrics")
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """What every metric is: a name for the log, values per sample, and a way to finish.
+
+    Args:
+        name: the name in the log; the class's name in snake_case unless given.
+    """
+
+    name: str = dataclasses.field(default="", kw_only=True)
+    higher_is_better = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or snake_case(type(self).__name__))
+
+    def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        """Compute what is summed: ``(batch,)``, or ``(batch, k)`` where the figure needs several sums."""
+        raise NotImplementedError
+
+    def finish(self, total: np.ndarray, count: float) -> float:
+        """Make the figure from the sum over all samples and their number."""
+        return float(total / count)
+
+    def get_config(self) -> dict[str, Any]:
+        """Give the constructor arguments."""
+        return dataclasses.asdict(self)
+
+
+def metric(identifier: Any) -> Metric:
+    """Resolve a metric: a name, a table with a name and options, Keras's config dict, a Metric, or any callable.
+
+    A loss's name is a metric too: its mean over the samples. The name given is the name in the log, as in Keras
+    (``"acc"`` logs ``acc``).
+
+    Args:
+        identifier: ``"accuracy"``, ``"mse"``, ``{"name": "top_k_categorical_accuracy", "k": 3}``, or a callable
+            ``(y_true, y_pred) -> (batch,)``.
+
+    Raises:
+        ValueError: an unknown name or option; the message gives the nearest legal one.
+        TypeError: anything else.
+
+    >>> metric("mae").name
+    'mae'
+    """
+    name = identifier if isinstance(identifier, str) else None
+    known = registry.names()
+    found = name or (identifier.get("class_name", identifier.get("name")) if isinstance(identifier, dict) else None)
+    if isinstance(found, str) and found not in known:
+        if found not in losses.names():
+            raise ValueError(f"unknown metric {found!r}; {nearest(found, {*known, *losses.names()})}")
+        return MeanOf(resolve(losses, identifier), name=found)
+    entry = resolve(registry, identifier)
+    if not isinstance(entry, Metric):
+        return MeanOf(entry, name=getattr(entry, "__name__", "") or snake_case(type(entry).__name__))
+    return dataclasses.replace(entry, name=name) if name else entry
+
+
+def metrics(identifiers: Any) -> tuple[Metric, ...]:
+    """Resolve a list of metrics, or a single one. Raises ValueError where two would share a place in the log.
+
+    >>> [m.name for m in metrics(["accuracy", "mse"])]
+    ['accuracy', 'mse']
+    """
+    single = isinstance(identifiers, str | dict) or not isinstance(identifiers, Iterable)
+    resolved = tuple(metric(identifier) for identifier in ([identifiers] if single else identifiers))
+    names = ["loss", "count", *(m.name for m in resolved)]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"two metrics are called {name!r} in the log; give one of them another name")
+    return resolved
+
+
+@dataclasses.dataclass(frozen=True)
+class MeanOf(Metric):
+    """The mean over all samples of a function ``(y_true, y_pred) -> (batch, ...)``, a loss for one."""
+
+    function: Any = None
+
+    def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        return per_sample(jnp.asarray(self.function(y_true, y_pred)))
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class RootMeanSquaredError(Metric):
+    """The square root of the mean squared error over all samples and outputs."""
+
+    def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = aligned(self.name, y_true, y_pred)
+        return per_sample(jnp.square(y_true - y_pred))
+
+    def finish(self, total: np.ndarray, count: float) -> float:
+        return float(np.sqrt(total / count))
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class CosineSimilarity(Metric):
+    """The cosine of the angle between targets and predictions along the last axis; 1 is alike, as in Keras's metric."""
+
+    higher_is_better = True
+
+    def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        return per_sample(cosine(*aligned(self.name, y_true, y_pred)))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Accuracy(Metric):
+    higher_is_better = True
+
+    def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        return per_sample(self.hits(jnp.asarray(y_true), in_full(self.name, y_pred)).astype(jnp.float32))
+
+    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+
+@registry.register("acc")
+@dataclasses.dataclass(frozen=True)
+class Accuracy(_Accuracy):
+    """The fraction of right answers; which kind is read off the shapes, as Keras's ``"accuracy"`` does.
+
+    One output per sample: :class:`BinaryAccuracy`. Fewer axes in the targets than in the predictions, or a last axis
+    of length 1: :class:`SparseCategoricalAccuracy`. Otherwise: :class:`CategoricalAccuracy`.
+
+    >>> Accuracy()(jnp.array([1, 0]), jnp.array([[0.1, 0.9], [0.2, 0.8]]))
+    Array([1., 0.], dtype=float32)
+    """
+
+    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        if y_pred.ndim < 2 or y_pred.shape[-1] == 1:
+            return BinaryAccuracy(name=self.name).hits(y_true, y_pred)
+        if y_true.ndim < y_pred.ndim or y_true.shape[-1] == 1:
+            return SparseCategoricalAccuracy(name=self.name).hits(y_true, y_pred)
+        return CategoricalAccuracy(name=self.name).hits(y_true, y_pred)
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class BinaryAccuracy(_Accuracy):
+    """The fraction of outputs on the right side of ``threshold``.
+
+    Args:
+        threshold: an output above it means 1. For logits give 0.
+    """
+
+    threshold: float = 0.5
+
+    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = aligned(self.name, y_true, y_pred)
+        return (y_pred > self.threshold).astype(y_true.dtype) == y_true
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class CategoricalAccuracy(_Accuracy):
+    """The fraction of samples whose largest output stands where the one-hot target's 1 stands."""
+
+    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = aligned(self.name, y_true, y_pred)
+        return jnp.argmax(y_true, axis=-1) == jnp.argmax(y_pred, axis=-1)
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class SparseCategoricalAccuracy(_Accuracy):
+    """The fraction of samples whose largest output stands at the integer label."""
+
+    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        labels = y_true.reshape(label_shape(self.name, y_true.shape, y_pred.shape))
+        return jnp.argmax(y_pred, axis=-1) == labels.astype(jnp.int32)
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class TopKCategoricalAccuracy(_Accuracy):
+    """The fraction of samples whose one-hot target is among the ``k`` largest outputs; ties count as among them."""
+
+    k: int = 5
+
+    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = aligned(self.name, y_true, y_pred)
+        return _in_top_k(jnp.argmax(y_true, axis=-1), y_pred, self.k)
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class SparseTopKCategoricalAccuracy(_Accuracy):
+    """The fraction of samples whose integer label is among the ``k`` largest outputs; ties count as among them."""
+
+    k: int = 5
+
+    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        labels = y_true.reshape(label_shape(self.name, y_true.shape, y_pred.shape))
+        return _in_top_k(labels, y_pred, self.k)
+
+
+def _in_top_k(labels: jax.Array, y_pred: jax.Array, k: int) -> jax.Array:
+    index = jnp.expand_dims(labels.astype(jnp.int32), -1)
+    own = jnp.take_along_axis(y_pred, index, axis=-1, mode="fill", fill_value=-jnp.inf)
+    own = jnp.where(jnp.isnan(own), -jnp.inf, own)  # NaN is no large probability
+    return jnp.sum(y_pred > own, axis=-1) < k
+
+
+@dataclasses.dataclass(frozen=True)
+class _Detection(Metric):
+    """Sums of true positives, predicted positives and actual positives, over all outputs."""
+
+    threshold: float = 0.5
+    higher_is_better = True
+
+    def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = aligned(self.name, y_true, y_pred)
+        guess, truth = (y_pred > self.threshold), y_true > 0
+        sums = [x.astype(jnp.float32).reshape(x.shape[0], -1).sum(axis=1) for x in (guess & truth, guess, truth)]
+        return jnp.stack(sums, axis=-1)
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class Precision(_Detection):
+    """The fraction of outputs above ``threshold`` whose target is 1; 0 where no output is."""
+
+    def finish(self, total: np.ndarray, count: float) -> float:
+        right, guessed, _ = total
+        return float(right / guessed) if guessed else 0.0
+
+
+@registry.register()
+@dataclasses.dataclass(frozen=True)
+class Recall(_Detection):
+    """The fraction of targets of 1 whose output is above ``threshold``; 0 where there is no such target."""
+
+    def finish(self, total: np.ndarray, count: float) -> float:
+        right, _, actual = total
+        return float(right / actual) if actual else 0.0

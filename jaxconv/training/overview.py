@@ -1,0 +1,122 @@
+"""What a model consists of, and what its run reached: the text that ``jaxconv info`` prints.
+
+Knows run folders, model files and configs; it computes no output.
+"""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxconv.files.model import model_info
+from jaxconv.training.config import Config, load_data, read_config
+from jaxconv.training.display import readable
+from jaxconv.training.model_table import trace_shapes
+from jaxconv.training.run import CONFIG, METRICS, MODEL, RESULTS, read_table, summary
+from jaxconv.training.schema import ConfigError, Place
+
+Shape = Sequence[int | None]
+
+
+def info(model: str) -> str:
+    """Describe a run folder, a model file or a config: layers, output shapes, parameters, and what the run reached.
+
+    Raises:
+        ConfigError: it is none of the three, or the config has a mistake.
+    """
+    path = Path(model)
+    if path.is_file() and path.suffix == ".npz":
+        held = model_info(path)
+        return _text(str(path), held["layer"], held["input_shape"], _of_file(held["about"]))
+    if path.is_dir() and not (path / CONFIG).is_file():
+        raise ConfigError(f"{path} is no run folder: it holds no {CONFIG}")
+    config = read_config(path / CONFIG if path.is_dir() else path)
+    if (path / MODEL).is_file():
+        shape = model_info(path / MODEL)["input_shape"]
+    else:
+        shape = (None, *load_data(config).x_train.shape[1:])
+    return _text(
+        config.name, config.model, shape, _of_config(config) + (_of_run(path, config) if path.is_dir() else [])
+    )
+
+
+def _text(title: str, layer: Any, shape: Shape | None, facts: list[tuple[str, str]]) -> str:
+    lines = [title, "", *layer_table(layer, shape), "", *(f"{name:<8}{fact}" for name, fact in facts)]
+    return "\n".join(lines).rstrip()
+
+
+def _of_config(config: Config) -> list[tuple[str, str]]:
+    arguments = ", ".join(f"{key}={value}" for key, value in config.data.items() if key != "source")
+    return [("data", f"{config.data['source']} ({arguments})")]
+
+
+def _of_file(about: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("run", about["name"]), ("result", summary(about["test"]))] if {"name", "test"} <= set(about) else []
+
+
+def _of_run(folder: Path, config: Config) -> list[tuple[str, str]]:
+    rows = read_table(folder / METRICS)
+    facts = [("epochs", f"{len(rows)} of {config.train.epochs}")]
+    if rows:
+        last = {name: value for name, value in rows[-1].items() if name not in ("epoch", "learning_rate")}
+        facts.append(("last", readable(last)))
+    results = json.loads((folder / RESULTS).read_text()) if (folder / RESULTS).is_file() else None
+    if results is not None and results["epochs"] == len(rows):
+        return [*facts, ("result", f"{summary(results['test'])}, {results['seconds']} s")]
+    return [*facts, ("result", f"not finished; go on with: jaxconv train --resume {folder}")]
+
+
+def layer_table(layer: Any, shape: Shape | None) -> list[str]:
+    """Lay out name, kind, output shape, trainable and fixed parameters of each layer in a container, and the totals.
+
+    Args:
+        layer: a container; any other layer is one line.
+        shape: the input's, batch first; None where unknown, which leaves shapes and counts out.
+    """
+    inside = layer.children or {layer.label: layer}
+    rows = [["layer", "kind", "output", "trainable", "fixed"]]
+    if shape is None:
+        rows += [[name, type(child).__name__, "?", "?", "?"] for name, child in inside.items()]
+        return _laid_out(rows, totals=False)
+    shapes = trace_shapes(layer, tuple(shape), Place("", "")) if layer.children else [layer.output_shape(shape)]
+    counts = _counts(layer, shape)
+    rows.append(["(input)", "", readable_shape(shape), "", ""])
+    for (name, child), after in zip(inside.items(), shapes, strict=True):
+        rows.append([name, type(child).__name__, readable_shape(after), *(f"{n:,}" for n in counts.get(name, (0, 0)))])
+    rows.append(["total", "", "", *(f"{sum(column):,}" for column in zip((0, 0), *counts.values(), strict=True))])
+    return _laid_out(rows, totals=True)
+
+
+def _laid_out(rows: list[list[str]], totals: bool) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        lines.append("  ".join(words + numbers).rstrip())
+    rule = "-" * max(map(len, lines))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]] if totals else [lines[0], rule, *lines[1:]]
+
+
+def _counts(layer: Any, shape: Shape) -> dict[str, tuple[int, int]]:
+    """Count the trainable and the fixed parameters of each layer; no initializer runs."""
+    params = jax.eval_shape(lambda key: layer.init(key, tuple(shape))[0], jax.random.key(0))
+    parts = layer.apply_fn.split(params)
+    if not layer.children:
+        params, parts = {layer.label: params}, tuple({layer.label: part} for part in parts)
+
+    def size(tree: Any) -> int:
+        return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+    return {name: (size(parts[0][name]), size(parts[1][name])) for name in params}
+
+
+def readable_shape(shape: Shape) -> str:
+    """Write a shape for people.
+
+    >>> readable_shape((None, 150, 1))
+    '(batch, 150, 1)'
+    """
+    return f"({', '.join('batch' if size is None else str(size) for size in shape)})"

@@ -1,0 +1,406 @@
+"""fit: the same numbers from the same seed, stopped or not; Keras's splits and batches; reasons to stop; messages."""
+
+import dataclasses
+import signal
+import threading
+from typing import ClassVar
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxconv.files.archive import FileError
+from jaxconv.layers.dense import Dense
+from jaxconv.layers.dropout import Dropout
+from jaxconv.layers.normalization import BatchNormalization
+from jaxconv.models import Sequential
+from jaxconv.training.evaluation import evaluate, predict, predict_batches
+from jaxconv.training.fit import EarlyStopping, Interrupted, NonFiniteLoss, fit
+from jaxconv.training.interrupt import stop_on_signal
+from jaxconv.training.metrics import Metric
+
+RNG = np.random.default_rng(11)
+X = RNG.normal(size=(37, 4)).astype(np.float32)
+Y = (X @ np.array([[1.0], [-1.0], [0.5], [0.0]]) + 0.1 * RNG.normal(size=(37, 1))).astype(np.float32)
+LABELS = (Y[:, 0] > 0).astype(np.int64)
+LAYER = Sequential([Dense(5, activation="tanh"), BatchNormalization(), Dropout(0.4), Dense(1)])
+LINEAR = Dense(1)
+
+
+def train(layer=LAYER, x=X, y=Y, **options):
+    params, apply_fn = layer.init(jax.random.key(0), (None, *x.shape[1:]))
+    return fit(apply_fn, params, x, y, **{"loss": "mse", "metrics": "mae", "batch_size": 8, "epochs": 3} | options)
+
+
+def assert_same(a, b):
+    assert a.history == b.history and (a.best_epoch, a.stopped) == (b.best_epoch, b.stopped)
+    for left, right in zip(jax.tree.leaves(a.params), jax.tree.leaves(b.params), strict=True):
+        np.testing.assert_array_equal(left, right)
+
+
+class Crash(Exception):
+    """Stands for a process that dies between two steps."""
+
+
+class At:
+    """An on_step that does something at the n-th step."""
+
+    def __init__(self, n, do):
+        self.n, self.do = n, do
+
+    def __call__(self, tick):
+        self.n -= 1
+        if self.n == 0:
+            self.do()
+
+
+def crash():
+    raise Crash
+
+
+@pytest.fixture(scope="module")
+def undisturbed():
+    return train(best_weights="loss")
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(undisturbed):
+    assert_same(train(best_weights="loss"), undisturbed)
+    assert train(best_weights="loss", seed=1).history != undisturbed.history
+
+
+@pytest.mark.parametrize("step", [3, 5, 6, 10, 14])
+def test_a_run_that_died_at_any_step_resumes_bit_for_bit(tmp_path, step, undisturbed):
+    with pytest.raises(Crash):
+        train(best_weights="loss", checkpoint=tmp_path, on_step=At(step, crash))
+    assert_same(train(best_weights="loss", checkpoint=tmp_path, resume=True), undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("step", [2, 5, 8])
+def test_a_signal_saves_inside_the_epoch_and_the_run_goes_on_from_there(tmp_path, step, number, undisturbed):
+    before = signal.getsignal(number)
+    ticks = []
+    stop = At(step, lambda: signal.raise_signal(number))
+    with pytest.raises(Interrupted, match=r"saved to .*checkpoint.npz, from where resume=True goes on") as caught:
+        train(best_weights="loss", checkpoint=tmp_path, checkpoint_every=100, on_step=stop)
+    assert (caught.value.epoch, caught.value.step) == ((step - 1) // 5 + 1, (step - 1) % 5 + 1)
+    assert caught.value.signal == number and caught.value.checkpoint == tmp_path / "checkpoint.npz"
+    assert caught.value.fitted.stopped == "interrupted" and signal.getsignal(number) is before
+    resumed = train(best_weights="loss", checkpoint=tmp_path, resume=True, on_step=ticks.append)
+    assert len(ticks) == 15 - step
+    assert_same(resumed, undisturbed)
+
+
+def test_a_signal_during_validation_loses_nothing(tmp_path):
+    options = {"validation_split": 0.4, "batch_size": 4, "checkpoint": tmp_path}
+    calls = []
+
+    def loss(y_true, y_pred):
+        return (y_true - y_pred) ** 2
+
+    whole = train(**options | {"checkpoint": None}, loss=loss)
+
+    def stop_then(y_true, y_pred):
+        calls.append(1)
+        if len(calls) == 4:  # training: two batch shapes; validation: the second one
+            signal.raise_signal(signal.SIGINT)
+        return loss(y_true, y_pred)
+
+    stop_then.__name__ = "loss"
+    with pytest.raises(Interrupted) as caught:
+        train(**options, loss=stop_then)
+    assert (caught.value.epoch, caught.value.step) == (1, 6)
+    assert_same(train(**options, loss=loss, resume=True), whole)
+
+
+def test_a_signal_in_the_last_callback_is_not_swallowed(tmp_path):
+    with pytest.raises(Interrupted, match="interrupted after epoch 1, the last one"):
+        train(epochs=1, checkpoint=tmp_path, on_epoch=lambda *_: signal.raise_signal(signal.SIGINT))
+
+
+def test_without_a_checkpoint_an_interruption_still_hands_over_the_weights():
+    with pytest.raises(Interrupted, match="nothing was saved") as caught:
+        train(on_step=At(7, lambda: signal.raise_signal(signal.SIGINT)))
+    assert len(caught.value.fitted.history) == 1 and caught.value.fitted.params
+
+
+def test_a_second_ctrl_c_stops_at_once():
+    def twice():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(on_step=At(1, twice))
+    assert not isinstance(caught.value, Interrupted)
+
+
+def test_outside_the_main_thread_no_handler_is_touched():
+    seen = []
+
+    def work():
+        with stop_on_signal() as stop:
+            seen.append((bool(stop), signal.getsignal(signal.SIGINT)))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [(False, before)]
+
+
+def test_an_ignored_signal_stays_ignored():
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        with stop_on_signal() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            assert not stop
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_nan_stops_with_its_place_and_the_good_checkpoint_stays(tmp_path):
+    train(LINEAR, checkpoint=tmp_path, epochs=2, shuffle=False)
+    good = (tmp_path / "checkpoint.npz").read_bytes()
+    x = X.copy()
+    x[17] = np.nan  # third batch
+    with pytest.raises(
+        NonFiniteLoss, match=r"the loss became nan in epoch 3, step 3 of 5.*\(it was 0.001\).*checkpoint"
+    ):
+        train(LINEAR, x=x, checkpoint=tmp_path, shuffle=False, resume=True)
+    assert (tmp_path / "checkpoint.npz").read_bytes() == good
+
+
+def test_weights_that_the_last_update_spoilt_are_noticed_and_not_saved(tmp_path):
+    with pytest.raises(NonFiniteLoss, match="a weight is not finite in epoch 1, step 1 of 1"):
+        train(LINEAR, batch_size=64, optimizer=optax.sgd(float("inf")), checkpoint=tmp_path)
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_a_validation_loss_that_is_not_finite_stops():
+    bad = (X, np.where(np.arange(37)[:, None] == 3, np.inf, Y))
+    with pytest.raises(NonFiniteLoss, match="the validation loss became inf in epoch 1"):
+        train(LINEAR, validation_data=bad)
+
+
+def test_the_log_holds_exact_means_whatever_the_last_batch():
+    """With a learning rate of 0 an epoch's figures are those of the untouched weights over all 37 samples."""
+    still = {"name": "sgd", "learning_rate": 0.0}
+    rows = [train(LINEAR, optimizer=still, batch_size=size, epochs=1).history[0] for size in (8, 37, 100)]
+    params, apply_fn = LINEAR.init(jax.random.key(0), (None, 4))
+    error = np.float64(apply_fn(params, X)) - Y
+    for row in rows:
+        assert row["loss"] == pytest.approx(np.square(error).mean(), rel=1e-6)  # each batch's mean is in float32
+        assert row["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-6)
+        assert list(row) == ["epoch", "loss", "mae", "learning_rate"] and row["learning_rate"] == 0
+
+
+def test_each_sample_is_seen_once_an_epoch_in_an_order_of_its_own():
+    seen = []
+
+    class Watched(np.ndarray):
+        def __getitem__(self, index):
+            if isinstance(index, np.ndarray):
+                seen.append(index.tolist())
+            return super().__getitem__(index)
+
+    train(LINEAR, x=X.view(Watched), epochs=2)
+    assert [len(rows) for rows in seen] == [8, 8, 8, 8, 5] * 2
+    first, second = np.concatenate(seen[:5]).tolist(), np.concatenate(seen[5:]).tolist()
+    assert sorted(first) == sorted(second) == list(range(37)) and first != second
+    seen.clear()
+    train(LINEAR, x=X.view(Watched), epochs=1, shuffle=False)
+    assert np.concatenate(seen).tolist() == list(range(37))
+
+
+def test_memory_maps_are_read_a_batch_at_a_time(tmp_path):
+    np.save(tmp_path / "x.npy", X)
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    read = []
+
+    class Counted(np.memmap):
+        def __getitem__(self, index):
+            part = super().__getitem__(index)
+            read.append(np.size(part))
+            return part
+
+    counted = mapped.view(Counted)
+    assert_same(train(x=counted, validation_split=0.3, epochs=1), train(validation_split=0.3, epochs=1))
+    assert sorted(read)[-2:] == [12 * 4, 25 * 4]  # the two halves, as views
+    assert sorted(read)[-3] == 8 * 4  # and then never more than a batch
+
+
+def test_the_validation_split_is_the_end_of_the_data_and_its_loss_has_the_penalties():
+    layer = Dense(1, kernel_regularizer="l2")
+    fitted = train(layer, validation_split=0.25, epochs=2, optimizer="sgd")
+    cut = 27  # floor(37 · 0.75)
+    found = evaluate(layer.apply_fn, fitted.params, X[cut:], Y[cut:], loss="mse", metrics="mae", batch_size=3)
+    row = fitted.history[-1]
+    assert row["val_loss"] == pytest.approx(found["loss"], rel=1e-6)  # other batches, each in float32
+    assert row["val_mae"] == pytest.approx(found["mae"], rel=1e-6)
+    error = np.float64(layer.apply_fn(fitted.params, X[cut:])) - Y[cut:]
+    penalty = 0.01 * np.square(np.float64(fitted.params["kernel"])).sum()
+    assert found["loss"] == pytest.approx(np.square(error).mean() + penalty, rel=1e-6)
+    again = train(layer, x=X[:cut], y=Y[:cut], validation_data=(X[cut:], Y[cut:]), epochs=2, optimizer="sgd")
+    assert_same(fitted, again)
+
+
+def scripted_metric(figures, rising=False):
+    """A metric, called ``figure``, that gives one figure of a script after the other."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Figure(Metric):
+        higher_is_better: ClassVar[bool] = rising
+
+        def __call__(self, y_true, y_pred):
+            return y_pred[:, 0]
+
+        def finish(self, total, count):
+            return next(figures)
+
+    return Figure()
+
+
+def test_early_stopping_waits_as_keras_does():
+    """A figure that is best in epoch 2: with a patience of 3 training stops after epoch 5."""
+    figures = iter([5.0, 4.0, 4.5, 3.95, 4.1, 0.0])
+    stop = EarlyStopping("figure", patience=3, min_delta=0.1)
+    fitted = train(LINEAR, metrics=scripted_metric(figures), epochs=6, early_stopping=stop, best_weights="figure")
+    assert [row["figure"] for row in fitted.history] == [5.0, 4.0, 4.5, 3.95, 4.1]
+    assert (fitted.stopped, fitted.best_epoch) == ("early_stopping", 4)  # best weights do not know of min_delta
+
+
+@pytest.mark.parametrize(
+    ("stop", "rising", "epochs"),
+    [
+        (EarlyStopping("figure"), False, 2),  # 1, 2, ... rises: worse at once
+        (EarlyStopping("figure"), True, 5),
+        (EarlyStopping("figure", mode="max"), False, 5),
+        (EarlyStopping("figure", mode="min", patience=2), True, 3),
+        (EarlyStopping("figure", start_from_epoch=2), False, 4),
+    ],
+)
+def test_early_stopping_knows_which_way_is_better(stop, rising, epochs):
+    metric = scripted_metric(iter([1.0, 2.0, 3.0, 4.0, 5.0]), rising)
+    assert len(train(LINEAR, metrics=metric, epochs=5, early_stopping=stop).history) == epochs
+
+
+def test_best_weights_are_those_of_the_best_epoch(tmp_path):
+    kept = {}
+
+    def keep(rows, params):
+        kept[len(rows)] = params
+
+    metric = scripted_metric(iter([2.0, 5.0, 3.0]), rising=True)
+    fitted = train(LINEAR, metrics=metric, best_weights="figure", on_epoch=keep)
+    assert fitted.best_epoch == 2 and fitted.stopped == "epochs"
+    np.testing.assert_array_equal(fitted.params["kernel"], kept[2]["kernel"])
+    assert train(LINEAR).best_epoch is None
+
+
+def test_callbacks_get_all_rows_and_every_step(tmp_path):
+    rows, ticks = [], []
+    train(epochs=2, checkpoint=tmp_path, on_epoch=lambda r, _: rows.append(len(r)), on_step=ticks.append)
+    assert rows == [1, 2] and [(t.epoch, t.epochs, t.step, t.steps) for t in ticks[3:6]] == [
+        (1, 2, 4, 5),
+        (1, 2, 5, 5),
+        (2, 2, 1, 5),
+    ]
+    train(epochs=3, checkpoint=tmp_path, resume=True, on_epoch=lambda r, _: rows.append(len(r)))
+    assert rows == [1, 2, 3]
+
+
+def test_a_finished_run_resumes_to_its_result(tmp_path):
+    whole = train(checkpoint=tmp_path, best_weights="loss")
+    assert_same(train(checkpoint=tmp_path, best_weights="loss", resume=True, on_step=At(1, crash)), whole)
+
+
+def test_resuming_where_nothing_was_saved_starts_at_the_beginning(tmp_path, undisturbed):
+    assert_same(train(best_weights="loss", checkpoint=tmp_path / "new", resume=True), undisturbed)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"batch_size": 9}, "was made with batch_size=8, this run has 9"),
+        ({"seed": 3}, "was made with seed=0, this run has 3"),
+        ({"optimizer": "sgd"}, "was made with optimizer={'name': 'adam'}, this run has {'name': 'sgd'}"),
+        ({"loss": "mae"}, r"was made with loss='MeanSquaredError\(\)', this run has 'MeanAbsoluteError\(\)'"),
+        ({"layer": Dense(1, use_bias=False)}, "does not fit this model and optimizer"),
+    ],
+)
+def test_resuming_another_run_is_refused(tmp_path, change, message):
+    train(LINEAR, checkpoint=tmp_path, epochs=1)
+    with pytest.raises(FileError, match=message):
+        train(**{"layer": LINEAR, "checkpoint": tmp_path, "resume": True} | change)
+
+
+def test_params_given_to_fit_are_not_changed():
+    params, apply_fn = LINEAR.init(jax.random.key(0), (None, 4))
+    before = np.array(params["kernel"])
+    fit(apply_fn, params, X, Y, loss="mse", metrics=())
+    np.testing.assert_array_equal(params["kernel"], before)
+
+
+def test_a_classifier_learns():
+    layer = Sequential([Dense(8, activation="relu"), Dense(2, activation="softmax")])
+    rate = {"name": "cosine_decay", "init_value": 0.05}
+    fitted = train(
+        layer, y=LABELS, loss="sparse_categorical_crossentropy", metrics="accuracy", epochs=40,
+        optimizer={"name": "adamw", "learning_rate": rate, "global_clipnorm": 1.0},
+    )  # fmt: skip
+    assert fitted.history[-1]["accuracy"] > 0.95
+    rates = [row["learning_rate"] for row in fitted.history]
+    assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4  # the schedule lasts for the whole run
+
+
+def test_predictions_come_in_order_and_in_batches():
+    params, apply_fn = LINEAR.init(jax.random.key(0), (None, 4))
+    parts = list(predict_batches(apply_fn, params, X, batch_size=16))
+    assert [len(part) for part in parts] == [16, 16, 5]
+    # batches of another size may be multiplied in another order
+    np.testing.assert_allclose(predict(apply_fn, params, X, batch_size=37), np.concatenate(parts), rtol=1e-5)
+    np.testing.assert_array_equal(predict(apply_fn, params, X, batch_size=16), np.concatenate(parts))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"epochs": 0}, ValueError, "epochs is 0; legal: a whole number of at least 1"),
+        ({"batch_size": 1.5}, ValueError, "batch_size is 1.5"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every is 0"),
+        ({"seed": -1}, ValueError, "seed is -1; legal: a whole number from 0 to 4294967295"),
+        ({"validation_split": 1.0}, ValueError, "validation_split is 1.0; legal: from 0 up to"),
+        ({"validation_split": 0.99}, ValueError, "leaves none on one side"),
+        ({"validation_split": 0.5, "validation_data": (X, Y)}, ValueError, "are both given"),
+        ({"validation_data": X}, ValueError, "validation_data is no pair"),
+        ({"validation_data": (X, Y[:3])}, ValueError, "x has 37 samples and y has 3"),
+        ({"y": Y[:3]}, ValueError, "x has 37 samples and y has 3"),
+        ({"x": X[:0], "y": Y[:0]}, ValueError, r"x has shape \(0, 4\); at least one sample"),
+        ({"y": np.array(["a"] * 37)}, TypeError, "y has dtype <U1; numbers are expected"),
+        ({"best_weights": "val_loss"}, ValueError, "cannot monitor 'val_loss'.*legal: loss, mae"),
+        ({"early_stopping": EarlyStopping("mea")}, ValueError, "cannot monitor 'mea'.*did you mean 'mae'"),
+        ({"loss": "mze"}, ValueError, "unknown loss 'mze'; did you mean 'mse'"),
+        (
+            {"layer": Dense(2), "y": LABELS + 1, "loss": "sparse_categorical_crossentropy"},
+            ValueError,
+            "labels run from 1 to 2, but the model's output has 2 classes",
+        ),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        train(**{"layer": LINEAR} | options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mode": "mix"}, "unknown mode 'mix'; did you mean 'm"),
+        ({"patience": -1}, "patience is -1; legal: a number of at least 0"),
+    ],
+)
+def test_early_stopping_checks_its_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        EarlyStopping(**options)

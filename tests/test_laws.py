@@ -1,0 +1,266 @@
+"""The laws of the contract (jaxconv/layers/layer.py), over every layer of the catalogue."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from catalogue import CASES, Case, in_float64, in_other_format, inputs, randomised, tolerance
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+import jaxconv as jc
+from jaxconv.layers.layer import layers, merge
+
+KEY = jax.random.key(0)
+every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def made(case):
+    """Give (params, apply_fn, x) of a case, with every leaf of params away from its special first value."""
+    params, apply_fn = case.layer.init(KEY, case.shape)
+    return randomised(params), apply_fn, inputs(case.shape)
+
+
+def assert_same_tree(got, want):
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        np.testing.assert_array_equal(a, b)
+
+
+def assert_close(got, want, rtol):
+    got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
+    np.testing.assert_allclose(got, want, rtol, atol=rtol * max(np.abs(want).max(initial=0), 1e-3))
+
+
+def test_the_catalogue_holds_every_layer():
+    seen = {type(layer) for case in CASES.values() for layer in (case.layer, *case.layer.children.values())}
+    assert {layers[name] for name in layers.names()} == seen
+
+
+# -- law 1
+
+
+@every_case
+def test_inference_is_forward_and_jit_and_vmap_change_nothing(case):
+    params, apply_fn, x = made(case)
+    y = apply_fn(params, x)
+    assert y.dtype == layer_output_dtype(case.layer)
+
+    @jax.jit
+    def ways(params, x):
+        one_by_one = jax.vmap(lambda sample: apply_fn(params, sample[None])[0])(x)
+        return apply_fn.forward(params, x)[0], one_by_one
+
+    forward, one_by_one = ways(params, x)
+    assert_close(forward, y, tolerance(case.layer))
+    assert_close(one_by_one, y, tolerance(case.layer))
+
+
+def layer_output_dtype(layer):
+    if layer.children:
+        return layer_output_dtype(list(layer.children.values())[-1])
+    return layer.policy.compute
+
+
+def has_format(layer):
+    if layer.children:
+        return all(has_format(child) or not spatial(child) for child in layer.children.values())
+    return hasattr(layer, "data_format") or isinstance(layer, jc.BatchNormalization | jc.Dropout)
+
+
+def spatial(layer):
+    return not isinstance(layer, jc.Dense | jc.Flatten)
+
+
+WITH_FORMAT = {
+    name: case
+    for name, case in CASES.items()
+    if len(case.shape) > 2 and case.layer != jc.Sequential([]) and name not in ("sequential", "sequential_mixed")
+    if has_format(case.layer) and name != "dropout_noise_shape"
+}
+
+
+@pytest.mark.parametrize("case", WITH_FORMAT.values(), ids=WITH_FORMAT)
+def test_both_data_formats_agree(case):
+    params, apply_fn, x = made(case)
+    other = in_other_format(case.layer)
+    first = getattr(case.layer, "data_format", None) == "channels_first" or getattr(case.layer, "axis", -1) == 1
+    source, target = (1, -1) if first else (-1, 1)
+    y, moved = apply_fn(params, x), other.apply_fn(params, jnp.moveaxis(x, source, target))
+    if y.ndim > 2:
+        moved = jnp.moveaxis(moved, target, source)
+    assert_close(moved, y, tolerance(case.layer))
+
+
+# -- law 2
+
+
+@every_case
+def test_split_and_merge_are_inverse_and_effects_keep_the_structure(case):
+    params, apply_fn, x = made(case)
+    trainable, fixed = apply_fn.split(params)
+    assert_same_tree(merge(trainable, fixed), params)
+    assert_same_tree(apply_fn.forward(params, x)[1].fixed, fixed)
+    effects = jax.eval_shape(lambda: apply_fn.forward(params, x, train=True, key=KEY)[1])
+    leaves = jax.tree.map(lambda v: (v.shape, v.dtype), effects.fixed, is_leaf=lambda v: hasattr(v, "shape"))
+    assert leaves == jax.tree.map(lambda v: (v.shape, v.dtype), fixed)
+    assert (effects.penalty.shape, effects.penalty.dtype) == ((), jnp.float32)
+
+
+# -- law 3
+
+
+@every_case
+def test_project_is_idempotent_and_penalty_is_a_finite_scalar(case):
+    params, apply_fn, _ = made(case)
+    params = jax.tree.map(lambda v: v * 3 - 1, params)  # some negative, some long
+    once = apply_fn.project(params)
+    twice = apply_fn.project(once)
+    _, fixed = apply_fn.split(params)
+    assert_same_tree(apply_fn.split(once)[1], fixed)
+    assert jax.tree.map(lambda v: (v.shape, v.dtype), once) == jax.tree.map(lambda v: (v.shape, v.dtype), params)
+    for a, b in zip(jax.tree.leaves(twice), jax.tree.leaves(once), strict=True):
+        # Keras divides by the norm plus 1e-7, so a second projection shrinks by about that much again
+        assert_close(a, b, 1e-6 if a.dtype == jnp.float32 else 4e-3)
+    penalty = apply_fn.penalty(params)
+    assert penalty.shape == () and penalty.dtype == jnp.float32 and jnp.isfinite(penalty) and penalty >= 0
+
+
+# -- law 4
+
+
+# a second derivative would be one of noise where a layer computes in half precision: all run in float64
+DERIVATIVES = {f"{name}-train": (case, True) for name, case in CASES.items()}
+DERIVATIVES |= {
+    f"{name}-inference": (case, False) for name, case in CASES.items() if "sequential" in name or "batch" in name
+}
+
+
+@pytest.mark.parametrize("case, train", DERIVATIVES.values(), ids=DERIVATIVES)
+def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(case, train, x64):
+    params, apply_fn, _ = made(Case(in_float64(case.layer), case.shape))
+    trainable, fixed = apply_fn.split(params)
+    point = (trainable, inputs(case.shape, dtype=jnp.float64))
+
+    def value(trainable, x):
+        params = merge(trainable, fixed)
+        y, effects = apply_fn.forward(params, x, train=train, key=KEY)
+        weight = jax.random.normal(jax.random.key(9), y.shape, y.dtype)
+        return jnp.sum(weight * y) + jnp.sum(jnp.square(y)) + effects.penalty + apply_fn.penalty(params)
+
+    def direction(seed):
+        leaves, tree = jax.tree.flatten(point)
+        keys = jax.random.split(jax.random.key(seed), len(leaves))
+        return tree.unflatten([jax.random.normal(k, v.shape, v.dtype) for k, v in zip(keys, leaves, strict=True)])
+
+    def dot(a, b):
+        return sum(jnp.vdot(u, v) for u, v in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+
+    ahead, aside = direction(3), direction(4)
+
+    @jax.jit  # the arrays are arguments: as constants the compiler would evaluate everything itself, slowly
+    def everything(point, ahead, aside):
+        def along(t):
+            return jax.tree.map(lambda p, d: p + t * d, point, ahead)
+
+        def first(t):
+            return value(*along(t))
+
+        def reverse(t):
+            return dot(jax.grad(value, argnums=(0, 1))(*along(t)), aside)
+
+        zero, one, step = jnp.zeros(()), jnp.ones(()), jnp.array([1e-5, -1e-5])
+        forward = jax.jvp(first, (zero,), (one,))[1]
+        at_once, second = jax.jvp(reverse, (zero,), (one,))
+        return at_once, forward, second, jax.vmap(first)(step), jax.vmap(reverse)(step)
+
+    _, forward, second, values, gradients = everything(point, ahead, aside)
+    backward = everything(point, aside, ahead)[0]
+    # central differences: the square of the step, and rounding divided by the step, are both about 1e-10
+    np.testing.assert_allclose(forward, (values[0] - values[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(backward, forward, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(second, (gradients[0] - gradients[1]) / 2e-5, rtol=1e-6, atol=1e-6)
+
+
+# -- law 5
+
+
+@every_case
+def test_config_round_trip_gives_an_equal_layer_and_equal_params(case):
+    again = type(case.layer).from_config(json.loads(json.dumps(case.layer.get_config())))
+    assert again == case.layer and hash(again) == hash(case.layer) and again.apply_fn == case.layer.apply_fn
+    assert layers.get(json.loads(json.dumps(layers.serialize(case.layer)))) == case.layer
+    assert_same_tree(again.init(KEY, case.shape)[0], case.layer.init(KEY, case.shape)[0])
+
+
+# -- law 6
+
+
+@every_case
+def test_output_shape_is_the_shape_given_or_init_raises(case):
+    layer, shape = case
+    params, apply_fn = layer.init(KEY, shape)
+    rng = np.random.default_rng(0)
+    fixed_axes = {0, 1, len(shape) - 1}  # the batch, and the channels of either format
+    shapes = [tuple(n if i in fixed_axes else int(rng.integers(0, 9)) for i, n in enumerate(shape)) for _ in range(4)]
+    shapes += [shape, (0, *shape[1:])]
+    if getattr(layer, "data_format", None) == "channels_last" and len(shape) == 3:
+        shapes += [(2, n, shape[-1]) for n in range(5)]
+    for candidate in shapes:
+        x = jax.ShapeDtypeStruct(candidate, jnp.float32)
+        try:
+            own = params if candidate[1:] == shape[1:] else jax.eval_shape(lambda k, x=x: layer.init(k, x)[0], KEY)
+        except ValueError as error:
+            assert candidate[1:] != shape[1:], error
+            with pytest.raises(ValueError):
+                layer.output_shape(candidate)
+            with pytest.raises(ValueError):
+                jax.eval_shape(apply_fn, params, x)
+            continue
+        want = layer.output_shape(candidate)
+        assert jax.eval_shape(apply_fn, own, x).shape == want
+        unknown = layer.output_shape((None, *candidate[1:]))
+        assert unknown == (None, *want[1:])
+
+
+@every_case
+def test_unknown_lengths_stay_unknown(case):
+    layer, shape = case
+    channels = 1 if getattr(layer, "data_format", None) == "channels_first" else len(shape) - 1
+    unknown = tuple(n if i == channels else None for i, n in enumerate(shape))
+    if any(isinstance(child, jc.Dense) for child in layer.children.values()) and "flatten" in layer.names:
+        with pytest.raises(ValueError, match="channel count"):
+            layer.init(KEY, unknown)
+        return
+    got, want = layer.output_shape(unknown), layer.output_shape(shape)
+    assert len(got) == len(want)
+    assert all(a is None or a == b for a, b in zip(got, want, strict=True))
+
+
+# -- law 8
+
+
+@every_case
+def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(case):
+    layer, shape = case.layer, (8, *case.shape[1:])
+    if jax.device_count() < 8:
+        pytest.skip("needs eight devices; tests/conftest.py forces them on the CPU")
+    mesh = Mesh(np.array(jax.devices()[:8]), ("batch",))
+
+    def run(key, x):
+        params, apply_fn = layer.init(key, x)
+        return params, apply_fn.forward(params, x, train=True, key=KEY)
+
+    x = inputs(shape)
+    params, (y, effects) = run(KEY, x)
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("batch")))
+    own, (sharded, own_effects) = jax.jit(run)(KEY, spread)
+    for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(params), strict=True):
+        assert_close(
+            a, b, 1e-6 if a.dtype == jnp.float32 else 1e-2
+        )  # the same numbers; compiled, the last bit may differ
+    assert_close(sharded, y, tolerance(layer))
+    for a, b in zip(jax.tree.leaves(own_effects), jax.tree.leaves(effects), strict=True):
+        assert_close(a, b, tolerance(layer))

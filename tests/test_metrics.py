@@ -1,0 +1,120 @@
+"""Metrics: Keras's figures, whatever the batches; names in the log; errors."""
+
+import jax
+import keras
+import numpy as np
+import pytest
+
+from jaxconv.training.evaluation import Meter
+from jaxconv.training.metrics import Accuracy, metric, metrics
+from jaxconv.training.step import figures
+
+RNG = np.random.default_rng(3)
+SCORES = RNG.uniform(0.01, 1, (11, 6)).astype(np.float32)
+LABELS = RNG.integers(0, 6, 11)
+ONE_HOT = np.eye(6, dtype=np.float32)[LABELS]
+BITS = RNG.integers(0, 2, (11, 3)).astype(np.float32)
+UNIT = RNG.uniform(size=(11, 3)).astype(np.float32)
+REAL = RNG.normal(size=(2, 11, 3)).astype(np.float32)
+
+
+def over_batches(m, y_true, y_pred, size=4):
+    meter = Meter()
+    for i in range(0, len(y_pred), size):
+        y, p = y_true[i : i + size], y_pred[i : i + size]
+        meter.add({"loss": np.float32(0), "count": np.float32(len(p)), m.name: m(y, p).sum(axis=0)})
+    return figures(meter.collect(), [m])[m.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "y_true", "y_pred"),
+    [
+        ("BinaryAccuracy", {}, BITS, UNIT),
+        ("BinaryAccuracy", {"threshold": 0.2}, BITS, UNIT),
+        ("CategoricalAccuracy", {}, ONE_HOT, SCORES),
+        ("SparseCategoricalAccuracy", {}, LABELS, SCORES),
+        ("SparseCategoricalAccuracy", {}, LABELS[:, None], SCORES),
+        ("SparseCategoricalAccuracy", {}, RNG.integers(0, 3, (11, 2)), RNG.uniform(size=(11, 2, 3))),
+        ("TopKCategoricalAccuracy", {"k": 2}, ONE_HOT, SCORES),
+        ("TopKCategoricalAccuracy", {}, ONE_HOT, SCORES),
+        ("SparseTopKCategoricalAccuracy", {"k": 3}, LABELS, SCORES),
+        ("SparseTopKCategoricalAccuracy", {"k": 3}, LABELS, np.round(SCORES * 3)),  # ties
+        ("Precision", {}, BITS, UNIT),
+        ("Recall", {"threshold": 0.7}, BITS, UNIT),
+        ("RootMeanSquaredError", {}, *REAL),
+        ("MeanSquaredError", {}, *REAL),
+        ("MeanAbsoluteError", {}, *REAL),
+        ("CosineSimilarity", {}, *REAL),
+        ("Huber", {}, *REAL),
+        ("SparseCategoricalCrossentropy", {}, LABELS, SCORES),
+    ],
+)
+def test_figures_over_uneven_batches_are_keras_s_over_all_samples(name, options, y_true, y_pred):
+    if name == "Huber":  # no metric class in Keras: any loss function serves as a metric there
+        theirs = keras.metrics.MeanMetricWrapper(keras.losses.huber)
+    else:
+        renamed = {"thresholds" if name in ("Precision", "Recall") else key: v for key, v in options.items()}
+        theirs = getattr(keras.metrics, name)(**renamed)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        theirs.update_state(y_true, y_pred)
+        expected = float(theirs.result())
+    ours = over_batches(metric({"name": name, **options}), y_true, y_pred)
+    assert ours == pytest.approx(expected, rel=1e-6)  # float32
+
+
+def test_accuracy_reads_its_kind_off_the_shapes():
+    right = [1.0, 0.0]
+    assert Accuracy()(np.array([1, 0]), np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == right  # labels
+    assert Accuracy()(np.array([[1], [0]]), np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == right
+    assert Accuracy()(np.eye(2)[::-1], np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == right  # one-hot
+    assert Accuracy()(np.array([1, 0]), np.array([[0.9], [0.8]])).tolist() == right  # one output
+    assert Accuracy()(np.array([[1], [0]]), np.array([0.9, 0.8])).tolist() == right
+
+
+def test_precision_of_no_positive_answer_is_zero():
+    assert over_batches(metric("precision"), BITS, np.zeros_like(UNIT)) == 0
+    assert over_batches(metric("recall"), np.zeros_like(BITS), UNIT) == 0
+
+
+def test_the_name_given_is_the_name_in_the_log():
+    def wobble(y_true, y_pred):
+        return abs(y_true - y_pred)
+
+    given = ["acc", "mse", {"name": "top_k_categorical_accuracy", "k": 3}, wobble, Accuracy(name="mine")]
+    assert [m.name for m in metrics(given)] == ["acc", "mse", "top_k_categorical_accuracy", "wobble", "mine"]
+    assert metrics("accuracy") == (Accuracy(),)
+
+
+def test_equal_metrics_hash_equal():
+    assert hash(metric("mse")) == hash(metric("mse")) and metric("acc") != metric("accuracy")
+
+
+def test_a_rising_metric_says_so():
+    assert metric("acc").higher_is_better and not metric("mse").higher_is_better
+
+
+@pytest.mark.parametrize(
+    ("identifier", "error", "message"),
+    [
+        ("acuracy", ValueError, "unknown metric 'acuracy'; did you mean 'accuracy'"),
+        ("hubber", ValueError, "unknown metric 'hubber'; did you mean 'huber'"),
+        ({"name": "precision", "treshold": 1}, ValueError, "no argument 'treshold'; did you mean 'threshold'"),
+        (3, TypeError, "cannot read 3 as metric"),
+    ],
+)
+def test_a_metric_that_is_none_is_refused(identifier, error, message):
+    with pytest.raises(error, match=message):
+        metric(identifier)
+
+
+@pytest.mark.parametrize("given", [["acc", "acc"], [lambda y, p: y, lambda y, p: p]])
+def test_two_metrics_of_one_name_are_refused(given):
+    with pytest.raises(ValueError, match="two metrics are called"):
+        metrics(given)
+
+
+def test_shapes_that_differ_are_named():
+    with pytest.raises(ValueError, match=r"binary_accuracy: targets have shape \(11, 3\) and predictions \(11, 6\)"):
+        metric("binary_accuracy")(BITS, SCORES)
+    with pytest.raises(ValueError, match=r"accuracy: targets have shape \(3,\) and predictions \(11, 6\)"):
+        metric("accuracy")(LABELS[:3], SCORES)
