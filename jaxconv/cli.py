@@ -1,7 +1,7 @@
 """The command ``jaxconv``: train, evaluate, predict, info.
 
 Reads the command line and turns every failure into one line and an exit code. What the commands do stands in
-``jaxconv.training.run`` and its siblings, imported inside the commands: ``jaxconv --help`` waits for no array library.
+``jaxconv.training.run`` and its siblings, imported inside the commands, so that ``--help`` waits for none of them.
 """
 
 import argparse
@@ -217,8 +217,8 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of our output went away, as in: jaxconv info ... | head
         sys.stderr.close()
         return 0
-    if isinstance(error, ArithmeticError | MemoryError):
-        return _say(str(error) or type(error).__name__, FAILED)
+    if isinstance(error, ArithmeticError | MemoryError) or type(error).__name__ == "JaxRuntimeError":
+        return _say(str(error) or type(error).__name__, FAILED)  # the last is XLA's: out of memory, mostly
     if isinstance(error, OSError) and error.filename is not None:
         return _say(f"{error.filename}: {error.strerror}", MISTAKE)
     if isinstance(error, ValueError | TypeError | OSError | ImportError):

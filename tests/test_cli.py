@@ -215,6 +215,16 @@ def test_info_lays_out_layers_shapes_parameters_and_results(at_home, capsys):
     assert table in of_config and table in of_file and "test accuracy" in of_file
 
 
+def test_info_without_an_input_shape_says_what_it_knows():
+    from jaxconv.layers.dense import Dense
+    from jaxconv.models import Sequential
+    from jaxconv.training.overview import layer_table
+
+    lines = layer_table(Sequential([Dense(3, name="first")]), None)
+    assert lines[2].split() == ["first", "Dense", "?", "?", "?"]
+    assert layer_table(Dense(3), (None, 4))[3].split() == ["Dense", "Dense", "(batch,", "3)", "15", "0"]
+
+
 def test_evaluate_gives_the_figures_of_the_run(at_home, capsys):
     import json
 

@@ -118,6 +118,8 @@ MISTAKES = [
     ("model.layers.0.kernel_constraint={max_value=3}", ["model.layers.0.kernel_constraint", "name"]),
     ("model.layers.0.kernel_regularizer=l3", ['kernel_regularizer = "l3"', "did you mean 'l2'?"]),
     ("model.layers.1.layer=GlobalAveragePooling2D", ["model.layers.1", "given the shape (8, 12, 4)", "rank"]),
+    ("model.layers.0.kernel_constraint.axis=3", ["model.layers.0 (conv1d)", "axis=3"]),
+    ("train.optimizer.learning_rate=1000000000000000000000000000000", ["train.optimizer", "overflow"]),
     ("model.layers.2.units=3", ["model.layers.2.units = 3", "gives 3 outputs", "2 classes (0, 1)", "legal: 2"]),
     ("train.loss=mse", ['train.loss = "mse"', "legal for these shapes: sparse_categorical_crossentropy"]),
     ("train.loss=categorical_crossentropy", ['train.loss.name = "categorical_crossentropy"', "sparse_categorical"]),
@@ -348,3 +350,30 @@ def test_a_dataclass_tells_its_table_too():
 
 def test_long_values_are_cut_in_messages():
     assert str(Place("f").error("a", "x" * 200, "wrong")) == 'f: a = "' + "x" * 76 + "...: wrong"
+
+
+JUNK = [-1, 0, 2.5, float("nan"), "x", "", True, [], ["a"], {}, {"name": "x"}, {"name": 3}, {"layer": "Dense"}, 10**30]
+
+
+def _paths(tree: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    entries = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    return [path for key, value in entries for path in ((*above, key), *_paths(value, (*above, key)))]
+
+
+def test_junk_in_any_place_is_legal_or_gets_one_line(folder):
+    base = read_config(folder / "two.toml", ["train.early_stopping.monitor=loss"])
+    splits = load_data(base)
+    refused = 0
+    for path in _paths(base.tree()):
+        for junk in JUNK:
+            tree = base.tree() | {"data": dict(base.data)}
+            here: Any = tree
+            for key in path[:-1]:
+                here = here[key]
+            here[path[-1]] = junk
+            try:
+                check_shapes(build_config(tree, "a.toml"), splits)
+            except ConfigError as error:
+                refused += 1
+                assert "\n" not in str(error)
+    assert refused > 300

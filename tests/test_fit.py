@@ -355,6 +355,29 @@ def test_a_classifier_learns():
     assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4  # the schedule lasts for the whole run
 
 
+def test_a_loss_that_cannot_be_hashed_works_too():
+    class Unhashable:
+        __hash__ = None
+
+        def __call__(self, y_true, y_pred):
+            return ((y_true - y_pred) ** 2).mean(axis=1)
+
+    options = {"epochs": 1, "validation_split": 0.4}
+    assert_same(train(LINEAR, loss=Unhashable(), **options), train(LINEAR, **options))
+
+
+def test_equal_runs_compile_once_and_other_seeds_too():
+    traced = []
+
+    def loss(y_true, y_pred):
+        traced.append(y_pred.shape)
+        return (y_true - y_pred) ** 2
+
+    for seed in (0, 1):
+        train(LINEAR, loss=loss, seed=seed, optimizer={"name": "sgd", "learning_rate": 0.1})
+    assert traced == [(8, 1), (5, 1)]
+
+
 def test_predictions_come_in_order_and_in_batches():
     params, apply_fn = LINEAR.init(jax.random.key(0), (None, 4))
     parts = list(predict_batches(apply_fn, params, X, batch_size=16))

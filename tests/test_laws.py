@@ -1,5 +1,6 @@
 """The laws of the contract (jaxconv/layers/layer.py), over every layer of the catalogue."""
 
+import functools
 import json
 
 import jax
@@ -16,6 +17,7 @@ KEY = jax.random.key(0)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
+@functools.cache
 def made(case):
     """Give (params, apply_fn, x) of a case, with every leaf of params away from its special first value."""
     params, apply_fn = case.layer.init(KEY, case.shape)

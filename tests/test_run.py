@@ -114,7 +114,7 @@ def test_another_seed_gives_another_run(config, done):
 
 def test_a_run_folder_is_never_written_into_by_another_run(config, done):
     Path("file").touch()
-    with pytest.raises(ConfigError, match=r"--out copy exists .*--resume copy"):
+    with pytest.raises(ConfigError, match=r"--out copy exists .* or go on with it: jaxconv train --resume copy"):
         run.train(config, out="copy")
     with pytest.raises(ConfigError, match=r"--out file exists"):
         run.train(config, out="file")

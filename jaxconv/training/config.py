@@ -182,7 +182,7 @@ def _resolve(function: Callable[[Any], Any], value: Any, place: Place, key: str)
     """Let the owner of a name or table read it, and put the place in front of what it complains about."""
     try:
         return function(value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise place.blame(key, value, str(error)) from None
 
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxconv.training.display import short
+
 _TRAIN, _VALIDATION, _TEST, _GRID = "#3b6fb6", "#e07b39", "#2a9d6f", "#d9dce1"
 _BESIDE = {"epoch", "seconds", "learning_rate"}  # columns that are no curve
 
@@ -72,9 +74,9 @@ def _panel(axes: Any, rows: Sequence[Mapping[str, float]], name: str, test: floa
         axes.axvline(
             best, color="#8a8f98", linewidth=0.8, linestyle=(0, (2, 2)), label=f"kept (epoch {best})", zorder=1
         )
-    if _finite(test):
+    if test is not None and _finite(test):
         last = max((row["epoch"] for row in rows), default=1) if best is None else best
-        label = f"test {test:.4g}"
+        label = f"test {short(test)}"
         axes.plot([last], [test], "D", color=_TEST, markersize=6, label=label, clip_on=False, zorder=5)
     heights = [value for _, _, points in curves for _, value in points]
     heights += [test] if test is not None and _finite(test) else []

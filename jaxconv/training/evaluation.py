@@ -57,7 +57,25 @@ def evaluation(
         yield step(params, np.asarray(x[rows]), np.asarray(y[rows]))
 
 
-@functools.lru_cache(maxsize=16)  # equal models, losses and metrics are compiled once
+def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function that compiles: equal arguments give the same compiled object, so it compiles once.
+
+    Arguments that cannot be hashed, a user's own metric say, are compiled anew each time.
+    """
+    kept = functools.lru_cache(maxsize=16)(make)
+
+    @functools.wraps(make)
+    def get(*arguments: Any) -> Any:
+        try:
+            hash(arguments)
+        except TypeError:
+            return make(*arguments)
+        return kept(*arguments)
+
+    return get
+
+
+@remembered
 def _compiled(apply_fn: Any, loss: Any, metrics: tuple[Metric, ...]) -> Callable[..., Sums]:
     return jax.jit(eval_step(apply_fn, loss, metrics))
 

@@ -16,7 +16,7 @@ import numpy as np
 from jaxconv.layers.layer import Params
 from jaxconv.registry import nearest
 from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save
-from jaxconv.training.evaluation import evaluate, predict, predict_batches, samples
+from jaxconv.training.evaluation import evaluate, predict, predict_batches, remembered, samples
 from jaxconv.training.interrupt import stop_on_signal
 from jaxconv.training.loop import EarlyStopping, Fitted, Interrupted, Loop, NonFiniteLoss, Row, Tick
 from jaxconv.training.losses import loss as resolve_loss
@@ -117,16 +117,8 @@ def fit(
     steps = math.ceil(len(x) / batch_size) * epochs
     transformation = resolve_optimizer(optimizer, steps)
     path = checkpoint_path(checkpoint)
-    same = {  # what a resumed run has to have in common with the one that was stopped
-        "samples": len(x),
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "seed": seed,
-        "loss": _described(loss),
-        "metrics": [m.name for m in metrics],
-        "optimizer": _described({"name": optimizer} if isinstance(optimizer, str) else optimizer),
-        "best_weights": best_weights,
-    }
+    same = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle, "seed": seed, "best_weights": best_weights}
+    same |= _described(loss=loss, metrics=[m.name for m in metrics], optimizer=optimizer)
     loop = Loop(
         apply_fn=apply_fn,
         step=functools.partial(_compiled(apply_fn, loss, transformation, metrics), jax.random.key(seed)),
@@ -154,7 +146,7 @@ def fit(
         return loop.run(progress, stop)
 
 
-@functools.lru_cache(maxsize=16)  # equal models, losses, metrics and optimizers are compiled once
+@remembered
 def _compiled(apply_fn: Any, loss: Any, transformation: Any, metrics: Any) -> Callable[..., Any]:
     """Jit a training step that makes its own dropout key out of (the run's key, epoch, step)."""
     step = train_step(apply_fn, loss, transformation, metrics)
@@ -219,12 +211,17 @@ def _check_labels(apply_fn: Any, params: Params, x: Any, y: Any, loss: Any) -> N
         loss.check(y, jax.eval_shape(apply_fn, params, one).shape)
 
 
-def _described(value: Any) -> Any:
-    """Give plain values that tell one option from another, for the checkpoint."""
+def _described(*, optimizer: Any, **options: Any) -> dict[str, Any]:
+    """Give options as plain values: what a resumed run has to have in common with the one that was stopped."""
+    options["optimizer"] = {"name": optimizer} if isinstance(optimizer, str) else optimizer
+    return {name: _plain(value) for name, value in options.items()}
+
+
+def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return {str(key): _described(item) for key, item in sorted(value.items(), key=str)}
+        return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple) and not hasattr(value, "init"):
-        return [_described(item) for item in value]
+        return [_plain(item) for item in value]
     if value is None or isinstance(value, bool | int | float | str):
         return value
     return repr(value) if dataclasses.is_dataclass(value) else getattr(value, "__name__", type(value).__name__)

@@ -18,7 +18,7 @@ from jaxconv.training.display import display
 from jaxconv.training.evaluation import evaluate as evaluate_model
 from jaxconv.training.evaluation import predict_batches
 from jaxconv.training.overview import readable_shape
-from jaxconv.training.run import CONFIG, MODEL, summary
+from jaxconv.training.run import CONFIG, MODEL, resume_command, summary
 from jaxconv.training.schema import ConfigError, one_line
 
 
@@ -58,7 +58,7 @@ def model_file(model: str) -> Path:
     if path.is_dir():
         if (path / MODEL).is_file():
             return path / MODEL
-        more = f" yet; finish it with: jaxconv train --resume {path}" if (path / CONFIG).is_file() else ""
+        more = f" yet; finish it with: {resume_command(path)}" if (path / CONFIG).is_file() else ""
         raise ConfigError(f"{path} holds no {MODEL}{more}")
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such run folder or model file")

@@ -4,9 +4,12 @@ Knows layers by the registry and the contract alone: their names, their argument
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import jax
 
 import jaxconv.layers  # noqa: F401  enters every layer in the table
 from jaxconv.layers.layer import layers
@@ -146,16 +149,17 @@ def _written(value: Any) -> Any:
 
 
 def trace_shapes(model: Any, shape: tuple[int | None, ...], place: Place) -> list[tuple[int | None, ...]]:
-    """Give the output shape of each layer for inputs of ``shape`` (batch axis included).
+    """Give the output shape of each layer for inputs of ``shape`` (batch axis included); nothing is computed.
 
     Raises:
-        ConfigError: names the layer that refuses the shape it is given.
+        ConfigError: names the layer that refuses the shape it is given, or whose weights cannot be made for it.
     """
     shapes = []
     for i, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
         try:
             after = layer.output_shape(shape)
-        except (ValueError, TypeError) as error:
+            jax.eval_shape(functools.partial(layer.init_params, input_shape=shape), jax.random.key(0))
+        except (ValueError, TypeError, OverflowError) as error:
             here = place / "layers" / i
             raise ConfigError(
                 one_line(f"{here.file}: {here.path} ({name}), given the shape {shape}: {error}")

@@ -14,7 +14,7 @@ from jaxconv.files.model import model_info
 from jaxconv.training.config import Config, load_data, read_config
 from jaxconv.training.display import readable
 from jaxconv.training.model_table import trace_shapes
-from jaxconv.training.run import CONFIG, METRICS, MODEL, RESULTS, read_table, summary
+from jaxconv.training.run import CONFIG, METRICS, MODEL, RESULTS, read_table, resume_command, summary
 from jaxconv.training.schema import ConfigError, Place
 
 Shape = Sequence[int | None]
@@ -65,7 +65,7 @@ def _of_run(folder: Path, config: Config) -> list[tuple[str, str]]:
     results = json.loads((folder / RESULTS).read_text()) if (folder / RESULTS).is_file() else None
     if results is not None and results["epochs"] == len(rows):
         return [*facts, ("result", f"{summary(results['test'])}, {results['seconds']} s")]
-    return [*facts, ("result", f"not finished; go on with: jaxconv train --resume {folder}")]
+    return [*facts, ("result", f"not finished; go on with: {resume_command(folder)}")]
 
 
 def layer_table(layer: Any, shape: Shape | None) -> list[str]:

@@ -8,6 +8,7 @@ import dataclasses
 import importlib.util
 import json
 import platform
+import shlex
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,6 +55,8 @@ def train(path: str, settings: Sequence[str] = (), out: str | None = None) -> Pa
 def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
     """Go on with a run where its last checkpoint stands, to the same numbers as if it had not been stopped.
 
+    A learning-rate schedule that was given no length of its own lasts for all epochs: more of them stretch it.
+
     Args:
         folder: the run folder.
         settings: what may change under way: the number of epochs, early stopping, how often to save.
@@ -72,6 +75,15 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
     return _run(config, splits, folder, resume=True)
 
 
+def resume_command(folder: Path) -> str:
+    """Write the command that goes on with a run, ready for a shell.
+
+    >>> resume_command(Path("my runs/a"))
+    "jaxconv train --resume 'my runs/a'"
+    """
+    return f"jaxconv train --resume {shlex.quote(str(folder))}"
+
+
 def _checked(path: str | Path, settings: Sequence[str]) -> tuple[Config, Splits]:
     """Read a config and its data, and check all that can be checked before anything is made."""
     for package in ("matplotlib", "tqdm"):  # needed at the end of training: say so at its beginning
@@ -87,7 +99,7 @@ def _new_folder(name: str, out: str | None) -> Path:
     if out is not None:
         folder = Path(out)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            also = f", go on with: jaxconv train --resume {folder}" if (folder / CONFIG).is_file() else ""
+            also = f", or go on with it: {resume_command(folder)}" if (folder / CONFIG).is_file() else ""
             raise ConfigError(f"--out {folder} exists and is not an empty folder; give another one{also}")
         _make_folder(folder, "--out")
         return folder
@@ -189,7 +201,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, stop: KeyboardInterrupt, folder: Path):
         where = f" in epoch {stop.epoch}, nothing is lost" if isinstance(stop, Interrupted) else ""
-        super().__init__(f"stopped{where}; go on with: jaxconv train --resume {folder}")
+        super().__init__(f"stopped{where}; go on with: {resume_command(folder)}")
         self.signal = getattr(stop, "signal", 0) or signal.SIGINT
 
 
