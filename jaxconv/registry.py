@@ -20,11 +20,13 @@ def snake_case(name: str) -> str:
 def nearest(word: str, options: Iterable[str]) -> str:
     """Give the tail of an error message: the option closest to ``word`` and, where they are few, all of them."""
     options = sorted(options)
-    by_lower = {option.lower(): option for option in options}
-    begun = [option for option in by_lower if word and option.startswith(word.lower())]
-    close = begun or difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.5)
-    hint = f"did you mean {by_lower[close[0]]!r}? " if close else ""
-    shown = ", ".join(options) if len(options) <= 40 else f"{', '.join(options[:40])}, ..."
+    lower = [option.lower() for option in options]
+    begun = [option for option in lower if word and option.startswith(word.lower())]
+    close = begun or difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
+    twins = [option for option in options if close and option.lower() == close[0]]  # "Conv1D" and "conv1d"
+    twins.sort(key=lambda option: difflib.SequenceMatcher(None, word, option).ratio())
+    hint = f"did you mean {twins[-1]!r}? " if twins else ""
+    shown = ", ".join(options) if len(options) <= 60 else f"{', '.join(options[:60])}, ..."
     return f"{hint}legal: {shown}"
 
 

@@ -1,4 +1,4 @@
-"""The trilinear form behind every convolution in float64 numpy, by the definition: one product for each tap and output."""
+"""The trilinear form behind every convolution, in float64 numpy by the definition: a product for each tap and output."""
 
 import numpy as np
 
@@ -57,7 +57,7 @@ def evaluate(name, a, b, geometry: Geometry):
 
 
 def random_geometry(rng, rank=None):
-    """Draw a geometry and the outer sizes (n, c, f): any order of axes, strides, dilations, pads (negative too), groups."""
+    """Draw a geometry and outer sizes (n, c, f): any order of axes, strides, dilations, pads (negative too), groups."""
     rank = rank or int(rng.integers(1, 4))
     longest = {1: 9, 2: 6, 3: 4}[rank]
 
@@ -65,9 +65,10 @@ def random_geometry(rng, rank=None):
         return tuple(int(v) for v in rng.integers(low, high, rank))
 
     dims = [tuple(int(v) for v in rng.permutation(rank + 2)) for _ in range(3)]
+    pads = tuple((int(a), int(b)) for a, b in rng.integers(-1, 4, (rank, 2)))
+    groups = int(rng.choice([1, 1, 2, 3]))
     geometry = Geometry(
-        draw(1, longest + 1), draw(1, 4), draw(1, 4), tuple((int(a), int(b)) for a, b in rng.integers(-1, 4, (rank, 2))),
-        draw(1, 3), draw(1, 3), int(rng.choice([1, 1, 2, 3])), *dims,
+        draw(1, longest + 1), draw(1, 4), draw(1, 4), pads, draw(1, 3), draw(1, 3), groups, *dims
     )  # fmt: skip
     return geometry, tuple(int(v) for v in rng.integers(1, 4, 3))
 
