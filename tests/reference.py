@@ -1,4 +1,4 @@
-"""The trilinear form behind every convolution, in float64 numpy by the definition: a product for each tap and output."""
+"""The trilinear form behind every convolution, in float64 numpy by its definition: one product per tap and output."""
 
 import numpy as np
 

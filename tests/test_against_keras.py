@@ -70,9 +70,13 @@ def compare(layer, shape, seed=0, train=False):
         y, state = other.stateless_call(trainable, [*mine[1], *seeds], x, **flags)
         return jnp.sum(weight * y), (y, state)
 
-    (_, (y, new)), (grads, x_grad) = jax.value_and_grad(ours, (0, 1), has_aux=True)(trainable, x)
-    with keras_rules():
-        (_, (want, state)), (want_grads, want_x) = jax.value_and_grad(keras_loss, (0, 1), has_aux=True)(mine[0], x)
+    @jax.jit
+    def both(trainable, flat, x):
+        ours_of = jax.value_and_grad(ours, (0, 1), has_aux=True)(trainable, x)
+        with keras_rules():
+            return ours_of, jax.value_and_grad(keras_loss, (0, 1), has_aux=True)(flat, x)
+
+    ((_, (y, new)), (grads, x_grad)), ((_, (want, state)), (want_grads, want_x)) = both(trainable, mine[0], x)
     assert_close(y, want, f"output of {layer}")
     assert_close(x_grad, want_x, f"input gradient of {layer}")
     full_grads = merge(grads, jax.tree.map(jnp.zeros_like, fixed))
@@ -204,7 +208,7 @@ STACKS = [
     (
         jc.Sequential(
             [
-                jc.Sequential([jc.Conv2D(4, 3, 2, "same", "channels_first"), jc.BatchNormalization(1)]),
+                jc.Sequential([jc.Conv2D(4, 3, 2, "same", "channels_first", use_bias=False), jc.BatchNormalization(1)]),
                 jc.Activation("elu"),
                 jc.AveragePooling2D(2, data_format="channels_first"),
                 jc.Flatten("channels_first"),
@@ -253,17 +257,20 @@ def test_our_config_loads_in_keras_and_comes_back(name):
 
 
 def without_names(layer):
-    """Give the config without what Keras fills in by itself: names and the policy, and rounding of l1."""
+    """Give the config without what Keras fills in, drops from a container, or rounds (it keeps l1 in float32)."""
 
     def strip(config):
-        if isinstance(config, dict):
-            kept = {k: strip(v) for k, v in config.items() if k != "name"}
-            if "dtype" in kept:
-                kept["dtype"] = kept["dtype"] or "float32"
-            return kept
-        if isinstance(config, float):
-            return float(np.float32(config))
-        return [strip(v) for v in config] if isinstance(config, list) else config
+        if isinstance(config, list):
+            return [strip(v) for v in config]
+        if not isinstance(config, dict):
+            return config
+        dropped = {"name", "trainable", "dtype"} if "layers" in config else {"name"}
+        kept = {k: strip(v) for k, v in config.items() if k not in dropped}
+        if "dtype" in kept:
+            kept["dtype"] = kept["dtype"] or "float32"
+        if "l1" in kept:
+            kept["l1"] = float(np.float32(kept["l1"]))
+        return kept
 
     return strip(json.loads(json.dumps(layer.get_config())))
 

@@ -93,6 +93,8 @@ class _Cropping(Layer):
         config = super().get_config()
         if self.rank == 1:
             config["cropping"] = config["cropping"][0]
+            if self.data_format == "channels_last":
+                del config["data_format"]  # Keras's layer knows no other and refuses the word
         return config
 
 
@@ -103,7 +105,7 @@ class Cropping1D(_Cropping):
 
     Args:
         cropping: (before, after), or one count for both ends, in steps.
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
+        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
 
     Shapes:
         (batch, time, channels) -> (batch, time - before - after, channels).
@@ -114,6 +116,7 @@ class Cropping1D(_Cropping):
     """
 
     cropping: Any = (1, 1)
+    data_format: str | None = "channels_last"
     rank: ClassVar[int] = 1
 
 
