@@ -11,7 +11,7 @@ from typing import Any
 from jaxconv.registry import nearest
 
 Pairs = tuple[tuple[int, int], ...]
-Padding = str | Pairs
+Padding = str | tuple[str | tuple[int, int], ...]  # one for all axes, or one for each
 
 
 def as_sizes(value: Any, rank: int, what: str, where: str, minimum: int = 1) -> tuple[int, ...]:
@@ -48,33 +48,53 @@ def as_size(value: Any, what: str, where: str) -> int:
 
 
 def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
-    """Give the canonical padding: a lower-case name, or one ``(before, after)`` pair for each spatial axis.
+    """Give the canonical padding: a name for all axes, or for each axis a name or a ``(before, after)`` pair.
 
     In one dimension a single pair ``(before, after)`` stands for itself.
 
+    Args:
+        padding: a name, or ``rank`` items, each a name or a pair.
+        causal: whether "causal" exists: as a name for all axes in one dimension, for a single axis in any.
+
     Raises:
-        ValueError: an unknown name, ``"causal"`` where ``causal`` is False, a wrong count, a negative pad.
-        TypeError: neither a string nor pairs.
+        ValueError: an unknown name, ``"causal"`` where it does not exist, a wrong count, a negative pad.
+        TypeError: neither a string nor a sequence.
     """
     names = ["valid", "same"] + ["causal"] * causal
-    legal = f"{', '.join(map(repr, names))} or {rank} pair(s) (before, after) of non-negative integers"
+    legal = f"{', '.join(map(repr, names))}; or {rank} item(s), each a name or a pair (before, after), both >= 0"
     if isinstance(padding, str):
-        if padding.lower() in names:
-            return padding.lower()
-        if padding.lower() == "causal":
-            raise ValueError(f"{where}: padding 'causal' exists in one dimension only, this has {rank}; legal: {legal}")
-        raise ValueError(f"{where}: unknown padding {padding!r}; {nearest(padding, names)}, or explicit pairs")
+        if padding.lower() == "causal" and rank > 1 and causal:
+            raise ValueError(
+                f"{where}: padding 'causal' exists in one dimension only, this has {rank}; "
+                f"name it for one axis, as in {('causal', *('same',) * (rank - 1))}"
+            )
+        return _as_name(padding, names, where)
     if not isinstance(padding, Iterable):
         raise TypeError(f"{where}: cannot read padding={padding!r}; legal: {legal}")
     items = list(padding)
     if rank == 1 and len(items) == 2 and not any(isinstance(item, Iterable) for item in items):
         items = [items]
-    if len(items) != rank or not all(isinstance(item, Iterable) and not isinstance(item, str) for item in items):
+    if len(items) != rank or not all(isinstance(item, Iterable) for item in items):
         raise ValueError(f"{where}: padding={padding!r} does not fit {rank} spatial dimension(s); legal: {legal}")
-    low, high = zip(
-        *(as_sizes(item, 2, f"padding={padding!r}, axis {i}", where, 0) for i, item in enumerate(items)), strict=True
+    each = tuple(
+        _as_name(item, names, where)
+        if isinstance(item, str)
+        else as_sizes(item, 2, f"padding={padding!r}, axis {axis}", where, 0)
+        for axis, item in enumerate(items)
     )
-    return tuple(zip(low, high, strict=True))
+    alike = isinstance(each[0], str) and len(set(each)) == 1 and (rank == 1 or each[0] != "causal")
+    return each[0] if alike else each  # type: ignore[return-value]
+
+
+def _as_name(padding: str, names: Sequence[str], where: str) -> str:
+    if padding.lower() not in names:
+        raise ValueError(f"{where}: unknown padding {padding!r}; {nearest(padding, names)}, or explicit pairs")
+    return padding.lower()
+
+
+def each_axis(padding: Padding, rank: int) -> tuple[str | tuple[int, int], ...]:
+    """Give the padding of each axis."""
+    return (padding,) * rank if isinstance(padding, str) else padding
 
 
 def dilate(length: int, rate: int) -> int:
@@ -94,23 +114,20 @@ def pads(
     ``"same"`` puts the odd zero after. An unknown length counts as one that the stride divides; use the result for
     nothing that depends on it.
     """
-    if not isinstance(padding, str):
-        return padding
     pairs = []
-    for length, k, stride, rate in zip(lengths, kernel, strides, dilation, strict=True):
+    rules = each_axis(padding, len(kernel))
+    for rule, length, k, stride, rate in zip(rules, lengths, kernel, strides, dilation, strict=True):
         extent = dilate(k, rate)
-        if padding == "valid":
+        if not isinstance(rule, str):
+            pairs.append(rule)
+        elif rule == "valid":
             pairs.append((0, 0))
-        elif padding == "causal":
+        elif rule == "causal":
             pairs.append((extent - 1, 0))
         else:
             # with stride 1 the total does not depend on the length, which may then be symbolic
-            over = (
-                extent - stride
-                if stride == 1 or length is None
-                else (-(-length // stride) - 1) * stride + extent - length
-            )
-            total = max(over, 0)
+            last = 0 if stride == 1 or length is None else (-(-length // stride) - 1) * stride - length + stride
+            total = max(extent - stride + last, 0)
             pairs.append((total // 2, total - total // 2))
     return tuple(pairs)
 
@@ -129,13 +146,12 @@ def output_lengths(
     Raises:
         ValueError: where the result would be empty, naming the shortest legal input.
     """
-    if padding == "same":
-        shortest = [1] * len(kernel)
-    else:
-        zeros = pads(padding, lengths, kernel, strides, dilation)
-        shortest = [max(dilate(k, d) - sum(p), 1) for k, d, p in zip(kernel, dilation, zeros, strict=True)]
+    rules = each_axis(padding, len(kernel))
+    zeros = pads(padding, lengths, kernel, strides, dilation)
     out: list[int | None] = []
-    for axis, (length, least, stride) in enumerate(zip(lengths, shortest, strides, strict=True)):
+    for axis, (length, stride) in enumerate(zip(lengths, strides, strict=True)):
+        lacking = dilate(kernel[axis], dilation[axis]) - sum(zeros[axis])
+        least = 1 if rules[axis] == "same" else max(lacking, 1)
         if isinstance(length, int) and length < least:
             spatial = f" on spatial axis {axis}" if len(kernel) > 1 else ""
             raise ValueError(
@@ -143,15 +159,53 @@ def output_lengths(
                 f"{dilate(kernel[axis], dilation[axis])} ({names[0]}={kernel[axis]}, {names[1]}={dilation[axis]}, "
                 f"padding={padding!r}); the shortest legal input is {least}"
             )
-        if length is None:
-            out.append(None)
-        elif padding in ("same", "causal"):
-            out.append(-(-length // stride))
-        else:
-            out.append(
-                (length - least + (least - (dilate(kernel[axis], dilation[axis]) - sum(zeros[axis])))) // stride + 1
-            )
+        out.append(None if length is None else (length - lacking) // stride + 1)
     return tuple(out)
+
+
+def transposed(
+    padding: Padding,
+    lengths: Sequence[int | None],
+    kernel: Sequence[int],
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    output_padding: Sequence[int] | None,
+    where: str,
+) -> tuple[tuple[int | None, ...], Pairs]:
+    """Give the output lengths of a transposed convolution, and the padding of the convolution that it transposes.
+
+    Scattering gives ``full = (length - 1) * stride + effective kernel`` places, of which the padding cuts ``before``
+    and ``after`` off (a negative ``after`` appends zeros): "valid" none, and it appends where the stride is longer;
+    "same" so many that ``length * stride`` are left, the odd one after; a pair (before, after) exactly these.
+    ``output_padding`` changes the length: ``full + output_padding`` for "valid" and for pairs,
+    ``(length - 1) * stride + effective kernel % 2 + output_padding`` for "same".
+
+    Raises:
+        ValueError: where nothing would be left.
+    """
+    out: list[int | None] = []
+    zeros = []
+    for axis, rule in enumerate(each_axis(padding, len(kernel))):
+        extent, stride, length = dilate(kernel[axis], dilation[axis]), strides[axis], lengths[axis]
+        more = None if output_padding is None else output_padding[axis]
+        # the output minus (length - 1) * stride, and what the front loses: neither depends on the length
+        if not isinstance(rule, str):
+            tail, before = extent - sum(rule) + (more or 0), rule[0]
+        elif rule == "valid":
+            tail, before = (max(extent, stride) if more is None else extent + more), 0
+        else:
+            tail = stride if more is None else extent % 2 + more
+            before = max(extent - tail, 0) // 2
+        zeros.append((before, extent - tail - before))
+        out.append(None if length is None else (length - 1) * stride + tail)
+        if isinstance(length, int) and (length < 1 or (length - 1) * stride + tail < 1):
+            least = max(1, -(-(1 - tail) // stride) + 1)
+            raise ValueError(
+                f"{where}: input of length {length} gives nothing (kernel_size={kernel[axis]}, strides={stride}, "
+                f"dilation_rate={dilation[axis]}, padding={padding!r}, output_padding={more}); "
+                f"the shortest legal input is {least}"
+            )
+    return tuple(out), tuple(zeros)
 
 
 @dataclasses.dataclass(frozen=True)

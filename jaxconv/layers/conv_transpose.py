@@ -1,0 +1,183 @@
+"""Conv1DTranspose, Conv2DTranspose and Conv3DTranspose: Keras's arguments around :func:`jaxconv.ops.conv_transpose`."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+
+from jaxconv import geometry as geo
+from jaxconv import ops
+from jaxconv.layers.convolving import Convolving
+from jaxconv.layers.layer import Params, Shape, Weight, layers
+from jaxconv.ops.transposed import as_output_padding
+
+Array = jax.Array
+
+
+class _Transpose(Convolving):
+    """A transposed convolution of any rank. The public classes add the fields, in Keras's two orders."""
+
+    causal: ClassVar[bool] = False
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"groups", "strides_with_dilation"})
+
+    filters: int
+    output_padding: Any
+    groups: int
+    strides_with_dilation: bool
+    kernel_initializer: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = type(self).__name__
+        self.canonical(filters=geo.as_size(self.filters, "filters", where))
+        self._set(output_padding=as_output_padding(self.output_padding, self.strides, where))
+        if not self.strides_with_dilation:
+            self.refuse_strides_with_dilation(f"conv{self.rank}d_transpose")
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...]:
+        return (*range(self.rank), self.rank + 1) if leaf == "kernel" else ()
+
+    def spatial(self, lengths: Shape) -> Shape:
+        sizes = (lengths, self.kernel_size, self.strides, self.dilation_rate)
+        return geo.transposed(self.padding, *sizes, self.output_padding, type(self).__name__)[0]
+
+    def width(self, channels: int | None) -> int:
+        return self.filters
+
+    def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
+        return {"kernel": Weight((*self.kernel_size, self.filters // self.groups, channels), self.kernel_initializer)}
+
+    def convolve(self, params: Params, x: Array) -> Array:
+        options = (self.strides, self.padding, self.output_padding, self.data_format, self.dilation_rate)
+        return ops.conv_transpose(x, params["kernel"], *options, groups=self.groups)
+
+
+@layers.register("Convolution1DTranspose")
+@dataclasses.dataclass(frozen=True)
+class Conv1DTranspose(_Transpose):
+    """Transpose a convolution over one axis: the layer that undoes the shape of :class:`~jaxconv.Conv1D`.
+
+    Keras's layer, argument for argument; beyond it ``groups``, explicit padding, and strides with dilation. It is the
+    gradient of a convolution with respect to its input: each input step scatters its multiple of the kernel.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: length of the kernel in taps.
+        strides: distance of neighbouring input steps in the output. Above 1 it excludes ``dilation_rate`` above 1.
+        padding: "valid" or "same" (``length * strides`` steps come out), or a pair (before, after) that is cut off.
+        output_padding: None for Keras's default lengths; or steps, below ``strides``, added to the shortest output.
+        data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
+        dilation_rate: distance of neighbouring taps, in output steps.
+        groups: channel groups transposed apart from each other; divides channels and filters (beyond Keras).
+        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
+
+    Shapes:
+        (batch, time, channels) -> (batch, new_time, filters).
+
+    Params:
+        kernel: (kernel_size, filters / groups, channels), ``kernel_initializer``; its fans are Keras's, exchanged.
+        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal, as early as they are known.
+
+    Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285, chapter 4.
+
+    >>> params, apply_fn = Conv1DTranspose(8, 4, strides=2, padding="same").init(jax.random.key(0), (None, 10, 3))
+    >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
+    (2, 20, 8)
+    """
+
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    output_padding: Any = None
+    data_format: str | None = None
+    dilation_rate: Any = 1
+    activation: Any = None
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    kernel_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    bias_constraint: Any = None
+    groups: int = dataclasses.field(default=1, kw_only=True)
+    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
+
+    rank: ClassVar[int] = 1
+
+
+@layers.register("Convolution2DTranspose")
+@dataclasses.dataclass(frozen=True)
+class Conv2DTranspose(_Transpose):
+    """Transpose a convolution over two axes, the rows and columns of an image.
+
+    Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for both.
+
+    Shapes:
+        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
+
+    >>> Conv2DTranspose(8, 4, strides=2, padding="same").output_shape((None, 7, 7, 3))
+    (None, 14, 14, 8)
+    """
+
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    output_padding: Any = None
+    data_format: str | None = None
+    dilation_rate: Any = 1
+    activation: Any = None
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    kernel_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    bias_constraint: Any = None
+    groups: int = dataclasses.field(default=1, kw_only=True)
+    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
+
+    rank: ClassVar[int] = 2
+
+
+@layers.register("Convolution3DTranspose")
+@dataclasses.dataclass(frozen=True)
+class Conv3DTranspose(_Transpose):
+    """Transpose a convolution over three axes, those of a volume or of video.
+
+    Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for all; but
+    ``data_format`` stands before ``output_padding``, as in Keras.
+
+    Shapes:
+        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
+
+    >>> Conv3DTranspose(8, 3, strides=2).output_shape((None, 4, 4, 4, 3))
+    (None, 9, 9, 9, 8)
+    """
+
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    data_format: str | None = None
+    output_padding: Any = None
+    dilation_rate: Any = 1
+    activation: Any = None
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    kernel_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    bias_constraint: Any = None
+    groups: int = dataclasses.field(default=1, kw_only=True)
+    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
+
+    rank: ClassVar[int] = 3

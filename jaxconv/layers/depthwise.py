@@ -1,0 +1,256 @@
+"""DepthwiseConv1D, 2D, 3D and SeparableConv1D, 2D, 3D: Keras's arguments around :mod:`jaxconv.ops.depthwise`."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+
+from jaxconv import geometry as geo
+from jaxconv import ops
+from jaxconv.layers.convolving import Convolving
+from jaxconv.layers.layer import Params, Shape, Weight, layers
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Depthwise(Convolving):
+    """A depthwise convolution of any rank. The public classes add the rank and an example."""
+
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    depth_multiplier: int = 1
+    data_format: str | None = None
+    dilation_rate: Any = 1
+    activation: Any = None
+    use_bias: bool = True
+    depthwise_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    depthwise_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    depthwise_constraint: Any = None
+    bias_constraint: Any = None
+    padding_mode: str = dataclasses.field(default="zeros", kw_only=True)
+
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.canonical(depth_multiplier=geo.as_size(self.depth_multiplier, "depth_multiplier", type(self).__name__))
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"kernel": "depthwise"} | self._bias_leaf
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...]:
+        return tuple(range(self.rank)) if leaf == "kernel" else ()
+
+    def width(self, channels: int | None) -> int | None:
+        return None if channels is None else channels * self.depth_multiplier
+
+    def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
+        return {"kernel": Weight((*self.kernel_size, channels, self.depth_multiplier), self.depthwise_initializer)}
+
+    def convolve(self, params: Params, x: Array) -> Array:
+        options = (self.strides, self.padding, self.data_format, self.dilation_rate)
+        return ops.depthwise_conv(x, params["kernel"], *options, padding_mode=self.padding_mode)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Separable(Convolving):
+    """A separable convolution of any rank. The public classes add the rank and an example."""
+
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    data_format: str | None = None
+    dilation_rate: Any = 1
+    depth_multiplier: int = 1
+    activation: Any = None
+    use_bias: bool = True
+    depthwise_initializer: Any = "glorot_uniform"
+    pointwise_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    depthwise_regularizer: Any = None
+    pointwise_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    depthwise_constraint: Any = None
+    pointwise_constraint: Any = None
+    bias_constraint: Any = None
+    padding_mode: str = dataclasses.field(default="zeros", kw_only=True)
+
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = type(self).__name__
+        self.canonical(
+            filters=geo.as_size(self.filters, "filters", where),
+            depth_multiplier=geo.as_size(self.depth_multiplier, "depth_multiplier", where),
+        )
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"} | self._bias_leaf
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...]:
+        spatial = tuple(range(self.rank))
+        return {"depthwise_kernel": spatial, "pointwise_kernel": (*spatial, self.rank)}.get(leaf, ())
+
+    def width(self, channels: int | None) -> int:
+        return self.filters
+
+    def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
+        ones, mixed = (1,) * self.rank, channels * self.depth_multiplier
+        return {
+            "depthwise_kernel": Weight(
+                (*self.kernel_size, channels, self.depth_multiplier), self.depthwise_initializer
+            ),
+            "pointwise_kernel": Weight((*ones, mixed, self.filters), self.pointwise_initializer),
+        }
+
+    def convolve(self, params: Params, x: Array) -> Array:
+        options = (self.strides, self.padding, self.data_format, self.dilation_rate)
+        kernels = (params["depthwise_kernel"], params["pointwise_kernel"])
+        return ops.separable_conv(x, *kernels, *options, padding_mode=self.padding_mode)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class DepthwiseConv1D(_Depthwise):
+    """Convolve each channel by kernels of its own, over one axis, time say.
+
+    Differs from Keras deliberately: any axis may be causal, padding may be explicit, integers are cast. Strides go
+    together with dilation, as in Keras since 3.15.
+
+    Args:
+        kernel_size: length of the kernels in taps, one for all axes or one for each.
+        strides: output steps, in input steps.
+        padding: a name, or for each axis a name or a pair (before, after); as in :class:`~jaxconv.Conv1D`.
+        depth_multiplier: kernels for each channel.
+        data_format, dilation_rate, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
+        depthwise_initializer, depthwise_regularizer, depthwise_constraint: of the kernels; ``axis="filter"`` means the
+            taps of one kernel.
+        bias_initializer, bias_regularizer, activity_regularizer, bias_constraint, padding_mode: as there.
+
+    Shapes:
+        (batch, time, channels) -> (batch, new_time, channels * depth_multiplier).
+
+    Params:
+        kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.
+        bias: (channels * depth_multiplier,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal, as early as they are known.
+
+    >>> DepthwiseConv1D(3, depth_multiplier=2).output_shape((None, 10, 3))
+    (None, 8, 6)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class DepthwiseConv2D(_Depthwise):
+    """Convolve each channel by kernels of its own, over two axes, the rows and columns of an image.
+
+    Arguments, params and errors are those of :class:`DepthwiseConv1D`.
+
+    Shapes:
+        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels * depth_multiplier).
+
+    >>> DepthwiseConv2D(3, depth_multiplier=2).output_shape((None, 10, 9, 3))
+    (None, 8, 7, 6)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class DepthwiseConv3D(_Depthwise):
+    """Convolve each channel by kernels of its own, over three axes (not in Keras).
+
+    Arguments, params and errors are those of :class:`DepthwiseConv1D`.
+
+    Shapes:
+        (batch, depth, rows, columns, channels) -> (batch, ..., channels * depth_multiplier).
+
+    >>> DepthwiseConv3D(3, depth_multiplier=2).output_shape((None, 6, 6, 6, 3))
+    (None, 4, 4, 4, 6)
+    """
+
+    rank: ClassVar[int] = 3
+
+
+@layers.register("SeparableConvolution1D")
+@dataclasses.dataclass(frozen=True)
+class SeparableConv1D(_Separable):
+    """Convolve each channel by itself, then mix the channels, over one axis, time say.
+
+    One bias, after the second convolution, and nothing between. Differs from Keras as :class:`DepthwiseConv1D`.
+
+    Args:
+        filters: number of output channels.
+        kernel_size, strides, padding, dilation_rate, depth_multiplier, padding_mode: of the first convolution, as in
+            :class:`DepthwiseConv1D`.
+        data_format, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
+        depthwise_*, pointwise_*, bias_*, activity_regularizer: what initializes, penalises and constrains each weight.
+
+    Shapes:
+        (batch, time, channels) -> (batch, new_time, filters).
+
+    Params:
+        depthwise_kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.
+        pointwise_kernel: (1, ..., channels * depth_multiplier, filters), ``pointwise_initializer``.
+        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal, as early as they are known.
+
+    Source: Chollet 2017, https://arxiv.org/abs/1610.02357
+
+    >>> SeparableConv1D(6, 3).output_shape((None, 10, 3))
+    (None, 8, 6)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@layers.register("SeparableConvolution2D")
+@dataclasses.dataclass(frozen=True)
+class SeparableConv2D(_Separable):
+    """Convolve each channel by itself, then mix the channels, over two axes, the rows and columns of an image.
+
+    Arguments, params and errors are those of :class:`SeparableConv1D`.
+
+    Shapes:
+        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
+
+    >>> SeparableConv2D(6, 3).output_shape((None, 10, 9, 3))
+    (None, 8, 7, 6)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@layers.register("SeparableConvolution3D")
+@dataclasses.dataclass(frozen=True)
+class SeparableConv3D(_Separable):
+    """Convolve each channel by itself, then mix the channels, over three axes (not in Keras).
+
+    Arguments, params and errors are those of :class:`SeparableConv1D`.
+
+    Shapes:
+        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
+
+    >>> SeparableConv3D(6, 3).output_shape((None, 6, 6, 6, 3))
+    (None, 4, 4, 4, 6)
+    """
+
+    rank: ClassVar[int] = 3

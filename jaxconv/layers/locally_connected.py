@@ -1,0 +1,152 @@
+"""LocallyConnected1D, 2D and 3D: convolutions whose kernel is another one at each place. Gone from Keras 3."""
+
+import dataclasses
+import itertools
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv import geometry as geo
+from jaxconv.layers.convolving import Convolving
+from jaxconv.layers.layer import Params, Shape, Weight, layers
+from jaxconv.ops.operands import pad, places
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _LocallyConnected(Convolving):
+    """A convolution without shared weights, of any rank. The public classes add the rank and an example."""
+
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    data_format: str | None = None
+    activation: Any = None
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    kernel_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    bias_constraint: Any = None
+    padding_mode: str = dataclasses.field(default="zeros", kw_only=True)
+
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
+    # Keras 2 had three ways to compute the same; 1 is the one whose weights have the shapes below
+    keras_only: ClassVar[dict[str, tuple]] = {"implementation": (1,)}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.canonical(filters=geo.as_size(self.filters, "filters", type(self).__name__))
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...]:
+        return (1,) if leaf == "kernel" else ()
+
+    def width(self, channels: int | None) -> int:
+        return self.filters
+
+    def _places(self, lengths: Shape) -> tuple[int, ...]:
+        out = self.spatial(lengths)
+        if None in out:
+            raise ValueError(
+                f"{type(self).__name__}: a length in {lengths} is None; a kernel for each place needs numbers"
+            )
+        return out  # type: ignore[return-value]
+
+    def bias_shape(self, channels: int, lengths: Shape) -> tuple[int, ...]:
+        return (*self._places(lengths), self.filters)
+
+    def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
+        taps = math.prod(self.kernel_size) * channels
+        return {"kernel": Weight((math.prod(self._places(lengths)), taps, self.filters), self.kernel_initializer)}
+
+    def convolve(self, params: Params, x: Array) -> Array:
+        axes = places(self.rank, str(self.data_format))
+        lengths = [x.shape[axis] for axis in axes[2:]]
+        sizes = (lengths, self.kernel_size, self.strides, (1,) * self.rank)
+        out = self._places(tuple(lengths))
+        x = pad(type(self).__name__, x, self.padding_mode, geo.pads(self.padding, *sizes), axes[2:])
+        x = jnp.transpose(x, (axes[0], *axes[2:], axes[1]))
+        taps = [self._tap(x, tap, out) for tap in itertools.product(*map(range, self.kernel_size))]
+        patches = jnp.stack(taps, -2)  # (batch, *out, taps, channels): the order of the kernel's second axis
+        patches = patches.reshape(x.shape[0], math.prod(out), -1)
+        y = jnp.einsum("bpt,ptf->bpf", patches, params["kernel"]).reshape(x.shape[0], *out, self.filters)
+        return y if self.data_format == "channels_last" else jnp.moveaxis(y, -1, 1)
+
+    def _tap(self, x: Array, tap: tuple[int, ...], out: tuple[int, ...]) -> Array:
+        """Give what one tap of the kernel sees at every place."""
+        last = [t + (n - 1) * s + 1 for t, n, s in zip(tap, out, self.strides, strict=True)]
+        return lax.slice(x, (0, *tap, 0), (x.shape[0], *last, x.shape[-1]), (1, *self.strides, 1))
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class LocallyConnected1D(_LocallyConnected):
+    """Convolve with a kernel of its own at each place, over one axis, time say.
+
+    The layer of Keras 2, argument for argument, with its weights in the layout of its ``implementation=1``. Beyond it:
+    any padding, and one layout of the weights for both data formats.
+
+    Args:
+        filters: number of output channels.
+        kernel_size, strides, padding, padding_mode: as in :class:`~jaxconv.Conv1D`.
+        data_format, activation, use_bias: as there, and so are initializers, regularizers and constraints.
+
+    Params:
+        kernel: (places, taps * channels, filters), ``kernel_initializer``, where places is the product of the output's
+            spatial lengths.
+        bias: (\\*new_spatial, filters), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal; a length that is not known at ``init``.
+
+    Source: https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/LocallyConnected1D
+
+    Shapes:
+        (batch, time, channels) -> (batch, new_time, filters).
+
+    >>> LocallyConnected1D(6, 3).output_shape((None, 10, 3))
+    (None, 8, 6)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class LocallyConnected2D(_LocallyConnected):
+    """Convolve with a kernel of its own at each place, over two axes, the rows and columns of an image.
+
+    Arguments, params and errors are those of :class:`LocallyConnected1D`.
+
+    Shapes:
+        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
+
+    >>> LocallyConnected2D(6, 3).output_shape((None, 10, 9, 3))
+    (None, 8, 7, 6)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class LocallyConnected3D(_LocallyConnected):
+    """Convolve with a kernel of its own at each place, over three axes (Keras never had it).
+
+    Arguments, params and errors are those of :class:`LocallyConnected1D`.
+
+    Shapes:
+        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
+
+    >>> LocallyConnected3D(6, 3).output_shape((None, 6, 6, 6, 3))
+    (None, 4, 4, 4, 6)
+    """
+
+    rank: ClassVar[int] = 3

@@ -1,0 +1,34 @@
+"""Convolutions as functions of arrays, with Keras's signatures. Knows no layers and no params."""
+
+from jaxconv.ops.convolution import conv, conv1d, conv2d, conv3d, conv_geometry
+from jaxconv.ops.depthwise import (
+    depthwise_conv,
+    depthwise_conv1d,
+    depthwise_conv2d,
+    depthwise_conv3d,
+    separable_conv,
+    separable_conv1d,
+    separable_conv2d,
+    separable_conv3d,
+)
+from jaxconv.ops.transposed import conv1d_transpose, conv2d_transpose, conv3d_transpose, conv_transpose
+
+__all__ = [
+    "conv",
+    "conv1d",
+    "conv1d_transpose",
+    "conv2d",
+    "conv2d_transpose",
+    "conv3d",
+    "conv3d_transpose",
+    "conv_geometry",
+    "conv_transpose",
+    "depthwise_conv",
+    "depthwise_conv1d",
+    "depthwise_conv2d",
+    "depthwise_conv3d",
+    "separable_conv",
+    "separable_conv1d",
+    "separable_conv2d",
+    "separable_conv3d",
+]

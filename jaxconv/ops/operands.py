@@ -1,0 +1,125 @@
+"""What every convolution function does to its operands first: types, ranks, batch axes, padding modes, axes' places."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv import geometry as geo
+from jaxconv.dtypes import promote
+from jaxconv.registry import nearest
+
+Array = jax.Array
+
+# our names, PyTorch's -> those of jnp.pad
+PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+def same_type(where: str, x: Any, kernel: Any) -> tuple[Array, Array]:
+    """Cast the input to the kernel's type, as Keras does; an integer kernel goes to the input's type instead."""
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating) and not jnp.issubdtype(kernel.dtype, jnp.complexfloating):
+        raise TypeError(
+            f"{where}: input is complex ({x.dtype}) and the kernel is real ({kernel.dtype}); "
+            "give a complex kernel, or real and imaginary parts as channels"
+        )
+    if not jnp.issubdtype(kernel.dtype, jnp.inexact):
+        common = x.dtype if jnp.issubdtype(x.dtype, jnp.inexact) else promote(x.dtype, kernel.dtype)
+        common = jnp.dtype(jnp.int32) if common == jnp.bool_ else common
+        return x.astype(common), kernel.astype(common)
+    return x.astype(kernel.dtype), kernel
+
+
+def result_type(where: str, dtype: Any, preferred: Any) -> Any:
+    """Give the type of the result. Raises for one that would cut off imaginary parts, fractions or bits in silence."""
+    if preferred is None:
+        return dtype
+    wanted = jnp.dtype(preferred)
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(
+            f"{where}: preferred_element_type={wanted.name} needs 64-bit types, which JAX has switched off; "
+            "call jax.config.update('jax_enable_x64', True) first"
+        )
+    kinds = (jnp.integer, jnp.floating, jnp.complexfloating)
+    of, to = (next((kind for kind in kinds if jnp.issubdtype(d, kind)), None) for d in (dtype, wanted))
+    if of is not to and (of, to) != (jnp.integer, jnp.floating):
+        raise TypeError(
+            f"{where}: preferred_element_type={wanted.name} cannot hold the result for a {dtype.name} kernel; "
+            f"give a {of.__name__ if of else dtype.name} type"
+        )
+    return wanted
+
+
+def spatial_rank(where: str, kernel: Any, rank: int | None) -> int:
+    """Give the number of spatial axes of a kernel (\\*taps, channels, filters): ``rank``, if that is given."""
+    shape = jnp.shape(kernel)
+    if rank is None and not 1 <= len(shape) - 2 <= 3:
+        raise ValueError(f"{where}: kernel of shape {shape} has no rank of 3, 4 or 5 (1, 2 or 3 spatial axes)")
+    if rank is not None and len(shape) != rank + 2:
+        raise ValueError(f"{where}: kernel of shape {shape} has rank {len(shape)}; this needs rank {rank + 2}")
+    if 0 in shape:
+        raise ValueError(f"{where}: kernel of shape {shape} is empty; every size must be at least 1")
+    return len(shape) - 2
+
+
+def over_batch(where: str, rank: int, x: Array, function: Callable[[Array], Array]) -> Array:
+    """Apply a function of (batch, ...) arrays to an input with any number of batch axes, none included."""
+    if x.ndim < rank + 1:
+        raise ValueError(f"{where}: input of shape {x.shape} has rank {x.ndim}; this needs at least {rank + 1}")
+    batch = x.ndim - rank - 1
+    if batch == 1:
+        return function(x)
+    y = function(x.reshape(math.prod(x.shape[:batch]), *x.shape[batch:]))
+    return y.reshape(*x.shape[:batch], *y.shape[1:])
+
+
+def places(rank: int, data_format: str) -> tuple[int, ...]:
+    """Give the axes (batch, channels, \\*spatial) of an input."""
+    spatial = tuple(range(rank))
+    if data_format == "channels_last":
+        return (0, rank + 1, *(axis + 1 for axis in spatial))
+    return (0, 1, *(axis + 2 for axis in spatial))
+
+
+def infer_groups(where: str, channels: int, width: int, filters: int) -> int:
+    """Give the number of groups from the input's channels and the kernel's. Raises ValueError where they do not fit."""
+    groups, rest = divmod(channels, width)
+    if rest or groups == 0:
+        raise ValueError(
+            f"{where}: input has {channels} channels and the kernel takes {width}; "
+            f"the input's must be a multiple of the kernel's (groups = input channels / kernel channels)"
+        )
+    if filters % groups:
+        raise ValueError(
+            f"{where}: {channels} input channels with {width} a group make {groups} groups, which do not divide "
+            f"the kernel's {filters} filters; the filters must be a multiple of {groups}"
+        )
+    return groups
+
+
+def as_padding_mode(mode: Any, where: str) -> str:
+    """Give the canonical name of a padding mode. Raises ValueError for an unknown one."""
+    if not isinstance(mode, str) or mode.lower() not in PADDING_MODES:
+        raise ValueError(f"{where}: unknown padding_mode {mode!r}; {nearest(str(mode), PADDING_MODES)}")
+    return mode.lower()
+
+
+def check_mode(where: str, mode: str, lengths: Any, zeros: geo.Pairs) -> None:
+    """Raise ValueError where an input is too short to be reflected that far."""
+    for length, pair in zip(lengths, zeros, strict=True):
+        if mode == "reflect" and isinstance(length, int) and max(pair) >= length:
+            raise ValueError(
+                f"{where}: padding_mode 'reflect' by {max(pair)} needs an input longer than that, this has {length}; "
+                f"the shortest legal input is {max(pair) + 1}"
+            )
+
+
+def pad(where: str, x: Array, mode: str, zeros: geo.Pairs, axes: tuple[int, ...]) -> Array:
+    """Pad the spatial axes by something else than zeros."""
+    check_mode(where, mode, [x.shape[axis] for axis in axes], zeros)
+    widths = [(0, 0)] * x.ndim
+    for axis, pair in zip(axes, zeros, strict=True):
+        widths[axis] = pair
+    return jnp.pad(x, widths, mode=PADDING_MODES[mode])
