@@ -4,11 +4,28 @@ from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.data_format import image_data_format, set_image_data_format
 from jaxconv.initializers import from_keras_seed
 from jaxconv.kernels.general import conv_general_dilated
-from jaxconv.layers.activation import Activation
+from jaxconv.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
+from jaxconv.layers.activity_regularization import ActivityRegularization
 from jaxconv.layers.conv import Conv1D, Conv2D, Conv3D
+from jaxconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from jaxconv.layers.dense import Dense
-from jaxconv.layers.dropout import Dropout
+from jaxconv.layers.depthwise import (
+    DepthwiseConv1D,
+    DepthwiseConv2D,
+    DepthwiseConv3D,
+    SeparableConv1D,
+    SeparableConv2D,
+    SeparableConv3D,
+)
+from jaxconv.layers.dropout import AlphaDropout, Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
+from jaxconv.layers.edges import Cropping1D, Cropping2D, Cropping3D, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
+from jaxconv.layers.embedding import Embedding
+from jaxconv.layers.group_normalization import GroupNormalization, InstanceNormalization
 from jaxconv.layers.layer import Apply, Effects, Layer, merge
+from jaxconv.layers.layer_normalization import LayerNormalization, RMSNormalization, UnitNormalization
+from jaxconv.layers.locally_connected import LocallyConnected1D, LocallyConnected2D, LocallyConnected3D
+from jaxconv.layers.merging import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Subtract
+from jaxconv.layers.noise import GaussianDropout, GaussianNoise
 from jaxconv.layers.normalization import BatchNormalization
 from jaxconv.layers.pooling import (
     AveragePooling1D,
@@ -24,14 +41,45 @@ from jaxconv.layers.pooling import (
     MaxPooling2D,
     MaxPooling3D,
 )
-from jaxconv.layers.reshaping import Cropping1D, Cropping2D, Cropping3D, Flatten
-from jaxconv.models import Sequential
-from jaxconv.ops import conv, conv1d, conv2d, conv3d
+from jaxconv.layers.preprocessing import Normalization, Rescaling
+from jaxconv.layers.reparametrization import SpectralNormalization, WeightNormalization
+from jaxconv.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
+from jaxconv.layers.symbolic import Input, SymbolicTensor
+from jaxconv.layers.upsampling import UpSampling1D, UpSampling2D, UpSampling3D
+from jaxconv.models import Model, Parallel, Residual, Sequential
+from jaxconv.ops import (
+    conv,
+    conv1d,
+    conv1d_transpose,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    conv3d_transpose,
+    conv_transpose,
+    depthwise_conv,
+    depthwise_conv1d,
+    depthwise_conv2d,
+    depthwise_conv3d,
+    separable_conv,
+    separable_conv1d,
+    separable_conv2d,
+    separable_conv3d,
+)
 
 __version__ = "0.1.0"
 
 # Keras's second names for the same classes
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D
+Convolution1DTranspose, Convolution2DTranspose, Convolution3DTranspose = (
+    Conv1DTranspose,
+    Conv2DTranspose,
+    Conv3DTranspose,
+)
+SeparableConvolution1D, SeparableConvolution2D, SeparableConvolution3D = (
+    SeparableConv1D,
+    SeparableConv2D,
+    SeparableConv3D,
+)
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D

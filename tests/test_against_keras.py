@@ -20,6 +20,13 @@ pytestmark = [
 KEY = jax.random.key(0)
 # Keras has no explicit padding, and these options mean something else there
 OURS_ALONE = {"conv1d_pads", "conv2d_pads", "conv2d_orthogonal"}
+OURS_ALONE |= {"up_sampling1d_line", "model_of_a_residual"}
+OURS_ALONE |= {name for name in CASES if name.startswith(("residual", "parallel"))}
+OURS_ALONE |= {"spatial_dropout1d_first", "rescaling_first", "embedding_constrained"}
+OURS_ALONE |= {name for name in CASES if name.startswith(("instance_normalization", "weight_normalization"))}
+OURS_ALONE |= {"conv1d_reflected", "conv1d_strided_dilated", "conv2d_causal_rows", "conv1d_transpose_groups"}
+OURS_ALONE |= {"depthwise_conv1d_causal", "depthwise_conv3d", "separable_conv3d"}
+OURS_ALONE |= {name for name in CASES if name.startswith("locally_connected")}
 KERAS_NAMES = ("kernel", "gamma", "beta", "moving_mean", "moving_variance", "bias")
 
 
@@ -35,9 +42,8 @@ def keras_values(params, layer):
     """List our params in the order of Keras's (trainable, non-trainable) variables."""
 
     def walk(layer, params):
-        if not layer.children:
-            return [(leaf, layer.trainable and leaf not in layer.statistics, params[leaf]) for leaf in layer.leaves]
-        return [entry for name, child in layer.children.items() for entry in walk(child, params.get(name, {}))]
+        own = [(leaf, layer.trainable and leaf not in layer.statistics, params[leaf]) for leaf in layer.leaves]
+        return own + [entry for name, child in layer.children.items() for entry in walk(child, params.get(name, {}))]
 
     entries = walk(layer, params)
     return [v for _, trained, v in entries if trained], [v for _, trained, v in entries if not trained]
@@ -125,6 +131,50 @@ def test_random_convolutions(seed):
 @pytest.mark.parametrize("seed", range(40, 440))
 def test_many_random_convolutions(seed):
     compare(*random_convolution(np.random.default_rng(seed)), seed)
+
+
+def random_relative(rng):
+    """Draw a transposed, depthwise or separable convolution that Keras has, and an input shape for it."""
+    kind = ["Conv{}DTranspose", "DepthwiseConv{}D", "SeparableConv{}D"][rng.integers(3)]
+    rank = int(rng.integers(1, 4 if "Transpose" in kind else 3))
+    sizes = tuple(int(n) for n in rng.integers(1, 4, rank))
+    strides, rate = (1,) * rank, (1,) * rank
+    if rng.integers(2):
+        # one stride for all axes: Keras hands a depthwise convolution to XLA, which takes any, but documents one
+        strides = (int(rng.integers(1, 4)),) * rank
+    else:
+        rate = tuple(int(n) for n in rng.integers(1, 4, rank))
+    data_format = ["channels_last", "channels_first"][rng.integers(2)]
+    options = {
+        "kernel_size": sizes,
+        "strides": strides,
+        "padding": ["valid", "same"][rng.integers(2)],
+        "data_format": data_format,
+        "dilation_rate": rate,
+        "activation": ACTIVATIONS[rng.integers(len(ACTIVATIONS))],
+        "use_bias": bool(rng.integers(4)),
+    }
+    if "Depthwise" not in kind:
+        options["filters"] = int(rng.integers(1, 4))
+    if "Transpose" not in kind:
+        options["depth_multiplier"] = int(rng.integers(1, 3))
+    elif rng.integers(2):
+        options["output_padding"] = tuple(int(rng.integers(s)) for s in strides)
+    extent = (np.asarray(sizes) - 1) * np.asarray(rate) + 1
+    lengths = [int(n) for n in extent + rng.integers(0, 4, rank)]
+    inner = (*lengths, 2) if data_format == "channels_last" else (2, *lengths)
+    return getattr(jc, kind.format(rank))(**options), (2, *inner)
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_random_relatives_of_the_convolution(seed):
+    compare(*random_relative(np.random.default_rng(seed)), seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(30, 330))
+def test_many_random_relatives_of_the_convolution(seed):
+    compare(*random_relative(np.random.default_rng(seed)), seed)
 
 
 def random_pooling(rng, kind, rank):
@@ -299,21 +349,31 @@ def test_dtype_policies_of_keras_are_read(policy):
 
 
 def test_what_we_cannot_do_in_a_keras_config_is_refused_by_name():
-    config = keras.layers.serialize(keras.layers.BatchNormalization(renorm=True))
-    with pytest.raises(ValueError, match="BatchNormalization: unknown argument 'renorm' = True"):
+    config = keras.layers.serialize(keras.layers.Dense(2, lora_rank=4))
+    with pytest.raises(ValueError, match="Dense: unknown argument 'lora_rank' = 4"):
         layers.get(config)
 
 
 # -- signatures
 
 
+# the required arguments that are no size, given the module that the layers are in
+ARGUMENTS = {
+    "dims": lambda _: (2, 1),
+    "target_shape": lambda _: (2, -1),
+    "rate": lambda _: 0.5,
+    "stddev": lambda _: 0.5,
+    "layer": lambda module: module.Dense(2),
+}
 LAYERS = sorted({layers[name].__name__ for name in layers.names()})
 # Keras's arguments that do not exist here, and those that are keyword-only here
-ABSENT = {"self", "kwargs", "lora_rank", "lora_alpha", "quantization_config", "synchronized"}
-ABSENT |= {"renorm", "renorm_clipping", "renorm_momentum", "name", "trainable"}
+ABSENT = {"self", "kwargs", "lora_rank", "lora_alpha", "quantization_config", "weights"}
+ABSENT |= {"name", "trainable", "dtype"}
+OWN = {"InstanceNormalization", "WeightNormalization", "Model", "Parallel", "Residual"}  # layers that Keras has not
+OWN |= {"DepthwiseConv3D", "SeparableConv3D", *(f"LocallyConnected{rank}D" for rank in (1, 2, 3))}
 
 
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [name for name in LAYERS if name not in OWN])
 def test_positional_order_and_defaults_are_keras_s(name):
     cls = getattr(keras.layers, name, None) or getattr(keras, name)
     want = [p for p in inspect.signature(cls.__init__).parameters.values() if p.name not in ABSENT]
@@ -321,11 +381,13 @@ def test_positional_order_and_defaults_are_keras_s(name):
     # ours may have more at the end (Cropping1D has a data_format, Activation a regularizer)
     assert [p.name for p in ours][: len(want)] == [p.name for p in want]
     if name not in ("Sequential", "Activation"):
-        arguments = [3 if p.name != "rate" else 0.5 for p in want if p.default is p.empty]
-        made = layers[name](*arguments)
-        config = plain_config(getattr(keras.layers, name)(*arguments))
+        required = [p.name for p in want if p.default is p.empty]
+        made = layers[name](*[ARGUMENTS.get(option, lambda _: 3)(jc) for option in required])
+        config = plain_config(
+            getattr(keras.layers, name)(*[ARGUMENTS.get(o, lambda _: 3)(keras.layers) for o in required])
+        )
         for option, value in without_names(made).items():
-            assert option not in config or option == "dtype" or value == config[option], option
+            assert option not in config or option in ("dtype", "layer") or value == config[option], option
 
 
 def plain_config(layer):

@@ -1,5 +1,47 @@
 """The layers, one file a family. Importing this package enters all of them in the table ``layer.layers``."""
 
-from jaxconv.layers import activation, conv, dense, dropout, normalization, pooling, reshaping
+from jaxconv.layers import (
+    activation,
+    activity_regularization,
+    conv,
+    conv_transpose,
+    dense,
+    depthwise,
+    dropout,
+    edges,
+    embedding,
+    group_normalization,
+    layer_normalization,
+    locally_connected,
+    merging,
+    noise,
+    normalization,
+    pooling,
+    preprocessing,
+    reparametrization,
+    reshaping,
+    upsampling,
+)
 
-__all__ = ["activation", "conv", "dense", "dropout", "normalization", "pooling", "reshaping"]
+__all__ = [
+    "activation",
+    "activity_regularization",
+    "conv",
+    "conv_transpose",
+    "dense",
+    "depthwise",
+    "dropout",
+    "edges",
+    "embedding",
+    "group_normalization",
+    "layer_normalization",
+    "locally_connected",
+    "merging",
+    "noise",
+    "normalization",
+    "pooling",
+    "preprocessing",
+    "reparametrization",
+    "reshaping",
+    "upsampling",
+]

@@ -1,11 +1,14 @@
-"""Activation: a function from the table of activations, as a layer."""
+"""Activation, a function of the table as a layer, and the layers around functions with options of their own."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Self
 
 import jax
 
-from jaxconv.layers.layer import Layer, Params, Shape, activate, activated_width, as_shape, layers
+from jaxconv import activations
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, activate, activated_width, as_shape, layers
+from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
 Array = jax.Array
 
@@ -38,3 +41,223 @@ class Activation(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return activate(self.activation, x, -1), {}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pointwise(Layer):
+    """What keeps the shape and has no weights."""
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        return as_shape(input_shape, type(self).__name__)
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self.function(x), {}
+
+    def function(self, x: Array) -> Array:
+        """Compute the output."""
+        raise NotImplementedError
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class ReLU(_Pointwise):
+    """Give ``x`` above ``threshold``, at most ``max_value``, and ``negative_slope * (x - threshold)`` below.
+
+    Args:
+        max_value: the largest value given, at least 0; None means unbounded.
+        negative_slope: slope below the threshold, at least 0.
+        threshold: where the function starts to let ``x`` through, at least 0.
+
+    Shapes:
+        Any shape, kept.
+
+    Raises:
+        ValueError: a negative option.
+
+    >>> params, apply_fn = ReLU(max_value=6, negative_slope=0.5).init(jax.random.key(0), (None, 3))
+    >>> apply_fn(params, jnp.array([[-2.0, 1.0, 9.0]]))
+    Array([[-1.,  1.,  6.]], dtype=float32)
+    """
+
+    max_value: float | None = None
+    negative_slope: float = 0.0
+    threshold: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for what in ("max_value", "negative_slope", "threshold"):
+            value = getattr(self, what)
+            if value is not None or what != "max_value":
+                self._set(**{what: as_number(value, what, "ReLU", 0)})
+
+    def function(self, x: Array) -> Array:
+        return activations.relu(x, self.negative_slope, self.max_value, self.threshold)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class LeakyReLU(_Pointwise):
+    """Give ``x`` where it is positive, ``negative_slope * x`` elsewhere.
+
+    Args:
+        negative_slope: slope below 0, at least 0. The default is 0.3; that of the function ``leaky_relu`` is 0.2.
+            Configs of Keras 2 call it ``alpha``, which ``from_config`` reads.
+
+    Shapes:
+        Any shape, kept.
+
+    Raises:
+        ValueError: a negative slope.
+
+    Source: Maas, Hannun and Ng 2013, https://ai.stanford.edu/~amaas/papers/relu_hybrid_icml2013_final.pdf
+
+    >>> params, apply_fn = LeakyReLU(0.5).init(jax.random.key(0), (None, 2))
+    >>> apply_fn(params, jnp.array([[-2.0, 3.0]]))
+    Array([[-1.,  3.]], dtype=float32)
+    """
+
+    negative_slope: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(negative_slope=as_number(self.negative_slope, "negative_slope", "LeakyReLU", 0))
+
+    def function(self, x: Array) -> Array:
+        return activations.leaky_relu(x, self.negative_slope)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the layer from its config, or from Keras's, also where Keras 2 wrote it."""
+        return super().from_config({"negative_slope" if k == "alpha" else k: v for k, v in config.items()})
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class ELU(_Pointwise):
+    """Give ``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere.
+
+    Args:
+        alpha: minus the value that large negative inputs come to.
+
+    Shapes:
+        Any shape, kept.
+
+    Raises:
+        ValueError: an alpha that is no number.
+
+    Source: Clevert et al. 2016, https://arxiv.org/abs/1511.07289
+
+    >>> params, apply_fn = ELU(2).init(jax.random.key(0), (None, 2))
+    >>> apply_fn(params, jnp.array([[-100.0, 3.0]]))
+    Array([[-2.,  3.]], dtype=float32)
+    """
+
+    alpha: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(alpha=as_number(self.alpha, "alpha", "ELU"))
+
+    def function(self, x: Array) -> Array:
+        return activations.elu(x, self.alpha)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Softmax(_Pointwise):
+    """Give ``exp(x) / sum(exp(x))`` along one or more axes.
+
+    Args:
+        axis: axis, or axes that share one sum; 0 is the batch.
+
+    Shapes:
+        Any shape of rank 1 or more, kept.
+
+    Raises:
+        TypeError: an axis that is no integer.
+        ValueError: an axis that the input does not have.
+
+    >>> params, apply_fn = Softmax().init(jax.random.key(0), (None, 2))
+    >>> apply_fn(params, jnp.zeros((1, 2)))
+    Array([[0.5, 0.5]], dtype=float32)
+    """
+
+    axis: Any = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(axis=as_axis(self.axis, "Softmax"))
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = super().output_shape(input_shape)
+        input_axes(self.axis, shape, "Softmax", batch=True)
+        return shape
+
+    def function(self, x: Array) -> Array:
+        return activations.softmax(x, self.axis)
+
+
+@layers.register("prelu")
+@dataclasses.dataclass(frozen=True)
+class PReLU(Layer):
+    """Give ``x`` where it is positive, ``alpha * x`` elsewhere, with a learned alpha for each entry of a sample.
+
+    Args:
+        alpha_initializer, alpha_regularizer, alpha_constraint: as in every layer.
+        shared_axes: axis or axes of the input (from 1 on, or counted from the end) along which one alpha serves all:
+            [1, 2] for an image under channels_last gives one alpha for each channel. None shares nothing.
+
+    Shapes:
+        Any shape of rank 2 or more, kept.
+
+    Params:
+        alpha: the input's shape without batch, with 1 for each shared axis, ``alpha_initializer``.
+
+    Raises:
+        TypeError: a shared axis that is no integer.
+        ValueError: a shared axis that the input does not have; an axis that is not shared and of unknown size.
+
+    Source: He et al. 2015, https://arxiv.org/abs/1502.01852
+
+    >>> params, apply_fn = PReLU("ones", shared_axes=1).init(jax.random.key(0), (None, 9, 3))
+    >>> params["alpha"].shape
+    (1, 3)
+    """
+
+    alpha_initializer: Any = "zeros"
+    alpha_regularizer: Any = None
+    alpha_constraint: Any = None
+    shared_axes: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shared_axes is not None and self.shared_axes not in ((), []):
+            axes = as_axis(self.shared_axes, "PReLU", "shared_axes")
+            self._set(shared_axes=axes if isinstance(axes, tuple) else (axes,))
+        else:
+            self._set(shared_axes=None)
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"alpha": "alpha"}
+
+    def _shared(self, shape: Shape) -> tuple[int, ...]:
+        if self.shared_axes is None:
+            return ()
+        return input_axes(self.shared_axes, shape, "PReLU", what="shared_axes")
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "PReLU")
+        if len(shape) < 2:
+            raise ValueError(f"PReLU: input of shape {shape} has one number a sample; give (batch, ..., channels)")
+        self._shared(shape)
+        return shape
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        shared = self._shared(input_shape)
+        own = tuple(1 if axis in shared else size for axis, size in enumerate(input_shape))
+        return {"alpha": Weight(known_sizes(tuple(range(1, len(own))), own, "PReLU"), self.alpha_initializer)}
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        alpha = params["alpha"].astype(x.dtype)[None]
+        return jax.nn.relu(x) - alpha * jax.nn.relu(-x), {}

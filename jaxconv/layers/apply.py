@@ -38,7 +38,8 @@ class Effects(NamedTuple):
 class Apply:
     """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
 
-    Calling it is inference: ``y = apply_fn(params, x)``, always one array. The other functions are its attributes.
+    Calling it is inference: ``y = apply_fn(params, x)``, one array; a Model of several outputs gives them in
+    the structure that it was built with. The other functions are its attributes.
 
     >>> params, apply_fn = jaxconv.Dense(2, kernel_constraint="max_norm").init(jax.random.key(0), (None, 3))
     >>> trainable, fixed = apply_fn.split(params)

@@ -1,4 +1,4 @@
-"""Dropout: multiplicative noise in training, nothing at inference."""
+"""Dropout and its kin, which set entries, whole channels, or entries of a selu network to a constant in training."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -6,14 +6,75 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv import data_format as formats
+from jaxconv.layers.layer import Shape, as_shape, layers
+from jaxconv.layers.noise import Noise, below_one
+from jaxconv.layers.options import as_number
 
 Array = jax.Array
 
 
+@dataclasses.dataclass(frozen=True)
+class _Masked(Noise):
+    """What keeps each entry, or all along an axis together, with probability ``1 - rate``."""
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(rate=as_number(self.rate, "rate", type(self).__name__, 0, 1, ", the part dropped"))
+
+    @property
+    def silent(self) -> bool:
+        return self.rate == 0
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Give the shape of the mask for an input's; size 1 where all along an axis is kept or dropped together."""
+        return shape
+
+    def keep(self, x: Array, key: Any) -> Array:
+        """Draw the mask."""
+        mask = jax.random.bernoulli(key, 1 - self.rate, self.mask_shape(x.shape))
+        return jnp.broadcast_to(mask, x.shape)
+
+    def disturb(self, x: Array, key: Any) -> Array:
+        if self.rate == 1:
+            return jnp.zeros_like(x)
+        return jnp.where(self.keep(x, key), x / (1 - self.rate), jnp.zeros_like(x))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shaped(_Masked):
+    """What takes the shape of its mask as an option."""
+
+    noise_shape: Any = None
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise_shape is not None:
+            self._set(noise_shape=as_shape(self.noise_shape, f"{type(self).__name__}: noise_shape"))
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        where, mask = type(self).__name__, self.noise_shape
+        shape = as_shape(input_shape, where)
+        if mask is not None and (
+            len(mask) != len(shape)
+            or any(m not in (1, None) and None is not n != m for m, n in zip(mask, shape, strict=True))
+        ):
+            raise ValueError(
+                f"{where}: noise_shape={mask} does not fit input of shape {shape}; each is 1, None or the input's size"
+            )
+        return shape
+
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        mask = self.noise_shape or (None,) * len(shape)
+        return tuple(n if m is None else m for m, n in zip(mask, shape, strict=True))
+
+
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Dropout(Layer):
+class Dropout(_Shaped):
     """Set a fraction of the entries to zero in training and scale the others by 1 / (1 - rate).
 
     The key is the caller's: ``forward(params, x, train=True, key=key)``; the same key drops the same entries.
@@ -35,42 +96,130 @@ class Dropout(Layer):
     True
     """
 
-    rate: float
-    noise_shape: Any = None
-    seed: int | None = None
 
-    draws: ClassVar[bool] = True
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class AlphaDropout(_Shaped):
+    """Set a fraction of the entries to selu's lower limit in training, and scale and shift all of them.
+
+    Dropped entries become ``-1.758``, the value of selu at minus infinity. An affine map follows, by which an input of
+    mean 0 and variance 1 keeps both; ordinary dropout would change the variance.
+
+    Args:
+        rate: fraction dropped, 0 to below 1. (At 1 Keras divides by zero.)
+        noise_shape: shape of the mask; an axis of size 1 drops all along it together, None stands for the input's size.
+        seed: folded into the caller's key; None leaves it alone.
+
+    Shapes:
+        Any shape, kept.
+
+    Raises:
+        ValueError: a rate that is not legal; a mask that does not fit; training without a key.
+
+    Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
+
+    >>> params, apply_fn = AlphaDropout(0.5).init(jax.random.key(0), (None, 4))
+    >>> y, _ = apply_fn.forward(params, jnp.zeros((1, 4)), train=True, key=jax.random.key(1))
+    >>> set(abs(y).round(2).ravel().tolist()) == {abs(y[0, 0]).round(2).item()}  # at rate 0.5, 0.78 or -0.78
+    True
+    """
+
+    limit: ClassVar[float] = -1.6732632423543772 * 1.0507009873554805
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.rate, bool | str) or not hasattr(self.rate, "__float__") or not 0 <= float(self.rate) <= 1:
-            raise ValueError(f"Dropout: rate={self.rate!r} is no fraction; give a number from 0 to 1, the part dropped")
-        if self.seed is not None and (isinstance(self.seed, bool) or not hasattr(self.seed, "__index__")):
-            raise ValueError(f"Dropout: seed={self.seed!r} is not a whole number; give an integer or None")
-        mask = None if self.noise_shape is None else as_shape(self.noise_shape, "Dropout: noise_shape")
-        self._set(rate=float(self.rate), noise_shape=mask)
+        below_one(self.rate, "AlphaDropout")
+
+    def disturb(self, x: Array, key: Any) -> Array:
+        scale = ((1 - self.rate) * (1 + self.rate * self.limit**2)) ** -0.5
+        shift = -scale * self.limit * self.rate
+        return scale * jnp.where(self.keep(x, key), x, jnp.full_like(x, self.limit)) + shift
+
+
+@dataclasses.dataclass(frozen=True)
+class _Spatial(_Masked):
+    """What drops whole channels, in any rank."""
+
+    data_format: str | None = None
+    seed: int | None = None
+
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(data_format=formats.canonical(self.data_format, type(self).__name__))
 
     def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Dropout")
-        mask = self.noise_shape
-        if mask is not None and (
-            len(mask) != len(shape)
-            or any(m not in (1, None) and None is not n != m for m, n in zip(mask, shape, strict=True))
-        ):
-            raise ValueError(
-                f"Dropout: noise_shape={mask} does not fit input of shape {shape}; each is 1, None or the input's size"
-            )
+        shape = super().output_shape(input_shape)
+        formats.check_rank(shape, self.rank, str(self.data_format), type(self).__name__)
         return shape
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if not train or self.rate == 0:
-            return x, {}
-        if self.rate == 1:
-            return jnp.zeros_like(x), {}
-        if self.seed is not None:
-            key = jax.random.fold_in(key, self.seed)
-        shape = x.shape
-        if self.noise_shape is not None:
-            shape = tuple(n if m is None else m for m, n in zip(self.noise_shape, x.shape, strict=True))
-        keep = jax.random.bernoulli(key, 1 - self.rate, shape)
-        return jnp.where(jnp.broadcast_to(keep, x.shape), x / (1 - self.rate), jnp.zeros_like(x)), {}
+    def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        ones = (1,) * self.rank
+        return (shape[0], *ones, shape[-1]) if self.data_format == "channels_last" else (*shape[:2], *ones)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self.trainable:
+            del config["trainable"]  # Keras's layer has no weights and refuses the word
+        return config
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class SpatialDropout1D(_Spatial):
+    """Set a fraction of the channels to zero in training, whole, and scale the others by 1 / (1 - rate).
+
+    Neighbouring steps are alike: what a dropped entry was, its neighbours tell; of a dropped channel nothing is left.
+
+    Args:
+        rate: fraction of the channels of each sample that is dropped, 0 to 1.
+        seed: folded into the caller's key; None leaves it alone.
+        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
+
+    Shapes:
+        (batch, time, channels), kept.
+
+    Raises:
+        ValueError: a rate outside 0 to 1; an input of another rank; training without a key.
+
+    Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
+
+    >>> params, apply_fn = SpatialDropout1D(0.5).init(jax.random.key(0), (None, 5, 4))
+    >>> y, _ = apply_fn.forward(params, jnp.ones((1, 5, 4)), train=True, key=jax.random.key(1))
+    >>> bool((y == y[:, :1]).all())  # all steps of a channel share its fate
+    True
+    """
+
+    data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
+    rank: ClassVar[int] = 1
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class SpatialDropout2D(_Spatial):
+    """Set a fraction of the channels of an image to zero in training: :class:`SpatialDropout1D` in two dimensions.
+
+    Arguments are rate, data_format ("channels_last", "channels_first", None for ``image_data_format()``) and seed.
+
+    >>> params, apply_fn = SpatialDropout2D(0.5).init(jax.random.key(0), (None, 2, 2, 3))
+    >>> apply_fn(params, jnp.ones((1, 2, 2, 3))).sum()  # nothing at inference
+    Array(12., dtype=float32)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class SpatialDropout3D(_Spatial):
+    """Set a fraction of the channels of a volume to zero in training: :class:`SpatialDropout1D` in three dimensions.
+
+    Arguments are rate, data_format ("channels_last", "channels_first", None for ``image_data_format()``) and seed.
+
+    >>> SpatialDropout3D(0.5).output_shape((None, 2, 2, 2, 3))
+    (None, 2, 2, 2, 3)
+    """
+
+    rank: ClassVar[int] = 3

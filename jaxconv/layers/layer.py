@@ -18,8 +18,8 @@ Knows no particular layer: what one computes stands in its own file.
 import dataclasses
 import functools
 import inspect
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple, NoReturn, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -28,24 +28,32 @@ from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.layers.apply import Apply, Effects, Params, merge
+from jaxconv.layers.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
+from jaxconv.layers.symbolic import Input, Node, SymbolicTensor, as_lists, connect, is_symbolic
 from jaxconv.policy import Policy, policy, policy_name
 from jaxconv.registry import Registry, nearest, plain
 
 Array = jax.Array
-Shape = tuple[int | None, ...]
 
 __all__ = [
+    "LEAF",
     "Apply",
     "Effects",
+    "Input",
     "Layer",
+    "Node",
     "Params",
     "Shape",
+    "SymbolicTensor",
     "Weight",
     "activate",
     "activated_width",
+    "as_lists",
     "as_shape",
+    "as_shapes",
     "layers",
     "merge",
+    "shape_of",
 ]
 
 layers = Registry("layer", "keras.layers")
@@ -66,31 +74,13 @@ class Weight(NamedTuple):
     initializer: Any
 
 
-def as_shape(shape: Any, where: str) -> Shape:
-    """Give a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None."""
-    if hasattr(shape, "shape"):
-        return tuple(shape.shape)
-    if isinstance(shape, str) or not isinstance(shape, Sequence):
-        raise TypeError(f"{where}: cannot read {shape!r} as a shape; give one like (None, 128, 16), or an array")
-    sizes: list[Any] = []
-    for size in shape:
-        if size is None or jax.export.is_symbolic_dim(size):
-            sizes.append(size)
-        elif isinstance(size, bool) or not hasattr(size, "__index__"):
-            raise TypeError(f"{where}: size {size!r} in shape {tuple(shape)} is neither a whole number nor None")
-        elif size < 0:
-            raise ValueError(f"{where}: size {size} in shape {tuple(shape)} is negative; sizes are at least 0")
-        else:
-            sizes.append(size.__index__())
-    return tuple(sizes)
-
-
 @dataclasses.dataclass(frozen=True)
 class Layer:
     """Options of a layer, validated and canonical. Subclasses add fields, and say what they compute.
 
     A subclass gives ``output_shape``, ``weights`` and ``call``; it may give ``leaves``, ``statistics`` and
-    ``filter_axes``. A container gives ``children`` and ``forward`` instead.
+    ``filter_axes``. A container gives ``children`` and ``forward`` instead. A layer of several inputs gives
+    ``read_shape`` too: its input is a list of arrays, its input shape a list of shapes.
 
     Args:
         name: the key of this layer's params in a container; counted there when None. No "/".
@@ -111,6 +101,7 @@ class Layer:
     dtype: Any = dataclasses.field(default=None, kw_only=True)
     input_shape: Any = dataclasses.field(default=None, kw_only=True)
 
+    beyond_keras: ClassVar[frozenset[str]] = frozenset()  # fields that a config names only where they are set
     keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments not here -> their values that ask for nothing
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
     draws: ClassVar[bool] = False  # needs a key in training
@@ -165,6 +156,10 @@ class Layer:
         """Compute (output, new values of statistics) from an input in the compute type."""
         raise TypeError(f"{type(self).__name__} does not say what it computes")
 
+    def input_dtype(self, given: Any) -> Any:
+        """Give the type that ``call`` gets an input in, for the type it came in: the compute type."""
+        return self.policy.compute
+
     @property
     def leaves(self) -> dict[str, str]:
         """Give the names of the leaves, each with the beginning of the names of the fields that govern it."""
@@ -179,7 +174,23 @@ class Layer:
         """Give the layers inside a container by their names in params."""
         return {}
 
-    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+    def read_shape(self, input_shape: Any) -> Any:
+        """Read the shape of the input; a layer of several inputs reads a structure of shapes."""
+        return as_shape(input_shape, type(self).__name__)
+
+    @property
+    def output_structure(self) -> Any:
+        """Give how the outputs hang together, as JAX's tree structure: one array for all but a Model of several."""
+        return LEAF
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Add a node to a graph: called on an ``Input`` or what came of one (or a list), give the output tensor."""
+        if len(args) == 1 and not kwargs and is_symbolic(args[0]):
+            return connect(self, args[0])
+        if is_symbolic((args, kwargs)):
+            raise TypeError(
+                f"{self.label}: called on more than one argument; give one, or one list; train and key go to forward"
+            )
         raise TypeError(
             f"{self.label}: a layer holds no weights and cannot be called; "
             "params, apply_fn = layer.init(key, x), then apply_fn(params, x)"
@@ -223,7 +234,7 @@ class Layer:
         if input_shape is None:
             with explain(f"{where}: input_shape={self.input_shape}, which is without batch"):
                 return self.init(key, (None, *self.input_shape))
-        shape = as_shape(input_shape, where)
+        shape = self.read_shape(input_shape)
         self.output_shape(shape)
         return self.init_params(key, shape), self.apply_fn
 
@@ -255,8 +266,9 @@ class Layer:
         """Compute output and effects: check and cast the input, call, then the activity regularizer."""
         self._check_names(params)
         x = self._input(x)
-        self.output_shape(x.shape)
-        self._check_shapes(params, x.shape)
+        shape = shape_of(x)
+        self.output_shape(shape)
+        self._check_shapes(params, shape)
         if train and self.draws and key is None:
             raise ValueError(
                 f"{self.label}: training draws random numbers and got no key; "
@@ -283,10 +295,10 @@ class Layer:
                 f"{self.label}: got complex input ({x.dtype}); this layer computes in {self.policy.compute}; "
                 "give real and imaginary parts as channels"
             )
-        return x.astype(self.policy.compute)
+        return x.astype(self.input_dtype(x.dtype))
 
     def _check_names(self, params: Any) -> None:
-        expected = set(self.leaves)
+        expected = {*self.leaves, *self.children}
         if not isinstance(params, Mapping) or set(params) != expected:
             got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
             raise ValueError(f"{self.label}: params has {got}; this layer needs {sorted(expected)}")
@@ -303,9 +315,9 @@ class Layer:
 
     def select(self, params: Params, *, fixed: bool) -> Params:
         """Keep the fixed leaves, or the trainable ones, and put None in place of the others."""
-        if self.children:
-            return {name: self.children[name].select(params[name], fixed=fixed) for name in params}
-        return {leaf: value if self._is_fixed(leaf) is fixed else None for leaf, value in params.items()}
+        inside = self.children
+        kept = {leaf: value if self._is_fixed(leaf) is fixed else None for leaf, value in params.items()}
+        return kept | {name: inside[name].select(params[name], fixed=fixed) for name in params if name in inside}
 
     def _is_fixed(self, leaf: str) -> bool:
         return leaf in self.statistics or not self.trainable
@@ -338,6 +350,8 @@ class Layer:
             ending = field.name.rpartition("_")[2]
             if field.init and field.name not in config and field.name != "input_shape":
                 value = getattr(self, field.name)
+                if field.name in self.beyond_keras and value == field.default:
+                    continue
                 config[field.name] = TABLES[ending].serialize(value) if ending in TABLES else plain(value)
         return config
 

@@ -1,6 +1,7 @@
 """BatchNormalization: statistics of the batch in training, running statistics at inference."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -9,8 +10,12 @@ from jax import lax
 
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.options import as_number, known_sizes
+from jaxconv.layers.standardize import affine, moments, spread
+from jaxconv.registry import nearest
 
 Array = jax.Array
+CLIPS = ("rmax", "rmin", "dmax")
 
 
 @layers.register()
@@ -23,12 +28,21 @@ class BatchNormalization(Layer):
     with ``trainable=False`` always, the running ones are used, as in Keras. Statistics are float32 at least.
     Under ``jit`` with a batch sharded over devices the statistics are those of the whole batch.
 
+    With ``renorm`` (batch renormalization) the result in training is ``r * y + d``, before gamma and beta, with
+    ``r = stddev / renorm_stddev`` and ``d = (mean - renorm_mean) / renorm_stddev`` clipped and not differentiated: what
+    training computes then is nearly what inference will. The moving variance is ``moving_stddev^2 - epsilon``.
+
     Args:
         axis: the channel axis: -1 for channels_last, 1 for channels_first.
         momentum: the part of the old running value that is kept at each step.
         epsilon: added to the variance.
         center, scale: whether there is a beta, a gamma.
         *_initializer, *_regularizer, *_constraint: as in every layer.
+        renorm: whether to correct the batch's statistics towards the running ones.
+        renorm_clipping: {"rmax": ..., "rmin": ..., "dmax": ...}: bounds of r and of the size of d, all or some; None
+            means no bounds.
+        renorm_momentum: what ``momentum`` is, for renorm_mean and renorm_stddev.
+        synchronized: accepted for Keras's sake: statistics are those of the whole batch, on however many devices.
 
     Shapes:
         Any shape of rank 2 or more, kept.
@@ -36,11 +50,14 @@ class BatchNormalization(Layer):
     Params:
         gamma: (channels,), ones. beta: (channels,), zeros.
         moving_mean: (channels,), zeros; moving_variance: (channels,), ones; both fixed.
+        moving_stddev, renorm_stddev: (channels,), root of ``moving_variance_initializer``; renorm_mean: (channels,),
+            ``moving_mean_initializer``; all fixed, only with ``renorm``.
 
     Raises:
-        ValueError: an axis that the input does not have, or of unknown size.
+        ValueError: an axis that the input does not have, or of unknown size; bounds that are not legal.
 
-    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167
+    Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167; renorm: Ioffe 2017,
+    https://arxiv.org/abs/1702.03275
 
     >>> params, apply_fn = BatchNormalization().init(jax.random.key(0), (None, 3))
     >>> y, effects = apply_fn.forward(params, jnp.array([[0.0, 1, 2], [2, 3, 4]]), train=True)
@@ -61,15 +78,14 @@ class BatchNormalization(Layer):
     gamma_regularizer: Any = None
     beta_constraint: Any = None
     gamma_constraint: Any = None
+    renorm: bool = False
+    renorm_clipping: Any = None
+    renorm_momentum: float = 0.99
+    synchronized: bool = False
 
-    # under jit the batch is always the whole one, which is what ``synchronized`` asks for
-    keras_only: ClassVar[dict[str, tuple]] = {
-        "synchronized": (False, True),
-        "renorm": (False,),
-        "renorm_clipping": (None,),
-        "renorm_momentum": (0.99,),
-    }
-    statistics: ClassVar[frozenset[str]] = frozenset({"moving_mean", "moving_variance"})
+    statistics: ClassVar[frozenset[str]] = frozenset(
+        {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -77,15 +93,15 @@ class BatchNormalization(Layer):
             self._set(axis=self.axis[0])  # the form that Keras 2 wrote
         if isinstance(self.axis, bool) or not hasattr(self.axis, "__index__"):
             raise ValueError(f"BatchNormalization: axis={self.axis!r} is not a whole number; give -1 or 1, say")
-        for what in ("momentum", "epsilon"):
-            value = getattr(self, what)
-            if isinstance(value, bool | str) or not hasattr(value, "__float__") or not 0 <= float(value) <= 1:
-                raise ValueError(f"BatchNormalization: {what}={value!r} is not legal; give a number from 0 to 1")
-            self._set(**{what: float(value)})
+        for what in ("momentum", "epsilon", "renorm_momentum"):
+            self._set(**{what: as_number(getattr(self, what), what, "BatchNormalization", 0, 1)})
+        self._set(renorm_clipping=_bounds(self.renorm_clipping))
 
     @property
     def leaves(self) -> dict[str, str]:
         names = ["gamma"] * self.scale + ["beta"] * self.center + ["moving_mean", "moving_variance"]
+        if self.renorm:
+            names += ["moving_stddev", "renorm_mean", "renorm_stddev"]
         return {name: name for name in names}
 
     def output_shape(self, input_shape: Any) -> Shape:
@@ -94,13 +110,15 @@ class BatchNormalization(Layer):
         return shape
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
-        channels = input_shape[self._axis(input_shape)]
-        if channels is None:
-            raise ValueError(
-                f"BatchNormalization: axis {self.axis} of input shape {input_shape} is None; "
-                "the params' shapes depend on it, so give a number"
-            )
-        return {leaf: Weight((channels,), getattr(self, f"{leaf}_initializer")) for leaf in self.leaves}
+        sizes = known_sizes((self._axis(input_shape),), input_shape, "BatchNormalization")
+        return {leaf: Weight(sizes, self._initializer(leaf)) for leaf in self.leaves}
+
+    def _initializer(self, leaf: str) -> Any:
+        if leaf == "renorm_mean":
+            return self.moving_mean_initializer
+        if leaf.endswith("stddev"):
+            return lambda *arguments: jnp.sqrt(self.moving_variance_initializer(*arguments))
+        return getattr(self, f"{leaf}_initializer")
 
     def _axis(self, shape: Shape) -> int:
         if len(shape) < 2:
@@ -115,32 +133,75 @@ class BatchNormalization(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         axis = self._axis(x.shape)
-        mean, variance = params["moving_mean"], params["moving_variance"]
-        wide = promote(x.dtype, jnp.float32)
-        statistics: Params = {}
-        if train and self.trainable:
-            others = tuple(i for i in range(x.ndim) if i != axis)
-            if 0 in (x.shape[i] for i in others):
-                raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
-            batch_mean, batch_variance = _moments(x.astype(wide), others)
-            for leaf, new in (("moving_mean", batch_mean), ("moving_variance", batch_variance)):
-                old = params[leaf]
-                moved = old.astype(wide) * self.momentum + lax.stop_gradient(new) * (1 - self.momentum)
-                statistics[leaf] = moved.astype(old.dtype)
-            mean, variance = batch_mean, batch_variance
-        shape = [1] * x.ndim
-        shape[axis] = -1
-        factor = lax.rsqrt(variance.astype(wide) + self.epsilon)
-        if self.scale:
-            factor = factor * params["gamma"].astype(wide)
-        y = (x.astype(wide) - mean.astype(wide).reshape(shape)) * factor.reshape(shape)
-        if self.center:
-            y = y + params["beta"].astype(wide).reshape(shape)
-        return y.astype(x.dtype), statistics
+        wide = x.astype(promote(x.dtype, jnp.float32))
+        if not (train and self.trainable):
+            mean, variance = params["moving_mean"].astype(wide.dtype), params["moving_variance"].astype(wide.dtype)
+            return affine(self._standard(wide, mean, variance, axis), params, (axis,)).astype(x.dtype), {}
+        others = tuple(i for i in range(x.ndim) if i != axis)
+        if 0 in (x.shape[i] for i in others):
+            raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
+        mean, variance = (moment.reshape(-1) for moment in moments(wide, others))
+        y = self._standard(wide, mean, variance, axis)
+        if self.renorm:
+            r, d = self._correction(params, mean, variance)
+            y = y * spread(r, (axis,), y) + spread(d, (axis,), y)
+        statistics = self._moved(params, lax.stop_gradient(mean), lax.stop_gradient(variance))
+        return affine(y, params, (axis,)).astype(x.dtype), statistics
+
+    def _standard(self, x: Array, mean: Array, variance: Array, axis: int) -> Array:
+        return (x - spread(mean, (axis,), x)) * spread(lax.rsqrt(variance + self.epsilon), (axis,), x)
+
+    def _correction(self, params: Params, mean: Array, variance: Array) -> tuple[Array, Array]:
+        """Give r and d, which bring a batch's standardized values to the running mean and deviation."""
+        least = jnp.sqrt(jnp.asarray(self.epsilon, mean.dtype))
+        deviation = jnp.maximum(params["renorm_stddev"].astype(mean.dtype), least)
+        r = jnp.sqrt(variance + self.epsilon) / deviation
+        d = (mean - params["renorm_mean"].astype(mean.dtype)) / deviation
+        bounds = dict(self.renorm_clipping or ())
+        r = jnp.clip(r, bounds.get("rmin"), bounds.get("rmax"))
+        if "dmax" in bounds:
+            d = jnp.clip(d, -bounds["dmax"], bounds["dmax"])
+        return lax.stop_gradient(r), lax.stop_gradient(d)
+
+    def _moved(self, params: Params, mean: Array, variance: Array) -> Params:
+        """Give the running statistics after this batch, each in its own type."""
+
+        def move(leaf: str, new: Array, momentum: float) -> Array:
+            return params[leaf].astype(new.dtype) * momentum + new * (1 - momentum)
+
+        moved = {"moving_mean": move("moving_mean", mean, self.momentum)}
+        if self.renorm:
+            stddev = jnp.sqrt(variance + self.epsilon)
+            moved["renorm_mean"] = move("renorm_mean", mean, self.renorm_momentum)
+            moved["renorm_stddev"] = move("renorm_stddev", stddev, self.renorm_momentum)
+            moved["moving_stddev"] = move("moving_stddev", stddev, self.momentum)
+            moved["moving_variance"] = jax.nn.relu(jnp.square(moved["moving_stddev"]) - self.epsilon)
+        else:
+            moved["moving_variance"] = move("moving_variance", variance, self.momentum)
+        return {leaf: new.astype(params[leaf].dtype) for leaf, new in moved.items()}
+
+    def get_config(self) -> dict[str, Any]:
+        clipping = None if self.renorm_clipping is None else dict(self.renorm_clipping)
+        return super().get_config() | {"renorm_clipping": clipping}
 
 
-def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Give mean and biased variance, the variance from deviations: squares minus square would cancel."""
-    mean = x.mean(axes)
-    keep = [1 if i in axes else n for i, n in enumerate(x.shape)]
-    return mean, jnp.square(x - mean.reshape(keep)).mean(axes)
+def _bounds(clipping: Any) -> tuple[tuple[str, float], ...] | None:
+    """Give the bounds of renorm in a form that can be hashed; None where there are none."""
+    if clipping is None or len(clipping) == 0:
+        return None
+    where = "BatchNormalization"
+    if isinstance(clipping, tuple):
+        clipping = dict(clipping)  # the form that this function gives
+    if not isinstance(clipping, Mapping):
+        raise TypeError(f'{where}: renorm_clipping={clipping!r} is no mapping; give one like {{"rmax": 3, "dmax": 5}}')
+    bounds = {}
+    for name, bound in clipping.items():
+        if name not in CLIPS:
+            raise ValueError(f"{where}: renorm_clipping has {name!r}; {nearest(str(name), CLIPS)}")
+        if bound is not None:
+            bounds[name] = as_number(bound, f"renorm_clipping[{name!r}]", where, 0)
+    if bounds.get("rmin", 0) > bounds.get("rmax", float("inf")):
+        raise ValueError(
+            f"{where}: renorm_clipping has rmin={bounds['rmin']} above rmax={bounds['rmax']}; give rmin <= rmax"
+        )
+    return tuple(sorted(bounds.items())) or None

@@ -1,9 +1,9 @@
-"""Layers that rearrange or cut and compute nothing: Flatten, Cropping1D, Cropping2D, Cropping3D."""
+"""Layers that rearrange and compute nothing: Flatten, Reshape, Permute, RepeatVector."""
 
 import dataclasses
 import math
-from collections.abc import Iterable
-from typing import Any, ClassVar
+import operator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,9 +39,7 @@ class Flatten(Layer):
         self._set(data_format=formats.canonical(self.data_format, "Flatten"))
 
     def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Flatten")
-        if not shape:
-            raise ValueError("Flatten: input of shape () has no batch axis; this layer needs (batch, ...)")
+        shape = _with_batch(input_shape, "Flatten")
         return (shape[0], None if None in shape[1:] else math.prod(shape[1:]))  # type: ignore[arg-type]
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
@@ -50,97 +48,137 @@ class Flatten(Layer):
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), {}
 
 
+@layers.register()
 @dataclasses.dataclass(frozen=True)
-class _Cropping(Layer):
-    """Cut from both ends of the spatial axes, in any rank."""
+class Reshape(Layer):
+    """Lay out the entries of each sample in another shape, in the same order (the last axis runs fastest).
 
-    cropping: Any = 1
-    data_format: str | None = None
+    Args:
+        target_shape: the shape without batch; one size may be -1, which follows from the others.
 
-    rank: ClassVar[int]
+    Shapes:
+        (batch, ...) -> (batch, *target_shape).
+
+    Raises:
+        ValueError: sizes below -1 or two of -1; an input with another number of entries.
+
+    >>> params, apply_fn = Reshape((-1, 2)).init(jax.random.key(0), (None, 4, 3))
+    >>> apply_fn(params, jnp.ones((5, 4, 3))).shape
+    (5, 6, 2)
+    """
+
+    target_shape: Any
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where, rank = type(self).__name__, self.rank
-        several = isinstance(self.cropping, Iterable) and not isinstance(self.cropping, str)
-        items = list(self.cropping) if several else [self.cropping] * rank
-        if rank == 1 and len(items) == 2:
-            items = [items]  # Keras's one-dimensional form: (before, after)
-        if len(items) != rank:
-            raise ValueError(f"{where}: cropping={self.cropping!r} does not fit; give {rank} integer(s) or pair(s)")
-        pairs = tuple(geo.as_sizes(item, 2, "cropping", where, 0) for item in items)
-        self._set(cropping=pairs, data_format=formats.canonical(self.data_format, where))
+        sizes = _as_integers(self.target_shape, "Reshape", "target_shape")
+        if min(sizes, default=0) < -1 or sizes.count(-1) > 1:
+            raise ValueError(
+                f"Reshape: target_shape={sizes} is not legal; give sizes of at least 0, and -1 at most once"
+            )
+        self._set(target_shape=sizes)
 
     def output_shape(self, input_shape: Any) -> Shape:
-        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        formats.check_rank(shape, self.rank, str(self.data_format), where)
-        out = list(shape)
-        for axis, (before, after) in enumerate(self.cropping, 1 + (self.data_format == "channels_first")):
-            length = shape[axis]
-            if isinstance(length, int) and length <= before + after:
-                raise ValueError(
-                    f"{where}: cropping {(before, after)} leaves nothing of axis {axis} in input shape {shape}; "
-                    f"the shortest legal length is {before + after + 1}"
-                )
-            out[axis] = None if length is None else length - before - after
-        return tuple(out)
+        shape: Any = _with_batch(input_shape, "Reshape")
+        batch, inner = shape[0], shape[1:]
+        target = self.target_shape
+        if None in inner:
+            return (batch, *(None if size == -1 else size for size in target))
+        total, known = math.prod(inner), math.prod(size for size in target if size != -1)
+        open_size = -1 in target
+        if (total != known) if not open_size else (not known or total % known):
+            raise ValueError(
+                f"Reshape: input of shape {(batch, *inner)} has {total} entries a sample; target_shape={target} needs "
+                + (f"a multiple of {known}" if open_size else f"{known}")
+            )
+        return (batch, *(total // known if size == -1 else size for size in target))
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        cuts = [slice(before, -after or None) for before, after in self.cropping]
-        return x[(slice(None),) * (1 + (self.data_format == "channels_first")) + tuple(cuts)], {}
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        if self.rank == 1:
-            config["cropping"] = config["cropping"][0]
-            if self.data_format == "channels_last":
-                del config["data_format"]  # Keras's layer knows no other and refuses the word
-        return config
+        return x.reshape(self.output_shape(x.shape)), {}
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Cropping1D(_Cropping):
-    """Cut steps from both ends of a sequence.
+class Permute(Layer):
+    """Reorder the axes after the batch.
 
     Args:
-        cropping: (before, after), or one count for both ends, in steps.
-        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
+        dims: for each axis of the output, the axis of the input it is, counted from 1: (2, 1) swaps time and channels.
 
     Shapes:
-        (batch, time, channels) -> (batch, time - before - after, channels).
+        (batch, ...) -> (batch, ...) in the order of ``dims``.
 
-    >>> params, apply_fn = Cropping1D((9, 0)).init(jax.random.key(0), (None, 10, 3))  # the last step
-    >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
-    (2, 1, 3)
+    Raises:
+        ValueError: dims that are no permutation of 1 to their number; an input of another rank.
+
+    >>> Permute((3, 1, 2)).output_shape((None, 8, 6, 3))  # channels last to channels first
+    (None, 3, 8, 6)
     """
 
-    cropping: Any = (1, 1)
-    data_format: str | None = "channels_last"
-    rank: ClassVar[int] = 1
+    dims: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        dims = _as_integers(self.dims, "Permute", "dims")
+        if sorted(dims) != list(range(1, len(dims) + 1)):
+            raise ValueError(f"Permute: dims={dims} is no permutation; give each of 1 to {len(dims)} once")
+        self._set(dims=dims)
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "Permute")
+        if len(shape) != len(self.dims) + 1:
+            raise ValueError(
+                f"Permute: input of shape {shape} has rank {len(shape)}; "
+                f"dims={self.dims} needs rank {len(self.dims) + 1}"
+            )
+        return (shape[0], *(shape[axis] for axis in self.dims))
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return jnp.transpose(x, (0, *self.dims)), {}
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Cropping2D(_Cropping):
-    """Cut rows and columns from the edges of an image: one count, one for each axis, or (before, after) for each.
+class RepeatVector(Layer):
+    """Repeat a vector as the steps of a sequence.
 
-    >>> Cropping2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
-    (None, 7, 4, 3)
+    Args:
+        n: number of steps.
+
+    Shapes:
+        (batch, channels) -> (batch, n, channels).
+
+    >>> params, apply_fn = RepeatVector(2).init(jax.random.key(0), (None, 1))
+    >>> apply_fn(params, jnp.ones((1, 1)))
+    Array([[[1.],
+            [1.]]], dtype=float32)
     """
 
-    cropping: Any = ((0, 0), (0, 0))
-    rank: ClassVar[int] = 2
+    n: int
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(n=geo.as_size(self.n, "n", "RepeatVector"))
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "RepeatVector")
+        if len(shape) != 2:
+            raise ValueError(f"RepeatVector: input of shape {shape} has rank {len(shape)}; give (batch, channels)")
+        return (shape[0], self.n, shape[1])
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return jnp.repeat(x[:, None], self.n, 1), {}
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
-class Cropping3D(_Cropping):
-    """Cut from the faces of a volume: one count, one for each axis, or (before, after) for each.
+def _as_integers(value: Any, where: str, name: str) -> tuple[int, ...]:
+    try:
+        return tuple(operator.index(item) for item in value)
+    except TypeError:
+        raise TypeError(f"{where}: {name}={value!r} is no tuple of whole numbers; give one like (2, 1)") from None
 
-    >>> Cropping3D(1).output_shape((None, 8, 8, 8, 3))
-    (None, 6, 6, 6, 3)
-    """
 
-    cropping: Any = ((1, 1), (1, 1), (1, 1))
-    rank: ClassVar[int] = 3
+def _with_batch(input_shape: Any, where: str) -> Shape:
+    shape = as_shape(input_shape, where)
+    if not shape:
+        raise ValueError(f"{where}: input of shape () has no batch axis; this layer needs (batch, ...)")
+    return shape

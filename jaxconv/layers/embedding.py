@@ -1,0 +1,94 @@
+"""Embedding: a row of a table for each whole number of the input."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv import geometry as geo
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+
+Array = jax.Array
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Embedding(Layer):
+    """Look each id up in a table: ``embeddings[id]``.
+
+    Integer input stays integer, whatever the dtype policy; other input is cut to int32, as in Keras on JAX. So is what
+    an id means that the table does not have: a negative one counts from the end, and one outside ``-input_dim`` to
+    ``input_dim - 1`` gives a row of NaN. Compiled code cannot raise, and NaN is hard to overlook.
+    Not there yet: ``mask_zero=True``. For Keras's ``weights`` give ``embeddings_initializer`` an array.
+
+    Args:
+        input_dim: number of ids: legal are 0 to input_dim - 1.
+        output_dim: length of each row.
+        embeddings_initializer, embeddings_regularizer, embeddings_constraint: as in every layer; ``axis="filter"`` in a
+            constraint means each row's own norm.
+        mask_zero: False; True is refused.
+        activity_regularizer: penalty on the output, divided by the batch size.
+
+    Shapes:
+        (batch, ...) -> (batch, ..., output_dim).
+
+    Params:
+        embeddings: (input_dim, output_dim), ``embeddings_initializer``.
+
+    Raises:
+        ValueError: sizes that are not positive; ``mask_zero=True``.
+
+    >>> params, apply_fn = Embedding(100, 8).init(jax.random.key(0), (None, 5))
+    >>> apply_fn(params, jnp.array([[0, 7, 99, 3, 3]])).shape
+    (1, 5, 8)
+    """
+
+    input_dim: int
+    output_dim: int
+    embeddings_initializer: Any = "uniform"
+    embeddings_regularizer: Any = None
+    embeddings_constraint: Any = None
+    mask_zero: bool = False
+    activity_regularizer: Any = dataclasses.field(default=None, kw_only=True)
+
+    keras_only: ClassVar[dict[str, tuple]] = {
+        "weights": (None,),
+        "input_length": (None,),
+        "lora_rank": (None,),
+        "lora_alpha": (None,),
+        "quantization_config": (None,),
+    }
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for what in ("input_dim", "output_dim"):
+            self._set(**{what: geo.as_size(getattr(self, what), what, "Embedding")})
+        if self.mask_zero is not False:
+            raise ValueError(
+                f"Embedding: mask_zero={self.mask_zero!r} is not possible yet, because layers pass no masks on; "
+                "give False, and leave padded steps out of the loss"
+            )
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"embeddings": "embeddings"}
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...]:
+        return (1,)
+
+    def input_dtype(self, given: Any) -> Any:
+        return given if given in (jnp.int32, jnp.int64) else jnp.int32
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "Embedding")
+        if not shape:
+            raise ValueError("Embedding: input of shape () has no batch axis; this layer needs (batch, ...)")
+        return (*shape, self.output_dim)
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        return {"embeddings": Weight((self.input_dim, self.output_dim), self.embeddings_initializer)}
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        rows = jnp.take(params["embeddings"], x, axis=0, mode="fill")
+        return rows.astype(self.policy.compute), {}

@@ -1,0 +1,120 @@
+"""Normalizations of each sample within groups of its channels: GroupNormalization and InstanceNormalization."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv.dtypes import promote
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
+from jaxconv.layers.standardize import affine, standardize
+
+Array = jax.Array
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class GroupNormalization(Layer):
+    """Normalize each sample within groups of neighbouring channels: mean 0 and variance 1 over group and positions.
+
+    ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with a gamma and a beta for each channel. Computed in
+    float32 at least from the input on, so that nothing overflows in float16.
+
+    Args:
+        groups: number of groups; it divides the channels. -1 means as many as channels: instance normalization.
+        axis: the channel axis: -1 for channels_last, 1 for channels_first.
+        epsilon: added to the variance, in squared units of the input.
+        center, scale: whether there is a beta, a gamma.
+        *_initializer, *_regularizer, *_constraint: as in every layer.
+
+    Shapes:
+        Any shape of rank 2 or more, kept.
+
+    Params:
+        gamma: (channels,), ``gamma_initializer``. beta: (channels,), ``beta_initializer``.
+
+    Raises:
+        TypeError: an axis that is no integer.
+        ValueError: groups that do not divide the channels; an axis that the input does not have, or of unknown size.
+
+    Source: Wu and He 2018, https://arxiv.org/abs/1803.08494
+
+    >>> params, apply_fn = GroupNormalization(2, epsilon=0).init(jax.random.key(0), (None, 4))
+    >>> apply_fn(params, jnp.array([[1.0, 3.0, 40.0, 20.0]]))
+    Array([[-1.,  1.,  1., -1.]], dtype=float32)
+    """
+
+    groups: int = 32
+    axis: int = -1
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Any = "zeros"
+    gamma_initializer: Any = "ones"
+    beta_regularizer: Any = None
+    gamma_regularizer: Any = None
+    beta_constraint: Any = None
+    gamma_constraint: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where, groups = type(self).__name__, self.groups
+        if isinstance(groups, bool) or not hasattr(groups, "__index__") or (groups < 1 and groups != -1):
+            raise ValueError(
+                f"{where}: groups={groups!r} is not legal; give a positive integer, or -1 for the channels"
+            )
+        axis = as_axis(self.axis, where)
+        if isinstance(axis, tuple):
+            raise TypeError(f"{where}: axis={self.axis!r} is not one axis; give the channel axis, -1 or 1 say")
+        self._set(groups=groups.__index__(), axis=axis, epsilon=as_number(self.epsilon, "epsilon", where, 0))
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {name: name for name in ["gamma"] * self.scale + ["beta"] * self.center}
+
+    def input_dtype(self, given: Any) -> Any:
+        return promote(self.policy.compute, jnp.float32)
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        where = type(self).__name__
+        shape = as_shape(input_shape, where)
+        (axis,) = input_axes(self.axis, shape, where)
+        channels = shape[axis]
+        if channels is not None and (channels < 1 or channels % self.groups):
+            raise ValueError(
+                f"{where}: input of shape {shape} has {channels} channels, which do not divide into "
+                f"groups={self.groups}; the count must be a positive multiple of {abs(self.groups)}"
+            )
+        return shape
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        where = type(self).__name__
+        sizes = known_sizes(input_axes(self.axis, input_shape, where), input_shape, where)
+        return {leaf: Weight(sizes, getattr(self, f"{leaf}_initializer")) for leaf in self.leaves}
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        (axis,) = input_axes(self.axis, x.shape, type(self).__name__)
+        groups = x.shape[axis] if self.groups == -1 else self.groups
+        apart = x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
+        together = tuple(i for i in range(1, apart.ndim) if i != axis)
+        y = standardize(apart, together, self.epsilon).reshape(x.shape)
+        return affine(y, params, (axis,)).astype(self.policy.compute), {}
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class InstanceNormalization(GroupNormalization):
+    """Normalize each channel of each sample over its positions: ``GroupNormalization(groups=-1)`` by its own name.
+
+    Not in Keras's core. Arguments, params and errors are those of :class:`GroupNormalization` without ``groups``.
+
+    Source: Ulyanov, Vedaldi and Lempitsky 2016, https://arxiv.org/abs/1607.08022
+
+    >>> params, apply_fn = InstanceNormalization(epsilon=0).init(jax.random.key(0), (None, 2, 1))
+    >>> apply_fn(params, jnp.array([[[1.0], [3.0]]])).ravel()
+    Array([-1.,  1.], dtype=float32)
+    """
+
+    groups: int = dataclasses.field(default=-1, init=False, repr=False)

@@ -1,0 +1,190 @@
+"""Normalizations of each sample along axes of its own: LayerNormalization, RMSNormalization, UnitNormalization.
+
+Know no batch: every sample is normalized as if it were alone.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv import initializers
+from jaxconv.dtypes import promote
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
+from jaxconv.layers.standardize import affine, moments, spread, standardize
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _AlongAxes(Layer):
+    """What works along one or more axes of a sample, in float32 at least."""
+
+    axis: Any = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(axis=as_axis(self.axis, type(self).__name__))
+        if hasattr(self, "epsilon"):
+            self._set(epsilon=as_number(self.epsilon, "epsilon", type(self).__name__, 0))
+
+    def _axes(self, shape: Shape) -> tuple[int, ...]:
+        return input_axes(self.axis, shape, type(self).__name__)
+
+    def input_dtype(self, given: Any) -> Any:
+        return promote(self.policy.compute, jnp.float32)
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, type(self).__name__)
+        self._axes(shape)
+        return shape
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        if not self.leaves:
+            return {}
+        sizes = known_sizes(self._axes(input_shape), input_shape, type(self).__name__)
+        return {leaf: Weight(sizes, self._initializer(leaf)) for leaf in self.leaves}
+
+    def _initializer(self, leaf: str) -> Any:
+        return getattr(self, f"{leaf}_initializer")
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self.normalize(params, x, self._axes(x.shape)).astype(self.policy.compute), {}
+
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
+        """Compute the output along ``axes``, in the type of ``x``."""
+        raise NotImplementedError
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class LayerNormalization(_AlongAxes):
+    """Normalize each sample along ``axis``: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
+
+    Mean and (biased) variance are those of each sample, over the axes named; all others, time say, stay apart.
+    Computed in float32 at least from the input on, so that nothing overflows in float16. Differs deliberately: axes
+    are put in order after counting them from the front (Keras orders -1 before 1), and the batch is refused.
+
+    Args:
+        axis: axis, or axes, that are normalized together; negative ones count from the end.
+        epsilon: added to the variance, in squared units of the input.
+        center, scale: whether there is a beta, a gamma.
+        *_initializer, *_regularizer, *_constraint: as in every layer.
+        rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``, without beta and whatever
+            ``scale`` says. It is not the root mean square: for that there is :class:`RMSNormalization`.
+
+    Shapes:
+        Any shape of rank 2 or more, kept.
+
+    Params:
+        gamma: sizes of the axes, in order, ``gamma_initializer``. beta: the same, ``beta_initializer``.
+
+    Raises:
+        TypeError: an axis that is no integer.
+        ValueError: an axis that the input does not have, that is the batch, or of unknown size.
+
+    Source: Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450
+
+    >>> params, apply_fn = LayerNormalization(epsilon=0).init(jax.random.key(0), (None, 2))
+    >>> apply_fn(params, jnp.array([[1.0, 3.0], [20.0, 10.0]]))
+    Array([[-1.,  1.],
+           [ 1., -1.]], dtype=float32)
+    """
+
+    axis: Any = -1
+    epsilon: float = 1e-3
+    center: bool = True
+    scale: bool = True
+    beta_initializer: Any = "zeros"
+    gamma_initializer: Any = "ones"
+    beta_regularizer: Any = None
+    gamma_regularizer: Any = None
+    beta_constraint: Any = None
+    gamma_constraint: Any = None
+    rms_scaling: bool = dataclasses.field(default=False, kw_only=True)
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        gamma, beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling
+        return {name: name for name in ["gamma"] * gamma + ["beta"] * beta}
+
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
+        if self.rms_scaling:
+            return affine(x * lax.rsqrt(moments(x, axes)[1] + self.epsilon), params, axes)
+        return affine(standardize(x, axes, self.epsilon), params, axes)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class RMSNormalization(_AlongAxes):
+    """Divide each sample by its root mean square along ``axis``: ``scale * x / sqrt(mean(x^2) + epsilon)``.
+
+    Differs deliberately: ``scale`` lies along ``axis`` wherever that is (Keras lays it along the last axes, which is
+    right only where ``axis`` means those).
+
+    Args:
+        axis: axis, or axes, that are normalized together; negative ones count from the end.
+        epsilon: added to the mean square, in squared units of the input.
+
+    Shapes:
+        Any shape of rank 2 or more, kept.
+
+    Params:
+        scale: sizes of the axes, in order, ones.
+
+    Raises:
+        TypeError: an axis that is no integer.
+        ValueError: an axis that the input does not have, that is the batch, or of unknown size.
+
+    Source: Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467
+
+    >>> params, apply_fn = RMSNormalization(epsilon=0).init(jax.random.key(0), (None, 2))
+    >>> apply_fn(params, jnp.array([[2.0, 2.0]]))
+    Array([[1., 1.]], dtype=float32)
+    """
+
+    axis: Any = -1
+    epsilon: float = 1e-6
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"scale": "scale"}
+
+    def _initializer(self, leaf: str) -> Any:
+        return initializers.get("ones")
+
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
+        inverse = lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + self.epsilon)
+        return x * inverse * spread(params["scale"], axes, x)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class UnitNormalization(_AlongAxes):
+    """Divide each sample by its Euclidean norm along ``axis``; what is shorter than 1e-12 is divided by that.
+
+    Differs from Keras in the derivative at zero alone, which is finite here.
+
+    Args:
+        axis: axis, or axes, that are normalized together; negative ones count from the end.
+
+    Shapes:
+        Any shape of rank 2 or more, kept.
+
+    Raises:
+        TypeError: an axis that is no integer.
+        ValueError: an axis that the input does not have, or that is the batch.
+
+    >>> params, apply_fn = UnitNormalization().init(jax.random.key(0), (None, 2))
+    >>> apply_fn(params, jnp.array([[3.0, 4.0]]))
+    Array([[0.6, 0.8]], dtype=float32)
+    """
+
+    least: ClassVar[float] = 1e-12
+
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
+        square = jnp.square(x).sum(axes, keepdims=True)
+        return x * lax.rsqrt(jnp.maximum(square, self.least**2))

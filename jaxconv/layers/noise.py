@@ -1,0 +1,129 @@
+"""Noise in training: GaussianNoise, GaussianDropout, and the base of all that draws. At inference nothing happens."""
+
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+
+from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.options import as_number, as_seed
+
+Array = jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Noise(Layer):
+    """What disturbs its input in training, by a key of the caller's, and gives it unchanged at inference.
+
+    A subclass has a field ``seed``, folded into the key unless it is None, and says ``silent`` and ``disturb``.
+    """
+
+    draws: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(seed=as_seed(getattr(self, "seed", None), type(self).__name__))
+
+    @property
+    def silent(self) -> bool:
+        """Whether the options ask for no noise at all."""
+        raise NotImplementedError
+
+    def disturb(self, x: Array, key: Any) -> Array:
+        """Give the input with noise."""
+        raise NotImplementedError
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        return as_shape(input_shape, type(self).__name__)
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        if not train or self.silent:
+            return x, {}
+        seed = getattr(self, "seed", None)
+        return self.disturb(x, key if seed is None else jax.random.fold_in(key, seed)), {}
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class GaussianNoise(Noise):
+    """Add noise of mean 0 and standard deviation ``stddev`` in training.
+
+    Differs deliberately: ``stddev`` may be above 1, for it is in units of the input; Keras refuses that.
+
+    Args:
+        stddev: standard deviation of the noise, in units of the input; at least 0.
+        seed: folded into the caller's key; None leaves it alone.
+
+    Shapes:
+        Any shape, kept.
+
+    Raises:
+        ValueError: a negative stddev; training without a key.
+
+    >>> params, apply_fn = GaussianNoise(0.1).init(jax.random.key(0), (None, 4))
+    >>> y, _ = apply_fn.forward(params, jnp.ones((1, 4)), train=True, key=jax.random.key(1))
+    >>> bool((abs(y - 1) < 0.5).all() and (y != 1).all())
+    True
+    """
+
+    stddev: float
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(stddev=as_number(self.stddev, "stddev", "GaussianNoise", 0))
+
+    @property
+    def silent(self) -> bool:
+        return self.stddev == 0
+
+    def disturb(self, x: Array, key: Any) -> Array:
+        return x + self.stddev * jax.random.normal(key, x.shape, x.dtype)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class GaussianDropout(Noise):
+    """Multiply by noise of mean 1 and standard deviation ``sqrt(rate / (1 - rate))`` in training.
+
+    Mean and variance of the result are those that :class:`~jaxconv.Dropout` of the same rate gives.
+
+    Args:
+        rate: from 0 to below 1; the fraction that Dropout would drop. (At 1 Keras divides by zero.)
+        seed: folded into the caller's key; None leaves it alone.
+
+    Shapes:
+        Any shape, kept.
+
+    Raises:
+        ValueError: a rate that is not legal; training without a key.
+
+    Source: Srivastava et al. 2014, section 10, https://jmlr.org/papers/v15/srivastava14a.html
+
+    >>> params, apply_fn = GaussianDropout(0.2).init(jax.random.key(0), (None, 4))
+    >>> y, _ = apply_fn.forward(params, jnp.zeros((1, 4)), train=True, key=jax.random.key(1))
+    >>> y
+    Array([[0., 0., 0., 0.]], dtype=float32)
+    """
+
+    rate: float
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(rate=below_one(self.rate, "GaussianDropout"))
+
+    @property
+    def silent(self) -> bool:
+        return self.rate == 0
+
+    def disturb(self, x: Array, key: Any) -> Array:
+        return x * (1 + math.sqrt(self.rate / (1 - self.rate)) * jax.random.normal(key, x.shape, x.dtype))
+
+
+def below_one(rate: Any, where: str) -> float:
+    """Give a rate from 0 to below 1. Raises ValueError for any other, 1 too: nothing would be left to scale up."""
+    if as_number(rate, "rate", where, 0, 1) == 1:
+        raise ValueError(f"{where}: rate={rate!r} would leave nothing; give a number from 0 to below 1")
+    return float(rate)

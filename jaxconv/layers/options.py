@@ -1,0 +1,87 @@
+"""How the options of a layer that are numbers, seeds and axes are read and checked. Knows no layer."""
+
+import math
+import operator
+from typing import Any
+
+Shape = tuple[int | None, ...]
+
+
+def as_number(
+    value: Any, what: str, where: str, least: float = -math.inf, most: float = math.inf, note: str = ""
+) -> float:
+    """Give a finite number from ``least`` to ``most`` as a float. Raises ValueError for anything else.
+
+    >>> as_number(1, "rate", "Dropout", 0, 1)
+    1.0
+    """
+    try:
+        number = math.nan if isinstance(value, bool | str) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not (math.isfinite(number) and least <= number <= most):
+        span = f" from {least} to {most}" if math.isfinite(most) else f" of at least {least}"
+        legal = f"a number{span if math.isfinite(least) else ''}{note}"
+        raise ValueError(f"{where}: {what}={value!r} is not legal; give {legal}")
+    return number
+
+
+def as_seed(seed: Any, where: str) -> int | None:
+    """Give an integer, or None for no seed of the layer's own. Raises ValueError for anything else."""
+    if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
+        raise ValueError(f"{where}: seed={seed!r} is not a whole number; give an integer or None")
+    return None if seed is None else operator.index(seed)
+
+
+def as_axis(axis: Any, where: str, what: str = "axis") -> int | tuple[int, ...]:
+    """Give an axis, or a tuple of them. Raises TypeError for anything that is no integer, ValueError for none at all.
+
+    >>> as_axis([1, 2], "Softmax"), as_axis(-1, "Softmax")
+    ((1, 2), -1)
+    """
+    several = isinstance(axis, list | tuple)
+    items = list(axis) if several else [axis]
+    for item in items:
+        if isinstance(item, bool) or not hasattr(item, "__index__"):
+            raise TypeError(f"{where}: {what}={axis!r} is not legal; give an integer, or a list of integers")
+    if not items:
+        raise ValueError(f"{where}: {what}={axis!r} names no axis; give an integer, or a list of integers")
+    return tuple(map(operator.index, items)) if several else operator.index(axis)
+
+
+def input_axes(
+    axis: int | tuple[int, ...], shape: Shape, where: str, batch: bool = False, what: str = "axis"
+) -> tuple[int, ...]:
+    """Give the axes of an input that ``axis`` means: counted from the front, in order.
+
+    Args:
+        axis: what :func:`as_axis` gave.
+        shape: the input's, batch first.
+        where: the layer, for messages.
+        batch: whether the batch is a legal one.
+        what: the option, for messages.
+
+    Raises:
+        ValueError: an axis that the input does not have, that is named twice, or that is the batch.
+
+    >>> input_axes((-1, 1), (None, 5, 3), "LayerNormalization")
+    (1, 2)
+    """
+    axes = axis if isinstance(axis, tuple) else (axis,)
+    rank, first = len(shape), 0 if batch else 1
+    found = sorted({a + rank * (a < 0) for a in axes})
+    if len(found) != len(axes) or found[0] < first or found[-1] >= rank:
+        legal = f"{first} to {rank - 1}, or {first - rank} to -1" if rank > first else "none, for it has no such axis"
+        raise ValueError(f"{where}: {what}={axis} does not name distinct axes of input shape {shape}; legal: {legal}")
+    return tuple(found)
+
+
+def known_sizes(axes: tuple[int, ...], shape: Shape, where: str) -> tuple[int, ...]:
+    """Give the sizes of some axes, which shape the params. Raises ValueError where one is unknown."""
+    sizes = tuple(shape[axis] for axis in axes)
+    if None in sizes:
+        raise ValueError(
+            f"{where}: axis {axes[sizes.index(None)]} of input shape {shape} is None; "
+            "the params' shapes depend on it, so give a number"
+        )
+    return sizes  # type: ignore[return-value]

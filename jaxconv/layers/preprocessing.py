@@ -1,0 +1,237 @@
+"""Rescaling and Normalization: fixed affine maps between the numbers of a data set and those that a network likes."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv import data_format as formats
+from jaxconv.dtypes import promote
+from jaxconv.errors import explain
+from jaxconv.initializers.frozen_array import FrozenArray
+from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.options import as_axis, input_axes, known_sizes
+
+Array = jax.Array
+
+
+def _constant(value: Any, what: str, where: str) -> FrozenArray:
+    """Give a number, or nested lists of them, as a value that can be compared and hashed; float64 inside."""
+    try:
+        frozen = FrozenArray.of(value, f"{where}: {what}")
+        numbers = frozen.numpy().astype(np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{where}: {what}={value!r} is not legal; give a number, or an array of numbers") from None
+    if frozen.dtype == "bool" or not np.isfinite(numbers).all():
+        raise ValueError(f"{where}: {what}={value!r} is not legal; give finite numbers")
+    return FrozenArray.of(numbers, what)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Rescaling(Layer):
+    """Give ``x * scale + offset``: images of 0 to 255 come to -1 to 1 with ``Rescaling(1 / 127.5, -1)``.
+
+    Computed in float32 at least from the input on, then cast. Differs deliberately: where the channels are is an
+    option, while Keras asks the config file; and ``offset`` follows it as ``scale`` does.
+
+    Args:
+        scale: factor: a number, or one for each channel, or an array that broadcasts against the last axes.
+        offset: added after it, in the same forms.
+        data_format: where the channels are for which there are single numbers: "channels_last" or "channels_first".
+
+    Shapes:
+        Any shape, kept.
+
+    Raises:
+        TypeError: a scale or offset that is no number and no array of numbers.
+        ValueError: one that is not finite, or does not fit the input.
+
+    >>> params, apply_fn = Rescaling(1 / 127.5, -1).init(jax.random.key(0), (None, 3))
+    >>> apply_fn(params, jnp.array([[0.0, 127.5, 255.0]]))
+    Array([[-1.,  0.,  1.]], dtype=float32)
+    """
+
+    scale: Any
+    offset: Any = 0.0
+    data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
+
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(
+            scale=_constant(self.scale, "scale", "Rescaling"),
+            offset=_constant(self.offset, "offset", "Rescaling"),
+            data_format=formats.canonical(self.data_format, "Rescaling"),
+        )
+
+    def input_dtype(self, given: Any) -> Any:
+        return promote(self.policy.compute, jnp.float32)
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "Rescaling")
+        for what in ("scale", "offset"):
+            own = getattr(self, what).shape
+            laid = self._laid_out(own, len(shape))
+            if len(laid) != len(shape) or any(n not in (1, size) for n, size in zip(laid, shape, strict=True) if size):
+                raise ValueError(
+                    f"Rescaling: {what} of shape {own} does not fit input of shape {shape} under {self.data_format}; "
+                    "give a number, one for each channel, or an array that broadcasts against the last axes"
+                )
+        return shape
+
+    def _laid_out(self, own: tuple[int, ...], rank: int) -> tuple[int, ...]:
+        """Give the shape that a constant takes for inputs of ``rank``."""
+        if self.data_format == "channels_first" and len(own) == 1:
+            own = (*own, *(1,) * (rank - 2))
+        return (1,) * (rank - len(own)) + own
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        scale, offset = (
+            jnp.asarray(constant.numpy().reshape(self._laid_out(constant.shape, x.ndim)), x.dtype)
+            for constant in (self.scale, self.offset)
+        )
+        return (x * scale + offset).astype(self.policy.compute), {}
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Normalization(Layer):
+    """Shift and scale by numbers known before training: ``(x - mean) / sqrt(variance)``.
+
+    ``Normalization().adapt(data)`` measures them. A layer is a frozen record, so ``adapt`` gives a new one, with mean
+    and variance as its options: they are in its config and equality, and not in params. Differs deliberately: a layer
+    that was neither given the numbers nor adapted raises; Keras's passes its input on unchanged. Computed in float32 at
+    least from the input on, then cast. A standard deviation below 1e-7 counts as 1e-7.
+
+    Args:
+        axis: axis or axes that have numbers of their own, the channels say; all others are measured together. None: one
+            number for all.
+        mean, variance: a number, or an array along the axes in order; both or neither.
+        invert: give ``x * sqrt(variance) + mean`` instead, the way back.
+
+    Shapes:
+        Any shape that has the axes, kept.
+
+    Raises:
+        TypeError: an axis that is no integer; a mean that is no number and no array of numbers.
+        ValueError: one of mean and variance alone, of different shapes, or negative variance; an input that does not
+            fit; no numbers.
+
+    >>> layer = Normalization().adapt(np.array([[0.0, 10.0], [2.0, 30.0]]))
+    >>> params, apply_fn = layer.init(jax.random.key(0), (None, 2))
+    >>> apply_fn(params, jnp.array([[2.0, 10.0]]))
+    Array([[ 1., -1.]], dtype=float32)
+    """
+
+    axis: Any = -1
+    mean: Any = None
+    variance: Any = None
+    invert: bool = False
+
+    least: ClassVar[float] = 1e-7  # Keras's epsilon
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        axis = () if self.axis in (None, (), []) else as_axis(self.axis, "Normalization")
+        self._set(axis=axis if isinstance(axis, tuple) else (axis,), invert=bool(self.invert))
+        given = [what for what in ("mean", "variance") if getattr(self, what) is not None]
+        if len(given) == 1:
+            raise ValueError(f"Normalization: {given[0]} is given alone; give both mean and variance, or neither")
+        for what in given:
+            self._set(**{what: _constant(getattr(self, what), what, "Normalization")})
+        if not given:
+            return
+        if self.mean.shape != self.variance.shape or len(self.mean.shape) > len(self.axis):
+            raise ValueError(
+                f"Normalization: mean of shape {self.mean.shape} and variance of shape {self.variance.shape} do not "
+                f"fit axis={self.axis}; give two numbers, or two arrays along those axes"
+            )
+        if (self.variance.numpy() < 0).any():
+            raise ValueError(f"Normalization: variance={self.variance.tolist()} is negative; give at least 0")
+
+    def input_dtype(self, given: Any) -> Any:
+        return promote(self.policy.compute, jnp.float32)
+
+    def _axes(self, shape: Shape) -> tuple[int, ...]:
+        return input_axes(self.axis, shape, "Normalization") if self.axis else ()
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "Normalization")
+        axes = self._axes(shape)
+        if self.mean is None:
+            raise ValueError(
+                "Normalization: mean and variance are not known; give both, or use the layer that adapt(data) gives"
+            )
+        own = self.mean.shape
+        sizes = [shape[axis] for axis in axes[len(axes) - len(own) :]]
+        if any(size not in (None, n) and n != 1 for size, n in zip(sizes, own, strict=True)):
+            raise ValueError(
+                f"Normalization: mean of shape {own} does not fit axis={self.axis} of input shape {shape}; "
+                f"that input needs {tuple(sizes)}"
+            )
+        return shape
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        axes = self._axes(x.shape)
+        shape = [1] * x.ndim
+        for axis, size in zip(axes[len(axes) - len(self.mean.shape) :], self.mean.shape, strict=True):
+            shape[axis] = size
+        mean = jnp.asarray(self.mean.numpy().reshape(shape), x.dtype)
+        deviation = jnp.asarray(np.sqrt(self.variance.numpy()).clip(self.least).reshape(shape), x.dtype)
+        y = x * deviation + mean if self.invert else (x - mean) / deviation
+        return y.astype(self.policy.compute), {}
+
+    def adapt(self, data: Any) -> Self:
+        """Give a layer with the mean and variance of some data; this one stays as it is.
+
+        Args:
+            data: an array with batch first, or an iterable of such arrays or of tuples that begin with one,
+                ``(x, y)`` say. An array on disk is read in parts. Sums are kept in float64.
+
+        Raises:
+            TypeError: data that is neither.
+            ValueError: no data, parts of different shapes, numbers that are not finite.
+        """
+        count, mean, square = 0, np.zeros(()), np.zeros(())  # square: the sum of squared deviations
+        sizes: tuple[int, ...] | None = None
+        for part in _parts(data):
+            shape = as_shape(part, "Normalization.adapt")
+            axes = self._axes(shape)
+            own = known_sizes(axes, shape, "Normalization.adapt")
+            if sizes not in (None, own):
+                raise ValueError(f"Normalization.adapt: parts have sizes {sizes} and {own} along axis={self.axis}")
+            sizes, others = own, tuple(axis for axis in range(part.ndim) if axis not in axes)
+            number = part.size // max(int(np.prod(own)), 1)
+            if number == 0:
+                continue
+            wide = part.astype(np.float64)
+            new_mean, total = wide.mean(others), count + number
+            gap = new_mean - mean
+            square = square + wide.var(others) * number + gap**2 * (count * number / total)
+            mean, count = mean + gap * (number / total), total
+        if count == 0:
+            raise ValueError("Normalization.adapt: there is no data; give at least one sample")
+        with explain("Normalization.adapt: the data"):
+            return dataclasses.replace(self, mean=mean, variance=square / count)
+
+
+def _parts(data: Any) -> Iterator[np.ndarray]:
+    """Cut an array into parts of some thousand samples, or take the inputs out of batches."""
+    if hasattr(data, "shape") and hasattr(data, "__getitem__"):
+        if not data.shape:
+            raise TypeError("Normalization.adapt: data is a single number; give an array with batch first")
+        for start in range(0, data.shape[0], 4096):
+            yield np.asarray(data[start : start + 4096])
+        return
+    if isinstance(data, str | bytes) or not isinstance(data, Iterable):
+        raise TypeError(f"Normalization.adapt: data={data!r} is no array and no iterable of arrays")
+    for batch in data:
+        x = batch[0] if isinstance(batch, tuple) else batch
+        if not getattr(x, "shape", ()):
+            raise TypeError(f"Normalization.adapt: data holds {x!r}, which is no array with batch first")
+        yield np.asarray(x)

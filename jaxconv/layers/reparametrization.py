@@ -1,0 +1,255 @@
+"""SpectralNormalization and WeightNormalization: another layer, computed with a kernel made from the stored one.
+
+Know the wrapped layer by its contract and by the name of one leaf: "kernel", or "embeddings".
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv import geometry as geo
+from jaxconv import initializers
+from jaxconv.dtypes import promote
+from jaxconv.errors import explain
+from jaxconv.layers.layer import Effects, Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.policy import Policy
+
+Array = jax.Array
+KERNELS = ("kernel", "embeddings")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Reparametrization(Layer):
+    """One layer inside, whose params stand under "layer", beside what the subclass needs to make its kernel.
+
+    ``trainable=False`` and a ``dtype`` hold for the layer inside as they do in a Sequential.
+    """
+
+    layer: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where, inside = type(self).__name__, self.layer
+        if not isinstance(inside, Layer):
+            raise TypeError(f"{where}: {inside!r} is no layer; give one like Conv1D(8, 3)")
+        if inside.dtype is None and self.dtype is not None:
+            inside = dataclasses.replace(inside, dtype=self.dtype)
+        if inside.trainable and not self.trainable:
+            inside = dataclasses.replace(inside, trainable=False)
+        self._set(layer=inside)
+        if not set(KERNELS) & set(inside.leaves):
+            raise ValueError(f"{where}: {inside.label} has no kernel and no embeddings; wrap a layer like Conv1D(8, 3)")
+
+    # -- what a subclass says
+
+    def kernel(self, params: Params, train: bool) -> tuple[Array, Params]:
+        """Give (the kernel to compute with, new values of statistics) from the stored one."""
+        raise NotImplementedError
+
+    # -- what follows
+
+    @property
+    def leaf(self) -> str:
+        """Give the name of the leaf that is made anew."""
+        return next(name for name in KERNELS if name in self.layer.leaves)
+
+    @property
+    def children(self) -> dict[str, Layer]:
+        return {"layer": self.layer}
+
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return self.layer.draws
+
+    @property
+    def policy(self) -> Policy:
+        return self.layer.policy
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        with explain(type(self).__name__):
+            return self.layer.output_shape(input_shape)
+
+    def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Any]:
+        if input_shape is None and self.input_shape is None and self.layer.input_shape is not None:
+            input_shape = (None, *self.layer.input_shape)
+        return super().init(key, input_shape)
+
+    def init_params(self, key: Any, input_shape: Shape) -> Params:
+        inside_key, own_key = jax.random.split(key)
+        return super().init_params(own_key, input_shape) | {"layer": self.layer.init_params(inside_key, input_shape)}
+
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Effects]:
+        self._check_names(params)
+        inside = params["layer"]
+        with explain(type(self).__name__):
+            self.layer._check_names(inside)
+            shape = as_shape(np.shape(x), self.layer.label)
+            self.layer.output_shape(shape)
+            self.layer._check_shapes(inside, shape)
+        self._check_shapes(params, shape)
+        kernel, statistics = self.kernel(params, train)
+        kernel = kernel.astype(inside[self.leaf].dtype)
+        y, effects = self.layer.forward({**inside, self.leaf: kernel}, x, train=train, key=key)
+        fixed = self.select(params, fixed=True)
+        stored = fixed["layer"][self.leaf]  # a frozen layer would hand back the kernel that it was given
+        return y, Effects({**fixed, **statistics, "layer": {**effects.fixed, self.leaf: stored}}, effects.penalty)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"layer": layers.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the wrapper from what ``get_config`` gave, or from Keras's own config."""
+        return super().from_config({**config, "layer": layers.get(config.get("layer"))})
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class SpectralNormalization(_Reparametrization):
+    """Divide the kernel of a layer by its largest singular value: a bound of 1 on how much the layer can stretch.
+
+    The kernel counts as a matrix of shape (all other axes, last axis). Each training call improves the estimate
+    ``u`` of its singular vector by ``power_iterations`` steps and computes with ``kernel / sigma``, differentiated
+    as if ``u`` and ``v`` were constant. At inference the kernel is used as it is stored, as in Keras.
+
+    Keras writes the divided kernel into the layer during the call. Here a call changes no weights: ``project`` divides
+    the stored kernel, after each update, so that what inference uses is normalized too. With ``trainable=False``, of
+    this layer or the one inside, nothing is divided and ``u`` stays. A kernel of zeros is left alone.
+    Regularizers and constraints of the layer inside act on the stored kernel, constraints before the division.
+
+    Args:
+        layer: a layer with a kernel or with embeddings.
+        power_iterations: steps of the power method for each call, at least 1.
+
+    Shapes:
+        Those of the layer inside.
+
+    Params:
+        layer: the params of the layer inside.
+        vector_u: (1, last size of the kernel), truncated normal of deviation 0.02; fixed.
+
+    Raises:
+        TypeError: something that is no layer.
+        ValueError: a layer without kernel; a count below 1; the errors of the layer inside.
+
+    Source: Miyato et al. 2018, https://arxiv.org/abs/1802.05957
+
+    >>> layer = SpectralNormalization(jaxconv.Dense(2, kernel_initializer="ones"), power_iterations=9)
+    >>> params, apply_fn = layer.init(jax.random.key(0), (None, 2))
+    >>> apply_fn.project(params)["layer"]["kernel"].round(3)  # the matrix of ones has the singular value 2
+    Array([[0.5, 0.5],
+           [0.5, 0.5]], dtype=float32)
+    """
+
+    power_iterations: int = 1
+
+    statistics: ClassVar[frozenset[str]] = frozenset({"vector_u"})
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count = geo.as_size(self.power_iterations, "power_iterations", "SpectralNormalization")
+        self._set(power_iterations=count)
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"vector_u": "vector_u"}
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        width = self.layer.weights(input_shape)[self.leaf].shape[-1]
+        return {"vector_u": Weight((1, width), initializers.TruncatedNormal(stddev=0.02))}
+
+    def kernel(self, params: Params, train: bool) -> tuple[Array, Params]:
+        stored = params["layer"][self.leaf]
+        if not train or self.layer._is_fixed(self.leaf):
+            return stored, {}
+        divided, u = self._divide(stored, params["vector_u"])
+        return divided, {"vector_u": u.astype(params["vector_u"].dtype)}
+
+    def _divide(self, stored: Array, u: Array) -> tuple[Array, Array]:
+        """Give the kernel divided by its spectral norm, and the better estimate of the singular vector."""
+        matrix = stored.reshape(-1, stored.shape[-1]).astype(promote(stored.dtype, jnp.float32))
+        constant, better = lax.stop_gradient(matrix), u.astype(matrix.dtype)
+        for _ in range(self.power_iterations):
+            v = _unit(better @ constant.T)
+            better = _unit(v @ constant)
+        sigma = (v @ matrix @ better.T).reshape(())
+        something = sigma != 0
+        divided = matrix / jnp.where(something, sigma, jnp.ones_like(sigma))
+        return divided.reshape(stored.shape).astype(stored.dtype), jnp.where(something, better, u.astype(better.dtype))
+
+    def project(self, params: Params) -> Params:
+        done = super().project(params)
+        if self.layer._is_fixed(self.leaf):
+            return done
+        divided, _ = self._divide(done["layer"][self.leaf], params["vector_u"])
+        return done | {"layer": done["layer"] | {self.leaf: divided}}
+
+
+def _unit(vector: Array) -> Array:
+    return vector * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(vector)), 1e-14))
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class WeightNormalization(_Reparametrization):
+    """Compute a layer with ``kernel = g * v / ||v||``: length and direction of each filter are learned apart.
+
+    ``v`` is what the layer inside stores as its kernel, and ``||v||`` the norm of each of its filters: at first it
+    computes what the layer alone would. Not in Keras's core. Regularizers and constraints of the layer inside act
+    on ``v``. Where a filter is all zeros, so is the kernel.
+
+    Args:
+        layer: a layer with a kernel or with embeddings.
+
+    Shapes:
+        Those of the layer inside.
+
+    Params:
+        layer: the params of the layer inside, its kernel being v.
+        g: the kernel's sizes without the axes of one filter, (filters,) for a convolution; the norms of v.
+
+    Raises:
+        TypeError: something that is no layer.
+        ValueError: a layer without kernel; the errors of the layer inside.
+
+    Source: Salimans and Kingma 2016, https://arxiv.org/abs/1602.07868
+
+    >>> params, apply_fn = WeightNormalization(jaxconv.Conv1D(4, 3)).init(jax.random.key(0), (None, 10, 2))
+    >>> params["g"].shape, params["layer"]["kernel"].shape, apply_fn(params, jnp.ones((1, 10, 2))).shape
+    ((4,), (3, 2, 4), (1, 8, 4))
+    """
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        return {"g": "g"}
+
+    def _axes(self, rank: int) -> tuple[int, ...]:
+        """Give the axes of one filter."""
+        axes = self.layer.filter_axes(self.leaf)
+        return tuple(range(rank - 1)) if axes is None else tuple(axis % rank for axis in axes)
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        shape = self.layer.weights(input_shape)[self.leaf].shape
+        axes = self._axes(len(shape))
+        sizes = tuple(size for axis, size in enumerate(shape) if axis not in axes)
+        return {"g": Weight(sizes, initializers.get("ones"))}
+
+    def init_params(self, key: Any, input_shape: Shape) -> Params:
+        params = super().init_params(key, input_shape)
+        _, norm = self._lengths(params["layer"][self.leaf])
+        return params | {"g": norm.reshape(params["g"].shape).astype(params["g"].dtype)}
+
+    def _lengths(self, stored: Array) -> tuple[Array, Array]:
+        """Give v in float32 at least, and the norms of its filters."""
+        v = stored.astype(promote(stored.dtype, jnp.float32))
+        square = jnp.sum(jnp.square(v), self._axes(v.ndim), keepdims=True)
+        return v, jnp.sqrt(jnp.maximum(square, 1e-30))  # the root has no derivative at zero
+
+    def kernel(self, params: Params, train: bool) -> tuple[Array, Params]:
+        v, norm = self._lengths(params["layer"][self.leaf])
+        return v * (params["g"].astype(v.dtype).reshape(norm.shape) / norm), {}

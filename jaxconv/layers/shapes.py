@@ -1,0 +1,54 @@
+"""Shapes of inputs, batch first: how one is read, and how that of an array or of a structure of arrays is had.
+
+Knows no layers. A structure is what JAX takes for one: lists and dicts, nested.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+Shape = tuple[int | None, ...]
+LEAF = jax.tree.structure(0)  # the structure of one thing alone
+
+
+def as_shape(shape: Any, where: str) -> Shape:
+    """Give a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None."""
+    if hasattr(shape, "shape"):
+        return tuple(shape.shape)
+    if isinstance(shape, str) or not isinstance(shape, Sequence):
+        raise TypeError(f"{where}: cannot read {shape!r} as a shape; give one like (None, 128, 16), or an array")
+    sizes: list[Any] = []
+    for size in shape:
+        if size is None or jax.export.is_symbolic_dim(size):
+            sizes.append(size)
+        elif isinstance(size, bool) or not hasattr(size, "__index__"):
+            raise TypeError(f"{where}: size {size!r} in shape {tuple(shape)} is neither a whole number nor None")
+        elif size < 0:
+            raise ValueError(f"{where}: size {size} in shape {tuple(shape)} is negative; sizes are at least 0")
+        else:
+            sizes.append(size.__index__())
+    return tuple(sizes)
+
+
+def as_shapes(shapes: Any, where: str) -> list[Shape]:
+    """Give a list of shapes from a list or tuple of shapes or arrays, for a layer of several inputs."""
+    several = isinstance(shapes, list | tuple) and all(hasattr(s, "shape") or isinstance(s, Sequence) for s in shapes)
+    if not several or not shapes:
+        got = as_shape(shapes, where) if hasattr(shapes, "shape") else shapes
+        raise TypeError(f"{where}: takes a list of inputs; got one of shape {got}; give [x1, x2, ...]")
+    return [as_shape(shape, where) for shape in shapes]
+
+
+def shape_of(x: Any) -> Any:
+    """Give the shape of an array, or the structure of the shapes of several.
+
+    >>> shape_of([np.ones((2, 3)), np.ones(4)])
+    [(2, 3), (4,)]
+    """
+    if isinstance(x, Mapping):
+        return {name: shape_of(value) for name, value in x.items()}
+    if isinstance(x, list | tuple) and any(hasattr(value, "shape") for value in x):
+        return [shape_of(value) for value in x]
+    return tuple(np.shape(x))

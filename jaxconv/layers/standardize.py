@@ -1,0 +1,43 @@
+"""The arithmetic that normalizations share: moments, mean 0 and variance 1, gamma and beta. Knows no layer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Array = jax.Array
+Axes = tuple[int, ...]
+
+
+def moments(x: Array, axes: Axes) -> tuple[Array, Array]:
+    """Give mean and biased variance along ``axes``, which stay with size 1.
+
+    The variance comes from deviations: a mean of squares minus a squared mean would cancel.
+    """
+    mean = x.mean(axes, keepdims=True)
+    return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+
+
+def standardize(x: Array, axes: Axes, epsilon: float) -> Array:
+    """Give ``x`` with mean 0 and variance 1 along ``axes``: ``(x - mean) / sqrt(variance + epsilon)``.
+
+    >>> standardize(jnp.array([[1.0, 3.0]]), (1,), 0.0)
+    Array([[-1.,  1.]], dtype=float32)
+    """
+    mean, variance = moments(x, axes)
+    return (x - mean) * lax.rsqrt(variance + epsilon)
+
+
+def spread(value: Array, axes: Axes, like: Array) -> Array:
+    """Lay a weight out along ``axes`` of an array of the rank, and in the type, of ``like``."""
+    shape = [n if axis in axes else 1 for axis, n in enumerate(like.shape)]
+    return value.astype(like.dtype).reshape(shape)
+
+
+def affine(y: Array, params: Mapping[str, Any], axes: Axes) -> Array:
+    """Multiply by ``gamma`` and add ``beta`` along ``axes``, as far as params has them."""
+    if "gamma" in params:
+        y = y * spread(params["gamma"], axes, y)
+    return y + spread(params["beta"], axes, y) if "beta" in params else y

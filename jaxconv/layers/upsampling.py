@@ -1,0 +1,129 @@
+"""More entries along the spatial axes: UpSampling1D, UpSampling2D, UpSampling3D."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv import data_format as formats
+from jaxconv import geometry as geo
+from jaxconv.dtypes import promote
+from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.registry import nearest
+
+Array = jax.Array
+
+# Keras's names -> those of jax.image.resize; "nearest" is repetition
+METHODS = {"bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3", "lanczos5": "lanczos5"}
+
+
+@dataclasses.dataclass(frozen=True)
+class _UpSampling(Layer):
+    """Lengthen the spatial axes by whole factors, in any rank."""
+
+    size: Any = 2
+    data_format: str | None = None
+    interpolation: str = "nearest"
+
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where, legal = type(self).__name__, ("nearest", *METHODS)
+        if not isinstance(self.interpolation, str) or self.interpolation.lower() not in legal:
+            raise ValueError(
+                f"{where}: unknown interpolation {self.interpolation!r}; {nearest(str(self.interpolation), legal)}"
+            )
+        self._set(
+            size=geo.as_sizes(self.size, self.rank, "size", where),
+            data_format=formats.canonical(self.data_format, where),
+            interpolation=self.interpolation.lower(),
+        )
+
+    def _first(self) -> int:
+        return 1 if self.data_format == "channels_last" else 2
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
+        formats.check_rank(shape, self.rank, str(self.data_format), where)
+        out = list(shape)
+        for axis, factor in enumerate(self.size, self._first()):
+            length = shape[axis]
+            if length == 0 and self.interpolation != "nearest":
+                raise ValueError(
+                    f"{where}: axis {axis} of input shape {shape} has nothing to interpolate; the least is 1"
+                )
+            out[axis] = None if length is None else length * factor
+        return tuple(out)
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        if self.interpolation == "nearest":
+            for axis, factor in enumerate(self.size, self._first()):
+                x = jnp.repeat(x, factor, axis)
+            return x, {}
+        wide = x.astype(promote(x.dtype, jnp.float32))  # the weights of the neighbours must add to one
+        y = jax.image.resize(wide, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
+        return y.astype(x.dtype), {}
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self.rank == 1:
+            config["size"] = config["size"][0]
+            if self.data_format == "channels_last":
+                del config["data_format"]  # Keras's layer knows no other and refuses the word
+        if self.rank != 2 and self.interpolation == "nearest":
+            del config["interpolation"]
+        return config
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class UpSampling1D(_UpSampling):
+    """Lengthen a sequence by a whole factor.
+
+    Args:
+        size: the factor.
+        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
+        interpolation: "nearest" repeats each step; "bilinear" (a line between two steps here), "bicubic", "lanczos3"
+            and "lanczos5" take samples half a step apart from the ends, as Keras's UpSampling2D does. Keras repeats.
+
+    Shapes:
+        (batch, time, channels) -> (batch, time * size, channels).
+
+    >>> params, apply_fn = UpSampling1D(2).init(jax.random.key(0), (None, 2, 1))
+    >>> apply_fn(params, jnp.array([[[1.0], [2.0]]]))[0, :, 0]
+    Array([1., 1., 2., 2.], dtype=float32)
+    """
+
+    data_format: str | None = "channels_last"
+    rank: ClassVar[int] = 1
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class UpSampling2D(_UpSampling):
+    """Enlarge an image by whole factors: one for both axes, or one for each.
+
+    ``interpolation`` is "nearest" (repeat rows and columns), "bilinear", "bicubic", "lanczos3" or "lanczos5", with the
+    pixels as squares: their corners stay where they are, not their centres.
+
+    >>> UpSampling2D((2, 3), interpolation="bilinear").output_shape((None, 8, 8, 3))
+    (None, 16, 24, 3)
+    """
+
+    size: Any = (2, 2)
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class UpSampling3D(_UpSampling):
+    """Enlarge a volume by whole factors: one for all axes, or one for each. Keras's repeats and interpolates never.
+
+    >>> UpSampling3D((1, 2, 2)).output_shape((None, 8, 8, 8, 3))
+    (None, 8, 16, 16, 3)
+    """
+
+    size: Any = (2, 2, 2)
+    rank: ClassVar[int] = 3

@@ -1,0 +1,155 @@
+"""Parallel and Residual: branches on one input, joined, as one layer. Know layers by their contract alone."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import jax
+
+from jaxconv.layers.layer import Layer, layers
+from jaxconv.models.container import Call, Container, Graph, count_names
+from jaxconv.models.sequential import Sequential
+
+
+@dataclasses.dataclass(frozen=True)
+class _Branching(Container):
+    """Several layers on one input, and a merging layer on what they give."""
+
+    def branch(self, given: Any) -> Layer:
+        """Give a branch as one layer: a list stands for a Sequential."""
+        if isinstance(given, Layer) or not isinstance(given, Iterable):
+            return self.adopt(given)
+        return self.adopt(Sequential(list(given)))
+
+    def join(self, names: tuple[str, ...], inside: list[Layer]) -> None:
+        """Set the graph: each layer but the last on the input, the last on what they give."""
+        calls, place = [], 1
+        for name, layer in zip(names[:-1], inside[:-1], strict=True):
+            calls.append(Call(name, (0,)))
+            place += layer.output_structure.num_leaves
+        takes = tuple(range(1, place))
+        calls.append(Call(names[-1], takes, jax.tree.structure([0] * len(takes))))
+        self._set(graph=Graph(tuple(zip(names, inside, strict=True)), tuple(calls), (place,)))
+
+    def read_shape(self, input_shape: Any) -> Any:
+        return self.graph.children[0][1].read_shape(input_shape)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Parallel(_Branching):
+    """Apply several branches to the same input and merge what they give. Keras has no such layer; it needs a Model.
+
+    Args:
+        branches: layers, or lists of layers (each a Sequential).
+        merge: the name of a merging layer, ``"concatenate"``, ``"add"``, ..., or such a layer with options.
+
+    Shapes:
+        that of the branches -> that of ``merge`` over what they give.
+
+    Params:
+        name of a branch: its params, as in a Sequential of the branches.
+
+    Raises:
+        ValueError: no branch; two of one name; outputs that do not fit, naming their shapes.
+
+    >>> windows = Parallel([layers["Conv1D"](4, k, padding="same") for k in (3, 5, 9)])  # as in Inception
+    >>> params, apply_fn = windows.init(jax.random.key(0), (None, 32, 2))
+    >>> sorted(params), apply_fn(params, jax.numpy.ones((1, 32, 2))).shape
+    (['conv1d', 'conv1d_1', 'conv1d_2'], (1, 32, 12))
+    """
+
+    branches: Any = ()
+    merge: Any = "concatenate"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.branches, Layer | str | Mapping) or not isinstance(self.branches, Iterable):
+            raise TypeError(
+                f"Parallel: branches={self.branches!r} is no list; give one like [Conv1D(8, 3), Conv1D(8, 5)]"
+            )
+        branches = [self.branch(given) for given in self.branches]
+        if not branches:
+            raise ValueError("Parallel: got no branches; give at least one")
+        last = self.adopt(_as_merge(self.merge))
+        inside = [*branches, last]
+        self._set(branches=tuple(branches), merge=last)
+        self.join(count_names(inside, "Parallel"), inside)
+
+    def get_config(self) -> dict[str, Any]:
+        branches = [layers.serialize(branch) for branch in self.branches]
+        return super().get_config() | {"branches": branches, "merge": layers.serialize(self.merge)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        merge = config.get("merge", "concatenate")
+        read = {"branches": [layers.get(branch) for branch in config["branches"]], "merge": layers.get(merge)}
+        return cls(**{**config, **read})
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Residual(_Branching):
+    """Add what layers make of the input to the input itself: ``y = layers(x) + shortcut(x)``.
+
+    Keras has no such layer; there it needs a Model.
+
+    Args:
+        layers: layers, applied one after the other.
+        shortcut: the layer on the other path, where the shapes differ: a convolution of width 1, mostly. None is the
+            input itself.
+
+    Shapes:
+        that of the layers -> their output's, which the shortcut's must fit.
+
+    Params:
+        body: the params of the layers, by name. shortcut: those of the shortcut. Without weights, no entry.
+
+    Raises:
+        ValueError: outputs that do not fit, naming both shapes.
+
+    Source:
+        He et al. 2015, arXiv:1512.03385; below, the block of Bai et al. 2018, arXiv:1803.01271, without dropout.
+
+    >>> def block(filters, rate):
+    ...     conv = layers["Conv1D"](filters, 3, padding="causal", dilation_rate=rate, activation="relu")
+    ...     return Residual([conv, conv], shortcut=layers["Conv1D"](filters, 1))
+    >>> tcn = Sequential([block(8, 1), block(8, 2), block(8, 4)])
+    >>> tcn.output_shape((None, 100, 2))
+    (None, 100, 8)
+    """
+
+    layers: Any = ()
+    shortcut: Any = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.layers, Layer | str | Mapping) or not isinstance(self.layers, Iterable):
+            raise TypeError(f"Residual: layers={self.layers!r} is no list of layers; give one like [Conv1D(8, 3), ...]")
+        body = self.adopt(Sequential(list(self.layers)))
+        past = self.adopt(Sequential([]) if self.shortcut is None else self.shortcut)
+        self._set(layers=body.layers, shortcut=None if self.shortcut is None else past)  # type: ignore[attr-defined]
+        self.join(("body", "shortcut", "add"), [body, past, self.adopt(layers["Add"]())])
+
+    def get_config(self) -> dict[str, Any]:
+        inside = [layers.serialize(layer) for layer in self.layers]
+        return super().get_config() | {"layers": inside, "shortcut": layers.serialize(self.shortcut)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        read = {"layers": [layers.get(layer) for layer in config["layers"]]}
+        return cls(**{**config, **read, "shortcut": layers.get(config.get("shortcut"))})
+
+
+def _as_merge(given: Any) -> Layer:
+    """Give the merging layer that is meant: one that reads a list of shapes."""
+    if isinstance(given, str):
+        layers[given]  # an unknown name raises, with the nearest one
+    try:
+        layer = layers.get(given)
+        with contextlib.suppress(ValueError):  # a list it is, if not of these shapes
+            layer.read_shape([(None, 1), (None, 1)])
+    except (TypeError, AttributeError):
+        raise TypeError(f"Parallel: merge={given!r} is no merging layer; give a name like 'add', or Add()") from None
+    return layer

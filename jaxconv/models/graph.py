@@ -1,0 +1,205 @@
+"""Model: any graph of layers, with several inputs and outputs and shared layers, as one layer.
+
+Knows layers by their contract alone.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv.errors import explain
+from jaxconv.layers.layer import Apply, Effects, Layer, Params, SymbolicTensor, as_shape, layers, shape_of
+from jaxconv.models import functional
+from jaxconv.models.container import Container, Graph
+from jaxconv.models.tracing import Source, calls_between, trace
+from jaxconv.registry import nearest
+
+Array = jax.Array
+
+
+@layers.register("Functional")
+@dataclasses.dataclass(frozen=True)
+class Model(Container):
+    """Compute outputs from inputs through a graph of layers, written down by calling layers on an ``Input``.
+
+    Keras's functional way. A layer object that is called twice is shared: one set of params. Two layer objects are two
+    layers, also where they are equal; so ``[Conv1D(8, 3)] * 2`` is one layer, twice. Layers are named as in
+    :class:`Sequential`, counted in the order in which Keras runs them: those farthest from the outputs first.
+    ``apply_fn(params, x)`` takes and gives the structures of ``inputs`` and ``outputs``: one array, a list or a dict
+    (a tuple counts as a list, and a list of one as that one). Nested Models are layers like any other.
+
+    Unlike Keras: an input that no output depends on raises; inputs are neither squeezed nor widened to the rank of
+    their ``Input``; the models made of one set of layers share them only through the params that you hand them.
+
+    Args:
+        inputs: an ``Input``, or a list or dict of them; also what a layer gave, to begin a graph in the middle.
+        outputs: what the layers gave for them, in the structure to be returned.
+
+    Shapes:
+        those of the inputs -> those of the outputs, in their structures.
+
+    Params:
+        name of a layer: its params.
+
+    Raises:
+        ValueError: an output that depends on an Input that is not given; an input that no output depends on; two layers
+            of one name; at a call, inputs that do not fit in number, names or shape.
+        TypeError: something that is no symbolic tensor.
+
+    >>> x = jaxconv.Input((128, 2), name="signal")
+    >>> h = layers["Conv1D"](4, 3, padding="same", activation="relu")(x)
+    >>> model = Model(x, layers["Add"]()([h, layers["Conv1D"](4, 1)(x)]))
+    >>> params, apply_fn = model.init(jax.random.key(0))
+    >>> sorted(params), apply_fn(params, jnp.ones((1, 128, 2))).shape
+    (['conv1d', 'conv1d_1'], (1, 128, 4))
+    """
+
+    keras_module: ClassVar[str] = "keras"
+    counted_as: ClassVar[str] = "functional"  # Keras's own name for such a model
+
+    inputs: Any = dataclasses.field(compare=False)
+    outputs: Any = dataclasses.field(compare=False)
+    graph: Graph = dataclasses.field(init=False)
+    sources: tuple[Source, ...] = dataclasses.field(init=False)
+    structure: Any = dataclasses.field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.input_shape is not None:
+            raise ValueError(
+                f"Model: input_shape={self.input_shape} has no place here; a Model's Inputs say its shapes"
+            )
+        self._set(**trace(self.inputs, self.outputs, self._enter)._asdict())
+        self._draw()
+
+    def _enter(self, layer: Layer, name: str) -> Layer:
+        return self.adopt(layer if layer.name == name else dataclasses.replace(layer, name=name))
+
+    def _draw(self) -> None:
+        """Set ``inputs`` and ``outputs`` to tensors of the layers as they are in here."""
+        inputs, outputs = self._drawn(self.children)
+        self._set(inputs=inputs, outputs=outputs)
+
+    def _drawn(self, children: Mapping[str, Layer]) -> tuple[Any, Any]:
+        values = [SymbolicTensor(s.shape, dtype=s.dtype, name=s.name) for s in self.sources]
+        inputs = self.structure.unflatten(values)
+        for _, name, given in self._steps(values):
+            values += children[name].output_structure.flatten_up_to(children[name](given))
+        return inputs, self._outputs(values)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{source.name}: {source.shape}" for source in self.sources)
+        return f"Model(name={self.name!r}, inputs=[{given}], layers={list(self.names)})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # the tensors are drawn again: a chain of a thousand records is too deep for pickle
+        return {key: value for key, value in self.__dict__.items() if key not in ("inputs", "outputs")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._set(**state)
+        self._draw()
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """Give the layers, in the order of their names."""
+        return tuple(layer for _, layer in self.graph.children)
+
+    def tensor(self, name: str, call: int = 0) -> Any:
+        """Give what a layer gives inside this model, to end another model there, or to go on from it.
+
+        >>> x = jaxconv.Input((8, 2))
+        >>> model = Model(x, layers["Flatten"]()(layers["Conv1D"](4, 3, name="features")(x)))
+        >>> Model(model.inputs, model.tensor("features")).output_shape((None, 8, 2))
+        (None, 6, 4)
+        """
+        if name not in self.names:
+            raise ValueError(f"{self.label}: there is no layer {name!r}; {nearest(name, self.names)}")
+        nodes = [node for node in calls_between(self.inputs, self.outputs) if node.layer.name == name]
+        if not 0 <= call < len(nodes):
+            raise ValueError(f"{self.label}: {name} is called {len(nodes)} time(s); call={call} counts from 0")
+        return nodes[call].outputs()
+
+    def map_layers(self, change: Callable[[str, Layer], Layer]) -> Self:
+        """Give the same graph with ``change(name, layer)`` in place of each layer, under the same names.
+
+        >>> x = jaxconv.Input((8, 2))
+        >>> model = Model(x, layers["Conv1D"](4, 3)(x))
+        >>> frozen = model.map_layers(lambda name, layer: dataclasses.replace(layer, trainable=False))
+        """
+        changed = {name: dataclasses.replace(change(name, layer), name=name) for name, layer in self.children.items()}
+        inputs, outputs = self._drawn(changed)
+        return dataclasses.replace(self, inputs=inputs, outputs=outputs)
+
+    def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:
+        if input_shape is None:
+            input_shape = self.structure.unflatten(source.shape for source in self.sources)
+        return super().init(key, input_shape)
+
+    def flat_inputs(self, value: Any) -> list:
+        example = self.structure.unflatten(range(len(self.sources)))
+        names = [source.name for source in self.sources]
+        if isinstance(value, Mapping) and not isinstance(example, dict):  # by name, as in Keras
+            self._matched(dict.fromkeys(names, 0), value)
+            return [value[name] for name in names]
+        if example == 0 and isinstance(value, list | tuple) and len(value) == 1:
+            value = value[0] if hasattr(value[0], "shape") or isinstance(value[0], tuple) else value
+        return self._matched(example, value)
+
+    def read_shape(self, input_shape: Any) -> Any:
+        shapes = []
+        for source, given in zip(self.sources, self.flat_inputs(input_shape), strict=True):
+            where = f"{self.label}: input {source.name!r}"
+            shape = as_shape(given, where)
+            clash = [(n, m) for n, m in zip(shape, source.shape, strict=False) if None not in (n, m) and n != m]
+            if len(shape) != len(source.shape) or clash:
+                raise ValueError(f"{where} has shape {shape}; its Input says {source.shape}")
+            shapes.append(tuple(m if n is None else n for n, m in zip(shape, source.shape, strict=True)))
+        return self.structure.unflatten(shapes)
+
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Any, Effects]:
+        values = []
+        for source, given in zip(self.sources, self.flat_inputs(x), strict=True):
+            where = f"{self.label}: input {source.name!r}"
+            with explain(f"{where} is no array of numbers"):
+                value = jnp.asarray(given)
+            integers = source.dtype is not None and not jnp.issubdtype(source.dtype, jnp.inexact)
+            if integers and jnp.issubdtype(value.dtype, jnp.inexact):
+                raise TypeError(f"{where} has type {value.dtype}; its Input says {source.dtype}: round it before")
+            values.append(value if source.dtype is None else value.astype(source.dtype))
+        x = self.structure.unflatten(values)
+        self.read_shape(shape_of(x))
+        return super().forward(params, x, train=train, key=key)
+
+    def _matched(self, example: Any, value: Any) -> list:
+        """Give the leaves of ``value``, which must have the structure of ``example``."""
+        if isinstance(example, dict):
+            if not isinstance(value, Mapping) or set(value) != set(example):
+                got = f"the names {sorted(value)}" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+                raise ValueError(f"{self.label}: takes a dict of the inputs {sorted(example)}; got {got}")
+            return [leaf for key in sorted(example) for leaf in self._matched(example[key], value[key])]
+        if not isinstance(example, list):
+            return [value]
+        if not isinstance(value, list | tuple) or len(value) != len(example):
+            got = f"{len(value)}" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+            names = [source.name for source in self.sources]
+            raise ValueError(f"{self.label}: takes a list of {len(example)} inputs, {names}; got {got}")
+        return [leaf for one, part in zip(example, value, strict=True) for leaf in self._matched(one, part)]
+
+    def get_config(self) -> dict[str, Any]:
+        config = {"name": self.name, "trainable": self.trainable}
+        config |= {} if self.dtype is None else {"dtype": self.dtype}
+        return config | functional.write(self.graph, self.sources, self.structure)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the model from what ``get_config`` gave, or from that of Keras's functional model.
+
+        Raises:
+            ValueError: a layer that is not here; calls that wait for each other (a cycle), or for one not there.
+        """
+        inputs, outputs = functional.read(config)
+        options = {key: config[key] for key in ("name", "trainable", "dtype") if config.get(key) is not None}
+        return cls(inputs, outputs, **options)

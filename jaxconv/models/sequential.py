@@ -1,0 +1,76 @@
+"""Sequential: layers one after the other, as one layer. Knows layers by their contract alone."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
+
+from jaxconv.layers.layer import Apply, Layer, Params, SymbolicTensor, layers
+from jaxconv.models.container import Container, chain, count_names
+from jaxconv.models.functional import input_layer, input_shape
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Sequential(Container):
+    """Apply layers one after the other.
+
+    Each layer's params stand under its name: the one it was given, or its class's in snake_case, counted in this
+    container (``conv1d``, ``conv1d_1``). Layers without weights have no entry. ``trainable=False`` holds for all layers
+    inside, and ``dtype`` for those that have none of their own, as a global policy does in Keras.
+
+    Args:
+        layers: layers, each with any options, nested Sequentials included. An ``Input`` as the first one says the
+            shape, as ``input_shape`` does.
+
+    Params:
+        name of a layer: its params.
+
+    Raises:
+        ValueError: two layers of one name; an error of a layer, with its name and the shape it was given in front.
+
+    >>> model = Sequential([layers["Conv1D"](8, 3, activation="relu"), layers["Flatten"](), layers["Dense"](2)])
+    >>> params, apply_fn = model.init(jax.random.key(0), (None, 10, 3))
+    >>> sorted(params), apply_fn(params, jax.numpy.ones((4, 10, 3))).shape
+    (['conv1d', 'dense'], (4, 2))
+    """
+
+    keras_module: ClassVar[str] = "keras"
+    layers: Any = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if isinstance(self.layers, Layer) or not isinstance(self.layers, Iterable):
+            raise TypeError(
+                f"Sequential: layers={self.layers!r} is no list of layers; give one like [Conv1D(8, 3), ...]"
+            )
+        inside = list(self.layers)
+        if inside and isinstance(inside[0], SymbolicTensor) and inside[0].node is None:
+            shape = inside.pop(0).shape[1:]
+            self._set(input_shape=shape if self.input_shape is None else self.input_shape)
+        inside = [self.adopt(layer) for layer in inside]
+        self._set(layers=tuple(inside), graph=chain(count_names(inside, "Sequential"), inside))
+
+    def read_shape(self, input_shape: Any) -> Any:
+        return self.layers[0].read_shape(input_shape) if self.layers else super().read_shape(input_shape)
+
+    def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:
+        if input_shape is None and self.input_shape is None and self.layers and self.layers[0].input_shape is not None:
+            input_shape = (None, *self.layers[0].input_shape)
+        return super().init(key, input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config() | {"layers": [layers.serialize(layer) for layer in self.layers]}
+        shape = config.pop("input_shape", None)
+        return config if shape is None else config | {"layers": [input_layer((None, *shape)), *config["layers"]]}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the model from what ``get_config`` gave, or from Keras's own; its input layer is a shape here."""
+        given = dict(config)
+        shape, inside = given.pop("build_input_shape", None), list(given.pop("layers", ()))
+        said = input_shape(inside[0]) if inside else None
+        if said is not None:
+            shape, inside = said, inside[1:]
+        if shape is not None:
+            given.setdefault("input_shape", shape[1:])
+        return cls(**given, layers=[layers.get(layer) for layer in inside])
