@@ -42,15 +42,15 @@ def conv(
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
         dilation_rate: distance of neighbouring kernel taps, in input steps.
         precision: as in ``jax.lax.conv_general_dilated``.
-        preferred_element_type: type of accumulation and result; by default the kernel's.
+        preferred_element_type: type of accumulation and result, of the kernel's kind; by default the kernel's own.
 
     Returns:
         (\\*batch, \\*new_spatial, filters), or (\\*batch, filters, \\*new_spatial).
 
     Raises:
         ValueError: an unknown name, sizes that are not positive, channels that do not divide into groups, an input
-            shorter than the effective kernel.
-        TypeError: complex input with a real kernel.
+            shorter than the effective kernel, a 64-bit result while JAX computes in 32.
+        TypeError: complex input with a real kernel, or a result of another kind (integers from floats, say).
 
     Source: https://www.tensorflow.org/versions/r2.3/api_docs/python/tf/keras/backend/conv1d
 
@@ -155,7 +155,7 @@ def _conv(
         y = _conv(where, rank, flat, kernel, strides, padding, form, dilation_rate, precision, preferred_element_type)
         return y.reshape(*x.shape[:batch], *y.shape[1:])
     geometry = conv_geometry(where, x.shape, kernel.shape, strides, padding, form, dilation_rate)
-    dtype = kernel.dtype if preferred_element_type is None else jnp.dtype(preferred_element_type)
+    dtype = _result_type(where, kernel.dtype, preferred_element_type)
     return kernels.convolve(x, kernel, geometry, precision=precision, dtype=dtype)
 
 
@@ -216,3 +216,23 @@ def _same_type(where: str, x: Array, kernel: Array) -> tuple[Array, Array]:
         common = jnp.dtype(jnp.int32) if common == jnp.bool_ else common
         return x.astype(common), kernel.astype(common)
     return x.astype(kernel.dtype), kernel
+
+
+def _result_type(where: str, dtype: Any, preferred: Any) -> Any:
+    """Give the type of the result. Raises for one that would cut off imaginary parts, fractions or bits in silence."""
+    if preferred is None:
+        return dtype
+    wanted = jnp.dtype(preferred)
+    if jax.dtypes.canonicalize_dtype(wanted) != wanted:
+        raise ValueError(
+            f"{where}: preferred_element_type={wanted.name} needs 64-bit types, which JAX has switched off; "
+            "call jax.config.update('jax_enable_x64', True) first"
+        )
+    kinds = (jnp.integer, jnp.floating, jnp.complexfloating)
+    of, to = (next((kind for kind in kinds if jnp.issubdtype(d, kind)), None) for d in (dtype, wanted))
+    if of is not to and (of, to) != (jnp.integer, jnp.floating):
+        raise TypeError(
+            f"{where}: preferred_element_type={wanted.name} cannot hold the result for a {dtype.name} kernel; "
+            f"give a {of.__name__ if of else dtype.name} type"
+        )
+    return wanted

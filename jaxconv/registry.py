@@ -21,7 +21,7 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """Give the tail of an error message: the option closest to ``word`` and, where they are few, all of them."""
     options = sorted(options)
     lower = [option.lower() for option in options]
-    begun = [option for option in lower if word and option.startswith(word.lower())]
+    begun = sorted((option for option in lower if word and option.startswith(word.lower())), key=len)
     close = begun or difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
     twins = [option for option in options if close and option.lower() == close[0]]  # "Conv1D" and "conv1d"
     twins.sort(key=lambda option: difflib.SequenceMatcher(None, word, option).ratio())

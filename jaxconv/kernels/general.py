@@ -55,7 +55,7 @@ def conv_general_dilated(
 
     x, w = jnp.asarray(lhs), jnp.asarray(rhs)
     rank = x.ndim - 2
-    if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK or _explicit_mesh(x, w):
+    if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK:
         return to_xla()
     # let jax.lax validate and name the result's type: one source for every rule and message
     result = jax.eval_shape(lambda lhs, rhs: lax.conv_general_dilated(
@@ -68,7 +68,9 @@ def conv_general_dilated(
     if not all(isinstance(length, int) for length in x_lengths + w_lengths):
         return to_xla()
     ones = (1,) * rank
-    strides, stretch, dilation = (tuple(map(int, v or ones)) for v in (window_strides, lhs_dilation, rhs_dilation))
+    strides, stretch, dilation = (
+        tuple(map(int, ones if v is None else v)) for v in (window_strides, lhs_dilation, rhs_dilation)
+    )
     if isinstance(padding, str):
         extents = [dilate(k, d) for k, d in zip(w_lengths, dilation, strict=True)]
         padding = lax.padtype_to_pads(x_lengths, extents, strides, padding)
@@ -77,9 +79,3 @@ def conv_general_dilated(
         feature_group_count, tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
     )  # fmt: skip
     return convolve(x, w, geometry, precision=precision, dtype=result.dtype)
-
-
-def _explicit_mesh(*arrays: jax.Array) -> bool:
-    """Say whether a mesh with explicit axis types is in force, where the output's sharding is part of its type."""
-    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
-    return any(jax.sharding.AxisType.Explicit in mesh.axis_types for mesh in meshes)

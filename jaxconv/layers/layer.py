@@ -378,4 +378,5 @@ def _check_key(key: Any, where: str) -> None:
     typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
     if not (typed or raw):
-        raise TypeError(f"{where}: the key is {key!r}, which is no PRNG key; give jax.random.key(0)")
+        got = repr(key) if shape is None else f"an array of shape {shape} and type {dtype}"
+        raise TypeError(f"{where}: the key is {got}, which is no PRNG key; give jax.random.key(0)")

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Params, merge
 from jaxconv.training.metrics import Metric
 
@@ -132,7 +133,7 @@ def figures(sums: Any, metrics: Sequence[Metric]) -> dict[str, float]:
 def _total(values: Any, *penalties: jax.Array) -> jax.Array:
     """Add the mean of the values and the penalties, in float32 or wider."""
     values = jnp.asarray(values)
-    dtype = jnp.promote_types(values.dtype, jnp.float32)
+    dtype = promote(values.dtype, jnp.float32)
     return sum((penalty.astype(dtype) for penalty in penalties), start=values.astype(dtype).mean())
 
 
