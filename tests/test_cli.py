@@ -133,7 +133,7 @@ def test_the_command_line_itself_imports_no_array_library():
         (["evaluate", "runs/tony"], ["runs/tony: there is no such run folder or model file"]),
         (["evaluate", "runs"], ["runs holds no model.npz"]),
         (["evaluate", "tiny.npz"], ["config.toml beside it"]),
-        (["evaluate", "tiny.toml"], ["tiny.toml is a config, not a model", "jaxconv train tiny.toml"]),
+        (["evaluate", "tiny.toml"], ["tiny.toml is a config;", "jaxconv train tiny.toml"]),
         (["evaluate", "runs/tiny", "--data", "runs"], ["--data runs: a folder; give an .npz file"]),
         (["evaluate", "runs/tiny", "--data", "tiny.txt"], ["--data tiny.txt cannot be read", "numpy.savez"]),
         (["evaluate", "runs/tiny", "--data", "no.npz"], ["--data no.npz: there is no such file"]),

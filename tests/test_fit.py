@@ -443,6 +443,11 @@ def test_a_model_in_the_wrong_places_is_told_the_right_ones():
         predict(apply_fn, fitted, X)
 
 
+def test_numpy_s_whole_numbers_are_whole_numbers():
+    ours = {"epochs": np.int64(2), "batch_size": np.int32(8), "seed": np.uint8(3), "checkpoint_every": np.int64(2)}
+    assert train(LINEAR, **ours).history == train(LINEAR, **{name: int(n) for name, n in ours.items()}).history
+
+
 def test_evaluation_refuses_labels_that_are_no_classes():
     params, apply_fn = Dense(2).init(jax.random.key(0), X.shape)
     with pytest.raises(ValueError, match="labels run from 1 to 2"):

@@ -359,3 +359,27 @@ def test_filter_constraint_holds_for_each_filter(key):
     kernel = apply_fn.project(params)["kernel"]
     np.testing.assert_allclose(jnp.linalg.norm(kernel.reshape(-1, 6), axis=0), 1, rtol=1e-6)  # float32
     assert layer.get_config()["kernel_constraint"]["config"]["axis"] == [0, 1, 2]
+
+
+def test_flags_are_bools_and_nothing_that_looks_like_one():
+    for make in (
+        lambda flag: jc.Conv1D(2, 3, use_bias=flag),
+        lambda flag: jc.Dense(2, use_bias=flag),
+        lambda flag: jc.BatchNormalization(center=flag),
+        lambda flag: jc.GlobalMaxPooling1D(keepdims=flag),
+    ):
+        with pytest.raises(ValueError, match="='False' is not a bool; give True or False"):
+            make("False")
+        assert make(np.bool_(False)) == make(False)
+
+
+def test_a_callable_without_hash_is_refused_when_the_layer_is_built():
+    @dataclasses.dataclass
+    class Unhashable:
+        scale: float = 1.0
+
+        def __call__(self, w):
+            return self.scale * jnp.sum(w)
+
+    with pytest.raises(TypeError, match="kernel_regularizer: .* has no hash, which jit needs"):
+        jc.Conv1D(2, 3, kernel_regularizer=Unhashable())

@@ -72,7 +72,7 @@ def test_serialize_is_the_way_back(table):
     "given, kind, message",
     [
         ("dubble", ValueError, r"unknown thing 'dubble'; did you mean 'double'\? legal: "),
-        ("zzz", ValueError, "unknown thing 'zzz'; legal: AddOne, add_one, double, second_name"),
+        ("zzz", ValueError, "unknown thing 'zzz'; legal: add_one, double, second_name$"),
         (
             {"class_name": "AddOne", "config": {"amuont": 2}},
             ValueError,
@@ -106,6 +106,8 @@ def test_a_function_without_a_name_is_not_serialized(table):
         ("RELU", ["relu", "elu"], "did you mean 'relu'? "),
         ("xyz", ["relu", "elu"], "legal: "),
         ("", ["relu", "elu"], "legal: "),
+        ("xyz", ["MaxNorm", "max_norm", "max"], "legal: max, max_norm"),
+        ("Xyz", ["MaxNorm", "max_norm", "max"], "legal: MaxNorm, max"),
     ],
 )
 def test_nearest(word, options, hint):

@@ -243,9 +243,8 @@ def on_a_terminal(rows: int, columns: int) -> str:
     """Give what one epoch looks like on a terminal of this size."""
     screen, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (rows, columns))
-    with os.fdopen(terminal, "w") as stream:
-        with display(2, stream=stream) as bar:
-            bar.to(2, {"loss": 0.25, "accuracy": 0.5, "val_loss": 0.25})
+    with os.fdopen(terminal, "w") as stream, display(2, stream=stream) as bar:
+        bar.to(2, {"loss": 0.25, "accuracy": 0.5, "val_loss": 0.25})
     shown = b""
     with contextlib.suppress(OSError):  # the end of what a terminal that was closed had to say
         while part := os.read(screen, 4096):

@@ -29,9 +29,10 @@ def conv_general_dilated(
 ) -> jax.Array:
     """Convolve exactly as ``jax.lax.conv_general_dilated`` does; pass it wherever that one goes.
 
-    Differs in nothing but how it is computed and differentiated. What the three maps do not cover goes to XLA
-    unchanged: more than three spatial axes or none, ``batch_group_count``, an explicit output sharding or mesh,
-    symbolic spatial lengths, and every call that ``jax.lax`` itself refuses, so that the message is its own.
+    Differs in nothing but how it is computed and differentiated, and in the names of its primitives, which only a
+    policy that picks out lax's sees (``jax.checkpoint_policies.dots_saveable`` recomputes ours). What the three maps do
+    not cover goes to XLA unchanged: more than three spatial axes or none, ``batch_group_count``, an explicit output
+    sharding, symbolic spatial lengths. ``jax.lax`` checks every call, so what it refuses is refused in its words.
 
     Args:
         lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).

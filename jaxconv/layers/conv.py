@@ -47,7 +47,6 @@ class _Conv(Layer):
             data_format=formats.canonical(self.data_format, where),
             dilation_rate=geo.as_sizes(self.dilation_rate, rank, "dilation_rate", where),
             groups=geo.as_size(self.groups, "groups", where),
-            use_bias=bool(self.use_bias),
         )
         activated_width(self.activation, self.filters, where)
         if self.filters % self.groups:

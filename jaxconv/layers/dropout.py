@@ -45,8 +45,9 @@ class Dropout(Layer):
         super().__post_init__()
         if isinstance(self.rate, bool | str) or not hasattr(self.rate, "__float__") or not 0 <= float(self.rate) <= 1:
             raise ValueError(f"Dropout: rate={self.rate!r} is no fraction; give a number from 0 to 1, the part dropped")
-        if self.seed is not None and (isinstance(self.seed, bool) or not hasattr(self.seed, "__index__")):
-            raise ValueError(f"Dropout: seed={self.seed!r} is not a whole number; give an integer or None")
+        seed = self.seed
+        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32):
+            raise ValueError(f"Dropout: seed={seed!r} is not a whole number from 0 to {2**32 - 1}; give one, or None")
         mask = None if self.noise_shape is None else as_shape(self.noise_shape, "Dropout: noise_shape")
         self._set(rate=float(self.rate), noise_shape=mask)
 

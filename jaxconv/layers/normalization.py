@@ -21,7 +21,8 @@ class BatchNormalization(Layer):
     In training, mean and (biased) variance are those of the batch over all other axes, and the running ones move:
     ``moving = momentum * moving + (1 - momentum) * batch``; the new ones come in ``effects.fixed``. At inference, and
     with ``trainable=False`` always, the running ones are used, as in Keras. Statistics are float32 at least.
-    Under ``jit`` with a batch sharded over devices the statistics are those of the whole batch.
+    Under ``jit`` with a batch sharded over devices the statistics are those of the whole batch; inside ``shard_map``
+    they are each shard's own.
 
     Args:
         axis: the channel axis: -1 for channels_last, 1 for channels_first.

@@ -54,7 +54,7 @@ class _Pooling(Layer):
             self.strides,
             ones,
             where,
-            ("pool_size", "dilation_rate"),
+            ("pool_size",),
         )
         return tuple(out)
 
@@ -101,7 +101,7 @@ class _GlobalPooling(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = type(self).__name__
-        self._set(data_format=formats.canonical(self.data_format, where), keepdims=bool(self.keepdims))
+        self._set(data_format=formats.canonical(self.data_format, where))
 
     def _axes(self) -> tuple[int, ...]:
         first = 1 if self.data_format == "channels_last" else 2

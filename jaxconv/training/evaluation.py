@@ -45,7 +45,7 @@ def evaluate(
     check_model(apply_fn, params)
     x, y = samples(x, y)
     loss, chosen = resolve_loss(loss), resolve_metrics(metrics)
-    check_labels(apply_fn, params, x, y, loss)
+    check_labels(apply_fn, params, loss, (x, y))
     meter = Meter()
     for sums in evaluation(apply_fn, params, x, y, loss, chosen, batch_size):
         meter.add(sums)
@@ -125,9 +125,9 @@ def check_model(apply_fn: Any, params: Any) -> None:
         )
 
 
-def check_labels(apply_fn: Any, params: Params, x: Any, y: Any, loss: Any) -> None:
+def check_labels(apply_fn: Any, params: Params, loss: Any, *data: tuple[Any, Any] | None) -> None:
     """Let the loss look at all targets before anything is computed, where it has something to look for."""
-    if hasattr(loss, "check"):
+    for x, y in (pair for pair in data if pair is not None and hasattr(loss, "check")):
         one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
         loss.check(y, jax.eval_shape(apply_fn, params, one).shape)
 

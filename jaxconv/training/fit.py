@@ -120,16 +120,12 @@ def fit(
     ('epochs', True)
     """
     check_model(apply_fn, params)
-    _check_counts(epochs=epochs, batch_size=batch_size, checkpoint_every=checkpoint_every)
-    epochs, batch_size, checkpoint_every = int(epochs), int(batch_size), int(checkpoint_every)
-    _check_seed(seed)
-    x, y = samples(x, y)
-    x, y, validation = _held_out(x, y, validation_data, validation_split)
+    epochs, batch_size = _whole("epochs", epochs), _whole("batch_size", batch_size)
+    checkpoint_every, seed = _whole("checkpoint_every", checkpoint_every), _whole("seed", seed, 0, 2**32 - 1)
+    x, y, validation = _held_out(samples(x, y), validation_data, validation_split)
     loss, metrics = resolve_loss(loss), resolve_metrics(metrics)
     _check_columns([m.name for m in metrics], validation is not None, best_weights, early_stopping)
-    for some in ((x, y), validation):
-        if some is not None:
-            check_labels(apply_fn, params, *some, loss)
+    check_labels(apply_fn, params, loss, (x, y), validation)
     steps = math.ceil(len(x) / batch_size) * epochs
     transformation = resolve_optimizer(optimizer, steps)
     path = checkpoint_path(checkpoint)
@@ -180,8 +176,9 @@ def _order(count: int, seed: int, shuffle: bool, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
 
 
-def _held_out(x: Any, y: Any, data: Any, split: float) -> tuple[Any, Any, tuple[Any, Any] | None]:
+def _held_out(given: tuple[Any, ...], data: Any, split: float) -> tuple[Any, Any, tuple[Any, Any] | None]:
     """Give training samples, targets and validation data."""
+    x, y = given
     if not 0 <= split < 1:
         raise ValueError(f"validation_split is {split!r}; legal: from 0 up to, not including, 1")
     if data is not None:
@@ -207,15 +204,13 @@ def _sketch(*arrays: Any) -> int:
     return sketch
 
 
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-            raise ValueError(f"{name} is {value!r}; legal: a whole number of at least 1")
-
-
-def _check_seed(seed: Any) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}; legal: a whole number from 0 to {2**32 - 1}")
+def _whole(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """Give a whole number, numpy's kinds included, as Python's. Raises ValueError for anything else."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        legal = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} is {value!r}; legal: a whole number {legal}")
+    return int(value)
 
 
 def _check_columns(

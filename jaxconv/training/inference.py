@@ -64,13 +64,14 @@ def model_file(model: str) -> Path:
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such run folder or model file")
     if path.suffix == ".toml":
-        raise ConfigError(f"{path} is a config, not a model; train it first (jaxconv train {path}), give the run folder")
+        raise ConfigError(f"{path} is a config; train it (jaxconv train {path}) and give the run folder")
     return path
 
 
 def _own_test_set(path: Path, classes: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
-        raise ConfigError(f"--data {path}: {'a folder' if path.is_dir() else 'there is no such file'}; give an .npz file")
+        what = "a folder" if path.is_dir() else "there is no such file"
+        raise ConfigError(f"--data {path}: {what}; give an .npz file")
     if path.suffix != ".npy" and not zipfile.is_zipfile(path):
         raise ConfigError(f"--data {path} cannot be read as an .npz file, such as numpy.savez writes")
     try:

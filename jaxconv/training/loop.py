@@ -6,7 +6,6 @@ Knows the steps, the meter and the checkpoint. It prints nothing and checks no a
 import dataclasses
 import itertools
 import math
-import numbers
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -50,7 +49,7 @@ class EarlyStopping:
             raise ValueError(f"EarlyStopping: unknown mode {self.mode!r}; {hint}")
         for name in ("patience", "min_delta", "start_from_epoch"):
             value = getattr(self, name)
-            if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value >= 0:
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
                 raise ValueError(f"EarlyStopping: {name} is {getattr(self, name)!r}; legal: a number of at least 0")
 
 

@@ -74,7 +74,8 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
     config, splits = _checked(folder / CONFIG, settings)
     done = len(read_table(folder / METRICS))
     if settings and config.train.epochs < done:
-        raise ConfigError(f"--set train.epochs={config.train.epochs}: {folder} has {done} epochs; legal: at least {done}")
+        asked = f"--set train.epochs={config.train.epochs}"
+        raise ConfigError(f"{asked}: {folder} has {done} epochs already; legal: at least {done}")
     return _run(config, splits, folder, resume=True)
 
 

@@ -61,7 +61,8 @@ def train_step(
     regularizers) plus ``effects.penalty`` (activity regularizers). It is differentiated by the trainable weights; after
     the optimizer's update the constraints are projected, so they hold exactly, and the running statistics are those
     of this forward pass. Optimizers that ask for ``value``, ``grad`` or ``value_fn`` (L-BFGS, Polyak's step size,
-    reduction on a plateau) get them.
+    reduction on a plateau) get them. The loss is not scaled: under ``mixed_float16`` gradients below 6e-8 vanish, where
+    Keras's ``compile`` scales it; ``mixed_bfloat16`` needs no scaling.
 
     ``sums`` holds ``"loss"`` (times the number of samples), the sum over samples of each metric, by its name, and
     ``"count"``. Added over batches and passed to :func:`figures` they give means over samples, for any batch sizes.
