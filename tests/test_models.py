@@ -167,3 +167,26 @@ def test_config_is_keras_s_form():
         "Dense",
     ]
     assert layers.get(config) == stack(name="net")
+
+
+def test_a_model_is_exported_for_three_platforms_with_batch_and_length_left_open():
+    model = jc.Sequential(
+        [
+            jc.Conv1D(4, 3, padding="causal", dilation_rate=2, activation="relu"),
+            jc.Conv1D(4, 3, padding="same"),
+            jc.BatchNormalization(),
+            jc.MaxPooling1D(2),
+            jc.AveragePooling1D(2, padding="same"),
+            jc.GlobalAveragePooling1D(),
+            jc.Dense(2),
+        ]
+    )
+    params, apply_fn = model.init(jax.random.key(0), (None, 32, 3))
+    batch, time = jax.export.symbolic_shape("b, t", constraints=["t >= 16"])
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params)
+    platforms = ["cpu", "cuda", "tpu"]
+    exported = jax.export.export(jax.jit(apply_fn), platforms=platforms)(
+        shapes, jax.ShapeDtypeStruct((batch, time, 3), jnp.float32)
+    )
+    x = jax.random.normal(jax.random.key(1), (2, 40, 3))
+    np.testing.assert_allclose(exported.call(params, x), apply_fn(params, x), atol=1e-6)
