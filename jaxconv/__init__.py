@@ -1,5 +1,7 @@
 """jaxconv: Keras's convolution layers as pure JAX functions."""
 
+from types import ModuleType as _ModuleType
+
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.data_format import image_data_format, set_image_data_format
 from jaxconv.initializers import from_keras_seed
@@ -89,5 +91,10 @@ GlobalAvgPool1D, GlobalAvgPool2D, GlobalAvgPool3D = (
     GlobalAveragePooling3D,
 )
 
-# the imports above are the list of public names
-__all__ = [name for name in dir() if not name.startswith("_") and name not in ("data_format", "kernels", "layers")]
+# what was imported above, without the submodules that came along: the public names, listed once
+_tables = ("activations", "constraints", "initializers", "regularizers")
+__all__ = [
+    name
+    for name, value in sorted(globals().items())
+    if not name.startswith("_") and (name in _tables or not isinstance(value, type(activations)))
+]

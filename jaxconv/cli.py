@@ -5,6 +5,7 @@ Reads the command line and turns every failure into one line and an exit code. W
 """
 
 import argparse
+import dataclasses
 import re
 import sys
 import traceback
@@ -204,10 +205,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _unknown(command: str | None, word: str, parsers: dict[str, _Parser]) -> str:
     """Word the error for an argument that no option takes."""
     if command is None or not word.startswith("-"):
-        return f"unexpected {word!r}; see: jaxconv {command or ''} --help"
+        hint = f"; a key of the config goes in as --set {word}" if command == "train" and "=" in word else ""
+        return f"unexpected {word!r}{hint}; see: jaxconv {command or ''} --help"
+    name, _, value = word.lstrip("-").replace("-", "_").partition("=")
+    if command == "train" and name in _train_keys():
+        return f"jaxconv train has no option {word!r}; give it as --set train.{name}={value or 'VALUE'}"
     options = set(re.findall(r"--\w+", parsers[command].format_usage()))
     hint = "; a key of the config goes in as --set KEY=VALUE" if command == "train" else ""
     return f"jaxconv {command} has no option {word!r}; {nearest(word, options)}{hint}"
+
+
+def _train_keys() -> list[str]:
+    from jaxconv.training.config import Train
+
+    return [field.name for field in dataclasses.fields(Train)]
 
 
 def _explain(error: BaseException) -> int:

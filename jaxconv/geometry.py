@@ -21,7 +21,8 @@ def as_sizes(value: Any, rank: int, what: str, where: str, minimum: int = 1) -> 
         ValueError: wrong count, not a whole number, or below ``minimum``.
         TypeError: a string.
     """
-    legal = f"an integer or {rank} integers, each at least {minimum}"
+    many = f"an integer or {rank} integers, each" if rank > 1 else "one integer"
+    legal = f"{many} at least {minimum}"
     if isinstance(value, str):
         raise TypeError(f"{where}: {what} is the string {value!r}; give {legal}")
     items = list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else [value] * rank
@@ -139,7 +140,7 @@ def output_lengths(
     strides: Sequence[int],
     dilation: Sequence[int],
     where: str,
-    names: tuple[str, str] = ("kernel_size", "dilation_rate"),
+    names: Sequence[str] = ("kernel_size", "dilation_rate"),
 ) -> tuple[int | None, ...]:
     """Give the output length of each axis: ``floor((length + pads - effective kernel) / stride) + 1``.
 
@@ -154,10 +155,11 @@ def output_lengths(
         least = 1 if rules[axis] == "same" else max(lacking, 1)
         if isinstance(length, int) and length < least:
             spatial = f" on spatial axis {axis}" if len(kernel) > 1 else ""
+            sizes = ", ".join(f"{name}={size[axis]}" for name, size in zip(names, (kernel, dilation), strict=False))
             raise ValueError(
                 f"{where}: input of length {length}{spatial} is shorter than the effective kernel "
-                f"{dilate(kernel[axis], dilation[axis])} ({names[0]}={kernel[axis]}, {names[1]}={dilation[axis]}, "
-                f"padding={padding!r}); the shortest legal input is {least}"
+                f"{dilate(kernel[axis], dilation[axis])} ({sizes}, padding={padding!r}); "
+                f"the shortest legal input is {least}"
             )
         out.append(None if length is None else (length - lacking) // stride + 1)
     return tuple(out)

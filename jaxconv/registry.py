@@ -18,14 +18,20 @@ def snake_case(name: str) -> str:
 
 
 def nearest(word: str, options: Iterable[str]) -> str:
-    """Give the tail of an error message: the option closest to ``word`` and, where they are few, all of them."""
+    """Give the tail of an error message: the option closest to ``word`` and, where they are few, all of them.
+
+    Of two spellings of one name, ``MaxNorm`` and ``max_norm``, the list holds the one in the style of ``word``.
+    """
     options = sorted(options)
     lower = [option.lower() for option in options]
-    begun = [option for option in lower if word and option.startswith(word.lower())]
+    begun = sorted((option for option in lower if word and option.startswith(word.lower())), key=len)
     close = begun or difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
     twins = [option for option in options if close and option.lower() == close[0]]  # "Conv1D" and "conv1d"
     twins.sort(key=lambda option: difflib.SequenceMatcher(None, word, option).ratio())
     hint = f"did you mean {twins[-1]!r}? " if twins else ""
+    twice = {option: snake_case(option) for option in options if option != snake_case(option) in options}
+    left_out = twice.keys() if word == word.lower() else set(twice.values())
+    options = [option for option in options if option not in left_out]
     shown = ", ".join(options) if len(options) <= 60 else f"{', '.join(options[:60])}, ..."
     return f"{hint}legal: {shown}"
 

@@ -63,7 +63,10 @@ W = np.random.default_rng(1).standard_normal((6, 2, 3, 3)).astype("f4")
         {"padding": "SAME_LOWER", "feature_group_count": 2, "window_strides": [2, 3]},
         {"padding": [(1, 0), (0, 2)], "feature_group_count": 2, "precision": "highest"},
         {"padding": "SAME", "feature_group_count": 2, "precision": (lax.Precision.HIGHEST, lax.Precision.DEFAULT)},
+        {"padding": "SAME", "feature_group_count": 2, "precision": ["highest", "default"]},
         {"padding": "SAME", "feature_group_count": 2, "preferred_element_type": jnp.float32},
+        {"padding": np.ones((2, 2), int), "feature_group_count": 2, "rhs_dilation": np.array([2, 1])},
+        {"padding": "VALID", "feature_group_count": 2, "window_strides": np.array([2, 1])},
     ],
 )
 def test_every_form_of_the_options_is_understood(options):

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,8 @@ def test_no_module_is_a_drawer():
 def test_public_names_are_documented_and_exist():
     for name in jaxconv.__all__:
         assert getattr(jaxconv, name).__doc__, name
+    modules = {name for name in jaxconv.__all__ if isinstance(getattr(jaxconv, name), types.ModuleType)}
+    assert modules == {"activations", "constraints", "initializers", "regularizers"}
 
 
 def test_the_core_imports_jax_optax_and_numpy_alone():

@@ -51,6 +51,7 @@ def home(tmp_path_factory):
     np.savez(home / "tiny.npz", x_train=x, y_train=y, x_test=x[:8], y_test=y[:8])
     np.save(home / "x.npy", x)
     (home / "junk.npz").write_bytes(b"junk")
+    (home / "tiny.txt").write_text("1,2,3")
     (home / "tiny.toml").write_text(CONFIG.format(path=home / "tiny.npz"))
     before = os.getcwd()
     os.chdir(home)
@@ -111,7 +112,10 @@ def test_the_command_line_itself_imports_no_array_library():
         (["trian"], ["no command 'trian'", "did you mean 'train'?"]),
         (["--verbose"], ["unexpected '--verbose'"]),
         (["train"], ["needs a config", "--resume RUN"]),
-        (["train", "tiny.toml", "--epochs", "5"], ["no option '--epochs'", "--set KEY=VALUE"]),
+        (["train", "tiny.toml", "--epochs", "5"], ["no option '--epochs'", "--set train.epochs=VALUE"]),
+        (["train", "tiny.toml", "--batch-size=5"], ["no option '--batch-size=5'", "--set train.batch_size=5"]),
+        (["train", "tiny.toml", "--filters", "5"], ["no option '--filters'", "--set KEY=VALUE"]),
+        (["train", "tiny.toml", "train.epochs=5"], ["unexpected 'train.epochs=5'", "--set train.epochs=5"]),
         (["train", "tiny.toml", "--sett", "a=1"], ["no option '--sett'", "did you mean '--set'?"]),
         (["train", "tiny.toml", "more"], ["unexpected 'more'"]),
         (["train", "tony.toml"], ["tony.toml", "no such config file", "did you mean 'tiny.toml'?"]),
@@ -124,10 +128,14 @@ def test_the_command_line_itself_imports_no_array_library():
         (["train", "tiny.toml", "--set", "model.layers.4.units=3"], ["gives 3 outputs", "2 classes (no, yes)"]),
         (["train", "tiny.toml", "--out", "runs/tiny"], ["exists", "--resume runs/tiny"]),
         (["train", "--resume", "runs/tony"], ["runs/tony is no run folder"]),
+        (["train", "--resume", "runs/tiny", "--set", "train.epochs=1"], ["runs/tiny has 2 epochs", "at least 2"]),
         (["evaluate"], ["MODEL", "jaxconv evaluate --help"]),
         (["evaluate", "runs/tony"], ["runs/tony: there is no such run folder or model file"]),
         (["evaluate", "runs"], ["runs holds no model.npz"]),
         (["evaluate", "tiny.npz"], ["config.toml beside it"]),
+        (["evaluate", "tiny.toml"], ["tiny.toml is a config;", "jaxconv train tiny.toml"]),
+        (["evaluate", "runs/tiny", "--data", "runs"], ["--data runs: a folder; give an .npz file"]),
+        (["evaluate", "runs/tiny", "--data", "tiny.txt"], ["--data tiny.txt cannot be read", "numpy.savez"]),
         (["evaluate", "runs/tiny", "--data", "no.npz"], ["--data no.npz: there is no such file"]),
         (["evaluate", "runs/tiny", "--data", "x.npy"], ["--data x.npy is a single array"]),
         (["evaluate", "runs/tiny", "--data", "junk.npz"], ["--data junk.npz cannot be read"]),
@@ -143,7 +151,8 @@ def test_the_command_line_itself_imports_no_array_library():
         (["predict", "tiny.npz", "x.npy", "--out", "y.npy"], ["tiny.npz is not a jaxconv model"]),
         (["info", "runs"], ["runs is no run folder"]),
         (["info", "tiny.npz"], ["tiny.npz is not a jaxconv model"]),
-        (["info", "nothing"], ["nothing: there is no such config file"]),
+        (["info", "nothing"], ["nothing: there is no such run folder, model file or config"]),
+        (["info", "tony.toml"], ["no such config file", "did you mean 'tiny.toml'?"]),
     ],
     ids=lambda value: " ".join(value) if "jaxconv" not in value else None,
 )
@@ -155,9 +164,11 @@ def test_a_mistake_gets_one_line_and_exit_code_2(at_home, capsys, arguments, par
 
 def test_predictions_of_the_wrong_shape_are_refused_with_the_right_one(at_home, capsys):
     np.save("flat.npy", np.zeros((3, 10), "float32"))
-    assert "takes (batch, 10, 1)" in refused(capsys, "predict", "runs/tiny", "flat.npy", "--out", "y.npy")
+    trained = "runs/tiny/model.npz was trained on (batch, 10, 1)"
+    assert trained in refused(capsys, "predict", "runs/tiny", "flat.npy", "--out", "y.npy")
     np.save("wide.npy", np.zeros((3, 10, 2), "float32"))
-    assert "(3, 10, 2)" in refused(capsys, "predict", "runs/tiny", "wide.npy", "--out", "y.npy")
+    said = refused(capsys, "predict", "runs/tiny", "wide.npy", "--out", "y.npy")
+    assert trained in said and "the input has shape (3, 10, 2)" in said
     np.save("complex.npy", np.zeros((3, 10, 1), "complex64"))
     assert "real numbers" in refused(capsys, "predict", "runs/tiny", "complex.npy", "--out", "y.npy")
     assert not Path("y.npy").exists() and not list(Path().glob(".y.npy*"))
@@ -205,6 +216,7 @@ def test_info_lays_out_layers_shapes_parameters_and_results(at_home, capsys):
     assert ["dense", "Dense", "(batch,", "2)", "6", "0"] in cells
     assert ["total", "18", "4"] in cells
     assert ["epochs", "2", "of", "2"] in cells
+    assert ["classes", "no,", "yes"] in cells
     assert any(line.startswith("result  test accuracy") for line in lines)
 
     assert main(["info", "tiny.toml"]) == 0
@@ -213,6 +225,7 @@ def test_info_lays_out_layers_shapes_parameters_and_results(at_home, capsys):
     of_file = capsys.readouterr().out
     table = "\n".join(lines[2:11])
     assert table in of_config and table in of_file and "test accuracy" in of_file
+    assert "classes no, yes" in of_config and "classes no, yes" in of_file
 
 
 def test_info_without_an_input_shape_says_what_it_knows():
@@ -243,6 +256,7 @@ def test_evaluate_takes_own_data_with_the_labels_of_the_training_data(at_home, c
         np.savez("own.npz", x=held["x_test"], y=held["y_test"])
         np.savez("strange.npz", x=held["x_test"], y=np.array(["maybe"] * 8))
         np.savez("short.npz", x=held["x_test"], y=held["y_test"][:3])
+        np.savez("float.npz", x=held["x_test"], y=np.ones(8))  # 1.0 is no label, and must not pass as the second class
     assert main(["evaluate", "runs/tiny"]) == 0
     expected = capsys.readouterr().out
     assert main(["evaluate", "runs/tiny", "--data", "own.npz"]) == 0
@@ -250,6 +264,8 @@ def test_evaluate_takes_own_data_with_the_labels_of_the_training_data(at_home, c
     said = refused(capsys, "evaluate", "runs/tiny", "--data", "strange.npz")
     assert "label 'maybe'; legal: no, yes" in said
     assert "x has 8 samples and y 3" in refused(capsys, "evaluate", "runs/tiny", "--data", "short.npz")
+    said = refused(capsys, "evaluate", "runs/tiny", "--data", "float.npz")
+    assert "y has dtype float64" in said and "class labels, which are integers or strings: no, yes" in said
 
 
 def test_predict_writes_what_the_model_gives_whatever_the_batch(at_home, capsys):

@@ -67,7 +67,8 @@ def message(path: Path, *settings: str) -> str:
 
 # a setting with a mistake, and what the one line has to say: the key, the value, the nearest legal one
 MISTAKES = [
-    ("epochs=2", ["epochs = 2", "unknown key", "legal: data, model, name, train"]),
+    ("epochs=2", ["epochs = 2", "unknown key", "did you mean 'train.epochs'?", "legal: data, model, name, train"]),
+    ("train.learning_rate=0.1", ["train.learning_rate = 0.1", "did you mean 'train.optimizer.learning_rate'?"]),
     ("train.epoch=2", ["train.epoch = 2", "did you mean 'epochs'?"]),
     ("train.epochs=ten", ['train.epochs = "ten"', "expected an integer"]),
     ("train.epochs=2.0", ["train.epochs = 2.0", "expected an integer"]),
@@ -121,6 +122,7 @@ MISTAKES = [
     ("model.layers.0.kernel_constraint.axis=3", ["model.layers.0 (conv1d)", "axis=3"]),
     ("train.optimizer.learning_rate=1000000000000000000000000000000", ["train.optimizer", "overflow"]),
     ("model.layers.2.units=3", ["model.layers.2.units = 3", "gives 3 outputs", "2 classes (0, 1)", "legal: 2"]),
+    ("model.layers.2.units=1", ["model.layers.2.units = 1", "gives 1 output, but", "legal: 2"]),
     ("train.loss=mse", ['train.loss = "mse"', "legal for these shapes: sparse_categorical_crossentropy"]),
     ("train.loss=categorical_crossentropy", ['train.loss.name = "categorical_crossentropy"', "sparse_categorical"]),
     ("train.metrics.0=categorical_accuracy", ['train.metrics.0 = "categorical_accuracy"', "must be equal"]),
@@ -149,6 +151,31 @@ def test_outputs_must_be_as_many_as_target_numbers(folder):
     path = f"data.path={folder / 'numbers.npz'}"
     text = message(folder / "two.toml", path, "train.loss=mse", "train.metrics=[]")
     assert "model.layers.2.units = 2" in text and "each target is one number; legal: 1" in text
+
+
+def test_labels_stored_as_floats_are_told_apart_from_targets(folder):
+    text = message(folder / "two.toml", f"data.path={folder / 'numbers.npz'}")
+    assert "each target is one number (y holds floats: targets; class labels are integers or strings)" in text
+
+
+def test_a_softmax_over_one_output_is_refused(folder):
+    settings = ["train.loss=binary_crossentropy", "model.layers.2.units=1"]
+    text = message(folder / "two.toml", *settings)
+    assert 'model.layers.2.activation = "softmax"' in text and "always 1; legal: sigmoid" in text
+    check = read_config(folder / "two.toml", [*settings, "model.layers.2.activation=sigmoid"])
+    check_shapes(check, load_data(check))
+
+
+def test_a_model_that_keeps_the_time_axis_is_told_to_flatten(folder):
+    text = message(folder / "two.toml", "model.layers.1={layer='Activation', activation='relu'}")
+    assert "predictions (8, 12, 2)" in text and "a Flatten or global pooling layer before the last one" in text
+
+
+def test_losses_that_fit_are_listed_once(folder):
+    path = f"data.path={folder / 'numbers.npz'}"
+    text = message(folder / "two.toml", path, "model.layers.2.units=1", "model.layers.2.activation=linear")
+    legal = text.partition("legal for these shapes: ")[2].split(", ")
+    assert "mean_squared_error" in legal and "mse" not in legal and len(set(legal)) == len(legal)
 
 
 @pytest.mark.parametrize(
@@ -290,8 +317,13 @@ def test_toml_refuses_what_it_has_no_word_for():
 
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="not a TOML file"):
+    with pytest.raises(ConfigError, match="not a TOML file: byte 0 is 0xff, which is not UTF-8; save it as text"):
         read_toml(tmp_path / "a.toml")
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path):
+    (tmp_path / "a.toml").write_text("a = 1", encoding="utf-8-sig")  # as Windows editors write it
+    assert read_toml(tmp_path / "a.toml") == {"a": 1}
 
 
 @pytest.mark.parametrize(

@@ -327,7 +327,10 @@ def test_resuming_where_nothing_was_saved_starts_at_the_beginning(tmp_path, undi
         ({"seed": 3}, "was made with seed=0, this run has 3"),
         ({"optimizer": "sgd"}, "was made with optimizer={'name': 'adam'}, this run has {'name': 'sgd'}"),
         ({"loss": "mae"}, r"was made with loss='MeanSquaredError\(\)', this run has 'MeanAbsoluteError\(\)'"),
-        ({"layer": Dense(1, use_bias=False)}, "does not fit this model and optimizer"),
+        ({"y": 2 * Y}, "was made with data=.*, this run has .*; resume with the same"),
+        ({"layer": Dense(1, activation="tanh")}, "was made with model='.*', this run has '.*'; resume with the same"),
+        ({"layer": Dense(1, use_bias=False)}, "was made with model="),
+        ({"layer": Dense(1, activation=lambda x: x)}, "was made with model='.*', this run has None"),
     ],
 )
 def test_resuming_another_run_is_refused(tmp_path, change, message):
@@ -410,11 +413,45 @@ def test_predictions_come_in_order_and_in_batches():
             ValueError,
             "labels run from 1 to 2, but the model's output has 2 classes",
         ),
+        (
+            {
+                "layer": Dense(2),
+                "y": LABELS,
+                "loss": "sparse_categorical_crossentropy",
+                "metrics": (),
+                "validation_data": (X, LABELS + 1),
+            },
+            ValueError,
+            "labels run from 1 to 2",
+        ),
+        ({"early_stopping": {"monitor": "loss"}}, TypeError, r"early_stopping is .*; give EarlyStopping\(monitor=...,"),
     ],
 )
 def test_arguments_that_cannot_be_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         train(**{"layer": LINEAR} | options)
+
+
+def test_a_model_in_the_wrong_places_is_told_the_right_ones():
+    params, apply_fn = LINEAR.init(jax.random.key(0), X.shape)
+    with pytest.raises(TypeError, match="given as dict and Apply; give apply_fn and params, in this order"):
+        fit(params, apply_fn, X, Y, loss="mse")
+    with pytest.raises(TypeError, match="given as Dense and dict"):
+        evaluate(LINEAR, params, X, Y, loss="mse")
+    fitted = fit(apply_fn, params, X, Y, loss="mse", metrics=())
+    with pytest.raises(TypeError, match=r"given as Apply and Fitted.*of what fit gave, pass \.params"):
+        predict(apply_fn, fitted, X)
+
+
+def test_numpy_s_whole_numbers_are_whole_numbers():
+    ours = {"epochs": np.int64(2), "batch_size": np.int32(8), "seed": np.uint8(3), "checkpoint_every": np.int64(2)}
+    assert train(LINEAR, **ours).history == train(LINEAR, **{name: int(n) for name, n in ours.items()}).history
+
+
+def test_evaluation_refuses_labels_that_are_no_classes():
+    params, apply_fn = Dense(2).init(jax.random.key(0), X.shape)
+    with pytest.raises(ValueError, match="labels run from 1 to 2"):
+        evaluate(apply_fn, params, X, LABELS + 1, loss="sparse_categorical_crossentropy")
 
 
 @pytest.mark.parametrize(

@@ -70,12 +70,15 @@ def test_maps_agree_with_the_definition_on_many_geometries(seed, x64):
 
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16", "complex64"])
 @pytest.mark.parametrize("name", MAPS)
-def test_every_type_computes(name, dtype, x64):
+def test_every_type_computes_values_and_derivatives(name, dtype, x64):
     a, b = fixed_operands(name, jnp.dtype(dtype))
-    y = MAPS[name](a, b, GEOMETRY)
-    assert y.dtype == jnp.dtype(dtype)
+    y, vjp = jax.vjp(lambda a, b: MAPS[name](a, b, GEOMETRY), a, b)
     wide = np.complex128 if dtype == "complex64" else np.float64
-    close(y, reference.evaluate(name, np.asarray(a, wide), np.asarray(b, wide), GEOMETRY))
+    arrays = dict(zip(SIGNATURES[name], (np.asarray(v, wide) for v in (a, b, y)), strict=True))
+    results = dict(zip(SIGNATURES[name], (*vjp(y), y), strict=True))
+    for other, (first, second, third) in SIGNATURES.items():  # bilinear: no conjugate, as everywhere in JAX
+        assert results[third].dtype == jnp.dtype(dtype)
+        close(results[third], reference.evaluate(other, arrays[first], arrays[second], GEOMETRY))
 
 
 @pytest.mark.parametrize("name", MAPS)
@@ -228,3 +231,38 @@ def test_empty_batches_and_empty_outputs_have_zero_gradients(lengths, outer):
     gx, gw = vjp(y)
     assert gx.shape == x.shape and gw.shape == w.shape
     assert not gx.any() and not gw.any()
+
+
+def lowered_precision(function, *arrays):
+    return "HIGHEST" in jax.jit(function).lower(*arrays).as_text()
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_the_default_precision_is_that_in_force_where_the_map_is_called(name):
+    a, b = fixed_operands(name)
+
+    def inside(a, b):
+        with jax.default_matmul_precision("highest"):  # closed again when jit lowers what was traced in it
+            return MAPS[name](a, b, GEOMETRY)
+
+    assert lowered_precision(inside, a, b)
+    assert lowered_precision(jax.grad(lambda a, b: jnp.sum(inside(a, b) ** 2), (0, 1)), a, b)
+    assert not lowered_precision(lambda a, b: MAPS[name](a, b, GEOMETRY), a, b)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_on_a_mesh_with_explicit_axes_values_gradients_and_shardings_are_those_of_lax(groups):
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    rng = np.random.default_rng(0)
+    geometry = Geometry((6,), (3,), (1,), ((1, 0),), (1,), (1,), groups, (0, 2, 1), (2, 1, 0), (0, 2, 1))
+    x, w = operands("convolve", geometry, (8, 2, 2), rng, np.float32)
+    spread = jax.device_put(x, NamedSharding(mesh, PartitionSpec("d")))
+    everywhere = jax.device_put(w, NamedSharding(mesh, PartitionSpec()))
+
+    def loss(x, w):
+        return jnp.sum(jnp.sin(kernels.convolve(x, w, geometry)))
+
+    got = jax.jit(jax.grad(loss, (0, 1)))(spread, everywhere)
+    assert [jax.typeof(g).sharding.spec[0] for g in got] == ["d", None]
+    for one, want in zip(got, jax.grad(loss, (0, 1))(x, w), strict=True):
+        close(one, want, 4)

@@ -134,6 +134,19 @@ def test_a_label_that_is_no_class_gives_nan_and_is_found_on_the_host():
     assert np.isnan(ours(np.array([0, 4, -1]), y_pred)).tolist() == [False, True, True]
     with pytest.raises(ValueError, match="labels run from -1 to 4, but the model's output has 4 classes"):
         ours.check(np.array([0, 4, -1]), (3, 4))
+    with pytest.raises(ValueError, match=r"targets such as 1.5 are no class labels; give whole numbers, or a loss for"):
+        ours.check(np.array([0.0, 1.5]), (2, 4))
+    ours.check(np.array([0.0, 3.0]), (2, 4))
+
+
+def test_a_masked_logit_leaves_the_other_labels_alone():
+    ours, logits = (
+        loss({"name": "sparse_categorical_crossentropy", "from_logits": True}),
+        np.array([[1.0, 1.0, -np.inf]]),
+    )
+    assert ours(np.array([0]), logits).tolist() == pytest.approx([np.log(2)])
+    gradient = jax.grad(lambda z: ours(np.array([0]), z).sum())(jnp.asarray(logits, jnp.float32))
+    assert gradient.tolist() == [[-0.5, 0.5, 0.0]]
 
 
 def test_half_precision_is_computed_in_float32():
@@ -172,5 +185,10 @@ def test_label_smoothing_is_a_fraction(kind):
 
 
 def test_complex_predictions_are_refused():
-    with pytest.raises(TypeError, match="complex64"):
+    with pytest.raises(TypeError, match="predictions have dtype complex64"):
         loss("mse")(np.zeros(3), np.zeros(3, np.complex64))
+
+
+def test_complex_targets_are_refused():
+    with pytest.raises(TypeError, match="targets have dtype complex64; a loss needs real numbers"):
+        loss("mse")(np.zeros(3, np.complex64), np.zeros(3))

@@ -1,6 +1,7 @@
 """Metrics: Keras's figures, whatever the batches; names in the log; errors."""
 
 import jax
+import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
@@ -71,6 +72,10 @@ def test_accuracy_reads_its_kind_off_the_shapes():
     assert Accuracy()(np.array([[1], [0]]), np.array([0.9, 0.8])).tolist() == right
 
 
+def test_labels_are_compared_where_64_bit_types_are_on(x64):
+    assert Accuracy()(np.array([1, 0]), np.array([[0.1, 0.9], [0.8, 0.2]])).tolist() == [1.0, 1.0]
+
+
 def test_precision_of_no_positive_answer_is_zero():
     assert over_batches(metric("precision"), BITS, np.zeros_like(UNIT)) == 0
     assert over_batches(metric("recall"), np.zeros_like(BITS), UNIT) == 0
@@ -111,6 +116,12 @@ def test_a_metric_that_is_none_is_refused(identifier, error, message):
 def test_two_metrics_of_one_name_are_refused(given):
     with pytest.raises(ValueError, match="two metrics are called"):
         metrics(given)
+
+
+def test_a_function_may_give_one_number_for_the_batch():
+    mean = metric(lambda y_true, y_pred: jnp.mean(y_pred))
+    values = mean(jnp.zeros(4), jnp.arange(4.0))
+    assert values.shape == (4,) and mean.finish(values.sum(), 4) == 1.5
 
 
 def test_shapes_that_differ_are_named():

@@ -120,6 +120,25 @@ def test_a_wider_result_can_be_asked_for():
     assert y.dtype == jnp.float32
 
 
+@pytest.mark.parametrize(
+    "kernel, wanted, error, message",
+    [
+        (jnp.float32, jnp.int32, TypeError, "int32 cannot hold the result for a float32 kernel; give a floating type"),
+        (jnp.complex64, jnp.float32, TypeError, "for a complex64 kernel; give a complexfloating type"),
+        (jnp.float32, jnp.complex64, TypeError, "complex64 cannot hold"),
+        (jnp.float32, jnp.float64, ValueError, "float64 needs 64-bit types"),
+    ],
+)
+def test_a_result_type_that_would_lose_something_in_silence_is_refused(kernel, wanted, error, message):
+    with pytest.raises(error, match=message):
+        jaxconv.conv1d(X, ones(2).astype(kernel), preferred_element_type=wanted)
+
+
+def test_integers_may_be_summed_in_floats():
+    y = jaxconv.conv1d(X.astype(jnp.int8), ones(2).astype(jnp.int8), preferred_element_type=jnp.float32)
+    assert y.dtype == jnp.float32
+
+
 def test_plain_lists_and_numpy_arrays_are_inputs():
     np.testing.assert_array_equal(jaxconv.conv1d([[1.0], [2.0]], np.ones((2, 1, 1), "f4")), [[3.0]])
 

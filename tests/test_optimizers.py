@@ -162,6 +162,7 @@ def test_a_schedule_drives_the_optimizer():
         ("dpsgd", ValueError, "'dpsgd' cannot be had by name: it needs a gradient per sample"),
         ({"learning_rate": 1}, ValueError, "has no 'name'"),
         (3, TypeError, "cannot read 3 as optimizer"),
+        (optax.adam, TypeError, r"cannot read <function adam.*or an optax transformation such as optax.adam\(1e-3\)"),
         ({"name": "adam", "learning_rat": 1}, ValueError, "no argument 'learning_rat'; did you mean 'learning_rate'"),
         (
             {"name": "adam", "learning_rate": -1},

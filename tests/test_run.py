@@ -1,9 +1,12 @@
 """A run folder: what training leaves behind, what is shown meanwhile, and that a resumed run is the same run."""
 
+import contextlib
 import csv
 import io
 import json
+import os
 import shutil
+import termios
 import tomllib
 from pathlib import Path
 
@@ -122,6 +125,13 @@ def test_a_run_folder_is_never_written_into_by_another_run(config, done):
         run.train(config, out="file/run")
 
 
+def test_two_runs_that_start_together_get_folders_of_their_own(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "tiny").mkdir(parents=True)  # made by the other one, just now
+    monkeypatch.setattr(Path, "exists", lambda path, **_: False)  # what this one saw a moment before
+    assert run._new_folder("tiny", None) == Path("runs/tiny-2")
+
+
 def test_a_mistake_leaves_no_run_folder_behind(config, tmp_path):
     with pytest.raises(ConfigError):
         run.train(config, ["model.layers.3.units=3"])
@@ -227,6 +237,35 @@ def test_on_a_terminal_there_is_a_bar_with_epoch_numbers_and_time_left(monkeypat
         bar.to(4, {"loss": 0.125, "accuracy": 1.0})
     shown = stream.getvalue()
     assert "epoch 4/4" in shown and "loss 0.1250  accuracy 1.0000" in shown and "left" in shown and "100%" in shown
+
+
+def on_a_terminal(rows: int, columns: int) -> str:
+    """Give what one epoch looks like on a terminal of this size."""
+    screen, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (rows, columns))
+    with os.fdopen(terminal, "w") as stream, display(2, stream=stream) as bar:
+        bar.to(2, {"loss": 0.25, "accuracy": 0.5, "val_loss": 0.25})
+    shown = b""
+    with contextlib.suppress(OSError):  # the end of what a terminal that was closed had to say
+        while part := os.read(screen, 4096):
+            shown += part
+    os.close(screen)
+    return shown.decode()
+
+
+def test_on_a_narrow_terminal_the_time_left_is_not_cut_off():
+    assert "val loss 0.2500" in on_a_terminal(24, 100)
+    narrow = on_a_terminal(24, 50)
+    assert "|" in narrow and "left, loss" in narrow and max(map(len, narrow.split("\r"))) <= 50
+
+
+def test_a_terminal_without_a_size_gets_lines():
+    assert on_a_terminal(0, 0).startswith("epoch 2/2  loss 0.2500")  # tqdm would draw nothing there
+
+
+def test_without_tqdm_a_terminal_gets_lines(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert on_a_terminal(24, 100).startswith("epoch 2/2  loss 0.2500")
 
 
 def test_in_a_log_there_are_few_whole_lines():

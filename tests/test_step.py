@@ -132,6 +132,24 @@ def test_half_precision_models_have_a_float32_loss_and_keep_their_dtypes(policy)
     assert jax.tree.map(lambda a: a.dtype, after) == jax.tree.map(lambda a: a.dtype, state)
 
 
+@pytest.mark.parametrize("policy", ["float64", "float32"])
+def test_training_keeps_its_dtypes_where_64_bit_types_are_on(policy, x64):
+    layer = Sequential([Conv1D(4, 3, kernel_regularizer="l2"), GlobalAveragePooling1D(), Dense(2)], dtype=policy)
+    of = loss({"name": "sparse_categorical_crossentropy", "from_logits": True})
+    state, step, _ = start(layer, (None, 8, 2), optimizer("adam"), chosen=metrics("accuracy"), of=of)
+    after, sums = step(state, RNG.normal(size=(4, 8, 2)), np.array([0, 1, 0, 1]), None)
+    assert sums["loss"].dtype == jnp.dtype(policy)
+    assert jax.tree.map(lambda a: a.dtype, after) == jax.tree.map(lambda a: a.dtype, state)
+
+
+def test_a_loss_of_the_user_s_may_be_in_half_precision():
+    def squares(y_true, y_pred):
+        return jnp.square(y_true.astype(y_pred.dtype) - y_pred)
+
+    state, step, _ = start(Dense(1, dtype="bfloat16"), (None, 2), optax.sgd(0.1), of=squares)
+    assert step(state, np.ones((4, 2), "f4"), np.ones((4, 1), "f4"), None)[1]["loss"].dtype == jnp.float32
+
+
 def test_linear_regression_learns_the_least_squares_solution():
     x = RNG.normal(size=(64, 3)).astype(np.float32)
     y = (x @ np.array([[1.0], [-2.0], [0.5]]) + 0.3 + 0.1 * RNG.normal(size=(64, 1))).astype(np.float32)

@@ -103,9 +103,12 @@ def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 def _layer(path: Any, header: Mapping[str, Any]) -> Layer:
     try:
-        return layers.get(header["layer"])
+        layer = layers.get(header["layer"])
     except (ValueError, TypeError, KeyError) as error:
         raise FileError(f"{path}: its layer cannot be built: {error}") from error
+    if not isinstance(layer, Layer):
+        raise FileError(f"{path} holds no layer, but {header['layer']!r}")
+    return layer
 
 
 def _flat(params: Params) -> dict[str, np.ndarray]:
@@ -133,7 +136,10 @@ def _check(path: Any, layer: Layer, input_shape: Any, arrays: Mapping[str, np.nd
             )
     if input_shape is None:
         return
-    shapes = jax.eval_shape(lambda key: layer.init(key, tuple(input_shape))[0], jax.random.key(0))
+    try:
+        shapes = jax.eval_shape(lambda key: layer.init(key, tuple(input_shape))[0], jax.random.key(0))
+    except (ValueError, TypeError) as error:
+        raise FileError(f"{path}: its layer does not take input of shape {input_shape}: {error}") from error
     leaves, _ = jax.tree_util.tree_flatten_with_path(shapes)
     expected = {jax.tree_util.keystr(place, simple=True, separator="/"): leaf.shape for place, leaf in leaves}
     for name, shape in expected.items():

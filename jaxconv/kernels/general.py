@@ -29,9 +29,10 @@ def conv_general_dilated(
 ) -> jax.Array:
     """Convolve exactly as ``jax.lax.conv_general_dilated`` does; pass it wherever that one goes.
 
-    Differs in nothing but how it is computed and differentiated. What the three maps do not cover goes to XLA
-    unchanged: more than three spatial axes or none, ``batch_group_count``, an explicit output sharding or mesh,
-    symbolic spatial lengths, and every call that ``jax.lax`` itself refuses, so that the message is its own.
+    Differs in nothing but how it is computed and differentiated, and in the names of its primitives, which only a
+    policy that picks out lax's sees (``jax.checkpoint_policies.dots_saveable`` recomputes ours). What the three maps do
+    not cover goes to XLA unchanged: more than three spatial axes or none, ``batch_group_count``, an explicit output
+    sharding, symbolic spatial lengths. ``jax.lax`` checks every call, so what it refuses is refused in its words.
 
     Args:
         lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).
@@ -55,7 +56,7 @@ def conv_general_dilated(
 
     x, w = jnp.asarray(lhs), jnp.asarray(rhs)
     rank = x.ndim - 2
-    if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK or _explicit_mesh(x, w):
+    if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK:
         return to_xla()
     # let jax.lax validate and name the result's type: one source for every rule and message
     result = jax.eval_shape(lambda lhs, rhs: lax.conv_general_dilated(
@@ -68,7 +69,9 @@ def conv_general_dilated(
     if not all(isinstance(length, int) for length in x_lengths + w_lengths):
         return to_xla()
     ones = (1,) * rank
-    strides, stretch, dilation = (tuple(map(int, v or ones)) for v in (window_strides, lhs_dilation, rhs_dilation))
+    strides, stretch, dilation = (
+        tuple(map(int, ones if v is None else v)) for v in (window_strides, lhs_dilation, rhs_dilation)
+    )
     if isinstance(padding, str):
         extents = [dilate(k, d) for k, d in zip(w_lengths, dilation, strict=True)]
         padding = lax.padtype_to_pads(x_lengths, extents, strides, padding)
@@ -77,9 +80,3 @@ def conv_general_dilated(
         feature_group_count, tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
     )  # fmt: skip
     return convolve(x, w, geometry, precision=precision, dtype=result.dtype)
-
-
-def _explicit_mesh(*arrays: jax.Array) -> bool:
-    """Say whether a mesh with explicit axis types is in force, where the output's sharding is part of its type."""
-    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
-    return any(jax.sharding.AxisType.Explicit in mesh.axis_types for mesh in meshes)

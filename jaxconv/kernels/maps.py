@@ -49,7 +49,18 @@ def correlate(x: Array, y: Array, geometry: Geometry, *, precision: Any = None, 
 def _bind(name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any) -> Array:
     a, b = _same_varying_axes(a, b)
     dtype = jnp.dtype(a.dtype if dtype is None else dtype)
+    precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter has to be hashable
+    if precision is None:  # the default in force here, not where jit lowers: the context manager may be closed by then
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    if _explicit_mesh(a, b):  # the result's sharding is part of its type, and the rules for that are jax.lax's
+        return choice.LOWERINGS["xla"][name](a, b, geometry=geometry, precision=precision, dtype=dtype)
     return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype)
+
+
+def _explicit_mesh(*arrays: Array) -> bool:
+    """Say whether a mesh with explicit axis types is in force, the default of ``jax.make_mesh``."""
+    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
+    return any(jax.sharding.AxisType.Explicit in mesh.axis_types for mesh in meshes)
 
 
 def _same_varying_axes(a: Array, b: Array) -> tuple[Array, Array]:

@@ -48,7 +48,6 @@ class Convolving(Layer):
             dilation_rate=geo.as_sizes(self.dilation_rate if self._dilates else 1, rank, "dilation_rate", where),
             padding_mode=as_padding_mode(self.padding_mode, where),
             groups=geo.as_size(self.groups, "groups", where),
-            use_bias=bool(self.use_bias),
             **more,
         )
         filters = getattr(self, "filters", None)  # depthwise layers have none: their width follows from the input

@@ -54,7 +54,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(units=geo.as_size(self.units, "units", "Dense"), use_bias=bool(self.use_bias))
+        self._set(units=geo.as_size(self.units, "units", "Dense"))
         activated_width(self.activation, self.units, "Dense")
 
     @property

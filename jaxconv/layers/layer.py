@@ -23,6 +23,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.dtypes import promote
@@ -119,8 +120,10 @@ class Layer:
         where = type(self).__name__
         if self.name is not None and (not isinstance(self.name, str) or not self.name or "/" in self.name):
             raise ValueError(f"{where}: name={self.name!r} is not legal; give a non-empty string without '/'")
-        if not isinstance(self.trainable, bool):
-            raise ValueError(f"{where}: trainable={self.trainable!r} is not a bool; give True or False")
+        for name in [field.name for field in dataclasses.fields(self) if field.type is bool]:
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise ValueError(f"{where}: {name}={getattr(self, name)!r} is not a bool; give True or False")
+            self._set(**{name: bool(getattr(self, name))})
         self._set(dtype=policy_name(self.dtype, where))
         if self.input_shape is not None:
             self._set(input_shape=as_shape(self.input_shape, f"{where}: input_shape"))
@@ -136,7 +139,14 @@ class Layer:
                 raise TypeError(f"{where}: {field.name} is a layer, {value!r}; give a function, or put the layer after")
             more = {"filter_axes": axes.get(prefix)} if ending in ("regularizer", "constraint") else {}
             with explain(f"{where}: {field.name}"):
-                self._set(**{field.name: TABLES[ending].get(value, **more)})
+                entry = TABLES[ending].get(value, **more)
+                try:
+                    hash(entry)
+                except TypeError:
+                    raise TypeError(
+                        f"{entry!r} has no hash, which jit needs; make its class a frozen dataclass"
+                    ) from None
+                self._set(**{field.name: entry})
 
     def _set(self, **values: Any) -> None:
         for name, value in values.items():
@@ -392,4 +402,5 @@ def _check_key(key: Any, where: str) -> None:
     typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
     if not (typed or raw):
-        raise TypeError(f"{where}: the key is {key!r}, which is no PRNG key; give jax.random.key(0)")
+        got = repr(key) if shape is None else f"an array of shape {shape} and type {dtype}"
+        raise TypeError(f"{where}: the key is {got}, which is no PRNG key; give jax.random.key(0)")

@@ -26,7 +26,8 @@ class BatchNormalization(Layer):
     In training, mean and (biased) variance are those of the batch over all other axes, and the running ones move:
     ``moving = momentum * moving + (1 - momentum) * batch``; the new ones come in ``effects.fixed``. At inference, and
     with ``trainable=False`` always, the running ones are used, as in Keras. Statistics are float32 at least.
-    Under ``jit`` with a batch sharded over devices the statistics are those of the whole batch.
+    Under ``jit`` with a batch sharded over devices the statistics are those of the whole batch; inside ``shard_map``
+    they are each shard's own.
 
     With ``renorm`` (batch renormalization) the result in training is ``r * y + d``, before gamma and beta, with
     ``r = stddev / renorm_stddev`` and ``d = (mean - renorm_mean) / renorm_stddev`` clipped and not differentiated: what

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -54,7 +55,7 @@ class _Pooling(Layer):
             self.strides,
             ones,
             where,
-            ("pool_size", "dilation_rate"),
+            ("pool_size",),
         )
         return tuple(out)
 
@@ -81,12 +82,12 @@ class _Average(_Pooling):
         window, strides, padding = self._window(x)
         wide = promote(x.dtype, np.float32)  # the sum of a window may not fit in float16
         total = lax.reduce_window(x.astype(wide), np.array(0, wide), lax.add, window, strides, padding)
-        count = np.ones((1,) * x.ndim)
-        for axis in range(*self._spatial().indices(x.ndim)):
-            start = np.arange(total.shape[axis]) * strides[axis] - padding[axis][0]
-            inside = np.minimum(start + window[axis], x.shape[axis]) - np.maximum(start, 0)
-            count = count * np.expand_dims(inside, [i for i in range(x.ndim) if i != axis])
-        return (total / count.astype(wide)).astype(x.dtype), {}
+        # how many values a window sees depends on the spatial axes alone; lengths may be symbolic, in an export
+        spatial = range(*self._spatial().indices(x.ndim))
+        there = jnp.ones([n if axis in spatial else 1 for axis, n in enumerate(x.shape)], wide)
+        steps = [s if axis in spatial else 1 for axis, s in enumerate(strides)]
+        count = lax.reduce_window(there, np.array(0, wide), lax.add, window, steps, padding)
+        return (total / count).astype(x.dtype), {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _GlobalPooling(Layer):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = type(self).__name__
-        self._set(data_format=formats.canonical(self.data_format, where), keepdims=bool(self.keepdims))
+        self._set(data_format=formats.canonical(self.data_format, where))
 
     def _axes(self) -> tuple[int, ...]:
         first = 1 if self.data_format == "channels_last" else 2

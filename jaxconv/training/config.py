@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.models import Sequential
-from jaxconv.registry import nearest
+from jaxconv.registry import nearest, snake_case
 from jaxconv.training import data
 from jaxconv.training.fit import EarlyStopping
 from jaxconv.training.losses import loss as resolve_loss
@@ -108,7 +108,8 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run") 
     sections = ("name", "data", "model", "train")
     for key, value in tree.items():
         if key not in sections:
-            raise top.error(key, value, f"unknown key; {nearest(key, sections)}")
+            meant = f"did you mean 'train.{key}'? {nearest('', sections)}" if key in _fields(Train) else None
+            raise top.error(key, value, f"unknown key; {meant or nearest(key, sections)}")
     for key in sections[1:]:
         if not isinstance(tree.get(key, {}), Mapping):
             raise top.error(key, tree[key], "expected a table")
@@ -136,7 +137,14 @@ def _check_data(table: Mapping[str, Any], place: Place) -> dict[str, Any]:
     return {"source": source, **_without_none(fit_table(given, data.sources[source], place, legal=["source"]))}
 
 
+def _fields(kind: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind)]
+
+
 def _check_train(table: Mapping[str, Any], place: Place) -> Train:
+    if "learning_rate" in table:
+        hint = "unknown key; did you mean 'train.optimizer.learning_rate'?"
+        raise place.error("learning_rate", table["learning_rate"], f"{hint} {nearest('', _fields(Train))}")
     if "loss" not in table:
         raise place.missing("loss", "such as 'sparse_categorical_crossentropy' for classes, 'mse' for numbers")
     if isinstance(table.get("metrics"), str):
@@ -247,11 +255,15 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
     y = jax.ShapeDtypeStruct((shape[0], *splits.y_train.shape[1:]), np.dtype("int32" if splits.classes else "float32"))
     prediction = jax.ShapeDtypeStruct(shapes[-1], np.dtype("float32"))
     _check_width(config, [shape, *shapes], splits)
+    _check_softmax(config, shapes[-1])
     try:
         jax.eval_shape(loss, y, prediction)
     except (ValueError, TypeError) as error:
-        fitting = [name for name in losses.names() if name.islower() and _fits(name, y, prediction)]
+        own = {type(resolve_loss(name)).__name__ for name in losses.names()}  # the rest are second names
+        fitting = [name for name in map(snake_case, sorted(own)) if _fits(name, y, prediction)]
         legal = f"; legal for these shapes: {', '.join(fitting)}" if fitting else ""
+        if y.ndim == 1 and prediction.ndim > 2:
+            legal += "; a Flatten or global pooling layer before the last one gives one prediction for each sample"
         here, key, spec = top / "train", "loss", train.loss
         if isinstance(spec, dict) and "name" in spec:
             here, key, spec = here / "loss", "name", spec["name"]
@@ -279,6 +291,8 @@ def _check_width(config: Config, shapes: Sequence[tuple[Any, ...]], splits: data
     elif splits.classes is None and splits.y_train.ndim == 2:
         wanted = splits.y_train.shape[1]
         what = f"each target has {wanted} numbers" if wanted > 1 else "each target is one number"
+        if hasattr(resolve_loss(config.train.loss), "check"):
+            what += " (y holds floats: targets; class labels are integers or strings)"
     else:
         return
     given = shapes[-1][-1]
@@ -288,8 +302,16 @@ def _check_width(config: Config, shapes: Sequence[tuple[Any, ...]], splits: data
     table = layer_table(config.model.layers[i])
     keys = [key for key, value in table.items() if type(value) is int and value == given]
     place, key = Place(config.file) / "model" / "layers" / i, keys[0] if keys else None
-    message = f"the model gives {given} outputs, but {what}; legal: {wanted}"
+    message = f"the model gives {given} output{'s' * (given != 1)}, but {what}; legal: {wanted}"
     raise place.error(key, table[keys[0]] if keys else table["layer"], message)
+
+
+def _check_softmax(config: Config, shape: tuple[Any, ...]) -> None:
+    """Refuse a softmax over a single output, which Keras warns of: it is 1 whatever the weights."""
+    last = len(config.model.layers) - 1
+    if shape[-1] == 1 and layer_table(config.model.layers[last]).get("activation") == "softmax":
+        place = Place(config.file) / "model" / "layers" / last
+        raise place.error("activation", "softmax", "the softmax of a single output is always 1; legal: sigmoid")
 
 
 def _without_none(value: Any) -> Any:

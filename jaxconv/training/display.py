@@ -3,7 +3,9 @@
 Knows counts, numbers and streams; nothing of training.
 """
 
+import importlib.util
 import math
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -16,13 +18,25 @@ _LINES, _SHORTEST, _LONGEST = 10, 1.0, 30.0  # into a log: about ten lines, each
 def display(total: int, *, start: float = 0, unit: str = "epoch", stream: TextIO | None = None) -> "Display":
     """Give a bar where ``stream`` (default: stderr) is a terminal, and spaced lines where it is a file or a pipe.
 
+    Lines too where tqdm is not installed, or where the terminal does not know its size (``script``, some containers),
+    on which tqdm would draw nothing.
+
     Args:
         total: how many units there are.
         start: how many of them were done before, by the run that this one resumes.
         unit: what is counted.
     """
     stream = stream or sys.stderr
-    return (_Bar if stream.isatty() else _Lines)(total, start, unit, stream)
+    return (_Bar if _takes_a_bar(stream) else _Lines)(total, start, unit, stream)
+
+
+def _takes_a_bar(stream: TextIO) -> bool:
+    if not stream.isatty() or importlib.util.find_spec("tqdm") is None:
+        return False
+    try:
+        return 0 not in os.get_terminal_size(stream.fileno())
+    except (OSError, ValueError):  # no file behind it that could have a size
+        return True
 
 
 def readable(numbers: Mapping[str, float]) -> str:
@@ -62,12 +76,11 @@ class Display:
 
 class _Bar(Display):
     def __init__(self, total: int, start: float, unit: str, stream: TextIO):
-        try:
-            from tqdm import tqdm
-        except ImportError as error:
-            raise ImportError("the progress bar needs tqdm; install it with: pip install 'jaxconv[train]'") from error
+        from tqdm import tqdm
+
         super().__init__(total, start, unit, stream)
-        layout = "{desc} |{bar:24}| {percentage:3.0f}%{postfix}  {elapsed}, {remaining} left"
+        # the bar gives way to the words, and what a narrow terminal cuts off is the last of the numbers
+        layout = "{desc} |{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left{postfix}"
         self._bar: Any = tqdm(
             total=total, initial=start, desc=self.label(start), file=stream, bar_format=layout, dynamic_ncols=True
         )

@@ -5,7 +5,7 @@ Knows ``apply_fn``, losses and metrics. It trains nothing and writes nothing.
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -33,17 +33,21 @@ def evaluate(
         batch_size: samples at a time; the figures do not depend on it.
 
     Raises:
-        ValueError: no samples, different numbers of them, or shapes that the model or the loss refuses.
+        ValueError: no samples, different numbers of them, labels that are no classes, or shapes that the model or the
+            loss refuses.
+        TypeError: ``apply_fn, params`` are no model.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1, kernel_initializer="ones").init(jax.random.key(0), (None, 2))
     >>> evaluate(apply_fn, params, np.ones((3, 2)), np.ones((3, 1)), loss="mse", metrics="mae")
     {'loss': 1.0, 'mae': 1.0}
     """
+    check_model(apply_fn, params)
     x, y = samples(x, y)
-    chosen = resolve_metrics(metrics)
+    loss, chosen = resolve_loss(loss), resolve_metrics(metrics)
+    check_labels(apply_fn, params, loss, (x, y))
     meter = Meter()
-    for sums in evaluation(apply_fn, params, x, y, resolve_loss(loss), chosen, batch_size):
+    for sums in evaluation(apply_fn, params, x, y, loss, chosen, batch_size):
         meter.add(sums)
     return figures(meter.collect(), chosen)
 
@@ -85,6 +89,7 @@ def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32)
 
     Args as in :func:`evaluate`.
     """
+    check_model(apply_fn, params)
     (x,) = samples(x)
     step = jax.jit(apply_fn)
     for rows in batches(len(x), batch_size):
@@ -108,6 +113,23 @@ def batches(count: int, batch_size: int) -> Iterator[slice]:
         raise ValueError(f"batch_size is {batch_size!r}; legal: a whole number of at least 1")
     for start in range(0, count, batch_size):
         yield slice(start, min(start + batch_size, count))
+
+
+def check_model(apply_fn: Any, params: Any) -> None:
+    """Check that a model's two parts are what ``layer.init`` gives, in that order of arguments. Raises TypeError."""
+    if not callable(apply_fn) or hasattr(apply_fn, "init") or not isinstance(params, Mapping):
+        fitted = "; of what fit gave, pass .params" if hasattr(params, "params") else ""
+        raise TypeError(
+            f"the model is given as {type(apply_fn).__name__} and {type(params).__name__}; "
+            f"give apply_fn and params, in this order: params, apply_fn = layer.init(key, x){fitted}"
+        )
+
+
+def check_labels(apply_fn: Any, params: Params, loss: Any, *data: tuple[Any, Any] | None) -> None:
+    """Let the loss look at all targets before anything is computed, where it has something to look for."""
+    for x, y in (pair for pair in data if pair is not None and hasattr(loss, "check")):
+        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
+        loss.check(y, jax.eval_shape(apply_fn, params, one).shape)
 
 
 def samples(x: Any, *y: Any) -> tuple[Any, ...]:

@@ -5,8 +5,12 @@ Knows what a run can be asked for. It prints nothing; whoever wants to show or w
 
 import dataclasses
 import functools
+import hashlib
+import json
 import math
+import numbers
 import os
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +20,15 @@ import numpy as np
 from jaxconv.layers.layer import Params
 from jaxconv.registry import nearest
 from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save
-from jaxconv.training.evaluation import evaluate, predict, predict_batches, remembered, samples
+from jaxconv.training.evaluation import (
+    check_labels,
+    check_model,
+    evaluate,
+    predict,
+    predict_batches,
+    remembered,
+    samples,
+)
 from jaxconv.training.interrupt import stop_on_signal
 from jaxconv.training.loop import EarlyStopping, Fitted, Interrupted, Loop, NonFiniteLoss, Row, Tick
 from jaxconv.training.losses import loss as resolve_loss
@@ -107,18 +119,19 @@ def fit(
     >>> fitted.stopped, fitted.history[-1]["loss"] < fitted.history[0]["loss"]
     ('epochs', True)
     """
-    _check_counts(epochs=epochs, batch_size=batch_size, checkpoint_every=checkpoint_every)
-    _check_seed(seed)
-    x, y = samples(x, y)
-    x, y, validation = _held_out(x, y, validation_data, validation_split)
+    check_model(apply_fn, params)
+    epochs, batch_size = _whole("epochs", epochs), _whole("batch_size", batch_size)
+    checkpoint_every, seed = _whole("checkpoint_every", checkpoint_every), _whole("seed", seed, 0, 2**32 - 1)
+    x, y, validation = _held_out(samples(x, y), validation_data, validation_split)
     loss, metrics = resolve_loss(loss), resolve_metrics(metrics)
     _check_columns([m.name for m in metrics], validation is not None, best_weights, early_stopping)
-    _check_labels(apply_fn, params, x, y, loss)
+    check_labels(apply_fn, params, loss, (x, y), validation)
     steps = math.ceil(len(x) / batch_size) * epochs
     transformation = resolve_optimizer(optimizer, steps)
     path = checkpoint_path(checkpoint)
     same = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle, "seed": seed, "best_weights": best_weights}
     same |= _described(loss=loss, metrics=[m.name for m in metrics], optimizer=optimizer)
+    same |= {"model": _digest(apply_fn), "data": _sketch(x, y)}
     loop = Loop(
         apply_fn=apply_fn,
         step=functools.partial(_compiled(apply_fn, loss, transformation, metrics), jax.random.key(seed)),
@@ -163,8 +176,9 @@ def _order(count: int, seed: int, shuffle: bool, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
 
 
-def _held_out(x: Any, y: Any, data: Any, split: float) -> tuple[Any, Any, tuple[Any, Any] | None]:
+def _held_out(given: tuple[Any, ...], data: Any, split: float) -> tuple[Any, Any, tuple[Any, Any] | None]:
     """Give training samples, targets and validation data."""
+    x, y = given
     if not 0 <= split < 1:
         raise ValueError(f"validation_split is {split!r}; legal: from 0 up to, not including, 1")
     if data is not None:
@@ -181,21 +195,30 @@ def _held_out(x: Any, y: Any, data: Any, split: float) -> tuple[Any, Any, tuple[
     return x[:cut], y[:cut], (x[cut:], y[cut:])
 
 
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{name} is {value!r}; legal: a whole number of at least 1")
+def _sketch(*arrays: Any) -> int:
+    """Give a number that tells data apart by shape, type, and the first and last rows: all that is cheap to read."""
+    sketch = 0
+    for array in arrays:
+        rows = np.ascontiguousarray(np.asarray(array[[0, len(array) // 2, -1]]))
+        sketch = zlib.crc32(f"{array.shape} {array.dtype}".encode() + rows.tobytes(), sketch)
+    return sketch
 
 
-def _check_seed(seed: Any) -> None:
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise ValueError(f"seed is {seed!r}; legal: a whole number from 0 to {2**32 - 1}")
+def _whole(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+    """Give a whole number, numpy's kinds included, as Python's. Raises ValueError for anything else."""
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not whole or value < low or (high is not None and value > high):
+        legal = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise ValueError(f"{name} is {value!r}; legal: a whole number {legal}")
+    return int(value)
 
 
 def _check_columns(
     metrics: list[str], validates: bool, best_weights: str | None, early_stopping: EarlyStopping | None
 ) -> None:
     """Check that what is to be monitored will be in the log."""
+    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
+        raise TypeError(f"early_stopping is {early_stopping!r}; give EarlyStopping(monitor=..., patience=...)")
     columns = ["loss", *metrics]
     columns += [f"val_{name}" for name in columns] if validates else []
     wanted = [early_stopping.monitor] if early_stopping is not None else []
@@ -204,17 +227,22 @@ def _check_columns(
             raise ValueError(f"cannot monitor {name!r}, which is no column of the log; {nearest(str(name), columns)}")
 
 
-def _check_labels(apply_fn: Any, params: Params, x: Any, y: Any, loss: Any) -> None:
-    """Let the loss look at all targets before training, where it has something to look for."""
-    if hasattr(loss, "check"):
-        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
-        loss.check(y, jax.eval_shape(apply_fn, params, one).shape)
-
-
 def _described(*, optimizer: Any, **options: Any) -> dict[str, Any]:
     """Give options as plain values: what a resumed run has to have in common with the one that was stopped."""
     options["optimizer"] = {"name": optimizer} if isinstance(optimizer, str) else optimizer
     return {name: _plain(value) for name, value in options.items()}
+
+
+def _digest(apply_fn: Any) -> str | None:
+    """Give a few letters that stand for a model's options; None where they have no plain form, a user's function say.
+
+    Shapes alone do not tell two models apart: a resumed run whose activation was changed would go on in silence.
+    """
+    try:
+        text = json.dumps(apply_fn.layer.get_config(), sort_keys=True)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxconv.files.archive import replacing
@@ -44,7 +45,7 @@ def evaluate(model: str, data: str | None = None) -> str:
     else:
         splits = load_data(config)
         x, y = splits.x_test, splits.y_test
-    _check_input(file, apply_fn.layer, x)
+    _check_input(file, apply_fn, params, x)
     train = config.train
     figures = evaluate_model(
         apply_fn, params, x, y, loss=train.loss, metrics=train.metrics, batch_size=train.batch_size
@@ -62,12 +63,17 @@ def model_file(model: str) -> Path:
         raise ConfigError(f"{path} holds no {MODEL}{more}")
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such run folder or model file")
+    if path.suffix == ".toml":
+        raise ConfigError(f"{path} is a config; train it (jaxconv train {path}) and give the run folder")
     return path
 
 
 def _own_test_set(path: Path, classes: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
     if not path.is_file():
-        raise ConfigError(f"--data {path}: there is no such file")
+        what = "a folder" if path.is_dir() else "there is no such file"
+        raise ConfigError(f"--data {path}: {what}; give an .npz file")
+    if path.suffix != ".npy" and not zipfile.is_zipfile(path):
+        raise ConfigError(f"--data {path} cannot be read as an .npz file, such as numpy.savez writes")
     try:
         held = np.load(path, allow_pickle=False)
         if isinstance(held, np.ndarray):
@@ -89,7 +95,12 @@ def _own_test_set(path: Path, classes: Sequence[str] | None) -> tuple[np.ndarray
         raise ConfigError(
             f"--data {path}: {x_name} has {len(x)} samples and {y_name} {len(y)}; legal: equally many, not 0"
         )
-    if classes and y.dtype.kind != "f":
+    if classes:
+        if y.dtype.kind not in "biuUS":
+            raise ConfigError(
+                f"--data {path}: {y_name} has dtype {y.dtype}; the training data has class labels, which are "
+                f"integers or strings: {', '.join(classes)}"
+            )
         index = {name: i for i, name in enumerate(classes)}
         strange = sorted({str(label) for label in np.unique(y)} - set(index))
         if strange:
@@ -98,15 +109,14 @@ def _own_test_set(path: Path, classes: Sequence[str] | None) -> tuple[np.ndarray
     return x, y
 
 
-def _check_input(file: Path, layer: Any, x: Any) -> tuple[int | None, ...]:
+def _check_input(file: Path, apply_fn: Any, params: Any, x: Any) -> tuple[int, ...]:
     """Give the model's output shape for ``x``. Raises ConfigError where the model does not take it."""
-    expected = model_info(file)["input_shape"]
-    if expected is not None and len(expected) != len(x.shape):
-        raise ConfigError(f"the input has shape {x.shape}; {file} takes {readable_shape(expected)}")
     try:
-        return layer.output_shape(x.shape)
+        return jax.eval_shape(apply_fn, params, jax.ShapeDtypeStruct(x.shape, np.dtype("float32"))).shape
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"the input has shape {x.shape}, which {file} does not take: {error}") from None
+        expected = model_info(file)["input_shape"]
+        takes = "" if expected is None else f"; {file} was trained on {readable_shape(expected)}"
+        raise ConfigError(f"the input has shape {x.shape}{takes}: {error}") from None
 
 
 def predict(model: str, x: str, out: str, batch: int = 32) -> str:
@@ -132,7 +142,7 @@ def predict(model: str, x: str, out: str, batch: int = 32) -> str:
     file = model_file(model)
     inputs = _mapped(Path(x))
     params, apply_fn = load_model(file)
-    shape = _check_input(file, apply_fn.layer, inputs)
+    shape = _check_input(file, apply_fn, params, inputs)
     with replacing(out) as handle, display(len(inputs), unit="example") as bar:
         dtype, done = None, 0
         for rows in _predictions(apply_fn, params, inputs, batch):

@@ -45,9 +45,11 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         if self.mode not in ("auto", "min", "max"):
-            raise ValueError(f"EarlyStopping: unknown mode {self.mode!r}; {nearest(self.mode, ['auto', 'min', 'max'])}")
+            hint = nearest(str(self.mode), ["auto", "min", "max"])
+            raise ValueError(f"EarlyStopping: unknown mode {self.mode!r}; {hint}")
         for name in ("patience", "min_delta", "start_from_epoch"):
-            if not getattr(self, name) >= 0:
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
                 raise ValueError(f"EarlyStopping: {name} is {getattr(self, name)!r}; legal: a number of at least 0")
 
 

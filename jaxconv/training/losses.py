@@ -60,6 +60,8 @@ def aligned(name: str, y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array,
         ValueError: the shapes differ otherwise.
     """
     y_true, y_pred = jnp.asarray(y_true), in_full(name, y_pred)
+    if jnp.issubdtype(y_true.dtype, jnp.complexfloating):
+        raise TypeError(f"{name}: targets have dtype {y_true.dtype}; a loss needs real numbers")
     true_shape, pred_shape = y_true.shape, y_pred.shape
     if true_shape == (*pred_shape, 1) or (*true_shape, 1) == pred_shape:
         y_true = y_true.reshape(pred_shape)
@@ -323,12 +325,19 @@ class SparseCategoricalCrossentropy(Loss):
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         classes = _classes(self, y_pred)
         y_true = y_true.astype(jnp.int32)
-        picked = jax.nn.one_hot(y_true, classes, dtype=y_pred.dtype)
-        values = -jnp.sum(picked * _log_probabilities(y_pred, self.from_logits), axis=-1)
-        return jnp.where((y_true >= 0) & (y_true < classes), values, jnp.nan)
+        legal = (y_true >= 0) & (y_true < classes)
+        # picked by index: a one-hot product would turn the -inf of a masked logit into NaN for every other label
+        index = jnp.expand_dims(jnp.where(legal, y_true, 0), -1)
+        values = -jnp.take_along_axis(_log_probabilities(y_pred, self.from_logits), index, axis=-1).squeeze(-1)
+        return jnp.where(legal, values, jnp.nan)
 
     def check(self, y_true: np.ndarray, pred_shape: tuple[int, ...]) -> None:
-        """Check labels on the host. Raises ValueError for a label that is no class of the model's output."""
+        """Check labels on the host. Raises ValueError for one that is no class of the model's output, or not whole."""
+        if y_true.dtype.kind == "f" and np.any(y_true % 1):
+            raise ValueError(
+                f"{type(self).__name__}: targets such as {y_true[y_true % 1 != 0][0]} are no class labels; give whole "
+                "numbers, or a loss for numbers such as mean_squared_error"
+            )
         low, high, classes = np.min(y_true), np.max(y_true), pred_shape[-1]
         if low < 0 or high >= classes:
             raise ValueError(

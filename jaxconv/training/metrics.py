@@ -92,12 +92,16 @@ def metrics(identifiers: Any) -> tuple[Metric, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class MeanOf(Metric):
-    """The mean over all samples of a function ``(y_true, y_pred) -> (batch, ...)``, a loss for one."""
+    """The mean over all samples of a function ``(y_true, y_pred) -> (batch, ...)``, a loss for one.
+
+    A function that gives one number for a batch stands for each sample in it, as a loss may too.
+    """
 
     function: Any = None
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        return per_sample(jnp.asarray(self.function(y_true, y_pred)))
+        values = jnp.asarray(self.function(y_true, y_pred))
+        return per_sample(values) if values.ndim else jnp.broadcast_to(values, y_pred.shape[:1])
 
 
 @registry.register()
@@ -188,7 +192,7 @@ class SparseCategoricalAccuracy(_Accuracy):
 
     def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         labels = y_true.reshape(label_shape(self.name, y_true.shape, y_pred.shape))
-        return jnp.argmax(y_pred, axis=-1) == labels.astype(jnp.int32)
+        return jnp.argmax(y_pred, axis=-1).astype(jnp.int32) == labels.astype(jnp.int32)
 
 
 @registry.register()

@@ -201,7 +201,8 @@ def _rate(value: Any, steps: int | None) -> Any:
 def _named(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
     arguments = {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     if not arguments:
-        raise TypeError(f"cannot read {spec!r} as {kind}; give a name or a table with a name")
+        more = ", or an optax transformation such as optax.adam(1e-3)" if kind == "optimizer" else ""
+        raise TypeError(f"cannot read {spec!r} as {kind}; give a name or a table with a name{more}")
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         raise ValueError(f"{kind} {spec!r} has no 'name'; give one, such as name = 'adam'")

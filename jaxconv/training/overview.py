@@ -30,16 +30,19 @@ def info(model: str) -> str:
     if path.is_file() and path.suffix == ".npz":
         held = model_info(path)
         return _text(str(path), held["layer"], held["input_shape"], _of_file(held["about"]))
+    if not path.exists() and path.suffix != ".toml":
+        raise ConfigError(f"{path}: there is no such run folder, model file or config")
     if path.is_dir() and not (path / CONFIG).is_file():
         raise ConfigError(f"{path} is no run folder: it holds no {CONFIG}")
     config = read_config(path / CONFIG if path.is_dir() else path)
     if (path / MODEL).is_file():
-        shape = model_info(path / MODEL)["input_shape"]
+        held = model_info(path / MODEL)
+        shape, classes = held["input_shape"], held["about"].get("classes")
     else:
-        shape = (None, *load_data(config).x_train.shape[1:])
-    return _text(
-        config.name, config.model, shape, _of_config(config) + (_of_run(path, config) if path.is_dir() else [])
-    )
+        splits = load_data(config)
+        shape, classes = (None, *splits.x_train.shape[1:]), splits.classes
+    facts = _of_config(config) + _of_classes(classes) + (_of_run(path, config) if path.is_dir() else [])
+    return _text(config.name, config.model, shape, facts)
 
 
 def _text(title: str, layer: Any, shape: Shape | None, facts: list[tuple[str, str]]) -> str:
@@ -53,7 +56,13 @@ def _of_config(config: Config) -> list[tuple[str, str]]:
 
 
 def _of_file(about: dict[str, Any]) -> list[tuple[str, str]]:
-    return [("run", about["name"]), ("result", summary(about["test"]))] if {"name", "test"} <= set(about) else []
+    facts = [("run", about["name"]), ("result", summary(about["test"]))] if {"name", "test"} <= set(about) else []
+    return _of_classes(about.get("classes")) + facts
+
+
+def _of_classes(classes: Sequence[str] | None) -> list[tuple[str, str]]:
+    """List the classes in the order of the model's outputs."""
+    return [("classes", ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else ""))] if classes else []
 
 
 def _of_run(folder: Path, config: Config) -> list[tuple[str, str]]:

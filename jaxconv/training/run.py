@@ -72,6 +72,10 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
         if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
             raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
     config, splits = _checked(folder / CONFIG, settings)
+    done = len(read_table(folder / METRICS))
+    if settings and config.train.epochs < done:
+        asked = f"--set train.epochs={config.train.epochs}"
+        raise ConfigError(f"{asked}: {folder} has {done} epochs already; legal: at least {done}")
     return _run(config, splits, folder, resume=True)
 
 
@@ -106,16 +110,19 @@ def _new_folder(name: str, out: str | None) -> Path:
     number = 1
     while True:
         folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        if not folder.exists():
-            _make_folder(folder, "the run folder")
+        try:
+            _make_folder(folder, "the run folder", exist_ok=False)
             return folder
-        number += 1
+        except FileExistsError:  # asking first would let two runs that start together share a folder
+            number += 1
 
 
-def _make_folder(folder: Path, what: str) -> None:
+def _make_folder(folder: Path, what: str, exist_ok: bool = True) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
+        if isinstance(error, FileExistsError) and not exist_ok:
+            raise
         raise ConfigError(f"{what} {folder} cannot be made: {error.strerror}") from None
 
 

@@ -25,8 +25,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
             f"{path}: there is no such config file; {nearest(str(path), beside) if beside else 'legal: a .toml file'}"
         )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise ConfigError(f"{path}: not a TOML file: {byte}, which is not UTF-8; save it as text in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
         raise ConfigError(one_line(f"{path}: not a TOML file: {error}")) from None
 
 

@@ -1,0 +1,106 @@
+"""Max and average pooling, windowed and global: values by hand, counts at the edges, forms and errors."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxconv as jc
+
+RAMP = jnp.array([3.0, 1, 4, 1, 5, 9]).reshape(1, 6, 1)
+
+
+@pytest.mark.parametrize(
+    "layer, want",
+    [
+        (jc.MaxPooling1D(), [3, 4, 9]),
+        (jc.MaxPooling1D(3, 1), [4, 4, 5, 9]),
+        (jc.MaxPooling1D(3, 2, "same"), [4, 5, 9]),
+        (jc.MaxPooling1D(4, 4, "SAME"), [4, 9]),
+        (jc.AveragePooling1D(), [2, 2.5, 7]),
+        (jc.AveragePooling1D(3, 3), [8 / 3, 5]),
+        (jc.AveragePooling1D(3, 1, "same"), [2, 8 / 3, 2, 10 / 3, 5, 7]),  # two values at both ends
+        (jc.AveragePooling1D(4, 4, "same"), [8 / 3, 5]),  # one zero before, one after, neither counted
+        (jc.MaxPooling1D((2,), np.int64(4)), [3, 9]),
+    ],
+)
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_values(layer, want, data_format):
+    x = RAMP if data_format == "channels_last" else RAMP.reshape(1, 1, 6)
+    layer = dataclasses.replace(layer, data_format=data_format)
+    np.testing.assert_allclose(layer.apply_fn({}, x).ravel(), want, rtol=1e-6)  # float32
+
+
+def test_the_largest_of_negative_numbers_is_not_the_padding():
+    y = jc.MaxPooling2D(3, 2, "same").apply_fn({}, jnp.full((1, 4, 4, 1), -7.0))
+    np.testing.assert_array_equal(y, -7)
+
+
+def test_corners_of_an_average_count_what_is_there():
+    y = jc.AveragePooling2D(3, 1, "same").apply_fn({}, jnp.ones((1, 3, 3, 1)).at[0, 1, 1, 0].set(10.0))
+    np.testing.assert_allclose(
+        y[0, :, :, 0], [[13 / 4, 15 / 6, 13 / 4], [15 / 6, 2, 15 / 6], [13 / 4, 15 / 6, 13 / 4]], rtol=1e-6
+    )
+
+
+def test_the_gradient_goes_to_the_largest():
+    grad = jax.grad(lambda x: jc.MaxPooling1D(2).apply_fn({}, x).sum())(RAMP)
+    np.testing.assert_array_equal(grad.ravel(), [1, 0, 1, 0, 0, 1])
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_global_pooling(key, rank, data_format, keepdims):
+    lengths = (4, 3, 2)[:rank]
+    x = jax.random.normal(key, (2, *lengths, 5))
+    axes = tuple(range(1, rank + 1))
+    for kind, reduce in (("Max", np.max), ("Average", np.mean)):
+        layer = getattr(jc, f"Global{kind}Pooling{rank}D")(data_format, keepdims)
+        given = x if data_format == "channels_last" else jnp.moveaxis(x, -1, 1)
+        y = layer.apply_fn({}, given)
+        want = reduce(np.asarray(x), axes, keepdims=keepdims)
+        want = np.moveaxis(want, -1, 1) if keepdims and data_format == "channels_first" else want
+        np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)  # float32, up to 24 terms of order 1
+
+
+@pytest.mark.parametrize("layer", [jc.AveragePooling1D(4), jc.GlobalAveragePooling1D()])
+def test_an_average_of_large_half_precision_numbers_does_not_overflow(layer):
+    layer = dataclasses.replace(layer, dtype="float16")
+    y = layer.apply_fn({}, jnp.full((1, 4, 1), 30000.0, jnp.float16))  # the sum is 120000, float16 ends at 65504
+    assert y.dtype == jnp.float16
+    np.testing.assert_array_equal(y, jnp.full(y.shape, 30000.0, jnp.float16))
+
+
+@pytest.mark.parametrize("kind", [jc.MaxPooling1D, jc.AveragePooling1D])
+@pytest.mark.parametrize(
+    "options, kind_of_error, message",
+    [
+        ({"padding": "causal"}, ValueError, "padding='causal' is not defined for pooling; legal: 'valid', 'same'"),
+        ({"padding": (1, 1)}, ValueError, r"padding=\(1, 1\) is not defined for pooling"),
+        ({"padding": None}, ValueError, "padding=None is not defined"),
+        ({"pool_size": 0}, ValueError, "pool_size=0 is not legal"),
+        ({"pool_size": None}, ValueError, "pool_size=None is not whole numbers"),
+        ({"pool_size": 2.5}, ValueError, "pool_size=2.5 is not whole numbers"),
+        ({"strides": (1, 2)}, ValueError, r"strides=\(1, 2\) is not legal"),
+        ({"strides": "2"}, TypeError, "strides is the string '2'"),
+        ({"data_format": "NCW"}, ValueError, "unknown data_format 'NCW'"),
+        ({"size": 2}, ValueError, "unknown argument 'size' = 2; did you mean"),
+    ],
+)
+def test_options_that_are_not_legal(kind, options, kind_of_error, message):
+    with pytest.raises(kind_of_error, match=f"{kind.__name__}: {message}"):
+        kind(**options)
+
+
+def test_inputs_that_do_not_fit(key):
+    with pytest.raises(ValueError, match=r"length 3 is shorter .*pool_size=4.* shortest legal input is 4"):
+        jc.MaxPooling1D(4).init(key, (None, 3, 2))
+    with pytest.raises(ValueError, match=r"rank 3; this layer needs rank 4: \(batch, rows, columns, channels\)"):
+        jc.AveragePooling2D(2).init(key, (None, 3, 2))
+    with pytest.raises(ValueError, match=r"needs rank 4: \(batch, channels, rows, columns\)"):
+        jc.GlobalMaxPooling2D("channels_first").init(key, (None, 3, 2))
+    with pytest.raises(ValueError, match="has a spatial axis of length 0; the shortest is 1"):
+        jc.GlobalAveragePooling1D().init(key, (None, 0, 2))

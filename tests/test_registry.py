@@ -1,0 +1,122 @@
+"""The table of names: four ways to name an entry, the way back, and the nearest legal name."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxconv.registry import Registry, nearest, plain, snake_case
+
+
+@pytest.fixture
+def table():
+    things = Registry("thing", "keras.things")
+
+    @things.register("second_name")
+    def double(x):
+        return 2 * x
+
+    @things.register()
+    @dataclasses.dataclass(frozen=True)
+    class AddOne:
+        amount: int = 1
+
+        def __call__(self, x):
+            return x + self.amount
+
+        def get_config(self):
+            return {"amount": self.amount}
+
+    return things
+
+
+@pytest.mark.parametrize(
+    "name, want",
+    [
+        ("MaxPooling1D", "max_pooling1d"),
+        ("Conv1D", "conv1d"),
+        ("BatchNormalization", "batch_normalization"),
+        ("GlobalAveragePooling2D", "global_average_pooling2d"),
+        ("L1L2", "l1l2"),
+        ("GlorotUniform", "glorot_uniform"),
+        ("SeparableConv1D", "separable_conv1d"),
+    ],
+)
+def test_snake_case_is_keras_s(name, want):
+    assert snake_case(name) == want
+
+
+@pytest.mark.parametrize("way", ["AddOne", "add_one", {"class_name": "AddOne", "config": {}}, {"class_name": "AddOne"}])
+def test_ways_to_name_a_class(table, way):
+    assert table.get(way) == table["AddOne"]() == table.get(table["AddOne"]) == table.get(table["AddOne"]())
+
+
+@pytest.mark.parametrize("way", ["double", "second_name", {"class_name": "function", "config": "double"}])
+def test_ways_to_name_a_function(table, way):
+    assert table.get(way)(3) == 6
+
+
+def test_none_and_any_callable_pass_through(table):
+    assert table.get(None) is None and table.get(len) is len
+
+
+def test_serialize_is_the_way_back(table):
+    for entry in (None, table["double"], table["AddOne"](5)):
+        assert table.get(table.serialize(entry)) == entry
+    assert table.serialize(table["AddOne"](5)) == {
+        "module": "keras.things", "class_name": "AddOne", "config": {"amount": 5}, "registered_name": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "given, kind, message",
+    [
+        ("dubble", ValueError, r"unknown thing 'dubble'; did you mean 'double'\? legal: "),
+        ("zzz", ValueError, "unknown thing 'zzz'; legal: add_one, double, second_name$"),
+        (
+            {"class_name": "AddOne", "config": {"amuont": 2}},
+            ValueError,
+            r"AddOne has no argument 'amuont'; did you mean 'amount'\?",
+        ),
+        ({"config": {}}, ValueError, "thing config .* has no 'class_name'"),
+        ({"class_name": 3}, ValueError, "has no 'class_name'"),
+        (3, TypeError, "cannot read 3 as thing; give a name, a callable, an instance or a config dict"),
+    ],
+)
+def test_what_is_refused(table, given, kind, message):
+    with pytest.raises(kind, match=message):
+        table.get(given)
+
+
+def test_a_name_is_taken_once(table):
+    with pytest.raises(ValueError, match="thing name 'double' is taken"):
+        table.register("double")(lambda x: x)
+
+
+def test_a_function_without_a_name_is_not_serialized(table):
+    with pytest.raises(ValueError, match="cannot be written to a config because it has no registered name"):
+        table.serialize(lambda x: x)
+
+
+@pytest.mark.parametrize(
+    "word, options, hint",
+    [
+        ("stride", ["strides", "padding"], "did you mean 'strides'? "),
+        ("kernel", ["kernel_constraint", "kernel_initializer", "kernel_size"], "did you mean 'kernel_size'? "),
+        ("RELU", ["relu", "elu"], "did you mean 'relu'? "),
+        ("xyz", ["relu", "elu"], "legal: "),
+        ("", ["relu", "elu"], "legal: "),
+        ("xyz", ["MaxNorm", "max_norm", "max"], "legal: max, max_norm"),
+        ("Xyz", ["MaxNorm", "max_norm", "max"], "legal: MaxNorm, max"),
+    ],
+)
+def test_nearest(word, options, hint):
+    assert nearest(word, options).startswith(hint)
+
+
+def test_plain_gives_what_json_keeps():
+    assert plain({"a": (1, np.int64(2)), "b": np.array([1.5]), "c": [None, "x"]}) == {
+        "a": [1, 2],
+        "b": [1.5],
+        "c": [None, "x"],
+    }
