@@ -381,5 +381,5 @@ def test_a_callable_without_hash_is_refused_when_the_layer_is_built():
         def __call__(self, w):
             return self.scale * jnp.sum(w)
 
-    with pytest.raises(TypeError, match="kernel_regularizer: .* has no hash, which jit needs"):
+    with pytest.raises(TypeError, match=r"kernel_regularizer: .* has no hash, which jit needs"):
         jc.Conv1D(2, 3, kernel_regularizer=Unhashable())

@@ -28,8 +28,8 @@ def as_number(
 
 def as_seed(seed: Any, where: str) -> int | None:
     """Give an integer, or None for no seed of the layer's own. Raises ValueError for anything else."""
-    if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__")):
-        raise ValueError(f"{where}: seed={seed!r} is not a whole number; give an integer or None")
+    if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32):
+        raise ValueError(f"{where}: seed={seed!r} is not a whole number from 0 to {2**32 - 1}; give one, or None")
     return None if seed is None else operator.index(seed)
 
 
