@@ -165,7 +165,7 @@ def test_groups_must_divide_filters_and_channels(key):
         (jc.Conv1D, (1, 2, 3), ValueError, r"padding=\(1, 2, 3\) does not fit 1 spatial"),
         (jc.Conv2D, (1, 1), ValueError, r"padding=\(1, 1\) does not fit 2 spatial"),
         (jc.Conv2D, ((1, 2),), ValueError, r"padding=\(\(1, 2\),\) does not fit 2 spatial"),
-        (jc.Conv1D, ("same",), ValueError, r"padding=\('same',\) does not fit 1 spatial"),
+        (jc.Conv1D, ("same", "same"), ValueError, r"padding=\('same', 'same'\) does not fit 1 spatial"),
         (jc.Conv1D, (1.0, 2), ValueError, "padding=.*is not whole numbers"),
     ],
 )

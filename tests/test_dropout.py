@@ -78,7 +78,7 @@ def test_what_is_no_key_is_refused(bad):
 
 @pytest.mark.parametrize("rate", [50, -0.1, 1.01, float("nan"), None, "0.5", True])
 def test_rates_that_are_not_legal(rate):
-    with pytest.raises(ValueError, match=r"Dropout: rate=.* is no fraction; give a number from 0 to 1"):
+    with pytest.raises(ValueError, match=r"Dropout: rate=.* is not legal; give a number from 0 to 1"):
         jc.Dropout(rate)
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import CASES
+from catalogue import CASES, map_shapes
 
 import jaxconv as jc
 from jaxconv import activations
@@ -213,7 +213,10 @@ def conv(key):
 
 def test_swapped_arguments_are_named(key):
     params, apply_fn = conv(key)
-    with pytest.raises(ValueError, match=r"Conv1D: params has ArrayImpl; this layer needs \['bias', 'kernel'\]"):
+    with pytest.raises(
+        ValueError,
+        match=r"Conv1D: params is of type ArrayImpl, no dict: .* apply_fn\(params, x\); .* \['bias', 'kernel'\]",
+    ):
         apply_fn(X, params)
 
 
@@ -276,8 +279,10 @@ def test_complex_input_is_refused(key, layer):
 @every_case
 def test_an_empty_batch_is_legal_at_inference(case):
     params, apply_fn = case.layer.init(jax.random.key(0), case.shape)
-    x = jax.ShapeDtypeStruct((0, *case.shape[1:]), jnp.float32)
-    assert jax.eval_shape(apply_fn, params, x).shape == (0, *case.layer.output_shape(case.shape)[1:])
+    empty = map_shapes(lambda shape: (0, *shape[1:]), case.shape)
+    x = map_shapes(lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), empty)
+    got = jax.tree.map(lambda y: y.shape, jax.eval_shape(apply_fn, params, x))
+    assert got == map_shapes(lambda shape: (0, *shape[1:]), case.layer.output_shape(case.shape))
 
 
 def test_the_batch_may_be_symbolic_when_exported(key):
@@ -383,3 +388,11 @@ def test_a_callable_without_hash_is_refused_when_the_layer_is_built():
 
     with pytest.raises(TypeError, match=r"kernel_regularizer: .* has no hash, which jit needs"):
         jc.Conv1D(2, 3, kernel_regularizer=Unhashable())
+
+
+def test_init_can_be_jitted_and_an_apply_fn_passed_through_jit():
+    layer = jc.Conv1D(2, 3)
+    params, apply_fn = jax.jit(layer.init, static_argnums=1)(jax.random.key(0), (None, 8, 3))
+    assert apply_fn == layer.apply_fn
+    x = jnp.ones((1, 8, 3))
+    np.testing.assert_allclose(jax.jit(lambda f, p, x: f(p, x))(apply_fn, params, x), apply_fn(params, x), atol=1e-6)

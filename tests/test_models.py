@@ -153,7 +153,7 @@ def test_params_of_another_model_are_refused(key):
         apply_fn({**params, "other": {}}, X)
     with pytest.raises(ValueError, match=r"dense, given shape \(2, 32\): Dense: params has \[\]"):
         apply_fn({k: v for k, v in params.items() if k != "dense"}, X)
-    with pytest.raises(ValueError, match="Sequential: params has ArrayImpl"):
+    with pytest.raises(ValueError, match="Sequential: params is of type ArrayImpl, no dict"):
         apply_fn(X, params)
 
 

@@ -7,7 +7,8 @@ from typing import Any, Self
 import jax
 
 from jaxconv import activations
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, activate, activated_width, as_shape, layers
+from jaxconv.layers.activated import activate, activated_width
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
 Array = jax.Array

@@ -34,6 +34,7 @@ class Effects(NamedTuple):
     penalty: Array
 
 
+@jax.tree_util.register_static  # so that init can be jitted, and an apply_fn passed through jit
 @dataclasses.dataclass(frozen=True)
 class Apply:
     """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
@@ -97,3 +98,10 @@ def merge(trainable: Params, fixed: Params) -> Params:
         with explain(name):
             merged[name] = merge(trainable[name], fixed[name])
     return merged
+
+
+def held(params: Any) -> str:
+    """Say what stands where params were expected, for a message."""
+    if isinstance(params, Mapping):
+        return f"has {sorted(params)}"
+    return f"is of type {type(params).__name__}, no dict: unpack what init gives, and call apply_fn(params, x)"

@@ -9,7 +9,8 @@ import jax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, activate, activated_width, as_shape
+from jaxconv.layers.activated import activate, activated_width
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape
 from jaxconv.ops.operands import as_padding_mode, check_mode
 
 Array = jax.Array

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import geometry as geo
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, activate, activated_width, as_shape, layers
+from jaxconv.layers.activated import activate, activated_width
+from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 
 Array = jax.Array
 

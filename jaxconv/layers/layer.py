@@ -16,8 +16,6 @@ Knows no particular layer: what one computes stands in its own file.
 """
 
 import dataclasses
-import functools
-import inspect
 from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -28,7 +26,7 @@ import numpy as np
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
-from jaxconv.layers.apply import Apply, Effects, Params, merge
+from jaxconv.layers.apply import Apply, Effects, Params, held, merge
 from jaxconv.layers.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
 from jaxconv.layers.symbolic import Input, Node, SymbolicTensor, as_lists, connect, is_symbolic
 from jaxconv.policy import Policy, policy, policy_name
@@ -47,8 +45,6 @@ __all__ = [
     "Shape",
     "SymbolicTensor",
     "Weight",
-    "activate",
-    "activated_width",
     "as_lists",
     "as_shape",
     "as_shapes",
@@ -310,8 +306,7 @@ class Layer:
     def _check_names(self, params: Any) -> None:
         expected = {*self.leaves, *self.children}
         if not isinstance(params, Mapping) or set(params) != expected:
-            got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
-            raise ValueError(f"{self.label}: params has {got}; this layer needs {sorted(expected)}")
+            raise ValueError(f"{self.label}: params {held(params)}; this layer needs {sorted(expected)}")
 
     def _check_shapes(self, params: Params, input_shape: Shape) -> None:
         for leaf, weight in self.weights(input_shape).items():
@@ -370,31 +365,6 @@ class Layer:
         """Build the layer from what ``get_config`` gave, or from Keras's own config."""
         empty = {name for name, values in cls.keras_only.items() if name in config and config[name] in values}
         return cls(**{name: value for name, value in config.items() if name not in empty})
-
-
-@functools.cache
-def _takes_axis(activation: Any) -> bool:
-    try:
-        return "axis" in inspect.signature(activation).parameters
-    except (TypeError, ValueError):
-        return False
-
-
-def activate(activation: Any, y: Array, axis: int) -> Array:
-    """Apply an activation, along the channel axis where it works along one (softmax, glu): in both data formats.
-
-    Keras takes the last axis always, which under "channels_first" is a spatial one; the documentation says channels.
-    """
-    return activation(y, axis=axis) if _takes_axis(activation) else activation(y)
-
-
-def activated_width(activation: Any, width: int, where: str) -> int:
-    """Give the channel count after an activation: ``glu`` halves it, all others keep it. Raises ValueError if odd."""
-    if activation is not activations.glu:
-        return width
-    if width % 2:
-        raise ValueError(f"{where}: activation 'glu' halves the channels, and {width} is odd; give an even number")
-    return width // 2
 
 
 def _check_key(key: Any, where: str) -> None:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
+from jaxconv.layers.apply import held
 from jaxconv.layers.layer import LEAF, Effects, Layer, Params, merge, shape_of
 from jaxconv.registry import snake_case
 
@@ -77,8 +78,14 @@ class Container(Layer):
         """Give a layer as it is in here: with this container's dtype, where it has none, and frozen where this is."""
         where = type(self).__name__
         if not isinstance(layer, Layer):
-            hint = "; write it with parentheses" if isinstance(layer, type) else ""
-            raise TypeError(f"{where}: {layer!r} is no layer{hint}")
+            hint = "give one like Conv1D(8, 3) or Activation('relu')"
+            hint = "write it with parentheses" if isinstance(layer, type) else hint
+            got = (
+                repr(layer)
+                if isinstance(layer, str | type | int | float | None)
+                else f"an object of type {type(layer).__name__}"
+            )
+            raise TypeError(f"{where}: {got} is no layer; {hint}")
         if layer.dtype is None and self.dtype is not None:
             layer = dataclasses.replace(layer, dtype=self.dtype)
         return dataclasses.replace(layer, trainable=False) if layer.trainable and not self.trainable else layer
@@ -151,8 +158,7 @@ class Container(Layer):
 
     def _check_names(self, params: Any) -> None:
         if not isinstance(params, Mapping) or not set(params) <= set(self.names):
-            got = sorted(params) if isinstance(params, Mapping) else type(params).__name__
-            raise ValueError(f"{self.label}: params has {got}; the layers here are {list(self.names)}")
+            raise ValueError(f"{self.label}: params {held(params)}; the layers here are {list(self.names)}")
 
 
 def _check_shared(child: Layer, params: Params, first: Any, given: Any, key: Any) -> None:

@@ -1,0 +1,94 @@
+"""Finds Keras's test cases in the installed wheel, with jaxconv in the place of the modules under test."""
+
+import contextlib
+import importlib
+import sys
+import types
+import unittest
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from keras_oracle import keras, keras_rules
+
+from keras_suite import adapter, checks
+
+CONVOLUTIONS = [
+    "layers.convolutional.conv_test",
+    "layers.convolutional.conv_transpose_test",
+    "layers.convolutional.depthwise_conv_test",
+    "layers.convolutional.separable_conv_test",
+    "ops.nn_test",
+]
+OTHERS = [
+    *(f"layers.pooling.{name}_test" for name in ("average_pooling", "max_pooling")),
+    *(f"layers.pooling.global_{name}_pooling_test" for name in ("average", "max")),
+    *(f"layers.pooling.adaptive_pooling{rank}d_test" for rank in (1, 2, 3)),
+    *(f"layers.normalization.{name}_normalization_test" for name in ("batch", "group", "layer")),
+    *(f"layers.normalization.{name}_normalization_test" for name in ("rms", "spectral", "unit")),
+    *(f"layers.reshaping.{name}{rank}d_test" for name in ("cropping", "up_sampling", "zero_padding") for rank in "123"),
+    *(f"layers.reshaping.{name}_test" for name in ("flatten", "permute", "repeat_vector", "reshape")),
+    "layers.merging.merging_test",
+    *(f"layers.regularization.{name}_test" for name in ("activity_regularization", "alpha_dropout", "dropout")),
+    *(f"layers.regularization.{name}_test" for name in ("gaussian_dropout", "gaussian_noise", "spatial_dropout")),
+    *(f"layers.activations.{name}_test" for name in ("activation", "elu", "leaky_relu", "prelu", "relu", "softmax")),
+    "activations.activations_test",
+    *(f"initializers.{name}_test" for name in ("constant_initializers", "random_initializers", "initializer")),
+    "regularizers.regularizers_test",
+    "constraints.constraints_test",
+]
+
+
+@contextlib.contextmanager
+def in_place() -> Iterator[None]:
+    """Put the stand-ins where ``from keras.src import layers`` finds them, and what Keras's own conftest gives."""
+    before = {name: getattr(keras.src, name) for name in adapter.GLOBALS}
+    conftest = sys.modules.get("conftest")
+    theirs = types.ModuleType("conftest")
+    theirs.skip_if_backend = lambda backend, reason: lambda case: case  # type: ignore[attr-defined]
+    for name, surface in adapter.GLOBALS.items():
+        setattr(keras.src, name, surface)
+    sys.modules["conftest"] = theirs
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            setattr(keras.src, name, module)
+        del sys.modules["conftest"]
+        if conftest is not None:
+            sys.modules["conftest"] = conftest
+
+
+def load(name: str) -> Any:
+    """Import one of Keras's test modules with the stand-ins in it."""
+    with in_place(), keras_rules():
+        module = importlib.import_module(f"keras.src.{name}")
+    layer = name.removeprefix("layers.activations.").removesuffix("_test")
+    if hasattr(module, layer) and name.startswith("layers.activations."):  # a module of one layer, named for it
+        setattr(module, layer, adapter.LAYERS)
+    if name == "ops.nn_test":
+        module.knn = adapter.KNN
+    return module
+
+
+def cases(name: str) -> Iterator[tuple[str, Any]]:
+    """Give (id, case class) of the cases of a module; of ``ops.nn_test`` the convolutions alone."""
+    module = load(name)
+    for cls in vars(module).values():
+        if isinstance(cls, type) and issubclass(cls, unittest.TestCase) and cls.__module__ == module.__name__:
+            cls.run_layer_test = checks.run_layer_test
+            cls.run_class_serialization_test = checks.run_class_serialization_test
+            for method in unittest.TestLoader().getTestCaseNames(cls):
+                if name != "ops.nn_test" or "conv" in method:
+                    yield f"{name.rpartition('.')[2]}::{cls.__name__}::{method}", cls
+
+
+def run(case: str, cls: Any) -> None:
+    """Run a case; it skips where Keras's own marks say so, and fails as it does."""
+    method = case.rpartition("::")[2]
+    marks = [*getattr(cls, "pytestmark", []), *getattr(getattr(cls, method), "pytestmark", [])]
+    for mark in marks:
+        if mark.name == "skipif" and mark.args[0]:
+            pytest.skip(mark.kwargs.get("reason", "as marked"))
+    with keras_rules(), adapter.default_data_format():
+        cls(method).debug()
