@@ -409,3 +409,26 @@ def test_junk_in_any_place_is_legal_or_gets_one_line(folder):
                 refused += 1
                 assert "\n" not in str(error)
     assert refused > 300
+
+
+def test_a_wrapper_and_a_residual_block_stand_in_tables():
+    text = """
+    [data]
+    source = "adding_problem"
+    [[model.layers]]
+    layer = "WeightNormalization"
+    inside = {layer = "Conv1D", filters = 4, kernel_size = 3, padding = "causal"}
+    [[model.layers]]
+    layer = "Residual"
+    layers = [{layer = "Conv1D", filters = 4, kernel_size = 3, padding = "causal", activation = "relu"}]
+    [[model.layers]]
+    layer = "GlobalAveragePooling1D"
+    [[model.layers]]
+    layer = "Dense"
+    units = 1
+    [train]
+    loss = "mse"
+    """
+    config = build_config(tomllib.loads(text), "wrapped.toml")
+    assert build_config(tomllib.loads(dumps(config.tree())), "wrapped.toml").model == config.model
+    assert config.model.output_shape((None, 200, 2)) == (None, 1)

@@ -17,6 +17,8 @@ from jaxconv.models import Sequential
 from jaxconv.registry import nearest, plain
 from jaxconv.training.schema import ConfigError, Mismatch, Place, fit_value, one_line, parameters
 
+INSIDE = "inside"  # the key of a wrapper's own argument ``layer``, whose name says the kind of every table
+
 
 def build_model(table: Any, place: Place) -> Sequential:
     """Build the stack from ``{"layers": [{"layer": "Conv1D", "filters": 8, ...}, ...]}``.
@@ -55,6 +57,8 @@ def build_layer(table: Any, place: Place) -> Any:
         raise place.error("layer", kind, f"there is no such layer; {nearest(str(kind), _kinds())}")
     given = {key: value for key, value in table.items() if key != "layer"}
     fields = {field.name: field for field in dataclasses.fields(layers[kind]) if field.init}
+    if "layer" in fields and INSIDE in given:
+        given["layer"] = given.pop(INSIDE)
     hints = parameters(layers[kind])
     for key, value in given.items():
         if key not in fields:
@@ -70,7 +74,7 @@ def build_layer(table: Any, place: Place) -> Any:
     ]
     for name in required:
         if name not in given:
-            raise place.missing(name, f"{kind} needs it")
+            raise place.missing(INSIDE if name == "layer" else name, f"{kind} needs it")
     arguments = {key: _identifier(value, place / key) for key, value in given.items()}
     try:
         return _make(kind, arguments)
@@ -129,7 +133,13 @@ def layer_table(layer: Any) -> dict[str, Any]:
 
     TOML has no null: an argument that is None is left out, which means the same, since None is its default.
     """
-    return {"layer": type(layer).__name__, **_written(plain(layer.get_config()))}
+    return _table(type(layer).__name__, _written(plain(layer.get_config())))
+
+
+def _table(kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    if "layer" in arguments:
+        arguments[INSIDE] = arguments.pop("layer")
+    return {"layer": kind, **arguments}
 
 
 def _written(value: Any) -> Any:
@@ -142,7 +152,7 @@ def _written(value: Any) -> Any:
     if "class_name" in value and isinstance(config, Mapping):
         written = _written(config)
         if value.get("module") == layers.module:
-            return {"layer": value["class_name"], **written}
+            return _table(value["class_name"], written)
         if "name" not in written:
             return {"name": value["class_name"], **written} if written else value["class_name"]
     return {key: _written(item) for key, item in value.items() if item is not None}
