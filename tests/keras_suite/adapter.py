@@ -286,9 +286,7 @@ GLOBALS = {
     "constraints": jaxconv.constraints,
 }
 OPS = ("conv", "conv_transpose", "depthwise_conv", "separable_conv")
-KNN = Surface(
-    "knn", lambda name: getattr(keras.src.ops.nn, name), **{op: function(getattr(jaxconv, op)) for op in OPS}
-)
+KNN = Surface("knn", lambda name: getattr(keras.src.ops.nn, name), **{op: function(getattr(jaxconv, op)) for op in OPS})
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ def load(name: str) -> Any:
 def cases(name: str) -> Iterator[tuple[str, Any]]:
     """Give (id, case class) of the cases of a module; of ``ops.nn_test`` the convolutions alone."""
     module = load(name)
-    for cls in vars(module).values():
+    for cls in list(vars(module).values()):
         if isinstance(cls, type) and issubclass(cls, unittest.TestCase) and cls.__module__ == module.__name__:
             cls.run_layer_test = checks.run_layer_test
             cls.run_class_serialization_test = checks.run_class_serialization_test
