@@ -265,7 +265,7 @@ def test_names_are_case_sensitive_and_the_error_names_the_nearest():
         activations.get("ReLU")
 
 
-@pytest.mark.parametrize("identifier", ["threshold", {"class_name": "threshold"}, activations.threshold], ids=str)
+@pytest.mark.parametrize("identifier", ["threshold", {"class_name": "threshold"}, activations.threshold])
 def test_threshold_needs_its_arguments(identifier):
     with pytest.raises(ValueError, match=r"'threshold' needs two more arguments; give functools\.partial"):
         activations.get(identifier)

@@ -15,7 +15,7 @@ def test_canonical_forms_are_plain_and_hashable(axis, expected):
     assert type(axes.canonical(axis, "here")) is type(expected)
 
 
-@pytest.mark.parametrize("axis", ["last", 1.0, [0.5], {0}, object()], ids=str)
+@pytest.mark.parametrize("axis", ["last", 1.0, [0.5], {0}, object()])
 def test_anything_else_is_refused(axis):
     with pytest.raises(TypeError, match="here: axis must be an int, a tuple of ints or 'filter'; got "):
         axes.canonical(axis, "here")
