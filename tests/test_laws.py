@@ -15,6 +15,15 @@ from jaxconv.layers.layer import layers, merge
 
 KEY = jax.random.key(0)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+FIRST = {type(case.layer): name for name, case in reversed(CASES.items())}.values()  # the first case of each layer
+
+
+def costly(cases):
+    """Give the parameters of a law that takes long to check: one case of each layer always, the others when slow."""
+    return [
+        pytest.param(*values, id=name, marks=() if name.partition("-")[0] in FIRST else pytest.mark.slow)
+        for name, values in cases.items()
+    ]
 
 
 @functools.cache
@@ -154,7 +163,7 @@ DERIVATIVES |= {
 }
 
 
-@pytest.mark.parametrize("case, train", DERIVATIVES.values(), ids=DERIVATIVES)
+@pytest.mark.parametrize("case, train", costly(DERIVATIVES))
 def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(case, train, x64):
     params, apply_fn, _ = made(Case(in_float64(case.layer), case.shape))
     trainable, fixed = apply_fn.split(params)
@@ -276,7 +285,7 @@ def test_unknown_lengths_stay_unknown(case):
 # -- law 8
 
 
-@every_case
+@pytest.mark.parametrize("case", costly({name: (case,) for name, case in CASES.items()}))
 def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(case):
     layer, shape = case.layer, map_shapes(lambda s: (8, *s[1:]), case.shape)
     if jax.device_count() < 8:
