@@ -4,17 +4,16 @@ A stand-in layer keeps its weights in Keras variables and hands them to jaxconv'
 symbolic call adds a node to jaxconv's graph. Nothing is computed here. Knows no test case.
 """
 
-import contextlib
+import dataclasses
 import functools
 import inspect
-import types
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from keras_oracle import keras
 
-import jaxconv
 from jaxconv import Input, Layer, SymbolicTensor
 from keras_suite.messages import keras_words
 
@@ -45,13 +44,20 @@ def is_symbolic(x: Any) -> bool:
 
 
 def arrays(x: Any) -> Any:
-    """Give JAX's arrays for Keras's variables."""
-    return jax.tree.map(lambda leaf: leaf.value if isinstance(leaf, Variable) else leaf, x, is_leaf=is_leaf)
+    """Give JAX's arrays for Keras's variables and for numpy's arrays."""
+
+    def array(leaf: Any) -> Any:
+        leaf = leaf.value if isinstance(leaf, Variable) else leaf
+        return jnp.asarray(leaf) if isinstance(leaf, np.ndarray | np.generic) else leaf
+
+    return jax.tree.map(array, x, is_leaf=is_leaf)
 
 
 def unwrap(x: Any) -> Any:
-    """Give jaxconv's layer for a stand-in, in lists too."""
-    return [unwrap(part) for part in x] if isinstance(x, list) else getattr(x, "layer", x)
+    """Give what of jaxconv's a stand-in stands for, in lists too."""
+    if isinstance(x, list):
+        return [unwrap(part) for part in x]
+    return x.layer if isinstance(x, StandIn) else getattr(x, "stands_for", x)
 
 
 class StandIn:
@@ -85,8 +91,8 @@ class StandIn:
         with keras_words():
             params, self.apply_fn = self.layer.init(jax.random.key(0), as_shapes(input_shape))
         leaves, self.tree = PATHS(params)
-        fixed = {path for path, _ in PATHS(self.apply_fn.split(params)[1])[0]}
-        self.weights = [Variable(v, trainable=path not in fixed, name=str(path[-1].key)) for path, v in leaves]
+        self.weights = [Variable(value, name=str(path[-1].key)) for path, value in leaves]
+        self.mark(params)
         self.paths = {str(path[-1].key): w for (path, _), w in zip(leaves, self.weights, strict=True)}
         for leaf, prefix in self.layer.leaves.items():
             if leaf in self.paths:
@@ -114,8 +120,25 @@ class StandIn:
         own = [entry(self.paths[leaf].value) for leaf, entry in entries if entry is not None and leaf in self.paths]
         return own + self.penalties
 
-    def __call__(self, x: Any, training: bool = False) -> Any:
-        x = [*x] if isinstance(x, tuple) else x
+    @property
+    def trainable(self) -> bool:
+        return self.layer.trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self.layer = dataclasses.replace(self.layer, trainable=value)
+        if self.built:
+            self.apply_fn = self.layer.apply_fn
+            self.mark(self.params)
+
+    def mark(self, params: Any) -> None:
+        """Say of each variable whether it is trained."""
+        fixed = {path for path, _ in PATHS(self.apply_fn.split(params)[1])[0]}
+        for (path, _), weight in zip(PATHS(params)[0], self.weights, strict=True):
+            weight.trainable = path not in fixed
+
+    def __call__(self, inputs: Any, training: bool = False) -> Any:
+        x = [*inputs] if isinstance(inputs, tuple) else inputs
         if is_symbolic(x):
             if not self.built:
                 self.build(jax.tree.map(lambda t: t.shape, x, is_leaf=is_leaf))
@@ -124,7 +147,7 @@ class StandIn:
             return jax.tree.map(
                 lambda t: Symbol(t, self.compute_dtype), out, is_leaf=lambda t: isinstance(t, SymbolicTensor)
             )
-        x = jax.tree.map(lambda leaf: np.asarray(leaf) if isinstance(leaf, np.generic) else leaf, arrays(x))
+        x = arrays(x)
         if not self.built:
             self.build(x if not isinstance(x, list) else [np.shape(part) for part in x])
         self.calls += 1
@@ -186,115 +209,3 @@ def stand_in(layer_class: Any) -> Any:
     """Give the stand-in class of one of jaxconv's layer classes, with its signature."""
     body = {"layer_class": layer_class, "__signature__": inspect.signature(layer_class)}
     return type(layer_class.__name__, (StandIn,), body)
-
-
-class Surface(types.ModuleType):
-    """A module of Keras's in which jaxconv's things stand at the places of Keras's; ``given`` go before all."""
-
-    def __init__(self, name: str, find: Any, **given: Any):
-        super().__init__(name)
-        self.__dict__.update(given, find=find)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self.__dict__["find"](name)
-
-
-def find_layer(name: str) -> Any:
-    found = getattr(jaxconv, name, None)
-    if not (isinstance(found, type) and issubclass(found, Layer)):
-        raise AttributeError(f"jaxconv has no layer {name}")
-    return stand_in(found)
-
-
-def make_input(*args: Any, **kwargs: Any) -> Symbol:
-    dtype = kwargs.get("dtype") or "float32"
-    return Symbol(Input(*args, **kwargs), dtype)
-
-
-def make_model(inputs: Any, outputs: Any, **kwargs: Any) -> StandIn:
-    return stand_in(jaxconv.Model)(symbolic(inputs), symbolic(outputs), **kwargs)
-
-
-def function(compute: Any) -> Any:
-    """Give a function of jaxconv's that takes what Keras's take: variables, and KerasTensors, for their shape."""
-
-    @functools.wraps(compute)
-    def on_anything(*args: Any, **kwargs: Any) -> Any:
-        with keras_words():
-            if not is_symbolic((args, kwargs)):
-                return compute(*arrays(args), **arrays(kwargs))
-            return traced(compute, args, kwargs)
-
-    return on_anything
-
-
-def traced(compute: Any, args: Any, kwargs: Any) -> Any:
-    """Compute shapes alone. An unknown size is 83 once and 89 once; a size of the result that differs is unknown."""
-
-    def shape(fill: int) -> Any:
-        leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=is_leaf)
-        at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, KerasTensor)]
-        specs = [jax.ShapeDtypeStruct([s or fill for s in leaves[i].shape], leaves[i].dtype) for i in at]
-
-        def run(*values: Any) -> Any:
-            filled = [*leaves]
-            for i, value in zip(at, values, strict=True):
-                filled[i] = value
-            a, k = arrays(tree.unflatten(filled))
-            return compute(*a, **k)
-
-        return jax.eval_shape(run, *specs)
-
-    one, two = shape(83), shape(89)
-    return KerasTensor([a if a == b else None for a, b in zip(one.shape, two.shape, strict=True)], dtype=one.dtype)
-
-
-def find_initializer(name: str) -> Any:
-    found = getattr(jaxconv.initializers, name)
-    return seeded(found) if isinstance(found, type) else found
-
-
-@functools.cache
-def seeded(initializer: Any) -> Any:
-    """Give an initializer class whose instances take (shape, dtype) as Keras's do; the key is made of the seed."""
-
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if len(args) == 3:  # from inside jaxconv
-            return initializer.__call__(self, *args)
-        shape, dtype = [*args, kwargs.get("shape"), None][0], kwargs.get("dtype") or "float32"
-        with keras_words():
-            seed = getattr(self, "seed", None)
-            return initializer.__call__(self, jaxconv.from_keras_seed(seed or 0), shape, np.dtype(dtype))
-
-    return type(initializer.__name__, (initializer,), {"__call__": call})
-
-
-def find_activation(name: str) -> Any:
-    found = getattr(jaxconv.activations, name)
-    return found if name in ("get", "serialize", "deserialize") else function(found)
-
-
-LAYERS = Surface("layers", find_layer, Input=make_input)
-GLOBALS = {
-    "layers": LAYERS,
-    "models": Surface("models", lambda name: getattr(keras.models, name), Model=make_model),
-    "activations": Surface("activations", find_activation),
-    "initializers": Surface("initializers", find_initializer),
-    "regularizers": jaxconv.regularizers,
-    "constraints": jaxconv.constraints,
-}
-OPS = ("conv", "conv_transpose", "depthwise_conv", "separable_conv")
-KNN = Surface("knn", lambda name: getattr(keras.src.ops.nn, name), **{op: function(getattr(jaxconv, op)) for op in OPS})
-
-
-@contextlib.contextmanager
-def default_data_format() -> Any:
-    """Let jaxconv's default data format be Keras's while a case runs."""
-    before = jaxconv.image_data_format()
-    jaxconv.set_image_data_format(keras.config.image_data_format())
-    try:
-        yield
-    finally:
-        jaxconv.set_image_data_format(before)

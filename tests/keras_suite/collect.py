@@ -8,10 +8,11 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from keras_oracle import keras, keras_rules
 
-from keras_suite import adapter, checks
+from keras_suite import checks, surfaces
 
 CONVOLUTIONS = [
     "layers.convolutional.conv_test",
@@ -42,11 +43,11 @@ OTHERS = [
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
     """Put the stand-ins where ``from keras.src import layers`` finds them, and what Keras's own conftest gives."""
-    before = {name: getattr(keras.src, name) for name in adapter.GLOBALS}
+    before = {name: getattr(keras.src, name) for name in surfaces.GLOBALS}
     conftest = sys.modules.get("conftest")
     theirs = types.ModuleType("conftest")
     theirs.skip_if_backend = lambda backend, reason: lambda case: case  # type: ignore[attr-defined]
-    for name, surface in adapter.GLOBALS.items():
+    for name, surface in surfaces.GLOBALS.items():
         setattr(keras.src, name, surface)
     sys.modules["conftest"] = theirs
     try:
@@ -65,9 +66,11 @@ def load(name: str) -> Any:
         module = importlib.import_module(f"keras.src.{name}")
     layer = name.removeprefix("layers.activations.").removesuffix("_test")
     if hasattr(module, layer) and name.startswith("layers.activations."):  # a module of one layer, named for it
-        setattr(module, layer, adapter.LAYERS)
+        setattr(module, layer, surfaces.LAYERS)
+    if hasattr(module, "set_image_data_format"):
+        module.set_image_data_format = surfaces.set_image_data_format
     if name == "ops.nn_test":
-        module.knn = adapter.KNN
+        module.knn = surfaces.KNN
     return module
 
 
@@ -90,5 +93,6 @@ def run(case: str, cls: Any) -> None:
     for mark in marks:
         if mark.name == "skipif" and mark.args[0]:
             pytest.skip(mark.kwargs.get("reason", "as marked"))
-    with keras_rules(), adapter.default_data_format():
+    np.random.seed(0)  # the cases draw their data; float32 tolerances are for one draw
+    with keras_rules(), surfaces.default_data_format():
         cls(method).debug()

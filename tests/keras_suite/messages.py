@@ -1,22 +1,157 @@
-"""Keras's words for jaxconv's errors: its tests match fragments of them (``spec`` of the issue, section 15)."""
+"""Keras's words for jaxconv's errors, of which its test cases match fragments. Knows no layer and no test case."""
 
 import contextlib
 import re
 from collections.abc import Iterator
 
-# what jaxconv says, as a pattern -> the fragment that Keras says, with the groups of the match in it
-WORDS: list[tuple[str, str]] = []
+# what jaxconv says, as a pattern -> what Keras says, with the groups of the match, and the type that it raises
+WORDS: list[tuple[str, str, type[Exception]]] = [
+    # convolutions
+    (
+        r"(filters|depth_multiplier)=0 is not positive",
+        r"Invalid value for argument `\1`. Expected a strictly positive value. Received \1=0.",
+        ValueError,
+    ),
+    (
+        r"(kernel_size|strides|dilation_rate)=(\(.*\b0\b.*\)) is not legal; give an integer or (\d) integers",
+        r"The `\1` argument must be a tuple of \3 integers. Received \1=\2, including values {0} that do not satisfy "
+        r"`value > 0`",
+        ValueError,
+    ),
+    (
+        r"strides=(\(.*?\)) above 1 with dilation_rate=(\(.*?\)) above 1",
+        r"`strides > 1` not supported in conjunction with `dilation_rate > 1`. Received: strides=\1 and "
+        r"dilation_rate=\2",
+        ValueError,
+    ),
+    (
+        r"Conv.*: groups=0 is not positive",
+        "The number of groups must be a positive integer. Received: groups=0.",
+        ValueError,
+    ),
+    (
+        r"filters=(\d+) do not divide into groups=(\d+)",
+        r"The number of filters must be evenly divisible by the number of groups. Received: groups=\2, filters=\1.",
+        ValueError,
+    ),
+    (
+        r"input of length \d+ .*is shorter than the effective kernel",
+        "Computed output size would be zero or negative.",
+        ValueError,
+    ),
+    (r"output_padding=.* is not below strides", "`output_padding` must be strictly less than `strides`", ValueError),
+    # normalization
+    (r"renorm_clipping has rmin=\S+ above rmax", "rmax should be greater than or equal to rmin", ValueError),
+    (r"renorm_clipping\['dmax'\]=-", "dmax should be non-negative", ValueError),
+    (r"renorm_clipping has '(\w+)'", r"Received invalid keys: \1", ValueError),
+    (r"GroupNormalization: groups=(\S+) is not legal", r"Invalid value for argument `groups`: \1", ValueError),
+    (r"has 4 channels, which do not divide into groups=5", "cannot be more than the number of channels", ValueError),
+    (r"channels, which do not divide into groups", "must be a multiple of the number of channels", ValueError),
+    (
+        r"GroupNormalization: axis \d of input shape (\(.*\)) is None",
+        r"input tensor should have a defined dimension but the layer received an input with shape \1",
+        ValueError,
+    ),
+    (
+        r"LayerNormalization: axis=.* is not legal",
+        "Expected an int or a list/tuple of ints for the argument 'axis'",
+        TypeError,
+    ),
+    (
+        r"UnitNormalization: axis=.* is not legal",
+        "Invalid value for `axis` argument: expected an int or a list/tuple of ints.",
+        TypeError,
+    ),
+    (r"has no kernel and no embeddings", "object has no attribute 'kernel' nor 'embeddings'", ValueError),
+    (r"power_iterations=0 is not positive", "`power_iterations` should be greater than zero.", ValueError),
+    # reshaping
+    (r"Cropping1D: .* leaves nothing", "`cropping` parameter of `Cropping1D` layer must be smaller than", ValueError),
+    (
+        r"Cropping[23]D: .* leaves nothing",
+        "Values in `cropping` argument should be smaller than the corresponding spatial dimension of the input.",
+        ValueError,
+    ),
+    (r"(cropping|padding) is the string", r"`\1` should be an integer or a tuple", ValueError),
+    (r"UpSampling1D: size=(-?\d+) is not legal", r"`size` should be a positive integer. Received: \1", ValueError),
+    (r"UpSampling1D: size", "Expected an integer value for `size`", TypeError),
+    (r"Permute: dims=(\(.*\)) is no permutation", r"Invalid permutation argument `dims`: \1", ValueError),
+    (r"RepeatVector: n=(-?\d+) is not positive", r"`n` should be a positive integer. Received: \1", ValueError),
+    (r"RepeatVector: n", "Expected an integer value for `n`", TypeError),
+    (
+        r"target_shape=(\(-1, -1.*?\)) is not legal",
+        r"There must be at most one unknown dimension (-1) in target_shape. Received: target_shape=\1.",
+        ValueError,
+    ),
+    (
+        r"target_shape=(\(.*?\)) is not legal",
+        r"Each size must be a non-negative integer or -1. Received: target_shape=\1.",
+        ValueError,
+    ),
+    # merging
+    (
+        r"Concatenate: .* do not fit",
+        "requires inputs with matching shapes except for the concatenation axis",
+        ValueError,
+    ),
+    (r"Subtract: takes exactly 2 inputs", "A `Subtract` layer should be called on exactly 2 inputs", ValueError),
+    # regularization
+    (
+        r"rate=(\S+) is not legal",
+        r"Invalid value received for argument `rate`. Expected a float value between 0 and 1. Received: rate=\1",
+        ValueError,
+    ),
+    (
+        r"noise_shape: cannot read",
+        "Invalid value received for argument `noise_shape`. Expected a tuple or list of integers.",
+        ValueError,
+    ),
+    (
+        r"noise_shape: .* is neither a whole number",
+        "Invalid value received for argument `noise_shape`. Expected all elements to be integers or None.",
+        ValueError,
+    ),
+    (
+        r"noise_shape: .* is negative",
+        "Invalid value received for argument `noise_shape`. Expected all dimensions to be positive integers or None.",
+        ValueError,
+    ),
+    # activations
+    (
+        r"LeakyReLU: negative_slope=None",
+        "The negative_slope value of a Leaky ReLU layer cannot be None or negative value.",
+        ValueError,
+    ),
+    (r"ReLU: max_value=\S+ is not legal", "max_value of a ReLU layer cannot be a negative value.", ValueError),
+    (
+        r"ReLU: (negative_slope|threshold)=\S+ is not legal",
+        r"\1 of a ReLU layer cannot be None or a negative value.",
+        ValueError,
+    ),
+    # tables
+    (r"(mode|distribution) '\w+' is unknown", r"Invalid `\1` argument:", ValueError),
+    (r"scale must be positive", "Argument `scale` must be positive float.", ValueError),
+    (r"the initial value has the shape (\(.*?\))", r"Expected `shape` to be \1", ValueError),
+    (
+        r"OrthogonalRegularizer: unknown mode '(\w+)'",
+        r'Invalid value for argument `mode`. Expected one of {"rows", "columns"}. Received: mode=\1',
+        ValueError,
+    ),
+    (
+        r"OrthogonalRegularizer: the weight must be a matrix; got the shape (\(.*?\))",
+        r"Inputs to OrthogonalRegularizer must have rank 2. Received: inputs.shape=\1",
+        ValueError,
+    ),
+]
 
 
 @contextlib.contextmanager
 def keras_words() -> Iterator[None]:
-    """Add Keras's fragment to the message of an error that means the same."""
+    """Say an error in Keras's words where the list above has them."""
     try:
         yield
     except (ValueError, TypeError) as error:
-        said = str(error)
-        for pattern, fragment in WORDS:
-            match = re.search(pattern, said)
+        for pattern, words, kind in WORDS:
+            match = re.search(pattern, str(error))
             if match:
-                raise type(error)(f"{said} [{match.expand(fragment)}]") from error
+                raise kind(match.expand(words)) from error
         raise

@@ -1,0 +1,179 @@
+"""What stands in place of Keras's modules: ``layers``, ``knn``, ``activations``, ... Knows no test case."""
+
+import contextlib
+import dataclasses
+import functools
+import types
+from typing import Any
+
+import jax
+import numpy as np
+from keras_oracle import keras
+
+import jaxconv
+from jaxconv import Input, Layer
+from keras_suite.adapter import KerasTensor, StandIn, Symbol, arrays, is_leaf, is_symbolic, stand_in, symbolic
+from keras_suite.messages import keras_words
+
+
+class Surface(types.ModuleType):
+    """A module of Keras's in which jaxconv's things stand at the places of Keras's; ``given`` go before all."""
+
+    def __init__(self, name: str, find: Any, **given: Any):
+        super().__init__(name)
+        self.__dict__.update(given, find=find)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self.__dict__["find"](name)
+
+
+def absent(name: str) -> Any:
+    raise AttributeError(f"{name} has no stand-in")
+
+
+def find_layer(name: str) -> Any:
+    found = getattr(jaxconv, name, None)
+    if not (isinstance(found, type) and issubclass(found, Layer)):
+        raise AttributeError(f"jaxconv has no layer {name}")
+    return stand_in(found)
+
+
+def make_input(*args: Any, **kwargs: Any) -> Symbol:
+    dtype = kwargs.get("dtype") or "float32"
+    return Symbol(Input(*args, **kwargs), dtype)
+
+
+def make_model(inputs: Any, outputs: Any, **kwargs: Any) -> StandIn:
+    return stand_in(jaxconv.Model)(symbolic(inputs), symbolic(outputs), **kwargs)
+
+
+@functools.cache
+def function(compute: Any) -> Any:
+    """Give a function of jaxconv's that takes what Keras's take: variables, and KerasTensors, for their shape."""
+
+    @functools.wraps(compute)
+    def on_anything(*args: Any, **kwargs: Any) -> Any:
+        with keras_words():
+            if not is_symbolic((args, kwargs)):
+                return compute(*arrays(args), **arrays(kwargs))
+            return traced(compute, args, kwargs)
+
+    on_anything.stands_for = compute  # type: ignore[attr-defined]
+    return on_anything
+
+
+def traced(compute: Any, args: Any, kwargs: Any) -> Any:
+    """Compute shapes alone. An unknown size is 83 once and 89 once; a size of the result that differs is unknown."""
+
+    def shape(fill: int) -> Any:
+        leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=is_leaf)
+        at = [i for i, leaf in enumerate(leaves) if isinstance(leaf, KerasTensor)]
+        specs = [jax.ShapeDtypeStruct([s or fill for s in leaves[i].shape], leaves[i].dtype) for i in at]
+
+        def run(*values: Any) -> Any:
+            filled = [*leaves]
+            for i, value in zip(at, values, strict=True):
+                filled[i] = value
+            a, k = arrays(tree.unflatten(filled))
+            return compute(*a, **k)
+
+        return jax.eval_shape(run, *specs)
+
+    one, two = shape(83), shape(89)
+    return KerasTensor([a if a == b else None for a, b in zip(one.shape, two.shape, strict=True)], dtype=one.dtype)
+
+
+class Mirror(type):
+    """A class of which jaxconv's own instances are instances too."""
+
+    def __instancecheck__(cls, instance: Any) -> bool:
+        return isinstance(instance, cls.__mro__[1])
+
+
+def remade(x: Any, cls: type) -> Any:
+    """Give the same object as one of another class with the same fields."""
+    made = object.__new__(cls)
+    made.__dict__.update(x.__dict__)
+    return made
+
+
+@functools.cache
+def entry(found: type) -> Any:
+    """Give the stand-in of a class of initializers, regularizers or constraints.
+
+    An initializer is called with (shape, dtype) as Keras's are; the key is made of its seed.
+    """
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        with keras_words():
+            found.__init__(self, *args, **kwargs)  # type: ignore[misc]
+
+    def __call__(self: Any, *args: Any, shape: Any = None, dtype: Any = None) -> Any:
+        if issubclass(found, jaxconv.initializers.Initializer) and len(args) < 3:  # 3: from inside jaxconv
+            seed = getattr(self, "seed", None) or 0
+            shape, dtype = (*args, dtype)[:2] if args else (shape, dtype)
+            args = (jaxconv.from_keras_seed(seed), shape, np.dtype(dtype or "float32"))
+        with keras_words():
+            return found.__call__(self, *arrays(args))
+
+    def from_config(cls: Any, config: Any) -> Any:
+        return cls(**config)
+
+    body = {"__init__": __init__, "__call__": __call__, "from_config": classmethod(from_config)}
+    body |= {"stands_for": property(lambda self: remade(self, found))}
+    return Mirror(found.__name__, (found,), body)
+
+
+def table(module: Any) -> Surface:
+    """Give the stand-in of jaxconv.initializers, jaxconv.regularizers or jaxconv.constraints."""
+
+    def find(name: str) -> Any:
+        found = getattr(module, name)
+        return entry(found) if isinstance(found, type) else found
+
+    def get(identifier: Any) -> Any:
+        with keras_words():
+            found = module.get(identifier)
+        if type(type(found)) is Mirror or not dataclasses.is_dataclass(found):
+            return found
+        return remade(found, entry(type(found)))
+
+    return Surface(module.__name__, find, get=get)
+
+
+def get_activation(identifier: Any) -> Any:
+    return function(jaxconv.activations.get(identifier))
+
+
+LAYERS = Surface("layers", find_layer, Input=make_input)
+GLOBALS = {
+    "layers": LAYERS,
+    "models": Surface("models", absent, Model=make_model),
+    "activations": Surface(
+        "activations", lambda name: function(getattr(jaxconv.activations, name)), get=get_activation
+    ),
+    "initializers": table(jaxconv.initializers),
+    "regularizers": table(jaxconv.regularizers),
+    "constraints": table(jaxconv.constraints),
+}
+OPS = ("conv", "conv_transpose", "depthwise_conv", "separable_conv")
+KNN = Surface("knn", absent, **{op: function(getattr(jaxconv, op)) for op in OPS})
+
+
+@contextlib.contextmanager
+def default_data_format() -> Any:
+    """Put the default data format back, jaxconv's and Keras's, when a case has run."""
+    before = jaxconv.image_data_format()
+    set_image_data_format(before)
+    try:
+        yield
+    finally:
+        set_image_data_format(before)
+
+
+def set_image_data_format(data_format: str) -> None:
+    """Set the default data format of both."""
+    jaxconv.set_image_data_format(data_format)
+    keras.config.set_image_data_format(data_format)
