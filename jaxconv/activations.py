@@ -309,6 +309,7 @@ def sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
     >>> sparsemax(jnp.array([1.0, 1.5, -1.0])).tolist()
     [0.25, 0.75, 0.0]
     """
+    x = jnp.asarray(x)
     z = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
     z = z - jax.lax.stop_gradient(jnp.max(z, axis, keepdims=True))  # the result does not depend on a common shift
     sums = jnp.cumsum(jnp.sort(z, axis, descending=True), axis)

@@ -190,6 +190,7 @@ class RadialConstraint(Constraint):
 
 
 def _rescale(w: jax.Array, axis: Axis, wanted: Callable[[jax.Array], jax.Array], where: str) -> jax.Array:
+    w = jnp.asarray(w)  # numpy's float64 is float32 here, unless JAX is told otherwise
     # float16 cannot hold epsilon, nor the square of 256
     wide = w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
     norm = jnp.sqrt(jnp.sum(jnp.square(wide), axes.indices(axis, w.shape, where), keepdims=True))

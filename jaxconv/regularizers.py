@@ -167,6 +167,7 @@ class OrthogonalRegularizer(Regularizer):
         object.__setattr__(self, "axis", axes.canonical(self.axis, where))
 
     def __call__(self, w: jax.Array) -> jax.Array:
+        w = jnp.asarray(w)
         matrix = self._matrix(w)
         if self.mode == "columns":
             matrix = matrix.T

@@ -227,3 +227,9 @@ def test_numbers_and_axes_have_one_form():
 def test_what_is_refused_says_what_would_be_right(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_numpy_arrays_are_constrained_without_a_word():
+    w = np.ones((3, 2))  # float64, which JAX computes in float32
+    got = MaxNorm(1.0)(w)
+    np.testing.assert_allclose(np.asarray(got), 3**-0.5, rtol=1e-6)

@@ -88,6 +88,11 @@ def test_seeds_that_are_not_legal(seed):
         jc.Dropout(0.5, seed=seed)
 
 
+def test_a_mask_of_size_zero_is_refused():
+    with pytest.raises(ValueError, match=r"Dropout: noise_shape=\(2, 0\) holds 0; sizes are at least 1"):
+        jc.Dropout(0.5, noise_shape=(2, 0))
+
+
 @pytest.mark.parametrize("noise_shape", [(None, 1), (None, 1, 2), (2, 5, 3)])
 def test_masks_that_do_not_fit(key, noise_shape):
     with pytest.raises(ValueError, match=r"Dropout: noise_shape=.* does not fit input of shape \(2, 10, 3\)"):

@@ -54,6 +54,8 @@ class _Shaped(_Masked):
         super().__post_init__()
         if self.noise_shape is not None:
             self._set(noise_shape=as_shape(self.noise_shape, f"{type(self).__name__}: noise_shape"))
+            if 0 in self.noise_shape:
+                raise ValueError(f"{type(self).__name__}: noise_shape={self.noise_shape} holds 0; sizes are at least 1")
 
     def output_shape(self, input_shape: Any) -> Shape:
         where, mask = type(self).__name__, self.noise_shape

@@ -27,8 +27,8 @@ class _Edges(Layer):
         where, value, rank = type(self).__name__, getattr(self, self.edges), self.rank
         several = isinstance(value, Iterable) and not isinstance(value, str)
         items = list(value) if several else [value] * rank
-        if rank == 1 and len(items) == 2:
-            items = [items]  # Keras's one-dimensional form: (before, after)
+        if rank == 1 and several and not isinstance(next(iter(items), None), Iterable):
+            items = [items] if len(items) == 2 else []  # Keras's one-dimensional form: (before, after)
         if len(items) != rank:
             raise ValueError(f"{where}: {self.edges}={value!r} does not fit; give {rank} integer(s) or pair(s)")
         pairs = tuple(geo.as_sizes(item, 2, self.edges, where, 0) for item in items)

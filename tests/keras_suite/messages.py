@@ -111,7 +111,7 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         ValueError,
     ),
     (
-        r"noise_shape: .* is negative",
+        r"noise_shape: .* is negative|noise_shape=.* holds 0",
         "Invalid value received for argument `noise_shape`. Expected all dimensions to be positive integers or None.",
         ValueError,
     ),
