@@ -16,6 +16,7 @@ from jaxconv.layers.layer import layers, merge
 KEY = jax.random.key(0)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 FIRST = {type(case.layer): name for name, case in reversed(CASES.items())}.values()  # the first case of each layer
+EACH = {name: (case,) for name, case in CASES.items()}
 
 
 def costly(cases):
@@ -55,7 +56,7 @@ def test_the_catalogue_holds_every_layer():
 # -- law 1
 
 
-@every_case
+@pytest.mark.parametrize("case", costly(EACH))
 def test_inference_is_forward_and_jit_and_vmap_change_nothing(case):
     params, apply_fn, x = made(case)
     y = apply_fn(params, x)
@@ -285,7 +286,7 @@ def test_unknown_lengths_stay_unknown(case):
 # -- law 8
 
 
-@pytest.mark.parametrize("case", costly({name: (case,) for name, case in CASES.items()}))
+@pytest.mark.parametrize("case", costly(EACH))
 def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(case):
     layer, shape = case.layer, map_shapes(lambda s: (8, *s[1:]), case.shape)
     if jax.device_count() < 8:
