@@ -52,9 +52,33 @@ class _Transpose(Convolving):
         return ops.conv_transpose(x, params["kernel"], *options, groups=self.groups)
 
 
+@dataclasses.dataclass(frozen=True)
+class _PlanarTranspose(_Transpose):
+    """The fields in Keras's order for one and two dimensions; in three, data_format stands before output_padding."""
+
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    output_padding: Any = None
+    data_format: str | None = None
+    dilation_rate: Any = 1
+    activation: Any = None
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    kernel_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    bias_constraint: Any = None
+    groups: int = dataclasses.field(default=1, kw_only=True)
+    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
+
+
 @layers.register("Convolution1DTranspose")
 @dataclasses.dataclass(frozen=True)
-class Conv1DTranspose(_Transpose):
+class Conv1DTranspose(_PlanarTranspose):
     """Transpose a convolution over one axis: the layer that undoes the shape of :class:`~jaxconv.Conv1D`.
 
     Keras's layer, argument for argument; beyond it ``groups``, explicit padding, and strides with dilation. It is the
@@ -88,31 +112,12 @@ class Conv1DTranspose(_Transpose):
     (2, 20, 8)
     """
 
-    filters: int
-    kernel_size: Any
-    strides: Any = 1
-    padding: Any = "valid"
-    output_padding: Any = None
-    data_format: str | None = None
-    dilation_rate: Any = 1
-    activation: Any = None
-    use_bias: bool = True
-    kernel_initializer: Any = "glorot_uniform"
-    bias_initializer: Any = "zeros"
-    kernel_regularizer: Any = None
-    bias_regularizer: Any = None
-    activity_regularizer: Any = None
-    kernel_constraint: Any = None
-    bias_constraint: Any = None
-    groups: int = dataclasses.field(default=1, kw_only=True)
-    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
-
     rank: ClassVar[int] = 1
 
 
 @layers.register("Convolution2DTranspose")
 @dataclasses.dataclass(frozen=True)
-class Conv2DTranspose(_Transpose):
+class Conv2DTranspose(_PlanarTranspose):
     """Transpose a convolution over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for both.
@@ -123,25 +128,6 @@ class Conv2DTranspose(_Transpose):
     >>> Conv2DTranspose(8, 4, strides=2, padding="same").output_shape((None, 7, 7, 3))
     (None, 14, 14, 8)
     """
-
-    filters: int
-    kernel_size: Any
-    strides: Any = 1
-    padding: Any = "valid"
-    output_padding: Any = None
-    data_format: str | None = None
-    dilation_rate: Any = 1
-    activation: Any = None
-    use_bias: bool = True
-    kernel_initializer: Any = "glorot_uniform"
-    bias_initializer: Any = "zeros"
-    kernel_regularizer: Any = None
-    bias_regularizer: Any = None
-    activity_regularizer: Any = None
-    kernel_constraint: Any = None
-    bias_constraint: Any = None
-    groups: int = dataclasses.field(default=1, kw_only=True)
-    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
 
     rank: ClassVar[int] = 2
 
