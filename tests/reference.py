@@ -1,8 +1,10 @@
 """The trilinear form behind every convolution, in float64 numpy by its definition: one product per tap and output."""
 
+import dataclasses
+
 import numpy as np
 
-from jaxconv.geometry import Geometry
+from jaxconv.geometry import Geometry, dilate
 from jaxconv.kernels.maps import SIGNATURES
 
 EQUATIONS = {"convolve": "ngc,gcf->ngf", "transpose": "ngf,gcf->ngc", "correlate": "ngc,ngf->gcf"}
@@ -70,7 +72,10 @@ def random_geometry(rng, rank=None):
     geometry = Geometry(
         draw(1, longest + 1), draw(1, 4), draw(1, 4), pads, draw(1, 3), draw(1, 3), groups, *dims
     )  # fmt: skip
-    return geometry, tuple(int(v) for v in rng.integers(1, 4, 3))
+    # more cannot be cropped than is there
+    pairs = zip(geometry.padding, geometry.x_lengths, geometry.lhs_dilation, strict=True)
+    kept = tuple(pad if dilate(n, b) + sum(pad) >= 0 else (0, 0) for pad, n, b in pairs)
+    return dataclasses.replace(geometry, padding=kept), tuple(int(v) for v in rng.integers(1, 4, 3))
 
 
 def shape(letter, geometry, outer):
