@@ -46,15 +46,17 @@ def correlate(x: Array, y: Array, geometry: Geometry, *, precision: Any = None, 
     return _bind("correlate", x, y, geometry, precision, dtype)
 
 
-def _bind(name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+def _bind(
+    name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None = None
+) -> Array:
     a, b = _same_varying_axes(a, b)
     dtype = jnp.dtype(a.dtype if dtype is None else dtype)
     precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter has to be hashable
     if precision is None:  # the default in force here, not where jit lowers: the context manager may be closed by then
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
     if _explicit_mesh(a, b):  # the result's sharding is part of its type, and the rules for that are jax.lax's
-        return choice.LOWERINGS["xla"][name](a, b, geometry=geometry, precision=precision, dtype=dtype)
-    return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype)
+        return getattr(choice.LOWERINGS["xla"], name)(a, b, geometry=geometry, precision=precision, dtype=dtype)
+    return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype, lowering=lowering)
 
 
 def _explicit_mesh(*arrays: Array) -> bool:
@@ -92,7 +94,7 @@ def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, .
     return tuple(shape[axis] for axis in range(len(dims)))
 
 
-def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any) -> Any:
+def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, **_: Any) -> Any:
     return a.update(shape=_result_shape(name, a, b, geometry), dtype=dtype, weak_type=False)
 
 
@@ -104,11 +106,11 @@ def _adjoint(name: str, operand: int) -> Callable[..., Array]:
     target = SIGNATURES[name][operand]
     adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == target)
 
-    def rule(cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+    def rule(cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any) -> Array:
         wanted, given = (a, b) if operand == 0 else (b, a)
         arrays = {SIGNATURES[name][1 - operand]: given, SIGNATURES[name][2]: cotangent}
         first, second, _ = SIGNATURES[adjoint]
-        return _bind(adjoint, arrays[first], arrays[second], geometry, precision, wanted.aval.dtype)
+        return _bind(adjoint, arrays[first], arrays[second], geometry, precision, wanted.aval.dtype, lowering)
 
     return rule
 
@@ -146,7 +148,9 @@ def _host(letter: str, index: str, dims: tuple[int, ...]) -> tuple[int, bool]:
     return {"n": (batch_or_filters, False), "g": (channels, False)}.get(index, (channels, True))
 
 
-def _batch(name: str, operands: Any, axes: Any, *, geometry: Geometry, precision: Any, dtype: Any) -> tuple[Array, int]:
+def _batch(
+    name: str, operands: Any, axes: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any
+) -> tuple[Array, int]:
     letters = SIGNATURES[name]
     batched = [letter for letter, axis in zip(letters, axes, strict=False) if axis is not None]
     size = next(v.shape[d] for v, d in zip(operands, axes, strict=True) if d is not None)
@@ -159,7 +163,7 @@ def _batch(name: str, operands: Any, axes: Any, *, geometry: Geometry, precision
         for v, letter, d in zip(operands, letters, axes, strict=False)
     )
     wide = replace(geometry, groups=geometry.groups * size) if index == "g" else geometry
-    return _unfold(_bind(name, a, b, wide, precision, dtype), letters[2], size, index, geometry), 0
+    return _unfold(_bind(name, a, b, wide, precision, dtype, lowering), letters[2], size, index, geometry), 0
 
 
 def _without(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
@@ -169,21 +173,15 @@ def _without(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
 # -- evaluation and lowering
 
 
-def _lowered(name: str, platform: str | None) -> Callable[..., Array]:
-    def compute(a: Array, b: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
-        lowering = choice.choose(name, geometry, a, b, platform)
-        return lowering(a, b, geometry=geometry, precision=precision, dtype=dtype)
-
-    return compute
-
-
 def _primitive(name: str) -> Primitive:
     primitive = Primitive(f"conv_{name}")
     primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
     primitive.def_abstract_eval(functools.partial(_abstract, name))
     ad.defbilinear(primitive, _adjoint(name, 0), _adjoint(name, 1))
     batching.primitive_batchers[primitive] = functools.partial(_batch, name)
-    mlir.register_lowering(primitive, mlir.lower_fun(_lowered(name, None), multiple_results=False))
+    for platform in (None, "cpu"):
+        rule = functools.partial(choice.compute, name, platform=platform)
+        mlir.register_lowering(primitive, mlir.lower_fun(rule, multiple_results=False), platform=platform)
     return primitive
 
 

@@ -1,0 +1,92 @@
+"""Lowering "patches": all taps of a place side by side, and one matrix product (im2col), a block of rows at a time.
+
+    C: y[o] = patch[o] . w        K: w = sum_o patch[o]^T y[o]        with patch[o] = (window_j(x)[o] for every tap j)
+
+The patches of the whole input are as many times larger than it as the kernel has taps: memory that is new on every call
+and that no cache holds. So a loop runs over blocks of the first spatial axis, each with patches of a few megabytes. It
+never cuts the batch, which may be spread over devices.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv.geometry import dilate
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.problem import Problem, exact, pad, window
+
+Array = jax.Array
+
+BLOCK = 1 << 20  # entries of the patches in one block
+MOST_TAPS = 64
+
+
+def refuses(name: str, problem: Problem, shapes: Any) -> str | None:
+    """Say why this lowering cannot compute a map, or None where it can."""
+    if problem.groups > 1:
+        return f"it computes one group, not {problem.groups}"
+    if problem.taps > MOST_TAPS:
+        return f"it takes kernels of up to {MOST_TAPS} taps, not {problem.taps}"
+    return None
+
+
+def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+    """Compute ``C(x, w)``."""
+    filters = w.shape[-1]
+    w = w.reshape(-1, filters)
+    x = pad(x, problem.pads)
+    rows, part = _block(x, problem)
+
+    def block(start: Any) -> Array:
+        return how.dot(_patches(x, start, part), w, ([problem.rank + 1], [0]))
+
+    if rows == problem.y[0]:
+        return block(0)
+
+    def step(i: Array, y: Array) -> Array:
+        return lax.dynamic_update_slice_in_dim(y, block(i * rows).astype(how.out), i * rows, 1)
+
+    y = jnp.zeros((x.shape[0], *problem.y, filters), how.out)
+    return lax.fori_loop(0, problem.y[0] // rows, step, y)
+
+
+def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+    """Compute ``K(x, y)``."""
+    channels, filters = x.shape[-1], y.shape[-1]
+    x = pad(x, problem.pads)
+    rows, part = _block(x, problem)
+
+    def block(start: Any) -> Array:
+        shown = lax.dynamic_slice_in_dim(y, start, rows, 1).reshape(-1, filters)
+        patches = _patches(x, start, part).reshape(-1, problem.taps * channels)
+        # the row-major product y^T p runs at twice the speed of p^T y, which contracts leading axes of both
+        return how.dot(lax.optimization_barrier(shown.T), patches, ([1], [0]))
+
+    if rows == problem.y[0]:
+        w = block(0)
+    else:
+        start = jnp.zeros((filters, problem.taps * channels), how.wide)
+        w = lax.fori_loop(0, problem.y[0] // rows, lambda i, w: w + block(i * rows), start)
+    return w.T.reshape(*problem.w, channels, filters)
+
+
+def _block(x: Array, problem: Problem) -> tuple[int, Problem]:
+    """Give how many rows of y one block has, a divisor of their number, and the unpadded problem of one block."""
+    p = problem
+    batch = x.shape[0] if isinstance(x.shape[0], int) else 1
+    row = batch * math.prod(p.y[1:]) * p.taps * x.shape[-1]
+    fitting = max(1, BLOCK // row)
+    rows = next(n for n in range(min(fitting, p.y[0]), 0, -1) if p.y[0] % n == 0)
+    lengths = (dilate(rows, p.strides[0]) + dilate(p.w[0], p.dilation[0]) - 1, *x.shape[2:-1])
+    return rows, exact(lengths, p.w, (rows, *p.y[1:]), p.strides, p.dilation, (0,) * p.rank, 1)
+
+
+def _patches(x: Array, start: Any, part: Problem) -> Array:
+    """Give (batch, *places of one block, taps * channels), from row ``start`` of the output on."""
+    if x.shape[1] != part.x[0]:
+        x = lax.dynamic_slice_in_dim(x, start * part.strides[0], part.x[0], 1)
+    return jnp.concatenate([window(x, tap, part) for tap in np.ndindex(*part.w)], axis=-1)

@@ -1,0 +1,103 @@
+"""Lowering "slices": depthwise convolutions as sums over taps of shifted inputs, each times one weight per channel.
+
+    C: y = sum_j window_j(x) w[j]        T: x[i] = sum_j y[i + pad - j] w[j]        K: w[j] = sum over places of window_j(x) y
+
+There is nothing to contract, so a matrix product would be mostly zeros; the sum of all taps is one fused loop over
+memory. K needs as many sums as there are taps. They are one reduction of many operands, which XLA computes in a single
+pass, and in two stages: over short runs that stay in the first-level cache, then over what is left.
+"""
+
+import functools
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.problem import Problem, pad, scatter, window
+
+Array = jax.Array
+
+MOST_TAPS = 256
+RUN = 16
+
+
+def refuses(name: str, problem: Problem, shapes: Any) -> str | None:
+    """Say why this lowering cannot compute a map, or None where it can."""
+    channels = shapes["w"][-2]
+    if channels > 1:
+        return f"it computes groups of one channel, not {channels}"
+    if problem.taps > MOST_TAPS:
+        return f"it takes kernels of up to {MOST_TAPS} taps, not {problem.taps}"
+    return None
+
+
+def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+    """Compute ``C(x, w)``."""
+    filters = w.shape[-1] // problem.groups
+    padded = _materialised(pad(x, problem.pads))
+    terms = []
+    for tap in np.ndindex(*problem.w):
+        shown, weights = how.widen(window(padded, tap, problem)), how.widen(w[tap][0])
+        if filters > 1:
+            shown, weights = shown[..., None], weights.reshape(problem.groups, filters)
+        terms.append(shown * _along(weights, shown.ndim))
+    return _sum(terms).reshape(*terms[0].shape[: x.ndim - 1], w.shape[-1])
+
+
+def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+    """Compute ``T(y, w)``: with stride 1 a convolution with the mirrored kernel, else the sum of what each tap leaves."""
+    filters = w.shape[-1] // problem.groups
+    if filters > 1:
+        y = y.reshape(*y.shape[:-1], problem.groups, filters)
+    terms = []
+    for tap in np.ndindex(*problem.w):
+        weights = how.widen(w[tap][0])
+        if filters == 1:
+            term = how.widen(y) * _along(weights, y.ndim)
+        else:
+            term = jnp.sum(how.widen(y) * _along(weights.reshape(problem.groups, filters), y.ndim), axis=-1)
+        terms.append(scatter(term, tap, problem))
+    return _sum(terms)
+
+
+def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+    """Compute ``K(x, y)``."""
+    filters = y.shape[-1] // problem.groups
+    padded = _materialised(pad(x, problem.pads))
+    y = how.widen(y)
+    if filters > 1:
+        y = y.reshape(*y.shape[:-1], problem.groups, filters)
+    terms = []
+    for tap in np.ndindex(*problem.w):
+        shown = how.widen(window(padded, tap, problem))
+        terms.append((shown[..., None] if filters > 1 else shown) * y)
+    length, axis = problem.y[-1], problem.rank
+    if length % RUN == 0 and length > 4 * RUN:
+        terms = [t.reshape(*t.shape[:axis], length // RUN, RUN, *t.shape[axis + 1 :]) for t in terms]
+        axis += 1
+    partial = _sums(terms, (axis,))
+    sums = [jnp.sum(part, tuple(range(axis))) for part in partial]
+    return jnp.stack([s.reshape(1, -1) for s in sums]).reshape(*problem.w, 1, problem.groups * filters)
+
+
+def _sums(arrays: list[Array], axes: tuple[int, ...]) -> list[Array]:
+    """Sum several arrays over the same axes in one pass."""
+    zeros = [jnp.zeros((), array.dtype) for array in arrays]
+    return lax.reduce(arrays, zeros, lambda a, b: [p + q for p, q in zip(a, b, strict=True)], axes)
+
+
+def _materialised(x: Array) -> Array:
+    """Keep XLA from testing for the padding again in the inner loop of each tap."""
+    return lax.optimization_barrier(x)
+
+
+def _along(weights: Array, ndim: int) -> Array:
+    return weights.reshape((1,) * (ndim - weights.ndim) + weights.shape)
+
+
+def _sum(terms: list[Array]) -> Array:
+    return functools.reduce(operator.add, terms)
