@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_against_keras import compare
 
 import jaxconv as jc
 from jaxconv.layers.layer import layers
@@ -30,32 +29,6 @@ def test_values_by_hand(layer, want):
     x = jnp.array([[-4.0, -1, 0, 1, 9]])
     params, apply_fn = layer.init(KEY, x)
     np.testing.assert_allclose(apply_fn(params, x)[0], want, rtol=1e-6)  # one rounding
-
-
-def random_activation(rng):
-    """Draw a layer and a shape for it."""
-    shape = tuple(int(n) for n in rng.integers(1, 5, rng.integers(2, 5)))
-    rank = len(shape)
-    some = [int(a) for a in range(1, rank) if rng.integers(2)]
-    kinds = [
-        lambda: jc.ReLU([None, 0.8][rng.integers(2)], float(rng.uniform()), float(rng.uniform(0, 0.5))),
-        lambda: jc.LeakyReLU(float(rng.uniform())),
-        lambda: jc.ELU(float(rng.uniform(-1, 2))),
-        lambda: jc.Softmax(some or int(rng.integers(-rank, rank))),
-        lambda: jc.PReLU(shared_axes=some or None),
-    ]
-    return kinds[rng.integers(len(kinds))](), shape
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_random_activations_agree_with_keras(seed):
-    compare(*random_activation(np.random.default_rng(seed)), seed)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(12, 112))
-def test_many_random_activations_agree_with_keras(seed):
-    compare(*random_activation(np.random.default_rng(seed)), seed)
 
 
 def test_prelu_shares_alpha_along_axes_counted_from_either_end():

@@ -1,16 +1,11 @@
 """Embedding: what ids mean, in which types, and its gradient."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import randomised
-from keras_oracle import keras, keras_rules
 
 import jaxconv as jc
-from jaxconv.layers.layer import layers
 
 KEY = jax.random.key(0)
 
@@ -52,23 +47,6 @@ def test_the_gradient_counts_how_often_a_row_was_used(table):
     params, apply_fn, _ = table
     grads = jax.grad(lambda p: apply_fn(p, jnp.array([[0, 3, 3, 1]])).sum())(params)
     np.testing.assert_array_equal(grads["embeddings"], np.array([1, 1, 0, 2, 0])[:, None] * np.ones((1, 3)))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_random_embeddings_agree_with_keras(seed):
-    rng = np.random.default_rng(seed)
-    size, shape = int(rng.integers(1, 9)), tuple(int(n) for n in rng.integers(1, 5, rng.integers(1, 4)))
-    layer = jc.Embedding(size, int(rng.integers(1, 5)), "normal", embeddings_regularizer="l2")
-    params, apply_fn = layer.init(KEY, shape)
-    params = randomised(params, seed)
-    other = keras.layers.deserialize(json.loads(json.dumps(layers.serialize(layer))))
-    ids = rng.integers(-size, size, shape)
-    with keras_rules():
-        other.build()
-        other.embeddings.assign(params["embeddings"])
-        want, penalty = other(ids), other.losses[0]
-    np.testing.assert_array_equal(apply_fn(params, ids), want)
-    np.testing.assert_allclose(apply_fn.penalty(params), penalty, rtol=1e-6)
 
 
 def test_a_constraint_on_the_filter_is_one_on_each_row():

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from catalogue import inputs, randomised
 from keras_oracle import keras, keras_rules
-from test_against_keras import compare
 
 import jaxconv as jc
 from jaxconv.layers.layer import layers, merge
@@ -106,58 +105,6 @@ def test_a_large_mean_does_not_cancel_the_variance():
 
 
 # -- against Keras
-
-
-def random_normalization(rng):
-    """Draw a layer and a shape for it."""
-    rank = int(rng.integers(2, 5))
-    shape = (int(rng.integers(1, 4)), *(int(n) for n in rng.integers(2, 5, rank - 2)), int(rng.choice([4, 6, 12])))
-    options = {
-        "epsilon": float(rng.choice([1e-3, 1e-1])),
-        "center": bool(rng.integers(2)),
-        "scale": bool(rng.integers(2)),
-    }
-    trailing = tuple(range(-int(rng.integers(1, rank)), 0))
-    axis = int(rng.choice([1, rank - 1, -1]))
-    groups = int(rng.choice([n for n in (1, 2, 3, -1) if n == -1 or shape[axis] % n == 0]))
-    kinds = [
-        lambda: jc.LayerNormalization([a for a in range(1, rank) if rng.integers(2)] or -1, **options),
-        lambda: jc.RMSNormalization(trailing, options["epsilon"]),
-        lambda: jc.UnitNormalization(trailing),
-        lambda: jc.GroupNormalization(groups, axis, **options),
-        lambda: jc.BatchNormalization(
-            axis,
-            0.7,
-            **options,
-            renorm=True,
-            renorm_clipping=[None, {"rmax": 1.1, "rmin": 0.9, "dmax": 0.2}][rng.integers(2)],
-        ),
-    ]
-    return kinds[rng.integers(len(kinds))](), shape
-
-
-@pytest.mark.parametrize("seed", range(8))
-def test_random_normalizations_agree_with_keras(seed):
-    compare(*random_normalization(np.random.default_rng(seed)), seed, train=bool(seed % 2))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8, 308))
-def test_many_random_normalizations_agree_with_keras(seed):
-    compare(*random_normalization(np.random.default_rng(seed)), seed, train=bool(seed % 2))
-
-
-@pytest.mark.parametrize("clipping", [None, {"rmax": 1.2, "rmin": 0.9, "dmax": 0.1}])
-def test_batch_renormalization_agrees_with_keras_in_training(clipping):
-    layer = jc.BatchNormalization(momentum=0.7, renorm=True, renorm_clipping=clipping, renorm_momentum=0.6)
-    compare(layer, (4, 5, 3), train=True)
-
-
-@pytest.mark.parametrize("inside", [jc.Dense(3), jc.Conv2D(3, 2, padding="same")])
-@pytest.mark.parametrize("train", [False, True])
-def test_spectral_normalization_agrees_with_keras(inside, train):
-    shape = {jc.Dense: (4, 5), jc.Conv2D: (2, 4, 5, 3)}[type(inside)]
-    compare(jc.SpectralNormalization(inside, power_iterations=2), shape, train=train)
 
 
 def test_the_deprecated_rms_scaling_is_keras_s():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from catalogue import inputs
 from keras_oracle import keras, keras_rules
-from test_against_keras import compare
 
 import jaxconv as jc
 from jaxconv.layers.layer import layers
@@ -23,18 +22,6 @@ def apply(layer, x):
 
 
 # -- rescaling
-
-
-@pytest.mark.parametrize(
-    "layer, shape",
-    [
-        (jc.Rescaling(1 / 127.5, -1), (2, 3, 4, 3)),
-        (jc.Rescaling([0.5, 2, 1], [1, 2, 3]), (2, 4, 3)),
-        (jc.Rescaling(np.array([[2.0], [3.0]], np.float32), 0.5), (4, 2, 3)),
-    ],
-)
-def test_rescaling_agrees_with_keras(layer, shape):
-    compare(layer, shape)
 
 
 def test_rescaling_takes_integers_and_puts_single_numbers_on_the_channels_of_either_format():
@@ -54,20 +41,6 @@ def test_rescaling_is_a_value():
 
 
 # -- normalization
-
-
-@pytest.mark.parametrize(
-    "layer, shape",
-    [
-        (jc.Normalization(-1, [1, 2, 3], [4, 9, 0.25]), (2, 4, 3)),
-        (jc.Normalization(1, [1, 2], [4, 9], invert=True), (3, 2, 4)),
-        (jc.Normalization((1, 2), np.ones((2, 4)), np.full((2, 4), 2.0)), (3, 2, 4)),
-        (jc.Normalization(None, 3, 4), (3, 2)),
-        (jc.Normalization(-1, 0.5, 0), (3, 2)),  # no variance counts as a deviation of 1e-7
-    ],
-)
-def test_normalization_agrees_with_keras(layer, shape):
-    compare(layer, shape)
 
 
 @pytest.mark.parametrize("axis", [-1, 1, (1, 2), None])
