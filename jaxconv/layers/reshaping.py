@@ -158,6 +158,8 @@ class RepeatVector(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if isinstance(self.n, bool):  # in Keras too, whose other layers take True for 1
+            raise TypeError(f"RepeatVector: n={self.n!r} is a bool; give a positive integer")
         self._set(n=geo.as_size(self.n, "n", "RepeatVector"))
 
     def output_shape(self, input_shape: Any) -> Shape:

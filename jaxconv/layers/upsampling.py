@@ -99,6 +99,11 @@ class UpSampling1D(_UpSampling):
     data_format: str | None = "channels_last"
     rank: ClassVar[int] = 1
 
+    def __post_init__(self) -> None:
+        if isinstance(self.size, bool):  # in Keras too, whose other layers take True for 1
+            raise TypeError(f"UpSampling1D: size={self.size!r} is a bool; give a positive integer")
+        super().__post_init__()
+
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)

@@ -53,6 +53,11 @@ def arrays(x: Any) -> Any:
     return jax.tree.map(array, x, is_leaf=is_leaf)
 
 
+def tuples(x: Any) -> Any:
+    """Give a tuple for a list, and for each list in it."""
+    return tuple(map(tuples, x)) if isinstance(x, list) else x
+
+
 def unwrap(x: Any) -> Any:
     """Give what of jaxconv's a stand-in stands for, in lists too."""
     if isinstance(x, list):
@@ -180,7 +185,11 @@ class StandIn:
         return self(x)
 
     def get_config(self) -> dict[str, Any]:
-        return self.layer.get_config()
+        """Give jaxconv's config in Keras's types: tuples where the layer holds them, dtype None as its policy."""
+        layer = dataclasses.replace(self.layer, dtype=self.layer.policy.name)
+        config = layer.get_config()
+        config |= {name: tuples(v) for name, v in config.items() if isinstance(getattr(layer, name, None), tuple)}
+        return config | {"dtype": keras.dtype_policies.serialize(self.dtype_policy)}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "StandIn":

@@ -1,15 +1,19 @@
-"""The cases of Keras's that are not run, each with its reason. A key is a case, or the beginning of several."""
+"""The cases of Keras's that are not run, each with its reason. A key is a case, or the beginning of several.
+
+And those that Keras itself skips, by the rule that stands in the case: a run checks each.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 LORA = "LoRA: jaxconv has none"
 SPARSE = "sparse arrays: jaxconv takes dense ones"
 MASKS = "calls a layer with a mask, or asks it for one"
-ADAPTIVE = "adaptive pooling: no such layer"
-FIT = "trains or predicts with Keras's own Sequential"
-KERAS = "tests a function of Keras's that no layer of jaxconv stands for"
+KERAS = "tests what of Keras's nothing of jaxconv stands for: attention, a variable's layout over devices"
 SCOPE = "autocast scopes: a policy is an argument here, never ambient"
-CONFIG = "compares a config that is the same after JSON only: lists for tuples, dtype None for the policy in force"
 CHANNELS = "computes with an unknown number of channels: jaxconv's functions take arrays, and layers refuse it"
-SEEDS = "seeds with state: jaxconv's are integers, and a key makes the values"
+SEEDS = "writes a seed generator, which has state, to a config: jaxconv's seeds are integers"
+NONE = "None is no factor to Keras's check, but the default to each regularizer, of Keras's and of jaxconv's"
 MERGES = ("add", "subtract", "multiply", "average", "maximum", "minimum", "concat", "dot_2d", "dot_3d")
 
 LEFT_OUT: dict[str, str] = {
@@ -17,7 +21,6 @@ LEFT_OUT: dict[str, str] = {
     "conv_test::ConvBasicTest::test_lora": LORA,
     "nn_test::NNOpsStaticShapeTest::test_conv_input_channel_validation": CHANNELS,
     "nn_test::NNOpsStaticShapeTest::test_conv_transpose_input_channel_validation": CHANNELS,
-    "adaptive_pooling": ADAPTIVE,
     "global_average_pooling_test::GlobalAveragePoolingCorrectnessTest::test_global_average_pooling1d": MASKS,
     "batch_normalization_test::BatchNormalizationTest::test_bachnorm_ignore_masked_values": MASKS,
     "batch_normalization_test::BatchNormalizationTest::test_correctness": MASKS,
@@ -26,13 +29,9 @@ LEFT_OUT: dict[str, str] = {
     "batch_normalization_test::BatchNormalizationTest::test_large_value_within_autocast_scope": SCOPE,
     "group_normalization_test::GroupNormalizationTest::test_large_value_within_autocast_scope": SCOPE,
     "layer_normalization_test::LayerNormalizationTest::test_large_value_within_autocast_scope": SCOPE,
-    "spectral_normalization_test::SpectralNormalizationTest::test_end_to_end": FIT,
     "flatten_test::FlattenTest::test_flatten_sparse": SPARSE,
-    "flatten_test::FlattenTest::test_flatten_with_dynamic_batch_size_and_dynamic_dimenstions": FIT,
     "permute_test::PermuteTest::test_permute_sparse": SPARSE,
     "reshape_test::ReshapeTest::test_reshape_sparse": SPARSE,
-    "reshape_test::ReshapeTest::test_reshape_model_fit_with_varying_input_size_and_minus_one": FIT,
-    **{f"zero_padding{n}d_test::ZeroPadding{n}DTest::test_zero_padding_{n}d_get_config": CONFIG for n in (1, 2, 3)},
     **{f"merging_test::MergingLayersTest::test_sparse_{merge}": SPARSE for merge in MERGES},
     **{f"merging_test::MergingLayersTest::test_correctness_static_{merge}": MASKS for merge in MERGES},
     **{f"merging_test::MergingLayersTest::test_correctness_dynamic_{merge}": MASKS for merge in MERGES},
@@ -40,18 +39,29 @@ LEFT_OUT: dict[str, str] = {
     **{f"merging_test::MergingLayersTest::test_{merge}_with_mask": MASKS for merge in (*MERGES[:6], "concatenate")},
     "softmax_test::SoftmaxTest::test_softmax_correctness_with_mask": MASKS,
     "softmax_test::SoftmaxTest::test_softmax_mask": MASKS,
-    "random_initializers_test::RandomInitializersTest::test_compute_fans_with_axes": KERAS,
     "random_initializers_test::RandomInitializersTest::test_mha_query_projection_variance": KERAS,
-    "random_initializers_test::RandomInitializersTest::test_random_normal": SEEDS,
     "random_initializers_test::RandomInitializersTest::test_serialization_with_seed_generator": SEEDS,
     "initializer_test::InitializersLayoutTest": KERAS,
-    "regularizers_test::ValidateFloatArgTest": KERAS,
+    "regularizers_test::ValidateFloatArgTest::test_validate_float_with_none": NONE,
 }
 
 # cases that fail because jaxconv does otherwise: each is expected to fail, and says so when it passes
 DIFFERS: dict[str, str] = {
-    "up_sampling1d_test::UpSamplingTest::test_upsampling_1d_with_invalid_size": "True is taken for 1",
-    "spectral_normalization_test::SpectralNormalizationTest::test_invalid_layer": "refused when built, not when called",
+    "spectral_normalization_test::SpectralNormalizationTest::test_invalid_layer": "refused as early as it is known: "
+    "when the wrapper is built, not when it is first called",
+}
+
+
+def padded_beyond_strides(given: dict[str, Any]) -> bool:
+    return given["output_padding"] is not None and given["output_padding"] >= given["strides"]
+
+
+# cases that Keras skips: the beginning of their names -> whether it does, for the case's parameters
+SKIPPED: dict[str, Callable[[dict[str, Any]], bool]] = {
+    "conv_transpose_test::ConvTransposeCorrectnessTest::test_conv1d_transpose_consistency": padded_beyond_strides,
+    "conv_transpose_test::ConvTransposeCorrectnessTest::test_shape_inference_static_unknown": padded_beyond_strides,
+    "nn_test::NNOpsCorrectnessTest::test_conv_1d": lambda given: given["strides"] > 1 and given["dilation_rate"] > 1,
+    **{f"merging_test::MergingLayersTest::test_errors_dot_{rank}d": lambda given: True for rank in (2, 3)},
 }
 
 

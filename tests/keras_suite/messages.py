@@ -129,6 +129,7 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
     ),
     # tables
     (r"(mode|distribution) '\w+' is unknown", r"Invalid `\1` argument:", ValueError),
+    (r"must be a finite number that is at least 0", "expected a non-negative float", ValueError),
     (r"scale must be positive", "Argument `scale` must be positive float.", ValueError),
     (r"the initial value has the shape (\(.*?\))", r"Expected `shape` to be \1", ValueError),
     (

@@ -14,6 +14,7 @@ import jaxconv
 from jaxconv import Input, Layer
 from keras_suite.adapter import KerasTensor, StandIn, Symbol, arrays, is_leaf, is_symbolic, stand_in, symbolic
 from keras_suite.messages import keras_words
+from keras_suite.training import Sequential
 
 
 class Surface(types.ModuleType):
@@ -103,18 +104,25 @@ def remade(x: Any, cls: type) -> Any:
 def entry(found: type) -> Any:
     """Give the stand-in of a class of initializers, regularizers or constraints.
 
-    An initializer is called with (shape, dtype) as Keras's are; the key is made of its seed.
+    An initializer is called with (shape, dtype) as Keras's are. The key, which counts where it has no integer seed,
+    is its caller's: the next of a seed generator, or the initializer's own.
     """
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        seed = kwargs.get("seed")
+        if isinstance(seed, keras.random.SeedGenerator):
+            kwargs["seed"] = None
+            self.__dict__["make_key"] = lambda: jax.random.wrap_key_data(seed.next(), impl="threefry2x32")
+        else:
+            self.__dict__["make_key"] = functools.partial(jaxconv.from_keras_seed, np.random.randint(2**31))
         with keras_words():
             found.__init__(self, *args, **kwargs)  # type: ignore[misc]
 
     def __call__(self: Any, *args: Any, shape: Any = None, dtype: Any = None) -> Any:
         if issubclass(found, jaxconv.initializers.Initializer) and len(args) < 3:  # 3: from inside jaxconv
-            seed = getattr(self, "seed", None) or 0
+            make_key = self.__dict__.get("make_key") or functools.partial(jaxconv.from_keras_seed, 0)
             shape, dtype = (*args, dtype)[:2] if args else (shape, dtype)
-            args = (jaxconv.from_keras_seed(seed), shape, np.dtype(dtype or "float32"))
+            args = (make_key(), shape, np.dtype(dtype or "float32"))
         with keras_words():
             return found.__call__(self, *arrays(args))
 
@@ -143,6 +151,12 @@ def table(module: Any) -> Surface:
     return Surface(module.__name__, find, get=get)
 
 
+def validate_float_arg(value: Any, name: str) -> float:
+    """Check a factor as the regularizers do; None means a default to them, here as in Keras."""
+    with keras_words():
+        return jaxconv.regularizers.L2(value).l2
+
+
 def get_activation(identifier: Any) -> Any:
     return function(jaxconv.activations.get(identifier))
 
@@ -150,7 +164,8 @@ def get_activation(identifier: Any) -> Any:
 LAYERS = Surface("layers", find_layer, Input=make_input)
 GLOBALS = {
     "layers": LAYERS,
-    "models": Surface("models", absent, Model=make_model),
+    "models": Surface("models", absent, Model=make_model, Sequential=Sequential),
+    "Sequential": Sequential,
     "activations": Surface(
         "activations", lambda name: function(getattr(jaxconv.activations, name)), get=get_activation
     ),
@@ -158,6 +173,7 @@ GLOBALS = {
     "regularizers": table(jaxconv.regularizers),
     "constraints": table(jaxconv.constraints),
 }
+NAMES = {"validate_float_arg": validate_float_arg, "compute_fans": jaxconv.initializers.fans}  # imported one by one
 OPS = ("conv", "conv_transpose", "depthwise_conv", "separable_conv")
 KNN = Surface("knn", absent, **{op: function(getattr(jaxconv, op)) for op in OPS})
 

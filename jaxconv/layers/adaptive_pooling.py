@@ -1,0 +1,223 @@
+"""Max and average pooling to a given size, whatever the input's, in one, two and three dimensions.
+
+Knows lengths and bins; the windows of a given size are those of pooling.py.
+"""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv import data_format as formats
+from jaxconv import geometry as geo
+from jaxconv.dtypes import promote
+from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+
+Array = jax.Array
+
+
+def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give where each of ``count`` bins over ``length`` steps begins and ends.
+
+    Bin ``i`` of ``m`` goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``. Neighbours share a step where their
+    border falls within it. With more bins than steps, steps are repeated.
+
+    >>> [list(range(*bin)) for bin in zip(*bins(5, 3), strict=True)]
+    [[0, 1], [1, 2, 3], [3, 4]]
+    """
+    edges = np.arange(count + 1) * length
+    return edges[:-1] // count, -(-edges[1:] // count)
+
+
+@dataclasses.dataclass(frozen=True)
+class _AdaptivePooling(Layer):
+    """Bins over each spatial axis, one axis after the other, in any rank. Subclasses reduce them."""
+
+    output_size: Any
+    data_format: str | None = None
+
+    rank: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = type(self).__name__
+        self._set(
+            output_size=geo.as_sizes(self.output_size, self.rank, "output_size", where),
+            data_format=formats.canonical(self.data_format, where),
+        )
+
+    def _first(self) -> int:
+        return 1 if self.data_format == "channels_last" else 2
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
+        formats.check_rank(shape, self.rank, str(self.data_format), where)
+        spatial = slice(self._first(), self._first() + self.rank)
+        if 0 in shape[spatial]:
+            raise ValueError(f"{where}: input of shape {shape} has a spatial axis of length 0; the shortest is 1")
+        out = list(shape)
+        out[spatial] = self.output_size
+        return tuple(out)
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        for axis, count in enumerate(self.output_size, self._first()):
+            length = x.shape[axis]
+            if not isinstance(length, int):
+                raise ValueError(
+                    f"{self.label}: axis {axis} has the symbolic length {length}; the bins follow from the length, "
+                    "so export with a number there"
+                )
+            begin, end = bins(length, count)
+            width = int((end - begin).max())
+            steps = begin[:, None] + np.arange(width)
+            there = steps < end[:, None]
+            if length != count * width:  # bins that differ or overlap: the shorter ones see their last step again
+                x = jnp.take(x, np.minimum(steps, end[:, None] - 1).ravel(), axis, mode="clip")
+            window = [width if a == axis else 1 for a in range(x.ndim)]
+            weight = (there / (end - begin)[:, None]).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
+            x = self.reduce(x, window, weight)
+        return x, {}
+
+    def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
+        """Reduce windows that follow one another; ``weight`` is each step's part in the mean of its bin."""
+        raise NotImplementedError
+
+
+class _AdaptiveMax(_AdaptivePooling):
+    """Keep the largest value of each bin; the gradient goes to the first of several."""
+
+    def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
+        return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, window, window, "VALID")
+
+
+class _AdaptiveAverage(_AdaptivePooling):
+    """Average each bin."""
+
+    def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
+        wide = promote(x.dtype, np.float32)  # the sum of a bin may not fit in float16
+        parts = x.astype(wide) * jnp.asarray(weight, wide)
+        return lax.reduce_window(parts, np.array(0, wide), lax.add, window, window, "VALID").astype(x.dtype)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class AdaptiveMaxPooling1D(_AdaptiveMax):
+    """Keep the largest value of each of ``output_size`` bins over a sequence of any length.
+
+    Bin ``i`` of ``m`` over ``n`` steps goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``, as in PyTorch.
+
+    Differs deliberately: these are whole numbers, while Keras rounds a float32 quotient, which gives it NaN for 7 of 7.
+
+    Args:
+        output_size: length of the output, in steps; one integer or one for each spatial axis, at least 1.
+        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
+
+    Shapes:
+        (batch, time, channels) -> (batch, output_size, channels).
+
+    Raises:
+        ValueError: sizes that are none; an input of another rank, or of length 0.
+
+    >>> AdaptiveMaxPooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
+    Array([2., 4.], dtype=float32)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class AdaptiveMaxPooling2D(_AdaptiveMax):
+    """Keep the largest value of each bin of an image; the bins of an axis as in :class:`AdaptiveMaxPooling1D`.
+
+    Arguments as in :class:`AdaptiveMaxPooling1D`.
+
+    Shapes:
+        (batch, rows, columns, channels) -> (batch, *output_size, channels).
+
+    >>> AdaptiveMaxPooling2D((4, 2)).output_shape((None, 9, None, 3))
+    (None, 4, 2, 3)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class AdaptiveMaxPooling3D(_AdaptiveMax):
+    """Keep the largest value of each bin of a volume; the bins of an axis as in :class:`AdaptiveMaxPooling1D`.
+
+    Arguments as in :class:`AdaptiveMaxPooling1D`.
+
+    Shapes:
+        (batch, depth, rows, columns, channels) -> (batch, *output_size, channels).
+
+    >>> AdaptiveMaxPooling3D(2).output_shape((None, 9, 6, 4, 3))
+    (None, 2, 2, 2, 3)
+    """
+
+    rank: ClassVar[int] = 3
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class AdaptiveAveragePooling1D(_AdaptiveAverage):
+    """Average each of ``output_size`` bins over a sequence of any length.
+
+    Bin ``i`` of ``m`` over ``n`` steps goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``, as in PyTorch.
+
+    Differs deliberately: these are whole numbers, while Keras rounds a float32 quotient, which gives it NaN for 7 of 7;
+    and in half precision the sums are of float32.
+
+    Args:
+        output_size: length of the output, in steps; one integer or one for each spatial axis, at least 1.
+        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
+
+    Shapes:
+        (batch, time, channels) -> (batch, output_size, channels).
+
+    Raises:
+        ValueError: sizes that are none; an input of another rank, or of length 0.
+
+    >>> AdaptiveAveragePooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
+    Array([1., 3.], dtype=float32)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class AdaptiveAveragePooling2D(_AdaptiveAverage):
+    """Average each bin of an image; the bins of an axis as in :class:`AdaptiveAveragePooling1D`.
+
+    Arguments as in :class:`AdaptiveAveragePooling1D`.
+
+    Shapes:
+        (batch, rows, columns, channels) -> (batch, *output_size, channels).
+
+    >>> AdaptiveAveragePooling2D((4, 2)).output_shape((None, 9, None, 3))
+    (None, 4, 2, 3)
+    """
+
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class AdaptiveAveragePooling3D(_AdaptiveAverage):
+    """Average each bin of a volume; the bins of an axis as in :class:`AdaptiveAveragePooling1D`.
+
+    Arguments as in :class:`AdaptiveAveragePooling1D`.
+
+    Shapes:
+        (batch, depth, rows, columns, channels) -> (batch, *output_size, channels).
+
+    >>> AdaptiveAveragePooling3D(2).output_shape((None, 9, 6, 4, 3))
+    (None, 2, 2, 2, 3)
+    """
+
+    rank: ClassVar[int] = 3

@@ -1,0 +1,50 @@
+"""How many of Keras's cases pass, counted from the lists, to which the suite holds every run: see test_suite.py.
+
+``cd tests && python -m keras_suite.figures`` prints them.
+"""
+
+from typing import Any, NamedTuple
+
+from keras_suite import collect, left_out
+
+CONVOLUTIONS = {case: cls for name in collect.CONVOLUTIONS for case, cls in collect.cases(name)}
+OTHERS = {case: cls for name in collect.OTHERS for case, cls in collect.cases(name)}
+
+
+class Figures(NamedTuple):
+    """Numbers of cases: all, those left out, those that jaxconv fails by design, those that Keras skips."""
+
+    cases: int
+    left_out: int
+    differ: int
+    skipped: int
+
+    @property
+    def passed(self) -> int:
+        """Count the rest: each passes, or its own item fails."""
+        return self.cases - self.left_out - self.differ - self.skipped
+
+    @property
+    def share(self) -> float:
+        """Give how many of 100 pass, of all that Keras itself runs."""
+        return 100 * self.passed / (self.cases - self.skipped)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.passed} pass ({self.share:.1f} of 100 that Keras runs), {self.left_out} left out, "
+            f"{self.differ} differ, {self.skipped} skipped by Keras: {self.cases} cases"
+        )
+
+
+def figures(cases: dict[str, Any], but: str = "") -> Figures:
+    """Count the cases of one table. Those left out for the reason ``but`` count as passing."""
+    why = {case: left_out.reason(case, left_out.LEFT_OUT) for case in cases}
+    out = {case for case in cases if why[case] and why[case] != but}
+    differ = {case for case in cases if left_out.reason(case, left_out.DIFFERS)} - out
+    skipped = {case for case, cls in cases.items() if collect.skipped(case, cls)} - out
+    return Figures(len(cases), len(out), len(differ), len(skipped))
+
+
+if __name__ == "__main__":
+    print("convolutions:", figures(CONVOLUTIONS))
+    print("others:      ", figures(OTHERS))

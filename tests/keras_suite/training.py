@@ -1,0 +1,43 @@
+"""Keras's ``Sequential`` with ``compile``, ``fit`` and ``predict``, on jaxconv's own step of training.
+
+Knows no test case. A batch may have another shape than the one before; the step is built once.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+import jaxconv
+from jaxconv import training
+from keras_suite.adapter import arrays, stand_in
+
+
+class Sequential(stand_in(jaxconv.Sequential)):  # type: ignore[misc]
+    """A stand-in that trains: one epoch, whose batches are what ``fit`` is given."""
+
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None) -> None:
+        self.optimizer, self.loss = training.optimizer(optimizer), training.loss(loss)
+
+    def fit(self, x: Any, y: Any = None, steps_per_epoch: int | None = None, epochs: int = 1) -> list[float]:
+        """Take one step for each batch: (x, y) is one, an iterator gives several. Give the losses, which are finite."""
+        assert epochs == 1
+        batches = [(x, y)] if y is not None else list(x)
+        assert len(batches) == (steps_per_epoch or 1)
+        if not self.built:
+            self.build(np.shape(batches[0][0]))
+        state = training.init_state(self.apply_fn, self.params, self.optimizer)
+        step = jax.jit(training.train_step(self.apply_fn, self.loss, self.optimizer))
+        losses = []
+        for index, (inputs, targets) in enumerate(batches):
+            state, sums = step(state, arrays(inputs), arrays(targets), jax.random.key(index))
+            losses.append(training.figures(sums, ())["loss"])
+        assert np.isfinite(losses).all()
+        for value, weight in zip(jax.tree.leaves(state.params), self.weights, strict=True):
+            weight.assign(value)
+        return losses
+
+    def predict(self, x: Any, **_: Any) -> np.ndarray:
+        """Give the outputs for an array, or for the batches that an iterator gives, one after the other."""
+        batches = [(x,)] if hasattr(x, "shape") else x
+        return np.concatenate([np.asarray(self(inputs)) for inputs, *_ in batches])
