@@ -1,8 +1,8 @@
 """Lowering "blocks": grouped convolutions as a few dense ones, each over several groups.
 
 Groups of four channels leave the matrix units empty. We put as many groups into one dense convolution as make 32
-channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of such a block
-computes the products between the groups too, and keeps the diagonal.
+channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of such a
+block computes the products between the groups too, and keeps the diagonal.
 """
 
 import math

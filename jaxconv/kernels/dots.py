@@ -61,7 +61,7 @@ def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any)
 
     if len(taps) == 1:
         out = product(window(x, taps[0], problem))
-    elif math.prod(problem.y) * channels * x.dtype.itemsize * _count(x) * len(taps) <= CACHED:
+    elif at_once(problem, problem.shapes("correlate", x.shape, (*x.shape[:1], *problem.y, filters)), x.dtype):
         # the row-major product y^T x runs at twice the speed of x^T y, which contracts leading axes of both
         turned = lax.optimization_barrier(y.T)
         rows = [window(x, tap, problem).reshape(-1, channels) for tap in taps]
@@ -71,9 +71,11 @@ def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any)
     return out.reshape(*problem.w, channels, filters)
 
 
-def _count(x: Array) -> int:
-    """Give the batch size; a symbolic one counts as 1."""
-    return x.shape[0] if isinstance(x.shape[0], int) else 1
+def at_once(problem: Problem, shapes: Any, dtype: Any) -> bool:
+    """Say whether the windows of all taps fit into the cache, and are not far larger than what they come from."""
+    sizes = {letter: math.prod(n for n in shape if isinstance(n, int)) for letter, shape in shapes.items()}
+    windows = sizes["y"] // shapes["y"][-1] * problem.taps * shapes["x"][-1]
+    return windows * jnp.dtype(dtype).itemsize <= CACHED and windows <= 3 * sum(sizes.values())
 
 
 def _sum(terms: Any) -> Array:

@@ -1,10 +1,10 @@
 """Lowering "fourier": long kernels as products of spectra.
 
 A circular convolution is a product of Fourier transforms, and a long enough transform has no wrap-around in the places
-that are kept: n log n operations in place of n times the kernel. C multiplies by the conjugate spectrum of the kernel
-(a correlation, as all of these convolutions are), T by the spectrum itself, K correlates x with y.
+that are kept: n log n operations in place of n times the kernel. C multiplies by the conjugate spectrum of the
+kernel (a correlation, as all of these convolutions are), T by the spectrum itself, K correlates x with y.
 
-Errors are spread evenly over the output, relative to its largest value, where a direct sum's are relative to each value.
+Errors are spread evenly over the output, relative to its largest value; a direct sum's are relative to each value.
 """
 
 from typing import Any

@@ -26,6 +26,8 @@ def conv_general_dilated(
     precision: Any = None,
     preferred_element_type: Any = None,
     out_sharding: Any = None,
+    *,
+    lowering: str | None = None,
 ) -> jax.Array:
     """Convolve exactly as ``jax.lax.conv_general_dilated`` does; pass it wherever that one goes.
 
@@ -37,6 +39,7 @@ def conv_general_dilated(
     Args:
         lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).
         rhs: kernel (default: filters, channels of a group, \\*spatial). The other arguments are those of ``jax.lax``.
+        lowering: the way to compute it, as ``with jaxconv.lowering(name)`` says for many; by default the table's.
 
     Returns:
         The output, in the order of axes that ``dimension_numbers`` names.
@@ -79,4 +82,4 @@ def conv_general_dilated(
         x_lengths, w_lengths, strides, tuple((int(low), int(high)) for low, high in padding), stretch, dilation,
         feature_group_count, tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
     )  # fmt: skip
-    return convolve(x, w, geometry, precision=precision, dtype=result.dtype)
+    return convolve(x, w, geometry, precision=precision, dtype=result.dtype, lowering=lowering)

@@ -21,7 +21,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import choice
+from jaxconv.kernels import asked, choice
 
 Array = jax.Array
 
@@ -31,19 +31,39 @@ SIGNATURES = {"convolve": ("x", "w", "y"), "transpose": ("y", "w", "x"), "correl
 SHARED_INDEX = {frozenset("xy"): "n", frozenset("xw"): "c", frozenset("yw"): "f", frozenset("xyw"): "g"}
 
 
-def convolve(x: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None) -> Array:
-    """Convolve: ``C(x, w) -> y``. ``dtype`` is that of the result, by default that of ``x``."""
-    return _bind("convolve", x, w, geometry, precision, dtype)
+def convolve(
+    x: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None, lowering: str | None = None
+) -> Array:
+    """Convolve: ``C(x, w) -> y``.
+
+    Args:
+        dtype: that of the result, by default that of ``x``.
+        lowering: the way to compute this map, and its derivatives where it can; by default the one that
+            ``with jaxconv.lowering(name)`` asks for, else the table's choice.
+    """
+    return _checked("convolve", x, w, geometry, precision, dtype, lowering)
 
 
-def transpose(y: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None) -> Array:
+def transpose(
+    y: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None, lowering: str | None = None
+) -> Array:
     """Scatter ``y`` through the kernel: ``T(y, w) -> x``, the adjoint of :func:`convolve` in ``x``."""
-    return _bind("transpose", y, w, geometry, precision, dtype)
+    return _checked("transpose", y, w, geometry, precision, dtype, lowering)
 
 
-def correlate(x: Array, y: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None) -> Array:
+def correlate(
+    x: Array, y: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None, lowering: str | None = None
+) -> Array:
     """Correlate input and output: ``K(x, y) -> w``, the adjoint of :func:`convolve` in ``w``."""
-    return _bind("correlate", x, y, geometry, precision, dtype)
+    return _checked("correlate", x, y, geometry, precision, dtype, lowering)
+
+
+def _checked(
+    name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None
+) -> Array:
+    lowering = asked.current() if lowering is None else lowering
+    choice.check(lowering, name, geometry, a, b)
+    return _bind(name, a, b, geometry, precision, dtype, lowering)
 
 
 def _bind(
@@ -106,7 +126,9 @@ def _adjoint(name: str, operand: int) -> Callable[..., Array]:
     target = SIGNATURES[name][operand]
     adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == target)
 
-    def rule(cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any) -> Array:
+    def rule(
+        cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any
+    ) -> Array:
         wanted, given = (a, b) if operand == 0 else (b, a)
         arrays = {SIGNATURES[name][1 - operand]: given, SIGNATURES[name][2]: cotangent}
         first, second, _ = SIGNATURES[adjoint]

@@ -21,7 +21,9 @@ from jaxconv.kernels.problem import Problem, exact, pad, window
 
 Array = jax.Array
 
-BLOCK = 1 << 20  # entries of the patches in one block
+# entries of the patches in one block: what fits into the cache, and not many times the input
+BLOCK = 1 << 20
+LEAST, TIMES_INPUT = 1 << 14, 4
 MOST_TAPS = 64
 
 
@@ -79,7 +81,8 @@ def _block(x: Array, problem: Problem) -> tuple[int, Problem]:
     p = problem
     batch = x.shape[0] if isinstance(x.shape[0], int) else 1
     row = batch * math.prod(p.y[1:]) * p.taps * x.shape[-1]
-    fitting = max(1, BLOCK // row)
+    entries = batch * math.prod(x.shape[1:])
+    fitting = max(1, min(BLOCK, max(LEAST, TIMES_INPUT * entries)) // row)
     rows = next(n for n in range(min(fitting, p.y[0]), 0, -1) if p.y[0] % n == 0)
     lengths = (dilate(rows, p.strides[0]) + dilate(p.w[0], p.dilation[0]) - 1, *x.shape[2:-1])
     return rows, exact(lengths, p.w, (rows, *p.y[1:]), p.strides, p.dilation, (0,) * p.rank, 1)

@@ -36,8 +36,8 @@ def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any)
     """Compute ``T(y, w)``."""
     p = problem
     if max(p.strides) == 1:
-        low = tuple(extent - 1 - pad[0] for extent, pad in zip(p.extents, p.pads, strict=True))
-        turned = exact(p.y, p.w, p.x, p.strides, p.dilation, low, p.groups)
+        ahead = tuple(extent - 1 - pad[0] for extent, pad in zip(p.extents, p.pads, strict=True))
+        turned = exact(p.y, p.w, p.x, p.strides, p.dilation, ahead, p.groups)
         return solve("convolve", y, mirror(w, p.groups), turned)
     # places of x, counted from the start of the padding, in rounds of one stride
     rounds = tuple(-(-(n + max(low, 0)) // s) for n, (low, _), s in zip(p.x, p.pads, p.strides, strict=True))
@@ -74,8 +74,9 @@ def _apart(y: Array, w: Array, p: Problem, rounds: Sizes, how: Arithmetic, solve
     rates = tuple(d // c for d, c in zip(p.dilation, common, strict=True))
     parts = []
     for phase in np.ndindex(*p.strides):
-        firsts = [_first_tap(*facts) for facts in zip(phase, p.strides, p.dilation, p.w, strict=True)]
-        if None in firsts:
+        found = [_first_tap(*facts) for facts in zip(phase, p.strides, p.dilation, p.w, strict=True)]
+        firsts = [tap for tap in found if tap is not None]
+        if len(firsts) < p.rank:
             parts.append(jnp.zeros((y.shape[0], *rounds, channels), how.wide))
             continue
         own = w[tuple(slice(first, None, step) for first, step in zip(firsts, steps, strict=True))]
@@ -97,5 +98,3 @@ def _interleave(z: Array, strides: Sizes) -> Array:
     order = [0, *(axis for a in range(rank) for axis in (1 + a, 1 + rank + a)), 2 * rank + 1]
     shape = [n * s for n, s in zip(z.shape[1 : 1 + rank], strides, strict=True)]
     return z.transpose(order).reshape(z.shape[0], *shape, z.shape[-1])
-
-

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,11 @@ Sizes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Problem:
-    """A convolution in standard form, with ``x (batch, *x, groups * channels)``, ``w (*w, channels, groups * filters)``
-    and ``y (batch, *y, groups * filters)``; the group is the slower part of a channel index.
+    """A convolution in standard form: ``x (batch, *x, groups * channels)``, ``w (*w, channels, groups * filters)`` and
+    ``y (batch, *y, groups * filters)``; the group is the slower part of a channel index.
 
-    On each axis ``y[o] = sum_j x[o * stride + j * dilation - pads[0]] w[j]``, and the last window ends exactly where the
-    padded input does: what no window reads is cropped by a negative pad.
+    On each axis ``y[o] = sum_j x[o * stride + j * dilation - pads[0]] w[j]``, and the last window ends exactly where
+    the padded input does: what no window reads is cropped by a negative pad.
     """
 
     x: Sizes
@@ -69,7 +69,9 @@ class Problem:
 
 def exact(x: Sizes, w: Sizes, y: Sizes, strides: Sizes, dilation: Sizes, low: Sizes, groups: int) -> Problem:
     """Make a problem; what stands behind the input follows from the lengths."""
-    high = ((o - 1) * s + dilate(k, d) - n - p for n, k, o, s, d, p in zip(x, w, y, strides, dilation, low, strict=True))
+    high = (
+        (o - 1) * s + dilate(k, d) - n - p for n, k, o, s, d, p in zip(x, w, y, strides, dilation, low, strict=True)
+    )
     return Problem(x, w, y, strides, dilation, tuple(zip(low, high, strict=True)), groups)
 
 
@@ -97,8 +99,10 @@ def standard(name: str, geometry: Geometry) -> Standard | None:
         "w": (*g.w_dims[2:], g.w_dims[1], g.w_dims[0]),
         "y": (g.y_dims[0], *g.y_dims[2:], g.y_dims[1]),
     }
-    forth = {letter: partial(jnp.transpose, axes=order) for letter, order in orders.items()}
-    back = {letter: partial(jnp.transpose, axes=_inverse(order)) for letter, order in orders.items()}
+    forth: dict[str, Callable[[Array], Array]] = {v: partial(jnp.transpose, axes=axes) for v, axes in orders.items()}
+    back: dict[str, Callable[[Array], Array]] = {
+        v: partial(jnp.transpose, axes=_inverse(axes)) for v, axes in orders.items()
+    }
     low = tuple(pair[0] for pair in g.padding)
     if max(g.lhs_dilation) == 1:
         problem = exact(g.x_lengths, g.w_lengths, g.y_lengths, g.strides, g.rhs_dilation, low, g.groups)
@@ -111,7 +115,7 @@ def standard(name: str, geometry: Geometry) -> Standard | None:
         back["w"] = lambda w: jnp.transpose(mirror(w, g.groups), _inverse(orders["w"]))
     else:
         return None
-    first, second, third = {"convolve": "xwy", "transpose": "ywx", "correlate": "xyw"}[name]
+    first, second, third = {"convolve": [*"xwy"], "transpose": [*"ywx"], "correlate": [*"xyw"]}[name]
     swap = {"convolve": "transpose", "transpose": "convolve", "correlate": "correlate"}
     name = name if turned["x"] == "x" else swap[name]
 
@@ -182,4 +186,3 @@ def scatter(y: Array, tap: Sequence[int], problem: Problem) -> Array:
         first = j * d - low
         config.append((first, n - first - dilate(o, s), s - 1))
     return lax.pad(y, jnp.zeros((), y.dtype), [*config, (0, 0, 0)])
-

@@ -1,6 +1,6 @@
 """Lowering "slices": depthwise convolutions as sums over taps of shifted inputs, each times one weight per channel.
 
-    C: y = sum_j window_j(x) w[j]        T: x[i] = sum_j y[i + pad - j] w[j]        K: w[j] = sum over places of window_j(x) y
+    C: y = sum_j window_j(x) w[j]      T: x = sum_j scatter_j(y w[j])      K: w[j] = sum over places of window_j(x) y
 
 There is nothing to contract, so a matrix product would be mostly zeros; the sum of all taps is one fused loop over
 memory. K needs as many sums as there are taps. They are one reduction of many operands, which XLA computes in a single
@@ -49,7 +49,7 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
 
 
 def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
-    """Compute ``T(y, w)``: with stride 1 a convolution with the mirrored kernel, else the sum of what each tap leaves."""
+    """Compute ``T(y, w)``."""
     filters = w.shape[-1] // problem.groups
     if filters > 1:
         y = y.reshape(*y.shape[:-1], problem.groups, filters)

@@ -1,0 +1,42 @@
+"""The lowering that a caller asks for around a piece of code. Knows the names of lowerings and nothing else."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+
+from jaxconv.kernels import choice
+
+_asked = jax.make_user_context(default_value=None)  # part of jit's cache key: a change traces anew
+
+
+@contextlib.contextmanager
+def lowering(name: str | None) -> Iterator[None]:
+    """Compute the convolutions inside ``with lowering(name):`` one way, on every platform; None: the default choice.
+
+    The name holds for every convolution that is traced inside, and for the derivatives of those as far as the lowering
+    computes them: ``"xla"`` computes everything, ``"patches"`` the convolution and its kernel gradient. A convolution
+    that it cannot compute raises. ``explain_lowering`` lists the names that can.
+
+    Args:
+        name: ``"xla"``, ``"direct"``, ``"threads"``, ``"outer"``, ``"dots"``, ``"patches"``, ``"slices"``,
+            ``"phases"``, ``"lines"``, ``"blocks"``, ``"fourier"``, or None.
+
+    Raises:
+        ValueError: an unknown name; inside, a convolution that this lowering cannot compute, with those that can.
+
+    >>> x, w = jnp.ones((1, 8, 2)), jnp.ones((3, 2, 4))
+    >>> with jaxconv.lowering("fourier"):
+    ...     y = jaxconv.conv1d(x, w)
+    >>> y.shape
+    (1, 6, 4)
+    """
+    if name is not None:
+        choice.known(name)
+    with _asked(name):
+        yield
+
+
+def current() -> str | None:
+    """Give the name in force, or None."""
+    return _asked.value

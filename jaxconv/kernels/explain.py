@@ -1,0 +1,143 @@
+"""``explain_lowering``: which way each of the three maps of a convolution is computed, why, and what it costs.
+
+Asks the table and traces what it names; runs nothing.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import jaxprs_in_params
+
+from jaxconv.geometry import Geometry
+from jaxconv.kernels import choice, general, maps
+
+NAMES = {"convolve": "forward", "transpose": "input gradient", "correlate": "kernel gradient"}
+
+
+class Lowered(NamedTuple):
+    """How one map is computed.
+
+    map: ``"convolve"``, ``"transpose"`` (the gradient of the input) or ``"correlate"`` (that of the kernel).
+    lowering: the name; ``"phases > threads"`` says that the parts of one are computed by another.
+    because: the measurement, or the request, that speaks for it.
+    able: the names of all lowerings that can compute this map.
+    operations: additions and multiplications of the definition, taps on padding included.
+    operands: bytes of the two operands and the result. largest: bytes of the largest array in between.
+    """
+
+    map: str
+    lowering: str
+    because: str
+    able: tuple[str, ...]
+    operations: int
+    operands: int
+    largest: int
+
+
+class Explanation(tuple[Lowered, ...]):
+    """The three maps of one convolution; printed, a line or two for each."""
+
+    def __repr__(self) -> str:
+        lines = []
+        for how in self:
+            cost = f"{_count(how.operations)}FLOP, operands and result {_count(how.operands)}B"
+            cost += f", largest temporary {_count(how.largest)}B"
+            lines += [f"{NAMES[how.map]:15} {how.lowering}   ({cost})", f"{'':15} {how.because}"]
+        return "\n".join(lines)
+
+
+def explain_lowering(
+    lhs: Any,
+    rhs: Any,
+    window_strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    *arguments: Any,
+    platform: str | None = None,
+    **options: Any,
+) -> Explanation:
+    """Say how a convolution and its two gradients are computed, and why.
+
+    Takes the arguments of :func:`conv_general_dilated`, where arrays may be ``jax.ShapeDtypeStruct``, and heeds
+    ``with jaxconv.lowering(name)``. Nothing is run or compiled.
+
+    Args:
+        platform: ``"cpu"``, ``"cuda"``, ``"tpu"``; by default that of JAX's default device.
+
+    Returns:
+        Three :class:`Lowered` records, which print as a table.
+
+    Raises:
+        ValueError: what ``conv_general_dilated`` refuses.
+        TypeError: a convolution that goes to XLA unchanged: more than three spatial axes, batch groups.
+
+    >>> x, w = jax.ShapeDtypeStruct((8, 128, 64), "float32"), jax.ShapeDtypeStruct((3, 1, 64), "float32")
+    >>> numbers = ("NWC", "WIO", "NWC")
+    >>> how = jaxconv.explain_lowering(x, w, (1,), "SAME", None, None, numbers, 64, platform="cpu")
+    >>> [lowered.lowering for lowered in how]
+    ['slices', 'slices', 'slices']
+    """
+    platform = jax.default_backend() if platform is None else platform
+    x, w = (jax.ShapeDtypeStruct(jax.numpy.shape(v), jax.dtypes.result_type(v)) for v in (lhs, rhs))
+
+    def call(x: Any, w: Any) -> Any:
+        return general.conv_general_dilated(x, w, window_strides, padding, *arguments, **options)
+
+    equations = jax.make_jaxpr(call)(x, w).jaxpr.eqns
+    ours = next((e for e in equations if e.primitive is maps.PRIMITIVES["convolve"]), None)
+    if ours is None:
+        raise TypeError("explain_lowering: this convolution goes to XLA unchanged; there is nothing to choose")
+    y = jax.ShapeDtypeStruct(ours.outvars[0].aval.shape, x.dtype)
+    arrays = {"x": ours.invars[0].aval, "w": ours.invars[1].aval, "y": y}
+    return Explanation(_lowered(name, arrays, ours.params, platform) for name in maps.SIGNATURES)
+
+
+def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform: str) -> Lowered:
+    first, second, third = maps.SIGNATURES[name]
+    a, b, geometry = arrays[first], arrays[second], params["geometry"]
+    compute = partial(choice.compute, name, platform=platform, **params)
+    jaxpr = jax.make_jaxpr(compute)(a, b).jaxpr
+    row = choice.row(name, geometry, a, b, params["lowering"], platform)
+    sizes = [_bytes(v.aval) for e in _equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
+    n, filters = _batch(arrays["x"], geometry), arrays["w"].shape[geometry.w_dims[0]]
+    inner = math.prod(geometry.w_lengths) * arrays["w"].shape[geometry.w_dims[1]]
+    operations = 2 * n * math.prod(geometry.y_lengths) * filters * inner
+    operands = sum(_bytes(arrays[letter]) for letter in (first, second, third))
+    able = tuple(choice.able(name, geometry, a, b))
+    return Lowered(name, _path(jaxpr) or "xla", row.because, able, operations, operands, max(sizes, default=0))
+
+
+def _path(jaxpr: Any) -> str:
+    """Join the names of the lowerings inside each other, as the scopes in a traced computation show them."""
+    stacks = [str(e.source_info.name_stack) for e in _equations(jaxpr)]
+    longest = max(stacks, key=lambda stack: stack.count(choice.SCOPE), default="")
+    return " > ".join(part.rpartition(".")[2] for part in longest.split("/") if part.startswith(choice.SCOPE))
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Give every equation, those inside loops too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from _equations(inner)
+
+
+def _batch(x: Any, geometry: Geometry) -> int:
+    size = x.shape[geometry.x_dims[0]]
+    return size if isinstance(size, int) else 1
+
+
+def _bytes(aval: Any) -> int:
+    """Give the size of an array; symbolic axes count as 1."""
+    return math.prod(n for n in aval.shape if isinstance(n, int)) * jax.numpy.dtype(aval.dtype).itemsize
+
+
+def _count(value: float) -> str:
+    """Write a count with three digits and a prefix."""
+    for prefix in ("", "k", "M", "G"):
+        if value < 1000 or prefix == "G":
+            return f"{value:.3g} {prefix}"
+        value /= 1000
+    raise AssertionError
