@@ -4,10 +4,25 @@ from types import ModuleType as _ModuleType
 
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.data_format import image_data_format, set_image_data_format
+from jaxconv.files.archive import FileError
+from jaxconv.files.keras_writing import save_model
+from jaxconv.files.loading import load_layer, load_model, load_weights
+from jaxconv.files.params import load_params, save_params
+from jaxconv.files.torch import params_from_torch, params_to_torch
 from jaxconv.initializers import from_keras_seed
+from jaxconv.kernels.asked import lowering
+from jaxconv.kernels.explain import explain_lowering
 from jaxconv.kernels.general import conv_general_dilated
 from jaxconv.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from jaxconv.layers.activity_regularization import ActivityRegularization
+from jaxconv.layers.adaptive_pooling import (
+    AdaptiveAveragePooling1D,
+    AdaptiveAveragePooling2D,
+    AdaptiveAveragePooling3D,
+    AdaptiveMaxPooling1D,
+    AdaptiveMaxPooling2D,
+    AdaptiveMaxPooling3D,
+)
 from jaxconv.layers.conv import Conv1D, Conv2D, Conv3D
 from jaxconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from jaxconv.layers.dense import Dense
@@ -67,6 +82,7 @@ from jaxconv.ops import (
     separable_conv2d,
     separable_conv3d,
 )
+from jaxconv.serving import compile, export, load_exported, optimize
 
 __version__ = "0.1.0"
 

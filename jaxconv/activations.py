@@ -236,6 +236,12 @@ def hard_sigmoid(x: jax.Array) -> jax.Array:
 
 
 @registry.register()
+def hard_sigmoid_keras2(x: jax.Array) -> jax.Array:
+    """Give ``clip(0.2 x + 0.5, 0, 1)``, which Keras 1 and 2 called hard_sigmoid: models of theirs are read with it."""
+    return jnp.clip(0.2 * x + 0.5, 0, 1)
+
+
+@registry.register()
 def log_sigmoid(x: jax.Array) -> jax.Array:
     """Give ``log(sigmoid(x))``, without underflow."""
     return jax.nn.log_sigmoid(x)

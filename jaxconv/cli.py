@@ -34,7 +34,7 @@ Train the model that CONFIG describes. The run folder gets
   config.toml          the config as resolved, every default written out; training it again gives the same numbers
   metrics.csv          one row per epoch
   learning_curve.png   loss and metrics against the epoch
-  model.npz            the trained model
+  model.keras          the trained model, which Keras opens too
   checkpoint.npz       the whole state of the training, for --resume
   results.json         test metrics, seconds, versions
 

@@ -224,6 +224,12 @@ CASES: dict[str, Case] = {
     "global_average_pooling1d": Case(jc.GlobalAveragePooling1D(keepdims=True), SEQUENCE),
     "global_average_pooling2d": Case(jc.GlobalAveragePooling2D(), IMAGE),
     "global_average_pooling3d": Case(jc.GlobalAveragePooling3D(FIRST, dtype="bfloat16"), (2, 2, 4, 5, 3)),
+    "adaptive_max_pooling1d": Case(jc.AdaptiveMaxPooling1D(3), SEQUENCE),
+    "adaptive_max_pooling2d": Case(jc.AdaptiveMaxPooling2D((3, 2), FIRST), (2, 4, 6, 5)),
+    "adaptive_max_pooling3d": Case(jc.AdaptiveMaxPooling3D((3, 2, 4), dtype="bfloat16"), VOLUME),
+    "adaptive_average_pooling1d": Case(jc.AdaptiveAveragePooling1D(9, dtype="mixed_float16"), SEQUENCE),
+    "adaptive_average_pooling2d": Case(jc.AdaptiveAveragePooling2D((3, 2)), IMAGE),
+    "adaptive_average_pooling3d": Case(jc.AdaptiveAveragePooling3D(2, FIRST), (2, 2, 4, 5, 3)),
     # containers
     "sequential_empty": Case(jc.Sequential([]), SEQUENCE),
     "sequential": Case(

@@ -21,7 +21,7 @@ FLOORS = [
     {"layers"},
     {"models"},
     {"files"},
-    {"training"},
+    {"training", "serving"},
     {"cli", "__init__", "__main__"},
 ]
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
@@ -59,7 +59,7 @@ def test_imports_go_down_only(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_upper_floors_know_layers_by_the_contract_alone(path):
-    if part(path) in ("models", "files", "training"):
+    if part(path) in ("models", "files", "training", "serving"):
         assert {name for name in imported(path) if name.startswith("layers.")} <= CONTRACT
 
 
@@ -93,6 +93,7 @@ def test_the_core_imports_jax_optax_and_numpy_alone():
     heavy = [
         "keras",
         "h5py",
+        "safetensors",
         "matplotlib",
         "sklearn",
         "aeon",

@@ -131,7 +131,7 @@ def test_the_command_line_itself_imports_no_array_library():
         (["train", "--resume", "runs/tiny", "--set", "train.epochs=1"], ["runs/tiny has 2 epochs", "at least 2"]),
         (["evaluate"], ["MODEL", "jaxconv evaluate --help"]),
         (["evaluate", "runs/tony"], ["runs/tony: there is no such run folder or model file"]),
-        (["evaluate", "runs"], ["runs holds no model.npz"]),
+        (["evaluate", "runs"], ["runs holds no model.keras"]),
         (["evaluate", "tiny.npz"], ["config.toml beside it"]),
         (["evaluate", "tiny.toml"], ["tiny.toml is a config;", "jaxconv train tiny.toml"]),
         (["evaluate", "runs/tiny", "--data", "runs"], ["--data runs: a folder; give an .npz file"]),
@@ -139,7 +139,7 @@ def test_the_command_line_itself_imports_no_array_library():
         (["evaluate", "runs/tiny", "--data", "no.npz"], ["--data no.npz: there is no such file"]),
         (["evaluate", "runs/tiny", "--data", "x.npy"], ["--data x.npy is a single array"]),
         (["evaluate", "runs/tiny", "--data", "junk.npz"], ["--data junk.npz cannot be read"]),
-        (["evaluate", "runs/tiny", "--data", "runs/tiny/model.npz"], ["holds no 'x'", "x_test and y_test"]),
+        (["evaluate", "runs/tiny", "--data", "runs/tiny/model.keras"], ["holds no 'x'", "x_test and y_test"]),
         (["predict", "runs/tiny", "x.npy"], ["--out", "required"]),
         (["predict", "runs/tiny", "x.npy", "--out", "x.npy"], ["--out x.npy is the input"]),
         (["predict", "runs/tiny", "x.npy", "--out", "y.csv"], ["ends in .npy"]),
@@ -148,9 +148,9 @@ def test_the_command_line_itself_imports_no_array_library():
         (["predict", "runs/tiny", "x.npy", "--out", "y.npy", "--batch", "few"], ["--batch", "'few'"]),
         (["predict", "runs/tiny", "no.npy", "--out", "y.npy"], ["no.npy: there is no such file"]),
         (["predict", "runs/tiny", "tiny.toml", "--out", "y.npy"], ["tiny.toml is no .npy file"]),
-        (["predict", "tiny.npz", "x.npy", "--out", "y.npy"], ["tiny.npz is not a jaxconv model"]),
+        (["predict", "tiny.npz", "x.npy", "--out", "y.npy"], ["tiny.npz: the archive holds no Keras model"]),
         (["info", "runs"], ["runs is no run folder"]),
-        (["info", "tiny.npz"], ["tiny.npz is not a jaxconv model"]),
+        (["info", "tiny.npz"], ["tiny.npz: the archive holds no Keras model"]),
         (["info", "nothing"], ["nothing: there is no such run folder, model file or config"]),
         (["info", "tony.toml"], ["no such config file", "did you mean 'tiny.toml'?"]),
     ],
@@ -164,7 +164,7 @@ def test_a_mistake_gets_one_line_and_exit_code_2(at_home, capsys, arguments, par
 
 def test_predictions_of_the_wrong_shape_are_refused_with_the_right_one(at_home, capsys):
     np.save("flat.npy", np.zeros((3, 10), "float32"))
-    trained = "runs/tiny/model.npz was trained on (batch, 10, 1)"
+    trained = "runs/tiny/model.keras was trained on (batch, 10, 1)"
     assert trained in refused(capsys, "predict", "runs/tiny", "flat.npy", "--out", "y.npy")
     np.save("wide.npy", np.zeros((3, 10, 2), "float32"))
     said = refused(capsys, "predict", "runs/tiny", "wide.npy", "--out", "y.npy")
@@ -221,7 +221,7 @@ def test_info_lays_out_layers_shapes_parameters_and_results(at_home, capsys):
 
     assert main(["info", "tiny.toml"]) == 0
     of_config = capsys.readouterr().out
-    assert main(["info", "runs/tiny/model.npz"]) == 0
+    assert main(["info", "runs/tiny/model.keras"]) == 0
     of_file = capsys.readouterr().out
     table = "\n".join(lines[2:11])
     assert table in of_config and table in of_file and "test accuracy" in of_file
@@ -243,11 +243,11 @@ def test_evaluate_gives_the_figures_of_the_run(at_home, capsys):
 
     test = json.loads(Path("runs/tiny/results.json").read_text())["test"]
     expected = f"test accuracy {test['accuracy']:.4f}  (loss {test['loss']:.4f}), 8 samples\n"
-    for arguments in (["runs/tiny"], ["runs/tiny/model.npz"], ["runs/tiny", "--data", "tiny.npz"]):
+    for arguments in (["runs/tiny"], ["runs/tiny/model.keras"], ["runs/tiny", "--data", "tiny.npz"]):
         assert main(["evaluate", *arguments]) == 0
         assert capsys.readouterr().out == expected
-    Path("model.npz").write_bytes(Path("runs/tiny/model.npz").read_bytes())
-    assert main(["evaluate", "model.npz", "--data", "tiny.toml"]) == 0
+    Path("model.keras").write_bytes(Path("runs/tiny/model.keras").read_bytes())
+    assert main(["evaluate", "model.keras", "--data", "tiny.toml"]) == 0
     assert capsys.readouterr().out == expected
 
 
@@ -269,9 +269,9 @@ def test_evaluate_takes_own_data_with_the_labels_of_the_training_data(at_home, c
 
 
 def test_predict_writes_what_the_model_gives_whatever_the_batch(at_home, capsys):
-    from jaxconv.files.model import load_model
+    from jaxconv.files.loading import load_model
 
-    params, apply_fn = load_model("runs/tiny/model.npz")
+    params, apply_fn = load_model("runs/tiny/model.keras")
     expected = np.asarray(apply_fn(params, np.load("x.npy")))
     for batch in ("7", "16", "100"):
         assert main(["predict", "runs/tiny", "x.npy", "--out", "y.npy", "--batch", batch]) == 0
@@ -371,5 +371,5 @@ def test_a_run_that_was_stopped_and_resumed_equals_one_that_was_not(at_home, who
     assert f"not finished; go on with: jaxconv train --resume {stopped}" in capsys.readouterr().out
 
     assert main(["train", "--resume", str(stopped)]) == 0
-    for name in ("config.toml", "metrics.csv", "model.npz"):
+    for name in ("config.toml", "metrics.csv", "model.keras"):
         assert (stopped / name).read_bytes() == (whole / name).read_bytes(), name

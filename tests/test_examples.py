@@ -31,7 +31,7 @@ def test_a_shortened_run_of_each_config_leaves_a_run_folder(path, tmp_path, caps
     assert cli.main(["train", str(path), "--out", str(tmp_path / "run"), *arguments]) == 0
     assert "test " in capsys.readouterr().out
     left = {p.name for p in (tmp_path / "run").iterdir()}
-    assert left >= {"config.toml", "metrics.csv", "learning_curve.png", "model.npz"}
+    assert left >= {"config.toml", "metrics.csv", "learning_curve.png", "model.keras"}
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)

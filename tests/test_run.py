@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxconv.files.model import load_model, model_info
+from jaxconv.files.loading import load_model
+from jaxconv.files.model import model_info
 from jaxconv.training import run
 from jaxconv.training.curves import draw_curves, quantities
 from jaxconv.training.display import display, readable
@@ -44,7 +45,7 @@ epochs = 3
 batch_size = 8
 checkpoint_every = 2
 """
-FILES = {"config.toml", "metrics.csv", "learning_curve.png", "model.npz", "checkpoint.npz", "results.json"}
+FILES = {"config.toml", "metrics.csv", "learning_curve.png", "model.keras", "checkpoint.npz", "results.json"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +75,7 @@ def done(home, tmp_path):
 
 def same(one: Path, other: Path) -> bool:
     """Say whether two runs have the same config, metrics and model, to the last bit."""
-    names = ("config.toml", "metrics.csv", "model.npz")
+    names = ("config.toml", "metrics.csv", "model.keras")
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in names)
 
 
@@ -94,9 +95,9 @@ def test_a_run_leaves_config_metrics_picture_model_checkpoint_and_results(config
     assert results["parameters"] == 3 * 2 + 2 + 2 * 2 + 2
     assert {"jax", "optax", "numpy", "jaxconv", "python"} <= set(results["versions"])
 
-    params, apply_fn = load_model(folder / "model.npz")
+    params, apply_fn = load_model(folder / "model.keras")
     assert apply_fn(params, np.zeros((5, 10, 1), "float32")).shape == (5, 2)
-    assert model_info(folder / "model.npz")["about"]["classes"] == ["0", "1"]
+    assert model_info(folder / "model.keras")["about"]["classes"] == ["0", "1"]
 
     out, err = capsys.readouterr()
     assert "tiny: 16 training and 8 test samples of shape (10, 1), 14 parameters, run folder runs/tiny" in out
@@ -180,7 +181,7 @@ def test_validation_early_stopping_and_best_weights_are_in_the_run(config):
 def test_a_loss_that_is_not_finite_stops_the_run_and_says_so(config, tmp_path):
     with pytest.raises(NonFiniteLoss, match="smaller learning rate"):
         run.train(config, ["train.optimizer=sgd", "train.optimizer.learning_rate=1e38", "train.epochs=50"])
-    assert not (tmp_path / "runs" / "tiny" / "model.npz").exists()
+    assert not (tmp_path / "runs" / "tiny" / "model.keras").exists()
 
 
 def test_a_missing_package_is_named_before_anything_is_trained(config, monkeypatch, tmp_path):

@@ -18,7 +18,15 @@ _HEADER = "header.json"
 
 
 class FileError(ValueError):
-    """A file that cannot be used; the message names the file and the reason."""
+    """A file that cannot be used; the message names the file and the reason, and can always be printed.
+
+    >>> jaxconv.load_model("nowhere.keras")
+    Traceback (most recent call last):
+    jaxconv.files.archive.FileError: nowhere.keras: No such file or directory
+    """
+
+    def __init__(self, message: str):
+        super().__init__(message.encode(errors="backslashreplace").decode())  # what a file holds may be no legal text
 
 
 @contextlib.contextmanager

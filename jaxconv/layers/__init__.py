@@ -3,6 +3,7 @@
 from jaxconv.layers import (
     activation,
     activity_regularization,
+    adaptive_pooling,
     conv,
     conv_transpose,
     dense,
@@ -26,6 +27,7 @@ from jaxconv.layers import (
 __all__ = [
     "activation",
     "activity_regularization",
+    "adaptive_pooling",
     "conv",
     "conv_transpose",
     "dense",

@@ -37,3 +37,8 @@ def activated_width(activation: Any, width: int, where: str) -> int:
     if width % 2:
         raise ValueError(f"{where}: activation 'glu' halves the channels, and {width} is odd; give an even number")
     return width // 2
+
+
+def is_linear(activation: Any) -> bool:
+    """Tell whether an activation leaves everything as it is."""
+    return activation is None or activation is activations.linear

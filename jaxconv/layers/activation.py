@@ -7,7 +7,7 @@ from typing import Any, Self
 import jax
 
 from jaxconv import activations
-from jaxconv.layers.activated import activate, activated_width
+from jaxconv.layers.activated import activate, activated_width, is_linear
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
@@ -42,6 +42,9 @@ class Activation(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return activate(self.activation, x, -1), {}
+
+    def at_inference(self, params: Params) -> tuple[Any, Params]:
+        return (None, {}) if is_linear(self.activation) else (self, params)
 
 
 @dataclasses.dataclass(frozen=True)

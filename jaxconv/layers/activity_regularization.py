@@ -54,3 +54,6 @@ class ActivityRegularization(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return x, {}
+
+    def at_inference(self, params: Params) -> tuple[Any, Params]:
+        return None, {}

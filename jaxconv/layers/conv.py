@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
@@ -11,6 +12,7 @@ from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.layer import Params, Shape, Weight, layers
 
 Array = jax.Array
+Leaves = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +56,15 @@ class _Conv(Convolving):
     def convolve(self, params: Params, x: Array) -> Array:
         options = (self.strides, self.padding, self.data_format, self.dilation_rate)
         return ops.conv(x, params["kernel"], *options, padding_mode=self.padding_mode)
+
+    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
+        return {"kernel": leaves["kernel"] * scale}
+
+    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray]:
+        each = self.filters // self.groups
+        scale, shift = (one.reshape(self.groups, -1).T.repeat(each, 1) for one in (scale, shift))  # (inputs, filters)
+        added = (leaves["kernel"] * shift).sum(tuple(range(self.rank + 1)))
+        return {"kernel": leaves["kernel"] * scale}, added
 
 
 @layers.register("Convolution1D")

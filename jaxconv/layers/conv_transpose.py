@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
@@ -12,6 +13,7 @@ from jaxconv.layers.layer import Params, Shape, Weight, layers
 from jaxconv.ops.transposed import as_output_padding
 
 Array = jax.Array
+Leaves = dict[str, np.ndarray]
 
 
 class _Transpose(Convolving):
@@ -50,6 +52,15 @@ class _Transpose(Convolving):
     def convolve(self, params: Params, x: Array) -> Array:
         options = (self.strides, self.padding, self.output_padding, self.data_format, self.dilation_rate)
         return ops.conv_transpose(x, params["kernel"], *options, groups=self.groups)
+
+    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
+        each = leaves["kernel"].shape[-1] // self.groups
+        return {"kernel": leaves["kernel"] * scale.reshape(self.groups, -1).T.repeat(each, 1)}
+
+    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray] | None:
+        if shift.any():
+            return None  # at its ends, an output gets less of it
+        return {"kernel": leaves["kernel"] * scale}, np.zeros(self.filters)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,13 +3,16 @@
 Knows no particular convolution, and declares no fields: their order is each family's own, as in Keras.
 """
 
-from typing import Any, ClassVar
+import dataclasses
+from typing import Any, ClassVar, Self
 
 import jax
+import numpy as np
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.layers.activated import activate, activated_width
+from jaxconv.layers.activated import activate, activated_width, is_linear
+from jaxconv.layers.at_inference import Affine, cast, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape
 from jaxconv.ops.operands import as_padding_mode, check_mode
 
@@ -160,3 +163,45 @@ class Convolving(Layer):
             bias = bias.reshape((1,) * (self.rank + 1 - bias.ndim) + bias.shape)  # one for all places, or one for each
             y = y + (bias if last else bias.transpose(self.rank, *range(self.rank)))[None]
         return activate(self.activation, y, -1 if last else 1), {}
+
+    # -- at inference: a scale and a shift of each channel, before or after, go into kernels and bias
+
+    def scaled(self, leaves: dict[str, np.ndarray], scale: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Give the kernels that make each output channel ``scale`` times what it was; None where there are none."""
+        return None
+
+    def fed(
+        self, leaves: dict[str, np.ndarray], scale: np.ndarray, shift: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], np.ndarray] | None:
+        """Give (kernels for an input that was not scaled yet, what ``shift`` at every place adds to each output)."""
+        return None
+
+    def _with_bias(self) -> Self:
+        changes: dict[str, Any] = {"use_bias": True}  # a field of every family's
+        return dataclasses.replace(self, **changes)
+
+    def _on_channels(self, axis: int) -> bool:
+        channels = self.rank + 1 if self.data_format == "channels_last" else 1
+        return axis % (self.rank + 2) == channels
+
+    def absorb_after(self, params: Params, affine: Affine) -> tuple[Self, Params] | None:
+        if not is_linear(self.activation) or not self._on_channels(affine.axis):
+            return None
+        own = wide(params)
+        kernels = self.scaled(own, affine.scale)
+        if kernels is None:
+            return None
+        bias = affine.scale * own.get("bias", np.zeros(1)) + affine.shift
+        return self._with_bias(), cast({**kernels, "bias": bias}, params)
+
+    def absorb_before(self, params: Params, affine: Affine) -> tuple[Self, Params] | None:
+        inside = all(rule in ("valid", (0, 0)) for rule in geo.each_axis(self.padding, self.rank))
+        # zeros in the padding would have to be shifted, too; other modes pad with what is shifted already
+        if not self._on_channels(affine.axis) or (affine.shift.any() and not inside and self.padding_mode == "zeros"):
+            return None
+        own = wide(params)
+        fed = self.fed(own, affine.scale, affine.shift)
+        if fed is None:
+            return None
+        bias = own.get("bias", np.zeros(1)) + fed[1]
+        return self._with_bias(), cast({**fed[0], "bias": bias}, params)

@@ -1,13 +1,15 @@
 """Dense: a matrix product over the last axis."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxconv import geometry as geo
-from jaxconv.layers.activated import activate, activated_width
+from jaxconv.layers.activated import activate, activated_width, is_linear
+from jaxconv.layers.at_inference import Affine, cast, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 
 Array = jax.Array
@@ -87,3 +89,19 @@ class Dense(Layer):
         if self.use_bias:
             y = y + params["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
         return activate(self.activation, y, -1), {}
+
+    def absorb_after(self, params: Params, affine: Affine) -> tuple[Self, Params] | None:
+        if affine.axis != -1 or not is_linear(self.activation):
+            return None
+        own = wide(params)
+        leaves = {"kernel": own["kernel"] * affine.scale}
+        leaves["bias"] = affine.scale * own.get("bias", np.zeros(1)) + affine.shift
+        return dataclasses.replace(self, use_bias=True), cast(leaves, params)
+
+    def absorb_before(self, params: Params, affine: Affine) -> tuple[Self, Params] | None:
+        if affine.axis != -1:
+            return None
+        own = wide(params)
+        leaves = {"kernel": affine.scale[:, None] * own["kernel"]}
+        leaves["bias"] = affine.shift @ own["kernel"] + own.get("bias", np.zeros(1))
+        return dataclasses.replace(self, use_bias=True), cast(leaves, params)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
@@ -11,6 +12,7 @@ from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.layer import Params, Shape, Weight, layers
 
 Array = jax.Array
+Leaves = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +58,13 @@ class _Depthwise(Convolving):
     def convolve(self, params: Params, x: Array) -> Array:
         options = (self.strides, self.padding, self.data_format, self.dilation_rate)
         return ops.depthwise_conv(x, params["kernel"], *options, padding_mode=self.padding_mode)
+
+    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
+        return {"kernel": leaves["kernel"] * scale.reshape(-1, self.depth_multiplier)}
+
+    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray]:
+        added = (leaves["kernel"] * shift[:, None]).sum(tuple(range(self.rank))).ravel()
+        return {"kernel": leaves["kernel"] * scale[:, None]}, added
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +126,15 @@ class _Separable(Convolving):
         options = (self.strides, self.padding, self.data_format, self.dilation_rate)
         kernels = (params["depthwise_kernel"], params["pointwise_kernel"])
         return ops.separable_conv(x, *kernels, *options, padding_mode=self.padding_mode)
+
+    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
+        return leaves | {"pointwise_kernel": leaves["pointwise_kernel"] * scale}
+
+    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray]:
+        depthwise, pointwise = leaves["depthwise_kernel"], leaves["pointwise_kernel"]
+        added = (depthwise * shift[:, None]).sum(tuple(range(self.rank))).ravel()
+        mixed = added @ pointwise.reshape(-1, self.filters)
+        return leaves | {"depthwise_kernel": depthwise * scale[:, None]}, mixed
 
 
 @layers.register()

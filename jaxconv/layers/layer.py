@@ -27,6 +27,7 @@ from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.layers.apply import Apply, Effects, Params, held, merge
+from jaxconv.layers.at_inference import AtInference
 from jaxconv.layers.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
 from jaxconv.layers.symbolic import Input, Node, SymbolicTensor, as_lists, connect, is_symbolic
 from jaxconv.policy import Policy, policy, policy_name
@@ -72,7 +73,7 @@ class Weight(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer:
+class Layer(AtInference):
     """Options of a layer, validated and canonical. Subclasses add fields, and say what they compute.
 
     A subclass gives ``output_shape``, ``weights`` and ``call``; it may give ``leaves``, ``statistics`` and
@@ -179,6 +180,12 @@ class Layer:
     def children(self) -> dict[str, "Layer"]:
         """Give the layers inside a container by their names in params."""
         return {}
+
+    @property
+    def variables(self) -> tuple[tuple[str, ...], ...]:
+        """Give the paths in params of this layer's own weights as Keras counts them: trained ones, then statistics."""
+        trained = [(leaf,) for leaf in self.leaves if leaf not in self.statistics]
+        return (*trained, *((leaf,) for leaf in self.leaves if leaf in self.statistics))
 
     def read_shape(self, input_shape: Any) -> Any:
         """Read the shape of the input; a layer of several inputs reads a structure of shapes."""

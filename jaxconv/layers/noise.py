@@ -43,6 +43,9 @@ class Noise(Layer):
         seed = getattr(self, "seed", None)
         return self.disturb(x, key if seed is None else jax.random.fold_in(key, seed)), {}
 
+    def at_inference(self, params: Params) -> tuple[Any, Params]:
+        return None, {}
+
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)

@@ -6,9 +6,11 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxconv.dtypes import promote
+from jaxconv.layers.at_inference import Affine, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.options import as_number, known_sizes
 from jaxconv.layers.standardize import affine, moments, spread
@@ -148,6 +150,11 @@ class BatchNormalization(Layer):
             y = y * spread(r, (axis,), y) + spread(d, (axis,), y)
         statistics = self._moved(params, lax.stop_gradient(mean), lax.stop_gradient(variance))
         return affine(y, params, (axis,)).astype(x.dtype), statistics
+
+    def as_affine(self, params: Params) -> Affine | None:
+        own = wide(params)
+        scale = own.get("gamma", 1.0) / np.sqrt(own["moving_variance"] + self.epsilon)
+        return Affine(self.axis, scale, own.get("beta", 0.0) - scale * own["moving_mean"])
 
     def _standard(self, x: Array, mean: Array, variance: Array, axis: int) -> Array:
         return (x - spread(mean, (axis,), x)) * spread(lax.rsqrt(variance + self.epsilon), (axis,), x)

@@ -99,6 +99,11 @@ class _Reparametrization(Layer):
         stored = fixed["layer"][self.leaf]  # a frozen layer would hand back the kernel that it was given
         return y, Effects({**fixed, **statistics, "layer": {**effects.fixed, self.leaf: stored}}, effects.penalty)
 
+    def at_inference(self, params: Params) -> tuple[Any, Params]:
+        inside = params["layer"]
+        kernel = self.kernel(params, train=False)[0].astype(inside[self.leaf].dtype)
+        return dataclasses.replace(self.layer, name=self.name), {**inside, self.leaf: kernel}
+
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"layer": layers.serialize(self.layer)}
 
@@ -158,6 +163,10 @@ class SpectralNormalization(_Reparametrization):
     @property
     def leaves(self) -> dict[str, str]:
         return {"vector_u": "vector_u"}
+
+    @property
+    def variables(self) -> tuple[tuple[str, ...], ...]:
+        return (("layer", self.leaf), ("vector_u",))  # Keras's wrapper counts the kernel inside as its own, too
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         width = self.layer.weights(input_shape)[self.leaf].shape[-1]

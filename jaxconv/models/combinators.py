@@ -77,6 +77,12 @@ class Parallel(_Branching):
         self._set(branches=tuple(branches), merge=last)
         self.join(count_names(inside, "Parallel"), inside)
 
+    def with_graph(self, graph: Graph) -> Self:
+        if graph[1:] != self.graph[1:]:
+            return super().with_graph(graph)
+        *branches, merge = (layer for _, layer in graph.children)
+        return dataclasses.replace(self, branches=branches, merge=merge)
+
     def get_config(self) -> dict[str, Any]:
         branches = [layers.serialize(branch) for branch in self.branches]
         return super().get_config() | {"branches": branches, "merge": layers.serialize(self.merge)}
@@ -131,6 +137,13 @@ class Residual(_Branching):
         past = self.adopt(Sequential([]) if self.shortcut is None else self.shortcut)
         self._set(layers=body.layers, shortcut=None if self.shortcut is None else past)  # type: ignore[attr-defined]
         self.join(("body", "shortcut", "add"), [body, past, self.adopt(layers["Add"]())])
+
+    def with_graph(self, graph: Graph) -> Self:
+        (_, body), (_, past), _ = graph.children
+        if graph[1:] != self.graph[1:] or not isinstance(body, Sequential):
+            return super().with_graph(graph)
+        shortcut = None if self.shortcut is None else past
+        return dataclasses.replace(self, layers=body.layers, shortcut=shortcut)
 
     def get_config(self) -> dict[str, Any]:
         inside = [layers.serialize(layer) for layer in self.layers]

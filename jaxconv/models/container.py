@@ -4,8 +4,8 @@ Knows layers by their contract alone, and not how a graph comes about: each kind
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +89,19 @@ class Container(Layer):
         if layer.dtype is None and self.dtype is not None:
             layer = dataclasses.replace(layer, dtype=self.dtype)
         return dataclasses.replace(layer, trainable=False) if layer.trainable and not self.trainable else layer
+
+    def map_layers(self, change: Callable[[str, Layer], Layer]) -> Self:
+        """Give the same container with ``change(name, layer)`` in place of each layer, under the same names."""
+        changed = {name: dataclasses.replace(change(name, layer), name=name) for name, layer in self.children.items()}
+        return self.with_graph(self.graph._replace(children=tuple(changed.items())))
+
+    def with_graph(self, graph: Graph) -> Self:
+        """Give this container with another graph on the same inputs, every layer in it named as there.
+
+        Raises:
+            ValueError: a graph that this kind of container cannot have.
+        """
+        raise ValueError(f"{type(self).__name__}: its graph follows from its options and cannot be changed")
 
     def flat_inputs(self, value: Any) -> list:
         """Give the inputs, or their shapes, as a list in the order of their places."""

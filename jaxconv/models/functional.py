@@ -3,11 +3,12 @@
 Knows layers by their contract alone, and nothing of Model: only what stands in a config.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from jaxconv.errors import explain
-from jaxconv.layers.layer import Input, SymbolicTensor, layers
+from jaxconv.layers.layer import Input, Layer, SymbolicTensor, layers
 from jaxconv.models.container import Graph
 
 Config = dict[str, Any]
@@ -69,8 +70,12 @@ def _tensor(about: Config, history: list) -> Config:
 # -- reading
 
 
-def read(config: Mapping[str, Any]) -> tuple[Any, Any]:
+def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -> tuple[Any, Any]:
     """Give the (inputs, outputs) that a config describes, by calling its layers in an order that works.
+
+    Args:
+        config: with "layers", "input_layers" and "output_layers".
+        make: from a layer's entry to the layer.
 
     Raises:
         ValueError: a missing part; a layer that is not here; calls that wait for each other or for one not there.
@@ -78,7 +83,10 @@ def read(config: Mapping[str, Any]) -> tuple[Any, Any]:
     for part in ("layers", "input_layers", "output_layers"):
         if part not in config:
             raise ValueError(f"Model: the config has no {part!r}; a functional model's has layers and how they connect")
-    made, known, waiting = {}, {}, []
+    made: Config = {}
+    known: dict[tuple, SymbolicTensor] = {}
+    ready: deque[tuple[str, int, Any]] = deque()
+    waiting: dict[tuple, list] = {}  # a tensor that is not known yet -> the calls that take it
     for entry in config["layers"]:
         name = entry.get("name") or entry["config"]["name"]
         shape = input_shape(entry)
@@ -87,16 +95,22 @@ def read(config: Mapping[str, Any]) -> tuple[Any, Any]:
             known[name, 0, 0] = Input(batch_shape=shape, dtype=own.get("dtype"), name=name)
             continue
         with explain(f"Model: layer {name!r} of the config"):
-            made[name] = layers.get(entry if entry["config"].get("name") else _named(entry, name))
-        waiting += [(name, number, node) for number, node in enumerate(entry["inbound_nodes"])]
-    while waiting:
-        late = [one for one in waiting if not _call(made, known, *one)]
-        if len(late) == len(waiting):
-            raise ValueError(
-                f"Model: the calls of {sorted({name for name, *_ in late})} wait for each other, or for a layer that "
-                "is not in the config; a graph has no cycle, and each call finds what it takes"
-            )
-        waiting = late
+            made[name] = make(entry if entry["config"].get("name") else _named(entry, name))
+        ready += [(name, number, node) for number, node in enumerate(entry["inbound_nodes"])]
+    while ready:
+        name, number, node = ready.popleft()
+        try:
+            given = _call(made, known, name, number, node)
+        except KeyError as missing:
+            waiting.setdefault(missing.args[0], []).append((name, number, node))
+            continue
+        for key in given:
+            ready += waiting.pop(key, ())
+    if waiting:
+        raise ValueError(
+            f"Model: the calls of {sorted({name for late in waiting.values() for name, *_ in late})} wait for each "
+            "other, or for a layer that is not in the config; a graph has no cycle, and each call finds what it takes"
+        )
     models = {entry.get("name") for entry in config["layers"] if entry["class_name"] in MODELS}
     return tuple(_find(config[part], known, models, part) for part in ("input_layers", "output_layers"))
 
@@ -105,17 +119,13 @@ def _named(entry: Mapping[str, Any], name: str) -> Config:
     return {**entry, "config": {**entry["config"], "name": name}}
 
 
-def _call(made: Config, known: dict, name: str, number: int, node: Any) -> bool:
-    """Call a layer as a node says; tell whether all that it takes was known."""
+def _call(made: Config, known: dict, name: str, number: int, node: Any) -> list[tuple]:
+    """Call a layer as a node says; give the keys of what is known by that. KeyError where it takes the unknown."""
     with explain(f"Model: call {number} of {name!r} in the config"):
-        try:
-            given = _arguments(node, known)
-        except KeyError:
-            return False
-        out = made[name](given)
-    for index, tensor in enumerate(made[name].output_structure.flatten_up_to(out)):
-        known[name, number, index] = tensor
-    return True
+        out = made[name](_arguments(node, known))
+    given = {(name, number, i): out for i, out in enumerate(made[name].output_structure.flatten_up_to(out))}
+    known.update(given)
+    return list(given)
 
 
 def _arguments(node: Any, known: dict) -> Any:

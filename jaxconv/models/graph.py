@@ -80,15 +80,17 @@ class Model(Container):
 
     def _draw(self) -> None:
         """Set ``inputs`` and ``outputs`` to tensors of the layers as they are in here."""
-        inputs, outputs = self._drawn(self.children)
+        inputs, outputs = self._drawn(self.graph)
         self._set(inputs=inputs, outputs=outputs)
 
-    def _drawn(self, children: Mapping[str, Layer]) -> tuple[Any, Any]:
+    def _drawn(self, graph: Graph) -> tuple[Any, Any]:
+        children = dict(graph.children)
         values = [SymbolicTensor(s.shape, dtype=s.dtype, name=s.name) for s in self.sources]
         inputs = self.structure.unflatten(values)
-        for _, name, given in self._steps(values):
+        for name, takes, structure in graph.calls:
+            given = structure.unflatten(values[place] for place in takes)
             values += children[name].output_structure.flatten_up_to(children[name](given))
-        return inputs, self._outputs(values)
+        return inputs, graph.structure.unflatten(values[place] for place in graph.gives)
 
     def __repr__(self) -> str:
         given = ", ".join(f"{source.name}: {source.shape}" for source in self.sources)
@@ -130,7 +132,10 @@ class Model(Container):
         >>> frozen = model.map_layers(lambda name, layer: dataclasses.replace(layer, trainable=False))
         """
         changed = {name: dataclasses.replace(change(name, layer), name=name) for name, layer in self.children.items()}
-        inputs, outputs = self._drawn(changed)
+        return self.with_graph(self.graph._replace(children=tuple(changed.items())))
+
+    def with_graph(self, graph: Graph) -> Self:
+        inputs, outputs = self._drawn(graph)
         return dataclasses.replace(self, inputs=inputs, outputs=outputs)
 
     def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from jaxconv.layers.layer import Apply, Layer, Params, SymbolicTensor, layers
-from jaxconv.models.container import Container, chain, count_names
+from jaxconv.models.container import Container, Graph, chain, count_names
 from jaxconv.models.functional import input_layer, input_shape
 
 
@@ -57,6 +57,13 @@ class Sequential(Container):
         if input_shape is None and self.input_shape is None and self.layers and self.layers[0].input_shape is not None:
             input_shape = (None, *self.layers[0].input_shape)
         return super().init(key, input_shape)
+
+    def with_graph(self, graph: Graph) -> Self:
+        children = dict(graph.children)
+        inside = [children[call.name] for call in graph.calls]
+        if chain([call.name for call in graph.calls], inside)[1:] != graph[1:]:
+            return super().with_graph(graph)
+        return dataclasses.replace(self, layers=inside)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config() | {"layers": [layers.serialize(layer) for layer in self.layers]}

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from jaxconv.files.archive import replacing
-from jaxconv.files.model import load_model, model_info
+from jaxconv.files.loading import load_model
+from jaxconv.files.model import model_info
 from jaxconv.training.config import load_data, read_config
 from jaxconv.training.display import display
 from jaxconv.training.evaluation import evaluate as evaluate_model

@@ -27,7 +27,7 @@ def info(model: str) -> str:
         ConfigError: it is none of the three, or the config has a mistake.
     """
     path = Path(model)
-    if path.is_file() and path.suffix == ".npz":
+    if path.is_file() and path.suffix != ".toml":
         held = model_info(path)
         return _text(str(path), held["layer"], held["input_shape"], _of_file(held["about"]))
     if not path.exists() and path.suffix != ".toml":

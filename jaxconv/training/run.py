@@ -19,7 +19,7 @@ from typing import Any, Self
 import jax
 
 from jaxconv.files.archive import FileError, replacing
-from jaxconv.files.model import save_model
+from jaxconv.files.keras_writing import save_model
 from jaxconv.training.config import Config, check_shapes, load_data, read_config
 from jaxconv.training.curves import draw_curves
 from jaxconv.training.data import Splits
@@ -28,7 +28,7 @@ from jaxconv.training.fit import EarlyStopping, Fitted, Interrupted, NonFiniteLo
 from jaxconv.training.schema import ConfigError
 from jaxconv.training.toml import dumps
 
-CONFIG, METRICS, CURVE, MODEL = "config.toml", "metrics.csv", "learning_curve.png", "model.npz"
+CONFIG, METRICS, CURVE, MODEL = "config.toml", "metrics.csv", "learning_curve.png", "model.keras"
 CHECKPOINT, RESULTS = "checkpoint.npz", "results.json"
 _RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.early_stopping")
 
@@ -90,7 +90,7 @@ def resume_command(folder: Path) -> str:
 
 def _checked(path: str | Path, settings: Sequence[str]) -> tuple[Config, Splits]:
     """Read a config and its data, and check all that can be checked before anything is made."""
-    for package in ("matplotlib", "tqdm"):  # needed at the end of training: say so at its beginning
+    for package in ("h5py", "matplotlib", "tqdm"):  # needed at the end of training: say so at its beginning
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"jaxconv train needs {package}; install it with: pip install 'jaxconv[train]'")
     config = read_config(path, settings)

@@ -1,0 +1,144 @@
+"""Single convolutions to measure: a TOML list of shapes, and the arrays of each. Knows no library but numpy."""
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxconv.geometry import dilate
+from jaxconv.registry import nearest
+
+PADDINGS = ("valid", "same", "causal")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One convolution, channels last: the sizes, where they come from, and what kind they stand for.
+
+    Args:
+        name, family, source: what it is called, what it stands for, the network or report it comes from.
+        batch, spatial, channels: sizes of the input; ``channels`` is (in, out).
+        kernel, strides, dilation: one number for each spatial axis.
+        groups: of the channels.
+        padding: valid, same or causal.
+        transpose: whether it is a transposed convolution.
+        dtype: float32 or bfloat16.
+    """
+
+    name: str
+    batch: int
+    spatial: tuple[int, ...]
+    channels: tuple[int, int]
+    kernel: tuple[int, ...]
+    padding: str
+    family: str = ""
+    source: str = ""
+    strides: tuple[int, ...] = ()
+    dilation: tuple[int, ...] = ()
+    groups: int = 1
+    transpose: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("strides", "dilation"):
+            object.__setattr__(self, name, getattr(self, name) or (1,) * self.rank)
+        if self.padding not in PADDINGS:
+            raise ValueError(f"case {self.name!r}: padding {self.padding!r}; {nearest(self.padding, PADDINGS)}")
+        if any(len(sizes) != self.rank for sizes in (self.spatial, self.strides, self.dilation)):
+            raise ValueError(f"case {self.name!r}: spatial, kernel, strides and dilation differ in length")
+
+    @property
+    def rank(self) -> int:
+        """Give the number of spatial axes."""
+        return len(self.kernel)
+
+
+class Arrays(NamedTuple):
+    """The operands of a case: input, kernel, output gradient, and the options of ``jax.lax.conv_general_dilated``."""
+
+    x: np.ndarray
+    w: np.ndarray
+    dy: np.ndarray
+    options: dict[str, Any]
+
+
+def read_cases(path: str | Path | None = None) -> list[Case]:
+    """Read a list of cases: ``[[case]]`` tables in TOML; without a path the one that comes with the package.
+
+    Raises:
+        ValueError: not TOML, no case in it, an unknown or a missing key, sizes that do not fit.
+
+    >>> read_cases()[0].name
+    'conv1d-fcn-1'
+    """
+    where = Path(path) if path is not None else resources.files("jaxconv.bench") / "cases.toml"
+    try:
+        tables = tomllib.loads(where.read_text(encoding="utf-8")).get("case")
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where}: not a TOML file: {error}") from None
+    if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables) or not tables:
+        raise ValueError(f"{where}: there is no [[case]] table in it")
+    return [_case(table, where) for table in tables]
+
+
+def _case(table: Mapping[str, Any], where: Any) -> Case:
+    fields = {field.name: field for field in dataclasses.fields(Case)}
+    for key in table:
+        if key not in fields:
+            raise ValueError(f"{where}: unknown key {key!r} in a case; {nearest(key, fields)}")
+    missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in table]
+    if missing:
+        raise ValueError(f"{where}: the case {table.get('name', '')!r} has no {missing[0]!r}")
+    return Case(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+
+
+def arrays(case: Case) -> Arrays:
+    """Make the operands of a case, always the same ones, in float32.
+
+    >>> case = Case("tiny", 1, (8,), (2, 4), (3,), "causal", strides=(2,))
+    >>> [v.shape for v in arrays(case)[:3]], arrays(case).options["padding"]
+    ([(1, 8, 2), (3, 2, 4), (1, 4, 4)], [(2, 0)])
+    """
+    rng = np.random.default_rng(0)
+    inputs, filters = case.channels
+    fan_in = math.prod(case.kernel) * inputs // case.groups
+    letters = "DHW"[3 - case.rank :]
+    options: dict[str, Any] = {
+        "dimension_numbers": (f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+        "feature_group_count": case.groups,
+        "rhs_dilation": case.dilation,
+    }
+    places = _transposed(case, options) if case.transpose else _forward(case, options)
+    x = rng.standard_normal((case.batch, *case.spatial, inputs)).astype("f4")
+    w = rng.standard_normal((*case.kernel, inputs // case.groups, filters)).astype("f4") / np.float32(fan_in**0.5)
+    dy = rng.standard_normal((case.batch, *places, filters)).astype("f4")
+    return Arrays(x, w, dy, options)
+
+
+def _forward(case: Case, options: dict[str, Any]) -> list[int]:
+    pads, places = [], []
+    for n, k, s, d in zip(case.spatial, case.kernel, case.strides, case.dilation, strict=True):
+        extent = dilate(k, d)
+        around = max(0, (math.ceil(n / s) - 1) * s + extent - n)
+        low, high = {"valid": (0, 0), "causal": (extent - 1, 0), "same": (around // 2, around - around // 2)}[case.padding]
+        pads.append((low, high))
+        places.append((n + low + high - extent) // s + 1)
+    options |= {"window_strides": case.strides, "padding": pads}
+    return places
+
+
+def _transposed(case: Case, options: dict[str, Any]) -> list[int]:
+    pads, places = [], []
+    for n, k, s in zip(case.spatial, case.kernel, case.strides, strict=True):
+        full = (n - 1) * s + k
+        out = n * s if case.padding == "same" else (n - 1) * s + max(k, s)
+        low = max(full - out, 0) // 2 if case.padding == "same" else 0
+        pads.append((k - 1 - low, k - 1 - (full - out - low)))
+        places.append(out)
+    options |= {"window_strides": (1,) * case.rank, "lhs_dilation": case.strides, "padding": pads}
+    return places

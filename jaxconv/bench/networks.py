@@ -1,0 +1,212 @@
+"""Six networks, each written once as a tree of operations that every library builds in its own way.
+
+Knows sizes alone. A channel count is all that a library with explicit input sizes needs to know on the way, so
+:func:`flow` can carry an array, a symbolic tensor or just that number.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+
+class Conv(NamedTuple):
+    """A convolution with "same" or causal padding; its filters are ignored where it is depthwise."""
+
+    filters: int
+    kernel: int
+    strides: int = 1
+    dilation: int = 1
+    depthwise: bool = False
+    causal: bool = False
+    bias: bool = False
+
+
+class ConvTranspose(NamedTuple):
+    """A transposed convolution with "same" padding: ``strides`` times as long."""
+
+    filters: int
+    kernel: int
+    strides: int
+
+
+class Norm(NamedTuple):
+    """Batch normalization with scale and offset."""
+
+
+class Relu(NamedTuple):
+    """max(x, 0)."""
+
+
+class Pool(NamedTuple):
+    """The largest of each window of two, along every spatial axis."""
+
+
+class Mean(NamedTuple):
+    """The mean over all places."""
+
+
+class Dense(NamedTuple):
+    """An affine map of a vector."""
+
+    units: int
+
+
+class Unflatten(NamedTuple):
+    """A vector laid out as (*lengths, channels)."""
+
+    lengths: tuple[int, ...]
+    channels: int
+
+
+class Residual(NamedTuple):
+    """What the body makes of x, plus what the shortcut does."""
+
+    body: tuple
+    shortcut: tuple = ()
+
+
+class Beside(NamedTuple):
+    """x, and after it along the channels what the body makes of it."""
+
+    body: tuple
+
+
+class Network(NamedTuple):
+    """A network and the batch it is measured on.
+
+    Args:
+        shape: the input's, batch first, channels last.
+        rank: number of spatial axes of the convolutions.
+        target: shape of the target: of whole numbers, with classes, otherwise of the output.
+        classes: for softmax and cross-entropy; 0 is the mean squared error.
+    """
+
+    name: str
+    body: tuple
+    shape: tuple[int, ...]
+    rank: int
+    target: tuple[int, ...]
+    classes: int = 0
+
+
+def flow(body: Sequence[Any], x: Any, layer: Callable, add: Callable, concatenate: Callable) -> Any:
+    """Send ``x`` through a body: ``layer(operation, x)`` for each, ``add(a, b)`` and ``concatenate(a, b)`` at joints.
+
+    >>> flow([Conv(8, 3), Beside((Conv(4, 3),))], 2, channels_after, lambda a, b: a, lambda a, b: a + b)
+    12
+    """
+    for operation in body:
+        if isinstance(operation, Residual):
+            made, past = (flow(branch, x, layer, add, concatenate) for branch in operation)
+            x = add(made, past)
+        elif isinstance(operation, Beside):
+            x = concatenate(x, flow(operation.body, x, layer, add, concatenate))
+        else:
+            x = layer(operation, x)
+    return x
+
+
+def channels_after(operation: Any, channels: int) -> int:
+    """Give the number of channels that an operation leaves."""
+    match operation:
+        case Conv() if operation.depthwise:
+            return channels
+        case Conv() | ConvTranspose():
+            return operation.filters
+        case Dense():
+            return operation.units
+        case Unflatten():
+            return operation.channels
+    return channels
+
+
+def build_in_order(network: Network, module: Callable[[Any, int], Any]) -> list[Any]:
+    """List what ``module(operation, input channels)`` gives for each operation, in the order of :func:`flow`."""
+    modules: list[Any] = []
+
+    def layer(operation: Any, channels: int) -> int:
+        modules.append(module(operation, channels))
+        return channels_after(operation, channels)
+
+    flow(network.body, network.shape[-1], layer, lambda a, b: a, lambda a, b: a + b)
+    return modules
+
+
+def batch(network: Network) -> tuple[np.ndarray, np.ndarray]:
+    """Make an input and a target, always the same ones, channels last."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(network.shape).astype("f4")
+    if network.classes:
+        return x, rng.integers(0, network.classes, network.target).astype("i4")
+    return x, np.tanh(rng.standard_normal(network.target)).astype("f4")
+
+
+# -- the networks
+
+
+def _normed(filters: int, kernel: int, strides: int = 1) -> tuple:
+    return (Conv(filters, kernel, strides), Norm(), Relu())
+
+
+def _fcn() -> Network:
+    """Wang, Yan and Oates 2017, arXiv:1611.06455."""
+    body = (*_normed(128, 8), *_normed(256, 5), *_normed(128, 3), Mean(), Dense(5))
+    return Network("fcn", body, (16, 512, 1), 1, (16,), 5)
+
+
+def _resnet() -> Network:
+    """ResNet-18 for 32x32 images: He et al. 2015, arXiv:1512.03385, section 4.2 with the widths of ResNet-18."""
+
+    def block(filters: int, strides: int) -> tuple:
+        body = (*_normed(filters, 3, strides), Conv(filters, 3), Norm())
+        return (Residual(body, (Conv(filters, 1, strides), Norm()) if strides > 1 else ()), Relu())
+
+    blocks = [block(filters, s) for filters in (64, 128, 256, 512) for s in ((1 if filters == 64 else 2), 1)]
+    body = (*_normed(64, 3), *(part for one in blocks for part in one), Mean(), Dense(10))
+    return Network("resnet18", body, (16, 32, 32, 3), 2, (16,), 10)
+
+
+def _mobilenet() -> Network:
+    """MobileNet of half width on 64x64 images: Howard et al. 2017, arXiv:1704.04861."""
+
+    def block(filters: int, strides: int) -> tuple:
+        return (Conv(0, 3, strides, depthwise=True), Norm(), Relu(), *_normed(filters, 1))
+
+    widths = [(32, 1), (64, 2), (64, 1), (128, 2), (128, 1), (256, 2), *[(256, 1)] * 5, (512, 2), (512, 1)]
+    body = (*_normed(16, 3, 2), *(part for width in widths for part in block(*width)), Mean(), Dense(100))
+    return Network("mobilenet", body, (16, 64, 64, 3), 2, (16,), 100)
+
+
+def _tcn() -> Network:
+    """The TCN of the adding problem: Bai et al. 2018, arXiv:1803.01271, without dropout, an answer at every step."""
+
+    def block(dilation: int, shortcut: tuple) -> tuple:
+        conv = Conv(30, 7, dilation=dilation, causal=True, bias=True)
+        return (Residual((conv, Relu(), conv, Relu()), shortcut), Relu())
+
+    blocks = [block(2**level, () if level else (Conv(30, 1, bias=True),)) for level in range(7)]
+    body = (*(part for one in blocks for part in one), Conv(1, 1, bias=True))
+    return Network("tcn", body, (32, 400, 2), 1, (32, 400, 1))
+
+
+def _unet() -> Network:
+    """A small 3-D U-Net: Cicek et al. 2016, arXiv:1606.06650, two levels deep."""
+
+    def twice(filters: int) -> tuple:
+        return (*_normed(filters, 3), *_normed(filters, 3))
+
+    bottom = (Pool(), *twice(64), ConvTranspose(32, 2, 2))
+    middle = (Pool(), *twice(32), Beside(bottom), *twice(32), ConvTranspose(16, 2, 2))
+    body = (*twice(16), Beside(middle), *twice(16), Conv(3, 1, bias=True))
+    return Network("unet3d", body, (1, 32, 32, 32, 1), 3, (1, 32, 32, 32), 3)
+
+
+def _dcgan() -> Network:
+    """The generator of a DCGAN for 64x64 images, half as wide: Radford et al. 2015, arXiv:1511.06434."""
+    ups = [part for filters in (256, 128, 64) for part in (ConvTranspose(filters, 4, 2), Norm(), Relu())]
+    body = (Dense(4 * 4 * 512), Unflatten((4, 4), 512), Norm(), Relu(), *ups, ConvTranspose(3, 4, 2))
+    return Network("dcgan", body, (16, 100), 2, (16, 64, 64, 3))
+
+
+NETWORKS = {network.name: network for network in (_fcn(), _resnet(), _mobilenet(), _tcn(), _unet(), _dcgan())}

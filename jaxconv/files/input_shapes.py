@@ -1,0 +1,75 @@
+"""Which input a layer takes, as far as it is known: what the caller says, what the layer says, what its weights tell.
+
+Knows layers and models by their contract alone.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv.layers.layer import Layer, Params, Shape
+from jaxconv.models import Model, Sequential
+
+
+def input_shape_of(layer: Layer, given: Any = None) -> Any:
+    """Give the shape of a layer's input, batch first: the given one, or what the layer says; None if neither.
+
+    Raises:
+        ValueError or TypeError: a given one that the layer does not read.
+
+    >>> input_shape_of(jaxconv.Sequential([jaxconv.Conv1D(4, 3, input_shape=(10, 2))]))
+    (None, 10, 2)
+    """
+    if given is not None:
+        return layer.read_shape(given)
+    if isinstance(layer, Model):
+        return layer.read_shape(layer.structure.unflatten(source.shape for source in layer.sources))
+    first: Any = layer
+    while first.input_shape is None and isinstance(first, Sequential) and first.layers:
+        first = first.layers[0]
+    return None if first.input_shape is None else (None, *first.input_shape)
+
+
+def output_shape_of(layer: Layer, shape: Any) -> Any:
+    """Give the output's shape, or None where the input's does not say it."""
+    try:
+        return layer.output_shape(shape)
+    except (ValueError, TypeError):
+        return None
+
+
+def fitting_shape(layer: Layer, params: Params) -> Shape | None:
+    """Give an input shape, as unknown as it may be, for which a layer would have weights of these shapes.
+
+    None where there is none that can be seen from the weights alone.
+
+    >>> params, _ = jaxconv.Conv1D(8, 3, groups=2).init(jax.random.key(0), (None, 10, 4))
+    >>> fitting_shape(jaxconv.Conv1D(8, 3, groups=2), params)
+    (None, None, 4)
+    """
+    return next((shape for shape in _candidates(layer, jax.tree.leaves(params)) if fits(layer, params, shape)), None)
+
+
+def fits(layer: Layer, params: Params, shape: Any) -> bool:
+    """Tell whether a layer would have weights of these shapes for an input of this one."""
+    try:
+        layer.output_shape(shape)
+        made = jax.eval_shape(lambda: layer.init_params(jax.random.key(0), shape))
+    except (ValueError, TypeError):
+        return False
+    return jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
+
+
+def _candidates(layer: Layer, leaves: Sequence[Any]) -> Iterator[Shape]:
+    sizes = {size for leaf in leaves for size in leaf.shape}
+    sizes |= {size * getattr(layer, "groups", 1) for size in sizes}
+    products = {a * b for a, b in itertools.product(sizes, repeat=2) if a * b < 2**20}
+    for channels in (*sorted(sizes), *sorted(products - sizes)):
+        for rank in range(4):
+            yield (None, *(None,) * rank, channels)
+            yield (None, channels, *(None,) * rank)
+    for leaf in leaves:
+        yield (None, *leaf.shape)

@@ -1,0 +1,196 @@
+"""Models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5.
+
+Knows layers by their contract; where each weight goes stands in ``keras_layout``.
+"""
+
+import dataclasses
+import io
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.files.archive import FileError, replacing
+from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
+from jaxconv.files.keras_layout import groups, pick
+from jaxconv.files.leaves import check, flat
+from jaxconv.layers.layer import Layer, Params, layers
+from jaxconv.layers.symbolic import Input
+from jaxconv.models import Model, Sequential
+from jaxconv.models.container import Container, base_name, free_name
+from jaxconv.registry import plain
+
+KERAS_VERSION = "3.15.1"  # whose form of config and weights is written
+
+
+def save_model(
+    path: str | os.PathLike[str],
+    layer: Layer,
+    params: Params,
+    *,
+    input_shape: Any = None,
+    about: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a model to a ``.keras`` file, which Keras 3 opens and which computes the same there.
+
+    Atomically: an interrupted save leaves the old file whole. The same model gives the same bytes: no time of day is
+    in them. Layers without a name get the one under which params has them; ``input_shape`` options become Keras's input
+    layers. A layer that is neither Sequential nor Model is written inside a Sequential (of several inputs: a Model).
+    What Keras lacks (Residual, LocallyConnected1D, options beyond Keras's) is written in the same form: jaxconv reads
+    it back, and Keras refuses the file with an error that names it.
+
+    Args:
+        path: the file, under exactly this name, which ends in ".keras".
+        layer: the layer, a Sequential or Model for most.
+        params: its weights.
+        input_shape: what the layer was initialised with, batch first (a list of shapes for several inputs); the
+            layer's own if None. With it the weights are checked against the layer, and Keras builds all of the model
+            when it opens it. Without it, Keras gets what the weights tell of each layer, and builds the rest at the
+            first call.
+        about: plain values to keep with the model: names of classes, where the data came from, ...
+
+    Raises:
+        FileError: the file cannot be written, or the weights are not this layer's.
+        ValueError: a path that does not end in ".keras"; a layer that holds something that has no name in a config.
+        ImportError: h5py is not installed.
+
+    >>> import tempfile, zipfile
+    >>> params, _ = jaxconv.Dense(2).init(jax.random.key(0), (None, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_model(f"{folder}/model.keras", jaxconv.Dense(2), params)
+    ...     zipfile.ZipFile(f"{folder}/model.keras").namelist()
+    ['metadata.json', 'config.json', 'model.weights.h5']
+    """
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"{path}: Keras opens a model by its ending; give a path that ends in .keras")
+    shape = input_shape_of(layer, input_shape)
+    if shape is not None:
+        check(path, layer, shape, params)
+    model, held = _as_model(layer, params, shape)
+    about = {
+        "input_shape": plain(shape),
+        "alone": not isinstance(layer, Sequential | Model),
+        "about": dict(about or {}),
+    }
+    texts = {
+        "metadata.json": {"keras_version": KERAS_VERSION, "jaxconv": plain(about)},
+        "config.json": _config(model, held),
+    }
+    weights = _weights(path, model, held)
+    with replacing(path) as handle, zipfile.ZipFile(handle, "w") as archive:
+        for name, content in texts.items():
+            archive.writestr(zipfile.ZipInfo(name), json.dumps(content))  # a ZipInfo of its own has no time of day
+        archive.writestr(zipfile.ZipInfo("model.weights.h5"), weights)
+
+
+# -- the model as Keras has it: named layers, and a Sequential or a Model around everything
+
+
+def _as_model(layer: Layer, params: Params, shape: Any) -> tuple[Sequential | Model, Params]:
+    if isinstance(layer, Model):
+        return _named(layer), params
+    if isinstance(layer, Sequential):
+        named = _named(layer)
+        own = shape if shape is None else tuple(shape[1:])
+        return dataclasses.replace(named, input_shape=own), params
+    name = layer.name or base_name(layer)
+    inside = {name: params} if params else {}
+    named = _named(dataclasses.replace(layer, name=name))
+    if isinstance(shape, list):
+        inputs = [Input(batch_shape=(None, *one[1:])) for one in shape]
+        return Model(inputs, named(inputs)), inside
+    return Sequential([named], input_shape=None if shape is None else tuple(shape[1:])), inside
+
+
+def _named(layer: Any) -> Any:
+    """Give a layer with all layers inside bearing the names that params knows them by; their own input shapes go."""
+    if isinstance(layer, Sequential):
+        chain = [_named(dataclasses.replace(child, name=name)) for name, child in layer.children.items()]
+        return dataclasses.replace(layer, layers=chain, input_shape=None)
+    if isinstance(layer, Model):
+        return layer.map_layers(lambda _, child: _named(child))
+    wrapped = {} if isinstance(layer, Container) else layer.children  # by the names of the wrapper's own fields
+    inside = {key: _named(dataclasses.replace(one, name=one.name or base_name(one))) for key, one in wrapped.items()}
+    return dataclasses.replace(layer, input_shape=None, **inside)
+
+
+def _config(model: Layer, params: Params) -> dict[str, Any]:
+    config = _as_keras_says(layers.serialize(model))
+    if isinstance(model, Sequential) and model.input_shape is None:
+        _add_build_configs(config, model, params, None)
+    elif isinstance(model, Sequential):
+        config["config"]["layers"][0]["config"]["name"] = free_name("input_layer", model.names, {})
+    return config
+
+
+def _as_keras_says(value: Any) -> Any:
+    """Give a config with graphs under the class that Keras has for them."""
+    if isinstance(value, list):
+        return [_as_keras_says(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    given = {key: _as_keras_says(one) for key, one in value.items()}
+    if given.get("class_name") == "Model":
+        given |= {
+            "module": "keras.src.models.functional",
+            "class_name": "Functional",
+            "registered_name": "Functional",
+        }
+    return given
+
+
+def _add_build_configs(config: dict[str, Any], model: Sequential, params: Params, shape: Any) -> Any:
+    """Tell Keras, of each layer in a Sequential of unknown input, a shape that its weights fit; give the last output's.
+
+    Args:
+        shape: the input's, as far as it follows from the layers before; None where nothing does.
+    """
+    for entry, (name, child) in zip(config["config"]["layers"], model.children.items(), strict=True):
+        own = params.get(name, {})
+        if isinstance(child, Sequential):
+            shape = _add_build_configs(entry, child, own, shape)
+            continue
+        if own and not (shape and fits(child, own, shape)):
+            shape = fitting_shape(child, own)
+        if own and shape:
+            entry["build_config"] = {"input_shape": plain(shape)}
+        shape = output_shape_of(child, shape) if shape else None
+    return shape
+
+
+# -- the weights
+
+
+def _weights(path: Path, model: Layer, params: Params) -> bytes:
+    """Give model.weights.h5: every layer's group, its name in an attribute, its weights counted from 0."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError("save_model needs h5py; install it with: pip install 'jaxconv[files]'") from None
+    buffer, left = io.BytesIO(), flat(params)
+    with h5py.File(buffer, "w", track_order=False) as file:
+        for group, name, leaves in groups(model):
+            place = file.create_group(group)
+            place.attrs["name"] = name or base_name(model)
+            for index, leaf in enumerate(leaves):
+                value = pick(params, leaf)
+                if value is None:
+                    raise FileError(f"{path}: weight {'/'.join(leaf)} is missing")
+                left.pop("/".join(leaf), None)
+                _write(place, str(index), np.asarray(value))
+    if left:
+        raise FileError(f"{path}: the layer has no weight {', '.join(left)}")
+    return buffer.getvalue()
+
+
+def _write(group: Any, name: str, value: np.ndarray) -> None:
+    if value.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras keeps the two bytes and names the type beside them
+        group.create_dataset(name, data=value.view(np.dtype("V2")), track_times=False).attrs["dtype"] = "bfloat16"
+    else:
+        group.create_dataset(name, data=value, track_times=False)

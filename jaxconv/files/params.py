@@ -1,0 +1,115 @@
+"""Params alone, to and from safetensors: a format of arrays that holds no code and that many frameworks read.
+
+Knows no layers. The bytes are read and written by the safetensors package.
+"""
+
+import os
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.files.archive import FileError, replacing
+from jaxconv.files.leaves import flat, nested, on_device
+from jaxconv.layers.layer import Params
+
+# what safetensors calls a type -> the type; its own numpy reader knows none that numpy lacks
+_TYPES: dict[str, Any] = {
+    "BOOL": np.bool_,
+    **{f"{kind}{bits}": f"{word}{bits}" for kind, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
+    **{f"F{bits}": f"float{bits}" for bits in (16, 32, 64)},
+    "C64": np.complex64,
+    "BF16": jnp.bfloat16,
+    "F8_E4M3": jnp.float8_e4m3fn,
+    "F8_E5M2": jnp.float8_e5m2,
+}
+
+
+def save_params(path: str | os.PathLike[str], params: Params) -> None:
+    """Write params to a safetensors file, atomically: each leaf under its path, ``conv1d/kernel``.
+
+    Every type keeps its bits, bfloat16 included. The same params give the same bytes.
+
+    Args:
+        path: the file, under exactly this name; ".safetensors" is the usual ending.
+        params: dicts of arrays, in dicts. An empty dict leaves no trace.
+
+    Raises:
+        FileError: the file cannot be written.
+        TypeError: a leaf that is no array of numbers, a part of ``split`` (None) for one.
+        ValueError: a key that holds "/", which joins keys in the file.
+        ImportError: safetensors is not installed.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_params(f"{folder}/w.safetensors", {"conv1d": {"kernel": np.ones((3, 2, 4), np.float32)}})
+    ...     load_params(f"{folder}/w.safetensors")["conv1d"]["kernel"].shape
+    (3, 2, 4)
+    """
+    numpy = _safetensors()[1]
+    _check_keys(path, params)
+    arrays = {name: np.array(leaf, order="C") for name, leaf in flat(params).items()}
+    legal = {np.dtype(kind) for kind in _TYPES.values()}
+    for name, array in arrays.items():
+        if array.dtype not in legal:
+            raise TypeError(f"{path}: {name} has type {array.dtype}, which safetensors has not; give arrays of numbers")
+    with replacing(path) as handle:
+        handle.write(numpy.save(arrays, metadata={"format": "jax"}))
+
+
+def _check_keys(path: Any, params: Any) -> None:
+    if not isinstance(params, dict):
+        if params is None or isinstance(params, list | tuple):
+            raise TypeError(f"{path}: params hold {params!r}; give dicts of arrays, and merge the parts of a split")
+        return
+    for key, value in params.items():
+        if not isinstance(key, str) or not key or "/" in key:
+            raise ValueError(f"{path}: the key {key!r} is not legal in a file; give a non-empty string without '/'")
+        _check_keys(path, value)
+
+
+def load_params(path: str | os.PathLike[str]) -> Params:
+    """Read params from a safetensors file: dicts of arrays, in dicts, as their names say with "/".
+
+    Raises:
+        FileError: the file is missing, truncated or no safetensors file; it holds a type that JAX does not have, or 64
+            bits while JAX computes in 32; a name that goes on below another one.
+        ImportError: safetensors is not installed.
+
+    >>> load_params("nowhere.safetensors")
+    Traceback (most recent call last):
+    jaxconv.files.archive.FileError: nowhere.safetensors: there is no such file; a safetensors file was expected
+    """
+    safetensors = _safetensors()[0]
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise FileError(f"{path}: there is no such file; a safetensors file was expected") from None
+    except OSError as error:
+        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        entries = safetensors.deserialize(content)
+    except safetensors.SafetensorError as error:
+        raise FileError(f"{path} is no safetensors file, or is truncated or damaged: {error}") from error
+    arrays = {}
+    for name, entry in entries:
+        if entry["dtype"] not in _TYPES:
+            raise FileError(f"{path}: {name} has type {entry['dtype']}, which JAX does not have")
+        arrays[name] = np.frombuffer(entry["data"], _TYPES[entry["dtype"]]).reshape(entry["shape"])
+    try:
+        return nested(on_device(path, dict(sorted(arrays.items()))))
+    except FileError:
+        raise
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from error
+
+
+def _safetensors() -> tuple[ModuleType, ModuleType]:
+    try:
+        import safetensors
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError("safetensors is not installed; install it with: pip install 'jaxconv[files]'") from None
+    return safetensors, safetensors.numpy

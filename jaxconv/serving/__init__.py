@@ -1,0 +1,10 @@
+"""Trained models at inference: made smaller, compiled ahead of time, exported.
+
+Knows models by their contract alone. It does not know how they were trained.
+"""
+
+from jaxconv.serving.artifact import export, load_exported
+from jaxconv.serving.compilation import compile
+from jaxconv.serving.optimization import optimize
+
+__all__ = ["compile", "export", "load_exported", "optimize"]
