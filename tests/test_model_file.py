@@ -13,8 +13,8 @@ from jaxconv.files.model import FileError, load_model, model_info, save_model
 from jaxconv.layers.conv import Conv1D
 from jaxconv.layers.dense import Dense
 from jaxconv.layers.dropout import Dropout
+from jaxconv.layers.global_pooling import GlobalAveragePooling1D
 from jaxconv.layers.normalization import BatchNormalization
-from jaxconv.layers.pooling import GlobalAveragePooling1D
 from jaxconv.layers.reshaping import Flatten
 from jaxconv.models import Sequential
 
