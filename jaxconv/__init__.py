@@ -37,23 +37,27 @@ from jaxconv.layers.depthwise import (
 from jaxconv.layers.dropout import AlphaDropout, Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
 from jaxconv.layers.edges import Cropping1D, Cropping2D, Cropping3D, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
 from jaxconv.layers.embedding import Embedding
-from jaxconv.layers.group_normalization import GroupNormalization, InstanceNormalization
-from jaxconv.layers.layer import Apply, Effects, Layer, merge
-from jaxconv.layers.layer_normalization import LayerNormalization, RMSNormalization, UnitNormalization
-from jaxconv.layers.locally_connected import LocallyConnected1D, LocallyConnected2D, LocallyConnected3D
-from jaxconv.layers.merging import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Subtract
-from jaxconv.layers.noise import GaussianDropout, GaussianNoise
-from jaxconv.layers.normalization import BatchNormalization
-from jaxconv.layers.pooling import (
-    AveragePooling1D,
-    AveragePooling2D,
-    AveragePooling3D,
+from jaxconv.layers.global_pooling import (
     GlobalAveragePooling1D,
     GlobalAveragePooling2D,
     GlobalAveragePooling3D,
     GlobalMaxPooling1D,
     GlobalMaxPooling2D,
     GlobalMaxPooling3D,
+)
+from jaxconv.layers.group_normalization import GroupNormalization, InstanceNormalization
+from jaxconv.layers.joining import Concatenate, Dot
+from jaxconv.layers.layer import Apply, Effects, Layer, merge
+from jaxconv.layers.layer_normalization import LayerNormalization, RMSNormalization, UnitNormalization
+from jaxconv.layers.locally_connected import LocallyConnected1D, LocallyConnected2D, LocallyConnected3D
+from jaxconv.layers.masking import Masking
+from jaxconv.layers.merging import Add, Average, Maximum, Minimum, Multiply, Subtract
+from jaxconv.layers.noise import GaussianDropout, GaussianNoise
+from jaxconv.layers.normalization import BatchNormalization
+from jaxconv.layers.pooling import (
+    AveragePooling1D,
+    AveragePooling2D,
+    AveragePooling3D,
     MaxPooling1D,
     MaxPooling2D,
     MaxPooling3D,

@@ -211,6 +211,8 @@ CASES: dict[str, Case] = {
     "embedding_constrained": Case(
         jc.Embedding(5, 3, embeddings_constraint=MaxNorm(0.2, axis="filter"), dtype="mixed_bfloat16"), SEQUENCE
     ),
+    "embedding_mask_zero": Case(jc.Embedding(5, 3, mask_zero=True), (2, 7)),
+    "masking": Case(jc.Masking(0.5), SEQUENCE),
     # pooling
     "max_pooling1d": Case(jc.MaxPooling1D(3, 2, "same"), SEQUENCE),
     "max_pooling2d": Case(jc.MaxPooling2D((3, 2), data_format=FIRST), (2, 4, 6, 5)),

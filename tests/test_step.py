@@ -10,9 +10,9 @@ import pytest
 from jaxconv.layers.conv import Conv1D
 from jaxconv.layers.dense import Dense
 from jaxconv.layers.dropout import Dropout
+from jaxconv.layers.global_pooling import GlobalAveragePooling1D
 from jaxconv.layers.layer import merge
 from jaxconv.layers.normalization import BatchNormalization
-from jaxconv.layers.pooling import GlobalAveragePooling1D
 from jaxconv.models import Sequential
 from jaxconv.training.losses import loss
 from jaxconv.training.metrics import metrics

@@ -125,7 +125,9 @@ def _forward(case: Case, options: dict[str, Any]) -> list[int]:
     for n, k, s, d in zip(case.spatial, case.kernel, case.strides, case.dilation, strict=True):
         extent = dilate(k, d)
         around = max(0, (math.ceil(n / s) - 1) * s + extent - n)
-        low, high = {"valid": (0, 0), "causal": (extent - 1, 0), "same": (around // 2, around - around // 2)}[case.padding]
+        low, high = {"valid": (0, 0), "causal": (extent - 1, 0), "same": (around // 2, around - around // 2)}[
+            case.padding
+        ]
         pads.append((low, high))
         places.append((n + low + high - extent) // s + 1)
     options |= {"window_strides": case.strides, "padding": pads}

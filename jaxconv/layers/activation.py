@@ -2,13 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jaxconv import activations
 from jaxconv.layers.activated import activate, activated_width, is_linear
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.masks import as_mask, fitting, lay
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
 Array = jax.Array
@@ -34,6 +37,8 @@ class Activation(Layer):
     activation: Any
     activity_regularizer: Any = None
 
+    keeps_mask: ClassVar[bool] = True
+
     def output_shape(self, input_shape: Any) -> Shape:
         shape = as_shape(input_shape, "Activation")
         if not shape or shape[-1] is None or len(shape) < 2:
@@ -50,6 +55,8 @@ class Activation(Layer):
 @dataclasses.dataclass(frozen=True)
 class _Pointwise(Layer):
     """What keeps the shape and has no weights."""
+
+    keeps_mask: ClassVar[bool] = True
 
     def output_shape(self, input_shape: Any) -> Shape:
         return as_shape(input_shape, type(self).__name__)
@@ -171,6 +178,9 @@ class ELU(_Pointwise):
 class Softmax(_Pointwise):
     """Give ``exp(x) / sum(exp(x))`` along one or more axes.
 
+    What a mask leaves out gets 0 and has no part in the sum. It is one over the steps, (batch, time), or one over the
+    entries that broadcasts against the input, as in Keras (whose layer refuses the former).
+
     Args:
         axis: axis, or axes that share one sum; 0 is the batch.
 
@@ -199,6 +209,28 @@ class Softmax(_Pointwise):
 
     def function(self, x: Array) -> Array:
         return activations.softmax(x, self.axis)
+
+    def read_mask(self, mask: Any, shape: Any) -> Any:
+        if mask is None:
+            return None
+        steps, sizes = self.mask_layouts(len(shape)), np.shape(mask)
+        if len(sizes) > len(shape):
+            raise ValueError(f"{self.label}: mask of shape {sizes} has more axes than input of shape {shape}")
+        entries = [tuple(range(len(shape) - len(sizes), len(shape)))]
+        either = fitting(sizes, shape, entries, broadcast=True)
+        if fitting(sizes, shape, steps) and not (either and len(sizes) == 1):
+            return as_mask(mask, shape, steps, self.label)
+        mask = as_mask(mask, shape, entries, self.label, broadcast=True)
+        return mask.reshape((1,) * (len(shape) - mask.ndim) + mask.shape)
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        there = mask if mask.ndim == x.ndim else lay(mask, x.shape, self.mask_layouts(x.ndim))
+        y = self.function(jnp.where(there, x, jnp.finfo(x.dtype).min))  # not -inf: all may be masked
+        return jnp.where(there, y, jnp.zeros((), y.dtype)), {}
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Pass a mask over steps on; one over entries says nothing of the steps."""
+        return mask if mask is not None and mask.ndim < x.ndim else None
 
 
 @layers.register("prelu")
@@ -232,6 +264,8 @@ class PReLU(Layer):
     alpha_regularizer: Any = None
     alpha_constraint: Any = None
     shared_axes: Any = None
+
+    keeps_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

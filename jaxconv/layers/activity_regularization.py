@@ -1,7 +1,7 @@
 """ActivityRegularization: a penalty on what passes through, and nothing else."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -35,6 +35,8 @@ class ActivityRegularization(Layer):
 
     l1: float = 0.0
     l2: float = 0.0
+
+    keeps_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

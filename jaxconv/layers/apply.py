@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from jaxconv.errors import explain
 
@@ -23,15 +24,18 @@ class Effects(NamedTuple):
 
     fixed: the new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
     penalty: scalar, the activity regularizers of this call, divided by the batch size.
+    mask: True at each real step of the output, (batch, time); None where there is no mask. For several outputs, in
+        their structure.
 
     >>> _, apply_fn = jaxconv.Flatten().init(jax.random.key(0), (None, 3))
     >>> y, effects = apply_fn.forward({}, jnp.ones((1, 3)))
     >>> effects
-    Effects(fixed={}, penalty=Array(0., dtype=float32))
+    Effects(fixed={}, penalty=Array(0., dtype=float32), mask=None)
     """
 
     fixed: Params
     penalty: Array
+    mask: Any = None
 
 
 @jax.tree_util.register_static  # so that init can be jitted, and an apply_fn passed through jit
@@ -55,17 +59,26 @@ class Apply:
     def __name__(self) -> str:
         return self.layer.label
 
-    def __call__(self, params: Params, x: Any) -> Array:
-        """Compute the output of the layer at inference."""
-        return self.layer.forward(params, x, train=False, key=None)[0]
+    def __call__(self, params: Params, x: Any, mask: Any = None) -> Array:
+        """Compute the output of the layer at inference; what stands at its masked steps means nothing."""
+        return self.layer.forward(params, x, train=False, key=None, mask=mask)[0]
 
-    def forward(self, params: Params, x: Any, *, train: bool = False, key: Any = None) -> tuple[Array, Effects]:
+    def forward(
+        self, params: Params, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Array, Effects]:
         """Compute the output and what else the call brings about; ``train`` switches dropout and statistics on.
 
+        Args:
+            params, x: as for inference.
+            train: whether this is training.
+            key: a JAX PRNG key, where the layer draws.
+            mask: True at each real step of ``x``, (batch, time); for several inputs, in their structure, with None for
+                one without. Masked steps contribute nothing; the output's mask is ``effects.mask``.
+
         Raises:
-            ValueError: dropout in training without ``key``; an input that does not fit.
+            ValueError: dropout in training without ``key``; an input or a mask that does not fit.
         """
-        return self.layer.forward(params, x, train=train, key=key)
+        return self.layer.forward(params, x, train=train, key=key, mask=mask)
 
     def split(self, params: Params) -> tuple[Params, Params]:
         """Split into (trainable, fixed): the same structure twice, None where the other one has the leaf."""
@@ -105,3 +118,13 @@ def held(params: Any) -> str:
     if isinstance(params, Mapping):
         return f"has {sorted(params)}"
     return f"is of type {type(params).__name__}, no dict: unpack what init gives, and call apply_fn(params, x)"
+
+
+def check_key(key: Any, where: str) -> None:
+    """Raise TypeError for anything that is no PRNG key, old kind or new."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
+    if not (typed or raw):
+        got = repr(key) if shape is None else f"an array of shape {shape} and type {dtype}"
+        raise TypeError(f"{where}: the key is {got}, which is no PRNG key; give jax.random.key(0)")

@@ -74,7 +74,8 @@ class Conv1D(_Conv):
 
     Keras's layer, argument for argument. Differs deliberately: padding may be (before, after) pairs; groups and
     channels_first work on every platform; ``bias_initializer=None`` is zeros, as documented; ``axis="filter"`` in a
-    norm constraint means each filter's own norm; complex input is refused.
+    norm constraint means each filter's own norm; complex input is refused; a mask goes through, and each sequence is
+    convolved as if it were alone, between its own padding.
 
     Args:
         filters: number of output channels.

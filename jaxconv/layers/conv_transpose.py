@@ -4,12 +4,14 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.layer import Params, Shape, Weight, layers
+from jaxconv.layers.masks import hide, span, stretch
 from jaxconv.ops.transposed import as_output_padding
 
 Array = jax.Array
@@ -61,6 +63,24 @@ class _Transpose(Convolving):
         if shift.any():
             return None  # at its ends, an output gets less of it
         return {"kernel": leaves["kernel"] * scale}, np.zeros(self.filters)
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        x = hide(x, mask, self.mask_layouts(3)) if self.rank == 1 else x
+        return self.call(params, x, train=train, key=key)
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give the mask of what comes of each sequence alone, but for the steps to which holes alone scatter."""
+        if mask is None or self.rank > 1:
+            return super().output_mask(x, mask)
+        start, length = span(mask)
+        inside, (stride,) = stretch(start, length, mask.shape[1]), self.strides
+        options = (self.strides, self.padding, self.output_padding, "channels_last", self.dilation_rate)
+        ones = jnp.ones((*self.kernel_size, 1, 1))
+        steps = jnp.stack([inside & mask, inside & ~mask])[..., None].astype(ones.dtype)
+        real, holes = (ops.conv_transpose(s, ones, *options)[..., 0] > 0.5 for s in steps)
+        tail = real.shape[1] - (mask.shape[1] - 1) * stride  # what the last step adds: it does not depend on the length
+        count = jnp.where(length > 0, jnp.maximum((length - 1) * stride + tail, 0), 0)
+        return stretch(start * stride, count, real.shape[1]) & (real | ~holes)
 
 
 @dataclasses.dataclass(frozen=True)

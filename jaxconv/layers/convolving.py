@@ -14,6 +14,7 @@ from jaxconv import geometry as geo
 from jaxconv.layers.activated import activate, activated_width, is_linear
 from jaxconv.layers.at_inference import Affine, cast, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape
+from jaxconv.layers.masks import Windows, hide
 from jaxconv.ops.operands import as_padding_mode, check_mode
 
 Array = jax.Array
@@ -163,6 +164,26 @@ class Convolving(Layer):
             bias = bias.reshape((1,) * (self.rank + 1 - bias.ndim) + bias.shape)  # one for all places, or one for each
             y = y + (bias if last else bias.transpose(self.rank, *range(self.rank)))[None]
         return activate(self.activation, y, -1 if last else 1), {}
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        if self.rank > 1:
+            return self.call(params, x, train=train, key=key)
+        windows = self._windows()
+        if windows.in_place:
+            return self.call(params, hide(x, mask, self.mask_layouts(3)), train=train, key=key)
+        placed = windows.place(x, mask, 1 if self.data_format == "channels_last" else 2)
+        alone: Any = self  # the fields are the subclass's
+        return dataclasses.replace(alone, padding="valid", padding_mode="zeros").call(
+            params, placed, train=train, key=key
+        )
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        return super().output_mask(x, mask) if mask is None or self.rank > 1 else self._windows().output_mask(mask)
+
+    def _windows(self) -> Windows:
+        """Give the window along the one axis."""
+        (size,), (stride,), (rate,) = self.kernel_size, self.strides, self.dilation_rate
+        return Windows(size, stride, rate, geo.each_axis(self.padding, 1)[0], self.padding_mode)
 
     # -- at inference: a scale and a shift of each channel, before or after, go into kernels and bias
 

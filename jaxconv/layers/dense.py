@@ -49,6 +49,7 @@ class Dense(Layer):
     kernel_constraint: Any = None
     bias_constraint: Any = None
 
+    keeps_mask: ClassVar[bool] = True
     keras_only: ClassVar[dict[str, tuple]] = {
         "quantization_config": (None,),
         "lora_rank": (None,),

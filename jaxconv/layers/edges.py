@@ -5,12 +5,14 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.masks import hide, span, stretch
 
 Array = jax.Array
 
@@ -71,6 +73,14 @@ class _Cropping(_Edges):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return x[tuple(slice(before, -after or None) for before, after in self.pairs)], {}
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give the mask of each sequence cut at its own ends."""
+        if mask is None or self.rank > 1:
+            return super().output_mask(x, mask)
+        (before, after), (start, length) = getattr(self, self.edges)[0], span(mask)
+        kept = mask[:, before : -after or None]
+        return stretch(start, length - before - after, kept.shape[1]) & kept
 
 
 @layers.register()
@@ -142,6 +152,18 @@ class _ZeroPadding(_Edges):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in self.pairs]), {}
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        x = hide(x, mask, self.mask_layouts(3)) if self.rank == 1 else x
+        return self.call(params, x, train=train, key=key)
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give the mask of each sequence with zeros at its own ends."""
+        if mask is None or self.rank > 1:
+            return super().output_mask(x, mask)
+        pair, (start, length) = getattr(self, self.edges)[0], span(mask)
+        holes = jnp.pad(stretch(start, length, mask.shape[1]) & ~mask, [(0, 0), pair])
+        return stretch(start, jnp.where(length > 0, length + sum(pair), 0), holes.shape[1]) & ~holes
 
 
 @layers.register()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxconv import geometry as geo
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.masks import hide, lay
 
 Array = jax.Array
 
@@ -20,14 +21,14 @@ class Embedding(Layer):
     Integer input stays integer, whatever the dtype policy; other input is cut to int32, as in Keras on JAX. So is what
     an id means that the table does not have: a negative one counts from the end, and one outside ``-input_dim`` to
     ``input_dim - 1`` gives a row of NaN. Compiled code cannot raise, and NaN is hard to overlook.
-    Not there yet: ``mask_zero=True``. For Keras's ``weights`` give ``embeddings_initializer`` an array.
+    For Keras's ``weights`` give ``embeddings_initializer`` an array.
 
     Args:
         input_dim: number of ids: legal are 0 to input_dim - 1.
         output_dim: length of each row.
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: as in every layer; ``axis="filter"`` in a
             constraint means each row's own norm.
-        mask_zero: False; True is refused.
+        mask_zero: whether the id 0 is padding: the output has a mask then, in ``effects.mask``, that later layers see.
         activity_regularizer: penalty on the output, divided by the batch size.
 
     Shapes:
@@ -37,7 +38,7 @@ class Embedding(Layer):
         embeddings: (input_dim, output_dim), ``embeddings_initializer``.
 
     Raises:
-        ValueError: sizes that are not positive; ``mask_zero=True``.
+        ValueError: sizes that are not positive.
 
     >>> params, apply_fn = Embedding(100, 8).init(jax.random.key(0), (None, 5))
     >>> apply_fn(params, jnp.array([[0, 7, 99, 3, 3]])).shape
@@ -64,11 +65,6 @@ class Embedding(Layer):
         super().__post_init__()
         for what in ("input_dim", "output_dim"):
             self._set(**{what: geo.as_size(getattr(self, what), what, "Embedding")})
-        if self.mask_zero is not False:
-            raise ValueError(
-                f"Embedding: mask_zero={self.mask_zero!r} is not possible yet, because layers pass no masks on; "
-                "give False, and leave padded steps out of the loss"
-            )
 
     @property
     def leaves(self) -> dict[str, str]:
@@ -92,3 +88,16 @@ class Embedding(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         rows = jnp.take(params["embeddings"], x, axis=0, mode="fill")
         return rows.astype(self.policy.compute), {}
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self.call(params, hide(x, mask, self.mask_layouts(x.ndim)), train=train, key=key)  # -1 may be padding
+
+    def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
+        return [tuple(range(rank))]
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give the mask of the ids, and with ``mask_zero`` leave out the id 0."""
+        if not self.mask_zero:
+            return mask
+        real = x != 0
+        return real if mask is None else real & lay(mask, x.shape, self.mask_layouts(x.ndim))

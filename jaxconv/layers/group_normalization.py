@@ -1,13 +1,14 @@
 """Normalizations of each sample within groups of its channels: GroupNormalization and InstanceNormalization."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.masks import lay, layouts
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 from jaxconv.layers.standardize import affine, standardize
 
@@ -20,7 +21,8 @@ class GroupNormalization(Layer):
     """Normalize each sample within groups of neighbouring channels: mean 0 and variance 1 over group and positions.
 
     ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with a gamma and a beta for each channel. Computed in
-    float32 at least from the input on, so that nothing overflows in float16.
+    float32 at least from the input on, so that nothing overflows in float16. Masked steps are not counted, as they are
+    in Keras.
 
     Args:
         groups: number of groups; it divides the channels. -1 means as many as channels: instance normalization.
@@ -58,6 +60,8 @@ class GroupNormalization(Layer):
     beta_constraint: Any = None
     gamma_constraint: Any = None
 
+    keeps_mask: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         super().__post_init__()
         where, groups = type(self).__name__, self.groups
@@ -94,12 +98,22 @@ class GroupNormalization(Layer):
         sizes = known_sizes(input_axes(self.axis, input_shape, where), input_shape, where)
         return {leaf: Weight(sizes, getattr(self, f"{leaf}_initializer")) for leaf in self.leaves}
 
+    def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
+        return layouts(rank, self.axis % rank)
+
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self._call(params, x, None)
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self._call(params, x, lay(mask, x.shape, self.mask_layouts(x.ndim)))
+
+    def _call(self, params: Params, x: Array, there: Array | None) -> tuple[Array, Params]:
         (axis,) = input_axes(self.axis, x.shape, type(self).__name__)
         groups = x.shape[axis] if self.groups == -1 else self.groups
         apart = x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
         together = tuple(i for i in range(1, apart.ndim) if i != axis)
-        y = standardize(apart, together, self.epsilon).reshape(x.shape)
+        there = None if there is None else jnp.expand_dims(there, axis)  # the channels' one place becomes two
+        y = standardize(apart, together, self.epsilon, there).reshape(x.shape)
         return affine(y, params, (axis,)).astype(self.policy.compute), {}
 
 

@@ -11,6 +11,7 @@ The laws (tests/test_laws.py holds every layer to them):
 5. ``layer == from_config(json.loads(json.dumps(layer.get_config())))``; both give the same params from the same key.
 6. ``output_shape(input_shape)`` is the shape that ``apply_fn`` gives; every illegal one raises at ``init``.
 8. Same key, same params and same result, on any number of devices.
+9. A mask that is True everywhere changes nothing; a padded sequence with its mask gives what it gives alone.
 
 Knows no particular layer: what one computes stands in its own file.
 """
@@ -26,8 +27,9 @@ import numpy as np
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
-from jaxconv.layers.apply import Apply, Effects, Params, held, merge
+from jaxconv.layers.apply import Apply, Effects, Params, check_key, held, merge
 from jaxconv.layers.at_inference import AtInference
+from jaxconv.layers.masks import Maskable, hide
 from jaxconv.layers.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
 from jaxconv.layers.symbolic import Input, Node, SymbolicTensor, as_lists, connect, is_symbolic
 from jaxconv.policy import Policy, policy, policy_name
@@ -73,12 +75,13 @@ class Weight(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer(AtInference):
+class Layer(AtInference, Maskable):
     """Options of a layer, validated and canonical. Subclasses add fields, and say what they compute.
 
     A subclass gives ``output_shape``, ``weights`` and ``call``; it may give ``leaves``, ``statistics`` and
-    ``filter_axes``. A container gives ``children`` and ``forward`` instead. A layer of several inputs gives
-    ``read_shape`` too: its input is a list of arrays, its input shape a list of shapes.
+    ``filter_axes``, and for masks ``keeps_mask``, or ``call_masked`` and ``output_mask``. A container gives
+    ``children`` and ``forward`` instead. A layer of several inputs gives ``read_shape`` too: its input is a list of
+    arrays, its input shape a list of shapes.
 
     Args:
         name: the key of this layer's params in a container; counted there when None. No "/".
@@ -103,6 +106,7 @@ class Layer(AtInference):
     keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments not here -> their values that ask for nothing
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
     draws: ClassVar[bool] = False  # needs a key in training
+    keeps_mask: ClassVar[bool] = False  # step t of the output is real where step t of the input is
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         legal = [field.name for field in dataclasses.fields(cls) if field.init]
@@ -241,7 +245,7 @@ class Layer(AtInference):
             TypeError: a key that is none.
         """
         where = type(self).__name__
-        _check_key(key, f"{where}.init")
+        check_key(key, f"{where}.init")
         if input_shape is None and self.input_shape is None:
             raise ValueError(f"{where}: init needs an input shape; give one like (None, 128, 16), or an array")
         if input_shape is None:
@@ -275,7 +279,7 @@ class Layer(AtInference):
                     if got != wanted:
                         raise ValueError(f"gave shape {got}; it must give {wanted}")
 
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Effects]:
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Array, Effects]:
         """Compute output and effects: check and cast the input, call, then the activity regularizer."""
         self._check_names(params)
         x = self._input(x)
@@ -288,15 +292,25 @@ class Layer(AtInference):
                 "call forward(params, x, train=True, key=jax.random.key(0))"
             )
         if train and self.draws:
-            _check_key(key, self.label)
-        y, statistics = self.call(params, x, train=train, key=key)
+            check_key(key, self.label)
+        mask = self.read_mask(mask, shape)
+        if mask is None:
+            y, statistics = self.call(params, x, train=train, key=key)
+        else:
+            y, statistics = self.call_masked(params, x, mask, train=train, key=key)
+        mask = self.output_mask(x, mask)
         fixed = {leaf: statistics.get(leaf, value) for leaf, value in self.select(params, fixed=True).items()}
-        penalty = jnp.zeros((), self.policy.penalty)
+        return y, Effects(fixed, self._activity(y, mask), mask)
+
+    def _activity(self, y: Array, mask: Any) -> Array:
+        """Give the activity regularizer of an output, its masked steps left out, divided by the batch size."""
+        wide = self.policy.penalty
         regularizer = getattr(self, "activity_regularizer", None)
-        if regularizer is not None:
-            batch = jnp.maximum(jnp.asarray(x.shape[0], penalty.dtype), jnp.ones((), penalty.dtype))
-            penalty = regularizer(y.astype(penalty.dtype)).astype(penalty.dtype) / batch  # a sum: float16 overflows
-        return y, Effects(fixed, penalty)
+        if regularizer is None:
+            return jnp.zeros((), wide)
+        y = y.astype(wide)  # a sum: float16 overflows
+        y = y if mask is None else hide(y, mask, self.mask_layouts(y.ndim))
+        return regularizer(y).astype(wide) / jnp.maximum(jnp.asarray(y.shape[0], wide), jnp.ones((), wide))
 
     def _input(self, x: Any) -> Array:
         """Bring an input to the compute type: floats and integers are cast, complex numbers are refused."""
@@ -372,12 +386,3 @@ class Layer(AtInference):
         """Build the layer from what ``get_config`` gave, or from Keras's own config."""
         empty = {name for name, values in cls.keras_only.items() if name in config and config[name] in values}
         return cls(**{name: value for name, value in config.items() if name not in empty})
-
-
-def _check_key(key: Any, where: str) -> None:
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
-    if not (typed or raw):
-        got = repr(key) if shape is None else f"an array of shape {shape} and type {dtype}"
-        raise TypeError(f"{where}: the key is {got}, which is no PRNG key; give jax.random.key(0)")

@@ -13,17 +13,20 @@ from jax import lax
 from jaxconv import initializers
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.masks import lay
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
-from jaxconv.layers.standardize import affine, moments, spread, standardize
+from jaxconv.layers.standardize import affine, average, moments, spread, standardize
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class _AlongAxes(Layer):
-    """What works along one or more axes of a sample, in float32 at least."""
+    """What works along one or more axes of a sample, in float32 at least; masked steps count for nothing."""
 
     axis: Any = -1
+
+    keeps_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,10 +55,16 @@ class _AlongAxes(Layer):
         return getattr(self, f"{leaf}_initializer")
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self.normalize(params, x, self._axes(x.shape)).astype(self.policy.compute), {}
+        return self.normalize(params, x, self._axes(x.shape), None).astype(self.policy.compute), {}
 
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
-        """Compute the output along ``axes``, in the type of ``x``."""
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        axes, there = self._axes(x.shape), lay(mask, x.shape, self.mask_layouts(x.ndim))
+        if all(there.shape[axis] == 1 for axis in axes):
+            return self.call(params, x, train=train, key=key)  # each step by itself
+        return self.normalize(params, x, axes, there).astype(self.policy.compute), {}
+
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
+        """Compute the output along ``axes``, in the type of ``x``; ``there`` says which entries count."""
         raise NotImplementedError
 
 
@@ -111,10 +120,10 @@ class LayerNormalization(_AlongAxes):
         gamma, beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling
         return {name: name for name in ["gamma"] * gamma + ["beta"] * beta}
 
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
         if self.rms_scaling:
-            return affine(x * lax.rsqrt(moments(x, axes)[1] + self.epsilon), params, axes)
-        return affine(standardize(x, axes, self.epsilon), params, axes)
+            return affine(x * lax.rsqrt(moments(x, axes, there)[1] + self.epsilon), params, axes)
+        return affine(standardize(x, axes, self.epsilon, there), params, axes)
 
 
 @layers.register()
@@ -156,8 +165,8 @@ class RMSNormalization(_AlongAxes):
     def _initializer(self, leaf: str) -> Any:
         return initializers.get("ones")
 
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
-        inverse = lax.rsqrt(jnp.square(x).mean(axes, keepdims=True) + self.epsilon)
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
+        inverse = lax.rsqrt(average(jnp.square(x), axes, there) + self.epsilon)
         return x * inverse * spread(params["scale"], axes, x)
 
 
@@ -185,6 +194,7 @@ class UnitNormalization(_AlongAxes):
 
     least: ClassVar[float] = 1e-12
 
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...]) -> Array:
-        square = jnp.square(x).sum(axes, keepdims=True)
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
+        seen = x if there is None else jnp.where(there, x, jnp.zeros((), x.dtype))
+        square = jnp.square(seen).sum(axes, keepdims=True)
         return x * lax.rsqrt(jnp.maximum(square, self.least**2))

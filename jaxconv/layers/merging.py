@@ -1,4 +1,4 @@
-"""Layers of several inputs and one output: Add, Subtract, Multiply, Average, Maximum, Minimum, Concatenate, Dot.
+"""Layers of several inputs, merged entry by entry: Add, Subtract, Multiply, Average, Maximum, Minimum; their base.
 
 An input is a list or tuple of arrays here, and its shape a list of shapes. Knows nothing of graphs.
 """
@@ -10,18 +10,17 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
-from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.layers.layer import Layer, Params, Shape, as_shapes, layers
+from jaxconv.layers.masks import as_mask, fitting, lay
 from jaxconv.layers.shapes import shape_of
 
 Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class _Merge(Layer):
+class Merge(Layer):
     """A layer over a list of inputs. Subclasses give ``joined`` (the output's shape) and ``merge``."""
 
     takes: ClassVar[int | None] = None  # how many inputs, where the number is fixed
@@ -58,14 +57,33 @@ class _Merge(Layer):
     def call(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Params]:
         return self.merge(x), {}
 
-    def _refuse(self, shapes: list[Shape], one: int, other: int, why: str) -> ValueError:
+    def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
+        return [*super().mask_layouts(rank), tuple(range(rank))]  # Keras takes one over all entries too
+
+    def read_mask(self, mask: Any, shape: Any) -> Any:
+        """Read a list of masks, one for each input, or None for one without; None where all are."""
+        if mask is None:
+            return None
+        if not isinstance(mask, list | tuple):
+            raise TypeError(
+                f"{self.label}: takes a list of masks, one for each input, or None; got {type(mask).__name__}"
+            )
+        if len(mask) != len(shape):
+            raise ValueError(f"{self.label}: got {len(mask)} masks for {len(shape)} inputs; give one for each, or None")
+        masks = []
+        for index, (one, own) in enumerate(zip(mask, shape, strict=True)):
+            where = f"{self.label}: input {index}"
+            masks.append(None if one is None else as_mask(one, own, self.mask_layouts(len(own)), where))
+        return None if all(one is None for one in masks) else masks
+
+    def refuse(self, shapes: list[Shape], one: int, other: int, why: str) -> ValueError:
         return ValueError(
             f"{type(self).__name__}: input {one} of shape {shapes[one]} and input {other} of shape {shapes[other]} "
             f"do not fit: {why}"
         )
 
 
-class _Elementwise(_Merge):
+class _Elementwise(Merge):
     """A merge entry by entry. Axes of length 1 are repeated; an input of lower rank gets axes after the batch."""
 
     together: ClassVar[Any]  # (array, array) -> array
@@ -77,10 +95,10 @@ class _Elementwise(_Merge):
             for axis, size in enumerate(shape):
                 known, last = out[axis], axis - len(shape)
                 if axis == 0 and None not in (known, size) and known != size:
-                    raise self._refuse(shapes, 0, index, f"batch sizes {known} and {size} differ")
+                    raise self.refuse(shapes, 0, index, f"batch sizes {known} and {size} differ")
                 if axis and None not in (known, size) and known != size and 1 not in (known, size):
                     clash = next(i for i, s in enumerate(wide) if s[axis] == known)
-                    raise self._refuse(
+                    raise self.refuse(
                         shapes, clash, index, f"axis {last} has {known} and {size}; equal, or 1, is legal"
                     )
                 out[axis] = _broadcast(known, size, batch=axis == 0)
@@ -90,9 +108,50 @@ class _Elementwise(_Merge):
         return (shape[0], *(1,) * (rank - len(shape)), *shape[1:])
 
     def merge(self, inputs: list[Array]) -> Array:
+        return functools.reduce(type(self).together, self._wide(inputs))
+
+    def _wide(self, inputs: list[Array]) -> list[Array]:
         rank = max(x.ndim for x in inputs)
-        wide = [x.reshape(self._widened(x.shape, rank)) for x in inputs]
-        return functools.reduce(type(self).together, wide)
+        return [x.reshape(self._widened(x.shape, rank)) for x in inputs]
+
+    def _laid(self, inputs: list[Array], masks: list) -> list:
+        """Give each mask laid along its input, widened as that is; None where there is none."""
+        rank = max(x.ndim for x in inputs)
+        laid = [
+            None if m is None else lay(m, x.shape, self.mask_layouts(x.ndim))
+            for x, m in zip(inputs, masks, strict=True)
+        ]
+        return [None if m is None else m.reshape(self._widened(m.shape, rank)) for m in laid]
+
+    def output_mask(self, x: Any, mask: Any) -> Any:
+        """Give True where any input is real. None where one has no mask, unless it is the same at all steps."""
+        if mask is None:
+            return None
+        laid, inputs = self._laid(x, mask), self._wide(x)
+        most = max((one.ndim, index) for index, one in enumerate(mask) if one is not None)[1]
+        axes = fitting(mask[most].shape, x[most].shape, self.mask_layouts(x[most].ndim))
+        assert axes is not None  # read_mask has checked it
+        axes = tuple(axis + (inputs[most].ndim - x[most].ndim) * (axis > 0) for axis in axes)
+        for one, value in zip(laid, inputs, strict=True):
+            alike = [value.shape[axis] == 1 != inputs[most].shape[axis] for axis in axes[1:]]
+            if one is None and not (alike and all(alike)):
+                return None
+        real = functools.reduce(jnp.logical_or, [one for one in laid if one is not None])
+        return real.any(tuple(axis for axis in range(real.ndim) if axis not in axes))
+
+
+class _Gathering(_Elementwise):
+    """A merge in which a masked step leaves the result to the other inputs."""
+
+    def call_masked(self, params: Params, x: Any, mask: Any, *, train: bool, key: Any) -> tuple[Array, Params]:
+        pairs = zip(self._wide(x), self._laid(x, mask), strict=True)
+        y, there = next(pairs)
+        for value, own in pairs:
+            value = value if own is None else jnp.where(own, value, y)
+            y = y if there is None else jnp.where(there, y, value)
+            there = None if own is None or there is None else own | there
+            y = type(self).together(y, value)
+        return y, {}
 
 
 def _broadcast(known: int | None, size: int | None, *, batch: bool) -> int | None:
@@ -111,7 +170,8 @@ class Add(_Elementwise):
     """Add inputs entry by entry.
 
     As in Keras, and for all merges entry by entry: an axis of length 1 is repeated, and an input of lower rank gets
-    axes of length 1 after its batch axis.
+    axes of length 1 after its batch axis. A step of the output is real where one of any input is; there is no mask
+    where an input has none, as in Keras, unless that input is the same at all steps.
 
     Args:
         name, trainable, dtype: as for every layer.
@@ -155,6 +215,15 @@ class Multiply(_Elementwise):
 
     together = staticmethod(operator.mul)
 
+    def call_masked(self, params: Params, x: Any, mask: Any, *, train: bool, key: Any) -> tuple[Array, Params]:
+        laid, inputs = self._laid(x, mask), self._wide(x)
+        one, nothing = (jnp.asarray(n, inputs[0].dtype) for n in (1, 0))
+        seen = [v if m is None else jnp.where(m, v, one) for v, m in zip(inputs, laid, strict=True)]
+        y = functools.reduce(operator.mul, seen)
+        if None not in mask:
+            y = jnp.where(functools.reduce(jnp.logical_or, laid), y, nothing)
+        return y, {}
+
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +242,7 @@ class Average(_Elementwise):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Maximum(_Elementwise):
+class Maximum(_Gathering):
     """Keep the largest of the inputs, entry by entry. Where two are equal, each gets half of the gradient.
 
     >>> Maximum().apply_fn({}, [jnp.array([[1.0, 5.0]]), jnp.array([[4.0, 2.0]])])
@@ -185,7 +254,7 @@ class Maximum(_Elementwise):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Minimum(_Elementwise):
+class Minimum(_Gathering):
     """Keep the smallest of the inputs, entry by entry. Where two are equal, each gets half of the gradient.
 
     >>> Minimum().apply_fn({}, [jnp.array([[1.0, 5.0]]), jnp.array([[4.0, 2.0]])])
@@ -193,137 +262,3 @@ class Minimum(_Elementwise):
     """
 
     together = staticmethod(jnp.minimum)
-
-
-@layers.register()
-@dataclasses.dataclass(frozen=True)
-class Concatenate(_Merge):
-    """Put inputs one after the other along an axis.
-
-    Args:
-        axis: the axis, counted with the batch; the last for channels under "channels_last", 1 under "channels_first".
-
-    Shapes:
-        list of shapes that are equal but for ``axis`` -> that shape, the sizes along ``axis`` added.
-
-    Raises:
-        ValueError: shapes that differ elsewhere, both named; an axis that they do not have.
-
-    >>> Concatenate().output_shape([(None, 8, 3), (None, 8, 5)])
-    (None, 8, 8)
-    """
-
-    axis: int = -1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(axis=_as_axis(self.axis, "Concatenate", "axis"))
-
-    def joined(self, shapes: list[Shape]) -> Shape:
-        rank = len(shapes[0])
-        if not -rank <= self.axis < rank:
-            raise ValueError(
-                f"Concatenate: axis={self.axis} is none of the {rank} axes of input 0 of shape {shapes[0]}"
-            )
-        out, along = list(shapes[0]), self.axis % rank
-        for index, shape in enumerate(shapes):
-            if len(shape) != rank:
-                raise self._refuse(shapes, 0, index, f"ranks {rank} and {len(shape)} differ")
-            for axis, size in enumerate(shape):
-                if axis != along and None not in (out[axis], size) and out[axis] != size:
-                    clash = next(i for i, s in enumerate(shapes) if s[axis] == out[axis])
-                    raise self._refuse(
-                        shapes, clash, index, f"axis {axis} has {out[axis]} and {size}; only axis {along} may differ"
-                    )
-                out[axis] = size if out[axis] is None else out[axis]
-        sizes = [shape[along] for shape in shapes]
-        out[along] = None if None in sizes else sum(sizes)  # type: ignore[arg-type]
-        return tuple(out)
-
-    def merge(self, inputs: list[Array]) -> Array:
-        return lax.concatenate(inputs, self.axis % inputs[0].ndim)
-
-
-@layers.register()
-@dataclasses.dataclass(frozen=True)
-class Dot(_Merge):
-    """Multiply two inputs and sum over one axis of each, sample by sample.
-
-    The other axes of the first come before those of the second. Two vectors give (batch, 1), as in Keras.
-
-    Args:
-        axes: the axis of both, or a pair; counted with the batch, which cannot be one of them.
-        normalize: scale to length 1 along the axes first, so that vectors give their cosine. A vector of zeros gives
-            zeros, with a zero gradient; Keras's gradient is NaN there.
-
-    Shapes:
-        [(batch, ..., n, ...), (batch, ..., n, ...)] -> (batch, rest of the first, rest of the second).
-
-    Raises:
-        ValueError: sizes along the axes that differ, both shapes named; the batch axis.
-
-    >>> Dot((1, 2)).output_shape([(None, 3, 5), (None, 10, 3)])
-    (None, 5, 10)
-    """
-
-    axes: Any
-    normalize: bool = False
-
-    takes = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        axes = self.axes
-        if isinstance(axes, list | tuple):
-            if len(axes) != 2:
-                raise ValueError(f"Dot: axes={axes!r} has {len(axes)} entries; give one axis, or one for each input")
-            axes = tuple(_as_axis(axis, "Dot", "axes") for axis in axes)
-        else:
-            axes = _as_axis(axes, "Dot", "axes")
-        self._set(axes=axes, normalize=bool(self.normalize))
-
-    def _axes(self, shapes: list[Shape]) -> tuple[int, int]:
-        pair = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
-        found = []
-        for index, (axis, shape) in enumerate(zip(pair, shapes, strict=True)):
-            if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
-                raise ValueError(
-                    f"Dot: axes={self.axes} names axis {axis} of input {index} of shape {shape}; "
-                    f"legal: 1 to {len(shape) - 1} (the batch axis is summed over by no layer)"
-                )
-            found.append(axis % len(shape))
-        return found[0], found[1]
-
-    def joined(self, shapes: list[Shape]) -> Shape:
-        first, second = self._axes(shapes)
-        sizes = shapes[0][first], shapes[1][second]
-        if None not in sizes and sizes[0] != sizes[1]:
-            raise self._refuse(shapes, 0, 1, f"axis {first} has {sizes[0]} and axis {second} has {sizes[1]}")
-        batch = shapes[0][0], shapes[1][0]
-        if None not in batch and batch[0] != batch[1]:
-            raise self._refuse(shapes, 0, 1, f"batch sizes {batch[0]} and {batch[1]} differ")
-        rest = [n for i, n in enumerate(shapes[0]) if i not in (0, first)]
-        rest += [n for i, n in enumerate(shapes[1]) if i not in (0, second)]
-        return (batch[1] if batch[0] is None else batch[0], *(rest or [1]))
-
-    def merge(self, inputs: list[Array]) -> Array:
-        first, second = self._axes([x.shape for x in inputs])
-        if self.normalize:
-            inputs = [_unit(x, axis) for x, axis in zip(inputs, (first, second), strict=True)]
-        y = lax.dot_general(inputs[0], inputs[1], (((first,), (second,)), ((0,), (0,))))
-        return y[:, None] if y.ndim == 1 else y
-
-
-def _unit(x: Array, axis: int) -> Array:
-    """Scale to length 1 along an axis; vectors shorter than 1e-7 are scaled by 1e7, as Keras does."""
-    wide = x.astype(promote(x.dtype, jnp.float32))
-    square = jnp.sum(jnp.square(wide), axis, keepdims=True)
-    tiny = square <= 1e-14
-    scale = jnp.where(tiny, 1e7, lax.rsqrt(jnp.where(tiny, 1.0, square)))
-    return (wide * scale.astype(wide.dtype)).astype(x.dtype)
-
-
-def _as_axis(axis: Any, where: str, name: str) -> int:
-    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-        raise TypeError(f"{where}: {name}={axis!r} is no whole number; give one like -1")
-    return operator.index(axis)

@@ -20,6 +20,7 @@ class Noise(Layer):
     """
 
     draws: ClassVar[bool] = True
+    keeps_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -12,6 +12,7 @@ from jax import lax
 from jaxconv.dtypes import promote
 from jaxconv.layers.at_inference import Affine, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.masks import as_mask, lay, layouts
 from jaxconv.layers.options import as_number, known_sizes
 from jaxconv.layers.standardize import affine, moments, spread
 from jaxconv.registry import nearest
@@ -28,6 +29,7 @@ class BatchNormalization(Layer):
     In training, mean and (biased) variance are those of the batch over all other axes, and the running ones move:
     ``moving = momentum * moving + (1 - momentum) * batch``; the new ones come in ``effects.fixed``. At inference, and
     with ``trainable=False`` always, the running ones are used, as in Keras. Statistics are float32 at least.
+    Masked steps are not counted in them, as in Keras.
     Under ``jit`` with a batch sharded over devices the statistics are those of the whole batch; inside ``shard_map``
     they are each shard's own.
 
@@ -86,6 +88,7 @@ class BatchNormalization(Layer):
     renorm_momentum: float = 0.99
     synchronized: bool = False
 
+    keeps_mask: ClassVar[bool] = True
     statistics: ClassVar[frozenset[str]] = frozenset(
         {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
     )
@@ -134,7 +137,21 @@ class BatchNormalization(Layer):
             )
         return axis
 
+    def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
+        own = layouts(rank, self.axis % rank)
+        return own + [axes for axes in layouts(rank, rank - 1) if axes not in own]
+
+    def read_mask(self, mask: Any, shape: Any) -> Any:
+        """Read a mask over all axes but the channels, or over the first of them; size 1 stands for any, as in Keras."""
+        return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, broadcast=True)
+
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self._call(params, x, None, train)
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self._call(params, x, lay(mask, x.shape, self.mask_layouts(x.ndim)), train)
+
+    def _call(self, params: Params, x: Array, there: Array | None, train: bool) -> tuple[Array, Params]:
         axis = self._axis(x.shape)
         wide = x.astype(promote(x.dtype, jnp.float32))
         if not (train and self.trainable):
@@ -143,7 +160,7 @@ class BatchNormalization(Layer):
         others = tuple(i for i in range(x.ndim) if i != axis)
         if 0 in (x.shape[i] for i in others):
             raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
-        mean, variance = (moment.reshape(-1) for moment in moments(wide, others))
+        mean, variance = (moment.reshape(-1) for moment in moments(wide, others, there))
         y = self._standard(wide, mean, variance, axis)
         if self.renorm:
             r, d = self._correction(params, mean, variance)

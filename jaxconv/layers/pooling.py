@@ -1,4 +1,4 @@
-"""Max and average pooling, windowed and global, in one, two and three dimensions."""
+"""Max and average pooling over windows, in one, two and three dimensions."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.masks import Windows, hide, lay
 
 Array = jax.Array
 
@@ -67,12 +68,32 @@ class _Pooling(Layer):
         padding[where] = geo.pads(self.padding, x.shape[where], self.pool_size, self.strides, ones)
         return tuple(window), tuple(strides), padding
 
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        return super().output_mask(x, mask) if mask is None or self.rank > 1 else self._along_time().output_mask(mask)
+
+    def _along_time(self) -> Windows:
+        (size,), (stride,) = self.pool_size, self.strides
+        return Windows(size, stride, 1, self.padding)
+
+    def _placed(self, x: Array, mask: Array, value: float) -> Array:
+        """Lay each sequence out as alone, with a value that counts for nothing elsewhere."""
+        return self._along_time().place(x, mask, self._spatial().indices(3)[0], value)
+
 
 class _Max(_Pooling):
     """Keep the largest value of each window; padding never wins."""
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, *self._window(x)), {}
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        if self.rank > 1:
+            return self.call(params, x, train=train, key=key)
+        window, strides, _ = self._window(x)
+        y = lax.reduce_window(
+            self._placed(x, mask, -np.inf), np.array(-np.inf, x.dtype), lax.max, window, strides, "VALID"
+        )
+        return hide(y, self.output_mask(x, mask), self.mask_layouts(3)), {}
 
 
 class _Average(_Pooling):
@@ -89,47 +110,19 @@ class _Average(_Pooling):
         count = lax.reduce_window(there, np.array(0, wide), lax.add, window, steps, padding)
         return (total / count).astype(x.dtype), {}
 
-
-@dataclasses.dataclass(frozen=True)
-class _GlobalPooling(Layer):
-    """A reduction over all spatial axes, in any rank."""
-
-    data_format: str | None = None
-    keepdims: bool = False
-
-    rank: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        where = type(self).__name__
-        self._set(data_format=formats.canonical(self.data_format, where))
-
-    def _axes(self) -> tuple[int, ...]:
-        first = 1 if self.data_format == "channels_last" else 2
-        return tuple(range(first, first + self.rank))
-
-    def output_shape(self, input_shape: Any) -> Shape:
-        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        formats.check_rank(shape, self.rank, str(self.data_format), where)
-        if any(shape[axis] == 0 for axis in self._axes()):
-            raise ValueError(f"{where}: input of shape {shape} has a spatial axis of length 0; the shortest is 1")
-        if self.keepdims:
-            return tuple(1 if axis in self._axes() else n for axis, n in enumerate(shape))
-        return tuple(n for axis, n in enumerate(shape) if axis not in self._axes())
-
-
-class _GlobalMax(_GlobalPooling):
-    """Keep the largest value of each channel."""
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return x.max(self._axes(), keepdims=self.keepdims), {}
-
-
-class _GlobalAverage(_GlobalPooling):
-    """Average each channel."""
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return x.mean(self._axes(), keepdims=self.keepdims), {}
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        if self.rank > 1:
+            return self.call(params, x, train=train, key=key)
+        window, strides, _ = self._window(x)
+        wide = promote(x.dtype, np.float32)
+        there = jnp.broadcast_to(lay(mask, x.shape, self.mask_layouts(3)), x.shape)
+        total, count = (
+            lax.reduce_window(
+                self._placed(v.astype(wide), mask, 0), np.array(0, wide), lax.add, window, strides, "VALID"
+            )
+            for v in (x, there)
+        )
+        return (total / jnp.maximum(count, 1)).astype(x.dtype), {}
 
 
 @layers.register("MaxPool1D")
@@ -237,112 +230,6 @@ class AveragePooling3D(_Average):
 
     >>> AveragePooling3D(2).output_shape((None, 8, 6, 4, 3))
     (None, 4, 3, 2, 3)
-    """
-
-    rank: ClassVar[int] = 3
-
-
-@layers.register("GlobalMaxPool1D")
-@dataclasses.dataclass(frozen=True)
-class GlobalMaxPooling1D(_GlobalMax):
-    """Keep the largest value of each channel over a sequence.
-
-    Args:
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-        keepdims: keep the spatial axes, with size 1.
-
-    Shapes:
-        (batch, time, channels) -> (batch, channels).
-
-    >>> GlobalMaxPooling1D().output_shape((None, 8, 3))
-    (None, 3)
-    """
-
-    rank: ClassVar[int] = 1
-
-
-@layers.register("GlobalMaxPool2D")
-@dataclasses.dataclass(frozen=True)
-class GlobalMaxPooling2D(_GlobalMax):
-    """Keep the largest value of each channel over an image.
-
-    Arguments as in :class:`GlobalMaxPooling1D`.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, channels).
-
-    >>> GlobalMaxPooling2D().output_shape((None, 8, 6, 3))
-    (None, 3)
-    """
-
-    rank: ClassVar[int] = 2
-
-
-@layers.register("GlobalMaxPool3D")
-@dataclasses.dataclass(frozen=True)
-class GlobalMaxPooling3D(_GlobalMax):
-    """Keep the largest value of each channel over a volume.
-
-    Arguments as in :class:`GlobalMaxPooling1D`.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, channels).
-
-    >>> GlobalMaxPooling3D().output_shape((None, 8, 6, 4, 3))
-    (None, 3)
-    """
-
-    rank: ClassVar[int] = 3
-
-
-@layers.register("GlobalAvgPool1D")
-@dataclasses.dataclass(frozen=True)
-class GlobalAveragePooling1D(_GlobalAverage):
-    """Average each channel over a sequence.
-
-    Args:
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-        keepdims: keep the spatial axes, with size 1.
-
-    Shapes:
-        (batch, time, channels) -> (batch, channels).
-
-    >>> GlobalAveragePooling1D().output_shape((None, 8, 3))
-    (None, 3)
-    """
-
-    rank: ClassVar[int] = 1
-
-
-@layers.register("GlobalAvgPool2D")
-@dataclasses.dataclass(frozen=True)
-class GlobalAveragePooling2D(_GlobalAverage):
-    """Average each channel over an image.
-
-    Arguments as in :class:`GlobalAveragePooling1D`.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, channels).
-
-    >>> GlobalAveragePooling2D().output_shape((None, 8, 6, 3))
-    (None, 3)
-    """
-
-    rank: ClassVar[int] = 2
-
-
-@layers.register("GlobalAvgPool3D")
-@dataclasses.dataclass(frozen=True)
-class GlobalAveragePooling3D(_GlobalAverage):
-    """Average each channel over a volume.
-
-    Arguments as in :class:`GlobalAveragePooling1D`.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, channels).
-
-    >>> GlobalAveragePooling3D().output_shape((None, 8, 6, 4, 3))
-    (None, 3)
     """
 
     rank: ClassVar[int] = 3

@@ -60,6 +60,7 @@ class Rescaling(Layer):
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
+    keeps_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -133,6 +134,7 @@ class Normalization(Layer):
     variance: Any = None
     invert: bool = False
 
+    keeps_mask: ClassVar[bool] = True
     least: ClassVar[float] = 1e-7  # Keras's epsilon
 
     def __post_init__(self) -> None:

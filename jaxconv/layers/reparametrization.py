@@ -83,7 +83,7 @@ class _Reparametrization(Layer):
         inside_key, own_key = jax.random.split(key)
         return super().init_params(own_key, input_shape) | {"layer": self.layer.init_params(inside_key, input_shape)}
 
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Effects]:
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Array, Effects]:
         self._check_names(params)
         inside = params["layer"]
         with explain(type(self).__name__):
@@ -94,10 +94,11 @@ class _Reparametrization(Layer):
         self._check_shapes(params, shape)
         kernel, statistics = self.kernel(params, train)
         kernel = kernel.astype(inside[self.leaf].dtype)
-        y, effects = self.layer.forward({**inside, self.leaf: kernel}, x, train=train, key=key)
+        y, effects = self.layer.forward({**inside, self.leaf: kernel}, x, train=train, key=key, mask=mask)
         fixed = self.select(params, fixed=True)
         stored = fixed["layer"][self.leaf]  # a frozen layer would hand back the kernel that it was given
-        return y, Effects({**fixed, **statistics, "layer": {**effects.fixed, self.leaf: stored}}, effects.penalty)
+        fixed = {**fixed, **statistics, "layer": {**effects.fixed, self.leaf: stored}}
+        return y, Effects(fixed, effects.penalty, effects.mask)
 
     def at_inference(self, params: Params) -> tuple[Any, Params]:
         inside = params["layer"]

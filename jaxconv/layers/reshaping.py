@@ -171,6 +171,10 @@ class RepeatVector(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return jnp.repeat(x[:, None], self.n, 1), {}
 
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give the mask of the samples, (batch,), at each step."""
+        return None if mask is None else jnp.repeat(mask[:, None], self.n, 1)
+
 
 def _as_integers(value: Any, where: str, name: str) -> tuple[int, ...]:
     try:

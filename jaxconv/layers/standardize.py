@@ -11,22 +11,38 @@ Array = jax.Array
 Axes = tuple[int, ...]
 
 
-def moments(x: Array, axes: Axes) -> tuple[Array, Array]:
-    """Give mean and biased variance along ``axes``, which stay with size 1.
+def average(x: Array, axes: Axes, there: Array | None = None) -> Array:
+    """Give the mean along ``axes``, which stay with size 1: of the entries that are there, 0 where none is.
+
+    Args:
+        there: booleans that broadcast against ``x``; None counts all.
+
+    >>> average(jnp.array([[1.0, 3.0, 8.0]]), (1,), jnp.array([[True, True, False]]))
+    Array([[2.]], dtype=float32)
+    """
+    if there is None:
+        return x.mean(axes, keepdims=True)
+    total = jnp.where(there, x, jnp.zeros((), x.dtype)).sum(axes, keepdims=True)
+    count = jnp.broadcast_to(there, x.shape).sum(axes, keepdims=True, dtype=x.dtype)
+    return total / jnp.maximum(count, 1)
+
+
+def moments(x: Array, axes: Axes, there: Array | None = None) -> tuple[Array, Array]:
+    """Give mean and biased variance along ``axes``, which stay with size 1, of the entries that are there.
 
     The variance comes from deviations: a mean of squares minus a squared mean would cancel.
     """
-    mean = x.mean(axes, keepdims=True)
-    return mean, jnp.square(x - mean).mean(axes, keepdims=True)
+    mean = average(x, axes, there)
+    return mean, average(jnp.square(x - mean), axes, there)
 
 
-def standardize(x: Array, axes: Axes, epsilon: float) -> Array:
+def standardize(x: Array, axes: Axes, epsilon: float, there: Array | None = None) -> Array:
     """Give ``x`` with mean 0 and variance 1 along ``axes``: ``(x - mean) / sqrt(variance + epsilon)``.
 
     >>> standardize(jnp.array([[1.0, 3.0]]), (1,), 0.0)
     Array([[-1.,  1.]], dtype=float32)
     """
-    mean, variance = moments(x, axes)
+    mean, variance = moments(x, axes, there)
     return (x - mean) * lax.rsqrt(variance + epsilon)
 
 

@@ -10,6 +10,7 @@ from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.masks import hide, lay
 from jaxconv.registry import nearest
 
 Array = jax.Array
@@ -65,6 +66,18 @@ class _UpSampling(Layer):
         wide = x.astype(promote(x.dtype, jnp.float32))  # the weights of the neighbours must add to one
         y = jax.image.resize(wide, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
         return y.astype(x.dtype), {}
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        if self.rank > 1 or self.interpolation == "nearest":
+            return self.call(params, x, train=train, key=key)
+        wide, ways = x.astype(promote(x.dtype, jnp.float32)), self.mask_layouts(3)
+        there = lay(mask, x.shape, ways).astype(wide.dtype)
+        # the weights of the neighbours that are there add to one, as at the end of a sequence alone
+        total, weight = (self.call(params, v, train=train, key=key)[0] for v in (hide(wide, mask, ways), there))
+        return (total / jnp.where(weight == 0, jnp.ones_like(weight), weight)).astype(x.dtype), {}
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        return super().output_mask(x, mask) if mask is None or self.rank > 1 else jnp.repeat(mask, self.size[0], 1)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

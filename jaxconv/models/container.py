@@ -145,25 +145,29 @@ class Container(Layer):
                 values += child.output_structure.flatten_up_to(child.output_shape(given))
         return {name: params[name] for name in children if params.get(name)}
 
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Any, Effects]:
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Any, Effects]:
         self._check_names(params)
         children, values = self.children, self.flat_inputs(x)
+        masks = [None] * len(values) if mask is None else self.flat_inputs(mask)
         fixed: Params = {}
         penalties = []
-        for index, name, given in self._steps(values):
+        for (index, name, given), (*_, hidden) in zip(self._steps(values), self._steps(masks), strict=True):
             child, own = children[name], params.get(name, {})
             if name in fixed:  # a shared layer: its statistics go on from its last call
                 own = merge(child.select(own, fixed=False), fixed[name])
             own_key = None if key is None else jax.random.fold_in(key, index)
             with explain(f"{name}, given shape {shape_of(given)}"):
-                y, effects = child.forward(own, given, train=train, key=own_key)
-            values += child.output_structure.flatten_up_to(y)
+                y, effects = child.forward(own, given, train=train, key=own_key, mask=_any_mask(hidden))
+            form = child.output_structure
+            values += form.flatten_up_to(y)
+            masks += [None] * form.num_leaves if effects.mask is None else form.flatten_up_to(effects.mask)
             penalties.append(effects.penalty)
             if name in params:
                 fixed[name] = effects.fixed
         straight = {place for place in self.graph.gives if place < self.graph.inputs}
         values = [self._input(value) if place in straight else value for place, value in enumerate(values)]
-        return self._outputs(values), Effects({name: fixed[name] for name in params}, self._total(penalties))
+        fixed, mask = {name: fixed[name] for name in params}, _any_mask(self._outputs(masks))
+        return self._outputs(values), Effects(fixed, self._total(penalties), mask)
 
     def _total(self, penalties: Sequence[Array]) -> Array:
         dtype = promote(self.policy.penalty, *(penalty.dtype for penalty in penalties))
@@ -172,6 +176,11 @@ class Container(Layer):
     def _check_names(self, params: Any) -> None:
         if not isinstance(params, Mapping) or not set(params) <= set(self.names):
             raise ValueError(f"{self.label}: params {held(params)}; the layers here are {list(self.names)}")
+
+
+def _any_mask(masks: Any) -> Any:
+    """Give a structure of masks, or None where there is none in it."""
+    return masks if jax.tree.leaves(masks) else None
 
 
 def _check_shared(child: Layer, params: Params, first: Any, given: Any, key: Any) -> None:

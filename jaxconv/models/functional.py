@@ -12,6 +12,8 @@ from jaxconv.layers.layer import Input, Layer, SymbolicTensor, layers
 from jaxconv.models.container import Graph
 
 Config = dict[str, Any]
+# what Keras computes masks with stands in its configs as layers of their own; here masks go beside the values
+MASK_OPS = frozenset({"NotEqual", "Any", "LogicalOr", "ExpandDims", "OnesLike", "ZerosLike", "Concatenate"})
 MODELS = ("Functional", "Model")  # in input_layers and output_layers, Keras counts the calls of these from 1
 
 
@@ -87,8 +89,11 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
     known: dict[tuple, SymbolicTensor] = {}
     ready: deque[tuple[str, int, Any]] = deque()
     waiting: dict[tuple, list] = {}  # a tensor that is not known yet -> the calls that take it
+    about_masks = _mask_ops(config["layers"])
     for entry in config["layers"]:
         name = entry.get("name") or entry["config"]["name"]
+        if name in about_masks:
+            continue
         shape = input_shape(entry)
         if shape is not None:
             own = entry["config"]
@@ -96,7 +101,8 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
             continue
         with explain(f"Model: layer {name!r} of the config"):
             made[name] = make(entry if entry["config"].get("name") else _named(entry, name))
-        ready += [(name, number, node) for number, node in enumerate(entry["inbound_nodes"])]
+        nodes = [_without_mask(node, about_masks) for node in entry["inbound_nodes"]]
+        ready += [(name, number, node) for number, node in enumerate(nodes)]
     while ready:
         name, number, node = ready.popleft()
         try:
@@ -113,6 +119,41 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
         )
     models = {entry.get("name") for entry in config["layers"] if entry["class_name"] in MODELS}
     return tuple(_find(config[part], known, models, part) for part in ("input_layers", "output_layers"))
+
+
+def _mask_ops(entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Give the names of the entries that compute masks alone: no layer takes what they give as its input."""
+    ops = {
+        entry["name"]
+        for entry in entries
+        if str(entry.get("module")).startswith("keras.src.ops") and entry["class_name"] in MASK_OPS
+    }
+    while ops:
+        taken: set[str] = set()
+        for entry in entries:
+            if entry.get("name") not in ops:
+                for node in entry["inbound_nodes"]:
+                    taken |= set(_origins(node.get("args"))) if isinstance(node, Mapping) else set()
+        if not ops & taken:
+            break
+        ops -= taken
+    return ops
+
+
+def _origins(value: Any) -> list[str]:
+    """List the layers that the tensors in a call's arguments come from."""
+    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
+        return [value["config"]["keras_history"][0]]
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return [name for part in parts for name in _origins(part)]
+
+
+def _without_mask(node: Any, about_masks: set[str]) -> Any:
+    """Give a call without the mask that Keras passed on by itself; one that somebody passed stays, and is refused."""
+    mask = node.get("kwargs", {}).get("mask") if isinstance(node, Mapping) else None
+    if mask is None or not set(_origins(mask)) <= about_masks:
+        return node
+    return {**node, "kwargs": {key: value for key, value in node["kwargs"].items() if key != "mask"}}
 
 
 def _named(entry: Mapping[str, Any], name: str) -> Config:

@@ -164,7 +164,7 @@ class Model(Container):
             shapes.append(tuple(m if n is None else n for n, m in zip(shape, source.shape, strict=True)))
         return self.structure.unflatten(shapes)
 
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Any, Effects]:
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Any, Effects]:
         values = []
         for source, given in zip(self.sources, self.flat_inputs(x), strict=True):
             where = f"{self.label}: input {source.name!r}"
@@ -176,7 +176,7 @@ class Model(Container):
             values.append(value if source.dtype is None else value.astype(source.dtype))
         x = self.structure.unflatten(values)
         self.read_shape(shape_of(x))
-        return super().forward(params, x, train=train, key=key)
+        return super().forward(params, x, train=train, key=key, mask=mask)
 
     def _matched(self, example: Any, value: Any) -> list:
         """Give the leaves of ``value``, which must have the structure of ``example``."""

@@ -67,6 +67,10 @@ def train_step(
     ``sums`` holds ``"loss"`` (times the number of samples), the sum over samples of each metric, by its name, and
     ``"count"``. Added over batches and passed to :func:`figures` they give means over samples, for any batch sizes.
 
+    Where the output has a mask (``effects.mask``: the model has a ``Masking``, or an ``Embedding`` with ``mask_zero``),
+    its real steps take the place of the samples: loss and metrics see each step as a case of its own, and the loss is
+    the mean over all real steps of the batch, as in Keras.
+
     Args:
         apply_fn: a layer's functions.
         loss: ``(y_true, y_pred) -> (batch,)``.
@@ -86,21 +90,22 @@ def train_step(
     def objective(trainable: Params, fixed: Params, x: Any, y: Any, key: Any) -> tuple[jax.Array, Any]:
         params = merge(trainable, fixed)
         prediction, effects = apply_fn.forward(params, x, train=True, key=key)
-        value = _total(loss(y, prediction), apply_fn.penalty(params), effects.penalty)
-        return value, (prediction, effects.fixed)
+        cases = _cases(y, prediction, effects.mask)
+        value = _total(_mean(loss, cases), apply_fn.penalty(params), effects.penalty)
+        return value, (cases, effects.fixed)
 
     def step(state: TrainState, x: Any, y: Any, key: Any) -> tuple[TrainState, Sums]:
         def value_fn(trainable: Params) -> jax.Array:
             return objective(trainable, state.fixed, x, y, key)[0]
 
         differentiate = jax.value_and_grad(objective, has_aux=True)
-        (value, (prediction, fixed)), grads = differentiate(state.trainable, state.fixed, x, y, key)
+        (value, (cases, fixed)), grads = differentiate(state.trainable, state.fixed, x, y, key)
         extra = {"value": value, "grad": grads, "value_fn": value_fn}
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it: b1**count mixes float and int
             updates, opt_state = update(grads, state.opt_state, state.trainable, **extra)
             trainable = optax.apply_updates(state.trainable, updates)
         trainable, _ = apply_fn.split(apply_fn.project(merge(trainable, fixed)))
-        return TrainState(trainable, fixed, _strong(opt_state)), _sums(value, y, prediction, metrics)
+        return TrainState(trainable, fixed, _strong(opt_state)), _sums(value, cases, metrics)
 
     return step
 
@@ -115,8 +120,9 @@ def eval_step(
 
     def step(params: Params, x: Any, y: Any) -> Sums:
         prediction, effects = apply_fn.forward(params, x, train=False)
-        value = _total(loss(y, prediction), apply_fn.penalty(params), effects.penalty)
-        return _sums(value, y, prediction, metrics)
+        cases = _cases(y, prediction, effects.mask)
+        value = _total(_mean(loss, cases), apply_fn.penalty(params), effects.penalty)
+        return _sums(value, cases, metrics)
 
     return step
 
@@ -131,16 +137,74 @@ def figures(sums: Any, metrics: Sequence[Metric]) -> dict[str, float]:
     return {"loss": float(sums["loss"] / count)} | {m.name: float(m.finish(sums[m.name], count)) for m in metrics}
 
 
-def _total(values: Any, *penalties: jax.Array) -> jax.Array:
-    """Add the mean of the values and the penalties, in float32 or wider."""
-    values = jnp.asarray(values)
-    dtype = promote(values.dtype, jnp.float32)
-    return sum((penalty.astype(dtype) for penalty in penalties), start=values.astype(dtype).mean())
+class _Cases(NamedTuple):
+    """What loss and metrics are averages over: the samples, or the steps of all samples where the output has a mask.
+
+    real: which of them count; None where all do.
+    """
+
+    y: Any
+    prediction: Any
+    real: Any
 
 
-def _sums(value: jax.Array, y: Any, prediction: jax.Array, metrics: Sequence[Metric]) -> Sums:
-    count = jnp.asarray(prediction.shape[0], value.dtype)
-    return {"loss": value * count, "count": count} | {m.name: m(y, prediction).sum(axis=0) for m in metrics}
+def _cases(y: Any, prediction: Any, mask: Any) -> _Cases:
+    """Give the cases. Raises ValueError for a mask over steps that targets or predictions do not have."""
+    if mask is None:
+        return _Cases(y, prediction, None)
+    for what, array in (("output", prediction), ("targets", y)):
+        if jnp.shape(array)[: mask.ndim] != mask.shape:
+            raise ValueError(
+                f"the {what} of shape {jnp.shape(array)} does not have the steps of the output's mask, {mask.shape}; "
+                "give one value, or one vector, for each step, or end the sequence before, by pooling say"
+            )
+    y, prediction = (jnp.asarray(v).reshape(mask.size, *jnp.shape(v)[mask.ndim :]) for v in (y, prediction))
+    real = mask.reshape(mask.size)
+    # what pads may be NaN, and a prediction there all zeros: no weight of 0 undoes a derivative that is not finite
+    return _Cases(_filled(y, real, 0), _filled(prediction, real, 1), real)
+
+
+def _filled(values: jax.Array, real: jax.Array, value: int) -> jax.Array:
+    """Put a value that every loss can take in the place of the cases that do not count."""
+    return jnp.where(real.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.asarray(value, values.dtype))
+
+
+def _mean(loss: Callable[[Any, Any], jax.Array], cases: _Cases) -> jax.Array:
+    """Average the loss over the cases that count, in float32 or wider; 0 where none does."""
+    values = jnp.asarray(loss(cases.y, cases.prediction))
+    values = values.astype(promote(values.dtype, jnp.float32))
+    if cases.real is None:
+        return values.mean()
+    if values.shape[:1] != cases.real.shape:
+        raise ValueError(
+            f"the loss gives values of shape {values.shape} for {cases.real.size} steps, some of them masked; "
+            "give one value for each step"
+        )
+    return _added(values.reshape(cases.real.size, -1).mean(1), cases) / jnp.maximum(_number(cases, values.dtype), 1)
+
+
+def _number(cases: _Cases, dtype: Any) -> jax.Array:
+    """Count the cases that count."""
+    if cases.real is None:
+        return jnp.asarray(cases.prediction.shape[0], dtype)
+    return cases.real.sum(dtype=dtype)
+
+
+def _added(values: jax.Array, cases: _Cases) -> jax.Array:
+    """Add the values of the cases that count."""
+    return (values if cases.real is None else _filled(values, cases.real, 0)).sum(axis=0)
+
+
+def _total(value: jax.Array, *penalties: jax.Array) -> jax.Array:
+    """Add the penalties, in the type of the value."""
+    return sum((penalty.astype(value.dtype) for penalty in penalties), start=value)
+
+
+def _sums(value: jax.Array, cases: _Cases, metrics: Sequence[Metric]) -> Sums:
+    count = _number(cases, value.dtype)
+    return {"loss": value * count, "count": count} | {
+        m.name: _added(m(cases.y, cases.prediction), cases) for m in metrics
+    }
 
 
 def _strong(tree: Any) -> Any:

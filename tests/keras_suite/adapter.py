@@ -7,6 +7,7 @@ symbolic call adds a node to jaxconv's graph. Nothing is computed here. Knows no
 import dataclasses
 import functools
 import inspect
+import types
 from typing import Any
 
 import jax
@@ -14,10 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from keras_oracle import keras
 
-from jaxconv import Input, Layer, SymbolicTensor
+from jaxconv import Input, Layer, Masking, Model, SymbolicTensor
+from jaxconv.registry import snake_case
+from jaxconv.training import fit
 from keras_suite.messages import keras_words
 
 KerasTensor, Variable = keras.KerasTensor, keras.Variable
+get_mask, set_mask = keras.src.backend.get_keras_mask, keras.src.backend.set_keras_mask
 PATHS: Any = jax.tree_util.tree_flatten_with_path
 
 
@@ -27,6 +31,14 @@ class Symbol(KerasTensor):
     def __init__(self, symbolic: SymbolicTensor, dtype: Any = "float32"):
         super().__init__(symbolic.shape, dtype=dtype)
         self.symbolic = symbolic
+
+
+class MaskOf(KerasTensor):
+    """Stands for the mask of a symbol."""
+
+    def __init__(self, symbol: Symbol):
+        super().__init__(symbol.shape[:-1], dtype="bool")
+        self.symbol = symbol
 
 
 def symbolic(x: Any) -> Any:
@@ -142,23 +154,26 @@ class StandIn:
         for (path, _), weight in zip(PATHS(params)[0], self.weights, strict=True):
             weight.trainable = path not in fixed
 
-    def __call__(self, inputs: Any, training: bool = False) -> Any:
+    def __call__(self, inputs: Any, mask: Any = None, training: bool = False) -> Any:
         x = [*inputs] if isinstance(inputs, tuple) else inputs
+        attached = jax.tree.map(get_mask, x, is_leaf=is_leaf)
         if is_symbolic(x):
             if not self.built:
                 self.build(jax.tree.map(lambda t: t.shape, x, is_leaf=is_leaf))
             with keras_words():
                 out = self.layer(symbolic(x))
-            return jax.tree.map(
-                lambda t: Symbol(t, self.compute_dtype), out, is_leaf=lambda t: isinstance(t, SymbolicTensor)
-            )
+            masked = issubclass(self.layer_class, Masking) or jax.tree.leaves(attached, is_leaf=is_leaf)
+            return jax.tree.map(lambda t: self.symbol(t, masked), out, is_leaf=lambda t: isinstance(t, SymbolicTensor))
         x = arrays(x)
         if not self.built:
             self.build(x if not isinstance(x, list) else [np.shape(part) for part in x])
         self.calls += 1
         key = jax.random.key(self.calls)
+        given = attached if mask is None and jax.tree.leaves(attached) else arrays(mask)
         with keras_words():
-            y, effects = self.apply_fn.forward(self.params, x, train=bool(training), key=key)
+            y, effects = self.apply_fn.forward(self.params, x, train=bool(training), key=key, mask=given)
+        if effects.mask is not None:
+            set_mask(y, effects.mask)
         if getattr(self.layer, "activity_regularizer", None) is not None:
             self.penalties = [effects.penalty]
         for (path, value), weight in zip(PATHS(self.params)[0], self.weights, strict=True):
@@ -168,6 +183,26 @@ class StandIn:
         return y
 
     call = __call__
+
+    def symbol(self, tensor: SymbolicTensor, masked: Any) -> Symbol:
+        """Give the KerasTensor of an output, with a stand-in for its mask where there is one."""
+        made = Symbol(tensor, self.compute_dtype)
+        if masked:
+            set_mask(made, MaskOf(made))
+        return made
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        """Ask the layer for the mask of its output; in place of KerasTensors there are zeros."""
+        masks = mask if isinstance(mask, list) else [mask]
+
+        def zeros(x: KerasTensor) -> Any:
+            known = next((m.shape for m in masks if m is not None), x.shape)
+            return jnp.zeros([known[axis] or 1 if size is None else size for axis, size in enumerate(x.shape)])
+
+        x = jax.tree.map(lambda t: zeros(t) if isinstance(t, KerasTensor) else t, inputs, is_leaf=is_leaf)
+        with keras_words():
+            shape = self.layer.read_shape(jax.tree.map(np.shape, arrays(x)) if isinstance(x, list) else np.shape(x))
+            return self.layer.output_mask(arrays(x), self.layer.read_mask(arrays(mask), shape))
 
     @property
     def compute_dtype(self) -> str:
@@ -204,6 +239,33 @@ class StandIn:
 
     def predict(self, x: Any, **_: Any) -> np.ndarray:
         return np.asarray(self(x))
+
+
+class ModelStandIn(StandIn):
+    """A model as Keras has it: trained in place; ``gives_mask`` where its output is to be the mask of its output."""
+
+    layer_class = Model
+    gives_mask = False
+
+    def __call__(self, inputs: Any, mask: Any = None, training: bool = False) -> Any:
+        y = super().__call__(inputs, mask, training)
+        return get_mask(y) if self.gives_mask else y
+
+    @property
+    def layers(self) -> list[Any]:
+        """List the layers as Keras does, inputs first: what has weights, with the weights by name."""
+        weights = [types.SimpleNamespace(**self.params.get(name, {})) for name in self.layer.names]
+        return [None] * len(self.layer.sources) + weights
+
+    def compile(self, optimizer: Any, loss: Any, **_: Any) -> None:
+        self.how = {"optimizer": optimizer, "loss": snake_case(type(loss).__name__)}
+
+    def fit(self, x: Any, y: Any, **kwargs: Any) -> None:
+        if not self.built:
+            self.build(x.shape)
+        fitted = fit(self.apply_fn, self.params, x, y, metrics=(), **self.how, **kwargs)
+        for weight, value in zip(self.weights, jax.tree.leaves(fitted.params), strict=True):
+            weight.assign(value)
 
 
 def as_shapes(shape: Any) -> Any:

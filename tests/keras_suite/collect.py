@@ -73,6 +73,8 @@ def load(name: str) -> Any:
             setattr(module, imported, own)
     if hasattr(module, "set_image_data_format"):
         module.set_image_data_format = surfaces.set_image_data_format
+    if hasattr(module, "Model"):
+        module.Model = surfaces.make_model
     if name == "ops.nn_test":
         module.knn = surfaces.KNN
     return module

@@ -93,6 +93,9 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         "requires inputs with matching shapes except for the concatenation axis",
         ValueError,
     ),
+    (r"takes a list of masks", "`mask` should be a list.", ValueError),
+    (r"takes a list of inputs", "`inputs` should be a list.", ValueError),
+    (r"got \d+ masks for \d+ inputs", "The lists `inputs` and `mask` should have the same length.", ValueError),
     (r"Subtract: takes exactly 2 inputs", "A `Subtract` layer should be called on exactly 2 inputs", ValueError),
     # regularization
     (
@@ -127,6 +130,12 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         r"\1 of a ReLU layer cannot be None or a negative value.",
         ValueError,
     ),
+    (
+        r"Softmax: mask of shape .* has more axes",
+        "The `mask` must be broadcastable to `inputs` and must not have more dimensions.",
+        ValueError,
+    ),
+    (r"Softmax: mask of shape .* does not fit", "The `mask` must be broadcastable to `inputs`.", ValueError),
     # tables
     (r"(mode|distribution) '\w+' is unknown", r"Invalid `\1` argument:", ValueError),
     (r"must be a finite number that is at least 0", "expected a non-negative float", ValueError),

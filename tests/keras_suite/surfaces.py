@@ -12,7 +12,18 @@ from keras_oracle import keras
 
 import jaxconv
 from jaxconv import Input, Layer
-from keras_suite.adapter import KerasTensor, StandIn, Symbol, arrays, is_leaf, is_symbolic, stand_in, symbolic
+from keras_suite.adapter import (
+    KerasTensor,
+    MaskOf,
+    ModelStandIn,
+    StandIn,
+    Symbol,
+    arrays,
+    is_leaf,
+    is_symbolic,
+    stand_in,
+    symbolic,
+)
 from keras_suite.messages import keras_words
 from keras_suite.training import Sequential
 
@@ -47,7 +58,10 @@ def make_input(*args: Any, **kwargs: Any) -> Symbol:
 
 
 def make_model(inputs: Any, outputs: Any, **kwargs: Any) -> StandIn:
-    return stand_in(jaxconv.Model)(symbolic(inputs), symbolic(outputs), **kwargs)
+    of_mask = isinstance(outputs, MaskOf)
+    model = ModelStandIn(symbolic(inputs), symbolic(outputs.symbol if of_mask else outputs), **kwargs)
+    model.gives_mask = of_mask
+    return model
 
 
 @functools.cache

@@ -1,0 +1,166 @@
+"""Layers of several inputs, joined along an axis: Concatenate, Dot. As in merging, an input is a list of arrays."""
+
+import dataclasses
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.dtypes import promote
+from jaxconv.layers.layer import Shape, layers
+from jaxconv.layers.masks import fitting, lay
+from jaxconv.layers.merging import Merge
+
+Array = jax.Array
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Concatenate(Merge):
+    """Put inputs one after the other along an axis.
+
+    Args:
+        axis: the axis, counted with the batch; the last for channels under "channels_last", 1 under "channels_first".
+
+    Shapes:
+        list of shapes that are equal but for ``axis`` -> that shape, the sizes along ``axis`` added.
+
+    Raises:
+        ValueError: shapes that differ elsewhere, both named; an axis that they do not have.
+
+    >>> Concatenate().output_shape([(None, 8, 3), (None, 8, 5)])
+    (None, 8, 8)
+    """
+
+    axis: int = -1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(axis=_as_axis(self.axis, "Concatenate", "axis"))
+
+    def joined(self, shapes: list[Shape]) -> Shape:
+        rank = len(shapes[0])
+        if not -rank <= self.axis < rank:
+            raise ValueError(
+                f"Concatenate: axis={self.axis} is none of the {rank} axes of input 0 of shape {shapes[0]}"
+            )
+        out, along = list(shapes[0]), self.axis % rank
+        for index, shape in enumerate(shapes):
+            if len(shape) != rank:
+                raise self.refuse(shapes, 0, index, f"ranks {rank} and {len(shape)} differ")
+            for axis, size in enumerate(shape):
+                if axis != along and None not in (out[axis], size) and out[axis] != size:
+                    clash = next(i for i, s in enumerate(shapes) if s[axis] == out[axis])
+                    raise self.refuse(
+                        shapes, clash, index, f"axis {axis} has {out[axis]} and {size}; only axis {along} may differ"
+                    )
+                out[axis] = size if out[axis] is None else out[axis]
+        sizes = [shape[along] for shape in shapes]
+        out[along] = None if None in sizes else sum(sizes)  # type: ignore[arg-type]
+        return tuple(out)
+
+    def merge(self, inputs: list[Array]) -> Array:
+        return lax.concatenate(inputs, self.axis % inputs[0].ndim)
+
+    def output_mask(self, x: Any, mask: Any) -> Any:
+        """Give True where any channel is real; an input without a mask is real everywhere."""
+        if mask is None:
+            return None
+        ways, ranks = self.mask_layouts(x[0].ndim), [0 if one is None else one.ndim for one in mask]
+        most = ranks.index(max(ranks))
+        axes = fitting(mask[most].shape, x[most].shape, ways)
+        channels = next((axis for axis in range(1, x[0].ndim) if axes and axis not in axes), x[0].ndim - 1)
+        laid = [jnp.ones((), bool) if m is None else lay(m, v.shape, ways) for v, m in zip(x, mask, strict=True)]
+        wide = [jnp.broadcast_to(m, v.shape) for v, m in zip(x, laid, strict=True)]
+        return lax.concatenate(wide, self.axis % x[0].ndim).any(channels)
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Dot(Merge):
+    """Multiply two inputs and sum over one axis of each, sample by sample.
+
+    The other axes of the first come before those of the second. Two vectors give (batch, 1), as in Keras.
+
+    Args:
+        axes: the axis of both, or a pair; counted with the batch, which cannot be one of them.
+        normalize: scale to length 1 along the axes first, so that vectors give their cosine. A vector of zeros gives
+            zeros, with a zero gradient; Keras's gradient is NaN there.
+
+    Shapes:
+        [(batch, ..., n, ...), (batch, ..., n, ...)] -> (batch, rest of the first, rest of the second).
+
+    Raises:
+        ValueError: sizes along the axes that differ, both shapes named; the batch axis.
+
+    >>> Dot((1, 2)).output_shape([(None, 3, 5), (None, 10, 3)])
+    (None, 5, 10)
+    """
+
+    axes: Any
+    normalize: bool = False
+
+    takes = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        axes = self.axes
+        if isinstance(axes, list | tuple):
+            if len(axes) != 2:
+                raise ValueError(f"Dot: axes={axes!r} has {len(axes)} entries; give one axis, or one for each input")
+            axes = tuple(_as_axis(axis, "Dot", "axes") for axis in axes)
+        else:
+            axes = _as_axis(axes, "Dot", "axes")
+        self._set(axes=axes, normalize=bool(self.normalize))
+
+    def output_mask(self, x: Any, mask: Any) -> Any:
+        """Give none, as in Keras: what was summed over has no steps left."""
+        return None
+
+    def _axes(self, shapes: list[Shape]) -> tuple[int, int]:
+        pair = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
+        found = []
+        for index, (axis, shape) in enumerate(zip(pair, shapes, strict=True)):
+            if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
+                raise ValueError(
+                    f"Dot: axes={self.axes} names axis {axis} of input {index} of shape {shape}; "
+                    f"legal: 1 to {len(shape) - 1} (the batch axis is summed over by no layer)"
+                )
+            found.append(axis % len(shape))
+        return found[0], found[1]
+
+    def joined(self, shapes: list[Shape]) -> Shape:
+        first, second = self._axes(shapes)
+        sizes = shapes[0][first], shapes[1][second]
+        if None not in sizes and sizes[0] != sizes[1]:
+            raise self.refuse(shapes, 0, 1, f"axis {first} has {sizes[0]} and axis {second} has {sizes[1]}")
+        batch = shapes[0][0], shapes[1][0]
+        if None not in batch and batch[0] != batch[1]:
+            raise self.refuse(shapes, 0, 1, f"batch sizes {batch[0]} and {batch[1]} differ")
+        rest = [n for i, n in enumerate(shapes[0]) if i not in (0, first)]
+        rest += [n for i, n in enumerate(shapes[1]) if i not in (0, second)]
+        return (batch[1] if batch[0] is None else batch[0], *(rest or [1]))
+
+    def merge(self, inputs: list[Array]) -> Array:
+        first, second = self._axes([x.shape for x in inputs])
+        if self.normalize:
+            inputs = [_unit(x, axis) for x, axis in zip(inputs, (first, second), strict=True)]
+        y = lax.dot_general(inputs[0], inputs[1], (((first,), (second,)), ((0,), (0,))))
+        return y[:, None] if y.ndim == 1 else y
+
+
+def _unit(x: Array, axis: int) -> Array:
+    """Scale to length 1 along an axis; vectors shorter than 1e-7 are scaled by 1e7, as Keras does."""
+    wide = x.astype(promote(x.dtype, jnp.float32))
+    square = jnp.sum(jnp.square(wide), axis, keepdims=True)
+    tiny = square <= 1e-14
+    scale = jnp.where(tiny, 1e7, lax.rsqrt(jnp.where(tiny, 1.0, square)))
+    return (wide * scale.astype(wide.dtype)).astype(x.dtype)
+
+
+def _as_axis(axis: Any, where: str, name: str) -> int:
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise TypeError(f"{where}: {name}={axis!r} is no whole number; give one like -1")
+    return operator.index(axis)

@@ -1,0 +1,62 @@
+"""Masking: where a mask begins, for inputs that say by a value which steps are padding."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.masks import lay
+from jaxconv.layers.options import as_number
+
+Array = jax.Array
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Masking(Layer):
+    """Mask the steps at which every channel is ``mask_value``, and put zeros there.
+
+    The mask is in ``effects.mask``, and layers after this one see it. A step that was masked before stays so; in Keras
+    this layer's mask takes the place of another.
+
+    Args:
+        mask_value: what padding is made of.
+
+    Shapes:
+        (batch, ..., channels), kept; the mask has the shape without channels.
+
+    Raises:
+        ValueError: a mask value that is no finite number; an input without channels.
+
+    >>> y, effects = Masking().apply_fn.forward({}, jnp.array([[[1.0, 0.0], [0.0, 0.0]]]))
+    >>> effects.mask
+    Array([[ True, False]], dtype=bool)
+    """
+
+    mask_value: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set(mask_value=as_number(self.mask_value, "mask_value", "Masking"))
+
+    def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
+        return [tuple(range(rank - 1))]
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, "Masking")
+        if len(shape) < 2:
+            raise ValueError(f"Masking: input of shape {shape} has no channels; give (batch, ..., channels)")
+        return shape
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return jnp.where(self._real(x)[..., None], x, jnp.zeros((), x.dtype)), {}
+
+    def output_mask(self, x: Array, mask: Any) -> Array:
+        """Give True where any channel differs from the value."""
+        real = self._real(x)
+        return real if mask is None else real & lay(mask, x.shape, self.mask_layouts(x.ndim))[..., 0]
+
+    def _real(self, x: Array) -> Array:
+        return (x != jnp.asarray(self.mask_value, x.dtype)).any(-1)
