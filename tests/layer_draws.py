@@ -270,6 +270,13 @@ def rescaling(draw):
 
 
 @st.composite
+def masking(draw):
+    # time is there always; 0 and 1 do not occur among the inputs, so that no step is masked here: tests/test_masks.py
+    shape = (draw(st.integers(1, 3)), *draw(shapes()))
+    return Draw(jc.Masking(draw(st.sampled_from([0, 0.0, 1.0, -3]))), shape)
+
+
+@st.composite
 def normalization(draw):
     shape = draw(shapes())
     axis = draw(some(axes_of(len(shape), 1)))

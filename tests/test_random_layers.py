@@ -69,6 +69,7 @@ LAYERS: dict[str, Family] = {
     "UnitNormalization": Family(draws.unit_normalization(), 30),
     "GroupNormalization": Family(draws.group_normalization(), 60),
     "SpectralNormalization": Family(draws.spectral_normalization(), 40),
+    "Masking": Family(draws.masking(), 8),
     "Rescaling": Family(draws.rescaling(), 20),
     "Normalization": Family(draws.normalization(), 40),
 }

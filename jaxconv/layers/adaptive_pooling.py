@@ -15,6 +15,7 @@ from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.masks import span
 
 Array = jax.Array
 
@@ -81,8 +82,31 @@ class _AdaptivePooling(Layer):
             x = self.reduce(x, window, weight)
         return x, {}
 
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        if self.rank > 1:
+            return self.call(params, x, train=train, key=key)
+        time = self._first()
+        steps, (start, length), (count,) = jnp.arange(mask.shape[1], dtype=jnp.int32), span(mask), self.output_size
+        edges = jnp.arange(count + 1, dtype=jnp.int32)[:, None] * length[None]
+        begin, end = start[None] + edges[:-1] // count, start[None] - (-edges[1:] // count)  # (count, batch)
+
+        def one(bin: tuple[Array, Array]) -> Array:
+            first, behind = (v[:, None] for v in bin)
+            inside = (steps[None] >= first) & (steps[None] < behind) & mask
+            return self.reduce_masked(jnp.moveaxis(x, time, 1), inside[..., None])
+
+        return jnp.moveaxis(lax.map(one, (begin, end)), 0, time), {}
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give none: a mask over time has done its work here, where each bin is one of the sample's own sequence."""
+        return super().output_mask(x, mask) if self.rank > 1 else None
+
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
         """Reduce windows that follow one another; ``weight`` is each step's part in the mean of its bin."""
+        raise NotImplementedError
+
+    def reduce_masked(self, x: Array, inside: Array) -> Array:
+        """Reduce the steps (batch, time, channels) that are ``inside`` one bin; 0 where there are none."""
         raise NotImplementedError
 
 
@@ -92,6 +116,10 @@ class _AdaptiveMax(_AdaptivePooling):
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
         return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, window, window, "VALID")
 
+    def reduce_masked(self, x: Array, inside: Array) -> Array:
+        largest = jnp.where(inside, x, jnp.array(-jnp.inf, x.dtype)).max(1)
+        return jnp.where(inside.any(1), largest, jnp.zeros((), x.dtype))
+
 
 class _AdaptiveAverage(_AdaptivePooling):
     """Average each bin."""
@@ -100,6 +128,11 @@ class _AdaptiveAverage(_AdaptivePooling):
         wide = promote(x.dtype, np.float32)  # the sum of a bin may not fit in float16
         parts = x.astype(wide) * jnp.asarray(weight, wide)
         return lax.reduce_window(parts, np.array(0, wide), lax.add, window, window, "VALID").astype(x.dtype)
+
+    def reduce_masked(self, x: Array, inside: Array) -> Array:
+        wide = promote(x.dtype, np.float32)
+        total = jnp.where(inside, x.astype(wide), jnp.zeros((), wide)).sum(1)
+        return (total / jnp.maximum(inside.sum(1), 1).astype(wide)).astype(x.dtype)
 
 
 @layers.register()
