@@ -20,7 +20,7 @@ Array = jax.Array
 
 WIDTH = 32
 # beyond this many dense convolutions they are one loop, so that the program stays short
-MOST_UNROLLED = 8
+MOST_UNROLLED = 4
 
 
 def refuses(name: str, problem: Problem, shapes: Any) -> str | None:
