@@ -87,6 +87,7 @@ from jaxconv.ops import (
     separable_conv3d,
 )
 from jaxconv.serving import compile, export, load_exported, optimize
+from jaxconv.tuning import tune
 
 __version__ = "0.1.0"
 

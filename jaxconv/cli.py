@@ -1,4 +1,4 @@
-"""The command ``jaxconv``: train, evaluate, predict, info.
+"""The command ``jaxconv``: train, evaluate, predict, info, bench, tune.
 
 Reads the command line and turns every failure into one line and an exit code. What the commands do stands in
 ``jaxconv.training.run`` and its siblings, imported inside the commands, so that ``--help`` waits for none of them.
@@ -9,10 +9,11 @@ import dataclasses
 import re
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import NoReturn
 
+from jaxconv.commands import COMMANDS
 from jaxconv.registry import nearest
 
 FAILED, MISTAKE, BUG = 1, 2, 70  # exit codes: the run failed, the user erred, we erred
@@ -25,24 +26,12 @@ Train convolution networks from a config file, and use them.
   jaxconv train --resume runs/gunpoint_fcn                    go on after Ctrl-C or a crash, bit for bit
   jaxconv evaluate runs/gunpoint_fcn                          loss and metrics on the test set
   jaxconv predict runs/gunpoint_fcn x.npy --out y.npy         one prediction for each row of x
-  jaxconv info runs/gunpoint_fcn                              layers, shapes, parameters, what the run reached
-"""
-
-_TRAIN = """\
-Train the model that CONFIG describes. The run folder gets
-
-  config.toml          the config as resolved, every default written out; training it again gives the same numbers
-  metrics.csv          one row per epoch
-  learning_curve.png   loss and metrics against the epoch
-  model.keras          the trained model, which Keras opens too
-  checkpoint.npz       the whole state of the training, for --resume
-  results.json         test metrics, seconds, versions
-
-Examples
-  jaxconv train configs/digits_conv2d.toml --out /tmp/digits
-  jaxconv train configs/digits_conv2d.toml --set train.batch_size=64 --set model.layers.0.filters=16
-  jaxconv train configs/digits_conv2d.toml --set 'train.optimizer.learning_rate={name="cosine_decay", init_value=1e-3}'
-  jaxconv train --resume runs/digits_conv2d --set train.epochs=60
+  jaxconv info model.h5                                       layers, shapes, parameters, multiply-adds
+  jaxconv convert old.h5 new.keras                            a file of any Keras, for Keras 3
+  jaxconv export model.keras model.jaxexport                  one program, for cpu, cuda and tpu
+  jaxconv train CONFIG --from model.keras --freeze 'conv*'    fine-tune
+  jaxconv bench --models                                      speed beside PyTorch, Flax, Equinox, Haiku, Keras
+  jaxconv tune runs/gunpoint_fcn                              measure what is fastest on this machine, and remember it
 """
 
 _EVALUATE = """\
@@ -53,19 +42,41 @@ Examples
   jaxconv evaluate runs/gunpoint_fcn --data mine.npz          arrays x_test and y_test, or x and y
 """
 
-_PREDICT = """\
-Apply a trained model to an array. Input and output are memory-mapped: they may be larger than memory.
-
-Example
-  jaxconv predict runs/gunpoint_fcn x.npy --out y.npy --batch 256
-"""
-
 _INFO = """\
-Print a model's layers, output shapes and parameters; of a run also what it reached.
+Print a model call by call: output shapes, parameters, multiply-adds for one example, and the receptive field, how many
+steps of each axis of the input a step of the output sees ("-" where it sees all, or where that is not known). Of a run
+also what it reached; of a file what Keras wrote it, and what is unusual in it.
 
 Examples
+  jaxconv info model.h5
   jaxconv info configs/gunpoint_fcn.toml
   jaxconv info runs/gunpoint_fcn
+"""
+
+_BENCH = """\
+Measure speed beside jax.lax, PyTorch, Flax, Equinox, Haiku and Keras on JAX, whichever are installed, all taking turns
+in one process. Print a table of medians and the geometric means of the ratios; leave bench.json and bench.png.
+FILTER is a part of a name, or a family of convolutions. Ctrl-C keeps what was measured.
+
+Examples
+  jaxconv bench                                               single convolutions: output; output and both gradients
+  jaxconv bench conv3d --accuracy                             some of them, and their errors against float64
+  jaxconv bench --cases mine.toml --only lax,jaxconv          your own list of shapes
+  jaxconv bench --models                                      whole networks: inference and training step
+  jaxconv bench resnet18 --models --only torch,jaxconv --seconds 5
+"""
+
+_TUNE = """\
+Measure every way to compute the convolutions of MODEL, and their gradients, on this machine; remember the fastest. From
+then on each process computes convolutions of these shapes so. The winners are kept as they are found, in the user's
+cache folder, one file for each device and version of JAX; JAXCONV_TUNED=FILE names another one, and JAXCONV_TUNED=
+turns it off.
+
+Examples
+  jaxconv tune configs/gunpoint_fcn.toml                      for the batch size of its config
+  jaxconv tune model.keras --batch 1 --inference              without gradients
+  jaxconv tune model.keras --shape 128,16 --forget            forget everything on this device, and measure anew
+  jaxconv tune --forget
 """
 
 
@@ -100,33 +111,39 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     top.add_argument("--version", action="store_true", help="print the version and stop")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
 
-    train = new("train", "train a model from a config file, or go on with a run", _TRAIN)
-    train.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file; see configs/ for examples")
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="replace any key of the config: train.epochs=50, model.layers.0.filters=64; may be given several times",
-    )
-    train.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME, or runs/NAME-2, ... if taken)")
-    train.add_argument("--resume", metavar="RUN", help="a run folder: go on where its last checkpoint stands")
+    for command in COMMANDS.values():
+        command.arguments(new(command.NAME, command.SUMMARY, command.TEXT))
 
     model = "a run folder, or a model file"
     evaluate = new("evaluate", "print the metrics of a trained model", _EVALUATE)
     evaluate.add_argument("model", metavar="MODEL", help=model)
     evaluate.add_argument("--data", metavar="FILE", help="an .npz file, or a config whose [data] to use")
 
-    predict = new("predict", "apply a trained model to an array", _PREDICT)
-    predict.add_argument("model", metavar="MODEL", help=model)
-    predict.add_argument("x", metavar="X.npy", help="the input, one example per row")
-    predict.add_argument("--out", required=True, metavar="Y.npy", help="where the predictions go")
-    predict.add_argument("--batch", type=int, default=32, metavar="N", help="examples computed at once (default: 32)")
-
     info = new("info", "print the layers of a model, and what a run reached", _INFO)
     info.add_argument("model", metavar="MODEL", help=f"{model}, or a config")
+
+    bench = new("bench", "measure speed beside other libraries", _BENCH)
+    bench.add_argument("filter", nargs="?", default="", metavar="FILTER", help="a part of a name, or a family")
+    bench.add_argument("--models", action="store_true", help="whole networks instead of single convolutions")
+    bench.add_argument("--cases", metavar="FILE", help="a TOML list of convolutions (default: our own)")
+    bench.add_argument("--only", metavar="NAMES", help="lax,torch,jaxconv,flax,equinox,haiku,keras, or some of them")
+    bench.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each figure (default: 1)")
+    bench.add_argument("--accuracy", action="store_true", help="compare convolutions with float64 too; slow")
+    bench.add_argument("--out", metavar="DIR", help="where figures and chart go (default: a new folder, runs/bench...)")
+    _tune_parser(new, f"{model}, or a config")
     return top, commands.choices
+
+
+def _tune_parser(new: Callable[[str, str, str], argparse.ArgumentParser], model: str) -> None:
+    """Add the command that measures; ``new`` makes a parser, ``model`` says what a model is."""
+    tune = new("tune", "measure on this machine how to compute a model's convolutions", _TUNE)
+    tune.add_argument("model", nargs="?", metavar="MODEL", help=model)
+    tune.add_argument("--batch", type=int, metavar="N", help="batch size (default: that of the config, else 32)")
+    tune.add_argument("--shape", metavar="SIZES", help="of one sample, 128,16 (default: that of the data or the file)")
+    tune.add_argument("--dtype", default="float32", help="of the input: int32 for an Embedding (default: float32)")
+    tune.add_argument("--inference", action="store_true", help="leave the gradients out")
+    tune.add_argument("--seconds", type=float, default=0.2, metavar="S", help="for each way to compute (default: 0.2)")
+    tune.add_argument("--forget", action="store_true", help="first forget what was measured on this device")
 
 
 def _version() -> int:
@@ -137,29 +154,10 @@ def _version() -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> None:
-    from jaxconv.training import run
-
-    if options.resume and (options.config or options.out):
-        raise ValueError("--resume takes the config and the folder from the run; leave CONFIG and --out away")
-    if options.resume:
-        run.resume(options.resume, options.settings)
-    elif options.config:
-        run.train(options.config, options.settings, options.out)
-    else:
-        raise ValueError("jaxconv train needs a config (jaxconv train configs/gunpoint_fcn.toml) or --resume RUN")
-
-
 def _evaluate(options: argparse.Namespace) -> None:
     from jaxconv.training import inference
 
     print(inference.evaluate(options.model, options.data))
-
-
-def _predict(options: argparse.Namespace) -> None:
-    from jaxconv.training import inference
-
-    print(inference.predict(options.model, options.x, options.out, batch=options.batch))
 
 
 def _info(options: argparse.Namespace) -> None:
@@ -168,7 +166,43 @@ def _info(options: argparse.Namespace) -> None:
     print(overview.info(options.model))
 
 
-_COMMANDS = {"train": _train, "evaluate": _evaluate, "predict": _predict, "info": _info}
+def _bench(options: argparse.Namespace) -> None:
+    from jaxconv.bench.run import bench
+
+    bench(
+        options.filter,
+        models=options.models,
+        case_file=options.cases,
+        only=options.only,
+        seconds=options.seconds,
+        accuracy=options.accuracy,
+        out=options.out,
+    )
+
+
+def _tune(options: argparse.Namespace) -> None:
+    from jaxconv.tuning.command import command
+
+    print(
+        command(
+            options.model,
+            batch=options.batch,
+            shape=options.shape,
+            dtype=options.dtype,
+            inference=options.inference,
+            seconds=options.seconds,
+            forget=options.forget,
+        )
+    )
+
+
+_COMMANDS = {
+    **{name: command.run for name, command in COMMANDS.items()},
+    "evaluate": _evaluate,
+    "info": _info,
+    "bench": _bench,
+    "tune": _tune,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

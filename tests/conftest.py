@@ -9,6 +9,7 @@ if "xla_backend_optimization_level" not in flags:  # many small programs run onc
     flags += " --xla_backend_optimization_level=1"
 os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
+os.environ["JAXCONV_TUNED"] = ""  # what a developer measured changes no test
 os.environ["KERAS_BACKEND"] = "jax"
 os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="jaxconv-keras-home-")
 

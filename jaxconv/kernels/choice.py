@@ -1,6 +1,7 @@
 """The choice of a lowering: a pure function of (map, problem, shapes, dtype, platform), written as one table.
 
-Knows the lowerings by what they refuse. On CPU the table decides; elsewhere XLA's own convolution is the default.
+Knows the lowerings by what they refuse. What was measured on this machine (:mod:`.tuned`) goes before; then, on CPU,
+the table decides, and elsewhere XLA's own convolution is the default.
 """
 
 import math
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import blocks, direct, dots, fourier, lines, outer, patches, phases, slices, threads, xla
+from jaxconv.kernels import blocks, direct, dots, fourier, lines, outer, patches, phases, slices, threads, tuned, xla
 from jaxconv.kernels.arithmetic import Arithmetic, arithmetic
 from jaxconv.kernels.problem import Problem, Standard, standard
 from jaxconv.registry import nearest
@@ -76,7 +77,7 @@ class Facts(NamedTuple):
     @property
     def one_core(self) -> bool:
         """Say whether XLA's 2-D convolution would run on one core, and can be made to run on all."""
-        few_filters = self.filters <= 64 and self.wide
+        few_filters = 8 <= self.filters <= 64 and self.channels >= 16
         return self.problem.rank == 2 and self.problem.strides[0] == 1 and few_filters
 
     @property
@@ -117,7 +118,7 @@ TABLE: tuple[Row, ...] = (
         "few channels in each group; 56x56x128 in 32 groups: 104 -> 6.7 forward, 5458 -> 39 with gradients"),
     Row("dots", ALL, lambda f: f.problem.taps == 1,
         "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients"),
-    Row("dots", T, lambda f: (f.few_places or f.channels == 1) and f.problem.taps <= dots.MOST_TAPS,
+    Row("dots", T, lambda f: f.problem.taps <= 32 and (f.few_places or f.channels == 1),
         "the kernel is larger than its input, and need not be turned round so; 7x7x512 k3x3: 8.0 by phases -> 5.6"),
     Row("phases", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
@@ -147,14 +148,24 @@ def choose(name: str, problem: Problem, shapes: Shapes, dtype: Any) -> Row:
     return next(row for row in TABLE if name in row.maps and row.applies(facts))
 
 
-def row(name: str, geometry: Geometry, a: Any, b: Any, lowering: str | None, platform: str | None) -> Row:
-    """Give the row that decides on one of the three maps: of the table, or one that says what else decides."""
+def row(
+    name: str, geometry: Geometry, a: Any, b: Any, lowering: str | None, platform: str | None, *, measured: bool = True
+) -> Row:
+    """Give the row that decides on one of the three maps: of the table, or one that says what else decides.
+
+    Args:
+        lowering: the one that is asked for. A derivative of what was asked for may be a map that it cannot compute.
+        measured: False leaves out what was measured on this machine.
+    """
     plan = standard(name, geometry) if _computable(geometry, a, b) else None
     if plan is None:
         return Row("xla", ALL, lambda f: True, f"the only one: others need {NOT_STANDARD}")
     operands = _arranged(plan, a, b)
     if lowering is not None and (lowering == "xla" or _reason(lowering, plan, *operands) is None):
         return Row(lowering, ALL, lambda f: True, "asked for")
+    winner = _winner(plan, *operands, platform) if measured else None
+    if winner is not None:
+        return winner
     if platform != "cpu":
         return Row("xla", ALL, lambda f: True, f"on {platform} XLA's own is the default; no measurement says otherwise")
     shapes = plan.problem.shapes(plan.name, *(v.shape for v in operands))
@@ -165,15 +176,14 @@ def compute(
     name: str, a: Array, b: Array, *, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None,
     platform: str | None,
 ) -> Array:  # fmt: skip
-    """Compute one of the three maps by the lowering that is asked for, or that the table names for the platform."""
-    plan = standard(name, geometry) if _computable(geometry, a, b) else None
-    if lowering == "xla" or plan is None or (lowering is None and platform != "cpu"):
+    """Compute one of the three maps by the lowering that is asked for, was measured best, or is the platform's."""
+    decided = row(name, geometry, a, b, lowering, platform).lowering
+    plan = None if decided == "xla" else standard(name, geometry)
+    if plan is None:
         return getattr(xla, name)(a, b, geometry=geometry, precision=precision, dtype=dtype)
     common = promote(a.dtype, b.dtype)
     first, second = plan.arrange(a.astype(common), b.astype(common))
-    # a derivative of what was asked for may be a map that the lowering does not compute
-    asked = lowering if lowering and _reason(lowering, plan, first, second) is None else None
-    out = solve(plan.name, first, second, plan.problem, arithmetic(common, dtype, precision), asked)
+    out = solve(plan.name, first, second, plan.problem, arithmetic(common, dtype, precision), decided)
     return plan.restore(out).astype(dtype)
 
 
@@ -223,6 +233,33 @@ def able(name: str, geometry: Geometry, a: Any, b: Any) -> list[str]:
         return ["xla"]
     operands = _arranged(plan, a, b)
     return [lowering for lowering in LOWERINGS if lowering == "xla" or _reason(lowering, plan, *operands) is None]
+
+
+def key(name: str, geometry: Geometry, a: Any, b: Any) -> str | None:
+    """Give the key under which the winner of a map is remembered; None where there is nothing to choose."""
+    plan = standard(name, geometry) if _computable(geometry, a, b) else None
+    return None if plan is None else _key(plan, *_arranged(plan, a, b))
+
+
+def _key(plan: Standard, a: Any, b: Any) -> str | None:
+    return tuned.key(plan.name, plan.problem, a.shape, b.shape, promote(a.dtype, b.dtype))
+
+
+def _winner(plan: Standard, a: Any, b: Any, platform: str | None) -> Row | None:
+    """Give the row of what was measured for operands in standard form; None where nothing was, or it does not fit.
+
+    It speaks for a whole map; the parts that a lowering hands back are the table's, as they were when it was measured.
+    """
+    winners = tuned.winners(platform)
+    name = _key(plan, a, b) if winners else None
+    winner = None if name is None else winners.get(name)
+    if winner is None or winner.lowering not in LOWERINGS:
+        return None
+    if winner.lowering != "xla" and _reason(winner.lowering, plan, a, b) is not None:
+        return None
+    other = f"the table's choice ({winner.table}) {winner.table_ms:.3g} ms"
+    other = "the table's choice, and nothing beat it" if winner.lowering == winner.table else other
+    return Row(winner.lowering, ALL, lambda f: True, f"measured on this machine: {winner.ms:.3g} ms, {other}")
 
 
 def _reason(lowering: str, plan: Standard, a: Any, b: Any) -> str | None:

@@ -202,9 +202,17 @@ def _primitive(name: str) -> Primitive:
     ad.defbilinear(primitive, _adjoint(name, 0), _adjoint(name, 1))
     batching.primitive_batchers[primitive] = functools.partial(_batch, name)
     for platform in (None, "cpu"):
-        rule = functools.partial(choice.compute, name, platform=platform)
-        mlir.register_lowering(primitive, mlir.lower_fun(rule, multiple_results=False), platform=platform)
+        mlir.register_lowering(primitive, functools.partial(_lower, name, platform), platform=platform)
     return primitive
+
+
+def _lower(name: str, platform: str | None, context: Any, *operands: Any, **params: Any) -> Any:
+    """Lower for one platform, or for several at once, of which nothing is known."""
+    if platform is None:
+        platforms = context.platforms or context.module_context.platforms
+        platform = platforms[0] if len(platforms) == 1 else None
+    rule = functools.partial(choice.compute, name, platform=platform)
+    return mlir.lower_fun(rule, multiple_results=False)(context, *operands, **params)
 
 
 PRIMITIVES = {name: _primitive(name) for name in SIGNATURES}

@@ -92,9 +92,4 @@ def _patches(x: Array, start: Any, part: Problem) -> Array:
     """Give (batch, *places of one block, taps * channels), from row ``start`` of the output on."""
     if x.shape[1] != part.x[0]:
         x = lax.dynamic_slice_in_dim(x, start * part.strides[0], part.x[0], 1)
-    # an axis at a time: as many bytes, but a sum of small programs to compile and not a product
-    for axis in reversed(range(part.rank)):
-        reach = [dilate(part.y[axis], part.strides[axis]), part.strides[axis], axis + 1]
-        starts = [j * part.dilation[axis] for j in range(part.w[axis])]
-        x = jnp.concatenate([lax.slice_in_dim(x, start, start + reach[0], *reach[1:]) for start in starts], axis=-1)
-    return x
+    return jnp.concatenate([window(x, tap, part) for tap in np.ndindex(*part.w)], axis=-1)

@@ -1,0 +1,129 @@
+"""The convolutions that a function computes, each once, and each as a program for every lowering that can compute it.
+
+Knows traced programs and the choice of lowerings; no layers, and nothing of time.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import jaxprs_in_params
+
+from jaxconv.geometry import Geometry
+from jaxconv.kernels import choice, maps
+
+NAMES = {primitive: name for name, primitive in maps.PRIMITIVES.items()}
+# what a lowering may need beside its operands and its result, as a multiple of them: a winner shall fit where others do
+TEMPORARY, SMALL = 3, 2**24
+
+
+class Convolution(NamedTuple):
+    """One of the three maps, with operands of known shapes.
+
+    Args:
+        name: ``"convolve"``, ``"transpose"`` or ``"correlate"``.
+        key: the text under which its winner is remembered.
+        a, b: shapes and dtypes of the operands.
+        params: the parameters of the primitive.
+    """
+
+    name: str
+    key: str
+    a: jax.ShapeDtypeStruct
+    b: jax.ShapeDtypeStruct
+    params: dict[str, Any]
+
+    @property
+    def geometry(self) -> Geometry:
+        return self.params["geometry"]
+
+    def default(self, platform: str) -> str:
+        """Name the lowering that is taken where nothing was measured."""
+        return choice.row(self.name, self.geometry, self.a, self.b, None, platform, measured=False).lowering
+
+    def able(self) -> list[str]:
+        """List the lowerings that can compute it."""
+        return choice.able(self.name, self.geometry, self.a, self.b)
+
+    def operands(self) -> tuple[jax.Array, jax.Array]:
+        """Draw operands: products of zeros, or of the same number, may be quicker than others."""
+        rng = np.random.default_rng(0)
+        a, b = (jnp.asarray(rng.standard_normal(v.shape, np.float32)).astype(v.dtype) for v in (self.a, self.b))
+        return a, b
+
+    def program(self, lowering: str, platform: str, roomy: bool = True) -> Callable[..., jax.Array] | None:
+        """Compile one way to compute it.
+
+        Args:
+            roomy: False gives None for one that needs much memory beside operands and result.
+        """
+        params = {**self.params, "lowering": lowering}
+        compute = functools.partial(choice.compute, self.name, platform=platform, **params)
+        compiled = jax.jit(compute).lower(self.a, self.b).compile()
+        memory = compiled.memory_analysis()
+        if not roomy and memory is not None:
+            needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
+            if memory.temp_size_in_bytes > max(TEMPORARY * needed, SMALL):
+                return None
+        return compiled
+
+    def __str__(self) -> str:
+        """Say what it is: ``32x150x8 to 150x16, k5 s2 d2 g4 float32``, sizes of batch, axes and channels."""
+        g = self.geometry
+        n, c = self._size("x", 0), self._size("x", 1)
+        letters = maps.SIGNATURES[self.name]
+        f = self._size("w", 0) if "w" in letters[:2] else self._size("y", 1)
+        text = f"{_by((n, *g.x_lengths, c))} to {_by((*g.y_lengths, f))}, k{_by(g.w_lengths)}"
+        for letter, sizes in (("s", g.strides), ("i", g.lhs_dilation), ("d", g.rhs_dilation)):
+            if max(sizes) > 1:
+                text += f" {letter}{_by(sizes)}"
+        return f"{text}{f' g{g.groups}' if g.groups > 1 else ''} {self.a.dtype}"
+
+    def _size(self, letter: str, place: int) -> int:
+        """Give batch (0) or channels (1) of x, filters (0) of w, filters (1) of y, by the operands that there are."""
+        g, (first, second, _) = self.geometry, maps.SIGNATURES[self.name]
+        held = {first: self.a, second: self.b}
+        if letter in held:
+            return held[letter].shape[{"x": g.x_dims, "w": g.w_dims, "y": g.y_dims}[letter][place]]
+        # x is the result: its batch is that of y, its channels are those of the kernel in every group
+        return self._size("y", 0) if place == 0 else self._size("w", 1) * g.groups
+
+
+def _by(sizes: tuple[int, ...]) -> str:
+    return "x".join(map(str, sizes))
+
+
+def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolution]:
+    """List the convolutions that a call computes and that have more than one lowering, each once.
+
+    Those inside loops, branches and called functions count; those that were asked for by name do not.
+
+    Args:
+        arguments: of the function; arrays or ``jax.ShapeDtypeStruct``.
+
+    >>> x, w = jax.ShapeDtypeStruct((1, 8, 2), "float32"), jax.ShapeDtypeStruct((3, 2, 4), "float32")
+    >>> [str(one) for one in convolutions(lambda x, w: jnp.sum(jaxconv.conv1d(x, w) ** 2), x, w)]
+    ['1x8x2 to 6x4, k3 float32']
+    """
+    found: dict[str, Convolution] = {}
+    for equation in _equations(jax.make_jaxpr(function)(*arguments).jaxpr):
+        params = equation.params
+        if equation.primitive not in NAMES or params["lowering"] is not None:
+            continue
+        a, b = (jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars)
+        name = NAMES[equation.primitive]
+        key = choice.key(name, params["geometry"], a, b)
+        if key is not None:
+            found.setdefault(key, Convolution(name, key, a, b, params))
+    return [one for one in found.values() if len(one.able()) > 1]
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """Give every equation, those inside others too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jaxprs_in_params(equation.params):
+            yield from _equations(inner)
