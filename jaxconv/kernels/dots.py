@@ -7,9 +7,7 @@ through them in a loop, so that one window is in memory at a time, and that one 
 Half types reach the matrix units only this way: products of bfloat16, sums in float32.
 """
 
-import functools
 import math
-import operator
 from typing import Any
 
 import jax
@@ -18,7 +16,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, pad, scatter, starts, window, window_at
+from jaxconv.kernels.problem import Problem, pad, scatter, starts, total, window, window_at
 
 Array = jax.Array
 
@@ -41,13 +39,13 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
     """Compute ``C(x, w)``."""
     x = pad(x, problem.pads)
     channels = ([x.ndim - 1], [0])
-    return _sum(how.dot(window(x, tap, problem), w[tap], channels) for tap in np.ndindex(*problem.w))
+    return total(how.dot(window(x, tap, problem), w[tap], channels) for tap in np.ndindex(*problem.w))
 
 
 def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
     """Compute ``T(y, w)``."""
     filters = ([y.ndim - 1], [1])
-    return _sum(scatter(how.dot(y, w[tap], filters), tap, problem) for tap in np.ndindex(*problem.w))
+    return total(scatter(how.dot(y, w[tap], filters), tap, problem) for tap in np.ndindex(*problem.w))
 
 
 def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
@@ -76,7 +74,3 @@ def at_once(problem: Problem, shapes: Any, dtype: Any) -> bool:
     sizes = {letter: math.prod(n for n in shape if isinstance(n, int)) for letter, shape in shapes.items()}
     windows = sizes["y"] // shapes["y"][-1] * problem.taps * shapes["x"][-1]
     return windows * jnp.dtype(dtype).itemsize <= CACHED and windows <= 3 * sum(sizes.values())
-
-
-def _sum(terms: Any) -> Array:
-    return functools.reduce(operator.add, terms)

@@ -5,15 +5,13 @@
 The places of the first axis go into the batch. XLA has fast code for one and two spatial axes, not for three.
 """
 
-import functools
-import operator
 from typing import Any
 
 import jax
 from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, pad
+from jaxconv.kernels.problem import Problem, pad, total
 
 Array = jax.Array
 
@@ -32,5 +30,5 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
         start = j * p.dilation[0]
         shown = lax.slice_in_dim(x, start, start + (p.y[0] - 1) * p.strides[0] + 1, p.strides[0], 1)
         terms.append(solve("convolve", shown.reshape(-1, *shown.shape[2:]), w[j], inner, unfinished=True))
-    y = functools.reduce(operator.add, terms)
+    y = total(terms)
     return y.reshape(x.shape[0], *p.y, y.shape[-1])

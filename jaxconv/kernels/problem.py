@@ -4,10 +4,11 @@ Lowerings are written for this form alone. Knows how to bring arrays into it and
 computed or chosen.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -99,9 +100,11 @@ def standard(name: str, geometry: Geometry) -> Standard | None:
         "w": (*g.w_dims[2:], g.w_dims[1], g.w_dims[0]),
         "y": (g.y_dims[0], *g.y_dims[2:], g.y_dims[1]),
     }
-    forth: dict[str, Callable[[Array], Array]] = {v: partial(jnp.transpose, axes=axes) for v, axes in orders.items()}
+    forth: dict[str, Callable[[Array], Array]] = {
+        v: functools.partial(jnp.transpose, axes=axes) for v, axes in orders.items()
+    }
     back: dict[str, Callable[[Array], Array]] = {
-        v: partial(jnp.transpose, axes=_inverse(axes)) for v, axes in orders.items()
+        v: functools.partial(jnp.transpose, axes=_inverse(axes)) for v, axes in orders.items()
     }
     low = tuple(pair[0] for pair in g.padding)
     if max(g.lhs_dilation) == 1:
@@ -191,3 +194,8 @@ def scatter(y: Array, tap: Sequence[int], problem: Problem) -> Array:
         first = j * d - low
         config.append((first, n - first - dilate(o, s), s - 1))
     return lax.pad(y, jnp.zeros((), y.dtype), [*config, (0, 0, 0)])
+
+
+def total(terms: Iterable[Array]) -> Array:
+    """Sum arrays of one shape."""
+    return functools.reduce(operator.add, terms)

@@ -7,8 +7,6 @@ memory. K needs as many sums as there are taps. They are one reduction of many o
 pass, and in two stages: over short runs that stay in the first-level cache, then over what is left.
 """
 
-import functools
-import operator
 from typing import Any
 
 import jax
@@ -17,7 +15,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, pad, scatter, window
+from jaxconv.kernels.problem import Problem, pad, scatter, total, window
 
 Array = jax.Array
 
@@ -45,7 +43,7 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
         if filters > 1:
             shown, weights = shown[..., None], weights.reshape(problem.groups, filters)
         terms.append(shown * _along(weights, shown.ndim))
-    return _sum(terms).reshape(*terms[0].shape[: x.ndim - 1], w.shape[-1])
+    return total(terms).reshape(*terms[0].shape[: x.ndim - 1], w.shape[-1])
 
 
 def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
@@ -61,7 +59,7 @@ def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any)
         else:
             term = jnp.sum(how.widen(y) * _along(weights.reshape(problem.groups, filters), y.ndim), axis=-1)
         terms.append(scatter(term, tap, problem))
-    return _sum(terms)
+    return total(terms)
 
 
 def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
@@ -97,7 +95,3 @@ def _materialised(x: Array) -> Array:
 
 def _along(weights: Array, ndim: int) -> Array:
     return weights.reshape((1,) * (ndim - weights.ndim) + weights.shape)
-
-
-def _sum(terms: list[Array]) -> Array:
-    return functools.reduce(operator.add, terms)
