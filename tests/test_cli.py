@@ -81,7 +81,7 @@ def test_alone_it_prints_help_with_examples(capsys):
     assert main(["--help"]) == 0
     assert capsys.readouterr().out == alone
     assert "jaxconv train configs/gunpoint_fcn.toml" in alone
-    for command in ("train", "evaluate", "predict", "info"):
+    for command in ("train", "evaluate", "predict", "info", "convert", "export"):
         assert main([command, "--help"]) == 0
         assert f"  jaxconv {command} " in capsys.readouterr().out
 
@@ -103,7 +103,12 @@ def test_the_command_line_itself_imports_no_array_library():
     tree = ast.parse(Path(jaxconv.cli.__file__).read_text())
     names = {node.module for node in tree.body if isinstance(node, ast.ImportFrom)}
     names |= {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
-    assert {name for name in names if name.split(".")[0] not in sys.stdlib_module_names} == {"jaxconv.registry"}
+    ours = {name for name in names if name.split(".")[0] not in sys.stdlib_module_names}
+    assert ours == {"jaxconv.registry", "jaxconv.commands"}
+    for path in Path(jaxconv.commands.__file__).parent.glob("[!_]*.py"):
+        outside = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        for node in outside:
+            assert ast.unparse(node).split()[1].split(".")[0] in sys.stdlib_module_names, path
 
 
 @pytest.mark.parametrize(
@@ -211,10 +216,10 @@ def test_info_lays_out_layers_shapes_parameters_and_results(at_home, capsys):
     lines = capsys.readouterr().out.splitlines()
     cells = [line.split() for line in lines]
     assert lines[0] == "tiny"
-    assert ["conv1d", "Conv1D", "(batch,", "8,", "2)", "8", "0"] in cells
-    assert ["batch_normalization", "BatchNormalization", "(batch,", "8,", "2)", "4", "4"] in cells
-    assert ["dense", "Dense", "(batch,", "2)", "6", "0"] in cells
-    assert ["total", "18", "4"] in cells
+    assert ["conv1d", "Conv1D", "(batch,", "8,", "2)", "8", "0", "48", "3"] in cells
+    assert ["batch_normalization", "BatchNormalization", "(batch,", "8,", "2)", "4", "4", "0", "3"] in cells
+    assert ["dense", "Dense", "(batch,", "2)", "6", "0", "4", "-"] in cells
+    assert ["total", "18", "4", "52"] in cells
     assert ["epochs", "2", "of", "2"] in cells
     assert ["classes", "no,", "yes"] in cells
     assert any(line.startswith("result  test accuracy") for line in lines)
@@ -234,8 +239,8 @@ def test_info_without_an_input_shape_says_what_it_knows():
     from jaxconv.training.overview import layer_table
 
     lines = layer_table(Sequential([Dense(3, name="first")]), None)
-    assert lines[2].split() == ["first", "Dense", "?", "?", "?"]
-    assert layer_table(Dense(3), (None, 4))[3].split() == ["Dense", "Dense", "(batch,", "3)", "15", "0"]
+    assert lines[2].split() == ["first", "Dense", *"?????"]
+    assert layer_table(Dense(3), (None, 4))[3].split() == ["Dense", "Dense", "(batch,", "3)", "15", "0", "12", "-"]
 
 
 def test_evaluate_gives_the_figures_of_the_run(at_home, capsys):
@@ -290,7 +295,7 @@ def test_predict_casts_integers_and_doubles(at_home):
 
 
 def test_predict_never_holds_the_whole_input(at_home, monkeypatch):
-    from jaxconv.training import evaluation, inference
+    from jaxconv.training import evaluation, prediction
 
     seen = []
 
@@ -301,19 +306,19 @@ def test_predict_never_holds_the_whole_input(at_home, monkeypatch):
             assert not Path("y2.npy").exists()  # it takes its name when it is whole
             yield rows
 
-    monkeypatch.setattr(inference, "predict_batches", watched)
+    monkeypatch.setattr(prediction, "predict_batches", watched)
     assert main(["predict", "runs/tiny", "x.npy", "--out", "y2.npy", "--batch", "8"]) == 0
     assert seen == [8, 8] and np.load("y2.npy").shape == (16, 2)
 
 
 def test_a_failing_prediction_leaves_no_file(at_home, monkeypatch):
-    from jaxconv.training import inference
+    from jaxconv.training import prediction
 
     def failing(*args):
         yield np.zeros((8, 2), "float32")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(inference, "predict_batches", failing)
+    monkeypatch.setattr(prediction, "predict_batches", failing)
     assert main(["predict", "runs/tiny", "x.npy", "--out", "y3.npy"]) == 130
     assert not list(Path().glob("*y3.npy*"))
 

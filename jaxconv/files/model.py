@@ -13,12 +13,13 @@ from jaxconv.files.keras_archive import read_archive
 from jaxconv.files.loading import read_model
 
 
-def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
+def model_info(path: str | os.PathLike[str], until: str | None = None) -> dict[str, Any]:
     """Read a model file, of jaxconv's or of Keras's, for what it says about itself.
 
     Returns:
         ``"layer"`` (the layer), ``"input_shape"`` (a tuple with batch first, a structure of them for several inputs, or
-        None where it is not known) and ``"about"`` (as given to :func:`jaxconv.save_model`; empty in Keras's files).
+        None where it is not known), ``"about"`` (as given to :func:`jaxconv.save_model`; empty in Keras's files);
+        ``"params"``, ``"format"``, ``"version"`` and ``"notes"`` as ``jaxconv.files.loading.read_model`` gives them.
 
     Raises:
         FileError: as :func:`jaxconv.load_model`.
@@ -30,12 +31,11 @@ def model_info(path: str | os.PathLike[str]) -> dict[str, Any]:
     ...     model_info(f"{folder}/m.keras")["about"]
     {'classes': ['a', 'b']}
     """
-    layer = read_model(path).layer
+    read = read_model(path, until=until)
     own = _own(Path(path))
     about, shape = own.get("about"), own.get("input_shape")
-    return {
-        "layer": layer,
-        "input_shape": _shape(shape) if isinstance(shape, list | dict) else input_shape_of(layer),
+    return read._asdict() | {
+        "input_shape": _shape(shape) if isinstance(shape, list | dict) else input_shape_of(read.layer),
         "about": about if isinstance(about, dict) else {},
     }
 

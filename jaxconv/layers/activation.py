@@ -12,6 +12,7 @@ from jaxconv import activations
 from jaxconv.layers.activated import activate, activated_width, is_linear
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.masks import as_mask, fitting, lay
+from jaxconv.layers.measures import Window
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
 Array = jax.Array
@@ -209,6 +210,10 @@ class Softmax(_Pointwise):
 
     def function(self, x: Array) -> Array:
         return activations.softmax(x, self.axis)
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        axes = input_axes(self.axis, tuple(input_shape), "Softmax", batch=True)
+        return tuple(None if axis in axes else Window() for axis in range(1, len(input_shape)))
 
     def read_mask(self, mask: Any, shape: Any) -> Any:
         if mask is None:

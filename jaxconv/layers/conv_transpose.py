@@ -1,6 +1,8 @@
 """Conv1DTranspose, Conv2DTranspose and Conv3DTranspose: Keras's arguments around :func:`jaxconv.ops.conv_transpose`."""
 
 import dataclasses
+import math
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import jax
@@ -12,6 +14,7 @@ from jaxconv import ops
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.layer import Params, Shape, Weight, layers
 from jaxconv.layers.masks import hide, span, stretch
+from jaxconv.layers.measures import Window, placed
 from jaxconv.ops.transposed import as_output_padding
 
 Array = jax.Array
@@ -63,6 +66,20 @@ class _Transpose(Convolving):
         if shift.any():
             return None  # at its ends, an output gets less of it
         return {"kernel": leaves["kernel"] * scale}, np.zeros(self.filters)
+
+    def kernel_places(self, lengths: Shape) -> Shape:
+        return lengths  # each input step scatters a kernel, what is cut off included
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        lengths, seen = self._parts(tuple(input_shape))[1], []
+        sizes = (self.kernel_size, self.strides, self.dilation_rate)
+        pads = geo.transposed(self.padding, lengths, *sizes, self.output_padding, type(self).__name__)[1]
+        for (before, _), k, stride, rate in zip(pads, *sizes, strict=True):
+            # of the taps, every (stride / step)th meets the input, and neighbours of these lie rate / step steps apart
+            step = math.gcd(stride, rate)
+            taps, last = -(-k * step // stride), before // stride
+            seen.append(Window(last - (taps - 1) * rate // step, last, Fraction(1, stride)))
+        return placed(self.data_format, seen)
 
     def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         x = hide(x, mask, self.mask_layouts(3)) if self.rank == 1 else x

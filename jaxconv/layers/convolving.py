@@ -4,6 +4,8 @@ Knows no particular convolution, and declares no fields: their order is each fam
 """
 
 import dataclasses
+import math
+from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 import jax
@@ -15,6 +17,7 @@ from jaxconv.layers.activated import activate, activated_width, is_linear
 from jaxconv.layers.at_inference import Affine, cast, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape
 from jaxconv.layers.masks import Windows, hide
+from jaxconv.layers.measures import Window, placed
 from jaxconv.ops.operands import as_padding_mode, check_mode
 
 Array = jax.Array
@@ -184,6 +187,29 @@ class Convolving(Layer):
         """Give the window along the one axis."""
         (size,), (stride,), (rate,) = self.kernel_size, self.strides, self.dilation_rate
         return Windows(size, stride, rate, geo.each_axis(self.padding, 1)[0], self.padding_mode)
+
+    # -- measures
+
+    def kernel_places(self, lengths: Shape) -> Shape:
+        """Give on how many places of each axis the whole kernel is applied: those of the output."""
+        return self.spatial(lengths)
+
+    def multiply_adds(self, input_shape: Any) -> int | None:
+        channels, lengths = self._parts(as_shape(input_shape, type(self).__name__))
+        if channels is None or None in self.spatial(lengths):
+            return None
+        sizes = sum(math.prod(weight.shape) for weight in self.kernels(channels, lengths).values())
+        places: Any = self.kernel_places(lengths)  # known, as the lengths are
+        return math.prod(places) * sizes
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        lengths = self._parts(as_shape(input_shape, type(self).__name__))[1]
+        sizes = (self.kernel_size, self.strides, self.dilation_rate)
+        before = [pair[0] for pair in geo.pads(self.padding, lengths, *sizes)]
+        each = zip(before, *sizes, strict=True)
+        return placed(
+            self.data_format, [Window(-b, geo.dilate(k, rate) - 1 - b, Fraction(s)) for b, k, s, rate in each]
+        )
 
     # -- at inference: a scale and a shift of each channel, before or after, go into kernels and bias
 

@@ -1,6 +1,7 @@
 """Dense: a matrix product over the last axis."""
 
 import dataclasses
+import math
 from typing import Any, ClassVar, Self
 
 import jax
@@ -11,6 +12,7 @@ from jaxconv import geometry as geo
 from jaxconv.layers.activated import activate, activated_width, is_linear
 from jaxconv.layers.at_inference import Affine, cast, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.measures import Window
 
 Array = jax.Array
 
@@ -90,6 +92,14 @@ class Dense(Layer):
         if self.use_bias:
             y = y + params["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
         return activate(self.activation, y, -1), {}
+
+    def multiply_adds(self, input_shape: Any) -> int | None:
+        if None in input_shape[1:]:
+            return None
+        return math.prod(input_shape[1:-1]) * math.prod(self.weights(input_shape)["kernel"].shape)
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        return (*(Window() for _ in input_shape[1:-1]), None)
 
     def absorb_after(self, params: Params, affine: Affine) -> tuple[Self, Params] | None:
         if affine.axis != -1 or not is_linear(self.activation):

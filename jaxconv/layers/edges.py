@@ -13,6 +13,7 @@ from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
 from jaxconv.layers.masks import hide, span, stretch
+from jaxconv.layers.measures import Window
 
 Array = jax.Array
 
@@ -46,6 +47,10 @@ class _Edges(Layer):
         shape = as_shape(input_shape, type(self).__name__)
         formats.check_rank(shape, self.rank, str(self.data_format), type(self).__name__)
         return shape
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        shifts = [before if self.edges == "cropping" else -before for before, _ in self.pairs[1:]]
+        return tuple(Window(shift, shift) for shift in shifts)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

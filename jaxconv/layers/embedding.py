@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxconv import geometry as geo
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.masks import hide, lay
+from jaxconv.layers.measures import Window
 
 Array = jax.Array
 
@@ -84,6 +85,9 @@ class Embedding(Layer):
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         return {"embeddings": Weight((self.input_dim, self.output_dim), self.embeddings_initializer)}
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        return (*(Window() for _ in input_shape[1:]), None)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         rows = jnp.take(params["embeddings"], x, axis=0, mode="fill")

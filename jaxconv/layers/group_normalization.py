@@ -74,6 +74,9 @@ class GroupNormalization(Layer):
             raise TypeError(f"{where}: axis={self.axis!r} is not one axis; give the channel axis, -1 or 1 say")
         self._set(groups=groups.__index__(), axis=axis, epsilon=as_number(self.epsilon, "epsilon", where, 0))
 
+    def windows(self, input_shape: Any) -> None:
+        return None  # the statistics are those of all places
+
     @property
     def leaves(self) -> dict[str, str]:
         return {name: name for name in ["gamma"] * self.scale + ["beta"] * self.center}

@@ -11,6 +11,7 @@ from jax import lax
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Shape, layers
 from jaxconv.layers.masks import fitting, lay
+from jaxconv.layers.measures import Window
 from jaxconv.layers.merging import Merge
 
 Array = jax.Array
@@ -60,6 +61,10 @@ class Concatenate(Merge):
         sizes = [shape[along] for shape in shapes]
         out[along] = None if None in sizes else sum(sizes)  # type: ignore[arg-type]
         return tuple(out)
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        axes = range(1, len(input_shape[0]))
+        return tuple(None if axis == self.axis % len(input_shape[0]) else Window() for axis in axes)
 
     def merge(self, inputs: list[Array]) -> Array:
         return lax.concatenate(inputs, self.axis % inputs[0].ndim)
@@ -117,6 +122,9 @@ class Dot(Merge):
 
     def output_mask(self, x: Any, mask: Any) -> Any:
         """Give none, as in Keras: what was summed over has no steps left."""
+        return None
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
         return None
 
     def _axes(self, shapes: list[Shape]) -> tuple[int, int]:

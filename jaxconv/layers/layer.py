@@ -30,6 +30,7 @@ from jaxconv.errors import explain
 from jaxconv.layers.apply import Apply, Effects, Params, check_key, held, merge
 from jaxconv.layers.at_inference import AtInference
 from jaxconv.layers.masks import Maskable, hide
+from jaxconv.layers.measures import Measured
 from jaxconv.layers.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
 from jaxconv.layers.symbolic import Input, Node, SymbolicTensor, as_lists, connect, is_symbolic
 from jaxconv.policy import Policy, policy, policy_name
@@ -75,11 +76,11 @@ class Weight(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Layer(AtInference, Maskable):
+class Layer(AtInference, Maskable, Measured):
     """Options of a layer, validated and canonical. Subclasses add fields, and say what they compute.
 
     A subclass gives ``output_shape``, ``weights`` and ``call``; it may give ``leaves``, ``statistics`` and
-    ``filter_axes``, and for masks ``keeps_mask``, or ``call_masked`` and ``output_mask``. A container gives
+    ``filter_axes``; for masks ``keeps_mask``, or ``call_masked`` and ``output_mask``; ``measures``. A container gives
     ``children`` and ``forward`` instead. A layer of several inputs gives ``read_shape`` too: its input is a list of
     arrays, its input shape a list of shapes.
 

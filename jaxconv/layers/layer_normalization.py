@@ -14,6 +14,7 @@ from jaxconv import initializers
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.masks import lay
+from jaxconv.layers.measures import Window
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 from jaxconv.layers.standardize import affine, average, moments, spread, standardize
 
@@ -44,6 +45,10 @@ class _AlongAxes(Layer):
         shape = as_shape(input_shape, type(self).__name__)
         self._axes(shape)
         return shape
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        axes = self._axes(input_shape)
+        return tuple(None if axis in axes else Window() for axis in range(1, len(input_shape)))
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         if not self.leaves:

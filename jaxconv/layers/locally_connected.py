@@ -59,6 +59,9 @@ class _LocallyConnected(Convolving):
             )
         return out  # type: ignore[return-value]
 
+    def kernel_places(self, lengths: Shape) -> Shape:
+        return ()  # the kernel holds one for each place
+
     def bias_shape(self, channels: int, lengths: Shape) -> tuple[int, ...]:
         return (*self._places(lengths), self.filters)
 

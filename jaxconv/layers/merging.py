@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxconv.errors import explain
 from jaxconv.layers.layer import Layer, Params, Shape, as_shapes, layers
 from jaxconv.layers.masks import as_mask, fitting, lay
+from jaxconv.layers.measures import Window
 from jaxconv.layers.shapes import shape_of
 
 Array = jax.Array
@@ -56,6 +57,12 @@ class Merge(Layer):
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Params]:
         return self.merge(x), {}
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        """Give what the output sees of each input: the same place, along axes on which all have the same length."""
+        if len({len(shape) for shape in input_shape}) > 1:
+            return None
+        return tuple(Window() if len(set(sizes)) == 1 else None for sizes in zip(*input_shape, strict=True))[1:]
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [*super().mask_layouts(rank), tuple(range(rank))]  # Keras takes one over all entries too

@@ -1,6 +1,7 @@
 """Max and average pooling over windows, in one, two and three dimensions."""
 
 import dataclasses
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import jax
@@ -11,8 +12,10 @@ from jax import lax
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
+from jaxconv.kernels.largest import largest
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
 from jaxconv.layers.masks import Windows, hide, lay
+from jaxconv.layers.measures import Window, placed
 
 Array = jax.Array
 
@@ -60,13 +63,19 @@ class _Pooling(Layer):
         )
         return tuple(out)
 
-    def _window(self, x: Array) -> tuple[tuple[int, ...], tuple[int, ...], list[tuple[int, int]]]:
+    def _window(self, x: Array) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
         """Give window, strides and pads over all axes of ``x``."""
         window, strides, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
         ones, where = (1,) * self.rank, self._spatial()
         window[where], strides[where] = self.pool_size, self.strides
         padding[where] = geo.pads(self.padding, x.shape[where], self.pool_size, self.strides, ones)
-        return tuple(window), tuple(strides), padding
+        return tuple(window), tuple(strides), tuple(padding)
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        ones, lengths = (1,) * self.rank, input_shape[self._spatial()]
+        pads = geo.pads(self.padding, lengths, self.pool_size, self.strides, ones)
+        each = zip(pads, self.pool_size, self.strides, strict=True)
+        return placed(self.data_format, [Window(-pair[0], size - 1 - pair[0], Fraction(s)) for pair, size, s in each])
 
     def output_mask(self, x: Array, mask: Any) -> Any:
         return super().output_mask(x, mask) if mask is None or self.rank > 1 else self._along_time().output_mask(mask)
@@ -84,15 +93,13 @@ class _Max(_Pooling):
     """Keep the largest value of each window; padding never wins."""
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, *self._window(x)), {}
+        return largest(x, *self._window(x)), {}
 
     def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         if self.rank > 1:
             return self.call(params, x, train=train, key=key)
         window, strides, _ = self._window(x)
-        y = lax.reduce_window(
-            self._placed(x, mask, -np.inf), np.array(-np.inf, x.dtype), lax.max, window, strides, "VALID"
-        )
+        y = largest(self._placed(x, mask, -np.inf), window, strides, ((0, 0),) * x.ndim)
         return hide(y, self.output_mask(x, mask), self.mask_layouts(3)), {}
 
 

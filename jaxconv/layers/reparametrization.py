@@ -17,6 +17,7 @@ from jaxconv import initializers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.layers.layer import Effects, Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.measures import Window
 from jaxconv.policy import Policy
 
 Array = jax.Array
@@ -73,6 +74,12 @@ class _Reparametrization(Layer):
     def output_shape(self, input_shape: Any) -> Shape:
         with explain(type(self).__name__):
             return self.layer.output_shape(input_shape)
+
+    def multiply_adds(self, input_shape: Any) -> int | None:
+        return self.layer.multiply_adds(input_shape)  # the kernel can be made once
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        return self.layer.windows(input_shape)
 
     def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Any]:
         if input_shape is None and self.input_shape is None and self.layer.input_shape is not None:

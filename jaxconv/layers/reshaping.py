@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.layers.measures import Window
 
 Array = jax.Array
 
@@ -96,6 +97,15 @@ class Reshape(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return x.reshape(self.output_shape(x.shape)), {}
 
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        """Follow the axes where no more is done than to add or to remove axes of length 1."""
+        before, after = input_shape[1:], self.output_shape(input_shape)[1:]
+        kept = [axis for axis, size in enumerate(before) if size != 1]
+        if [before[axis] for axis in kept] != [size for size in after if size != 1] or None in before:
+            return None
+        places = iter(kept)
+        return tuple(None if size == 1 else Window(axis=next(places)) for size in after)
+
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
@@ -135,6 +145,9 @@ class Permute(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         return jnp.transpose(x, (0, *self.dims)), {}
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        return tuple(Window(axis=dim - 1) for dim in self.dims)
 
 
 @layers.register()

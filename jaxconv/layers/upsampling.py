@@ -1,6 +1,7 @@
 """More entries along the spatial axes: UpSampling1D, UpSampling2D, UpSampling3D."""
 
 import dataclasses
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import jax
@@ -11,12 +12,14 @@ from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
 from jaxconv.layers.masks import hide, lay
+from jaxconv.layers.measures import Window, placed
 from jaxconv.registry import nearest
 
 Array = jax.Array
 
 # Keras's names -> those of jax.image.resize; "nearest" is repetition
 METHODS = {"bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3", "lanczos5": "lanczos5"}
+REACHES = {"bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}  # input steps seen on either side
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,11 @@ class _UpSampling(Layer):
         wide = x.astype(promote(x.dtype, jnp.float32))  # the weights of the neighbours must add to one
         y = jax.image.resize(wide, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
         return y.astype(x.dtype), {}
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        reaches = [REACHES.get(self.interpolation, 0) if factor > 1 else 0 for factor in self.size]
+        each = zip(reaches, self.size, strict=True)
+        return placed(self.data_format, [Window(-r, max(r - 1, 0), Fraction(1, factor)) for r, factor in each])
 
     def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         if self.rank > 1 or self.interpolation == "nearest":

@@ -15,7 +15,7 @@ import numpy as np
 from jax import export as jax_export
 
 from jaxconv.errors import explain
-from jaxconv.files.archive import FileError, read_archive, write_archive
+from jaxconv.files.archive import FileError, read_archive, read_header, write_archive
 
 _FORMAT, _VERSION = "jaxconv exported model", 1
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -82,7 +82,7 @@ class Exported:
     """A program from a file: ``y = exported(x)``, for any batch size; compiled for each size when it first comes.
 
     name: of the model that was exported. input_shape: with None where it is symbolic. dtype: the input's.
-    platforms: where it runs. jax_version: what wrote it.
+    platforms: where it runs. jax_version: what wrote it. outputs: how many arrays come out.
     """
 
     name: str
@@ -90,6 +90,7 @@ class Exported:
     dtype: Any
     platforms: tuple[str, ...]
     jax_version: str
+    outputs: int
     _run: Callable = dataclasses.field(repr=False)
 
     def __call__(self, x: Any) -> Any:
@@ -112,6 +113,15 @@ class Exported:
         return one if getattr(one, "dtype", None) == self.dtype else np.asarray(one, self.dtype)
 
 
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Tell whether a file is what :func:`export` wrote, whole or damaged, by its beginning."""
+    try:
+        read_header(path, _FORMAT, _VERSION)
+    except FileError as error:
+        return "has version" in str(error)  # of a later jaxconv: load_exported says so
+    return True
+
+
 def load_exported(path: str | os.PathLike[str]) -> Exported:
     """Read what :func:`export` wrote; no layer is needed to run it.
 
@@ -130,7 +140,13 @@ def load_exported(path: str | os.PathLike[str]) -> Exported:
         dtype = jnp.dtype(header["dtype"])
         shape = _shapes(header["input_shape"])
         record = Exported(
-            str(header["name"]), shape, dtype, tuple(exported.platforms), str(header["jax"]), jax.jit(exported.call)
+            str(header["name"]),
+            shape,
+            dtype,
+            tuple(exported.platforms),
+            str(header["jax"]),
+            len(exported.out_avals),
+            jax.jit(exported.call),
         )
         told = jax.tree.leaves(shape, is_leaf=lambda one: isinstance(one, tuple))
         if [(len(aval.shape), aval.dtype) for aval in exported.in_avals] != [(len(one), dtype) for one in told]:

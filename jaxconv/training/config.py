@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.layers.layer import Layer
 from jaxconv.models import Sequential
 from jaxconv.registry import nearest, snake_case
 from jaxconv.training import data
+from jaxconv.training.fine_tuning import Start, read_start
 from jaxconv.training.fit import EarlyStopping
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.losses import losses
@@ -69,35 +71,51 @@ class Config:
         data: the section ``[data]`` with all defaults.
         model: the layers.
         train: the section ``[train]`` with all defaults.
+        start: where the model came from, if that is a file.
     """
 
     file: str
     name: str
     data: dict[str, Any]
-    model: Sequential
+    model: Layer
     train: Train
+    start: Start | None = None
 
     def tree(self) -> dict[str, Any]:
         """Give the config as resolved: what ``read_config`` reads back to an equal one."""
         return {
             "name": self.name,
             "data": self.data,
-            "model": {"layers": [layer_table(layer) for layer in self.model.layers]},
+            "model": self._model_table(),
             "train": _without_none(dataclasses.asdict(self.train)),
         }
 
+    def _model_table(self) -> dict[str, Any]:
+        if self.start is not None:
+            return {"file": self.start.file.name, "freeze": list(self.start.freeze)}
+        return {"layers": [layer_table(layer) for layer in self.model.children.values()]}
 
-def read_config(path: str | Path, settings: Sequence[str] = ()) -> Config:
+
+def read_config(
+    path: str | Path, settings: Sequence[str] = (), *, start: Path | None = None, freeze: Sequence[str] = ()
+) -> Config:
     """Read a config file, put ``--set`` settings in, and check every key and value by itself.
 
     Args:
         path: the TOML file.
         settings: see :func:`override`.
+        start: a model file in place of the section ``[model]``.
+        freeze: patterns of its layers that are not trained; see :func:`frozen`.
 
     Raises:
         ConfigError: the first mistake, in one line: file, dotted key, value, and what would be legal.
     """
     tree = read_toml(path)
+    if start is not None:
+        model = [setting for setting in settings if setting.partition("=")[0].strip().partition(".")[0] == "model"]
+        if model:
+            raise ConfigError(f"--set {model[0]}: with --from, the model is that of {start}")
+        tree["model"] = {"file": str(start.resolve()), "freeze": list(freeze)}
     override(tree, settings)
     return build_config(tree, str(path), default_name=Path(path).stem)
 
@@ -118,13 +136,28 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run") 
     name = tree.get("name", default_name)
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set('/\\:*?"<>|\n'):
         raise top.error("name", name, "expected a word that can name a folder")
-    return Config(
-        file=file,
-        name=name,
-        data=_check_data(tree["data"], top / "data"),
-        model=build_model(tree["model"], top / "model"),
-        train=_check_train(tree["train"], top / "train"),
-    )
+    data_table, (model, start) = _check_data(tree["data"], top / "data"), _model(tree["model"], top / "model")
+    train = _check_train(tree["train"], top / "train")
+    return Config(file=file, name=name, data=data_table, model=model, train=train, start=start)
+
+
+def _model(table: Any, place: Place) -> tuple[Layer, Start | None]:
+    """Build the model from its layers, or read it from a file, whose path begins where the config is."""
+    if not isinstance(table, Mapping) or not {"file", "freeze"} & set(table):
+        return build_model(table, place), None
+    for key, value in table.items():
+        if key not in ("file", "freeze"):
+            hint = "a model has either layers or a file" if key == "layers" else nearest(key, ["file", "freeze"])
+            raise place.error(key, value, f"unknown key beside file; {hint}")
+    if not isinstance(table.get("file"), str):
+        raise place.error("file", table.get("file"), "expected the path of a model file")
+    freeze = table.get("freeze", [])
+    if not isinstance(freeze, list) or not all(isinstance(pattern, str) for pattern in freeze):
+        raise place.error("freeze", freeze, 'expected patterns of names, such as ["conv*"]')
+    try:
+        return read_start(Path(place.file).parent / table["file"], freeze)
+    except ValueError as error:
+        raise ConfigError(one_line(str(error))) from None
 
 
 def _check_data(table: Mapping[str, Any], place: Place) -> dict[str, Any]:
@@ -250,7 +283,10 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
     """
     top, train = Place(config.file), config.train
     shape = (min(train.batch_size, len(splits.x_train)), *splits.x_train.shape[1:])
-    shapes = trace_shapes(config.model, shape, top / "model")
+    if isinstance(config.model, Sequential) and config.start is None:
+        shapes = trace_shapes(config.model, shape, top / "model")
+    else:
+        shapes = [_shape_of_start(config, shape)]
     loss = resolve_loss(train.loss)
     y = jax.ShapeDtypeStruct((shape[0], *splits.y_train.shape[1:]), np.dtype("int32" if splits.classes else "float32"))
     prediction = jax.ShapeDtypeStruct(shapes[-1], np.dtype("float32"))
@@ -273,6 +309,19 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
             jax.eval_shape(metric, y, prediction)
         except (ValueError, TypeError) as error:
             raise (top / "train" / "metrics").error(i, spec, str(error)) from None
+
+
+def _shape_of_start(config: Config, shape: tuple[int, ...]) -> tuple[Any, ...]:
+    """Give the output shape of a model from a file. Raises ConfigError where it does not take the data."""
+    file = config.start.file if config.start is not None else config.file
+    try:
+        kinds = jax.ShapeDtypeStruct(shape, np.dtype("float32"))
+        given = jax.eval_shape(config.model.apply_fn, config.start.params if config.start else {}, kinds)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(one_line(f"{file} does not take the data, of shape {(None, *shape[1:])}: {error}")) from None
+    if not hasattr(given, "shape"):
+        raise ConfigError(f"{file} gives {len(jax.tree.leaves(given))} outputs; a run trains models of one")
+    return given.shape
 
 
 def _fits(name: str, y: Any, prediction: Any) -> bool:
@@ -298,8 +347,10 @@ def _check_width(config: Config, shapes: Sequence[tuple[Any, ...]], splits: data
     given = shapes[-1][-1]
     if given == wanted or len(shapes[-1]) != 2:
         return
+    if config.start is not None:
+        raise ConfigError(f"{config.start.file} gives {given} outputs, but {what}; legal: a model of {wanted}")
     i = max(i for i in range(len(shapes) - 1) if i == 0 or shapes[i][-1] != shapes[i + 1][-1])
-    table = layer_table(config.model.layers[i])
+    table = layer_table([*config.model.children.values()][i])
     keys = [key for key, value in table.items() if type(value) is int and value == given]
     place, key = Place(config.file) / "model" / "layers" / i, keys[0] if keys else None
     message = f"the model gives {given} output{'s' * (given != 1)}, but {what}; legal: {wanted}"
@@ -308,8 +359,10 @@ def _check_width(config: Config, shapes: Sequence[tuple[Any, ...]], splits: data
 
 def _check_softmax(config: Config, shape: tuple[Any, ...]) -> None:
     """Refuse a softmax over a single output, which Keras warns of: it is 1 whatever the weights."""
-    last = len(config.model.layers) - 1
-    if shape[-1] == 1 and layer_table(config.model.layers[last]).get("activation") == "softmax":
+    if config.start is not None:
+        return
+    last = len(config.model.children) - 1
+    if shape[-1] == 1 and layer_table([*config.model.children.values()][last]).get("activation") == "softmax":
         place = Place(config.file) / "model" / "layers" / last
         raise place.error("activation", "softmax", "the softmax of a single output is always 1; legal: sigmoid")
 

@@ -84,16 +84,18 @@ def _compiled(apply_fn: Any, loss: Any, metrics: tuple[Metric, ...]) -> Callable
     return jax.jit(eval_step(apply_fn, loss, metrics))
 
 
-def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> Iterator[np.ndarray]:
+def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> Iterator[Any]:
     """Yield the model's output for each batch of ``x``, in order; nothing is kept.
 
-    Args as in :func:`evaluate`.
+    Args as in :func:`evaluate`; ``x`` may be a dict of arrays too, for a model of several inputs. Several outputs come
+    in their structure.
     """
     check_model(apply_fn, params)
-    (x,) = samples(x)
+    inputs = dict(zip(x, samples(*x.values()), strict=True)) if isinstance(x, Mapping) else samples(x)[0]
     step = jax.jit(apply_fn)
-    for rows in batches(len(x), batch_size):
-        yield np.asarray(step(params, np.asarray(x[rows])))
+    for rows in batches(len(jax.tree.leaves(inputs)[0]), batch_size):
+        y = step(params, jax.tree.map(lambda one: np.asarray(one[rows]), inputs))  # noqa: B023
+        yield jax.tree.map(np.asarray, y)
 
 
 def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.ndarray:

@@ -4,18 +4,17 @@ Knows run folders, model files and configs; it computes no output.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from jaxconv.files.model import model_info
+from jaxconv.inspect.receptive_field import written
+from jaxconv.inspect.survey import Row, survey
 from jaxconv.training.config import Config, load_data, read_config
 from jaxconv.training.display import readable
-from jaxconv.training.model_table import trace_shapes
 from jaxconv.training.run import CONFIG, METRICS, MODEL, RESULTS, read_table, resume_command, summary
-from jaxconv.training.schema import ConfigError, Place
+from jaxconv.training.schema import ConfigError
 
 Shape = Sequence[int | None]
 
@@ -29,7 +28,7 @@ def info(model: str) -> str:
     path = Path(model)
     if path.is_file() and path.suffix != ".toml":
         held = model_info(path)
-        return _text(str(path), held["layer"], held["input_shape"], _of_file(held["about"]))
+        return _text(str(path), held["layer"], held["input_shape"], _of_file(held))
     if not path.exists() and path.suffix != ".toml":
         raise ConfigError(f"{path}: there is no such run folder, model file or config")
     if path.is_dir() and not (path / CONFIG).is_file():
@@ -55,9 +54,12 @@ def _of_config(config: Config) -> list[tuple[str, str]]:
     return [("data", f"{config.data['source']} ({arguments})")]
 
 
-def _of_file(about: dict[str, Any]) -> list[tuple[str, str]]:
+def _of_file(held: dict[str, Any]) -> list[tuple[str, str]]:
+    about = held["about"]
     facts = [("run", about["name"]), ("result", summary(about["test"]))] if {"name", "test"} <= set(about) else []
-    return _of_classes(about.get("classes")) + facts
+    version = held["version"] or "of a version that it does not say"
+    facts.append(("format", f"{held['format']}, Keras {version}"))
+    return _of_classes(about.get("classes")) + facts + [("note", note) for note in held["notes"]]
 
 
 def _of_classes(classes: Sequence[str] | None) -> list[tuple[str, str]]:
@@ -77,25 +79,31 @@ def _of_run(folder: Path, config: Config) -> list[tuple[str, str]]:
     return [*facts, ("result", f"not finished; go on with: {resume_command(folder)}")]
 
 
-def layer_table(layer: Any, shape: Shape | None) -> list[str]:
-    """Lay out name, kind, output shape, trainable and fixed parameters of each layer in a container, and the totals.
+def layer_table(layer: Any, shape: Any) -> list[str]:
+    """Lay out a model call by call, and the totals: what is inside a container stands below it, further to the right.
+
+    The columns: name, kind and output shape; weights, trainable and fixed; multiply-adds for one example; how many
+    steps of each axis of the model's input a step of the output sees, "-" where it sees all or that is not known.
 
     Args:
         layer: a container; any other layer is one line.
-        shape: the input's, batch first; None where unknown, which leaves shapes and counts out.
+        shape: the input's, batch first (a structure of shapes for several inputs); None where unknown, which leaves
+            everything but names and kinds out.
     """
-    inside = layer.children or {layer.label: layer}
-    rows = [["layer", "kind", "output", "trainable", "fixed"]]
+    head = ["layer", "kind", "output", "trainable", "fixed", "multiply-adds", "receptive field"]
     if shape is None:
-        rows += [[name, type(child).__name__, "?", "?", "?"] for name, child in inside.items()]
-        return _laid_out(rows, totals=False)
-    shapes = trace_shapes(layer, tuple(shape), Place("", "")) if layer.children else [layer.output_shape(shape)]
-    counts = _counts(layer, shape)
-    rows.append(["(input)", "", readable_shape(shape), "", ""])
-    for (name, child), after in zip(inside.items(), shapes, strict=True):
-        rows.append([name, type(child).__name__, readable_shape(after), *(f"{n:,}" for n in counts.get(name, (0, 0)))])
-    rows.append(["total", "", "", *(f"{sum(column):,}" for column in zip((0, 0), *counts.values(), strict=True))])
-    return _laid_out(rows, totals=True)
+        inside = layer.children or {layer.label: layer}
+        return _laid_out([head, *([name, type(child).__name__, *"?????"] for name, child in inside.items())], False)
+    whole, *rows = survey(layer, shape)
+    lines = [head, ["(input)", "", _readable(shape), "", "", "", ""]]
+    for row in rows or [whole._replace(name=layer.label, depth=1)]:
+        name = "  " * (row.depth - 1) + row.name.rpartition("/")[2]
+        lines.append([name, row.kind, _readable(row.output), *_numbers(row), written(row.fields)])
+    return _laid_out([*lines, ["total", "", "", *_numbers(whole), ""]], True)
+
+
+def _numbers(row: Row) -> list[str]:
+    return ["-" if n is None else f"{n:,}" for n in (row.trainable, row.fixed, row.multiply_adds)]
 
 
 def _laid_out(rows: list[list[str]], totals: bool) -> list[str]:
@@ -109,17 +117,11 @@ def _laid_out(rows: list[list[str]], totals: bool) -> list[str]:
     return [lines[0], rule, *lines[1:-1], rule, lines[-1]] if totals else [lines[0], rule, *lines[1:]]
 
 
-def _counts(layer: Any, shape: Shape) -> dict[str, tuple[int, int]]:
-    """Count the trainable and the fixed parameters of each layer; no initializer runs."""
-    params = jax.eval_shape(lambda key: layer.init(key, tuple(shape))[0], jax.random.key(0))
-    parts = layer.apply_fn.split(params)
-    if not layer.children:
-        params, parts = {layer.label: params}, tuple({layer.label: part} for part in parts)
-
-    def size(tree: Any) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(tree))
-
-    return {name: (size(parts[0][name]), size(parts[1][name])) for name in params}
+def _readable(shapes: Any) -> str:
+    """Write a shape, or several."""
+    if isinstance(shapes, Mapping):
+        return ", ".join(f"{name} {_readable(shape)}" for name, shape in shapes.items())
+    return ", ".join(map(_readable, shapes)) if isinstance(shapes, list) else readable_shape(shapes)
 
 
 def readable_shape(shape: Shape) -> str:

@@ -9,6 +9,7 @@ import importlib.util
 import json
 import platform
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,16 +25,24 @@ from jaxconv.training.config import Config, check_shapes, load_data, read_config
 from jaxconv.training.curves import draw_curves
 from jaxconv.training.data import Splits
 from jaxconv.training.display import Display, display, readable, short
+from jaxconv.training.fine_tuning import Start
 from jaxconv.training.fit import EarlyStopping, Fitted, Interrupted, NonFiniteLoss, Tick, evaluate, fit
 from jaxconv.training.schema import ConfigError
 from jaxconv.training.toml import dumps
 
 CONFIG, METRICS, CURVE, MODEL = "config.toml", "metrics.csv", "learning_curve.png", "model.keras"
-CHECKPOINT, RESULTS = "checkpoint.npz", "results.json"
+CHECKPOINT, RESULTS, INITIAL = "checkpoint.npz", "results.json", "initial"
 _RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.early_stopping")
 
 
-def train(path: str, settings: Sequence[str] = (), out: str | None = None) -> Path:
+def train(
+    path: str,
+    settings: Sequence[str] = (),
+    out: str | None = None,
+    *,
+    start: Path | None = None,
+    freeze: Sequence[str] = (),
+) -> Path:
     """Train what a config describes, and give the run folder.
 
     Everything that can be checked is checked before the folder is made: keys, values, files, shapes.
@@ -42,14 +51,27 @@ def train(path: str, settings: Sequence[str] = (), out: str | None = None) -> Pa
         path: the config file.
         settings: ``--set`` settings: ``"train.epochs=50"``.
         out: the run folder; by default ``runs/NAME``, or the first of ``runs/NAME-2``, ... that is free.
+        start: a model file to begin with, in place of the config's model; a copy goes into the run folder.
+        freeze: patterns of its layers that are not trained.
 
     Raises:
         ConfigError: a mistake in the config.
         NonFiniteLoss: training went wrong.
         KeyboardInterrupt: Ctrl-C; the message says how to go on.
     """
-    config, splits = _checked(path, settings)
-    return _run(config, splits, _new_folder(config.name, out), resume=False)
+    config, splits = _checked(path, settings, start=start, freeze=freeze)
+    folder = _new_folder(config.name, out)
+    if config.start is not None:
+        config = _with_copy(config, config.start, folder)
+    return _run(config, splits, folder, resume=False)
+
+
+def _with_copy(config: Config, start: Start, folder: Path) -> Config:
+    """Copy the file that a run begins with into its folder, so that the folder is all that a resumption needs."""
+    copy = folder / f"{INITIAL}{start.file.suffix}"
+    with replacing(copy) as handle, open(start.file, "rb") as original:
+        shutil.copyfileobj(original, handle)
+    return dataclasses.replace(config, start=start._replace(file=copy))
 
 
 def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
@@ -88,12 +110,14 @@ def resume_command(folder: Path) -> str:
     return f"jaxconv train --resume {shlex.quote(str(folder))}"
 
 
-def _checked(path: str | Path, settings: Sequence[str]) -> tuple[Config, Splits]:
+def _checked(
+    path: str | Path, settings: Sequence[str], *, start: Path | None = None, freeze: Sequence[str] = ()
+) -> tuple[Config, Splits]:
     """Read a config and its data, and check all that can be checked before anything is made."""
     for package in ("h5py", "matplotlib", "tqdm"):  # needed at the end of training: say so at its beginning
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"jaxconv train needs {package}; install it with: pip install 'jaxconv[train]'")
-    config = read_config(path, settings)
+    config = read_config(path, settings, start=start, freeze=freeze)
     splits = load_data(config)
     check_shapes(config, splits)
     return config, splits
@@ -137,7 +161,11 @@ def _run(config: Config, splits: Splits, folder: Path, *, resume: bool) -> Path:
 def _work(config: Config, splits: Splits, folder: Path, *, resume: bool) -> Path:
     _write(folder / CONFIG, dumps(config.tree()))
     shape = (None, *splits.x_train.shape[1:])
-    params, apply_fn = config.model.init(jax.random.key(config.train.seed), shape)
+    apply_fn = config.model.apply_fn
+    if config.start is None:
+        params = config.model.init(jax.random.key(config.train.seed), shape)[0]
+    else:
+        params = config.start.params
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     print(
         f"{config.name}: {len(splits.x_train)} training and {len(splits.x_test)} test samples of shape "
