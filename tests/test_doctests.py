@@ -21,6 +21,8 @@ FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    if name.startswith("jaxconv.bench.peers."):
+        pytest.importorskip(name.rpartition(".")[2])  # a module for each library that the bench knows, installed or not
     result = doctest.testmod(importlib.import_module(name), extraglobs=NAMES, optionflags=FLAGS)
     assert result.failed == 0
 

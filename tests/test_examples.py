@@ -16,6 +16,7 @@ SHORT = {
     "solids_conv3d": ["data.train=64", "data.test=32"],
     "addingproblem_tcn": ["data.train=96", "data.test=32"],
 }
+EXTRA = {"faster_flax": ["flax"]}
 NEEDED = {f"{name}_fcn" for name in ("gunpoint", "italypower", "arrowhead", "basicmotions")}
 NEEDED |= {"digits_conv2d", "solids_conv3d", "addingproblem_tcn"}
 
@@ -43,6 +44,8 @@ def test_each_config_names_a_figure_to_compare_with(path):
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
 def test_every_example_runs(path):
+    for package in EXTRA.get(path.stem, ()):
+        pytest.importorskip(package)
     environment = os.environ | {"XLA_FLAGS": ""}
     subprocess.run([sys.executable, str(path)], check=True, env=environment, capture_output=True, timeout=120)
 

@@ -94,7 +94,8 @@ def _case(table: Mapping[str, Any], where: Any) -> Case:
     missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in table]
     if missing:
         raise ValueError(f"{where}: the case {table.get('name', '')!r} has no {missing[0]!r}")
-    return Case(**{key: tuple(value) if isinstance(value, list) else value for key, value in table.items()})
+    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return Case(**given)
 
 
 def arrays(case: Case) -> Arrays:

@@ -38,6 +38,10 @@ class Relu(NamedTuple):
     """max(x, 0)."""
 
 
+class Tanh(NamedTuple):
+    """tanh(x)."""
+
+
 class Pool(NamedTuple):
     """The largest of each window of two, along every spatial axis."""
 
@@ -205,7 +209,7 @@ def _unet() -> Network:
 def _dcgan() -> Network:
     """The generator of a DCGAN for 64x64 images, half as wide: Radford et al. 2015, arXiv:1511.06434."""
     ups = [part for filters in (256, 128, 64) for part in (ConvTranspose(filters, 4, 2), Norm(), Relu())]
-    body = (Dense(4 * 4 * 512), Unflatten((4, 4), 512), Norm(), Relu(), *ups, ConvTranspose(3, 4, 2))
+    body = (Dense(4 * 4 * 512), Unflatten((4, 4), 512), Norm(), Relu(), *ups, ConvTranspose(3, 4, 2), Tanh())
     return Network("dcgan", body, (16, 100), 2, (16, 64, 64, 3))
 
 

@@ -23,7 +23,8 @@ class Program(NamedTuple):
 def medians(programs: Mapping[str, Program], seconds: float) -> dict[str, float]:
     """Give the median milliseconds of each program, all of them taking turns.
 
-    A noisy machine then disturbs all alike, so that the ratios stand where the figures themselves do not.
+    A machine that is now slow and now fast then disturbs all alike. Another process at work does not: programs whose
+    threads wait for each other suffer most.
 
     Args:
         programs: what to time, by name; each runs once before, unmeasured.

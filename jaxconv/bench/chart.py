@@ -1,0 +1,97 @@
+"""The bar chart of the ratios: how many times as fast one library is as each other one. Knows ratios and matplotlib."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+LOOKS = {
+    "lax": ("jax.lax", "#9aa3af"),
+    "torch": ("PyTorch", "#e07b39"),
+    "flax": ("Flax", "#3b6fb6"),
+    "equinox": ("Equinox", "#2a9d6f"),
+    "haiku": ("Haiku", "#8a6bb8"),
+    "keras": ("Keras on JAX", "#c24d5c"),
+    "jaxconv": ("jaxconv", "#3d4249"),
+}
+_GRID, _INK, _BAR = "#d9dce1", "#3d4249", 0.8
+
+
+def check_matplotlib() -> None:
+    """Raise ImportError, saying what to install, where matplotlib is not there."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        raise ImportError("the chart needs matplotlib; install it with: pip install 'jaxconv[bench]'") from None
+
+
+def draw_chart(
+    bars: Mapping[str, Mapping[str, Mapping[str, float]]], path: str | Path, *, who: str, caption: str = ""
+) -> None:
+    """Draw one panel for each mode, a group of bars for each row, on a logarithmic axis, and save the picture.
+
+    Args:
+        bars: mode -> name of the row -> library -> how many times as fast ``who`` is.
+        path: where to write; the suffix chooses the format.
+        who: the library that the others are compared with.
+        caption: a line below: machine and versions.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    libraries = list(dict.fromkeys(name for rows in bars.values() for row in rows.values() for name in row))
+    names = list(dict.fromkeys(name for rows in bars.values() for name in rows))
+    height = 1.5 + len(names) * max(0.14 * len(libraries) + 0.08, 0.26)
+    figure = Figure(figsize=(5.4 * len(bars) + 1.6, height), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)  # draws to memory: no window, and no global pyplot state
+    panels = figure.subplots(1, len(bars), squeeze=False, sharey=True)[0]
+    for axes, (mode, rows) in zip(panels, bars.items(), strict=True):
+        _panel(axes, mode, {name: rows.get(name, {}) for name in names}, libraries)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
+    title = f"How many times as fast {LOOKS[who][0]} is as ..."
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
+    if caption:
+        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#6b7280")
+    figure.savefig(path)
+
+
+def _panel(axes: Any, mode: str, rows: Mapping[str, Mapping[str, float]], libraries: Sequence[str]) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    thick = _BAR / len(libraries)
+    for number, library in enumerate(libraries):
+        places = [i - _BAR / 2 + (number + 0.5) * thick for i in range(len(rows))]
+        values = [row.get(library, float("nan")) for row in rows.values()]
+        # bars begin at 1: to the right is faster, to the left is slower
+        widths = [value - 1 for value in values]
+        label, colour = LOOKS[library]
+        axes.barh(places, widths, thick * 0.9, left=1.0, color=colour, label=label, zorder=2)
+        for place, value in zip(places, values, strict=True):
+            if value == value:
+                side, gap = ("left", 3) if value >= 1 else ("right", -3)
+                axes.annotate(
+                    f"{value:#.2g}" if value < 10 else f"{value:.0f}",
+                    (value, place),
+                    (gap, 0),
+                    textcoords="offset points",
+                    va="center",
+                    ha=side,
+                    fontsize=6.5,
+                    color=_INK,
+                )
+    axes.set_xscale("log")
+    every = [value for row in rows.values() for value in row.values()]
+    axes.set_xlim(min([0.6, *(value / 2 for value in every)]), max([2.0, *(value * 1.6 for value in every)]))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.axvline(1, color=_INK, linewidth=1.0, zorder=3)
+    axes.set_title(mode, loc="left", fontsize=10, color=_INK)
+    axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(True, axis="x", color=_GRID, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, which="both", labelsize=8, colors=_INK)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color("#a7abb3")

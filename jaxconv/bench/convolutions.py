@@ -1,0 +1,113 @@
+"""One convolution in jax.lax, in PyTorch and here: the timed programs, compile seconds, memory, errors.
+
+Knows :func:`jaxconv.conv_general_dilated` from outside, as something that takes the place of ``jax.lax``'s.
+"""
+
+import importlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv.bench.cases import Arrays, Case, arrays
+from jaxconv.bench.timing import Program, medians
+from jaxconv.kernels.general import conv_general_dilated
+
+FORWARD, GRADIENTS = "forward", "forward + gradients"
+MODES = (FORWARD, GRADIENTS)
+CONVOLVE = {"lax": lax.conv_general_dilated, "jaxconv": conv_general_dilated}
+LIBRARIES = ("lax", "torch", "jaxconv")
+TOLERANCES = {"float32": 1e-4, "bfloat16": 4e-2}  # of the largest entry: what another order of summation may change
+
+
+class _Compiled(NamedTuple):
+    forward: Callable[[], Any]
+    gradients: Callable[[], Any]
+    seconds: float
+    memory: float
+
+
+def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy: bool = False) -> dict[str, Any]:
+    """Measure one case in several libraries and give a row of the results.
+
+    Args:
+        libraries: of lax, torch, jaxconv.
+        seconds: for each program, as in :func:`~jaxconv.bench.timing.medians`.
+        accuracy: whether to compare with float64 too; it may take long.
+
+    Returns:
+        name, family, ``milliseconds`` of each library by mode; and for those that compile: ``compile`` seconds of both
+        programs, ``memory``: temporary bytes of the compiled gradient over those of its inputs and outputs,
+        ``error``: the largest of output and gradients, relative to its largest entry; ``wrong``: libraries whose
+        output is another one.
+    """
+    operands = arrays(case)
+    forward: dict[str, Program] = {}
+    gradients: dict[str, Program] = {}
+    row: dict[str, Any] = {"name": case.name, "family": case.family, "compile": {}, "memory": {}}
+    values: dict[str, list[np.ndarray]] = {}
+    for name in libraries:
+        if name == "torch":
+            run, both = importlib.import_module("jaxconv.bench.peers.torch").convolution(case, operands)
+            forward[name], gradients[name] = Program(run), Program(both)
+            values[name] = [np.moveaxis(run().float().numpy(), 1, -1)]
+            continue
+        compiled = _compile(CONVOLVE[name], case, operands)
+        forward[name], gradients[name] = Program(compiled.forward), Program(compiled.gradients)
+        row["compile"][name], row["memory"][name] = compiled.seconds, compiled.memory
+        values[name] = [np.asarray(value, "f4") for value in compiled.gradients()]
+    row["wrong"] = _wrong(values, TOLERANCES.get(case.dtype, 4e-2))
+    if accuracy:
+        exact = _exact(case, operands)
+        row["error"] = {name: max(map(_error, got, exact)) for name, got in values.items() if name != "torch"}
+    row["milliseconds"] = {FORWARD: medians(forward, seconds), GRADIENTS: medians(gradients, seconds)}
+    return row
+
+
+def _both(convolve: Callable, operands: Arrays) -> tuple[Callable, Callable]:
+    def forward(x: jax.Array, w: jax.Array) -> jax.Array:
+        return convolve(x, w, **operands.options)
+
+    def gradients(x: jax.Array, w: jax.Array, dy: jax.Array) -> tuple[jax.Array, ...]:
+        y, vjp = jax.vjp(forward, x, w)
+        return (y, *vjp(dy.astype(y.dtype)))
+
+    return forward, gradients
+
+
+def _compile(convolve: Callable, case: Case, operands: Arrays) -> _Compiled:
+    x, w, dy = (jnp.asarray(v, case.dtype) for v in operands[:3])
+    forward, gradients = _both(convolve, operands)
+    start = time.perf_counter()
+    one, both = jax.jit(forward).lower(x, w).compile(), jax.jit(gradients).lower(x, w, dy).compile()
+    seconds, sizes = time.perf_counter() - start, cast(Any, both.memory_analysis())
+    memory = sizes.temp_size_in_bytes / (sizes.argument_size_in_bytes + sizes.output_size_in_bytes)
+    return _Compiled(
+        lambda: jax.block_until_ready(one(x, w)), lambda: jax.block_until_ready(both(x, w, dy)), seconds, memory
+    )
+
+
+def _exact(case: Case, operands: Arrays) -> list[np.ndarray]:
+    """Compute output and gradients in float64 from the operands as the case's dtype holds them."""
+    rounded = [np.asarray(jnp.asarray(v, case.dtype), "f8") for v in operands[:3]]
+    with jax.enable_x64(True):
+        _, gradients = _both(lax.conv_general_dilated, operands)
+        return [np.asarray(value) for value in jax.jit(gradients)(*rounded)]
+
+
+def _error(got: np.ndarray, exact: np.ndarray) -> float:
+    return float(np.abs(got - exact).max() / np.abs(exact).max())
+
+
+def _wrong(values: dict[str, list[np.ndarray]], tolerance: float) -> list[str]:
+    """List the libraries that disagree with the first one."""
+    first = next(iter(values.values()))
+
+    def differs(got: Sequence[np.ndarray]) -> bool:
+        return any(a.shape != b.shape or not _error(a, b) <= tolerance for a, b in zip(got, first, strict=False))
+
+    return [name for name, got in values.items() if differs(got)]

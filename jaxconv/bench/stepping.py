@@ -1,0 +1,93 @@
+"""Inference and training step of a network as timed programs: what the JAX libraries share.
+
+Knows a forward function and arrays; nothing of the library that they come from.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.bench.networks import Network, batch
+from jaxconv.bench.timing import Program
+
+LEARNING_RATE = 1e-4
+
+
+class Built(NamedTuple):
+    """A network as a JAX library made it.
+
+    Args:
+        forward: ``(trainable, fixed, x, train) -> (output, new fixed)``, pure.
+        trainable, fixed: parameters, running statistics.
+        channels: the axis of the channels that is natural to the library, 1 or -1.
+    """
+
+    forward: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
+    trainable: Any
+    fixed: Any
+    channels: int = -1
+
+
+class Measured(NamedTuple):
+    """What is timed of a network in one library, and what has to be the same in all of them.
+
+    Args:
+        infer, train: one batch through the network; loss, gradients and an SGD update on one batch.
+        parameters: number of trainable scalars.
+        output_shape: channels last.
+        seconds: for tracing and compiling both; 0 where nothing is compiled.
+    """
+
+    infer: Program
+    train: Program
+    parameters: int
+    output_shape: tuple[int, ...]
+    seconds: float = 0.0
+
+
+def mean_loss(network: Network, y: jax.Array, target: jax.Array, channels: int) -> jax.Array:
+    """Give the mean softmax cross-entropy where the network has classes, otherwise the mean squared error."""
+    if not network.classes:
+        return jnp.mean((y - target) ** 2)
+    chosen = jnp.take_along_axis(jax.nn.log_softmax(y, channels), jnp.expand_dims(target, channels), channels)
+    return -jnp.mean(chosen)
+
+
+def measured(network: Network, built: Built) -> Measured:
+    """Jit a built network's inference and its training step, and compile both."""
+    x_last, target_last = batch(network)  # channels last, from where they go to where the library has them
+    x = jnp.asarray(np.moveaxis(x_last, -1, built.channels))
+    target = jnp.asarray(target_last if network.classes else np.moveaxis(target_last, -1, built.channels))
+
+    @jax.jit
+    def infer(trainable: Any, fixed: Any, x: jax.Array) -> jax.Array:
+        return built.forward(trainable, fixed, x, False)[0]
+
+    @jax.jit
+    def train(trainable: Any, fixed: Any, x: jax.Array, target: jax.Array) -> Any:
+        def loss(trainable: Any) -> Any:
+            y, new = built.forward(trainable, fixed, x, True)
+            return mean_loss(network, y, target, built.channels), new
+
+        (value, new), gradients = jax.value_and_grad(loss, has_aux=True)(trainable)
+        return jax.tree.map(lambda p, g: p - LEARNING_RATE * g, trainable, gradients), new, value
+
+    state = [built.trainable, built.fixed]
+
+    def one_step() -> None:
+        *state[:], _ = jax.block_until_ready(train(*state, x, target))
+
+    def inference() -> None:
+        infer(built.trainable, built.fixed, x).block_until_ready()
+
+    start = time.perf_counter()
+    y = infer(*state, x).block_until_ready()
+    train.lower(*state, x, target).compile()
+    seconds = time.perf_counter() - start
+    shape = np.moveaxis(np.empty(y.shape), built.channels, -1).shape
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(built.trainable))
+    return Measured(Program(inference), Program(one_step), parameters, shape, seconds)
