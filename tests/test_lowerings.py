@@ -18,7 +18,7 @@ from jaxconv.kernels import choice
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import standard
 
-FEW, MANY = range(10), range(10, 160)
+FEW, MANY = range(10), range(10, 60)
 
 
 def draw(seed):
