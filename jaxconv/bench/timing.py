@@ -40,7 +40,8 @@ def medians(programs: Mapping[str, Program], seconds: float) -> dict[str, float]
     for number in range(MOST):
         if number >= LEAST and time.perf_counter() >= end:
             break
-        for name, program in programs.items():
+        # there and back: what one leaves running, threads that wait for more work say, meets all others alike
+        for name, program in list(programs.items())[:: -1 if number % 2 else 1]:
             start = time.perf_counter()
             program.run()
             times[name].append((time.perf_counter() - start) / program.calls)
