@@ -13,7 +13,7 @@ from jaxconv import geometry as geo
 from jaxconv import ops
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.layer import Params, Shape, Weight, layers
-from jaxconv.layers.masks import hide, span, stretch
+from jaxconv.layers.masks import span, stretch
 from jaxconv.layers.measures import Window, placed
 from jaxconv.ops.transposed import as_output_padding
 
@@ -82,8 +82,7 @@ class _Transpose(Convolving):
         return placed(self.data_format, seen)
 
     def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        x = hide(x, mask, self.mask_layouts(3)) if self.rank == 1 else x
-        return self.call(params, x, train=train, key=key)
+        return self.call(params, self.hidden(x, mask), train=train, key=key)
 
     def output_mask(self, x: Array, mask: Any) -> Any:
         """Give the mask of what comes of each sequence alone, but for the steps to which holes alone scatter."""

@@ -12,7 +12,7 @@ from jax import lax
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.layers.masks import hide, span, stretch
+from jaxconv.layers.masks import span, stretch
 from jaxconv.layers.measures import Window
 
 Array = jax.Array
@@ -159,8 +159,7 @@ class _ZeroPadding(_Edges):
         return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in self.pairs]), {}
 
     def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        x = hide(x, mask, self.mask_layouts(3)) if self.rank == 1 else x
-        return self.call(params, x, train=train, key=key)
+        return self.call(params, self.hidden(x, mask), train=train, key=key)
 
     def output_mask(self, x: Array, mask: Any) -> Any:
         """Give the mask of each sequence with zeros at its own ends."""

@@ -217,6 +217,10 @@ class Maskable:
         """Give the output's mask from the input and its mask, which may be None."""
         return mask if mask is None or self.keeps_mask else ends(self.label)
 
+    def hidden(self, x: Array, mask: Any) -> Array:
+        """Give an input over one axis with zeros at its masked steps; over several axes a mask has none to hide."""
+        return hide(x, mask, self.mask_layouts(3)) if getattr(self, "rank", 0) == 1 else x
+
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         """Give the axes of an input or output of this rank that a mask may lie along, the likeliest first."""
         places: dict[Any, int] = {"channels_last": rank - 1, "channels_first": 1}
