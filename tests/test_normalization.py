@@ -84,6 +84,56 @@ def test_statistics_are_not_differentiated(key):
     np.testing.assert_array_equal(jax.grad(moved)(X), 0)
 
 
+def by_definition(x, gamma, beta, there):
+    count = there.sum(axis=(0, 1), keepdims=True)
+    mean = (x * there).sum(axis=(0, 1), keepdims=True) / count
+    variance = (jnp.square(x - mean) * there).sum(axis=(0, 1), keepdims=True) / count
+    return (x - mean) / jnp.sqrt(variance + 1e-3) * gamma + beta
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_derivatives_of_both_orders_and_modes_are_those_of_the_definition(key, x64, masked):
+    params, apply_fn, _ = made(key, (4, 5, 3), dtype="float64")
+    x, towards, weights = (jax.random.normal(k, (4, 5, 3), jnp.float64) for k in jax.random.split(key, 3))
+    gamma, beta = jnp.array([0.5, 2.0, -1.0]), jnp.array([1.0, 0.0, 3.0])
+    mask = jnp.arange(5)[None] < jnp.array([[5], [2], [3], [1]]) if masked else None
+    there = jnp.ones((4, 5, 1)) if mask is None else mask[..., None].astype(float)
+
+    def ours(x, gamma, beta):
+        return apply_fn.forward(params | {"gamma": gamma, "beta": beta}, x, train=True, mask=mask)[0]
+
+    def theirs(x, gamma, beta):
+        return by_definition(x, gamma[None, None], beta[None, None], there)
+
+    def derivatives(f):
+        def slope(x, gamma, beta):
+            return jnp.sum(weights * there * jnp.sin(f(x, gamma, beta)))
+
+        arguments, tangents = (x, gamma, beta), (towards, beta, gamma)
+        first = jax.grad(slope, (0, 1, 2))
+        return (
+            f(*arguments) * there,
+            first(*arguments),
+            jax.jvp(f, arguments, tangents)[1] * there,
+            jax.jvp(first, arguments, tangents)[1],
+        )
+
+    for got, want in zip(jax.tree.leaves(derivatives(ours)), jax.tree.leaves(derivatives(theirs)), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-11)  # float64 against float64
+
+
+def test_training_keeps_one_array_of_the_input_s_size_for_each_normalization():
+    layers = [layer for _ in range(4) for layer in (jc.BatchNormalization(), jc.Activation("tanh"))]
+    params, apply_fn = jc.Sequential(layers).init(jax.random.key(0), (None, 64, 64, 16))
+
+    def loss(params, x):
+        return apply_fn.forward(params, x, train=True)[0].sum()
+
+    x = jax.ShapeDtypeStruct((4, 64, 64, 16), jnp.float32)
+    memory = jax.jit(jax.grad(loss)).lower(params, x).compile().memory_analysis()
+    assert memory.temp_size_in_bytes <= 8.5 * x.size * 4  # for each: z and its tanh
+
+
 def test_statistics_stay_float32_under_mixed_policies(key):
     params, apply_fn, _ = made(key, dtype="mixed_bfloat16")
     y, effects = apply_fn.forward(params, X, train=True)

@@ -14,7 +14,7 @@ from jaxconv.layers.at_inference import Affine, wide
 from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.masks import as_mask, lay, layouts
 from jaxconv.layers.options import as_number, known_sizes
-from jaxconv.layers.standardize import affine, moments, spread
+from jaxconv.layers.standardize import affine, moments, normalize, spread
 from jaxconv.registry import nearest
 
 Array = jax.Array
@@ -161,12 +161,18 @@ class BatchNormalization(Layer):
         if 0 in (x.shape[i] for i in others):
             raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
         mean, variance = (moment.reshape(-1) for moment in moments(wide, others, there))
-        y = self._standard(wide, mean, variance, axis)
+        gamma, beta = self._gamma_and_beta(params, wide.dtype)
         if self.renorm:
             r, d = self._correction(params, mean, variance)
-            y = y * spread(r, (axis,), y) + spread(d, (axis,), y)
+            gamma, beta = gamma * r, beta + gamma * d
+        scale, offset = (spread(v, (axis,), wide) if v.ndim else v for v in (gamma, beta))
+        y = normalize(wide, scale, offset, there, others, self.epsilon)
         statistics = self._moved(params, lax.stop_gradient(mean), lax.stop_gradient(variance))
-        return affine(y, params, (axis,)).astype(x.dtype), statistics
+        return y.astype(x.dtype), statistics
+
+    def _gamma_and_beta(self, params: Params, dtype: Any) -> tuple[Array, Array]:
+        gamma, beta = params.get("gamma", jnp.ones(())), params.get("beta", jnp.zeros(()))
+        return gamma.astype(dtype), beta.astype(dtype)
 
     def as_affine(self, params: Params) -> Affine | None:
         own = wide(params)

@@ -1,5 +1,6 @@
 """The arithmetic that normalizations share: moments, mean 0 and variance 1, gamma and beta. Knows no layer."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,8 +43,37 @@ def standardize(x: Array, axes: Axes, epsilon: float, there: Array | None = None
     >>> standardize(jnp.array([[1.0, 3.0]]), (1,), 0.0)
     Array([[-1.,  1.]], dtype=float32)
     """
+    return normalize(x, jnp.ones((), x.dtype), jnp.zeros((), x.dtype), there, axes, epsilon)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
+def normalize(x: Array, scale: Array, offset: Array, there: Array | None, axes: Axes, epsilon: float) -> Array:
+    """Give ``z * scale + offset``, with z being x standardized along ``axes``.
+
+    The derivative is written down, because so it needs nothing but z that is as large as x, and two sums in place of
+    five: training keeps less and reads less. It can be differentiated again, in either mode.
+
+    Args:
+        scale, offset: the same for all entries along ``axes``: they broadcast against the mean.
+    """
+    return _standardize(x, there, axes, epsilon)[0] * scale + offset
+
+
+@normalize.defjvp
+def _normalize_jvp(axes: Axes, epsilon: float, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    (x, scale, offset, there), (dx, d_scale, d_offset, _) = primals, tangents
+    z, rate = _standardize(x, there, axes, epsilon)
+    # scale and rate are multiplied after the averages, so that the transpose has its sums in common with d_scale's
+    steep = scale * rate
+    d_scale, d_offset = d_scale - steep * average(z * dx, axes, there), d_offset - steep * average(dx, axes, there)
+    return z * scale + offset, dx * steep + z * d_scale + d_offset
+
+
+def _standardize(x: Array, there: Array | None, axes: Axes, epsilon: float) -> tuple[Array, Array]:
+    """Give the standardized x, and what its deviations were multiplied by."""
     mean, variance = moments(x, axes, there)
-    return (x - mean) * lax.rsqrt(variance + epsilon)
+    rate = lax.rsqrt(variance + epsilon)
+    return (x - mean) * rate, rate
 
 
 def spread(value: Array, axes: Axes, like: Array) -> Array:
