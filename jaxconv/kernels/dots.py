@@ -1,17 +1,17 @@
-"""Lowering "dots": one matrix product for each kernel tap.
+"""Lowering "dots": matrix products of the channels, for each kernel tap.
 
     C: y = sum_j window_j(x) w[j]        T: x = sum_j scatter_j(y w[j]^T)        K: w[j] = window_j(x)^T y
 
-``window_j`` shows the padded input to tap j. A kernel of one tap is a single product; where there are more, K runs
-through them in a loop, so that one window is in memory at a time, and that one stays in the cache.
+``window_j`` shows the padded input to tap j. A kernel of one tap is a single product. The products of T have an operand
+in common and are one, with the taps side by side, for which the kernel is not copied. K runs through the taps in a
+loop: one window is in memory at a time, it stays in the cache, and none is cut out before y is there. (XLA computes
+what needs no y before the forward pass, and keeps it until the backward pass.)
 Half types reach the matrix units only this way: products of bfloat16, sums in float32.
 """
 
-import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
@@ -20,9 +20,7 @@ from jaxconv.kernels.problem import Problem, pad, scatter, starts, total, window
 
 Array = jax.Array
 
-# K: below this many bytes all windows fit into the cache beside each other, and need no loop
-CACHED = 16 << 20
-# C and T write one product for each tap into the program
+# C and T write a step for each tap into the program
 MOST_TAPS = 64
 
 
@@ -44,33 +42,27 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
 
 def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
     """Compute ``T(y, w)``."""
-    filters = ([y.ndim - 1], [1])
-    return total(scatter(how.dot(y, w[tap], filters), tap, problem) for tap in np.ndindex(*problem.w))
+    channels, filters = w.shape[-2:]
+    taps = list(np.ndindex(*problem.w))
+    products = how.dot(y, w.reshape(-1, filters), ([y.ndim - 1], [1]))
+    if len(taps) == 1:
+        return scatter(products, taps[0], problem)
+    parts = (lax.slice_in_dim(products, i * channels, (i + 1) * channels, axis=-1) for i in range(len(taps)))
+    return total(scatter(part, tap, problem) for part, tap in zip(parts, taps, strict=True))
 
 
 def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
     """Compute ``K(x, y)``."""
     channels, filters = x.shape[-1], y.shape[-1]
     x, y = pad(x, problem.pads), y.reshape(-1, filters)
-    taps = list(np.ndindex(*problem.w))
-
-    def product(shown: Array) -> Array:
-        return how.dot(shown.reshape(-1, channels), y, ([0], [0]))
-
-    if len(taps) == 1:
-        out = product(window(x, taps[0], problem))
-    elif at_once(problem, problem.shapes("correlate", x.shape, (*x.shape[:1], *problem.y, filters)), x.dtype):
+    if problem.taps == 1:
+        out = how.dot(window(x, (0,) * problem.rank, problem).reshape(-1, channels), y, ([0], [0]))
+    else:
         # the row-major product y^T x runs at twice the speed of x^T y, which contracts leading axes of both
         turned = lax.optimization_barrier(y.T)
-        rows = [window(x, tap, problem).reshape(-1, channels) for tap in taps]
-        out = jnp.stack([how.dot(turned, row, ([1], [0])) for row in rows]).mT
-    else:
-        out = lax.map(lambda start: product(window_at(x, start, problem)), starts(problem))
+
+        def product(start: Array) -> Array:
+            return how.dot(turned, window_at(x, start, problem).reshape(-1, channels), ([1], [0]))
+
+        out = lax.map(product, starts(problem)).mT
     return out.reshape(*problem.w, channels, filters)
-
-
-def at_once(problem: Problem, shapes: Any, dtype: Any) -> bool:
-    """Say whether the windows of all taps fit into the cache, and are not far larger than what they come from."""
-    sizes = {letter: math.prod(n for n in shape if isinstance(n, int)) for letter, shape in shapes.items()}
-    windows = sizes["y"] // shapes["y"][-1] * problem.taps * shapes["x"][-1]
-    return windows * jnp.dtype(dtype).itemsize <= CACHED and windows <= 3 * sum(sizes.values())

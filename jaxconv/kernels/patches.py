@@ -17,7 +17,7 @@ from jax import lax
 
 from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, exact, pad, window
+from jaxconv.kernels.problem import Problem, exact, pad, starts, window, window_at
 
 Array = jax.Array
 
@@ -57,22 +57,31 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
 
 
 def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
-    """Compute ``K(x, y)``."""
+    """Compute ``K(x, y)``: like C, but the patches are laid into one array by a loop over the taps.
+
+    XLA takes a fraction of the time to compile that, and it runs as fast as joining them in one step. The array is made
+    in the outer loop, since XLA makes one that is handed in before the forward pass.
+    """
     channels, filters = x.shape[-1], y.shape[-1]
     x = pad(x, problem.pads)
     rows, part = _block(x, problem)
+    taps = starts(problem)
 
-    def block(start: Any) -> Array:
-        shown = lax.dynamic_slice_in_dim(y, start, rows, 1).reshape(-1, filters)
-        patches = _patches(x, start, part).reshape(-1, problem.taps * channels)
+    def block(i: Array, w: Array) -> Array:
+        shown = lax.dynamic_slice_in_dim(x, i * rows * part.strides[0], part.x[0], 1)
+
+        def lay(tap: Array, patches: Array) -> Array:
+            places = window_at(shown, taps[tap], part).reshape(-1, channels)
+            return lax.dynamic_update_slice_in_dim(patches, places, tap * channels, 1)
+
+        empty = jnp.zeros((x.shape[0] * math.prod(part.y), problem.taps * channels), x.dtype)
+        patches = lax.fori_loop(0, problem.taps, lay, empty)
         # the row-major product y^T p runs at twice the speed of p^T y, which contracts leading axes of both
-        return how.dot(lax.optimization_barrier(shown.T), patches, ([1], [0]))
+        turned = lax.optimization_barrier(lax.dynamic_slice_in_dim(y, i * rows, rows, 1).reshape(-1, filters).T)
+        return w + how.dot(turned, patches, ([1], [0]))
 
-    if rows == problem.y[0]:
-        w = block(0)
-    else:
-        start = jnp.zeros((filters, problem.taps * channels), how.wide)
-        w = lax.fori_loop(0, problem.y[0] // rows, lambda i, w: w + block(i * rows), start)
+    w = jnp.zeros((filters, problem.taps * channels), how.wide)
+    w = lax.fori_loop(0, problem.y[0] // rows, block, w)
     return w.T.reshape(*problem.w, channels, filters)
 
 

@@ -163,7 +163,12 @@ def window(x: Array, tap: Sequence[int], problem: Problem) -> Array:
     p, rank = problem, problem.rank
     starts = [j * d for j, d in zip(tap, p.dilation, strict=True)]
     stops = [start + (o - 1) * s + 1 for start, o, s in zip(starts, p.y, p.strides, strict=True)]
-    # an axis at a time and only where something is cut: the batch may be symbolic
+    if isinstance(x.shape[0], int):
+        rest = x.shape[rank + 1 :]
+        return lax.slice(
+            x, (0, *starts, *(0 for _ in rest)), (x.shape[0], *stops, *rest), (1, *p.strides, *(1 for _ in rest))
+        )
+    # a symbolic batch must not be cut: an axis at a time, and only where it is needed
     for axis in range(rank):
         if (starts[axis], stops[axis], p.strides[axis]) != (0, x.shape[axis + 1], 1):
             x = lax.slice_in_dim(x, starts[axis], stops[axis], p.strides[axis], axis + 1)
