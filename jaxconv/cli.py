@@ -57,6 +57,7 @@ _BENCH = """\
 Measure speed beside jax.lax, PyTorch, Flax, Equinox, Haiku and Keras on JAX, whichever are installed, all taking turns
 in one process. Print a table of medians and the geometric means of the ratios; leave bench.json and bench.png.
 FILTER is a part of a name, or a family of convolutions. Ctrl-C keeps what was measured.
+Of trained models, each library gets the same weights and input, and is timed where the outputs agree.
 
 Examples
   jaxconv bench                                               single convolutions: output; output and both gradients
@@ -64,6 +65,8 @@ Examples
   jaxconv bench --cases mine.toml --only lax,jaxconv          your own list of shapes
   jaxconv bench --models                                      whole networks: inference and training step
   jaxconv bench resnet18 --models --only torch,jaxconv --seconds 5
+  jaxconv bench --trained model.keras old.h5 --batch 1,32     inference of trained models, in Keras, PyTorch and here
+  jaxconv bench --models --list                               the names of what would be measured
 """
 
 _TUNE = """\
@@ -125,6 +128,9 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     bench = new("bench", "measure speed beside other libraries", _BENCH)
     bench.add_argument("filter", nargs="?", default="", metavar="FILTER", help="a part of a name, or a family")
     bench.add_argument("--models", action="store_true", help="whole networks instead of single convolutions")
+    bench.add_argument("--trained", nargs="+", default=[], metavar="FILE", help="trained models instead: model files")
+    bench.add_argument("--batch", metavar="N,N", help="batch sizes for them (default: 1,32)")
+    bench.add_argument("--list", action="store_true", help="print the names of what would be measured, and stop")
     bench.add_argument("--cases", metavar="FILE", help="a TOML list of convolutions (default: our own)")
     bench.add_argument("--only", metavar="NAMES", help="lax,torch,jaxconv,flax,equinox,haiku,keras, or some of them")
     bench.add_argument("--seconds", type=float, default=1.0, metavar="S", help="for each figure (default: 1)")
@@ -172,11 +178,14 @@ def _bench(options: argparse.Namespace) -> None:
     bench(
         options.filter,
         models=options.models,
+        files=options.trained,
+        batch=options.batch,
         case_file=options.cases,
         only=options.only,
         seconds=options.seconds,
         accuracy=options.accuracy,
         out=options.out,
+        names_only=options.list,
     )
 
 

@@ -21,8 +21,8 @@ FLOORS = [
     {"layers"},
     {"models"},
     {"files", "inspect"},
-    {"training", "serving", "bench"},
-    {"tuning"},
+    {"training", "serving"},
+    {"tuning", "bench"},
     {"cli", "commands", "__init__", "__main__"},
 ]
 HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}

@@ -182,7 +182,7 @@ def test_programs_take_turns_there_and_back():
     programs = {name: timing.Program(lambda name=name: order.append(name)) for name in "ab"}
     timing.medians(programs, 0.0)
     assert timing.LEAST == 3
-    assert "".join(order) == "ab" + "ab" + "ba" + "ab"  # once each unmeasured, then the rounds
+    assert "".join(order) == "aabb" + "bbaa" + "aabb"  # of each two, the first is not measured
 
 
 def test_ratios_name_the_mean_the_worst_and_the_best():
@@ -225,9 +225,9 @@ def test_a_new_folder_is_taken_each_time(tiny, tmp_path, monkeypatch):
         (["--only", "tourch"], "unknown library 'tourch'; did you mean 'torch'?"),
         (["--only", "flax"], "flax runs whole networks; add --models"),
         (["--models", "--only", "lax"], "lax has no networks of its own; leave --models away"),
-        (["conv2d-resent"], "nothing to measure is called 'conv2d-resent'; did you mean 'conv2d-resnet"),
+        (["conv2d-resent"], "nothing to measure is called 'conv2d-resent'; nearest: conv2d-resnet"),
         (["resnet", "--models", "--only", "jaxconv", "--seconds", "-1"], "--seconds -1.0 is negative"),
-        (["renset18", "--models", "--only", "jaxconv"], "did you mean 'resnet18'?"),
+        (["renset18", "--models", "--only", "jaxconv"], "nearest: resnet18, "),
         (["--models", "--accuracy"], "--cases and --accuracy are for single convolutions"),
         (["--cases", "nowhere.toml"], "nowhere.toml: No such file"),
         (["--seconds", "soon"], "invalid float value: 'soon'"),

@@ -1,4 +1,4 @@
-"""Speed, measured side by side: single convolutions and whole networks, in jaxconv and in the libraries around it.
+"""Speed, measured side by side: single convolutions, whole networks and trained models, in jaxconv and around it.
 
-Knows layers, models and kernels from outside, as a user does. :mod:`.run` is the way in.
+Knows layers, models, files and kernels from outside, as a user does. :mod:`.run` is the way in.
 """

@@ -1,5 +1,6 @@
 """The bar chart of the ratios: how many times as fast one library is as each other one. Knows ratios and matplotlib."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,8 @@ def draw_chart(
     libraries = list(dict.fromkeys(name for rows in bars.values() for row in rows.values() for name in row))
     names = list(dict.fromkeys(name for rows in bars.values() for name in rows))
     height = 1.5 + len(names) * max(0.14 * len(libraries) + 0.08, 0.26)
-    figure = Figure(figsize=(5.4 * len(bars) + 1.6, height), dpi=140, layout="constrained")
+    wide = 5.4 * len(bars) + 1.6
+    figure = Figure(figsize=(wide, height), dpi=140, layout="constrained")
     FigureCanvasAgg(figure)  # draws to memory: no window, and no global pyplot state
     panels = figure.subplots(1, len(bars), squeeze=False, sharey=True)[0]
     for axes, (mode, rows) in zip(panels, bars.items(), strict=True):
@@ -51,7 +53,8 @@ def draw_chart(
     title = f"How many times as fast {LOOKS[who][0]} is as ..."
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
     if caption:
-        figure.supxlabel(caption, x=0.01, ha="left", fontsize=7.5, color="#6b7280")
+        lines = textwrap.fill(caption, int(17 * wide))  # letters of this size in an inch
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color="#6b7280")
     figure.savefig(path)
 
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxconv.bench.agreement import difference, disagreeing
 from jaxconv.bench.cases import Arrays, Case, arrays
 from jaxconv.bench.timing import Program, medians
 from jaxconv.kernels.general import conv_general_dilated
@@ -60,10 +61,10 @@ def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy:
         forward[name], gradients[name] = Program(compiled.forward), Program(compiled.gradients)
         row["compile"][name], row["memory"][name] = compiled.seconds, compiled.memory
         values[name] = [np.asarray(value, "f4") for value in compiled.gradients()]
-    row["wrong"] = _wrong(values, TOLERANCES.get(case.dtype, 4e-2))
+    row["wrong"] = disagreeing(values, TOLERANCES.get(case.dtype, 4e-2))
     if accuracy:
         exact = _exact(case, operands)
-        row["error"] = {name: max(map(_error, got, exact)) for name, got in values.items() if name != "torch"}
+        row["error"] = {name: difference(got, exact) for name, got in values.items() if name != "torch"}
     row["milliseconds"] = {FORWARD: medians(forward, seconds), GRADIENTS: medians(gradients, seconds)}
     return row
 
@@ -97,17 +98,3 @@ def _exact(case: Case, operands: Arrays) -> list[np.ndarray]:
     with jax.enable_x64(True):
         _, gradients = _both(lax.conv_general_dilated, operands)
         return [np.asarray(value) for value in jax.jit(gradients)(*rounded)]
-
-
-def _error(got: np.ndarray, exact: np.ndarray) -> float:
-    return float(np.abs(got - exact).max() / np.abs(exact).max())
-
-
-def _wrong(values: dict[str, list[np.ndarray]], tolerance: float) -> list[str]:
-    """List the libraries that disagree with the first one."""
-    first = next(iter(values.values()))
-
-    def differs(got: Sequence[np.ndarray]) -> bool:
-        return any(a.shape != b.shape or not _error(a, b) <= tolerance for a, b in zip(got, first, strict=False))
-
-    return [name for name, got in values.items() if differs(got)]

@@ -3,13 +3,14 @@
 Knows the suites by what they measure row by row. What was measured before an interruption is kept.
 """
 
+import difflib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxconv.bench import cases, chart, convolutions, machine, networks, ratios, table, whole
+from jaxconv.bench import cases, chart, convolutions, machine, networks, ratios, table, trained, whole
 from jaxconv.registry import nearest
 
 JSON, CHART = "bench.json", "bench.png"
@@ -18,40 +19,59 @@ DISPATCH = "dispatch"
 INSTALL = {"torch": "torch"}  # its CPU build has an index of its own: see pytorch.org; the others are one extra
 
 
+Say = Callable[[str], None]
+
+
 class Suite(NamedTuple):
-    """What is measured: names of the rows with their kinds, and a function from a name to its row."""
+    """What is measured: names of the rows with their families, and a function from a name to its row.
+
+    ``measure`` takes what prints a line above the progress bar, too. ``folder`` is the name of the new folder.
+    """
 
     kind: str
+    folder: str
     names: dict[str, str]
     libraries: list[str]
     modes: tuple[str, ...]
     extras: tuple[str, ...]
-    measure: Callable[[str], dict[str, Any]]
+    measure: Callable[[str, Say], dict[str, Any]]
+
+    @property
+    def wide(self) -> int:
+        """Give how wide the column of the names is."""
+        return table.width(self.names)
 
 
 def bench(
     chosen: str = "",
     *,
     models: bool = False,
+    files: Sequence[str] = (),
+    batch: str | None = None,
     case_file: str | None = None,
     only: str | None = None,
     seconds: float = 1.0,
     accuracy: bool = False,
     out: str | None = None,
-) -> Path:
+    names_only: bool = False,
+) -> Path | None:
     """Measure, print a table, leave JSON and a chart, and give the folder that holds them.
 
     Args:
         chosen: a part of a name, or a family; empty is all.
         models: whole networks instead of single convolutions.
+        files: trained models, instead of both.
+        batch: batch sizes for these, with commas; None is 1 and 32.
         case_file: another list of convolutions than the one that comes along.
         only: names of libraries, with commas; None is all that are installed.
         seconds: for each program; see :func:`~jaxconv.bench.timing.medians`.
         accuracy: compare convolutions with float64 too.
-        out: the folder; None is a new one, runs/bench or runs/bench_models.
+        out: the folder; None is a new one, runs/bench, runs/bench_models or runs/bench_trained.
+        names_only: print the names of what would be measured, with their families, and give None.
 
     Raises:
-        ValueError: an unknown library or name, a case file that cannot be read, negative seconds.
+        ValueError: an unknown library or name, a case file or a model that cannot be read, negative seconds, options
+            that exclude each other.
         ImportError: a library that was asked for, or matplotlib, is not installed.
         OSError: the folder cannot be written.
         ArithmeticError: libraries disagree on the values.
@@ -59,12 +79,22 @@ def bench(
     """
     if not seconds >= 0:
         raise ValueError(f"--seconds {seconds} is negative; give 0 for the least number of rounds")
+    if files and (models or case_file or accuracy):
+        raise ValueError("--trained measures model files alone; leave --models, --cases and --accuracy away")
+    if batch is not None and not files:
+        raise ValueError(f"--batch {batch} is for model files; give them with --trained FILE")
     if models and (case_file or accuracy):
         raise ValueError("--cases and --accuracy are for single convolutions; leave --models away")
-    suite = _networks(only, seconds) if models else _convolutions(case_file, only, seconds, accuracy)
+    if files:
+        suite = _trained(files, batch, only, seconds)
+    else:
+        suite = _networks(only, seconds) if models else _convolutions(case_file, only, seconds, accuracy)
     suite = suite._replace(names=_select(suite.names, chosen))
+    if names_only:
+        print(*(f"{name:<{suite.wide}}  {family}".rstrip() for name, family in suite.names.items()), sep="\n")
+        return None
     chart.check_matplotlib()
-    folder = Path(out) if out else _fresh(Path("runs") / ("bench_models" if models else "bench"))
+    folder = Path(out) if out else _fresh(Path("runs") / suite.folder)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"kind": suite.kind, **machine.facts(), "seconds": seconds, "complete": False, "rows": []}
     _write(folder, results)  # now, not after an hour of measuring
@@ -73,10 +103,11 @@ def bench(
 
 
 def _measure(suite: Suite, results: dict[str, Any], folder: Path) -> None:
-    print(machine.in_words(results), table.heading(suite.libraries, suite.modes, suite.extras), sep="\n\n", flush=True)
+    heading = table.heading(suite.libraries, suite.modes, suite.extras, suite.wide)
+    print(machine.in_words(results), heading, sep="\n\n", flush=True)
     try:
         for name, say in _progress(list(suite.names)):
-            row = suite.measure(name)
+            row = suite.measure(name, say)
             results["rows"].append(row)
             _write(folder, results)
             say(_said(row, suite))
@@ -116,40 +147,58 @@ def _bars(row: dict[str, Any], mode: str, who: str, others: Sequence[str]) -> di
 
 def _said(row: dict[str, Any], suite: Suite) -> str:
     if row["name"] != DISPATCH:
-        return table.line(row, suite.libraries, suite.modes, suite.extras)
+        return table.line(row, suite.libraries, suite.modes, suite.extras, suite.wide)
     times = {name: 1e3 * one for name, one in row["milliseconds"][whole.CALL].items()}
     return (
-        f"{DISPATCH:<24}   a jitted apply_fn of a tiny Conv1D: {times['jaxconv']:.1f} microseconds a call; "
+        f"{DISPATCH:<{suite.wide}}   a jitted apply_fn of a tiny Conv1D: {times['jaxconv']:.1f} microseconds a call; "
         f"the same in jax.lax: {times['lax']:.1f}"
     )
 
 
-# -- the two suites
+# -- the three suites
 
 
 def _convolutions(case_file: str | None, only: str | None, seconds: float, accuracy: bool) -> Suite:
     libraries = _libraries(only, convolutions.LIBRARIES, "runs whole networks; add --models")
     listed = {case.name: case for case in cases.read_cases(case_file)}
 
-    def measure(name: str) -> dict[str, Any]:
+    def measure(name: str, say: Say) -> dict[str, Any]:
         return convolutions.measure_case(listed[name], libraries, seconds, accuracy)
 
     names = {name: case.family for name, case in listed.items()}
     extras = () if libraries == ["torch"] else ("compile", "memory", "error") if accuracy else ("compile", "memory")
-    return Suite("convolutions", names, libraries, convolutions.MODES, extras, measure)
+    return Suite("convolutions", "bench", names, libraries, convolutions.MODES, extras, measure)
 
 
 def _networks(only: str | None, seconds: float) -> Suite:
     libraries = _libraries(only, whole.LIBRARIES, "has no networks of its own; leave --models away")
 
-    def measure(name: str) -> dict[str, Any]:
+    def measure(name: str, say: Say) -> dict[str, Any]:
         if name == DISPATCH:
             return whole.measure_call(seconds)
         return whole.measure_network(networks.NETWORKS[name], libraries, seconds)
 
     names = dict.fromkeys([*networks.NETWORKS, *([DISPATCH] if "jaxconv" in libraries else [])], "")
     extras = ("compile",) if libraries != ["torch"] else ()
-    return Suite("networks", names, libraries, whole.MODES, extras, measure)
+    return Suite("networks", "bench_models", names, libraries, whole.MODES, extras, measure)
+
+
+def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds: float) -> Suite:
+    libraries = _libraries(only, trained.LIBRARIES, "opens no model files; leave --trained away")
+    rows = trained.read_trained(files, trained.as_batches(batch))
+    told: set[str] = set()
+
+    def measure(name: str, say: Say) -> dict[str, Any]:
+        def once(line: str) -> None:  # what is said of a file holds for every batch size
+            if line not in told:
+                told.add(line)
+                say(line)
+
+        return trained.measure_trained(name, rows[name], libraries, seconds, once)
+
+    names = {name: row.file for name, row in rows.items()}
+    extras = ("compile",) if libraries != ["torch"] else ()
+    return Suite("trained", "bench_trained", names, libraries, trained.MODES, extras, measure)
 
 
 def _libraries(only: str | None, able: Sequence[str], reason: str) -> list[str]:
@@ -175,15 +224,16 @@ def _installed(library: str) -> bool:
 def _select(names: dict[str, str], chosen: str) -> dict[str, str]:
     found = {name: family for name, family in names.items() if chosen in name or chosen == family}
     if not found:
-        families = {family for family in names.values() if family}
-        raise ValueError(f"nothing to measure is called {chosen!r}; {nearest(chosen, {*names, *families})}")
+        known = dict.fromkeys([*names, *filter(None, names.values())])
+        close = difflib.get_close_matches(chosen, known, n=3, cutoff=0)
+        raise ValueError(f"nothing to measure is called {chosen!r}; nearest: {', '.join(close)}; --list prints all")
     return found
 
 
 # -- files and the screen
 
 
-def _progress(names: Sequence[str]) -> Iterator[tuple[str, Callable[[str], None]]]:
+def _progress(names: Sequence[str]) -> Iterator[tuple[str, Say]]:
     """Go through names behind a bar on a terminal; with each comes what prints above the bar."""
     try:
         from tqdm import tqdm

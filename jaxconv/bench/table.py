@@ -1,29 +1,42 @@
 """The results as text: a row for each thing measured, ratios below. Knows rows of results."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 EXTRAS = {"compile": "compile s", "memory": "memory x", "error": "error"}
 
+NARROW, WIDE = 24, 48  # of the column of the names, in letters
 
-def heading(libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str]) -> str:
-    """Give the two lines over the table.
+
+def width(names: Iterable[str]) -> int:
+    """Give how wide the column of the names has to be.
+
+    >>> width(["fcn", "a name that is somewhat longer"])
+    30
+    """
+    return min(max(NARROW, *map(len, names)), WIDE)
+
+
+def heading(libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str], names: int = NARROW) -> str:
+    """Give the two lines over the table, whose column of names is ``names`` letters wide.
 
     >>> print(heading(["lax", "jaxconv"], ["forward"], []))
                                forward, ms
     name                           lax  jaxconv
     """
     wide = 10 * len(libraries)
-    above = " " * 24 + "".join(f"   {f'{mode}, ms':<{wide}}" for mode in modes)
+    above = " " * names + "".join(f"   {f'{mode}, ms':<{wide}}" for mode in modes)
     above += "".join(f"   {EXTRAS[extra]:<{9 * len(compiling(libraries))}}" for extra in extras)
-    names = f"{'name':<24}" + "".join("   " + "".join(f"{name:>8}  " for name in libraries) for _ in modes)
-    names += "".join("   " + "".join(f"{name:>7}  " for name in compiling(libraries)) for _ in extras)
-    return "\n".join((above.rstrip(), names.rstrip()))
+    below = f"{'name':<{names}}" + "".join("   " + "".join(f"{name:>8}  " for name in libraries) for _ in modes)
+    below += "".join("   " + "".join(f"{name:>7}  " for name in compiling(libraries)) for _ in extras)
+    return "\n".join((above.rstrip(), below.rstrip()))
 
 
-def line(row: Mapping[str, Any], libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str]) -> str:
+def line(
+    row: Mapping[str, Any], libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str], names: int = NARROW
+) -> str:
     """Give one line of the table; a dash stands where nothing was measured."""
-    cells = [f"{row['name']:<24.24}"]
+    cells = [f"{row['name']:<{names}.{names}}"]
     for mode in modes:
         times = row["milliseconds"].get(mode, {})
         cells.append("".join(f"{_short(times.get(name)):>8}  " for name in libraries))

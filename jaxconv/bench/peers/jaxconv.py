@@ -1,14 +1,23 @@
-"""The networks in jaxconv: a graph of layers. Knows layers by their names."""
+"""The networks in jaxconv: a graph of layers; and trained models, optimized and compiled.
 
+Knows layers by their names.
+"""
+
+import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 import jaxconv.layers  # noqa: F401  enters every layer in the table
 from jaxconv.bench import networks
+from jaxconv.bench.agreement import Loaded
 from jaxconv.bench.stepping import Built, Measured, measured
-from jaxconv.layers.layer import Input, layers, merge
+from jaxconv.bench.timing import paced
+from jaxconv.layers.layer import Input, Layer, Params, layers, merge
 from jaxconv.models import Model
+from jaxconv.serving import compile, optimize
 
 
 def model(network: networks.Network) -> Model:
@@ -61,3 +70,17 @@ def measure(network: networks.Network) -> Measured:
         return y, effects.fixed
 
     return measured(network, Built(forward, trainable, fixed))
+
+
+def load(layer: Layer, params: Params, x: Any) -> Loaded:
+    """Prepare a trained model for inputs like ``x``, as it is served: optimized and compiled."""
+    start = time.perf_counter()
+    less, own = optimize(layer, params)
+    fast = compile(less.apply_fn, own, [jax.tree.map(np.shape, x)])
+    seconds = time.perf_counter() - start
+    given = jax.tree.map(jnp.asarray, x)
+
+    def outputs(x: Any) -> list[np.ndarray]:
+        return [np.asarray(one) for one in jax.tree.leaves(fast(x))]
+
+    return Loaded(paced(lambda: jax.block_until_ready(fast(given))), outputs, seconds)

@@ -1,16 +1,27 @@
-"""The networks in Keras on JAX: a functional model, called statelessly. Knows nothing of jaxconv's layers."""
+"""The networks in Keras on JAX: a functional model, called statelessly; and trained models, from files written for it.
+
+Knows nothing of jaxconv's layers.
+"""
 
 import os
+import tempfile
+import time
 from typing import Any
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 
 import jax
+import jax.numpy as jnp
 import keras
+import numpy as np
 from keras import layers
 
 from jaxconv.bench import networks
+from jaxconv.bench.agreement import Inexpressible, Loaded
 from jaxconv.bench.stepping import Built, Measured, measured
+from jaxconv.bench.timing import paced
+from jaxconv.files.keras_writing import save_model
+from jaxconv.layers.layer import Layer, Params
 
 
 def _apply(operation: Any, x: Any, rank: int) -> Any:
@@ -46,8 +57,7 @@ def measure(network: networks.Network) -> Measured:
     Raises:
         ValueError: Keras runs on another backend than JAX.
     """
-    if keras.backend.backend() != "jax":
-        raise ValueError(f"Keras runs on {keras.backend.backend()}, not on JAX; set KERAS_BACKEND=jax")
+    _check_backend()
     x = keras.Input(network.shape[1:], network.shape[0])
 
     def layer(operation: Any, x: Any) -> Any:
@@ -68,3 +78,41 @@ def measure(network: networks.Network) -> Measured:
         return model.stateless_call(trainable, fixed, x, training=train)
 
     return measured(network, Built(forward, trainable, fixed))
+
+
+def load(layer: Layer, params: Params, x: Any) -> Loaded:
+    """Open a trained model for inputs like ``x``, in Keras's own format; it runs under ``jax.jit``.
+
+    Raises:
+        Inexpressible: Keras does not open the model that jaxconv writes: it has a layer that Keras lacks.
+        ValueError: Keras runs on another backend than JAX.
+    """
+    _check_backend()
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(f"{folder}/model.keras", layer, params, input_shape=jax.tree.map(np.shape, x))
+        try:
+            model = keras.models.load_model(f"{folder}/model.keras", compile=False)
+        except (TypeError, ValueError) as error:
+            why, *_ = str(error).partition("\n")
+            raise Inexpressible(f"it does not open the model: {why}") from None
+    trainable = [variable.value for variable in model.trainable_variables]
+    fixed = [variable.value for variable in model.non_trainable_variables]
+
+    @jax.jit
+    def infer(trainable: Any, fixed: Any, x: Any) -> Any:
+        return model.stateless_call(trainable, fixed, x, training=False)[0]
+
+    given = jax.tree.map(jnp.asarray, x)
+    start = time.perf_counter()
+    jax.block_until_ready(infer(trainable, fixed, given))
+    seconds = time.perf_counter() - start
+
+    def outputs(x: Any) -> list[np.ndarray]:
+        return [np.asarray(one) for one in jax.tree.leaves(infer(trainable, fixed, x))]
+
+    return Loaded(paced(lambda: jax.block_until_ready(infer(trainable, fixed, given))), outputs, seconds)
+
+
+def _check_backend() -> None:
+    if keras.backend.backend() != "jax":
+        raise ValueError(f"Keras runs on {keras.backend.backend()}, not on JAX; set KERAS_BACKEND=jax")

@@ -1,4 +1,7 @@
-"""The networks in PyTorch, eager, and single convolutions in it; channels first. Knows nothing of jaxconv's layers."""
+"""The networks in PyTorch, eager, single convolutions in it, and trained models; channels first.
+
+Knows jaxconv's layers as something that :mod:`.torch_graph` reads; the networks and convolutions owe them nothing.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +12,14 @@ from torch import nn
 from torch.nn import functional
 
 from jaxconv.bench import cases, networks
+from jaxconv.bench.agreement import Loaded
 from jaxconv.bench.machine import threads
+from jaxconv.bench.peers.torch_graph import Network
+from jaxconv.bench.peers.torch_kernels import scattering, sliding, tensor
 from jaxconv.bench.stepping import LEARNING_RATE, Measured
-from jaxconv.bench.timing import Program
+from jaxconv.bench.timing import Program, paced
+from jaxconv.layers.layer import Layer, Params
+from jaxconv.models.container import Container
 
 torch.set_num_threads(threads())
 
@@ -133,22 +141,43 @@ def convolution(case: cases.Case, operands: cases.Arrays) -> tuple[Callable, Cal
 
 
 def _forward(case: cases.Case, operands: cases.Arrays, x: torch.Tensor, w: torch.Tensor) -> Callable:
-    convolve = getattr(functional, f"conv{case.rank}d")
-    pads = operands.options["padding"]
-    if all(low == high for low, high in pads):
-        return lambda: convolve(x, w, None, case.strides, [low for low, _ in pads], case.dilation, case.groups)
-    flat = [size for pair in reversed(pads) for size in pair]
-    return lambda: convolve(functional.pad(x, flat), w, None, case.strides, 0, case.dilation, case.groups)
+    run = sliding(w, None, operands.options["padding"], case.strides, case.dilation, case.groups)
+    return lambda: run(x)
 
 
 def _transposed(case: cases.Case, operands: cases.Arrays, x: torch.Tensor, w: torch.Tensor) -> Callable:
-    convolve = getattr(functional, f"conv_transpose{case.rank}d")
-    crop = [k - 1 - low for k, (low, _) in zip(case.kernel, operands.options["padding"], strict=True)]
-    sizes = zip(operands.dy.shape[1:-1], case.spatial, case.strides, case.kernel, crop, strict=True)
-    extra = [out - ((n - 1) * s + k - 2 * c) for out, n, s, k, c in sizes]
-    longer, wanted = [max(0, e) for e in extra], (..., *(slice(0, n) for n in operands.dy.shape[1:-1]))
-    return lambda: convolve(x, w, None, case.strides, crop, longer, case.groups, case.dilation)[wanted]
+    lengths, cuts = operands.dy.shape[1:-1], []
+    for n, out, k, s, (low, _) in zip(
+        case.spatial, lengths, case.kernel, case.strides, operands.options["padding"], strict=True
+    ):
+        before = k - 1 - low
+        cuts.append((before, (n - 1) * s + k - out - before))
+    run = scattering(w, None, cuts, lengths, case.strides, case.dilation, case.groups)
+    return lambda: run(x)
 
 
 def _tensor(channels_last: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(channels_last, -1, 1)))
+    return tensor(np.moveaxis(channels_last, -1, 1))
+
+
+# -- a trained model
+
+
+def load(layer: Layer, params: Params, x: Any) -> Loaded:
+    """Build a trained model for inputs like ``x``; it runs eager, in inference mode.
+
+    Raises:
+        Inexpressible: a layer that is not written for PyTorch here.
+    """
+
+    def flat(x: Any) -> list[np.ndarray]:
+        return layer.flat_inputs(x) if isinstance(layer, Container) else [x]
+
+    network = Network(layer, params, [one.shape for one in flat(x)])
+    run = torch.inference_mode()(network.run)
+    given = [network.tensor(one) for one in flat(x)]
+
+    def outputs(x: Any) -> list[np.ndarray]:
+        return [network.array(one) for one in run(*map(network.tensor, flat(x)))]
+
+    return Loaded(paced(lambda: run(*given)), outputs)
