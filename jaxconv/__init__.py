@@ -66,6 +66,7 @@ from jaxconv.layers.preprocessing import Normalization, Rescaling
 from jaxconv.layers.reparametrization import SpectralNormalization, WeightNormalization
 from jaxconv.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from jaxconv.layers.symbolic import Input, SymbolicTensor
+from jaxconv.layers.time_distributed import TimeDistributed
 from jaxconv.layers.upsampling import UpSampling1D, UpSampling2D, UpSampling3D
 from jaxconv.models import Model, Parallel, Residual, Sequential
 from jaxconv.ops import (

@@ -202,6 +202,18 @@ CASES: dict[str, Case] = {
     "weight_normalization_frozen_inside": Case(
         jc.WeightNormalization(jc.Conv2D(2, 2, trainable=False, activation="relu"), name="normed"), IMAGE
     ),
+    # steps of a sequence
+    "time_distributed": Case(jc.TimeDistributed(jc.Dense(3, kernel_regularizer="l2")), SEQUENCE),
+    "time_distributed_image": Case(
+        jc.TimeDistributed(jc.Conv2D(3, 2, data_format=FIRST, kernel_constraint=MaxNorm(0.5))), (2, 3, 4, 6, 5)
+    ),
+    "time_distributed_frozen": Case(
+        jc.TimeDistributed(jc.BatchNormalization(), trainable=False, dtype="mixed_bfloat16"), (2, 3, 5, 4)
+    ),
+    "time_distributed_model": Case(
+        jc.TimeDistributed(jc.Sequential([jc.Conv1D(3, 2), jc.Dropout(0.3), jc.Flatten(), jc.Dense(2)])), (2, 3, 4, 2)
+    ),
+    "time_distributed_flatten": Case(jc.TimeDistributed(jc.Flatten(), name="flat"), IMAGE),
     # fixed maps, tables
     "rescaling": Case(jc.Rescaling(0.5, -1), SEQUENCE),
     "rescaling_first": Case(jc.Rescaling([0.5, 2, 1, 3], 1.5, data_format=FIRST), (2, 4, 7)),

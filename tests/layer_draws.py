@@ -3,6 +3,7 @@
 The bounds are those of the documentation.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -252,6 +253,17 @@ def spectral_normalization(draw):
     inside = draw(st.one_of(dense(), convolution("Conv{}D", 1), convolution("Conv{}DTranspose", 2), embedding()))
     layer = jc.SpectralNormalization(inside.layer, draw(st.integers(1, 3)))
     return Draw(layer, inside.shape, draw(st.booleans()))
+
+
+@st.composite
+def time_distributed(draw):
+    """Draw a layer for each step; at inference, without activity regularizer: see the README."""
+    kinds = [dense(), convolution("Conv{}D", 1), convolution("DepthwiseConv{}D", 2), batch_normalization(), prelu()]
+    inside = draw(st.one_of(*kinds, pooling("GlobalMaxPooling{}D", 2), permute()))
+    layer = inside.layer
+    if getattr(layer, "activity_regularizer", None) is not None:
+        layer = dataclasses.replace(layer, activity_regularizer=None)
+    return Draw(jc.TimeDistributed(layer), (inside.shape[0], draw(st.integers(1, 3)), *inside.shape[1:]))
 
 
 # -- preprocessing, noise

@@ -9,11 +9,13 @@ import h5py
 import jax
 import numpy as np
 import pytest
+from catalogue import CASES
 from keras_files import DENSE, DENSE_WEIGHTS, functional, layer, sequential, write_dense, write_hdf5, write_keras
 
 import jaxconv as jc
 from jaxconv.files import hdf5, keras_archive, keras_config
 from jaxconv.files.archive import FileError
+from jaxconv.files.input_shapes import misfit
 from jaxconv.files.loading import load_model, load_weights, read_model
 
 TABLES = {"layers/dense/vars/0": np.ones((3, 2), np.float32), "layers/dense/vars/1": np.ones(2, np.float32)}
@@ -239,7 +241,7 @@ CONFIGS = {
     "merge of models": (one_layer("Merge", mode="sum", layers=[1]), f"{START}: it merges whole models"),
     "unknown layer": (
         one_layer("LSTM", units=3),
-        f"{START}: there is no layer 'LSTM' here; .*custom_layers={{\"LSTM\"",
+        f'{START}: LSTM is recurrent, .*custom_layers={{"LSTM"',
     ),
     "unknown option": (one_layer("Dense", units=2, sparkle=3), f"{START}: Dense has no option 'sparkle' .= 3. here"),
     "option that says something": (one_layer("Conv1DTranspose", filters=1, kernel_size=2, stateful=True), "'stateful'"),
@@ -313,6 +315,49 @@ def test_configs_that_cannot_be_used(kind, tmp_path):
     config, message = CONFIGS[kind]
     version = "1.2.0" if kind == "mode" else "2.9.0"
     refused(write_hdf5(tmp_path / "m.h5", config, {}, version), message)
+
+
+MISFITS = {  # a layer without the input's shape, its weights in the file, and what they should be
+    "window": (layer("Conv1D", "a", filters=4, kernel_size=[3]), {"kernel": (2, 5, 4), "bias": (4,)},
+               r"weight a/kernel has shape \(2, 5, 4\) in the file; its layer needs \(3, 5, 4\)"),
+    "filters": (layer("Conv2D", "a", filters=4, kernel_size=[1, 1]), {"kernel": (1, 1, 5, 4), "bias": (3,)},
+                r"weight a/bias has shape \(3,\) in the file; its layer needs \(4,\)"),
+    "rank": (layer("Dense", "a", units=4, use_bias=False), {"kernel": (5, 4, 1)}, r"needs \(\?, 4\)"),
+    "channels": (layer("DepthwiseConv2D", "a", kernel_size=[2, 2], depth_multiplier=2),
+                 {"depthwise_kernel": (2, 2, 3, 2), "bias": (7,)}, r"weight a/bias .* its layer needs \(6,\)"),
+    "statistics": (layer("BatchNormalization", "a", scale=False, center=False),
+                   {"moving_mean": (3,), "moving_variance": (4,)}, r"weight a/moving_variance .* needs \(3,\)"),
+    "inside": (layer("TimeDistributed", "a", layer=layer("Dense", "d", units=4, use_bias=False)),
+               {"kernel": (5, 3)}, r"weight a/layer/kernel has shape \(5, 3\) in the file; its layer needs \(5, 4\)"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", MISFITS)
+def test_weights_that_no_input_gives_are_refused_where_the_input_is_not_known(kind, tmp_path):
+    entry, shapes, message = MISFITS[kind]
+    weights = {"a": [(f"a/{name}:0", np.ones(shape, np.float32)) for name, shape in shapes.items()]}
+    refused(write_hdf5(tmp_path / "m.h5", sequential(entry), weights, "2.9.0"), message)
+
+
+def test_weights_that_fit_some_input_are_read_where_the_input_is_not_known(tmp_path):
+    config = sequential(
+        layer("Conv1D", "a", filters=4, kernel_size=[3]), layer("Flatten", "f"), layer("Dense", "b", units=2)
+    )
+    weights = {name: [(f"{name}/kernel:0", np.ones(shape)), (f"{name}/bias:0", np.ones(shape[-1]))]
+               for name, shape in (("a", (3, 5, 4)), ("b", (24, 2)))}  # fmt: skip
+    params, apply_fn = load_model(write_hdf5(tmp_path / "m.h5", config, weights, "2.9.0"))
+    assert apply_fn(params, np.ones((1, 8, 5))).shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_no_layer_refuses_weights_of_its_own(name):
+    def refuses(layer, params):
+        own = {leaf: value.shape for leaf, value in params.items() if leaf not in layer.children}
+        inside = [refuses(child, params.get(key, {})) for key, child in layer.children.items()]
+        return misfit(layer, own) is not None or any(inside)
+
+    case = CASES[name]
+    assert not refuses(case.layer, jax.eval_shape(lambda: case.layer.init(jax.random.key(0), case.shape)[0]))
 
 
 def test_models_inside_models_without_end(tmp_path, monkeypatch):

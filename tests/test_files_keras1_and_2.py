@@ -107,6 +107,74 @@ def test_keras_2_kernels_of_theano_are_turned(tmp_path):
     np.testing.assert_allclose(apply_fn(params, x), want, atol=1e-5)
 
 
+def scatter(x, kernel, strides, lengths, before):
+    """Give the gradient of a convolution: each entry of x scatters kernel (rows, cols, out, in), and edges are cut."""
+    full = np.zeros((len(x), lengths[0] + 20, lengths[1] + 20, kernel.shape[2]))
+    for row, col in np.ndindex(x.shape[1:3]):
+        r, c = row * strides[0], col * strides[1]
+        full[:, r : r + kernel.shape[0], c : c + kernel.shape[1]] += np.einsum(
+            "bi,rcoi->brco", x[:, row, col].astype(np.float64), kernel
+        )
+    return full[:, before[0] : before[0] + lengths[0], before[1] : before[1] + lengths[1]]
+
+
+DECONVOLUTIONS = {  # border_mode, strides, kernel, input and output lengths, backend, what is cut off in front
+    "valid": ("valid", (2, 1), (3, 2), (3, 4), (7, 5), None, (0, 0)),
+    "valid, longer": ("valid", (3, 2), (4, 3), (2, 3), (9, 8), "tensorflow", (0, 0)),
+    "same": ("same", (2, 2), (3, 4), (3, 4), (6, 8), "tensorflow", (0, 1)),
+    "same, odd": ("same", (2, 2), (3, 4), (3, 4), (5, 7), "tensorflow", (1, 1)),
+    "same, Theano's": ("same", (2, 2), (3, 4), (3, 4), (6, 7), "theano", (1, 2)),
+    "same, long stride": ("same", (3, 3), (2, 1), (2, 3), (5, 7), "tensorflow", (0, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", DECONVOLUTIONS)
+def test_keras_1_deconvolution_gives_the_shape_it_was_told(kind, tmp_path):
+    rule, strides, size, lengths, told, backend, before = DECONVOLUTIONS[kind]
+    kernel, x = draw(*size, 3, 2), draw(2, *lengths, 2)  # (rows, cols, filters, channels): today's
+    stored = kernel.transpose(0, 1, 3, 2)[::-1, ::-1] if backend == "theano" else kernel.transpose(0, 1, 3, 2)
+    options = {**CONV, "border_mode": rule, "bias": False, "dim_ordering": "tf", "subsample": list(strides)}
+    options |= {"nb_filter": 3, "nb_row": size[0], "nb_col": size[1], "output_shape": [None, *told, 3]}
+    config = sequential(layer("Deconvolution2D", "d", batch_input_shape=[None, *lengths, 2], **options), form=list)
+    params, apply_fn = load_model(write_hdf5(tmp_path / "m.h5", config, {"d": [("d_W", stored)]}, "1.2.2", backend))
+    y = apply_fn(params, x)
+    assert y.shape == (2, *told, 3)
+    np.testing.assert_allclose(y, scatter(x, kernel, strides, told, before), atol=1e-5)
+
+
+def test_keras_1_deconvolution_of_volumes_and_channels_first(tmp_path):
+    kernel, x = draw(2, 2, 2, 4, 3), draw(1, 2, 2, 2, 3)
+    options = {**CONV, "bias": False, "nb_filter": 4, "kernel_dim1": 2, "kernel_dim2": 2, "kernel_dim3": 2}
+    options |= {"dim_ordering": "th", "subsample": [2, 2, 2], "output_shape": [None, 4, 4, 5, 4]}
+    config = sequential(layer("Deconvolution3D", "d", batch_input_shape=[None, 3, 2, 2, 2], **options), form=list)
+    stored = kernel.transpose(3, 4, 0, 1, 2)
+    params, apply_fn = load_model(
+        write_hdf5(tmp_path / "m.h5", config, {"d": [("d_W", stored)]}, "1.2.2", "tensorflow")
+    )
+    want = np.zeros((1, 4, 5, 4, 4))
+    for place in np.ndindex(2, 2, 2):
+        where = tuple(slice(2 * n, 2 * n + 2) for n in place)
+        want[(slice(None), *where)] += np.einsum("bi,rcdoi->brcdo", x[(slice(None), *place)], kernel)
+    np.testing.assert_allclose(apply_fn(params, x.transpose(0, 4, 1, 2, 3)).transpose(0, 2, 3, 4, 1), want, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ([None, 12, 12, 3], r"gives lengths \(10, 10\) for input of shape \(None, 4, 4, 2\).* says \(12, 12\)"),
+        ([None, 2, 2, 3], r"layer 'd': its output_shape asks for lengths \(2, 2\), which no padding gives"),
+        ([None, 12, 3], r"layer 'd': its output_shape is \[None, 12, 3\], which does not say the lengths of 2 axes"),
+        ([None, None, 12, 3], r"layer 'd': its output_shape .* does not say the lengths of 2 axes"),
+    ],
+)
+def test_keras_1_deconvolution_of_an_impossible_shape_is_refused_by_name(told, message, tmp_path):
+    options = {**CONV, "bias": False, "nb_filter": 3, "nb_row": 4, "nb_col": 4, "dim_ordering": "tf"}
+    inside = layer("Deconvolution2D", "d", subsample=[2, 2], output_shape=told, **options)
+    inner = sequential({**inside, "config": {**inside["config"], "batch_input_shape": [None, 4, 4, 2]}})
+    with pytest.raises(FileError, match=message):
+        load_model(write_hdf5(tmp_path / "m.h5", inner, {"d": [("d_W", draw(4, 4, 2, 3))]}, "1.2.2", "tensorflow"))
+
+
 @pytest.mark.parametrize(("version", "slope"), [("1.2.2", 0.2), ("2.15.0", 0.2), ("3.0.0", 1 / 6), (None, 0.2)])
 def test_hard_sigmoid_has_the_slope_of_its_time(version, slope, tmp_path):
     config = sequential(layer("Activation", "a", activation="hard_sigmoid", batch_input_shape=[None, 5]))

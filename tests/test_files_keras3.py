@@ -1,17 +1,19 @@
 """Files that the installed Keras writes: weights equal to the bit, outputs equal, whatever the graph and the format."""
 
 import functools
+import json
 import warnings
 
 import jax
 import numpy as np
 import pytest
+from keras_files import DENSE, write_dense, write_keras
 from keras_oracle import keras, keras_rules
 
 import jaxconv as jc
 from jaxconv.files.loading import load_layer, load_model, load_weights, read_model
 
-pytest.importorskip("h5py")
+h5py = pytest.importorskip("h5py")
 L = keras.layers
 
 
@@ -199,3 +201,73 @@ def test_lora_is_merged(tmp_path):
     read = read_model(save(net, tmp_path / "net.keras"))
     np.testing.assert_allclose(read.params["conv1d"]["kernel"], kernel, rtol=1e-6)
     assert any("lora_rank=2 is left out" in note for note in read.notes)
+
+
+def shared_and_wrapped():
+    """A layer in two models, a model in two, and a Sequential that shares a layer with the graph around it."""
+    x = keras.Input((4, 6))
+    dense, norm = L.Dense(6, name="shared"), L.BatchNormalization(name="norm")
+    inner = keras.Model(
+        a := keras.Input((4, 6)), L.Conv1D(6, 3, padding="same", name="c")(norm(dense(a))), name="inner"
+    )
+    deep = keras.Model(b := keras.Input((4, 6)), dense(inner(b)), name="deep")
+    tail = keras.Sequential([keras.Input((4, 6)), dense, L.Conv1D(2, 1)], name="tail")
+    return keras.Model(x, [tail(L.Add()([inner(x), deep(dense(x)), norm(x)])), deep(x)])
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+def test_a_layer_shared_by_several_models_is_read_in_each(ending, tmp_path, monkeypatch):
+    monkeypatch.setitem(NETS, "shared_and_wrapped", shared_and_wrapped)
+    net, x, want = build("shared_and_wrapped")
+    read = read_model(save(net, tmp_path / f"net{ending}"))
+    for y, wanted in zip(read.layer.apply_fn(read.params, x), want, strict=True):
+        np.testing.assert_allclose(y, wanted, rtol=2e-5, atol=2e-5)
+    kernel = net.get_layer("shared").kernel.value
+    for params in (read.params, read.params["inner"], read.params["tail"], read.params["deep"]["inner"]):
+        np.testing.assert_array_equal(params["shared"]["kernel"], kernel)
+    note = "shared: shared by several models; each has its own copy of the weights here"
+    assert (note in read.notes) is (ending == ".keras")
+
+
+def test_how_a_model_was_compiled_changes_nothing(tmp_path):
+    keras.utils.clear_session()
+    with keras_rules():
+        net = keras.Sequential([L.Input((6, 2)), L.Conv1D(3, 2), L.Flatten(), L.Dense(2)])
+        net.compile(
+            keras.optimizers.AdamW(keras.optimizers.schedules.CosineDecay(0.1, 10), clipnorm=1.0),
+            loss=[keras.losses.Huber(0.5)],
+            metrics=[["mae", keras.metrics.CosineSimilarity()]],
+            loss_weights=[0.5],
+        )
+        net.fit(np.ones((2, 6, 2)), np.ones((2, 2)), verbose=0)
+    kernel = np.asarray(net.layers[0].kernel.value)
+    for ending in (".keras", ".h5"):
+        params, _ = load_model(save(net, tmp_path / f"net{ending}"))
+        np.testing.assert_array_equal(params["conv1d"]["kernel"], kernel)
+
+
+ODDLY_COMPILED = {
+    "None": None,
+    "no JSON": "{'loss': <function custom at 0x7f>}",
+    "NaN": json.dumps({"optimizer_config": {"class_name": "Mine", "config": {"lr": float("nan")}}, "loss": None}),
+    "lists": json.dumps(
+        {"loss": [None, "mse", {"a": "custom_loss"}], "metrics": {"a": [], "b": None}, "loss_weights": [[]]}
+    ),
+    "code": json.dumps({"loss": {"class_name": "Lambda", "config": {"function": ["4wEAAA==", None, None]}}}),
+}
+
+
+@pytest.mark.parametrize("kind", ODDLY_COMPILED)
+def test_training_configs_of_any_content_are_not_looked_at(kind, tmp_path):
+    said = ODDLY_COMPILED[kind]
+
+    def compiled(file):
+        file.attrs["training_config"] = h5py.Empty("S1") if said is None else said.encode()
+        file.create_group("optimizer_weights").attrs["weight_names"] = [b"Adam/m:0", b"not there"]
+
+    params, _ = load_model(write_dense(tmp_path / "m.h5", compiled))
+    np.testing.assert_array_equal(params["dense_1"]["bias"], [1, 1])
+    config = {**DENSE, "compile_config": said, "module": "keras", "registered_name": None}
+    tables = {"layers/dense/vars/0": np.ones((3, 2)), "layers/dense/vars/1": np.ones(2), "optimizer/vars/0": np.ones(3)}
+    params, _ = load_model(write_keras(tmp_path / "m.keras", config, tables))
+    np.testing.assert_array_equal(params["dense_1"]["bias"], [1, 1])

@@ -99,7 +99,7 @@ WITH_FORMAT = {
     and len(case.shape) > 2
     and case.layer != jc.Sequential([])
     and name not in ("sequential", "sequential_mixed")
-    if has_format(case.layer) and name != "dropout_noise_shape"
+    if has_format(case.layer) and name != "dropout_noise_shape" and "time_distributed" not in name
 }
 
 

@@ -246,6 +246,36 @@ def test_another_channel_count_is_refused_under_jit_too(key):
             function(params, X[..., :2])
 
 
+@pytest.mark.parametrize("function", ["split", "penalty", "project"])
+def test_params_of_another_layer_are_refused_by_the_first_place_that_differs(key, function):
+    regular = jc.Sequential([jc.Conv1D(2, 3, kernel_regularizer="l2"), jc.Sequential([jc.Dense(2)], name="head")])
+    params, apply_fn = regular.init(key, (None, 8, 3))
+    call = getattr(apply_fn, function)
+    with pytest.raises(ValueError, match=r"params has \['dense'\]; the layers here are \['conv1d', 'head'\]"):
+        call({"dense": params["head"]["dense"]})
+    with pytest.raises(ValueError, match=r"conv1d: Conv1D: params has \[\]; this layer needs \['bias', 'kernel'\]"):
+        call({"head": params["head"]})
+    with pytest.raises(ValueError, match=r"head: dense: Dense: params has \['gamma'\]; this layer needs"):
+        call(params | {"head": {"dense": {"gamma": 1}}})
+    with pytest.raises(ValueError, match=r"Sequential: params is of type tuple, no dict"):
+        call((params, apply_fn))
+    wrapped = jc.TimeDistributed(jc.Dense(2)).init(key, (None, 4, 3))[1]
+    with pytest.raises(ValueError, match=r"TimeDistributed: params has \['kernel'\]; this layer needs \['layer'\]"):
+        getattr(wrapped, function)({"kernel": 1})
+    with pytest.raises(ValueError, match=r"layer: Dense: params has \[\]; this layer needs \['bias', 'kernel'\]"):
+        getattr(wrapped, function)({})
+
+
+@pytest.mark.parametrize("train", ["yes", 1, None, "False"])
+def test_train_is_true_or_false(key, train):
+    params, apply_fn = jc.Dropout(0.5).init(key, (None, 3))
+    with pytest.raises(TypeError, match=rf"Dropout: train={train!r} is no bool; give True or False"):
+        apply_fn.forward(params, jnp.ones((1, 3)), train=train)
+    with pytest.raises(jax.errors.TracerBoolConversionError):  # JAX's own error says what to do
+        jax.jit(lambda train: apply_fn.forward(params, jnp.ones((1, 3)), train=train))(True)
+    assert apply_fn.forward(params, jnp.ones((1, 3)), train=np.bool_(False))[0].sum() == 3
+
+
 def test_one_part_of_a_split_is_refused(key):
     params, apply_fn = jc.BatchNormalization().init(key, X)
     with pytest.raises(ValueError, match=r"moving_mean of shape .* these params hold None; merge the parts of a split"):

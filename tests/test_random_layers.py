@@ -69,6 +69,7 @@ LAYERS: dict[str, Family] = {
     "UnitNormalization": Family(draws.unit_normalization(), 30),
     "GroupNormalization": Family(draws.group_normalization(), 60),
     "SpectralNormalization": Family(draws.spectral_normalization(), 40),
+    "TimeDistributed": Family(draws.time_distributed(), 40),
     "Masking": Family(draws.masking(), 8),
     "Rescaling": Family(draws.rescaling(), 20),
     "Normalization": Family(draws.normalization(), 40),
@@ -128,6 +129,8 @@ LEFT_OUT = [
 
 def is_comparable(drawn):
     layer = getattr(drawn.layer, "layer", drawn.layer)  # the one inside a wrapper
+    if isinstance(drawn.layer, jc.TimeDistributed):
+        drawn = drawn._replace(shape=(drawn.shape[0], *drawn.shape[2:]))
     return not any(bug(layer, drawn) for bug in LEFT_OUT)
 
 

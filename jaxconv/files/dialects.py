@@ -28,6 +28,11 @@ CLASSES = {  # old class -> today's
     "TimeDistributedDense": "Dense",  # Dense acts on the last axis, which is the same
 }
 
+RECURRENT = {  # of no family here
+    *("RNN", "SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "Bidirectional"),
+    *(f"ConvLSTM{rank}D" for rank in (1, 2, 3)),
+}
+
 RENAMED = {  # class -> old key -> today's
     "LeakyReLU": {"alpha": "negative_slope"},
     "ReLU": {"theta": "threshold"},

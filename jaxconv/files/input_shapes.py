@@ -4,7 +4,8 @@ Knows layers and models by their contract alone.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -63,12 +64,60 @@ def fits(layer: Layer, params: Params, shape: Any) -> bool:
     return jax.tree.map(jnp.shape, made) == jax.tree.map(jnp.shape, params)
 
 
+def misfit(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+    """Give the first of a layer's own weights that has, for no input, the shape it is said to have; None where all may.
+
+    Weights are asked of the layer for inputs of each rank, one axis after the other made longer. A size that does not
+    change is the layer's own; one that grows with an axis tells the size of that axis, which all weights must agree on.
+
+    Returns:
+        (name, the shape that it needs: "?" where the input decides and nothing tells).
+
+    >>> misfit(jaxconv.Conv1D(8, 3), {"kernel": (4, 2, 8), "bias": (8,)})
+    ('kernel', '(3, 2, 8)')
+    """
+    found = [_misfit(layer, shapes, rank) for rank in range(1, 6)]
+    told = [one for one in found if one is not _REFUSED]
+    return None if not told or None in told else told[0]
+
+
+_REFUSED = ("", "")  # the layer takes no input of this rank
+
+
+def _misfit(layer: Layer, shapes: Mapping[str, tuple[int, ...]], rank: int) -> tuple[str, str] | None:
+    long, longer = 2**7 * 3**2 * 5 * 7, 2**8 * 3**2 * 5 * 7  # whatever divides channels divides these
+
+    def asked(*sizes: int) -> dict[str, tuple[int, ...]]:
+        layer.output_shape((None, *sizes))
+        return {name: weight.shape for name, weight in layer.weights((None, *sizes)).items()}
+
+    try:
+        base = asked(*(long,) * rank)
+        each = [asked(*(longer if axis == one else long for axis in range(rank))) for one in range(rank)]
+    except Exception:  # a layer of the user's own may raise anything
+        return _REFUSED
+    inputs: dict[int, Fraction] = {}  # the sizes of axes that weights have told
+    for name, shape in base.items():
+        held = shapes.get(name, ())
+        needed: list[int | None] = []
+        for place, size in enumerate(shape):
+            axes = [axis for axis in range(rank) if each[axis][name][place] != size]
+            if len(axes) == 1 and each[axes[0]][name][place] == 2 * size and len(held) == len(shape):  # in proportion
+                share = Fraction(size, long)
+                needed.append(int(inputs.setdefault(axes[0], held[place] / share) * share))
+            else:
+                needed.append(None if axes else size)
+        if len(held) != len(shape) or any(n not in (None, own) for n, own in zip(needed, held, strict=True)):
+            return name, str(tuple(needed)).replace("None", "?")
+    return None
+
+
 def _candidates(layer: Layer, leaves: Sequence[Any]) -> Iterator[Shape]:
     sizes = {size for leaf in leaves for size in leaf.shape}
     sizes |= {size * getattr(layer, "groups", 1) for size in sizes}
     products = {a * b for a, b in itertools.product(sizes, repeat=2) if a * b < 2**20}
     for channels in (*sorted(sizes), *sorted(products - sizes)):
-        for rank in range(4):
+        for rank in range(5):
             yield (None, *(None,) * rank, channels)
             yield (None, channels, *(None,) * rank)
     for leaf in leaves:

@@ -65,4 +65,6 @@ def _order(name: str, shape: tuple[int, ...], wanted: tuple[int, ...], data_form
         return (2, 3, 4, 1, 0)
     if name == "Conv2DTranspose" and len(shape) == 4:
         return (2, 3, 0, 1) if theano else (0, 1, 3, 2)
+    if name == "Conv3DTranspose" and len(shape) == 5:
+        return (2, 3, 4, 0, 1) if theano else (0, 1, 2, 4, 3)
     return None

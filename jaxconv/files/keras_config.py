@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jaxconv.models.functional import MASK_OPS
 from jaxconv.registry import nearest
 
 Config = dict[str, Any]
@@ -26,7 +27,7 @@ class Entry:
     class_name, config: as the file says. module, registered: where its class is from, as far as the file says.
     inside: for a model, its layers, InputLayers included; None for any other layer.
     calls: its ``inbound_nodes``. ends: a functional model's input_layers and output_layers.
-    needed: False beyond the point where reading stops.
+    needed: False beyond the point where reading stops. shared: a number that the same layer has wherever it stands.
     """
 
     stored: str
@@ -38,6 +39,7 @@ class Entry:
     calls: list[Any] = dataclasses.field(default_factory=list)
     ends: tuple[Any, Any] | None = None
     needed: bool = True
+    shared: int | None = None
 
     @property
     def name(self) -> str:
@@ -48,9 +50,26 @@ class Entry:
         return self.class_name == "InputLayer"
 
     @property
+    def is_modern(self) -> bool:
+        """Tell whether its calls are in Keras 3's form."""
+        return any(isinstance(call, Mapping) for call in self.calls)
+
+    @property
+    def is_function(self) -> bool:
+        """Tell whether it is one of Keras 3's functions of arrays, which is not trainable; HDF5 names no module."""
+        alone = not self.module and self.is_modern and "trainable" not in self.config
+        return self.module.startswith("keras.src.ops") or alone
+
+    @property
     def names(self) -> list[str]:
         """Give the names of the layers inside."""
         return [entry.stored for entry in self.inside or () if not entry.is_input]
+
+    @property
+    def wrapped(self) -> "Entry | None":
+        """Give the entry of the layer that a wrapper's config holds; None for any other layer."""
+        inside = self.config.get("layer")
+        return entry_of(inside, "the layer inside") if isinstance(inside, Mapping) else None
 
 
 def outline(config: Any) -> Entry:
@@ -104,6 +123,7 @@ def _entry(config: Mapping[str, Any], where: str, left: list[int], depth: int) -
     calls = config.get("inbound_nodes") or []
     entry = Entry(name, class_name, dict(options), str(config.get("module") or ""), config.get("registered_name"))
     entry.calls = list(calls) if isinstance(calls, list) else []
+    entry.shared = number if type(number := config.get("shared_object_id")) is int else None
     if class_name not in _MODELS or "layers" not in options:
         return entry
     if not isinstance(options["layers"], list):
@@ -195,7 +215,7 @@ def cut(root: Entry, until: str) -> None:
 
 def _is_keras_3(root: Entry) -> bool:
     """Tell whether calls are in Keras 3's form, where the ends of a graph count those of models inside from 1."""
-    return any(isinstance(call, Mapping) for entry in root.inside or () for call in entry.calls)
+    return any(entry.is_modern for entry in root.inside or ())
 
 
 def _count(entry: Entry) -> int:
@@ -224,6 +244,8 @@ def _origins(call: Any) -> Iterator[list]:
             yield from _origins(item)
     elif isinstance(call, list):
         yield from _triples(call) if _is_triple(call) else (one for item in call for one in _origins(item))
+        if _is_triple(call) and len(call) > 3 and isinstance(call[3], Mapping):
+            yield from _origins(list(call[3].values()))  # tensors among the keyword arguments
 
 
 def _is_triple(value: list) -> bool:
@@ -248,7 +270,9 @@ def graph_config(entry: Entry) -> Config:
         kind = one.class_name if one.is_input or (modern and one.class_name in ("Functional", "Model")) else "Layer"
         own = _input(one) if one.is_input else {"name": one.name}
         calls = [_clean(call) for call in one.calls]
-        entries.append({"class_name": kind, "name": one.name, "config": own, "inbound_nodes": calls})
+        read = {"class_name": kind, "name": one.name, "config": own, "inbound_nodes": calls}
+        computes_mask = one.class_name in MASK_OPS and one.is_function
+        entries.append(read | {"class_name": one.class_name, "module": "keras.src.ops"} if computes_mask else read)
     return {"layers": entries, "input_layers": _clean(entry.ends[0]), "output_layers": _clean(entry.ends[1])}
 
 

@@ -13,16 +13,17 @@ import numpy as np
 from jaxconv.files import dialects, keras_weights
 from jaxconv.files.archive import FileError
 from jaxconv.files.hdf5 import Store
-from jaxconv.files.input_shapes import input_shape_of
+from jaxconv.files.input_shapes import input_shape_of, misfit
+from jaxconv.files.keras1_deconvolution import output_lengths, refuse_other_lengths
 from jaxconv.files.keras1_kernels import Origin
-from jaxconv.files.keras_config import Entry, cut, entry_of, graph_config, input_shape, outline
+from jaxconv.files.keras_config import Entry, cut, graph_config, input_shape, outline
+from jaxconv.files.keras_functions import LAMBDAS, put_layers
 from jaxconv.files.keras_options import Code, translate
 from jaxconv.files.keras_weights import Place, tail
 from jaxconv.files.reasons import damaged, refused
 from jaxconv.layers.layer import Layer, Params, layers
-from jaxconv.models import Model, Sequential
+from jaxconv.models import Model, Sequential, functional
 from jaxconv.models.container import Container
-from jaxconv.models.functional import read as read_graph
 from jaxconv.registry import snake_case
 
 Factory = Callable[[dict[str, Any]], Layer]
@@ -73,11 +74,17 @@ def read_keras(source: Source, custom_layers: Mapping[str, Factory] | None, unti
     """
     with refused(source.path, "its config"):
         root = outline(source.config)
+        put_layers(root)
     if until is not None:
         cut(root, until)
     builder = _Builder(source, root, dict(custom_layers or {}))
     layer = builder.build(root, ())
-    root_place = _place(root, layer, ())
+    shape = input_shape_of(layer) if builder.told else None
+    if shape is not None:
+        with refused(source.path, "its model"):
+            refuse_other_lengths(layer, shape, builder.told)
+    with refused(source.path, "its config"):
+        root_place = _place(root, layer, ())
     store, origin = source.store, source.origin
     with damaged(source.path, "what it says of its weights"):
         if keras_weights.is_counted(store) and not store.names("", "layer_names"):
@@ -85,6 +92,7 @@ def read_keras(source: Source, custom_layers: Mapping[str, Factory] | None, unti
         else:
             top = "model_weights" if "model_weights" in store.groups else ""
             found = keras_weights.named(store, root_place, top, by_name=True, strict=until is None)
+        builder.notes += keras_weights.hand_on(root_place, found)
         expected = expected_params(source.path, layer, found)
         params = keras_weights.read(store, found, expected, None, origin, builder.notes)
     if source.alone and len(layer.children) == 1:
@@ -96,7 +104,8 @@ def read_keras(source: Source, custom_layers: Mapping[str, Factory] | None, unti
 def expected_params(path: Any, layer: Layer, found: Mapping[Any, Any]) -> Params:
     """Give the shapes and types of the params that a layer has for its own input.
 
-    Where the input's shape is not in the file, the shapes in the file are taken: the layers check them when called.
+    Where the input's shape is not in the file, the shapes in the file are taken, if each layer could have them for some
+    input. That one layer fits the next is seen when they are called.
     """
     with refused(path, "its model"):
         shape = input_shape_of(layer)
@@ -109,7 +118,21 @@ def expected_params(path: Any, layer: Layer, found: Mapping[Any, Any]) -> Params
     missing = [leaf for leaf, _ in keras_weights.leaves_of(keras_weights.places(layer)) if leaf not in found]
     if missing:
         raise FileError(f"{path}: weight {'/'.join(missing[0])} is missing")
+    _check_each(path, found)
     return keras_weights.nested(shapes)
+
+
+def _check_each(path: Any, found: Mapping[Any, Any]) -> None:
+    """Raise FileError for weights that their layer has for no input."""
+    held: dict[tuple, dict[str, tuple[int, ...]]] = {}
+    for leaf, match in found.items():
+        held.setdefault(leaf[:-1], {})[leaf[-1]] = tuple(match.table.shape)
+    owners = {leaf[:-1]: match.layer for leaf, match in found.items()}
+    for place, shapes in held.items():
+        if (wanted := misfit(owners[place], shapes)) is not None:
+            leaf, needed = wanted
+            name = "/".join((*place, leaf))
+            raise FileError(f"{path}: weight {name} has shape {shapes[leaf]} in the file; its layer needs {needed}")
 
 
 class _Builder:
@@ -117,8 +140,9 @@ class _Builder:
 
     def __init__(self, source: Source, root: Entry, custom: dict[str, Factory]):
         self._source, self._root, self._custom = source, root, custom
-        self._major = source.origin.major
+        self._origin = source.origin
         self.notes: list[str] = []
+        self.told: dict[tuple[str, ...], Any] = {}  # the paths of layers whose output's lengths are in the file
 
     def build(self, entry: Entry, path: tuple[str, ...]) -> Layer:
         """Make the layer of an entry, or of a model's entries. ``path`` is where its params will be.
@@ -131,14 +155,18 @@ class _Builder:
         if entry.inside is None:
             with refused(self._source.path, f"layer {entry.stored!r}"):
                 return self._leaf(entry, path)
-        needed = [one for one in entry.inside if one.needed and not one.is_input]
+        where = f"model {entry.stored!r}"
+        with refused(self._source.path, where):
+            graph = None if entry.ends is None else graph_config(entry)
+            left_out = set() if graph is None else functional.mask_ops(graph["layers"])
+        needed = [one for one in entry.inside if one.needed and not one.is_input and one.name not in left_out]
         made = {one.name: self.build(one, (*path, one.name)) for one in needed}
-        with refused(self._source.path, f"model {entry.stored!r}"):
+        with refused(self._source.path, where):
             options: dict[str, Any] = {"name": entry.name}
             if entry.config.get("trainable") is False:
                 options["trainable"] = False
-            if entry.ends is not None:
-                inputs, outputs = read_graph(graph_config(entry), lambda config: made[config["name"]])
+            if graph is not None:
+                inputs, outputs = functional.read(graph, lambda config: made[config["name"]])
                 return Model(inputs, outputs, **options)
             shape = next((found for one in entry.inside[:1] if (found := input_shape(one)) is not None), None)
             shape = entry.config.get("build_input_shape") if shape is None else shape
@@ -161,7 +189,9 @@ class _Builder:
 
     def _leaf(self, entry: Entry, path: tuple[str, ...]) -> Layer:
         kind = entry.class_name
-        hint = f'give custom_layers={{"{entry.registered or kind}": factory}}, or until= to stop at a layer before it'
+        computes = kind in LAMBDAS or (entry.is_function and kind not in functional.MASK_OPS)
+        key = entry.stored if computes else entry.registered or kind
+        hint = f'give custom_layers={{"{key}": factory}}, or until= to stop at a layer before it'
         if kind == "Lambda":
             raise ValueError(f"it is a Lambda, whose code is in the file and is never run; {hint}")
         home = entry.module.partition(".")[0]
@@ -169,9 +199,12 @@ class _Builder:
             raise ValueError(
                 f"its class {entry.registered or kind} of {home or 'its own'} is code outside Keras; {hint}"
             )
+        if computes:
+            function = entry.config.get("function", kind)
+            raise ValueError(f"it is the function {function!a}, for which there is no layer here; {hint}")
         notes: list[str] = []
         try:
-            today, options = translate(kind, entry.config, self._major, notes)
+            today, options = translate(kind, entry.config, self._origin, notes)
         except Code as error:
             raise ValueError(f"{error}; {hint}") from None
         except ValueError as error:
@@ -180,16 +213,16 @@ class _Builder:
         if entry.name != entry.stored:
             self.notes.append(f"{entry.stored}: named {entry.name} here")
         options["name"] = entry.name
+        if kind.startswith("Deconvolution") and (said := entry.config.get("output_shape")) is not None:
+            self.told[path] = output_lengths(said, options["data_format"], int(kind[-2]))
         if today == "Normalization" and options.get("mean") is None:
             options |= self._moments(entry, path)
-        if isinstance(inside := options.get("layer"), Mapping):  # a wrapper
-            options["layer"] = self._wrapped(inside, path)
+        if (inside := entry.wrapped) is not None:
+            put_layers(inside)
+            options["layer"] = self.build(inside, (*path, "layer"))
         if issubclass(layers[today], Container):  # Residual, Parallel: jaxconv's own, with layers inside
             return layers[today].from_config(options)
         return layers[today](**options)
-
-    def _wrapped(self, config: Mapping[str, Any], path: tuple[str, ...]) -> Layer:
-        return self.build(entry_of(config, "the layer inside"), (*path, "layer"))
 
     def _moments(self, entry: Entry, path: tuple[str, ...]) -> dict[str, Any]:
         """Read the mean and variance of an adapted Normalization, which are weights in Keras and options here."""
@@ -216,9 +249,12 @@ class _Builder:
 
 def _place(entry: Entry, layer: Layer | None, path: tuple[str, ...]) -> Place:
     """Give the place of an entry's layer, with all entries inside in the file's order."""
-    base = snake_case(entry.class_name)
+    base, children = snake_case(entry.class_name), {} if layer is None else layer.children
+    wrapped = entry.wrapped if layer is None or "layer" in children else None
+    if wrapped is not None and wrapped.inside is not None:
+        model = _place(wrapped, children.get("layer"), (*path, "layer"))
+        return model._replace(stored=entry.stored, base=base, below="layer/", shared=entry.shared)
     if entry.inside is None:
-        return Place(entry.stored, base, layer, path)
-    children = {} if layer is None else layer.children
+        return Place(entry.stored, base, layer, path, shared=entry.shared)
     inside = tuple(_place(one, children.get(one.name), (*path, one.name)) for one in entry.inside if not one.is_input)
-    return Place(entry.stored, base, layer, path, inside)
+    return Place(entry.stored, base, layer, path, inside, shared=entry.shared)

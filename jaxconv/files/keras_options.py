@@ -10,6 +10,8 @@ from typing import Any
 import jaxconv.layers
 import jaxconv.models  # noqa: F401  with the line above: enters every layer in the table
 from jaxconv.files import dialects
+from jaxconv.files.keras1_deconvolution import output_lengths, padding_for
+from jaxconv.files.keras1_kernels import Origin
 from jaxconv.layers.layer import TABLES, layers
 from jaxconv.registry import nearest
 
@@ -38,22 +40,24 @@ def plain_values(value: Any) -> Any:
     return {key: plain_values(item) for key, item in value.items()}
 
 
-def translate(class_name: str, config: Mapping[str, Any], major: int, notes: list[str]) -> tuple[str, Config]:
+def translate(class_name: str, config: Mapping[str, Any], origin: Origin, notes: list[str]) -> tuple[str, Config]:
     """Give today's class and options for a layer's config.
 
     Args:
         class_name, config: as the file has them.
-        major: 1, 2 or 3: the version of Keras that wrote the file.
+        origin: who wrote the file.
         notes: gets a line for each thing that was renamed or left out and is not there in every file of its kind.
 
     Raises:
         Code: the config holds code.
         ValueError: a class or a key that is not known here, or one that says something no layer here does.
     """
-    given: Config = plain_values(dict(config))
+    given, major = plain_values(dict(config)), origin.major
     if class_name == "Merge":
         class_name, given = _merge(given)
     today = dialects.CLASSES.get(class_name, class_name)
+    if today in dialects.RECURRENT:
+        raise ValueError(f"{class_name} is recurrent, and there is no layer of that kind here")
     if today not in layers.names():
         hint = nearest(today, layers.names()).partition("legal:")[0].strip()
         raise ValueError(f"there is no layer {class_name!r} here{'; ' + hint if hint else ''}")
@@ -62,7 +66,7 @@ def translate(class_name: str, config: Mapping[str, Any], major: int, notes: lis
     cls = layers[today]
     own = cls.__name__
     if major == 1:
-        given = _from_keras_1(own, given)
+        given = _from_keras_1(own, given, origin)
     given = _renamed(given, dialects.RENAMED.get(own, {}))
     fields = {field.name: field for field in dataclasses.fields(cls) if field.init}
     options: Config = {}
@@ -177,7 +181,7 @@ def _entry(value: Any, what: str) -> Config:
 # -- Keras 1
 
 
-def _from_keras_1(today: str, given: Config) -> Config:
+def _from_keras_1(today: str, given: Config, origin: Origin) -> Config:
     """Give Keras 2's keys for Keras 1's."""
     given = {key: value for key, value in given.items() if value is not None or key in ("name", "activation")}
     for new, choices in dialects.KERAS_1_JOINED.items():
@@ -187,7 +191,7 @@ def _from_keras_1(today: str, given: Config) -> Config:
     if today == "SeparableConv2D" and "init" in given:
         given["pointwise_initializer"] = given["init"]
     given = _renamed(given, dialects.KERAS_1.get(today, {}))
-    ordering = given.get("data_format")
+    ordering, output_shape = given.get("data_format"), given.get("output_shape")
     given = {
         key: value
         for key, value in given.items()
@@ -206,6 +210,11 @@ def _from_keras_1(today: str, given: Config) -> Config:
     if today.startswith("ZeroPadding2D") and isinstance(given.get("padding"), list) and len(given["padding"]) == 4:
         top, bottom, left, right = given["padding"]
         given["padding"] = [[top, bottom], [left, right]]
+    if today in ("Conv2DTranspose", "Conv3DTranspose") and output_shape is not None:
+        sizes = (tuple(given["kernel_size"]), tuple(given["strides"]))
+        lengths = output_lengths(output_shape, given.get("data_format"), len(sizes[0]))
+        chosen = padding_for(lengths, *sizes, given.get("padding", "valid"), origin.backend == "theano")
+        given["padding"], given["output_padding"] = chosen
     return given
 
 

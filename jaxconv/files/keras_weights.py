@@ -32,7 +32,8 @@ class Place(NamedTuple):
 
     stored: its name in the file. base: its class in snake_case, by which Keras 3 counts. layer: None where there is
     none here (beyond the point where reading stops). path: where its params are. inside: the layers of a model, in
-    the file's order; None for any other layer.
+    the file's order; None for any other layer. below: what stands between the group of a wrapper and that of the model
+    in it. shared: see ``keras_config.Entry``.
     """
 
     stored: str
@@ -40,6 +41,8 @@ class Place(NamedTuple):
     layer: Layer | None
     path: Leaf
     inside: tuple["Place", ...] | None = None
+    below: str = ""
+    shared: int | None = None
 
 
 class Found(NamedTuple):
@@ -106,6 +109,32 @@ def counted(store: Store, root: Place, by_name: bool, strict: bool) -> dict[Leaf
     return found
 
 
+def hand_on(root: Place, found: dict[Leaf, Found]) -> list[str]:
+    """Find, in place, the weights of layers that stand in several models: Keras 3 keeps them in the first alone.
+
+    Returns:
+        a note for each layer that got them from another place.
+    """
+    everywhere: dict[int, list[tuple[Place, Leaf]]] = {}
+    waiting, notes = [root], []
+    while waiting:
+        place = waiting.pop()
+        waiting += place.inside or ()
+        if place.shared is not None:
+            everywhere.setdefault(place.shared, []).extend((place, leaf) for leaf, _ in leaves_of(place))
+    for _ in range(64):  # what one model hands on may be what another one lacks
+        count = len(found)
+        for leaves in everywhere.values():
+            held = {leaf[len(one.path) :]: found[leaf] for one, leaf in leaves if leaf in found}
+            for one, leaf in leaves:
+                if leaf not in found and leaf[len(one.path) :] in held:
+                    found[leaf] = held[leaf[len(one.path) :]]
+                    notes.append(f"{one.stored}: shared by several models; each has its own copy of the weights here")
+        if len(found) == count:
+            break
+    return notes
+
+
 def _is_state(name: str) -> bool:
     """Tell whether a table is no weight: seeds, an optimizer's and metrics' state."""
     return (
@@ -129,7 +158,7 @@ def addresses(store: Store, root: Place, prefix: str, by_name: bool) -> Iterator
         count[place.base] = number + 1 + twice
         if by_name:
             below = named.get(place.stored, f"{prefix}{folder}//")
-        yield from addresses(store, place, below, by_name)
+        yield from addresses(store, place, below + place.below, by_name)
 
 
 def _named(store: Store, folder: str) -> dict[str, str]:
@@ -210,12 +239,22 @@ def _paired(store: Store, place: Place, tables: Sequence[Table]) -> dict[Leaf, F
     """Match the tables of one layer, or of one model inside, with its leaves."""
     leaves, moments = leaves_of(place), _moments_inside(place)
     tables = [table for table in tables if tail(table.name, 2) not in moments]
+    first: dict[Any, tuple[Leaf, Layer]] = {}
+    twins = {leaf: first.setdefault((layer, leaf[-2:]), (leaf, layer))[0] for leaf, layer in leaves}
+    if len(tables) == len(first):  # a layer that stands in several of the models inside has its weights there once
+        alone = _matched(list(first.values()), tables)
+        return {leaf: Found(alone[twins[leaf]].table, layer) for leaf, layer in leaves}
     if len(tables) != len(leaves):
         raise FileError(
             f"{store.path}: layer {place.stored!r} has {len(tables)} weights in the file "
             f"({_listed([table.name.rpartition('/')[2] for table in tables])}); it needs {len(leaves)} "
             f"({_listed(['/'.join(leaf[len(place.path) :]) for leaf, _ in leaves])})"
         )
+    return _matched(leaves, tables)
+
+
+def _matched(leaves: Sequence[tuple[Leaf, Layer]], tables: Sequence[Table]) -> dict[Leaf, Found]:
+    """Match as many tables as leaves: by their names, or by the orders in which versions of Keras list them."""
     for parts in (2, 1):  # by the layer's and the leaf's name; by the leaf's alone
         ends = {tail(table.name, parts): table for table in tables}
         wanted = [_wanted(leaf, layer, parts) for leaf, layer in leaves]

@@ -30,7 +30,8 @@ def load_model(
     Reads Keras's ``.keras`` (2.12 and later), its HDF5 files with a config (Keras 1, 2, tf.keras, 3), and jaxconv's
     own files. Keras is not needed. What a model was called in an older Keras is mapped to what it is called now: a
     kernel of Theano's is turned around, ``hard_sigmoid`` of Keras 1 and 2 keeps its old slope. A key that says nothing
-    is left out; one that says something unknown is an error.
+    is left out; one that says something unknown is an error. A function of arrays in a graph (``x / 127.5``) becomes
+    the layer that computes it, where there is one. A layer that stands in several models has its weights in each.
 
     Nothing in a file is ever run. A Lambda, and a class that is no layer of Keras's, are refused with the layer's name.
     Three ways past: ``custom_layers`` with a layer in its place, ``until`` to stop at a layer before it, and not
@@ -39,7 +40,8 @@ def load_model(
     Args:
         path: the file.
         custom_layers: from a class's name, or a layer's name, to a factory: it takes the layer's config as it is in the
-            file, and gives a layer of jaxconv. Wins over the layers here.
+            file, and gives a layer of jaxconv. Wins over the layers here. For a function of arrays, by its name in the
+            model; what it is called with stands in the config under "arguments".
         until: the last layer to read, by its name: the model ends with what that layer gives.
 
     Raises:

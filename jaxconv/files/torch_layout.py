@@ -38,16 +38,22 @@ def tensors(layer: Layer) -> list[Tensor]:
     >>> [(tensor.leaf, tensor.name) for tensor in tensors(jaxconv.BatchNormalization())]
     [('gamma', 'weight'), ('beta', 'bias'), ('moving_mean', 'running_mean'), ('moving_variance', 'running_var')]
     """
-    if not layer.leaves:
+    if not layer.leaves and not any(map(_holds, layer.children.values())):
         return []
     kind = re.sub(r"[123]D", "", type(layer).__name__)
     known = [tensor for tensor in _KINDS.get(kind, ()) if tensor.leaf in layer.leaves]
-    if len(known) < len(layer.leaves):
+    if not known or len(known) < len(layer.leaves):
+        held = sorted(layer.leaves or layer.children)
         raise ValueError(
-            f"{layer.label}: PyTorch has no layer with the weights of {type(layer).__name__}, {sorted(layer.leaves)}; "
+            f"{layer.label}: PyTorch has no layer with the weights of {type(layer).__name__}, {held}; "
             f"legal: {', '.join(_KINDS)}, and layers without weights"
         )
     return known
+
+
+def _holds(layer: Layer) -> bool:
+    """Tell whether a layer, or one inside it, has weights."""
+    return bool(layer.leaves) or any(map(_holds, layer.children.values()))
 
 
 def _as_is(array: Array, layer: Any = None) -> Array:

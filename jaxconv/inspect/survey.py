@@ -66,7 +66,8 @@ def _rows(
 ) -> tuple[list[Row], list[Fields]]:
     """Give the rows of one call, and the fields of its outputs."""
     output = layer.output_shape(shape)
-    trainable, fixed = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in layer.apply_fn.split(params))
+    parts = [layer.select(params, fixed=fixed) for fixed in (False, True)]
+    trainable, fixed = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
     if not isinstance(layer, Container):
         outputs = layer.output_structure.flatten_up_to(output)
         fields = [through(layer.windows(shape), inputs, len(one) - 1) for one in outputs]

@@ -24,6 +24,7 @@ from jaxconv.layers import (
     preprocessing,
     reparametrization,
     reshaping,
+    time_distributed,
     upsampling,
 )
 
@@ -51,5 +52,6 @@ __all__ = [
     "preprocessing",
     "reparametrization",
     "reshaping",
+    "time_distributed",
     "upsampling",
 ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxconv.errors import explain
 
@@ -77,19 +78,29 @@ class Apply:
 
         Raises:
             ValueError: dropout in training without ``key``; an input or a mask that does not fit.
+            TypeError: ``train`` is no bool.
         """
+        if not isinstance(train, bool | np.bool_ | jax.Array):
+            raise TypeError(f"{self.layer.label}: train={train!r} is no bool; give True or False")
         return self.layer.forward(params, x, train=train, key=key, mask=mask)
 
     def split(self, params: Params) -> tuple[Params, Params]:
-        """Split into (trainable, fixed): the same structure twice, None where the other one has the leaf."""
+        """Split into (trainable, fixed): the same structure twice, None where the other one has the leaf.
+
+        Raises, as ``penalty`` and ``project`` do:
+            ValueError: params of another layer; the first place that differs is named.
+        """
+        self.layer.check_names(params)
         return self.layer.select(params, fixed=False), self.layer.select(params, fixed=True)
 
     def penalty(self, params: Params) -> Array:
         """Sum the kernel and bias regularizers of all trainable weights: a scalar, float32 or wider."""
+        self.layer.check_names(params)
         return self.layer.penalty(params)
 
     def project(self, params: Params) -> Params:
         """Put the constraints back: call it on the result of ``optax.apply_updates``."""
+        self.layer.check_names(params)
         return self.layer.project(params)
 
 

@@ -330,6 +330,13 @@ class Layer(AtInference, Maskable, Measured):
         if not isinstance(params, Mapping) or set(params) != expected:
             raise ValueError(f"{self.label}: params {held(params)}; this layer needs {sorted(expected)}")
 
+    def check_names(self, params: Any) -> None:
+        """Raise ValueError where params has other names than this layer, or a layer inside, needs."""
+        self._check_names(params)
+        for name, child in self.children.items():
+            with explain(name):
+                child.check_names(params.get(name, {}))
+
     def _check_shapes(self, params: Params, input_shape: Shape) -> None:
         for leaf, weight in self.weights(input_shape).items():
             shape = getattr(params[leaf], "shape", None)

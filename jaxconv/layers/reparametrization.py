@@ -4,8 +4,7 @@ Know the wrapped layer by its contract and by the name of one leaf: "kernel", or
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,33 +15,21 @@ from jaxconv import geometry as geo
 from jaxconv import initializers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
-from jaxconv.layers.layer import Effects, Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.layers.layer import Effects, Params, Shape, Weight, as_shape, layers
 from jaxconv.layers.measures import Window
-from jaxconv.policy import Policy
+from jaxconv.layers.wrapper import Wrapper
 
 Array = jax.Array
 KERNELS = ("kernel", "embeddings")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Reparametrization(Layer):
-    """One layer inside, whose params stand under "layer", beside what the subclass needs to make its kernel.
-
-    ``trainable=False`` and a ``dtype`` hold for the layer inside as they do in a Sequential.
-    """
-
-    layer: Any
+class _Reparametrization(Wrapper):
+    """A wrapper of a layer with a kernel, beside whose params is what the subclass needs to make its kernel."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         where, inside = type(self).__name__, self.layer
-        if not isinstance(inside, Layer):
-            raise TypeError(f"{where}: {inside!r} is no layer; give one like Conv1D(8, 3)")
-        if inside.dtype is None and self.dtype is not None:
-            inside = dataclasses.replace(inside, dtype=self.dtype)
-        if inside.trainable and not self.trainable:
-            inside = dataclasses.replace(inside, trainable=False)
-        self._set(layer=inside)
         if not set(KERNELS) & set(inside.leaves):
             raise ValueError(f"{where}: {inside.label} has no kernel and no embeddings; wrap a layer like Conv1D(8, 3)")
 
@@ -58,18 +45,6 @@ class _Reparametrization(Layer):
     def leaf(self) -> str:
         """Give the name of the leaf that is made anew."""
         return next(name for name in KERNELS if name in self.layer.leaves)
-
-    @property
-    def children(self) -> dict[str, Layer]:
-        return {"layer": self.layer}
-
-    @property
-    def draws(self) -> bool:  # type: ignore[override]
-        return self.layer.draws
-
-    @property
-    def policy(self) -> Policy:
-        return self.layer.policy
 
     def output_shape(self, input_shape: Any) -> Shape:
         with explain(type(self).__name__):
@@ -111,14 +86,6 @@ class _Reparametrization(Layer):
         inside = params["layer"]
         kernel = self.kernel(params, train=False)[0].astype(inside[self.leaf].dtype)
         return dataclasses.replace(self.layer, name=self.name), {**inside, self.leaf: kernel}
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"layer": layers.serialize(self.layer)}
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the wrapper from what ``get_config`` gave, or from Keras's own config."""
-        return super().from_config({**config, "layer": layers.get(config.get("layer"))})
 
 
 @layers.register()

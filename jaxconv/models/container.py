@@ -131,6 +131,13 @@ class Container(Layer):
     def output_shape(self, input_shape: Any) -> Any:
         return self._outputs(self._run_shapes(input_shape)[0])
 
+    def multiply_adds(self, input_shape: Any) -> int | None:
+        values, counts = self.flat_inputs(self.read_shape(input_shape)), []
+        for (_, name, given), out in zip(self._steps(values), self.shapes(input_shape), strict=True):
+            counts.append(self.children[name].multiply_adds(given))
+            values += self.children[name].output_structure.flatten_up_to(out)
+        return None if None in counts else sum(count or 0 for count in counts)
+
     def init_params(self, key: Any, input_shape: Any) -> Params:
         children, values, params, first = self.children, self.flat_inputs(input_shape), {}, {}
         place = {name: index for index, name in enumerate(children)}

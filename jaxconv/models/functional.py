@@ -89,7 +89,7 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
     known: dict[tuple, SymbolicTensor] = {}
     ready: deque[tuple[str, int, Any]] = deque()
     waiting: dict[tuple, list] = {}  # a tensor that is not known yet -> the calls that take it
-    about_masks = _mask_ops(config["layers"])
+    about_masks = mask_ops(config["layers"])
     for entry in config["layers"]:
         name = entry.get("name") or entry["config"]["name"]
         if name in about_masks:
@@ -121,7 +121,7 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
     return tuple(_find(config[part], known, models, part) for part in ("input_layers", "output_layers"))
 
 
-def _mask_ops(entries: Sequence[Mapping[str, Any]]) -> set[str]:
+def mask_ops(entries: Sequence[Mapping[str, Any]]) -> set[str]:
     """Give the names of the entries that compute masks alone: no layer takes what they give as its input."""
     ops = {
         entry["name"]

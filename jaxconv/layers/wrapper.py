@@ -1,0 +1,53 @@
+"""What every layer around one other layer shares: the field ``layer``, whose params stand under "layer".
+
+Knows the layer inside by its contract alone, and not what is done with it.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Self
+
+from jaxconv.layers.layer import Layer, layers
+from jaxconv.policy import Policy
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrapper(Layer):
+    """A layer with one layer inside. ``trainable=False`` and a ``dtype`` hold for that one as they do in a Sequential.
+
+    >>> jaxconv.WeightNormalization(jaxconv.Dense(2), trainable=False).layer.trainable
+    False
+    """
+
+    layer: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        inside = self.layer
+        if not isinstance(inside, Layer):
+            raise TypeError(f"{type(self).__name__}: {inside!r} is no layer; give one like Conv1D(8, 3)")
+        if inside.dtype is None and self.dtype is not None:
+            inside = dataclasses.replace(inside, dtype=self.dtype)
+        if inside.trainable and not self.trainable:
+            inside = dataclasses.replace(inside, trainable=False)
+        self._set(layer=inside)
+
+    @property
+    def children(self) -> dict[str, Layer]:
+        return {"layer": self.layer}
+
+    @property
+    def draws(self) -> bool:  # type: ignore[override]
+        return self.layer.draws
+
+    @property
+    def policy(self) -> Policy:
+        return self.layer.policy
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"layer": layers.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
+        """Build the wrapper from what ``get_config`` gave, or from Keras's own config."""
+        return super().from_config({**config, "layer": layers.get(config.get("layer"))})
