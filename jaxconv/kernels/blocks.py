@@ -2,7 +2,8 @@
 
 Groups of four channels leave the matrix units empty. We put as many groups into one dense convolution as make 32
 channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of such a
-block computes the products between the groups too, and keeps the diagonal.
+block computes the products between the groups too, and keeps the diagonal. K of groups that are not so narrow is a loop
+over them, each one product of all taps side by side.
 """
 
 import math
@@ -11,14 +12,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem
+from jaxconv.kernels.problem import Problem, pad, window
 
 Array = jax.Array
 
 WIDTH = 32
+# K, one group at a time: its least channels and filters, its largest kernel, and how large its patches may be
+LEAST_ALONE, MOST_TAPS, MOST_TIMES = 8, 32, 5
 # beyond this many dense convolutions they are one loop, so that the program stays short
 MOST_UNROLLED = 4
 
@@ -54,6 +58,9 @@ def _by_blocks(name: str, a: Array, w: Array, problem: Problem, w_shape: tuple[i
 def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
     """Compute ``K(x, y)``."""
     channels, filters = x.shape[-1] // problem.groups, y.shape[-1] // problem.groups
+    # the patches of one group are taps / groups times as large as x
+    if min(channels, filters) >= LEAST_ALONE and problem.taps <= min(MOST_TAPS, MOST_TIMES * problem.groups):
+        return _one_by_one(x, y, problem, how)
     together = _together(problem, (*problem.w, channels, y.shape[-1]))
     blocks, dense = problem.groups // together, replace(problem, groups=1)
     if blocks <= MOST_UNROLLED:
@@ -67,6 +74,21 @@ def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any)
     kept = jnp.diagonal(parts, axis1=-4, axis2=-2)  # (blocks, *w, channels, filters, groups of a block)
     kept = jnp.swapaxes(jnp.moveaxis(kept, 0, -1), -1, -3)  # (*w, channels, blocks, groups of a block, filters)
     return kept.reshape(*problem.w, channels, problem.groups * filters)
+
+
+def _one_by_one(x: Array, y: Array, problem: Problem, how: Arithmetic) -> Array:
+    """Compute ``K(x, y)`` in a loop over the groups."""
+    x, y = (_blocks_first(a, problem.groups) for a in (pad(x, problem.pads), y))
+    turned = lax.optimization_barrier(y.reshape(problem.groups, -1, y.shape[-1]).mT)  # row-major products are faster
+    taps = list(np.ndindex(*problem.w))
+
+    def group(pair: tuple[Array, Array]) -> Array:
+        shown, turned = pair
+        patches = jnp.concatenate([window(shown, tap, problem) for tap in taps], axis=-1)
+        return how.dot(turned, patches.reshape(turned.shape[-1], -1), ([1], [0]))
+
+    w = lax.map(group, (x, turned)).reshape(problem.groups, y.shape[-1], problem.taps, -1)
+    return w.transpose(2, 3, 0, 1).reshape(*problem.w, x.shape[-1], -1)
 
 
 def _together(problem: Problem, w_shape: tuple[int, ...]) -> int:
