@@ -152,7 +152,7 @@ TABLE: tuple[Row, ...] = (
         "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients"),
     Row("dots", T, lambda f: f.problem.taps <= 32 and f.few_places and f.all_taps <= 2 * f.entries,
         "the kernel is larger than its input, and need not be turned round so; 7x7x512 k3x3: 8.0 by phases -> 5.6"),
-    Row("dots", T, lambda f: f.problem.taps <= 32 and 2 * f.problem.taps * f.channels <= 3 * f.filters,
+    Row("dots", T, lambda f: f.channels < 16 and f.problem.taps <= 32 and 2 * f.problem.taps * f.channels <= 3 * f.filters,
         "few channels: what y gives to all taps is hardly larger than y; 224x224, 3 to 64, k3x3: 7.9 by phases -> 5.5"),
     Row("dots", T, lambda f: f.problem.taps <= 32 and f.half and f.wide and 4 * f.all_taps <= 5 * f.entries,
         "half types through the matrix units; bfloat16 28x28x128 to 256 k3x3 s2: 3.9 by phases -> 1.9"),
