@@ -25,7 +25,12 @@ def test_every_config_of_the_list_is_there():
     assert {path.stem for path in CONFIGS} >= NEEDED
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def _costly(path, *quick):
+    """Give a file that is tried always, if it is named, and otherwise among the long tests."""
+    return pytest.param(path, id=path.stem, marks=() if path.stem in quick else pytest.mark.slow)
+
+
+@pytest.mark.parametrize("path", [_costly(p, "gunpoint_fcn", "digits_conv2d") for p in CONFIGS])
 def test_a_shortened_run_of_each_config_leaves_a_run_folder(path, tmp_path, capsys):
     settings = ["train.epochs=1", *SHORT.get(path.stem, [])]
     arguments = [word for setting in settings for word in ("--set", setting)]
@@ -42,7 +47,7 @@ def test_each_config_names_a_figure_to_compare_with(path):
     assert tomllib.loads(path.read_text())["name"] == path.stem
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", [_costly(p, "train_by_hand") for p in sorted((ROOT / "examples").glob("*.py"))])
 def test_every_example_runs(path):
     for package in EXTRA.get(path.stem, ()):
         pytest.importorskip(package)

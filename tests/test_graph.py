@@ -334,7 +334,7 @@ def at(params, path):
     return params
 
 
-@pytest.mark.parametrize("train", [False, True])
+@pytest.mark.parametrize("train", [pytest.param(False, marks=pytest.mark.slow), True])
 @every_net
 def test_keras_s_functional_model_of_our_config_gives_the_same_values_and_gradients(net, train):
     model, params, apply_fn, x = made(net)
