@@ -2,8 +2,8 @@
 
 Groups of four channels leave the matrix units empty. We put as many groups into one dense convolution as make 32
 channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of such a
-block computes the products between the groups too, and keeps the diagonal. K of groups that are not so narrow is a loop
-over them, each one product of all taps side by side.
+block computes the products between the groups too, and keeps the diagonal; K of groups of eight channels and more is a
+loop over them, each one product of all taps side by side.
 """
 
 import math
@@ -59,7 +59,8 @@ def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any)
     """Compute ``K(x, y)``."""
     channels, filters = x.shape[-1] // problem.groups, y.shape[-1] // problem.groups
     # the patches of one group are taps / groups times as large as x
-    if min(channels, filters) >= LEAST_ALONE and problem.taps <= min(MOST_TAPS, MOST_TIMES * problem.groups):
+    few_taps = problem.taps <= min(MOST_TAPS, MOST_TIMES * problem.groups)
+    if LEAST_ALONE <= min(channels, filters) < WIDTH and few_taps:
         return _one_by_one(x, y, problem, how)
     together = _together(problem, (*problem.w, channels, y.shape[-1]))
     blocks, dense = problem.groups // together, replace(problem, groups=1)
