@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 LEAST, MOST = 3, 40  # rounds, whatever the seconds say
 REST = 0.02  # seconds: PyTorch's threads (libgomp's) go to sleep after a few milliseconds
+LONG = 0.1  # seconds: what takes more does not notice how it was woken
 PACE = 0.01  # seconds: what takes less is repeated, so that a turn is longer than what the change of turns disturbs
 
 
@@ -64,7 +65,8 @@ def medians(programs: Mapping[str, Program], seconds: float) -> dict[str, float]
         # there and back: what one leaves behind, in the caches say, meets all others alike
         for name, program in list(programs.items())[:: -1 if number % 2 else 1]:
             time.sleep(REST)
-            program.run()
+            if not times[name] or times[name][-1] * program.calls < LONG:
+                program.run()
             start = time.perf_counter()
             program.run()
             times[name].append((time.perf_counter() - start) / program.calls)
