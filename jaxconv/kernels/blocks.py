@@ -12,11 +12,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, pad, window
+from jaxconv.kernels.problem import Problem, pad, side_by_side, turned
 
 Array = jax.Array
 
@@ -80,16 +79,15 @@ def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any)
 def _one_by_one(x: Array, y: Array, problem: Problem, how: Arithmetic) -> Array:
     """Compute ``K(x, y)`` in a loop over the groups."""
     x, y = (_blocks_first(a, problem.groups) for a in (pad(x, problem.pads), y))
-    turned = lax.optimization_barrier(y.reshape(problem.groups, -1, y.shape[-1]).mT)  # row-major products are faster
-    taps = list(np.ndindex(*problem.w))
+    channels, filters = x.shape[-1], y.shape[-1]
 
     def group(pair: tuple[Array, Array]) -> Array:
-        shown, turned = pair
-        patches = jnp.concatenate([window(shown, tap, problem) for tap in taps], axis=-1)
-        return how.dot(turned, patches.reshape(turned.shape[-1], -1), ([1], [0]))
+        x, y = pair
+        return how.dot(y, side_by_side(x, problem).reshape(y.shape[-1], -1), ([1], [0]))
 
-    w = lax.map(group, (x, turned)).reshape(problem.groups, y.shape[-1], problem.taps, -1)
-    return w.transpose(2, 3, 0, 1).reshape(*problem.w, x.shape[-1], -1)
+    w = lax.map(group, (x, turned(y.reshape(problem.groups, -1, filters))))
+    w = w.reshape(problem.groups, filters, problem.taps, channels)
+    return w.transpose(2, 3, 0, 1).reshape(*problem.w, channels, -1)
 
 
 def _together(problem: Problem, w_shape: tuple[int, ...]) -> int:

@@ -3,7 +3,8 @@
     C: y = sum_j window_j(x) w[j]        T: x = sum_j scatter_j(y w[j]^T)        K: w[j] = window_j(x)^T y
 
 ``window_j`` shows the padded input to tap j. A kernel of one tap is a single product. The products of T have an operand
-in common and are one, with the taps side by side, for which the kernel is not copied. K runs through the taps in a
+in common and are one, with the taps side by side, for which the kernel is not copied; so are those of C where the
+filters are few: window_j(x) w[j] = window_j(x w[j]), and x need not be cut nor padded. K runs through the taps in a
 loop: one window is in memory at a time, it stays in the cache, and none is cut out before y is there. (XLA computes
 what needs no y before the forward pass, and keeps it until the backward pass.)
 Half types reach the matrix units only this way: products of bfloat16, sums in float32.
@@ -12,11 +13,12 @@ Half types reach the matrix units only this way: products of bfloat16, sums in f
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, pad, scatter, starts, total, window, window_at
+from jaxconv.kernels.problem import Problem, pad, scatter, starts, total, turned, window, window_at
 
 Array = jax.Array
 
@@ -35,9 +37,25 @@ def refuses(name: str, problem: Problem, shapes: Any) -> str | None:
 
 def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
     """Compute ``C(x, w)``."""
-    x = pad(x, problem.pads)
-    channels = ([x.ndim - 1], [0])
-    return total(how.dot(window(x, tap, problem), w[tap], channels) for tap in np.ndindex(*problem.w))
+    p, taps, (channels, filters) = problem, list(np.ndindex(*problem.w)), w.shape[-2:]
+    if len(taps) > 1 and few_filters(p, channels, filters):
+        kernel = jnp.moveaxis(w.reshape(-1, channels, filters), 0, 1).reshape(channels, -1)
+        products = how.dot(x, kernel, ([x.ndim - 1], [0]))
+        parts = (lax.slice_in_dim(products, i * filters, (i + 1) * filters, axis=-1) for i in range(len(taps)))
+        return total(_move(part, tap, p) for part, tap in zip(parts, taps, strict=True))
+    x = pad(x, p.pads)
+    return total(how.dot(window(x, tap, p), w[tap], ([x.ndim - 1], [0])) for tap in taps)
+
+
+def few_filters(problem: Problem, channels: int, filters: int) -> bool:
+    """Say whether what the input gives to all taps is hardly larger than the input itself."""
+    return max(problem.strides) == 1 and 2 * problem.taps * filters <= 3 * channels
+
+
+def _move(products: Array, tap: tuple[int, ...], p: Problem) -> Array:
+    """Bring the products of one tap to the places of y that read them."""
+    first = [low - j * d for (low, _), j, d in zip(p.pads, tap, p.dilation, strict=True)]
+    return pad(products, [(low, o - n - low) for low, o, n in zip(first, p.y, p.x, strict=True)])
 
 
 def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
@@ -58,11 +76,10 @@ def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any)
     if problem.taps == 1:
         out = how.dot(window(x, (0,) * problem.rank, problem).reshape(-1, channels), y, ([0], [0]))
     else:
-        # the row-major product y^T x runs at twice the speed of x^T y, which contracts leading axes of both
-        turned = lax.optimization_barrier(y.T)
+        y = turned(y)
 
         def product(start: Array) -> Array:
-            return how.dot(turned, window_at(x, start, problem).reshape(-1, channels), ([1], [0]))
+            return how.dot(y, window_at(x, start, problem).reshape(-1, channels), ([1], [0]))
 
         out = lax.map(product, starts(problem)).mT
     return out.reshape(*problem.w, channels, filters)

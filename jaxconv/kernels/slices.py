@@ -7,6 +7,7 @@ memory. K needs as many sums as there are taps. They are one reduction of many o
 pass, and in two stages: over short runs that stay in the first-level cache, then over what is left.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,8 +39,8 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
     filters = w.shape[-1] // problem.groups
     padded = _materialised(pad(x, problem.pads))
     terms = []
-    for tap in np.ndindex(*problem.w):
-        shown, weights = how.widen(window(padded, tap, problem)), how.widen(w[tap][0])
+    for tap, weights in _weights(w, problem, how):
+        shown = how.widen(window(padded, tap, problem))
         if filters > 1:
             shown, weights = shown[..., None], weights.reshape(problem.groups, filters)
         terms.append(shown * _along(weights, shown.ndim))
@@ -52,8 +53,7 @@ def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any)
     if filters > 1:
         y = y.reshape(*y.shape[:-1], problem.groups, filters)
     terms = []
-    for tap in np.ndindex(*problem.w):
-        weights = how.widen(w[tap][0])
+    for tap, weights in _weights(w, problem, how):
         if filters == 1:
             term = how.widen(y) * _along(weights, y.ndim)
         else:
@@ -91,6 +91,13 @@ def _sums(arrays: list[Array], axes: tuple[int, ...]) -> list[Array]:
 def _materialised(x: Array) -> Array:
     """Keep XLA from testing for the padding again in the inner loop of each tap."""
     return lax.optimization_barrier(x)
+
+
+def _weights(w: Array, problem: Problem, how: Arithmetic) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Give each tap with its weights, one for each filter."""
+    rows = how.widen(w).reshape(problem.taps, -1)
+    for i, tap in enumerate(np.ndindex(*problem.w)):
+        yield tap, lax.index_in_dim(rows, i, keepdims=False)
 
 
 def _along(weights: Array, ndim: int) -> Array:

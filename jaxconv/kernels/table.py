@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxconv.kernels import patches, slices
+from jaxconv.kernels import dots, patches, slices
 from jaxconv.kernels.problem import Problem
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -65,6 +65,11 @@ class Facts(NamedTuple):
         few_filters = 16 < self.filters <= 64 and self.channels >= 16
         long_rows = self.filters > 16 > self.channels and self.channels * self.problem.taps >= 128
         return self.problem.rank == 2 and self.problem.strides[0] == 1 and (few_filters or long_rows)
+
+    @property
+    def few_filters(self) -> bool:
+        """Say whether what x gives to every tap is hardly larger than x."""
+        return dots.few_filters(self.problem, self.channels, self.filters)
 
     @property
     def few_places(self) -> bool:
@@ -145,8 +150,10 @@ TABLE: tuple[Row, ...] = (
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("slices", C, lambda f: f.channels == 1 and f.problem.rank > 1 and f.problem.taps <= 32,
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18"),
+    Row("dots", C, lambda f: f.few_filters and f.problem.taps <= 32 and (f.problem.rank > 1 or f.filters < 16),
+        "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3"),
     Row("outer", C, lambda f: f.problem.rank == 3,
-        "XLA has no fast code for three axes; 24x24x24x32 k3x3x3: 26.8 -> 4.8"),
+        "XLA has no fast code for three axes; 24x24x24x32 k3x3x3: 26.8 -> 4.8; 16x56x56x3 to 64: 3.2"),
     Row("threads", C, lambda f: f.one_core,
         "up to 64 filters run on one core otherwise; 56x56x64 k3x3: 7.9 -> 4.8"),
     Row("direct", C, lambda f: True,
