@@ -81,6 +81,31 @@ def test_a_forced_lowering_has_right_derivatives(lowering, x64):
             agrees(gradient, reference.evaluate(adjoint, *pair, geometry))
 
 
+@pytest.mark.parametrize(
+    ("x", "w", "strides", "pads", "dilation", "groups"),
+    [
+        ((5, 4, 3), (3, 2, 3, 20), (1, 1), (1, 1), (1, 1), 1),  # few channels: planes side by side in the channels
+        ((5, 4, 3), (3, 2, 3, 20), (2, 1), (0, 2), (2, 1), 1),
+        ((5, 6, 8), (3, 2, 8, 4), (1, 1), (2, 0), (1, 1), 1),  # few filters: taps side by side in the filters
+        ((7, 6, 8), (6, 1, 8, 4), (2, 2), (3, 2), (1, 1), 1),  # three of the taps at a time, for the stride
+        ((9, 4, 24), (3, 2, 24, 24), (1, 1), (1, 1), (1, 1), 1),  # neither: a convolution for each tap
+        ((9, 4, 24), (4, 2, 24, 24), (3, 1), (1, 1), (2, 1), 1),
+        ((3, 4, 24), (3, 2, 24, 24), (1, 1), (0, 0), (1, 1), 1),  # a plane for each tap
+        ((9, 4, 2), (7, 2, 2, 24), (1, 1), (3, 3), (1, 1), 2),  # many taps
+        ((1, 4, 6), (1, 2, 6, 6), (2, 1), (1, 1), (1, 1), 1),  # no plane at all
+        ((1, 4, 6), (2, 2, 6, 6), (4, 1), (2, 2), (3, 1), 1),  # fewer planes than a stride
+    ],
+)
+def test_the_sum_over_the_outer_taps_is_right_in_every_way_it_is_taken(x, w, strides, pads, dilation, groups, x64):
+    rng = np.random.default_rng(0)
+    padding = (pads, *((1, 0),) * (len(w) - 3))
+    x, w = (2, *x[:-1], x[-1] * groups), w
+    dims = (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
+    geometry = Geometry(x[1:-1], w[:-2], strides, padding, (1, 1), dilation, groups, *dims)
+    a, b = jnp.asarray(rng.standard_normal(x)), jnp.asarray(rng.standard_normal(w))
+    agrees(lowered("convolve", "outer", geometry)(a, b), reference.evaluate("convolve", a, b, geometry))
+
+
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_standard_form_is_reached_and_left_without_loss(name):
     for seed in range(40):
@@ -120,9 +145,10 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(8, 56, 56, 96), w=(7, 7, 1, 96), groups=96), ["slices", "phases > slices", "slices"]),
         (dict(x=(4, 2048, 64), w=(1024, 1, 64), groups=64), ["fourier", "fourier", "fourier"]),
         (dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)), ["outer > threads", "phases > outer > threads", "patches"]),
-        (dict(x=(1, 10, 10, 10, 16), w=(3, 3, 3, 16, 16)), ["outer > direct", "phases > outer > direct", "dots"]),
+        (dict(x=(1, 10, 10, 10, 16), w=(3, 3, 3, 16, 16)), ["outer > threads", "phases > outer > threads", "dots"]),
         (dict(x=(4, 56, 56, 3), w=(3, 3, 3, 64)), ["direct", "dots", "lines"]),
-        (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 3)), ["direct", "phases > direct", "dots"]),
+        (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 3)), ["dots", "phases > direct", "dots"]),
+        (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)), ["direct", "phases > direct", "dots"]),
         (dict(x=(4, 2000, 16), w=(200, 16, 16)), ["direct", "phases > direct", "lines"]),
         (dict(x=(1, 256, 256, 3), w=(9, 9, 3, 32)), ["threads", "phases > direct", "lines"]),
         (dict(x=(4, 1000, 128), w=(128, 128, 128)), ["direct", "phases > direct", "lines"]),
@@ -245,12 +271,18 @@ def test_a_symbolic_batch_goes_through_every_default_choice():
         ((n, 9, 9, 4), (3, 3, 1, 4), 4),
         ((n, 9, 9, 8), (3, 3, 4, 8), 2),
         ((n, 9, 9, 20), (3, 3, 20, 20), 1),
+        ((n, 9, 9, 3), (3, 3, 3, 20), 1),
+        ((n, 1, 9, 20), (1, 3, 20, 2), 1),
+        ((n, 5, 6, 7, 3), (3, 3, 3, 3, 8), 1),
+        ((n, 5, 6, 7, 8), (3, 3, 3, 8, 3), 1),
+        ((n, 5, 6, 7, 30), (3, 3, 3, 30, 30), 1),
+        ((n, 5, 6, 7, 4), (5, 3, 3, 4, 30), 1),
     ]:
 
         def loss(x, w, groups=groups):
-            return jnp.sum(
-                jaxconv.conv_general_dilated(x, w, (2, 1), "SAME", None, None, ("NHWC", "HWIO", "NHWC"), groups) ** 2
-            )
+            axes = "DHW"[5 - len(x.shape) :]
+            strides, dims = (2, 1, 1)[: len(axes)], (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+            return jnp.sum(jaxconv.conv_general_dilated(x, w, strides, "SAME", None, None, dims, groups) ** 2)
 
         gradient = jax.jit(jax.grad(loss, (0, 1)))
         exported = jax.export.export(gradient)(*(jax.ShapeDtypeStruct(shape, np.float32) for shape in (x, w)))
@@ -270,6 +302,9 @@ CASES = [
     ((2, 24, 24, 16), (3, 3, 1, 16), 1, 16),
     ((2, 16, 16, 32), (3, 3, 4, 32), 1, 8),
     ((1, 10, 10, 10, 16), (3, 3, 3, 16, 16), 1, 1),
+    ((2, 8, 20, 20, 3), (3, 3, 3, 3, 32), 1, 1),
+    ((2, 12, 12, 12, 16), (3, 3, 3, 16, 32), 2, 1),
+    ((2, 24, 24, 64), (3, 3, 64, 3), 1, 1),
     ((2, 1024, 8), (512, 1, 8), 1, 8),
 ]
 
