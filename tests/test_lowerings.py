@@ -148,9 +148,9 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(1, 10, 10, 10, 16), w=(3, 3, 3, 16, 16)), ["outer > threads", "phases > outer > threads", "dots"]),
         (dict(x=(4, 56, 56, 3), w=(3, 3, 3, 64)), ["direct", "dots", "lines"]),
         (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 3)), ["dots", "phases > direct", "dots"]),
-        (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)), ["direct", "phases > direct", "dots"]),
+        (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)), ["outer > direct", "phases > direct", "dots"]),
         (dict(x=(4, 2000, 16), w=(200, 16, 16)), ["direct", "phases > direct", "lines"]),
-        (dict(x=(1, 256, 256, 3), w=(9, 9, 3, 32)), ["threads", "phases > direct", "lines"]),
+        (dict(x=(1, 256, 256, 3), w=(9, 9, 3, 32)), ["threads", "phases > outer > direct", "lines"]),
         (dict(x=(4, 1000, 128), w=(128, 128, 128)), ["direct", "phases > direct", "lines"]),
         (
             dict(x=(16, 14, 14, 256), w=(4, 4, 256, 128), stretch=2, padding=[(2, 2)] * 2),

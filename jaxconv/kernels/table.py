@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxconv.kernels import dots, patches, slices
+from jaxconv.kernels import dots, outer, patches, slices
 from jaxconv.kernels.problem import Problem
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -70,6 +70,14 @@ class Facts(NamedTuple):
     def few_filters(self) -> bool:
         """Say whether what x gives to every tap is hardly larger than x."""
         return dots.few_filters(self.problem, self.channels, self.filters)
+
+    @property
+    def few_filters_of_columns(self) -> bool:
+        """Say whether the filters are few with the taps of one column beside them, and not with all taps."""
+        p, count = self.problem, self.filters * self.problem.w[0]
+        narrow = 1 < self.filters <= min(16, self.channels // 2) and self.channels >= 16
+        together = p.w[0] <= 9 and count <= outer.TOGETHER and self.filters * p.taps > self.channels
+        return p.rank == 2 and max(p.strides) == 1 and narrow and together
 
     @property
     def few_places(self) -> bool:
@@ -150,6 +158,8 @@ TABLE: tuple[Row, ...] = (
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("slices", C, lambda f: f.channels == 1 and f.problem.rank > 1 and f.problem.taps <= 32,
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18"),
+    Row("outer", C, lambda f: f.few_filters_of_columns,
+        "few filters, with the taps beside them; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9"),
     Row("dots", C, lambda f: f.few_filters and f.problem.taps <= 32 and (f.problem.rank > 1 or f.filters < 16),
         "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3"),
     Row("outer", C, lambda f: f.problem.rank == 3,
