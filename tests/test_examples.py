@@ -21,13 +21,13 @@ NEEDED = {f"{name}_fcn" for name in ("gunpoint", "italypower", "arrowhead", "bas
 NEEDED |= {"digits_conv2d", "solids_conv3d", "addingproblem_tcn"}
 
 
-def test_every_config_of_the_list_is_there():
-    assert {path.stem for path in CONFIGS} >= NEEDED
-
-
 def _costly(path, *quick):
     """Give a file that is tried always, if it is named, and otherwise among the long tests."""
     return pytest.param(path, id=path.stem, marks=() if path.stem in quick else pytest.mark.slow)
+
+
+def test_every_config_of_the_list_is_there():
+    assert {path.stem for path in CONFIGS} >= NEEDED
 
 
 @pytest.mark.parametrize("path", [_costly(p, "gunpoint_fcn", "digits_conv2d") for p in CONFIGS])

@@ -83,7 +83,7 @@ def _rows(
         values += fields
     gives = [values[place] for place in layer.graph.gives]
     counts = [row.multiply_adds for row in inside if row.depth == depth + 1]
-    total = None if None in counts else sum(counts)  # type: ignore[arg-type]
+    total = None if None in counts else sum(count or 0 for count in counts)
     seen_last = gives[0] if gives else ()
     whole = Row(name, type(layer).__name__, output, trainable, fixed, total, seen_last, depth)
     return [whole, *inside], gives

@@ -27,7 +27,6 @@ class Row(NamedTuple):
 class Facts(NamedTuple):
     """What the rows ask about: the problem, sizes of one group, and the dtype of the operands."""
 
-    name: str
     problem: Problem
     shapes: Shapes
     dtype: Any
@@ -184,5 +183,5 @@ TABLE: tuple[Row, ...] = (
 
 def choose(name: str, problem: Problem, shapes: Shapes, dtype: Any) -> Row:
     """Give the row of the table that decides on CPU."""
-    facts = Facts(name, problem, shapes, dtype)
+    facts = Facts(problem, shapes, dtype)
     return next(row for row in TABLE if name in row.maps and row.applies(facts))

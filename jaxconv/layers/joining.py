@@ -13,6 +13,7 @@ from jaxconv.layers.layer import Shape, layers
 from jaxconv.layers.masks import fitting, lay
 from jaxconv.layers.measures import Window
 from jaxconv.layers.merging import Merge
+from jaxconv.layers.options import known
 
 Array = jax.Array
 
@@ -59,7 +60,7 @@ class Concatenate(Merge):
                     )
                 out[axis] = size if out[axis] is None else out[axis]
         sizes = [shape[along] for shape in shapes]
-        out[along] = None if None in sizes else sum(sizes)  # type: ignore[arg-type]
+        out[along] = sum(sizes) if known(sizes) else None
         return tuple(out)
 
     def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:

@@ -12,6 +12,7 @@ from jax import lax
 from jaxconv import geometry as geo
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.layer import Params, Shape, Weight, layers
+from jaxconv.layers.options import known
 from jaxconv.ops.operands import pad, places
 
 Array = jax.Array
@@ -53,11 +54,11 @@ class _LocallyConnected(Convolving):
 
     def _places(self, lengths: Shape) -> tuple[int, ...]:
         out = self.spatial(lengths)
-        if None in out:
+        if not known(out):
             raise ValueError(
                 f"{type(self).__name__}: a length in {lengths} is None; a kernel for each place needs numbers"
             )
-        return out  # type: ignore[return-value]
+        return tuple(out)
 
     def kernel_places(self, lengths: Shape) -> Shape:
         return ()  # the kernel holds one for each place

@@ -2,7 +2,8 @@
 
 import math
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeGuard
 
 Shape = tuple[int | None, ...]
 
@@ -76,12 +77,17 @@ def input_axes(
     return tuple(found)
 
 
+def known(sizes: Sequence[int | None]) -> TypeGuard[Sequence[int]]:
+    """Say whether no size is None."""
+    return None not in sizes
+
+
 def known_sizes(axes: tuple[int, ...], shape: Shape, where: str) -> tuple[int, ...]:
     """Give the sizes of some axes, which shape the params. Raises ValueError where one is unknown."""
     sizes = tuple(shape[axis] for axis in axes)
-    if None in sizes:
+    if not known(sizes):
         raise ValueError(
             f"{where}: axis {axes[sizes.index(None)]} of input shape {shape} is None; "
             "the params' shapes depend on it, so give a number"
         )
-    return sizes  # type: ignore[return-value]
+    return tuple(sizes)

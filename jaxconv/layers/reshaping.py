@@ -12,6 +12,7 @@ from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
 from jaxconv.layers.measures import Window
+from jaxconv.layers.options import known
 
 Array = jax.Array
 
@@ -41,7 +42,8 @@ class Flatten(Layer):
 
     def output_shape(self, input_shape: Any) -> Shape:
         shape = _with_batch(input_shape, "Flatten")
-        return (shape[0], None if None in shape[1:] else math.prod(shape[1:]))  # type: ignore[arg-type]
+        sizes = shape[1:]
+        return (shape[0], math.prod(sizes) if known(sizes) else None)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
         if self.data_format == "channels_first" and x.ndim > 2:
