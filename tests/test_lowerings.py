@@ -149,6 +149,8 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(4, 56, 56, 3), w=(3, 3, 3, 64)), ["direct", "dots", "lines"]),
         (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 3)), ["dots", "phases > direct", "dots"]),
         (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)), ["outer > direct", "phases > direct", "dots"]),
+        (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), ["direct", "dots", "dots"]),
+        (dict(x=(64, 4, 4, 64), w=(4, 4, 64, 16), padding="VALID"), ["direct", "dots", "patches"]),
         (dict(x=(4, 2000, 16), w=(200, 16, 16)), ["direct", "phases > direct", "lines"]),
         (dict(x=(1, 256, 256, 3), w=(9, 9, 3, 32)), ["threads", "phases > outer > direct", "lines"]),
         (dict(x=(4, 1000, 128), w=(128, 128, 128)), ["direct", "phases > direct", "lines"]),

@@ -10,6 +10,7 @@ what needs no y before the forward pass, and keeps it until the backward pass.)
 Half types reach the matrix units only this way: products of bfloat16, sums in float32.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -48,8 +49,9 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
 
 
 def few_filters(problem: Problem, channels: int, filters: int) -> bool:
-    """Say whether what the input gives to all taps is hardly larger than the input itself."""
-    return max(problem.strides) == 1 and 2 * problem.taps * filters <= 3 * channels
+    """Say whether what the input gives to all taps is hardly larger than the input itself, and most of it is needed."""
+    all_read = max(problem.strides) == 1 and math.prod(problem.x) <= 2 * math.prod(problem.y)
+    return all_read and 2 * problem.taps * filters <= 3 * channels
 
 
 def _move(products: Array, tap: tuple[int, ...], p: Problem) -> Array:

@@ -67,7 +67,7 @@ class Facts(NamedTuple):
 
     @property
     def few_filters(self) -> bool:
-        """Say whether what x gives to every tap is hardly larger than x."""
+        """Say whether what x gives to every tap is hardly larger than x, and most of it is needed."""
         return dots.few_filters(self.problem, self.channels, self.filters)
 
     @property
@@ -76,7 +76,7 @@ class Facts(NamedTuple):
         p, count = self.problem, self.filters * self.problem.w[0]
         narrow = 1 < self.filters <= min(16, self.channels // 2) and self.channels >= 16
         together = p.w[0] <= 9 and count <= outer.TOGETHER and self.filters * p.taps > self.channels
-        return p.rank == 2 and max(p.strides) == 1 and narrow and together
+        return p.rank == 2 and max(p.strides) == 1 and p.x[0] <= outer.WASTE * p.y[0] and narrow and together
 
     @property
     def few_places(self) -> bool:
