@@ -20,10 +20,17 @@ FIRST = {type(case.layer).__name__.rstrip("123D"): name for name, case in revers
 EACH = {name: (case,) for name, case in CASES.items()}
 
 
-def costly(cases):
-    """Give the parameters of a law that takes long to check: one case of a layer always, the others when slow."""
+WEIGHTED = ("conv", "dense", "normalization", "locally", "prelu", "embedding", "model", "residual")
+
+
+def costly(cases, words=("",)):
+    """Give the parameters of a law that takes long to check: one case of a layer always, the others when slow.
+
+    words: where it takes very long, what one of has to be in the name of a case that is checked always.
+    """
+    always = {name for name in FIRST if any(word in name for word in words)}
     return [
-        pytest.param(*values, id=name, marks=() if name.partition("-")[0] in FIRST else pytest.mark.slow)
+        pytest.param(*values, id=name, marks=() if name.partition("-")[0] in always else pytest.mark.slow)
         for name, values in cases.items()
     ]
 
@@ -165,7 +172,7 @@ DERIVATIVES |= {
 }
 
 
-@pytest.mark.parametrize("case, train", costly(DERIVATIVES))
+@pytest.mark.parametrize("case, train", costly(DERIVATIVES, (*WEIGHTED, "pooling", "softmax", "dropout", "dot")))
 def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(case, train, x64):
     params, apply_fn, _ = made(Case(in_float64(case.layer), case.shape))
     trainable, fixed = apply_fn.split(params)
@@ -287,7 +294,7 @@ def test_unknown_lengths_stay_unknown(case):
 # -- law 8
 
 
-@pytest.mark.parametrize("case", costly(EACH))
+@pytest.mark.parametrize("case", costly(EACH, (*WEIGHTED, "dropout", "noise")))
 def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(case):
     layer, shape = case.layer, map_shapes(lambda s: (8, *s[1:]), case.shape)
     if jax.device_count() < 8:
