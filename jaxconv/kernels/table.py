@@ -133,7 +133,8 @@ LARGE = 1 << 22  # entries
 ALL = ("convolve", "transpose", "correlate")
 C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "correlate")
 
-# The figures are milliseconds, medians on two cores (AMD, AVX-512), of `jaxconv bench` cases: XLA's way -> this one.
+# The figures are milliseconds, medians on two cores (AMD, AVX-512): XLA's way, or the one named, -> this one. They are
+# of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`.
 TABLE: tuple[Row, ...] = (
     Row("fourier", ALL, lambda f: f.problem.taps >= 128 and f.products > f.spectral,
         "long kernels: 2048 steps, kernel 1024, depthwise: 394 -> 2.4; 300x300 with 100x100: 808 -> 0.7"),
