@@ -210,6 +210,9 @@ def test_what_is_missing_is_named(tmp_path, text, parts):
 def test_a_missing_file_gets_the_nearest_one(folder):
     assert f"did you mean '{folder / 'two.toml'}'?" in message(folder / "too.toml")
     assert "there is no such config file" in message(folder / "nowhere" / "two.toml")
+    (folder / "configs").mkdir()
+    (folder / "configs" / "mine.toml").write_text("")
+    assert f"did you mean '{folder / 'configs' / 'mine.toml'}'?" in message(folder / "config" / "mine.toml")
 
 
 def test_a_folder_is_no_config(folder):

@@ -20,7 +20,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; a config file is expected (a run goes on with: --resume {path})")
     if not path.is_file():
-        beside = [str(entry) for entry in path.parent.glob("*.toml")]
+        near = path.parent.glob("*.toml") if path.parent.is_dir() else path.parent.parent.glob(f"*/{path.name}")
+        beside = [str(entry) for entry in near]
         raise ConfigError(
             f"{path}: there is no such config file; {nearest(str(path), beside) if beside else 'legal: a .toml file'}"
         )
