@@ -3,6 +3,8 @@
 from types import ModuleType as _ModuleType
 
 from jaxconv import activations, constraints, initializers, regularizers
+from jaxconv.contract.layer import Apply, Effects, Layer, merge
+from jaxconv.contract.symbolic import Input, SymbolicTensor
 from jaxconv.data_format import image_data_format, set_image_data_format
 from jaxconv.files.archive import FileError
 from jaxconv.files.keras_writing import save_model
@@ -10,9 +12,9 @@ from jaxconv.files.loading import load_layer, load_model, load_weights
 from jaxconv.files.params import load_params, save_params
 from jaxconv.files.torch import params_from_torch, params_to_torch
 from jaxconv.initializers import from_keras_seed
-from jaxconv.kernels.asked import lowering
 from jaxconv.kernels.explain import explain_lowering
 from jaxconv.kernels.general import conv_general_dilated
+from jaxconv.kernels.override import lowering
 from jaxconv.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from jaxconv.layers.activity_regularization import ActivityRegularization
 from jaxconv.layers.adaptive_pooling import (
@@ -25,6 +27,7 @@ from jaxconv.layers.adaptive_pooling import (
 )
 from jaxconv.layers.conv import Conv1D, Conv2D, Conv3D
 from jaxconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
+from jaxconv.layers.crop_pad import Cropping1D, Cropping2D, Cropping3D, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
 from jaxconv.layers.dense import Dense
 from jaxconv.layers.depthwise import (
     DepthwiseConv1D,
@@ -35,7 +38,6 @@ from jaxconv.layers.depthwise import (
     SeparableConv3D,
 )
 from jaxconv.layers.dropout import AlphaDropout, Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
-from jaxconv.layers.edges import Cropping1D, Cropping2D, Cropping3D, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
 from jaxconv.layers.embedding import Embedding
 from jaxconv.layers.global_pooling import (
     GlobalAveragePooling1D,
@@ -47,7 +49,6 @@ from jaxconv.layers.global_pooling import (
 )
 from jaxconv.layers.group_normalization import GroupNormalization, InstanceNormalization
 from jaxconv.layers.joining import Concatenate, Dot
-from jaxconv.layers.layer import Apply, Effects, Layer, merge
 from jaxconv.layers.layer_normalization import LayerNormalization, RMSNormalization, UnitNormalization
 from jaxconv.layers.locally_connected import LocallyConnected1D, LocallyConnected2D, LocallyConnected3D
 from jaxconv.layers.masking import Masking
@@ -65,7 +66,6 @@ from jaxconv.layers.pooling import (
 from jaxconv.layers.preprocessing import Normalization, Rescaling
 from jaxconv.layers.reparametrization import SpectralNormalization, WeightNormalization
 from jaxconv.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
-from jaxconv.layers.symbolic import Input, SymbolicTensor
 from jaxconv.layers.time_distributed import TimeDistributed
 from jaxconv.layers.upsampling import UpSampling1D, UpSampling2D, UpSampling3D
 from jaxconv.models import Model, Parallel, Residual, Sequential

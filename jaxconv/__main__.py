@@ -2,7 +2,7 @@
 
 import sys
 
-from jaxconv.cli import main
+from jaxconv.cli.command_line import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from keras_oracle import keras, keras_rules
 
 from jaxconv import activations
+from tests.support.keras_oracle import keras, keras_rules
 
 NAMES = activations.registry.names()
 CALLABLE_NAMES = [name for name in NAMES if name != "threshold"]

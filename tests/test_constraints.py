@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from keras_oracle import keras, keras_rules
 
 from jaxconv import constraints
 from jaxconv.constraints import Constraint, MaxNorm, MinMaxNorm, NonNeg, RadialConstraint, UnitNorm
+from tests.support.keras_oracle import keras, keras_rules
 
 CONFIGURED = [
     ("NonNeg", {}),

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from keras_oracle import keras, keras_rules
 
 from jaxconv import initializers
 from jaxconv.initializers import (
@@ -23,6 +22,7 @@ from jaxconv.initializers import (
     Values,
     VarianceScaling,
 )
+from tests.support.keras_oracle import keras, keras_rules
 
 SCALED = ["GlorotUniform", "GlorotNormal", "HeUniform", "HeNormal", "LecunUniform", "LecunNormal", "VarianceScaling"]
 RANDOM = [*SCALED, "RandomNormal", "TruncatedNormal", "RandomUniform", "Orthogonal"]

@@ -1,4 +1,4 @@
-"""The laws of the contract (jaxconv/layers/layer.py), over every layer of the catalogue."""
+"""The laws of the contract (jaxconv/contract/layer.py), over every layer of the catalogue."""
 
 import functools
 import json
@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import CASES, Case, in_float64, in_other_format, inputs, map_shapes, randomised, tolerance
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxconv as jc
-from jaxconv.layers.layer import layers, merge
+from jaxconv.contract.layer import layers, merge
+from tests.support.catalogue import CASES, Case, in_float64, in_other_format, inputs, map_shapes, randomised, tolerance
 
 KEY = jax.random.key(0)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

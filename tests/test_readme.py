@@ -6,10 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from keras_oracle import keras
 
 import jaxconv
-from jaxconv.layers.layer import Layer, layers
+from jaxconv.contract.layer import Layer, layers
+from tests.support.keras_oracle import keras
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 _, LAYERS, DIFFERENCES, *_ = re.split(r"\| layers \| in Keras 3 \||\| \| Keras 3\.15 \| jaxconv \|", README)

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from keras_oracle import keras, keras_rules
 
 from jaxconv import regularizers
 from jaxconv.regularizers import L1, L1L2, L2, OrthogonalRegularizer
+from tests.support.keras_oracle import keras, keras_rules
 
 CONFIGURED = [
     ("L1", {"l1": 0.25}),

@@ -14,9 +14,8 @@ import numpy as np
 from jaxconv.bench.agreement import Inexpressible, Loaded, difference, disagreeing
 from jaxconv.bench.timing import medians
 from jaxconv.bench.whole import INFERENCE
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.files.model import model_info
-from jaxconv.layers.layer import Layer, Params
-from jaxconv.training.inference import model_file
 
 MODES = (INFERENCE,)
 LIBRARIES = ("keras", "torch", "jaxconv")  # the first that is there is what the others are compared with
@@ -50,7 +49,7 @@ def read_trained(files: Sequence[str], batches: Sequence[int]) -> dict[str, Trai
     stems = [Path(file).stem for file in files]
     rows = {}
     for file, stem in zip(files, stems, strict=True):
-        held = model_info(model_file(file))
+        held = model_info(Path(file))
         for batch in batches:
             row = Trained(file, held["layer"], held["params"], _with_batch(file, held["input_shape"], batch), batch)
             rows[f"{stem if stems.count(stem) == 1 else file}, batch {batch}"] = row

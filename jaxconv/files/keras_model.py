@@ -10,18 +10,19 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxconv.files import dialects, keras_weights
+from jaxconv.contract.layer import Layer, Params, layers
+from jaxconv.files import keras_weights
 from jaxconv.files.archive import FileError
 from jaxconv.files.hdf5 import Store
 from jaxconv.files.input_shapes import input_shape_of, misfit
-from jaxconv.files.keras1_deconvolution import output_lengths, refuse_other_lengths
-from jaxconv.files.keras1_kernels import Origin
 from jaxconv.files.keras_config import Entry, cut, graph_config, input_shape, outline
 from jaxconv.files.keras_functions import LAMBDAS, put_layers
 from jaxconv.files.keras_options import Code, translate
 from jaxconv.files.keras_weights import Place, tail
+from jaxconv.files.legacy import dialects
+from jaxconv.files.legacy.deconvolution import output_lengths, refuse_other_lengths
+from jaxconv.files.legacy.kernels import Origin
 from jaxconv.files.reasons import damaged, refused
-from jaxconv.layers.layer import Layer, Params, layers
 from jaxconv.models import Model, Sequential, functional
 from jaxconv.models.container import Container
 from jaxconv.registry import snake_case

@@ -9,10 +9,10 @@ from typing import Any
 
 import jaxconv.layers
 import jaxconv.models  # noqa: F401  with the line above: enters every layer in the table
-from jaxconv.files import dialects
-from jaxconv.files.keras1_deconvolution import output_lengths, padding_for
-from jaxconv.files.keras1_kernels import Origin
-from jaxconv.layers.layer import TABLES, layers
+from jaxconv.contract.layer import TABLES, layers
+from jaxconv.files.legacy import dialects
+from jaxconv.files.legacy.deconvolution import output_lengths, padding_for
+from jaxconv.files.legacy.kernels import Origin
 from jaxconv.registry import nearest
 
 Config = dict[str, Any]

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.files.archive import FileError
 from jaxconv.files.hdf5 import Store, Table
-from jaxconv.files.keras1_kernels import Origin, todays_kernel
 from jaxconv.files.keras_layout import Leaf, groups
 from jaxconv.files.leaves import flat, nested
-from jaxconv.layers.layer import Layer, Params
+from jaxconv.files.legacy.kernels import Origin, todays_kernel
 from jaxconv.models.container import Container, base_name
 
 FOLDERS = ("layers", "_layer_checkpoint_dependencies")  # Keras 2.15 and 3; Keras 2.12 to 2.14

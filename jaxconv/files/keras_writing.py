@@ -15,12 +15,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.contract.layer import Layer, Params, layers
+from jaxconv.contract.symbolic import Input
 from jaxconv.files.archive import FileError, replacing
 from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
 from jaxconv.files.keras_layout import groups, pick
 from jaxconv.files.leaves import check, flat
-from jaxconv.layers.layer import Layer, Params, layers
-from jaxconv.layers.symbolic import Input
 from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container, base_name, free_name
 from jaxconv.registry import plain

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.files.archive import FileError
-from jaxconv.layers.layer import Layer, Params
 
 
 def flat(params: Any) -> dict[str, Any]:

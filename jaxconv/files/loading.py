@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxconv.contract.layer import Apply, Layer, Params
 from jaxconv.files import keras_weights
 from jaxconv.files.archive import FileError
 from jaxconv.files.hdf5 import Store, is_hdf5, opened
 from jaxconv.files.keras_archive import parse, read_archive
 from jaxconv.files.keras_model import Factory, Read, Source, read_keras
 from jaxconv.files.reasons import damaged
-from jaxconv.layers.layer import Apply, Layer, Params
 
 _STATE = ("optimizer_weights", "optimizer", "metrics")  # groups beside the model: not looked at
 

@@ -11,9 +11,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.contract.layer import Params
 from jaxconv.files.archive import FileError, replacing
 from jaxconv.files.leaves import flat, nested, on_device
-from jaxconv.layers.layer import Params
 
 # what safetensors calls a type -> the type; its own numpy reader knows none that numpy lacks
 _TYPES: dict[str, Any] = {

@@ -17,10 +17,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.errors import explain
 from jaxconv.files.input_shapes import fitting_shape, input_shape_of, output_shape_of
 from jaxconv.files.torch_layout import tensors
-from jaxconv.layers.layer import Layer, Params
 from jaxconv.models.container import Container
 
 Order = tuple[int, ...] | None

@@ -36,7 +36,7 @@ def through(windows: Sequence[Any] | None, inputs: Sequence[Fields], rank: int) 
         windows: what the layer says of its axes, the same for all its inputs.
         inputs: the fields of its inputs. rank: axes of the output, after the batch.
 
-    >>> from jaxconv.layers.measures import Window
+    >>> from jaxconv.contract.measures import Window
     >>> (field, _) = through((Window(-1, 1, Fraction(2)), None), [(Field(), None)], 2)
     >>> field.size, field.stride
     (3, Fraction(2, 1))

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.inspect.receptive_field import Field, Fields, through
-from jaxconv.layers.layer import Layer, Params
 from jaxconv.models.container import Container
 
 

@@ -21,7 +21,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import asked, choice
+from jaxconv.kernels import choice
+from jaxconv.kernels import override as asked
 
 Array = jax.Array
 

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import activations
-from jaxconv.layers.activated import activate, activated_width, is_linear
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.layers.masks import as_mask, fitting, lay
-from jaxconv.layers.measures import Window
+from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.contract.masks import as_mask, fitting, lay
+from jaxconv.contract.measures import Window
+from jaxconv.layers.activation_axis import activate, activated_width, is_linear
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
 Array = jax.Array

@@ -13,9 +13,9 @@ from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.masks import span
 from jaxconv.dtypes import promote
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.layers.masks import span
 
 Array = jax.Array
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
+from jaxconv.contract.layer import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
-from jaxconv.layers.layer import Params, Shape, Weight, layers
 
 Array = jax.Array
 Leaves = dict[str, np.ndarray]

@@ -11,10 +11,10 @@ import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
+from jaxconv.contract.layer import Params, Shape, Weight, layers
+from jaxconv.contract.masks import span, stretch
+from jaxconv.contract.measures import Window, placed
 from jaxconv.layers.convolving import Convolving
-from jaxconv.layers.layer import Params, Shape, Weight, layers
-from jaxconv.layers.masks import span, stretch
-from jaxconv.layers.measures import Window, placed
 from jaxconv.ops.transposed import as_output_padding
 
 Array = jax.Array

@@ -13,11 +13,11 @@ import numpy as np
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.layers.activated import activate, activated_width, is_linear
-from jaxconv.layers.at_inference import Affine, cast, wide
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape
-from jaxconv.layers.masks import Windows, hide
-from jaxconv.layers.measures import Window, placed
+from jaxconv.contract.at_inference import Affine, cast, wide
+from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape
+from jaxconv.contract.masks import Windows, hide
+from jaxconv.contract.measures import Window, placed
+from jaxconv.layers.activation_axis import activate, activated_width, is_linear
 from jaxconv.ops.operands import as_padding_mode, check_mode
 
 Array = jax.Array

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import geometry as geo
-from jaxconv.layers.activated import activate, activated_width, is_linear
-from jaxconv.layers.at_inference import Affine, cast, wide
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.layers.measures import Window
+from jaxconv.contract.at_inference import Affine, cast, wide
+from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.contract.measures import Window
+from jaxconv.layers.activation_axis import activate, activated_width, is_linear
 
 Array = jax.Array
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import data_format as formats
-from jaxconv.layers.layer import Shape, as_shape, layers
+from jaxconv.contract.layer import Shape, as_shape, layers
 from jaxconv.layers.noise import Noise, below_one
 from jaxconv.layers.options import as_number
 

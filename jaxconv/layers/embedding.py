@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import geometry as geo
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.layers.masks import hide, lay
-from jaxconv.layers.measures import Window
+from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.contract.masks import hide, lay
+from jaxconv.contract.measures import Window
 
 Array = jax.Array
 

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import data_format as formats
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.masks import lay
 from jaxconv.dtypes import promote
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.layers.masks import lay
-from jaxconv.layers.standardize import average
+from jaxconv.layers.moments import average
 
 Array = jax.Array
 

@@ -6,11 +6,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.contract.masks import lay, layouts
 from jaxconv.dtypes import promote
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.layers.masks import lay, layouts
+from jaxconv.layers.moments import affine, standardize
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
-from jaxconv.layers.standardize import affine, standardize
 
 Array = jax.Array
 

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv.contract.layer import Shape, layers
+from jaxconv.contract.masks import fitting, lay
+from jaxconv.contract.measures import Window
 from jaxconv.dtypes import promote
-from jaxconv.layers.layer import Shape, layers
-from jaxconv.layers.masks import fitting, lay
-from jaxconv.layers.measures import Window
 from jaxconv.layers.merging import Merge
 from jaxconv.layers.options import known
 

@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv import initializers
+from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.contract.masks import lay
+from jaxconv.contract.measures import Window
 from jaxconv.dtypes import promote
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.layers.masks import lay
-from jaxconv.layers.measures import Window
+from jaxconv.layers.moments import affine, average, moments, spread, standardize
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
-from jaxconv.layers.standardize import affine, average, moments, spread, standardize
 
 Array = jax.Array
 

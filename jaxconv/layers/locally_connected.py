@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv import geometry as geo
+from jaxconv.contract.layer import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
-from jaxconv.layers.layer import Params, Shape, Weight, layers
 from jaxconv.layers.options import known
 from jaxconv.ops.operands import pad, places
 

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.layers.masks import lay
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.masks import lay
 from jaxconv.layers.options import as_number
 
 Array = jax.Array

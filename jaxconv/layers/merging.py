@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
+from jaxconv.contract.layer import Layer, Params, Shape, as_shapes, layers
+from jaxconv.contract.masks import as_mask, fitting, lay
+from jaxconv.contract.measures import Window
+from jaxconv.contract.shapes import shape_of
 from jaxconv.errors import explain
-from jaxconv.layers.layer import Layer, Params, Shape, as_shapes, layers
-from jaxconv.layers.masks import as_mask, fitting, lay
-from jaxconv.layers.measures import Window
-from jaxconv.layers.shapes import shape_of
 
 Array = jax.Array
 

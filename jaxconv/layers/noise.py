@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
 from jaxconv.layers.options import as_number, as_seed
 
 Array = jax.Array

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from jaxconv.contract.at_inference import Affine, wide
+from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
+from jaxconv.contract.masks import as_mask, lay, layouts
 from jaxconv.dtypes import promote
-from jaxconv.layers.at_inference import Affine, wide
-from jaxconv.layers.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.layers.masks import as_mask, lay, layouts
+from jaxconv.layers.moments import affine, moments, normalize, spread
 from jaxconv.layers.options import as_number, known_sizes
-from jaxconv.layers.standardize import affine, moments, normalize, spread
 from jaxconv.registry import nearest
 
 Array = jax.Array

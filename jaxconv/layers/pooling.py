@@ -11,11 +11,11 @@ from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.masks import Windows, hide, lay
+from jaxconv.contract.measures import Window, placed
 from jaxconv.dtypes import promote
-from jaxconv.kernels.largest import largest
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.layers.masks import Windows, hide, lay
-from jaxconv.layers.measures import Window, placed
+from jaxconv.kernels.max_window import largest
 
 Array = jax.Array
 

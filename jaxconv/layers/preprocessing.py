@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import data_format as formats
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.initializers.frozen_array import FrozenArray
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
 from jaxconv.layers.options import as_axis, input_axes, known_sizes
 
 Array = jax.Array

@@ -13,10 +13,10 @@ from jax import lax
 
 from jaxconv import geometry as geo
 from jaxconv import initializers
+from jaxconv.contract.layer import Effects, Params, Shape, Weight, as_shape, layers
+from jaxconv.contract.measures import Window
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
-from jaxconv.layers.layer import Effects, Params, Shape, Weight, as_shape, layers
-from jaxconv.layers.measures import Window
 from jaxconv.layers.wrapper import Wrapper
 
 Array = jax.Array

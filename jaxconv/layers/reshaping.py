@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.layers.measures import Window
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.measures import Window
 from jaxconv.layers.options import known
 
 Array = jax.Array

@@ -10,11 +10,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxconv.contract.at_inference import Affine
+from jaxconv.contract.layer import LEAF, Effects, Params, Shape, as_shape, layers
+from jaxconv.contract.masks import as_mask
+from jaxconv.contract.measures import Window
 from jaxconv.errors import explain
-from jaxconv.layers.at_inference import Affine
-from jaxconv.layers.layer import LEAF, Effects, Params, Shape, as_shape, layers
-from jaxconv.layers.masks import as_mask
-from jaxconv.layers.measures import Window
 from jaxconv.layers.wrapper import Wrapper
 
 Array = jax.Array

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.masks import hide, lay
+from jaxconv.contract.measures import Window, placed
 from jaxconv.dtypes import promote
-from jaxconv.layers.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.layers.masks import hide, lay
-from jaxconv.layers.measures import Window, placed
 from jaxconv.registry import nearest
 
 Array = jax.Array

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Self
 
-from jaxconv.layers.layer import Layer, layers
-from jaxconv.policy import Policy
+from jaxconv.contract.layer import Layer, layers
+from jaxconv.contract.policy import Policy
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import jax
 
-from jaxconv.layers.layer import Layer, layers
+from jaxconv.contract.layer import Layer, layers
 from jaxconv.models.container import Call, Container, Graph, count_names
 from jaxconv.models.sequential import Sequential
 

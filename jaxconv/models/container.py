@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Self
 import jax
 import jax.numpy as jnp
 
+from jaxconv.contract.apply import held
+from jaxconv.contract.layer import LEAF, Effects, Layer, Params, merge, shape_of
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
-from jaxconv.layers.apply import held
-from jaxconv.layers.layer import LEAF, Effects, Layer, Params, merge, shape_of
 from jaxconv.registry import snake_case
 
 Array = jax.Array

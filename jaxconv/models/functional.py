@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from jaxconv.contract.layer import Input, Layer, SymbolicTensor, layers
 from jaxconv.errors import explain
-from jaxconv.layers.layer import Input, Layer, SymbolicTensor, layers
 from jaxconv.models.container import Graph
 
 Config = dict[str, Any]

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 
+from jaxconv.contract.layer import Apply, Effects, Layer, Params, SymbolicTensor, as_shape, layers, shape_of
 from jaxconv.errors import explain
-from jaxconv.layers.layer import Apply, Effects, Layer, Params, SymbolicTensor, as_shape, layers, shape_of
 from jaxconv.models import functional
 from jaxconv.models.container import Container, Graph
 from jaxconv.models.tracing import Source, calls_between, trace

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from jaxconv.layers.layer import Apply, Layer, Params, SymbolicTensor, layers
+from jaxconv.contract.layer import Apply, Layer, Params, SymbolicTensor, layers
 from jaxconv.models.container import Container, Graph, chain, count_names
 from jaxconv.models.functional import input_layer, input_shape
 

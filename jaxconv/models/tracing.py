@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxconv.layers.layer import Layer, Node, Shape, SymbolicTensor, as_lists
+from jaxconv.contract.layer import Layer, Node, Shape, SymbolicTensor, as_lists
 from jaxconv.models.container import Call, Graph, count_names, free_name
 
 

@@ -5,7 +5,7 @@ Knows layers by what they say of themselves at inference (``layers.at_inference`
 
 import jax.numpy as jnp
 
-from jaxconv.layers.layer import Layer, Params
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container
 from jaxconv.serving.wiring import Step, Wiring

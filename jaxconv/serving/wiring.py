@@ -6,7 +6,7 @@ Knows graphs, and not what is changed in them.
 import dataclasses
 from typing import Any
 
-from jaxconv.layers.layer import Layer, Params
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.models.container import Call, Container, Graph
 
 

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.contract.layer import Params
 from jaxconv.files.archive import FileError, read_archive, write_archive
-from jaxconv.layers.layer import Params
 from jaxconv.training.step import TrainState
 
 _FORMAT, _VERSION = "jaxconv checkpoint", 1

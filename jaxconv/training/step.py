@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jaxconv.contract.layer import Params, merge
 from jaxconv.dtypes import promote
-from jaxconv.layers.layer import Params, merge
 from jaxconv.training.metrics import Metric
 
 Sums = dict[str, jax.Array]

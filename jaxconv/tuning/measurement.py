@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxconv.contract.apply import Apply, merge
+from jaxconv.contract.layer import Layer
 from jaxconv.kernels import tuned
 from jaxconv.kernels.tuned import Winner
-from jaxconv.layers.apply import Apply, merge
-from jaxconv.layers.layer import Layer
 from jaxconv.tuning.convolutions import Convolution, convolutions
 from jaxconv.tuning.race import race
 
@@ -160,7 +160,7 @@ def _measured(
     found: list[Convolution], held: dict[str, Winner], platform: str, seconds: float
 ) -> Iterator[tuple[Convolution, Winner, bool]]:
     """Give the winner of each convolution, and whether it was there before; show how far it is."""
-    from jaxconv.training.display import display
+    from jaxconv.progress import display
 
     with display(len(found), unit="convolution") as bar:
         for number, one in enumerate(found, 1):

@@ -13,12 +13,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from keras_oracle import keras
 
 from jaxconv import Input, Layer, Masking, Model, SymbolicTensor
 from jaxconv.registry import snake_case
 from jaxconv.training import fit
-from keras_suite.messages import keras_words
+from tests.keras_suite.messages import keras_words
+from tests.support.keras_oracle import keras
 
 KerasTensor, Variable = keras.KerasTensor, keras.Variable
 get_mask, set_mask = keras.src.backend.get_keras_mask, keras.src.backend.set_keras_mask

@@ -6,10 +6,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from keras_oracle import keras
 
 from jaxconv import merge
-from keras_suite.adapter import StandIn, Symbol, arrays, is_leaf, is_symbolic
+from tests.keras_suite.adapter import StandIn, Symbol, arrays, is_leaf, is_symbolic
+from tests.support.keras_oracle import keras
 
 
 def run_class_serialization_test(self: Any, instance: Any, custom_objects: Any = None) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from keras_oracle import keras, keras_rules
 
-from keras_suite import checks, left_out, surfaces
+from tests.keras_suite import checks, left_out, surfaces
+from tests.support.keras_oracle import keras, keras_rules
 
 CONVOLUTIONS = [
     "layers.convolutional.conv_test",

@@ -5,7 +5,7 @@
 
 from typing import Any, NamedTuple
 
-from keras_suite import collect, left_out
+from tests.keras_suite import collect, left_out
 
 CONVOLUTIONS = {case: cls for name in collect.CONVOLUTIONS for case, cls in collect.cases(name)}
 OTHERS = {case: cls for name in collect.OTHERS for case, cls in collect.cases(name)}

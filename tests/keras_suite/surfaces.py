@@ -8,11 +8,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from keras_oracle import keras
 
 import jaxconv
 from jaxconv import Input, Layer
-from keras_suite.adapter import (
+from tests.keras_suite.adapter import (
     KerasTensor,
     MaskOf,
     ModelStandIn,
@@ -24,8 +23,9 @@ from keras_suite.adapter import (
     stand_in,
     symbolic,
 )
-from keras_suite.messages import keras_words
-from keras_suite.training import Sequential
+from tests.keras_suite.messages import keras_words
+from tests.keras_suite.training import Sequential
+from tests.support.keras_oracle import keras
 
 
 class Surface(types.ModuleType):

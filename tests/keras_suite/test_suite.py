@@ -8,9 +8,9 @@ import pytest
 
 pytest.importorskip("keras", reason="runs Keras's own tests")
 
-from keras_suite import collect
-from keras_suite.figures import CONVOLUTIONS, OTHERS, Figures, figures
-from keras_suite.left_out import DIFFERS, LEFT_OUT, SKIPPED, reason
+from tests.keras_suite import collect
+from tests.keras_suite.figures import CONVOLUTIONS, OTHERS, Figures, figures
+from tests.keras_suite.left_out import DIFFERS, LEFT_OUT, SKIPPED, reason
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of Keras's Variable

@@ -10,7 +10,7 @@ import numpy as np
 
 import jaxconv
 from jaxconv import training
-from keras_suite.adapter import arrays, stand_in
+from tests.keras_suite.adapter import arrays, stand_in
 
 
 class Sequential(stand_in(jaxconv.Sequential)):  # type: ignore[misc]

@@ -20,8 +20,8 @@ from jaxconv.bench import networks
 from jaxconv.bench.agreement import Inexpressible, Loaded
 from jaxconv.bench.stepping import Built, Measured, measured
 from jaxconv.bench.timing import paced
+from jaxconv.contract.layer import Layer, Params
 from jaxconv.files.keras_writing import save_model
-from jaxconv.layers.layer import Layer, Params
 
 
 def _apply(operation: Any, x: Any, rank: int) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor
 from jaxconv.bench.agreement import Inexpressible
 from jaxconv.bench.peers.torch_kernels import Function, tensor
 from jaxconv.bench.peers.torch_layers import function_of
-from jaxconv.layers.layer import LEAF, Layer, Params, Shape
+from jaxconv.contract.layer import LEAF, Layer, Params, Shape
 from jaxconv.models.container import Container
 
 

@@ -18,8 +18,8 @@ from jaxconv import activations
 from jaxconv import geometry as geo
 from jaxconv.bench.agreement import Inexpressible
 from jaxconv.bench.peers.torch_kernels import Function, flat, scattering, sliding, tensor
+from jaxconv.contract.layer import Layer, Params, Shape
 from jaxconv.files.torch_layout import tensors
-from jaxconv.layers.layer import Layer, Params, Shape
 
 
 class Call(NamedTuple):

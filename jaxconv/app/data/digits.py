@@ -1,0 +1,45 @@
+"""The handwritten digits that ship inside scikit-learn.
+
+Knows scikit-learn; nothing of training.
+"""
+
+import numpy as np
+
+from jaxconv.app.data.bounds import between
+from jaxconv.app.data.splits import Splits
+
+
+def digits(*, test_size: float = 0.2, seed: int = 0) -> Splits:
+    """Load scikit-learn's 1,797 handwritten digits and split them, every digit in the same proportion in both parts.
+
+    Args:
+        test_size: fraction of the cases that goes into the test set, 0.01 to 0.9.
+        seed: chooses the split; the same seed gives the same split.
+
+    Shapes:
+        x ``(cases, 8, 8, 1)`` float32 in 0..1 (sixteenths); y ``(cases,)`` int32.
+
+    Raises:
+        ValueError: ``test_size`` or ``seed`` is out of range.
+        ImportError: scikit-learn is not installed.
+
+    Source: Alpaydin and Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998.
+
+    >>> splits = digits(test_size=0.25)
+    >>> splits.x_train.shape, splits.x_test.shape, len(splits.classes)
+    ((1347, 8, 8, 1), (450, 8, 8, 1), 10)
+    """
+    between(0.01, 0.9, test_size=test_size)
+    between(0, 2**32 - 1, seed=seed)
+    try:
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    except ImportError:
+        raise ImportError(
+            "data.source 'digits' needs scikit-learn; install it with: pip install 'jaxconv[train]'"
+        ) from None
+    table = load_digits()
+    x = (table.images[..., None] / 16).astype(np.float32)
+    y = table.target.astype(np.int32)
+    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=test_size, random_state=seed, stratify=y)
+    return Splits(x_train, y_train, x_test, y_test, tuple(str(digit) for digit in range(10)))

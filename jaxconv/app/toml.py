@@ -1,0 +1,143 @@
+"""TOML: a file read, a setting put in, a tree written back.
+
+Knows the format and dotted keys; nothing of what a config means.
+"""
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxconv.app.schema import ConfigError, one_line, shown
+from jaxconv.registry import nearest
+
+
+def read_toml(path: str | Path) -> dict[str, Any]:
+    """Read a TOML file. Raises ConfigError for a missing file and for a line that is not TOML."""
+    path = Path(path)
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; a config file is expected (a run goes on with: --resume {path})")
+    if not path.is_file():
+        near = path.parent.glob("*.toml") if path.parent.is_dir() else path.parent.parent.glob(f"*/{path.name}")
+        beside = [str(entry) for entry in near]
+        raise ConfigError(
+            f"{path}: there is no such config file; {nearest(str(path), beside) if beside else 'legal: a .toml file'}"
+        )
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        byte = f"byte {error.start} is 0x{error.object[error.start]:02x}"
+        raise ConfigError(f"{path}: not a TOML file: {byte}, which is not UTF-8; save it as text in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(one_line(f"{path}: not a TOML file: {error}")) from None
+
+
+def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
+    """Put settings such as ``"train.epochs=50"`` into a config, in place.
+
+    The value is read as TOML (``50``, ``1e-3``, ``true``, ``"text"``, ``[1, 2]``, ``{name = "sgd"}``); what is not
+    TOML is a string. Entries of a list go by their number: ``model.layers.0.filters=64``. Tables that are not there
+    yet are made.
+
+    Raises:
+        ConfigError: a setting has no ``=``, or its key leads through a value or past the end of a list.
+
+    >>> tree = {"train": {"epochs": 9}}
+    >>> override(tree, ["train.epochs=50", "data.name=GunPoint"]); tree
+    {'train': {'epochs': 50}, 'data': {'name': 'GunPoint'}}
+    """
+    for setting in settings:
+        dotted, equals, text = setting.partition("=")
+        keys = dotted.strip().split(".")
+        if not equals or not all(keys):
+            raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as train.epochs=50")
+        here: Any = tree
+        for i, key in enumerate(keys[:-1]):
+            here = _entry(here, key, keys[:i], setting)
+        if isinstance(here, list):
+            here[_index(here, keys[-1], keys[:-1], setting)] = _parse(text)
+        elif isinstance(here, dict):
+            here[keys[-1]] = _parse(text)
+        else:
+            raise ConfigError(f"--set {setting}: {'.'.join(keys[:-1])} is {shown(here)}, not a table")
+
+
+def _entry(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
+    if isinstance(here, dict):
+        if isinstance(here.get(key), str):  # "adam" and {name = "adam"} mean the same, and the latter can hold more
+            here[key] = {"name": here[key]}
+        return here.setdefault(key, {})
+    if isinstance(here, list):
+        return here[_index(here, key, above, setting)]
+    raise ConfigError(f"--set {setting}: {'.'.join(above)} is {shown(here)}, not a table")
+
+
+def _index(here: list[Any], key: str, above: Sequence[str], setting: str) -> int:
+    if key.isdecimal() and int(key) < len(here):
+        return int(key)
+    raise ConfigError(f"--set {setting}: {'.'.join(above)} is a list; legal: 0 to {len(here) - 1}, not {key!r}")
+
+
+def _parse(text: str) -> Any:
+    text = text.strip()
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    return parsed["value"] if len(parsed) == 1 else text
+
+
+def dumps(tree: Mapping[str, Any]) -> str:
+    """Write a config: a section for each table, ``[[...]]`` for each entry of a list of tables, the rest on one line.
+
+    (The usual writers break every list over several lines, which for the sizes of a kernel is hard to read.)
+
+    >>> print(dumps({"name": "a", "model": {"layers": [{"layer": "Conv1D", "kernel_size": [3]}]}}))
+    name = "a"
+    <BLANKLINE>
+    [[model.layers]]
+    layer = "Conv1D"
+    kernel_size = [3]
+    <BLANKLINE>
+    """
+    lines = [f"{_key(key)} = {_inline(value)}" for key, value in tree.items() if not isinstance(value, Mapping)]
+    for section, table in tree.items():
+        if not isinstance(table, Mapping):
+            continue
+        plain = {key: value for key, value in table.items() if not _is_tables(value)}
+        if plain or not table:
+            lines += ["", f"[{_key(section)}]", *(f"{_key(key)} = {_inline(value)}" for key, value in plain.items())]
+        for key in [key for key in table if key not in plain]:
+            for entry in table[key]:
+                lines += ["", f"[[{_key(section)}.{_key(key)}]]"]
+                lines += [f"{_key(name)} = {_inline(value)}" for name, value in entry.items()]
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
+def _is_tables(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(entry, Mapping) for entry in value)
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _string(key)
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{_key(key)} = {_inline(item)}" for key, item in value.items())
+        return f"{{{inside}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(_inline(item) for item in value)}]"
+    raise TypeError(f"a config cannot hold {value!r}; it holds strings, numbers, booleans, lists and tables")

@@ -1,0 +1,1 @@
+"""The contract that every layer keeps: ``Layer``, ``Apply``, windows, masks, symbolic inputs, dtype policies."""

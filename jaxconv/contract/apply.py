@@ -1,0 +1,141 @@
+"""What ``layer.init`` gives beside the params: the layer's functions, what a call brings about, and ``merge``.
+
+Knows no particular layer; the layer's own methods do the work.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.errors import explain
+
+if TYPE_CHECKING:
+    from jaxconv.contract.layer import Layer
+
+Array = jax.Array
+Params = dict[str, Any]
+
+
+class Effects(NamedTuple):
+    """What a forward pass gives beside its output.
+
+    fixed: the new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
+    penalty: scalar, the activity regularizers of this call, divided by the batch size.
+    mask: True at each real step of the output, (batch, time); None where there is no mask. For several outputs, in
+        their structure.
+
+    >>> _, apply_fn = jaxconv.Flatten().init(jax.random.key(0), (None, 3))
+    >>> y, effects = apply_fn.forward({}, jnp.ones((1, 3)))
+    >>> effects
+    Effects(fixed={}, penalty=Array(0., dtype=float32), mask=None)
+    """
+
+    fixed: Params
+    penalty: Array
+    mask: Any = None
+
+
+@jax.tree_util.register_static  # so that init can be jitted, and an apply_fn passed through jit
+@dataclasses.dataclass(frozen=True)
+class Apply:
+    """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
+
+    Calling it is inference: ``y = apply_fn(params, x)``, one array; a Model of several outputs gives them in
+    the structure that it was built with. The other functions are its attributes.
+
+    >>> params, apply_fn = jaxconv.Dense(2, kernel_constraint="max_norm").init(jax.random.key(0), (None, 3))
+    >>> trainable, fixed = apply_fn.split(params)
+    >>> params = apply_fn.project(merge(trainable, fixed))
+    >>> jax.jit(apply_fn)(params, jnp.ones((1, 3))).shape
+    (1, 2)
+    """
+
+    layer: "Layer"
+
+    @property
+    def __name__(self) -> str:
+        return self.layer.label
+
+    def __call__(self, params: Params, x: Any, mask: Any = None) -> Array:
+        """Compute the output of the layer at inference; what stands at its masked steps means nothing."""
+        return self.layer.forward(params, x, train=False, key=None, mask=mask)[0]
+
+    def forward(
+        self, params: Params, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+    ) -> tuple[Array, Effects]:
+        """Compute the output and what else the call brings about; ``train`` switches dropout and statistics on.
+
+        Args:
+            params, x: as for inference.
+            train: whether this is training.
+            key: a JAX PRNG key, where the layer draws.
+            mask: True at each real step of ``x``, (batch, time); for several inputs, in their structure, with None for
+                one without. Masked steps contribute nothing; the output's mask is ``effects.mask``.
+
+        Raises:
+            ValueError: dropout in training without ``key``; an input or a mask that does not fit.
+            TypeError: ``train`` is no bool.
+        """
+        if not isinstance(train, bool | np.bool_ | jax.Array):
+            raise TypeError(f"{self.layer.label}: train={train!r} is no bool; give True or False")
+        return self.layer.forward(params, x, train=train, key=key, mask=mask)
+
+    def split(self, params: Params) -> tuple[Params, Params]:
+        """Split into (trainable, fixed): the same structure twice, None where the other one has the leaf.
+
+        Raises, as ``penalty`` and ``project`` do:
+            ValueError: params of another layer; the first place that differs is named.
+        """
+        self.layer.check_names(params)
+        return self.layer.select(params, fixed=False), self.layer.select(params, fixed=True)
+
+    def penalty(self, params: Params) -> Array:
+        """Sum the kernel and bias regularizers of all trainable weights: a scalar, float32 or wider."""
+        self.layer.check_names(params)
+        return self.layer.penalty(params)
+
+    def project(self, params: Params) -> Params:
+        """Put the constraints back: call it on the result of ``optax.apply_updates``."""
+        self.layer.check_names(params)
+        return self.layer.project(params)
+
+
+def merge(trainable: Params, fixed: Params) -> Params:
+    """Join what ``split`` took apart.
+
+    >>> merge({"kernel": 1, "mean": None}, {"kernel": None, "mean": 2})
+    {'kernel': 1, 'mean': 2}
+    """
+    if not isinstance(trainable, Mapping) and not isinstance(fixed, Mapping):
+        if trainable is not None and fixed is not None:
+            raise ValueError("merge: both parts have this leaf; give the two parts of one split, not all params")
+        return fixed if trainable is None else trainable
+    names = [sorted(part) if isinstance(part, Mapping) else type(part).__name__ for part in (trainable, fixed)]
+    if names[0] != names[1]:
+        raise ValueError(f"merge: the two parts have different names: {names[0]} and {names[1]}")
+    merged = {}
+    for name in trainable:
+        with explain(name):
+            merged[name] = merge(trainable[name], fixed[name])
+    return merged
+
+
+def held(params: Any) -> str:
+    """Say what stands where params were expected, for a message."""
+    if isinstance(params, Mapping):
+        return f"has {sorted(params)}"
+    return f"is of type {type(params).__name__}, no dict: unpack what init gives, and call apply_fn(params, x)"
+
+
+def check_key(key: Any, where: str) -> None:
+    """Raise TypeError for anything that is no PRNG key, old kind or new."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
+    if not (typed or raw):
+        got = repr(key) if shape is None else f"an array of shape {shape} and type {dtype}"
+        raise TypeError(f"{where}: the key is {got}, which is no PRNG key; give jax.random.key(0)")

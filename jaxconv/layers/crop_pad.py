@@ -1,0 +1,219 @@
+"""What happens at the edges of the spatial axes: Cropping1D, 2D, 3D cut, ZeroPadding1D, 2D, 3D put zeros there."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv import data_format as formats
+from jaxconv import geometry as geo
+from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract.masks import span, stretch
+from jaxconv.contract.measures import Window
+
+Array = jax.Array
+
+
+class _Edges(Layer):
+    """A layer with a (before, after) pair for each spatial axis; ``edges`` names the field that holds them."""
+
+    rank: ClassVar[int]
+    edges: ClassVar[str]
+    data_format: str | None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where, value, rank = type(self).__name__, getattr(self, self.edges), self.rank
+        several = isinstance(value, Iterable) and not isinstance(value, str)
+        items = list(value) if several else [value] * rank
+        if rank == 1 and several and not isinstance(next(iter(items), None), Iterable):
+            items = [items] if len(items) == 2 else []  # Keras's one-dimensional form: (before, after)
+        if len(items) != rank:
+            raise ValueError(f"{where}: {self.edges}={value!r} does not fit; give {rank} integer(s) or pair(s)")
+        pairs = tuple(geo.as_sizes(item, 2, self.edges, where, 0) for item in items)
+        self._set(**{self.edges: pairs}, data_format=formats.canonical(self.data_format, where))
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """Give the pairs of all axes, batch and channels included."""
+        own, none = getattr(self, self.edges), (0, 0)
+        return [none, *own, none] if self.data_format == "channels_last" else [none, none, *own]
+
+    def _read(self, input_shape: Any) -> Shape:
+        shape = as_shape(input_shape, type(self).__name__)
+        formats.check_rank(shape, self.rank, str(self.data_format), type(self).__name__)
+        return shape
+
+    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+        shifts = [before if self.edges == "cropping" else -before for before, _ in self.pairs[1:]]
+        return tuple(Window(shift, shift) for shift in shifts)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        return config | {self.edges: config[self.edges][0]} if self.rank == 1 else config
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cropping(_Edges):
+    """Cut from both ends of the spatial axes, in any rank."""
+
+    cropping: Any = 1
+    data_format: str | None = None
+
+    edges: ClassVar[str] = "cropping"
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = self._read(input_shape)
+        for axis, (length, pair) in enumerate(zip(shape, self.pairs, strict=True)):
+            if isinstance(length, int) and any(pair) and length <= sum(pair):
+                raise ValueError(
+                    f"{type(self).__name__}: cropping {pair} leaves nothing of axis {axis} in input shape {shape}; "
+                    f"the shortest legal length is {sum(pair) + 1}"
+                )
+        return tuple(None if n is None else n - sum(pair) for n, pair in zip(shape, self.pairs, strict=True))
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return x[tuple(slice(before, -after or None) for before, after in self.pairs)], {}
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give the mask of each sequence cut at its own ends."""
+        if mask is None or self.rank > 1:
+            return super().output_mask(x, mask)
+        (before, after), (start, length) = getattr(self, self.edges)[0], span(mask)
+        kept = mask[:, before : -after or None]
+        return stretch(start, length - before - after, kept.shape[1]) & kept
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Cropping1D(_Cropping):
+    """Cut steps from both ends of a sequence.
+
+    Args:
+        cropping: (before, after), or one count for both ends, in steps.
+        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
+
+    Shapes:
+        (batch, time, channels) -> (batch, time - before - after, channels).
+
+    >>> params, apply_fn = Cropping1D((9, 0)).init(jax.random.key(0), (None, 10, 3))  # the last step
+    >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
+    (2, 1, 3)
+    """
+
+    cropping: Any = (1, 1)
+    data_format: str | None = "channels_last"
+    rank: ClassVar[int] = 1
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        if self.data_format == "channels_last":
+            del config["data_format"]  # Keras's layer knows no other and refuses the word
+        return config
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Cropping2D(_Cropping):
+    """Cut rows and columns from the edges of an image: one count, one for each axis, or (before, after) for each.
+
+    >>> Cropping2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
+    (None, 7, 4, 3)
+    """
+
+    cropping: Any = ((0, 0), (0, 0))
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class Cropping3D(_Cropping):
+    """Cut from the faces of a volume: one count, one for each axis, or (before, after) for each.
+
+    >>> Cropping3D(1).output_shape((None, 8, 8, 8, 3))
+    (None, 6, 6, 6, 3)
+    """
+
+    cropping: Any = ((1, 1), (1, 1), (1, 1))
+    rank: ClassVar[int] = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class _ZeroPadding(_Edges):
+    """Put zeros before and after the spatial axes, in any rank."""
+
+    padding: Any = 1
+    data_format: str | None = None
+
+    edges: ClassVar[str] = "padding"
+
+    def output_shape(self, input_shape: Any) -> Shape:
+        shape = self._read(input_shape)
+        return tuple(None if n is None else n + sum(pair) for n, pair in zip(shape, self.pairs, strict=True))
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in self.pairs]), {}
+
+    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+        return self.call(params, self.hidden(x, mask), train=train, key=key)
+
+    def output_mask(self, x: Array, mask: Any) -> Any:
+        """Give the mask of each sequence with zeros at its own ends."""
+        if mask is None or self.rank > 1:
+            return super().output_mask(x, mask)
+        pair, (start, length) = getattr(self, self.edges)[0], span(mask)
+        holes = jnp.pad(stretch(start, length, mask.shape[1]) & ~mask, [(0, 0), pair])
+        return stretch(start, jnp.where(length > 0, length + sum(pair), 0), holes.shape[1]) & ~holes
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class ZeroPadding1D(_ZeroPadding):
+    """Put zeros before and after a sequence.
+
+    Args:
+        padding: (before, after), or one count for both ends, in steps.
+        data_format: "channels_last", "channels_first", or None for ``image_data_format()``.
+
+    Shapes:
+        (batch, time, channels) -> (batch, before + time + after, channels).
+
+    Raises:
+        ValueError: a negative count, or a number of them that does not fit.
+
+    >>> params, apply_fn = ZeroPadding1D((2, 0)).init(jax.random.key(0), (None, 1, 1))
+    >>> apply_fn(params, jnp.ones((1, 1, 1)))[0, :, 0]
+    Array([0., 0., 1.], dtype=float32)
+    """
+
+    rank: ClassVar[int] = 1
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class ZeroPadding2D(_ZeroPadding):
+    """Put zeros around an image: one count, one for each axis, or (before, after) for each.
+
+    >>> ZeroPadding2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
+    (None, 9, 12, 3)
+    """
+
+    padding: Any = (1, 1)
+    rank: ClassVar[int] = 2
+
+
+@layers.register()
+@dataclasses.dataclass(frozen=True)
+class ZeroPadding3D(_ZeroPadding):
+    """Put zeros around a volume: one count, one for each axis, or (before, after) for each.
+
+    >>> ZeroPadding3D(1).output_shape((None, 8, 8, 8, 3))
+    (None, 10, 10, 10, 3)
+    """
+
+    padding: Any = ((1, 1), (1, 1), (1, 1))
+    rank: ClassVar[int] = 3

@@ -1,0 +1,149 @@
+"""``jaxconv.conv_general_dilated`` takes the place of ``jax.lax``'s: same values, derivatives, types and refusals."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import jaxconv
+from tests.support import reference
+
+
+def draw(seed, dtype=np.float32):
+    rng = np.random.default_rng(seed)
+    geometry, outer = reference.random_geometry(rng)
+    x, w = (jnp.asarray(rng.standard_normal(reference.shape(v, geometry, outer)), dtype) for v in "xw")
+    options = {
+        "window_strides": geometry.strides,
+        "padding": geometry.padding,
+        "lhs_dilation": geometry.lhs_dilation,
+        "rhs_dilation": geometry.rhs_dilation,
+        "dimension_numbers": lax.ConvDimensionNumbers(geometry.x_dims, geometry.w_dims, geometry.y_dims),
+        "feature_group_count": geometry.groups,
+    }
+    return x, w, options
+
+
+def all_orders(conv, x, w, options):
+    """Give the value, both gradients, and the directional derivative of those along the operands themselves."""
+
+    def gradients(x, w):
+        y, vjp = jax.vjp(lambda x, w: conv(x, w, **options), x, w)
+        return y, *vjp(y)
+
+    return jax.jit(lambda x, w: jax.jvp(gradients, (x, w), (x, w)))(x, w)
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_values_and_derivatives_equal_lax_on_random_options(seed):
+    x, w, options = draw(seed)
+    got, want = (all_orders(c, x, w, options) for c in (jaxconv.conv_general_dilated, lax.conv_general_dilated))
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+        scale = max(1.0, float(jnp.abs(other).max(initial=0)))
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * scale)  # sums of float32 in another order
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 300))
+def test_values_and_derivatives_equal_lax_on_many_options(seed):
+    test_values_and_derivatives_equal_lax_on_random_options(seed)
+
+
+X = np.random.default_rng(0).standard_normal((2, 4, 9, 8)).astype("f4")
+W = np.random.default_rng(1).standard_normal((6, 2, 3, 3)).astype("f4")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"padding": "SAME", "feature_group_count": 2},
+        {"padding": "VALID", "feature_group_count": 2, "rhs_dilation": [2, 1]},
+        {"padding": "SAME_LOWER", "feature_group_count": 2, "window_strides": [2, 3]},
+        {"padding": [(1, 0), (0, 2)], "feature_group_count": 2, "precision": "highest"},
+        {"padding": "SAME", "feature_group_count": 2, "precision": (lax.Precision.HIGHEST, lax.Precision.DEFAULT)},
+        {"padding": "SAME", "feature_group_count": 2, "precision": ["highest", "default"]},
+        {"padding": "SAME", "feature_group_count": 2, "preferred_element_type": jnp.float32},
+        {"padding": np.ones((2, 2), int), "feature_group_count": 2, "rhs_dilation": np.array([2, 1])},
+        {"padding": "VALID", "feature_group_count": 2, "window_strides": np.array([2, 1])},
+    ],
+)
+def test_every_form_of_the_options_is_understood(options):
+    options = {"window_strides": (1, 1)} | options
+    np.testing.assert_allclose(
+        jaxconv.conv_general_dilated(X, W, **options), lax.conv_general_dilated(X, W, **options), atol=1e-5
+    )
+
+
+def test_batch_groups_go_to_xla():
+    x, w = jnp.ones((4, 3, 5)), jnp.ones((2, 3, 2))
+    options = {"window_strides": (1,), "padding": "VALID", "batch_group_count": 2}
+    np.testing.assert_array_equal(
+        jaxconv.conv_general_dilated(x, w, **options), lax.conv_general_dilated(x, w, **options)
+    )
+
+
+def test_four_spatial_axes_go_to_xla():
+    x, w = jnp.ones((1, 1, 3, 3, 3, 3)), jnp.ones((1, 1, 2, 2, 2, 2))
+    assert jaxconv.conv_general_dilated(x, w, (1,) * 4, "VALID").shape == (1, 1, 2, 2, 2, 2)
+
+
+def test_integers_convolve_as_in_lax():
+    x, w = jnp.arange(8, dtype=jnp.int8).reshape(1, 1, 8), jnp.ones((1, 1, 3), jnp.int8)
+    y = jaxconv.conv_general_dilated(x, w, (1,), "VALID", preferred_element_type=jnp.int32)
+    assert y.dtype == jnp.int32
+    np.testing.assert_array_equal(y[0, 0], [3, 6, 9, 12, 15, 18])
+
+
+@pytest.mark.parametrize(
+    "x, w, options",
+    [
+        (X, W[:, :1], {"padding": "SAME", "window_strides": (1, 1), "feature_group_count": 2}),
+        (X, W, {"padding": "SAME", "window_strides": (1, 1), "lhs_dilation": (2, 2), "feature_group_count": 2}),
+        (X, W, {"padding": "CAUSAL", "window_strides": (1, 1), "feature_group_count": 2}),
+        (X, W.astype("f2"), {"padding": "SAME", "window_strides": (1, 1), "feature_group_count": 2}),
+    ],
+)
+def test_what_lax_refuses_is_refused_in_its_words(x, w, options):
+    with pytest.raises(Exception) as theirs:
+        lax.conv_general_dilated(x, w, **options)
+    with pytest.raises(theirs.type) as ours:
+        jaxconv.conv_general_dilated(x, w, **options)
+    assert str(ours.value) == str(theirs.value)
+
+
+def test_symbolic_spatial_lengths_go_to_xla():
+    b, n = jax.export.symbolic_shape("b, n", constraints=["n >= 3"])
+    conv = jax.jit(lambda x, w: jaxconv.conv_general_dilated(x, w, (1,), "SAME"))
+    args = jax.ShapeDtypeStruct((b, 2, n), jnp.float32), jax.ShapeDtypeStruct((3, 2, 3), jnp.float32)
+    exported = jax.export.export(conv)(*args)
+    assert exported.call(jnp.ones((2, 2, 7)), jnp.ones((3, 2, 3))).shape == (2, 3, 7)
+
+
+def test_explicit_sharding_goes_to_xla():
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
+    x = jax.device_put(jnp.ones((8, 2, 6)), place)
+    y = jaxconv.conv_general_dilated(x, jnp.ones((3, 2, 3)), (1,), "SAME")
+    assert jax.typeof(y).sharding.spec[0] == "d"
+
+
+@pytest.mark.parametrize("groups, strides, padding", [(1, (1, 1), "SAME"), (2, (2, 1), "VALID"), (4, (1, 2), "SAME")])
+def test_flax_runs_on_it_forward_and_backward(groups, strides, padding):
+    x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 9, 4)), jnp.float32)
+    options = {
+        "features": 8,
+        "kernel_size": (3, 3),
+        "strides": strides,
+        "padding": padding,
+        "feature_group_count": groups,
+    }
+    theirs, ours = nn.Conv(**options), nn.Conv(**options, conv_general_dilated=jaxconv.conv_general_dilated)
+    variables = theirs.init(jax.random.key(0), x)
+
+    def run(module):
+        return jax.jit(jax.value_and_grad(lambda v, x: jnp.sum(jnp.sin(module.apply(v, x))), (0, 1)))(variables, x)
+
+    for one, other in zip(jax.tree.leaves(run(ours)), jax.tree.leaves(run(theirs)), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)

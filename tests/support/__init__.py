@@ -1,0 +1,1 @@
+"""Oracles, builders and the catalogue of layers that the tests share."""

@@ -1,0 +1,350 @@
+"""For every layer that Keras has too: a hypothesis strategy of its options and of an input shape that they fit.
+
+The bounds are those of the documentation.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from hypothesis import strategies as st
+
+import jaxconv as jc
+from jaxconv.contract.layer import Layer
+from tests.support.option_draws import (
+    BATCHES,
+    FORMATS,
+    NAMES,
+    activated,
+    axes_of,
+    each,
+    factor,
+    governed,
+    inner_shape,
+    regularizers,
+    shapes,
+    sizes,
+    some,
+)
+
+
+class Draw(NamedTuple):
+    """A layer, the shape of an input (a list of them for several inputs), and whether the call is one in training."""
+
+    layer: Layer
+    shape: Any
+    train: bool = False
+
+
+# -- convolutions and pooling
+
+
+def windowed(draw, rank, padding, size, strides, rate):
+    """Draw spatial lengths that a window fits into, or any where padding makes it fit."""
+    extents = [(k - 1) * d + 1 for k, d in zip(each(size, rank), each(rate, rank), strict=True)]
+    return [draw(st.integers(n, n + 3) if padding == "valid" else st.integers(1, n + 2)) for n in extents]
+
+
+@st.composite
+def convolution(draw, kind, rank):
+    """Draw any convolution of Keras: plain, transposed, depthwise or separable."""
+    transposed, depthwise, separable = "Transpose" in kind, "Depthwise" in kind, "Separable" in kind
+    plain = not (transposed or depthwise or separable)
+    size, strides, rate = draw(sizes(rank, most=3 if rank < 3 else 2)), 1, 1
+    spread = draw(st.sampled_from(["none", "strides", "dilation", "both"]))
+    if spread in ("strides", "both"):
+        # one stride for all axes is what Keras documents for a depthwise convolution
+        strides = draw(sizes(rank) if plain or transposed else st.integers(1, 3))
+    if spread == "dilation" or (spread == "both" and (depthwise or separable)):
+        rate = draw(sizes(rank))
+    data_format = draw(FORMATS)
+    padding = draw(st.sampled_from(["valid", "same", "causal"] if plain and rank == 1 else ["valid", "same"]))
+    groups = draw(st.integers(1, 3)) if plain else 1
+    channels = groups * draw(st.integers(1, 2))
+    multiplier = draw(st.integers(1, 2))
+    filters = channels * multiplier if depthwise else groups * draw(st.integers(1, 3))
+    options = {"kernel_size": size, "strides": strides, "padding": padding, "dilation_rate": rate}
+    options |= {} if depthwise else {"filters": filters}
+    options |= {"depth_multiplier": multiplier} if depthwise or separable else {}
+    options |= {"groups": groups} if plain else {}
+    if transposed:
+        within = st.tuples(*[st.integers(0, s - 1) for s in each(strides, rank)])
+        options["output_padding"] = draw(some(within))
+    kernels = ["depthwise", "pointwise"] if separable else ["depthwise" if depthwise else "kernel"]
+    options |= governed(draw, **dict.fromkeys(kernels, rank + 2), bias=1)
+    options |= activated(draw, filters) | {"use_bias": draw(st.booleans()), "data_format": data_format}
+    if transposed:
+        # from an even kernel, "same" without output padding makes nothing of one step
+        least = 2 if padding == "same" and options["output_padding"] else 1
+        lengths = [draw(st.integers(least, 3)) for _ in range(rank)]
+    else:
+        lengths = windowed(draw, rank, padding, size, strides, rate)
+    layer = getattr(jc, kind.format(rank))(**options)
+    return Draw(layer, (draw(BATCHES), *inner_shape(data_format, lengths, channels)))
+
+
+@st.composite
+def pooling(draw, kind, rank):
+    data_format, size = draw(FORMATS), draw(sizes(rank))
+    cls, channels = getattr(jc, kind.format(rank)), draw(st.integers(1, 3))
+    if kind.startswith("Global"):
+        layer, lengths = cls(data_format, keepdims=draw(st.booleans())), [draw(st.integers(1, 4)) for _ in range(rank)]
+    elif kind.startswith("Adaptive"):
+        layer, lengths = cls(draw(sizes(rank, most=4)), data_format), [draw(st.integers(1, 4)) for _ in range(rank)]
+    else:
+        strides, padding = draw(some(sizes(rank))), draw(st.sampled_from(["valid", "same"]))
+        layer, lengths = cls(size, strides, padding, data_format), windowed(draw, rank, padding, size, strides, 1)
+    return Draw(layer, (draw(BATCHES), *inner_shape(data_format, lengths, channels)))
+
+
+# -- what keeps or rearranges the shape
+
+
+@st.composite
+def edges(draw, kind, rank):
+    """Draw a cropping that leaves something, or a padding."""
+    data_format = "channels_last" if rank == 1 else draw(FORMATS)
+    pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
+    if rank == 1:
+        amount = draw(st.integers(0, 2) | pair)
+        pairs = [each(amount, 2)]
+    else:
+        amount = draw(sizes(rank, 0, 2) | st.tuples(*[pair] * rank))
+        pairs = [each(one, 2) for one in each(amount, rank)]
+    lengths = [sum(one) * ("Cropping" in kind) + draw(st.integers(1, 3)) for one in pairs]
+    layer = getattr(jc, kind.format(rank))(amount, **({} if rank == 1 else {"data_format": data_format}))
+    return Draw(layer, (draw(BATCHES), *inner_shape(data_format, lengths, draw(st.integers(1, 3)))))
+
+
+@st.composite
+def upsampling(draw, kind, rank):
+    data_format = "channels_last" if rank == 1 else draw(FORMATS)
+    options = {} if rank == 1 else {"data_format": data_format}
+    if rank == 2:
+        options["interpolation"] = draw(st.sampled_from(["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"]))
+    lengths = [draw(st.integers(1, 4)) for _ in range(rank)]
+    layer = getattr(jc, kind.format(rank))(draw(st.integers(1, 3) if rank == 1 else sizes(rank)), **options)
+    return Draw(layer, (draw(BATCHES), *inner_shape(data_format, lengths, draw(st.integers(1, 3)))))
+
+
+@st.composite
+def reshape(draw):
+    """Draw some sizes, and a target that lays them out in another order, some joined and one perhaps left open."""
+    parts = draw(st.lists(st.integers(1, 4), max_size=4))
+    target = [n for n in draw(st.permutations(parts)) if n > 1 or draw(st.booleans())]
+    if len(target) > 1 and draw(st.booleans()):
+        target = [target[0] * target[1], *target[2:]]
+    if target and draw(st.booleans()):
+        target[draw(st.integers(0, len(target) - 1))] = -1
+    return Draw(jc.Reshape(target), (draw(BATCHES), *parts))
+
+
+@st.composite
+def permute(draw):
+    shape = draw(shapes(2, 5, 3))
+    return Draw(jc.Permute(draw(st.permutations(range(1, len(shape))))), shape)
+
+
+flatten = st.builds(lambda data_format, shape: Draw(jc.Flatten(data_format), shape), FORMATS, shapes(1, 5, 3))
+repeat = st.builds(
+    lambda n, batch, channels: Draw(jc.RepeatVector(n), (batch, channels)),
+    *[st.integers(1, 4)] * 3,
+)
+
+
+# -- without a window
+
+
+@st.composite
+def dense(draw):
+    units = draw(st.integers(1, 4))
+    layer = jc.Dense(units, use_bias=draw(st.booleans()), **activated(draw, units), **governed(draw, kernel=2, bias=1))
+    return Draw(layer, draw(shapes()))
+
+
+@st.composite
+def embedding(draw):
+    """Draw a table that is larger than the normal numbers that it is asked for: it cuts them to whole ones."""
+    options = governed(draw, embeddings=2)
+    return Draw(jc.Embedding(draw(st.integers(6, 9)), draw(st.integers(1, 4)), **options), draw(shapes(1, 3)))
+
+
+@st.composite
+def activation(draw):
+    shape, activity = draw(shapes()), draw(regularizers(0))
+    names = [name for name in NAMES if name != "glu" or shape[-1] % 2 == 0]
+    return Draw(jc.Activation(draw(st.sampled_from(names)), activity_regularizer=activity), shape)
+
+
+@st.composite
+def softmax(draw):
+    shape = draw(shapes())
+    return Draw(jc.Softmax(draw(axes_of(len(shape)))), shape)
+
+
+@st.composite
+def prelu(draw):
+    shape = draw(shapes())
+    shared = draw(some(axes_of(len(shape), 1).filter(lambda axes: isinstance(axes, tuple))))
+    return Draw(jc.PReLU(shared_axes=shared, **governed(draw, alpha=len(shape) - 1)), shape)
+
+
+def built(cls, *options, **more):
+    """Draw a layer that takes any shape."""
+    layer = st.builds(cls, *options, **more)
+    return st.builds(Draw, layer, shapes(), st.just(False))
+
+
+# -- normalization
+
+
+def affine_options(draw):
+    options = governed(draw, gamma=1, beta=1) | {"epsilon": draw(factor(0.01, 0.5))}
+    return options | {"center": draw(st.booleans()), "scale": draw(st.booleans())}
+
+
+@st.composite
+def batch_normalization(draw):
+    shape = draw(shapes(2, 5, 3).filter(lambda shape: shape[0] > 1))
+    axis = draw(st.integers(1, len(shape) - 1) | st.integers(1 - len(shape), -1))
+    options = affine_options(draw) | {"momentum": draw(factor(0, 1)), "renorm": draw(st.booleans())}
+    if options["renorm"]:
+        bounds = {"rmax": factor(1, 2), "rmin": factor(0.5, 1), "dmax": factor(0, 1)}
+        options["renorm_clipping"] = draw(some(st.fixed_dictionaries({}, optional=bounds)))
+        options["renorm_momentum"] = draw(factor(0, 1))
+    return Draw(jc.BatchNormalization(axis, **options), shape, draw(st.booleans()))
+
+
+@st.composite
+def layer_normalization(draw):
+    shape = draw(shapes())
+    axis = draw(axes_of(len(shape), 1))
+    rank = len(axis) if isinstance(axis, tuple) else 1
+    options = affine_options(draw) | governed(draw, gamma=rank, beta=rank)
+    return Draw(jc.LayerNormalization(axis, **options), shape)
+
+
+@st.composite
+def rms_normalization(draw):
+    shape = draw(shapes())
+    trailing = st.integers(1, len(shape) - 1).map(lambda n: tuple(range(-n, 0)))
+    return Draw(jc.RMSNormalization(draw(trailing | axes_of(len(shape), 1)), draw(factor(0.01, 0.5))), shape)
+
+
+@st.composite
+def unit_normalization(draw):
+    shape = draw(shapes())
+    return Draw(jc.UnitNormalization(draw(axes_of(len(shape), 1))), shape)
+
+
+@st.composite
+def group_normalization(draw):
+    groups = draw(st.integers(1, 3))
+    shape = list(draw(shapes()))
+    axis = draw(st.integers(1, len(shape) - 1))
+    shape[axis] *= groups
+    layer = jc.GroupNormalization(
+        draw(st.sampled_from([groups, -1])), draw(st.sampled_from([axis, axis - len(shape)])), **affine_options(draw)
+    )
+    return Draw(layer, tuple(shape))
+
+
+@st.composite
+def spectral_normalization(draw):
+    inside = draw(st.one_of(dense(), convolution("Conv{}D", 1), convolution("Conv{}DTranspose", 2), embedding()))
+    layer = jc.SpectralNormalization(inside.layer, draw(st.integers(1, 3)))
+    return Draw(layer, inside.shape, draw(st.booleans()))
+
+
+@st.composite
+def time_distributed(draw):
+    """Draw a layer for each step; at inference, without activity regularizer: see the README."""
+    kinds = [dense(), convolution("Conv{}D", 1), convolution("DepthwiseConv{}D", 2), batch_normalization(), prelu()]
+    inside = draw(st.one_of(*kinds, pooling("GlobalMaxPooling{}D", 2), permute()))
+    layer = inside.layer
+    if getattr(layer, "activity_regularizer", None) is not None:
+        layer = dataclasses.replace(layer, activity_regularizer=None)
+    return Draw(jc.TimeDistributed(layer), (inside.shape[0], draw(st.integers(1, 3)), *inside.shape[1:]))
+
+
+# -- preprocessing, noise
+
+
+def array(number, sizes):
+    """Draw nested lists of numbers."""
+    return st.lists(array(number, sizes[1:]), min_size=sizes[0], max_size=sizes[0]) if sizes else number
+
+
+@st.composite
+def rescaling(draw):
+    shape = draw(shapes())
+    numbers = st.integers(0, len(shape) - 1).flatmap(lambda rank: array(factor(-2, 2), shape[len(shape) - rank :]))
+    return Draw(jc.Rescaling(draw(numbers), draw(numbers)), shape)
+
+
+@st.composite
+def masking(draw):
+    # time is there always; 0 and 1 do not occur among the inputs, so that no step is masked here: tests/test_masks.py
+    shape = (draw(st.integers(1, 3)), *draw(shapes()))
+    return Draw(jc.Masking(draw(st.sampled_from([0, 0.0, 1.0, -3]))), shape)
+
+
+@st.composite
+def normalization(draw):
+    shape = draw(shapes())
+    axis = draw(some(axes_of(len(shape), 1)))
+    own = [] if axis is None else [shape[a] for a in (axis if isinstance(axis, tuple) else (axis,))]
+    own = own if draw(st.booleans()) else []
+    # no variance counts as a deviation of 1e-7
+    mean, variance = draw(array(factor(-2, 2), own)), draw(array(factor(0.1) | st.just(0.0), own))
+    return Draw(jc.Normalization(axis, mean, variance, draw(st.booleans())), shape)
+
+
+SEEDS = some(st.integers(0, 9))
+
+
+@st.composite
+def dropout(draw, kind):
+    shape = draw(shapes())
+    noise = draw(some(st.tuples(*[st.sampled_from([1, None, n]) for n in shape])))
+    return Draw(getattr(jc, kind)(draw(factor(0, 0.9)), noise, draw(SEEDS)), shape)
+
+
+@st.composite
+def spatial_dropout(draw, kind, rank):
+    options = {} if rank == 1 else {"data_format": draw(FORMATS)}
+    layer = getattr(jc, kind.format(rank))(draw(factor(0, 1)), seed=draw(SEEDS), **options)
+    return Draw(layer, draw(shapes(rank + 2, rank + 2, 3)))
+
+
+# -- several inputs
+
+
+@st.composite
+def elementwise(draw, kind):
+    """Draw shapes that fit one another: some axes 1, some left out after the batch."""
+    full = draw(shapes())
+    count = 2 if kind == "Subtract" else draw(st.integers(1, 4))
+    drawn = []
+    for _ in range(count):
+        own = [draw(st.sampled_from([n, n, 1])) for n in full[1:]]
+        drawn.append((full[0], *own[draw(st.integers(0, len(own) - 1)) :]))
+    return Draw(getattr(jc, kind)(), drawn)
+
+
+@st.composite
+def concatenation(draw):
+    full = draw(shapes())
+    axis = draw(st.integers(1, len(full) - 1))
+    drawn = [(*full[:axis], draw(st.integers(1, 3)), *full[axis + 1 :]) for _ in range(draw(st.integers(1, 3)))]
+    return Draw(jc.Concatenate(draw(st.sampled_from([axis, axis - len(full)]))), drawn)
+
+
+@st.composite
+def dot(draw):
+    """Draw two shapes with one size in common, anywhere after the batch."""
+    first, second = list(draw(shapes())), list(draw(shapes()))
+    axes = draw(st.integers(1, len(first) - 1)), draw(st.integers(1, len(second) - 1))
+    second[0], second[axes[1]] = first[0], first[axes[0]]
+    either = [draw(st.sampled_from([a, a - n])) for a, n in zip(axes, map(len, (first, second)), strict=True)]
+    both = either[0] if either[0] == either[1] and draw(st.booleans()) else either
+    return Draw(jc.Dot(both, draw(st.booleans())), [tuple(first), tuple(second)])
