@@ -6,10 +6,10 @@ from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.contract.layer import Apply, Effects, Layer, merge
 from jaxconv.contract.symbolic import Input, SymbolicTensor
 from jaxconv.data_format import image_data_format, set_image_data_format
-from jaxconv.files.archive import FileError
-from jaxconv.files.keras_writing import save_model
+from jaxconv.files.errors import FileError
+from jaxconv.files.keras.writing import save_model
 from jaxconv.files.loading import load_layer, load_model, load_weights
-from jaxconv.files.params import load_params, save_params
+from jaxconv.files.safetensors import load_params, save_params
 from jaxconv.files.torch import params_from_torch, params_to_torch
 from jaxconv.initializers import from_keras_seed
 from jaxconv.kernels.explain import explain_lowering

@@ -16,7 +16,8 @@ import numpy as np
 
 from jaxconv.app.overview import readable_shape
 from jaxconv.app.schema import ConfigError, one_line
-from jaxconv.files.archive import FileError, replacing
+from jaxconv.files.atomic import replacing
+from jaxconv.files.errors import FileError
 from jaxconv.files.model import model_info
 from jaxconv.models import Model
 from jaxconv.models.container import Container

@@ -25,8 +25,9 @@ from jaxconv.app.data import Splits
 from jaxconv.app.fine_tuning import Start
 from jaxconv.app.schema import ConfigError
 from jaxconv.app.toml import dumps
-from jaxconv.files.archive import FileError, replacing
-from jaxconv.files.keras_writing import save_model
+from jaxconv.files.atomic import replacing
+from jaxconv.files.errors import FileError
+from jaxconv.files.keras.writing import save_model
 from jaxconv.progress import Display, display, readable, short
 from jaxconv.training.fit import EarlyStopping, Fitted, Interrupted, NonFiniteLoss, Tick, evaluate, fit
 

@@ -9,76 +9,15 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.files.atomic import replacing
+from jaxconv.files.errors import FileError
+
 _HEADER = "header.json"
-
-
-class FileError(ValueError):
-    """A file that cannot be used; the message names the file and the reason, and can always be printed.
-
-    >>> jaxconv.load_model("nowhere.keras")
-    Traceback (most recent call last):
-    jaxconv.files.archive.FileError: nowhere.keras: No such file or directory
-    """
-
-    def __init__(self, message: str):
-        super().__init__(message.encode(errors="backslashreplace").decode())  # what a file holds may be no legal text
-
-
-@contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a new file that takes the place of ``path`` only when the block has ended well.
-
-    What is written lies beside ``path`` under a name with the process id, reaches the disk (fsync), and is then
-    renamed. A process killed at any moment leaves either the old file or the new one, never a part. What killed
-    processes left beside ``path`` is removed.
-
-    Raises:
-        FileError: the folder is not there or cannot be written to.
-    """
-    path = Path(path)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for left in path.parent.glob(f".{path.name}.*.tmp"):
-        if not _alive(left.name.split(".")[-2]):
-            with contextlib.suppress(OSError):  # another user's, say: litter is no reason not to save
-                left.unlink()
-    try:
-        with open(aside, "wb") as handle:
-            yield handle
-            handle.flush()
-            os.fsync(handle.fileno())
-        os.replace(aside, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _alive(pid: str) -> bool:
-    if os.name == "nt":
-        return True  # not known: signal 0 would be a Ctrl-C there
-    try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut, where the system lets folders be opened."""
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def write_archive(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:

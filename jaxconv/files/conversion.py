@@ -8,10 +8,10 @@ from pathlib import Path
 
 import jax
 
-from jaxconv.files.archive import FileError
-from jaxconv.files.keras_writing import save_model
+from jaxconv.files.errors import FileError
+from jaxconv.files.keras.writing import save_model
 from jaxconv.files.model import model_info
-from jaxconv.files.params import save_params
+from jaxconv.files.safetensors import save_params
 
 
 def convert(
@@ -30,7 +30,7 @@ def convert(
 
     >>> convert("old.h5", "new.txt")
     Traceback (most recent call last):
-    jaxconv.files.archive.FileError: new.txt: what to write is told by the ending; give one of .keras, .safetensors
+    jaxconv.files.errors.FileError: new.txt: what to write is told by the ending; give one of .keras, .safetensors
     """
     ending = Path(new).suffix
     if ending not in (".keras", ".safetensors"):

@@ -14,9 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5_heap import check_heaps
-from jaxconv.files.reasons import damaged
 
 OBJECTS = 50_000  # the most groups and tables that a file may hold; the largest of Keras's own models have 5,000
 DEPTH = 64

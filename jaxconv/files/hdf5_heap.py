@@ -5,7 +5,7 @@ Knows bytes alone: the layout of a heap collection (HDF5 file format, section II
 
 from typing import Any
 
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 
 _START = b"GCOL\x01\x00\x00\x00"  # signature, version 1, reserved
 _HEADER = 16  # of the collection, and of each object in it

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract.layer import Layer, Params
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 
 
 def flat(params: Any) -> dict[str, Any]:

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.contract.layer import Apply, Layer, Params
-from jaxconv.files import keras_weights
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import Store, is_hdf5, opened
-from jaxconv.files.keras_archive import parse, read_archive
-from jaxconv.files.keras_model import Factory, Read, Source, read_keras
-from jaxconv.files.reasons import damaged
+from jaxconv.files.keras import weights
+from jaxconv.files.keras.archive import parse, read_archive
+from jaxconv.files.keras.model import Factory, Read, Source, read_keras
 
 _STATE = ("optimizer_weights", "optimizer", "metrics")  # groups beside the model: not looked at
 
@@ -120,19 +119,19 @@ def load_weights(
     >>> params, _ = layer.init(jax.random.key(0), (None, 3))
     >>> load_weights("no_such.weights.h5", layer, params)
     Traceback (most recent call last):
-    jaxconv.files.archive.FileError: no_such.weights.h5: No such file or directory
+    jaxconv.files.errors.FileError: no_such.weights.h5: No such file or directory
     """
     layer = layer.layer if isinstance(layer, Apply) else layer
     with _source(path) as source, damaged(path, "what it says of its weights"):
-        store, root, origin = source.store, keras_weights.places(layer), source.origin
-        if keras_weights.is_counted(store) and not store.names("", "layer_names"):
-            found = keras_weights.counted(store, root, by_name, strict)
+        store, root, origin = source.store, weights.places(layer), source.origin
+        if weights.is_counted(store) and not store.names("", "layer_names"):
+            found = weights.counted(store, root, by_name, strict)
         else:
             top = "model_weights" if "model_weights" in store.groups else ""
             if store.names(top, "layer_names") is None:
                 raise FileError(f"{path}: it holds no weights of Keras's: neither layer_names nor layers are in it")
-            found = keras_weights.named(store, root, top, by_name, strict)
-        return keras_weights.read(store, found, params, None if strict else params, origin, [])
+            found = weights.named(store, root, top, by_name, strict)
+        return weights.read(store, found, params, None if strict else params, origin, [])
 
 
 @contextlib.contextmanager

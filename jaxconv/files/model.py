@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.files.input_shapes import input_shape_of
-from jaxconv.files.keras_archive import read_archive
+from jaxconv.files.keras.archive import read_archive
 from jaxconv.files.loading import read_model
 
 

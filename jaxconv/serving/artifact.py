@@ -15,7 +15,8 @@ import numpy as np
 from jax import export as jax_export
 
 from jaxconv.errors import explain
-from jaxconv.files.archive import FileError, read_archive, read_header, write_archive
+from jaxconv.files.archive import read_archive, read_header, write_archive
+from jaxconv.files.errors import FileError
 
 _FORMAT, _VERSION = "jaxconv exported model", 1
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -131,7 +132,7 @@ def load_exported(path: str | os.PathLike[str]) -> Exported:
 
     >>> load_exported("nowhere.jaxexport")
     Traceback (most recent call last):
-    jaxconv.files.archive.FileError: nowhere.jaxexport: there is no such file; a jaxconv exported model was expected
+    jaxconv.files.errors.FileError: nowhere.jaxexport: there is no such file; a jaxconv exported model was expected
     """
     _require_flatbuffers()
     header, arrays = read_archive(path, _FORMAT, _VERSION)

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract.layer import Params
-from jaxconv.files.archive import FileError, read_archive, write_archive
+from jaxconv.files.archive import read_archive, write_archive
+from jaxconv.files.errors import FileError
 from jaxconv.training.step import TrainState
 
 _FORMAT, _VERSION = "jaxconv checkpoint", 1

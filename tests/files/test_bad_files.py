@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.files import hdf5, keras_archive, keras_config
-from jaxconv.files.archive import FileError
+from jaxconv.files import hdf5
+from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import misfit
+from jaxconv.files.keras import archive
+from jaxconv.files.keras import config as keras_config
 from jaxconv.files.loading import load_model, load_weights, read_model
 from tests.support.catalogue import CASES
 from tests.support.damage import survives
@@ -85,7 +87,7 @@ def test_decompression_bombs(tmp_path):
         tmp_path / "m.keras", DENSE, {}, method=zipfile.ZIP_DEFLATED, more={"model.weights.h5": bytes(2**27)}
     )
     refused(path, r"model.weights.h5 unpacks to 134217728 bytes; a file of this size may hold \d+")
-    write_keras(path, DENSE, TABLES, method=zipfile.ZIP_DEFLATED, more={"config.json": " " * (keras_archive.TEXT + 1)})
+    write_keras(path, DENSE, TABLES, method=zipfile.ZIP_DEFLATED, more={"config.json": " " * (archive.TEXT + 1)})
     refused(path, "config.json unpacks to 33554433 bytes; a file of this size may hold 33554432")
     config = sequential(layer("Dense", "d", units=2**13, use_bias=False, batch_input_shape=[None, 2**13]))
 
@@ -98,7 +100,7 @@ def test_decompression_bombs(tmp_path):
 
 
 def test_many_entries_and_encrypted_or_repeated_lies(tmp_path, monkeypatch):
-    monkeypatch.setattr(keras_archive, "_ENTRIES", 3)
+    monkeypatch.setattr(archive, "_ENTRIES", 3)
     path = write_keras(tmp_path / "m.keras", DENSE, TABLES, more={"assets/a": b"x"})
     refused(path, "the archive has 4 entries; a model has three, and its assets")
     whole = bytearray(write_keras(path, DENSE, TABLES).read_bytes())

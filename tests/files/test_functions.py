@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.files.loading import load_layer, load_model
 from tests.support.keras_files import functional, layer, write_hdf5
 from tests.support.keras_oracle import keras, keras_rules

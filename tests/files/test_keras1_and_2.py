@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.files.loading import load_layer, load_model, load_weights, read_model
 from tests.support.keras_files import functional, layer, sequential, write_hdf5, write_keras
 

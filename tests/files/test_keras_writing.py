@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import fitting_shape
-from jaxconv.files.keras_layout import groups
-from jaxconv.files.keras_writing import save_model
+from jaxconv.files.keras.layout import groups
+from jaxconv.files.keras.writing import save_model
 from jaxconv.files.loading import load_layer
 from tests.support.catalogue import CASES, inputs, tolerance
 from tests.support.keras_oracle import keras, keras_rules

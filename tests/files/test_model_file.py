@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.files.model import model_info
 
 pytest.importorskip("h5py")

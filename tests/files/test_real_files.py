@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import jaxconv as jc
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.files.loading import load_layer, load_model, read_model
 from tests.support.damage import survives
 

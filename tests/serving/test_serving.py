@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.files.archive import FileError, write_archive
+from jaxconv.files.archive import write_archive
+from jaxconv.files.errors import FileError
 from jaxconv.serving import compile, export, load_exported
 
 pytest.importorskip("flatbuffers")

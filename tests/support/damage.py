@@ -2,7 +2,7 @@
 
 import random
 
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.files.loading import read_model
 
 

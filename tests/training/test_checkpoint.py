@@ -13,7 +13,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxconv.files.archive import FileError, read_archive, read_header, write_archive
+from jaxconv.files.archive import read_archive, read_header, write_archive
+from jaxconv.files.errors import FileError
 from jaxconv.layers.dense import Dense
 from jaxconv.models import Sequential
 from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save

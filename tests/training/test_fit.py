@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.layers.dense import Dense
 from jaxconv.layers.dropout import Dropout
 from jaxconv.layers.normalization import BatchNormalization

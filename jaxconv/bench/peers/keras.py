@@ -21,7 +21,7 @@ from jaxconv.bench.agreement import Inexpressible, Loaded
 from jaxconv.bench.stepping import Built, Measured, measured
 from jaxconv.bench.timing import paced
 from jaxconv.contract.layer import Layer, Params
-from jaxconv.files.keras_writing import save_model
+from jaxconv.files.keras.writing import save_model
 
 
 def _apply(operation: Any, x: Any, rank: int) -> Any:

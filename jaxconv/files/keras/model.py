@@ -11,18 +11,17 @@ import jax
 import numpy as np
 
 from jaxconv.contract.layer import Layer, Params, layers
-from jaxconv.files import keras_weights
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError, damaged, refused
 from jaxconv.files.hdf5 import Store
 from jaxconv.files.input_shapes import input_shape_of, misfit
-from jaxconv.files.keras_config import Entry, cut, graph_config, input_shape, outline
-from jaxconv.files.keras_functions import LAMBDAS, put_layers
-from jaxconv.files.keras_options import Code, translate
-from jaxconv.files.keras_weights import Place, tail
+from jaxconv.files.keras import weights
+from jaxconv.files.keras.config import Entry, cut, graph_config, input_shape, outline
+from jaxconv.files.keras.functions import LAMBDAS, put_layers
+from jaxconv.files.keras.options import Code, translate
+from jaxconv.files.keras.weights import Place, tail
 from jaxconv.files.legacy import dialects
 from jaxconv.files.legacy.deconvolution import output_lengths, refuse_other_lengths
 from jaxconv.files.legacy.kernels import Origin
-from jaxconv.files.reasons import damaged, refused
 from jaxconv.models import Model, Sequential, functional
 from jaxconv.models.container import Container
 from jaxconv.registry import snake_case
@@ -88,14 +87,14 @@ def read_keras(source: Source, custom_layers: Mapping[str, Factory] | None, unti
         root_place = _place(root, layer, ())
     store, origin = source.store, source.origin
     with damaged(source.path, "what it says of its weights"):
-        if keras_weights.is_counted(store) and not store.names("", "layer_names"):
-            found = keras_weights.counted(store, root_place, by_name=False, strict=True)
+        if weights.is_counted(store) and not store.names("", "layer_names"):
+            found = weights.counted(store, root_place, by_name=False, strict=True)
         else:
             top = "model_weights" if "model_weights" in store.groups else ""
-            found = keras_weights.named(store, root_place, top, by_name=True, strict=until is None)
-        builder.notes += keras_weights.hand_on(root_place, found)
+            found = weights.named(store, root_place, top, by_name=True, strict=until is None)
+        builder.notes += weights.hand_on(root_place, found)
         expected = expected_params(source.path, layer, found)
-        params = keras_weights.read(store, found, expected, None, origin, builder.notes)
+        params = weights.read(store, found, expected, None, origin, builder.notes)
     if source.alone and len(layer.children) == 1:
         ((name, layer),) = layer.children.items()
         params = params.get(name, {})
@@ -116,11 +115,11 @@ def expected_params(path: Any, layer: Layer, found: Mapping[Any, Any]) -> Params
         "/".join(leaf): jax.ShapeDtypeStruct(match.table.shape, match.layer.policy.variable)
         for leaf, match in found.items()
     }
-    missing = [leaf for leaf, _ in keras_weights.leaves_of(keras_weights.places(layer)) if leaf not in found]
+    missing = [leaf for leaf, _ in weights.leaves_of(weights.places(layer)) if leaf not in found]
     if missing:
         raise FileError(f"{path}: weight {'/'.join(missing[0])} is missing")
     _check_each(path, found)
-    return keras_weights.nested(shapes)
+    return weights.nested(shapes)
 
 
 def _check_each(path: Any, found: Mapping[Any, Any]) -> None:
@@ -228,9 +227,9 @@ class _Builder:
     def _moments(self, entry: Entry, path: tuple[str, ...]) -> dict[str, Any]:
         """Read the mean and variance of an adapted Normalization, which are weights in Keras and options here."""
         store = self._source.store
-        if keras_weights.is_counted(store):
+        if weights.is_counted(store):
             root = _place(self._root, None, ())
-            groups = {place.path: prefix for place, prefix in keras_weights.addresses(store, root, "", False)}
+            groups = {place.path: prefix for place, prefix in weights.addresses(store, root, "", False)}
             names = [f"{groups.get(path)}vars/{index}" for index in (0, 1)]
         else:
             top = next(one.stored for one in self._root.inside or () if one.name == path[0])

@@ -9,9 +9,8 @@ import zipfile
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import budget
-from jaxconv.files.reasons import damaged
 
 TEXT = 2**25  # the most bytes of JSON in a file
 _ENTRIES = 10_000

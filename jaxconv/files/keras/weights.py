@@ -11,9 +11,9 @@ import jax
 import numpy as np
 
 from jaxconv.contract.layer import Layer, Params
-from jaxconv.files.archive import FileError
+from jaxconv.files.errors import FileError
 from jaxconv.files.hdf5 import Store, Table
-from jaxconv.files.keras_layout import Leaf, groups
+from jaxconv.files.keras.layout import Leaf, groups
 from jaxconv.files.leaves import flat, nested
 from jaxconv.files.legacy.kernels import Origin, todays_kernel
 from jaxconv.models.container import Container, base_name
@@ -33,7 +33,7 @@ class Place(NamedTuple):
     stored: its name in the file. base: its class in snake_case, by which Keras 3 counts. layer: None where there is
     none here (beyond the point where reading stops). path: where its params are. inside: the layers of a model, in
     the file's order; None for any other layer. below: what stands between the group of a wrapper and that of the model
-    in it. shared: see ``keras_config.Entry``.
+    in it. shared: see ``keras.config.Entry``.
     """
 
     stored: str

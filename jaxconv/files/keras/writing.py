@@ -1,6 +1,6 @@
 """Models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5.
 
-Knows layers by their contract; where each weight goes stands in ``keras_layout``.
+Knows layers by their contract; where each weight goes stands in ``keras.layout``.
 """
 
 import dataclasses
@@ -17,9 +17,10 @@ import numpy as np
 
 from jaxconv.contract.layer import Layer, Params, layers
 from jaxconv.contract.symbolic import Input
-from jaxconv.files.archive import FileError, replacing
+from jaxconv.files.atomic import replacing
+from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
-from jaxconv.files.keras_layout import groups, pick
+from jaxconv.files.keras.layout import groups, pick
 from jaxconv.files.leaves import check, flat
 from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container, base_name, free_name

@@ -10,9 +10,9 @@ import pytest
 
 safetensors = pytest.importorskip("safetensors")
 
-from jaxconv.files.archive import FileError  # noqa: E402
+from jaxconv.files.errors import FileError  # noqa: E402
 from jaxconv.files.leaves import nested  # noqa: E402
-from jaxconv.files.params import load_params, save_params  # noqa: E402
+from jaxconv.files.safetensors import load_params, save_params  # noqa: E402
 
 TYPES = ["float32", "float16", "bfloat16", "int8", "uint32", "bool", "complex64", "float8_e4m3fn", "float8_e5m2"]
 

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxconv.files.keras_config import Config, Entry
-from jaxconv.files.keras_options import plain_values
+from jaxconv.files.keras.config import Config, Entry
+from jaxconv.files.keras.options import plain_values
 from jaxconv.models.functional import MASK_OPS
 from jaxconv.registry import snake_case
 

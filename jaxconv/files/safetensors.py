@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract.layer import Params
-from jaxconv.files.archive import FileError, replacing
+from jaxconv.files.atomic import replacing
+from jaxconv.files.errors import FileError
 from jaxconv.files.leaves import flat, nested, on_device
 
 # what safetensors calls a type -> the type; its own numpy reader knows none that numpy lacks
@@ -80,7 +81,7 @@ def load_params(path: str | os.PathLike[str]) -> Params:
 
     >>> load_params("nowhere.safetensors")
     Traceback (most recent call last):
-    jaxconv.files.archive.FileError: nowhere.safetensors: there is no such file; a safetensors file was expected
+    jaxconv.files.errors.FileError: nowhere.safetensors: there is no such file; a safetensors file was expected
     """
     safetensors = _safetensors()[0]
     try:

@@ -1,0 +1,1 @@
+"""Keras's model files: the archive, the config, the weights, and writing them."""
