@@ -3,8 +3,6 @@
 import doctest
 import importlib
 import pkgutil
-import re
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -36,12 +34,3 @@ def test_every_public_function_and_class_has_an_example():
         if callable(thing := getattr(jaxconv, name)) and ">>>" not in (thing.__doc__ or "")
     ]
     assert without == []
-
-
-def test_the_snippets_of_the_readme_run_as_pasted():
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    whole = [block for block in blocks if re.match(r"(import|from) jax(conv)? ?import|import jax", block)]
-    assert len(whole) >= 2  # the first layer and the graph; the others are outlines with names of the reader's own
-    for block in whole:
-        exec(compile(block, "README.md", "exec"), {})

@@ -1,83 +1,70 @@
-"""The tables of the README: every layer with its counterpart in Keras, every option and difference that is ours."""
+"""The README is a door: short, in its order, with links that exist and a map that is true."""
 
-import dataclasses
-import inspect
 import re
-from pathlib import Path
-
-import pytest
 
 import jaxconv
-from jaxconv.contract.layer import Layer, layers
-from tests.support.keras_oracle import keras
+from tests.support import pages
+from tests.test_architecture import FLOORS, HEIGHT
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-_, LAYERS, DIFFERENCES, *_ = re.split(r"\| layers \| in Keras 3 \||\| \| Keras 3\.15 \| jaxconv \|", README)
-LAYERS, DIFFERENCES = LAYERS.split("\n\n")[0], DIFFERENCES.split("\n\n")[0]
-
-CLASSES = {name: thing for name, thing in vars(jaxconv).items() if isinstance(thing, type) and issubclass(thing, Layer)}
-OF_EVERY_LAYER = {"name", "trainable", "dtype", "input_shape", "activity_regularizer"}
-UNDER_KWARGS = {"rms_scaling"}  # Keras's too, read from **kwargs
-
-
-def names(text):
-    """Give what stands in backticks; `Conv1D/2D/3DTranspose` is three names, `axis=0` is one."""
-    found = set()
-    for name in re.findall(r"`(\w[\w/]*)(?:=[^`]*)?`", text):
-        stem, ranks, ending = re.fullmatch(r"(\w*?)(1D/2D/3D)?(\w*)", name).groups()
-        found |= {f"{stem}{rank}D{ending}" for rank in (1, 2, 3)} if ranks else {name}
-    return found
+TEXT = (pages.ROOT / "README.md").read_text()
+SECTIONS = [
+    "Two commands",
+    "One example",
+    "What it can do that others cannot",
+    "The contract",
+    "Where to go next",
+    "Speed",
+    "Map",
+    "Contributing",
+]
 
 
-def rows(table):
-    return [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines() if "`" in line]
+def test_the_readme_is_short():
+    assert len(TEXT.splitlines()) <= 150
 
 
-def of_keras(name):
-    return getattr(keras.layers, name, None) or getattr(keras, name, None)
+def test_the_sections_are_in_order():
+    assert re.findall(r"^## (.*)$", TEXT, re.MULTILINE) == SECTIONS
 
 
-def test_every_exported_layer_is_listed_once():
-    listed = [name for row in rows(LAYERS) for name in sorted(names(re.sub(r"\(and .*?\)", "", row[0])))]
-    assert len(listed) == len(set(listed))
-    own = {cls.__name__ for cls in CLASSES.values()} - {"Layer"}
-    assert set(listed) - {"Input"} == own  # the second names of Keras follow from these
+def test_the_two_commands_are_those_that_the_script_runs_in_a_fresh_environment():
+    said = [block.text.strip().split(" && ") for block in pages.blocks("README.md") if block.language == "sh"][:2]
+    script = (pages.ROOT / ".ci" / "run").read_text()
+    for install, command in said:
+        assert install.replace("pip install", "pip install --quiet") in script
+        assert re.search(rf"^{re.escape(command)}", script, re.MULTILINE)
 
 
-def test_every_layer_in_the_table_of_configs_is_exported():
-    assert {layers[name].__name__ for name in layers.names() if layers[name].__module__.startswith("jaxconv.")} <= set(
-        CLASSES
-    )
+def test_every_link_of_every_page_leads_to_a_file():
+    for page in pages.PAGES:
+        here = pages.ROOT / page
+        for target in re.findall(r"\]\(\s*([^)\s]+)\)", here.read_text()):
+            path, _, anchor = target.partition("#")
+            if not path.startswith("https://"):
+                file = here.parent / path if path else here
+                assert file.is_file(), f"{page}: {target}"
+                if anchor:
+                    titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+                    assert anchor in {title.lower().replace(" ", "-") for title in titles}, f"{page}: {target}"
 
 
-@pytest.mark.parametrize("row", rows(LAYERS), ids=lambda row: sorted(names(row[0]))[0])
-def test_the_counterpart_in_keras_is_what_the_table_says(row):
-    here = names(row[0])
-    absent = {name for name in here if of_keras(name) is None}
-    if row[1].startswith(("none", "gone")):
-        assert absent == here
-    else:
-        assert row[1].startswith("the same")
-        assert absent == ({name for name in here if "3D" in name} if "none in three" in row[1] else set())
+def test_every_page_and_example_is_in_the_index():
+    index = (pages.ROOT / "examples" / "README.md").read_text()
+    files = {path.name for ending in ("md", "py") for path in (pages.ROOT / "examples").glob(f"*.{ending}")}
+    assert files - {"README.md"} == set(re.findall(r"\]\(([\w.]+)\)", index))
 
 
-def test_every_option_that_keras_lacks_is_named():
-    missing = set()
-    for name in {cls.__name__ for cls in CLASSES.values()} - {"Layer", "Model"}:  # Keras's Model takes any arguments
-        if of_keras(name) is not None:
-            fields = {field.name for field in dataclasses.fields(CLASSES[name]) if field.init}
-            beyond = fields - OF_EVERY_LAYER - UNDER_KWARGS - set(inspect.signature(of_keras(name).__init__).parameters)
-            about = names(" ".join(row[1] for row in rows(LAYERS) if name in names(row[0]))) | names(DIFFERENCES)
-            missing |= {(name, option) for option in beyond - about}
-    assert missing == set()
+def test_the_map_names_every_package_on_its_floor():
+    drawing = next(block.text for block in pages.blocks("README.md") if block.language == "text")
+    lines = [re.findall(r"(?<!\S)(\w+)/?(?=\s|$)", re.split(r" {3,}", line)[0]) for line in drawing.splitlines()]
+    places = {name: number for number, line in enumerate(lines) for name in line}
+    assert set(places) == set(HEIGHT) - {"__init__", "__main__"}
+    for name, place in places.items():
+        for other, below in places.items():
+            if HEIGHT[name] > HEIGHT[other] and {name, other} & {part for floor in FLOORS[3:] for part in floor}:
+                assert place < below, f"{name} is above {other}"
 
 
-def test_every_deliberate_difference_of_a_docstring_is_listed():
-    tables = (jaxconv.initializers, jaxconv.regularizers, jaxconv.constraints)
-    things = CLASSES | {
-        name: thing for table in tables for name, thing in vars(table).items() if inspect.isclass(thing)
-    }
-    says = re.compile(r"differs\s+deliberately|unlike\s+keras|beyond\s+keras", re.IGNORECASE)
-    differ = {thing.__name__ for thing in things.values() if says.search(thing.__doc__ or "")}
-    assert len(differ) > 10
-    assert differ - names(LAYERS) - names(DIFFERENCES) - set(re.findall(r"\w+", DIFFERENCES)) == set()
+def test_the_first_sentence_is_the_description_of_the_package():
+    assert pages.PROJECT["description"] in TEXT
+    assert jaxconv.__doc__.partition(": ")[2].strip(".") in TEXT

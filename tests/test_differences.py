@@ -1,0 +1,563 @@
+"""Each row of examples/differences_from_keras.md, shown on both sides: what Keras does, and what jaxconv does."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import tempfile
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxconv as jc
+from jaxconv.training import fit
+from tests.support import pages
+from tests.support.keras_oracle import keras, keras_rules
+
+PAGE = "examples/differences_from_keras.md"
+KEY = jax.random.key(0)
+CHECKS = {}
+X = np.random.default_rng(0).normal(size=(2, 9, 4)).astype(np.float32)
+
+
+def row(title):
+    """Register the check of the row with this title."""
+
+    def register(check):
+        CHECKS[title] = check
+        return check
+
+    return register
+
+
+def test_each_row_has_a_check_and_each_check_a_row():
+    titles = [cells[0] for table in pages.tables(PAGE) for cells in table]
+    assert len(titles) == len(set(titles)) > 40
+    assert set(titles) == set(CHECKS)
+
+
+@pytest.mark.parametrize("title", CHECKS)
+def test_the_row_is_true(title):
+    CHECKS[title]()
+
+
+# -- both libraries, called alike
+
+
+def ours(layer, x, **options):
+    """Return the output of a layer of jaxconv with fresh weights."""
+    params, apply_fn = layer.init(KEY, np.shape(x))
+    return np.asarray(apply_fn(params, x, **options))
+
+
+def theirs(layer, x, **options):
+    """Return the output of a layer of Keras, under the promotion rules that it needs and without its warnings."""
+    with keras_rules(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return np.asarray(layer(x, **options))
+
+
+def kernels(layer, shape=(None, 9, 4)):
+    """Return the arrays of a layer of Keras, built for this shape."""
+    with keras_rules():
+        layer.build(shape)
+    return [np.asarray(weight) for weight in layer.weights]
+
+
+@contextlib.contextmanager
+def keras_raises(kind=Exception):
+    with keras_rules(), pytest.raises(kind):
+        yield
+
+
+# -- options
+
+
+@row("`bias_initializer=None`")
+def _():
+    params, _ = jc.Conv1D(8, 3, bias_initializer=None).init(KEY, (None, 9, 4))
+    assert not params["bias"].any()
+    assert kernels(keras.layers.Conv1D(8, 3, bias_initializer=None))[1].all()
+
+
+@row("`padding` of a convolution")
+def _():
+    assert jc.Conv1D(2, 3, padding=(4, 0)).output_shape((None, 9, 4)) == (None, 11, 2)
+    assert jc.Conv2D(2, 3, padding=("same", (2, 0))).output_shape((None, 9, 9, 4)) == (None, 9, 9, 2)
+    with keras_raises():
+        keras.layers.Conv1D(2, 3, padding=(4, 0))(X)
+
+
+@row('`padding="causal"`')
+def _():
+    assert keras.layers.Conv1D(2, 3, padding="causal").padding == "causal"
+    for name in ("DepthwiseConv1D", "SeparableConv1D", "LocallyConnected1D"):
+        own = (3,) if name == "DepthwiseConv1D" else (4, 3)
+        assert getattr(jc, name)(*own, padding="causal").output_shape((None, 9, 4)) == (None, 9, 4)
+        if name != "LocallyConnected1D":
+            with keras_raises(ValueError):
+                getattr(keras.layers, name)(*own, padding="causal")
+    for library in (jc, keras.layers):
+        with pytest.raises(ValueError, match="causal"):
+            library.Conv2D(2, 3, padding="causal")
+    image = np.random.default_rng(0).normal(size=(1, 6, 6, 1)).astype(np.float32)
+    later = image.copy()
+    later[:, 4:] = 7.0
+    layer = jc.Conv2D(2, 3, padding=("causal", "same"))
+    np.testing.assert_array_equal(ours(layer, image)[:, :4], ours(layer, later)[:, :4])
+    with pytest.raises(ValueError, match="causal"):
+        jc.Conv1DTranspose(2, 3, padding="causal")
+
+
+@row("`groups` in `Conv1D/2D/3DTranspose`")
+def _():
+    for rank in "123":
+        params, _ = getattr(jc, f"Conv{rank}DTranspose")(6, 3, groups=2).init(KEY, (None, *[9] * int(rank), 4))
+        assert params["kernel"].shape[-2:] == (3, 4)
+        with keras_raises((TypeError, ValueError)):
+            getattr(keras.layers, f"Conv{rank}DTranspose")(6, 3, groups=2)
+
+
+@row("`strides` and `dilation_rate` both above 1")
+def _():
+    both = {"strides": 2, "dilation_rate": 2}
+    for rank in "123":
+        for name in (f"Conv{rank}D", f"Conv{rank}DTranspose"):
+            for library in (jc, keras.layers):
+                with pytest.raises(ValueError, match=r"strides.*dilation_rate"):
+                    getattr(library, name)(2, 3, **both)
+            assert getattr(jc, name)(2, 3, **both, strides_with_dilation=True)
+    assert jc.conv(X, jnp.ones((3, 4, 2)), **both).shape == (2, 3, 2)
+    assert jc.conv_transpose(X, jnp.ones((3, 2, 4)), **both).shape == (2, 21, 2)
+
+
+@row("`axis` of the norm constraints and of `OrthogonalRegularizer`")
+def _():
+    kernel = np.random.default_rng(0).normal(size=(3, 4, 5)).astype(np.float32)
+    for name, own in (("MaxNorm", (0.5,)), ("UnitNorm", ()), ("MinMaxNorm", (0.5, 0.7))):
+        with keras_rules():
+            expected = getattr(keras.constraints, name)(*own)(kernel)
+        np.testing.assert_allclose(getattr(jc.constraints, name)(*own)(kernel), expected, rtol=1e-6)
+        layer = jc.Conv1D(5, 3, kernel_constraint=getattr(jc.constraints, name)(*own, axis="filter"))
+        projected = layer.apply_fn.project({"kernel": kernel, "bias": np.zeros(5, np.float32)})["kernel"]
+        norms = np.linalg.norm(projected, axis=(0, 1))
+        assert norms.max() <= (own[-1] if own else 1.0) * (1 + 1e-6)
+    layer = jc.Conv1D(3, 2, kernel_regularizer=jc.regularizers.OrthogonalRegularizer(axis="filter"), use_bias=False)
+    filters = np.eye(8, dtype=np.float32)[:, :3].reshape(2, 4, 3)
+    assert layer.apply_fn.penalty({"kernel": filters}) < 1e-6
+
+
+@row('`activation="softmax"` or `"glu"` in a `channels_first` layer')
+def _():
+    x = np.random.default_rng(0).normal(size=(1, 2, 4, 5)).astype(np.float32)
+    options = {"activation": "softmax", "data_format": "channels_first"}
+    np.testing.assert_allclose(ours(jc.Conv2D(3, 1, **options), x).sum(1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(theirs(keras.layers.Conv2D(3, 1, **options), x).sum(-1), 1.0, rtol=1e-6)
+    options["activation"] = "glu"
+    assert ours(jc.Conv2D(6, 1, **options), x[..., :4]).shape == (1, 3, 4, 4)
+    assert theirs(keras.layers.Conv2D(6, 1, **options), x[..., :4]).shape == (1, 6, 4, 2)
+
+
+@row("`Rescaling` by channel")
+def _():
+    x = np.ones((1, 3, 2, 2), np.float32)
+    layer = jc.Rescaling([1.0, 2.0, 3.0], [0.0, 10.0, 20.0], data_format="channels_first")
+    np.testing.assert_allclose(ours(layer, x)[0, :, 0, 0], [1.0, 12.0, 23.0])
+    before = keras.config.image_data_format()
+    try:
+        keras.config.set_image_data_format("channels_first")
+        np.testing.assert_allclose(theirs(keras.layers.Rescaling([1.0, 2.0, 3.0]), x)[0, :, 0, 0], [1.0, 2.0, 3.0])
+        with keras_raises():
+            keras.layers.Rescaling([1.0, 2.0, 3.0], [0.0, 10.0, 20.0])(x)
+    finally:
+        keras.config.set_image_data_format(before)
+
+
+@row("`SpatialDropout1D`, `Cropping1D`, `UpSampling1D` with channels first")
+def _():
+    for name, value in (("SpatialDropout1D", 0.5), ("Cropping1D", 1), ("UpSampling1D", 2)):
+        assert getattr(jc, name)(value, data_format="channels_first").data_format == "channels_first"
+        with keras_raises((TypeError, ValueError)):
+            getattr(keras.layers, name)(value, data_format="channels_first")
+    assert jc.Cropping1D(1, data_format="channels_first").output_shape((None, 4, 9)) == (None, 4, 7)
+
+
+@row("`interpolation` in `UpSampling1D` and `UpSampling3D`")
+def _():
+    for rank, x in ((1, X), (3, np.ones((1, 2, 2, 2, 1), np.float32))):
+        for method in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
+            assert keras.layers.UpSampling2D(2, interpolation=method)
+            assert getattr(jc, f"UpSampling{rank}D")(2, interpolation=method).output_shape(x.shape)
+        with keras_raises((TypeError, ValueError)):
+            getattr(keras.layers, f"UpSampling{rank}D")(2, interpolation="bilinear")
+    repeated = theirs(keras.layers.UpSampling1D(2), X)
+    np.testing.assert_array_equal(repeated, ours(jc.UpSampling1D(2), X))
+    assert (ours(jc.UpSampling1D(2, interpolation="bilinear"), X) != repeated).any()
+
+
+@row("`GaussianNoise` with `stddev` above 1")
+def _():
+    assert jc.GaussianNoise(1.5).stddev == 1.5
+    with keras_raises(ValueError):
+        keras.layers.GaussianNoise(1.5)
+
+
+@row('regularizer `"l1_l2"` by name')
+def _():
+    assert jc.regularizers.get("l1_l2") == jc.regularizers.L1L2(0.01, 0.01)
+    with keras_raises(ValueError):
+        keras.regularizers.get("l1_l2")
+
+
+@row("numbers of `L1`, `L2` and `L1L2`")
+def _():
+    assert jc.regularizers.L1(0.1).get_config() == {"l1": 0.1}
+    assert keras.regularizers.L1(0.1).get_config() != {"l1": 0.1}
+    assert jc.regularizers.L2(np.float64(0.1)).get_config() == {"l2": 0.1}
+    assert jc.regularizers.L1L2(np.float32(0.5), 0.1).get_config() == {"l1": 0.5, "l2": 0.1}
+    with keras_raises(ValueError):
+        keras.regularizers.L1(np.float32(0.5))
+
+
+@row("`MinMaxNorm` with `min_value` above `max_value`")
+def _():
+    assert keras.constraints.MinMaxNorm(2.0, 1.0)
+    with pytest.raises(ValueError, match="min_value"):
+        jc.constraints.MinMaxNorm(2.0, 1.0)
+
+
+@row("`VarianceScaling` with `input_axes` and without `output_axes`")
+def _():
+    assert keras.initializers.VarianceScaling(input_axes=(0,))
+    with pytest.raises(ValueError, match="output_axes"):
+        jc.initializers.VarianceScaling(input_axes=(0,))
+
+
+@row("`keras.json`")
+def _():
+    write = "open(f'{home}/keras.json', 'w').write('{\"image_data_format\": \"channels_first\"}')"
+    code = {
+        "keras": "import keras; print(os.listdir(home))",
+        "jaxconv": f"import jaxconv as jc; print(os.listdir(home)); {write}; print(jc.image_data_format())",
+    }
+    said = {}
+    for library, text in code.items():
+        with tempfile.TemporaryDirectory() as home:
+            text = f"import os; home = os.environ['KERAS_HOME']; {text}"
+            environment = os.environ | {"KERAS_HOME": home, "PYTHONPATH": str(pages.ROOT)}
+            done = subprocess.run([sys.executable, "-c", text], env=environment, capture_output=True, text=True)
+            said[library] = done.stdout.split()
+    assert said == {"keras": ["['keras.json']"], "jaxconv": ["[]", "channels_first"]}
+
+
+# -- inputs and outputs
+
+
+@row("integer input")
+def _():
+    x = np.arange(36).reshape(1, 9, 4).astype(np.int32)
+    for name, own in (("DepthwiseConv1D", (3,)), ("SeparableConv1D", (2, 3)), ("Conv1DTranspose", (2, 3))):
+        layer = getattr(jc, name)(*own)
+        np.testing.assert_array_equal(ours(layer, x), ours(layer, x.astype(np.float32)))
+        with keras_raises(TypeError):
+            getattr(keras.layers, name)(*own)(x)
+
+
+@row("complex input")
+def _():
+    with pytest.raises(TypeError, match="complex"):
+        ours(jc.Conv1D(2, 3), X.astype(np.complex64))
+    assert theirs(keras.layers.Conv1D(2, 3), X.astype(np.complex64)).dtype == np.float32
+
+
+@row("an output with a length of 0")
+def _():
+    assert theirs(keras.layers.MaxPooling1D(5), X[:, :3]).shape == (2, 0, 4)
+    for layer in (jc.MaxPooling1D(5), jc.AveragePooling1D(5), jc.Conv1D(2, 5)):
+        with pytest.raises(ValueError, match=r"\b3\b.*\b5\b"):
+            ours(layer, X[:, :3])
+
+
+@row("a `Model` with an input that no output depends on")
+def _():
+    x, unused = keras.Input((9, 4)), keras.Input((9, 4))
+    assert keras.Model([x, unused], keras.layers.Dense(2)(x))
+    x, unused = jc.Input((9, 4), name="x"), jc.Input((9, 4), name="unused")
+    with pytest.raises(ValueError, match="unused"):
+        jc.Model([x, unused], jc.Dense(2)(x))
+
+
+@row("an input with one axis of length 1 too many or too few")
+def _():
+    x = keras.Input((9, 4))
+    assert theirs(keras.Model(x, keras.layers.Conv1D(2, 1)(x)), X[..., None]).shape == (2, 9, 2)
+    x = keras.Input((9, 1))
+    assert theirs(keras.Model(x, keras.layers.Conv1D(2, 1)(x)), X[..., 0]).shape == (2, 9, 2)
+    x = jc.Input((9, 4))
+    params, apply_fn = jc.Model(x, jc.Conv1D(2, 1)(x)).init(KEY)
+    for wrong in (X[..., None], X[..., 0]):
+        with pytest.raises(ValueError, match=r"\(2, 9"):
+            apply_fn(params, wrong)
+
+
+@row("a wrapper around a layer that it cannot wrap")
+def _():
+    wrapper = keras.layers.SpectralNormalization(keras.layers.ReLU())
+    with keras_raises():
+        wrapper(X)
+    with pytest.raises(ValueError, match="kernel"):
+        jc.SpectralNormalization(jc.ReLU())
+
+
+# -- masks
+
+LENGTHS = np.array([9, 6])
+MASK = np.arange(9)[None] < LENGTHS[:, None]
+
+
+@row("mask into convolution, pooling, cropping, padding or upsampling")
+def _():
+    options = {"Conv1D": (2, 3), "MaxPooling1D": (2,), "AveragePooling1D": (2,), "Cropping1D": (1,)}
+    options |= {"ZeroPadding1D": (1,), "UpSampling1D": (2,)}
+    for name, own in options.items():
+        params, apply_fn = getattr(jc, name)(*own).init(KEY, X.shape)
+        y, effects = apply_fn.forward(params, X, mask=MASK)
+        alone = apply_fn(params, X[1:, :6])
+        np.testing.assert_allclose(y[1][effects.mask[1]], alone[0], rtol=1e-5, atol=1e-6)
+    for name, own in options.items():
+        with keras_rules(), pytest.warns(UserWarning, match="mask"):
+            masked = keras.layers.Masking()(X)
+            assert getattr(getattr(keras.layers, name)(*own)(masked), "_keras_mask", None) is None
+
+
+@row("mask into `LayerNormalization` over time, `GroupNormalization`")
+def _():
+    other = X.copy()
+    other[1, 6:] = 100.0
+    for name, own in (("LayerNormalization", {"axis": (1, 2)}), ("GroupNormalization", {"groups": 2})):
+        params, apply_fn = getattr(jc, name)(**own).init(KEY, X.shape)
+        y, same = (np.asarray(apply_fn(params, x, mask=MASK)) for x in (X, other))
+        np.testing.assert_allclose(y[1, :6], same[1, :6], rtol=1e-5, atol=1e-6)
+        layer = getattr(keras.layers, name)(**own)
+        y, differs = (theirs(layer, mark(x)) for x in (X, other))
+        assert np.abs(y[1, :6] - differs[1, :6]).max() > 0.1
+
+
+def mark(x):
+    """Return an array with the mask that Keras's layers look for."""
+    x = jnp.asarray(x)
+    keras.src.backend.set_keras_mask(x, jnp.asarray(MASK))
+    return x
+
+
+@row("mask into `Softmax`")
+def _():
+    entries = np.broadcast_to(MASK[..., None], X.shape)
+    np.testing.assert_allclose(
+        ours(jc.Softmax(axis=1), X, mask=entries), theirs(keras.layers.Softmax(axis=1), X, mask=entries), atol=1e-6
+    )
+    np.testing.assert_allclose(ours(jc.Softmax(axis=1), X, mask=MASK)[1, :6].sum(0), 1.0, rtol=1e-5)
+    with keras_raises(ValueError):
+        keras.layers.Softmax(axis=1)(X, mask=MASK)
+
+
+@row("mask and `activity_regularizer`")
+def _():
+    effects = jc.Dense(4, activity_regularizer="l2").apply_fn.forward
+    params, _ = jc.Dense(4).init(KEY, X.shape)
+    other = X.copy()
+    other[1, 6:] = 100.0
+    penalties = [float(effects(params, x, mask=MASK)[1].penalty) for x in (X, other)]
+    assert penalties[0] == pytest.approx(penalties[1], rel=1e-6)
+    layer = keras.layers.Dense(4, activity_regularizer="l2")
+    losses = []
+    for x in (X, other):
+        theirs(layer, mark(x))
+        losses.append(float(sum(layer.losses)))
+    assert losses[1] > 2 * losses[0]
+
+
+@row("`Masking` behind another mask")
+def _():
+    x = np.ones((1, 3, 2), np.float32)
+    x[0, 2] = 0.0
+    before = np.array([[False, True, True]])
+    _, effects = jc.Masking().apply_fn.forward({}, x, mask=before)
+    assert effects.mask.tolist() == [[False, True, False]]
+    given = jnp.asarray(x)
+    keras.src.backend.set_keras_mask(given, jnp.asarray(before))
+    with keras_rules():
+        assert np.asarray(keras.layers.Masking()(given)._keras_mask).tolist() == [[True, True, False]]
+
+
+@row("`GlobalAveragePooling1D` of a sequence of padding alone")
+def _():
+    nothing = np.zeros((2, 9), bool)
+    assert not ours(jc.GlobalAveragePooling1D(), X, mask=nothing).any()
+    assert np.isnan(theirs(keras.layers.GlobalAveragePooling1D(), X, mask=nothing)).all()
+
+
+@row("merging a masked input with one without a mask")
+def _():
+    x, once = jc.Input((9, 4)), jc.Input((1, 4))
+    model = jc.Model([x, once], jc.Add()([jc.Masking()(x), once]))
+    inputs = [np.where(MASK[..., None], X, np.float32(0)), np.ones((2, 1, 4), np.float32)]
+    _, effects = model.apply_fn.forward({}, inputs)
+    np.testing.assert_array_equal(effects.mask, MASK)
+    x, once = keras.Input((9, 4)), keras.Input((1, 4))
+    assert getattr(keras.layers.Add()([keras.layers.Masking()(x), once]), "_keras_mask", None) is None
+
+
+@row("mean loss of an epoch of masked outputs")
+def _():
+    x = np.ones((2, 4, 1), np.float32)
+    x[1, 1:] = 0.0  # one sequence of four steps, one of one
+    y = np.array([1.0, 5.0], np.float32)[:, None, None] * np.ones((2, 4, 1), np.float32)
+    model = jc.Sequential([jc.Masking(), jc.Dense(1, kernel_initializer="zeros")])
+    params, apply_fn = model.init(KEY, x.shape)
+    still = {"optimizer": {"name": "sgd", "learning_rate": 0.0}, "loss": "mse", "batch_size": 1, "metrics": ()}
+    assert fit(apply_fn, params, x, y, **still).history[0]["loss"] == pytest.approx((4 * 1.0 + 25.0) / 5)
+    with keras_rules(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        other = keras.Sequential([keras.layers.Masking(), keras.layers.Dense(1, kernel_initializer="zeros")])
+        other.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse")
+        history = other.fit(x, y, batch_size=1, verbose=0).history
+    assert history["loss"][0] == pytest.approx((1.0 + 25.0) / 2)
+
+
+# -- layers with weights or statistics
+
+
+@row("random keys and running statistics")
+def _():
+    model = jc.Sequential([jc.BatchNormalization(), jc.Dropout(0.5)])
+    params, apply_fn = model.init(KEY, X.shape)
+    with pytest.raises(ValueError, match="key"):
+        apply_fn.forward(params, X, train=True)
+    y, effects = apply_fn.forward(params, X, train=True, key=KEY)
+    again, _ = apply_fn.forward(params, X, train=True, key=KEY)
+    np.testing.assert_array_equal(y, again)
+    assert effects.fixed["batch_normalization"]["moving_mean"].any()
+    layer = keras.layers.BatchNormalization()
+    theirs(layer, X, training=True)
+    assert np.asarray(layer.moving_mean).any()
+
+
+@row("one unseeded initializer in two layers")
+def _():
+    shared = jc.initializers.GlorotUniform()
+    params, _ = jc.Sequential([jc.Dense(4, kernel_initializer=shared)] * 2).init(KEY, (None, 4))
+    assert (params["dense"]["kernel"] != params["dense_1"]["kernel"]).any()
+    shared = keras.initializers.GlorotUniform()
+    one, other = (kernels(keras.layers.Dense(4, kernel_initializer=shared), (None, 4))[0] for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+
+
+@row("`LayerNormalization` over several axes")
+def _():
+    params, _ = jc.LayerNormalization(axis=(-1, 1)).init(KEY, X.shape)
+    assert params["gamma"].shape == (9, 4)
+    assert kernels(keras.layers.LayerNormalization(axis=(-1, 1)))[0].shape == (4, 9)
+    with pytest.raises(ValueError, match="axis"):
+        jc.LayerNormalization(axis=0).init(KEY, X.shape)
+    assert theirs(keras.layers.LayerNormalization(axis=0), X).shape == X.shape
+
+
+@row("`RMSNormalization` over an axis that is not the last")
+def _():
+    x, scale = np.ones((1, 4, 4), np.float32), np.arange(4, dtype=np.float32)
+    y = jc.RMSNormalization(axis=1).apply_fn({"scale": scale}, x)
+    np.testing.assert_allclose(y[0, :, 0], scale, rtol=1e-5)
+    layer = keras.layers.RMSNormalization(axis=1)
+    kernels(layer, x.shape)
+    layer.scale.assign(scale)
+    np.testing.assert_allclose(theirs(layer, x)[0, 0], scale, rtol=1e-5)
+
+
+@row("`SpectralNormalization` in training")
+def _():
+    params, apply_fn = jc.SpectralNormalization(jc.Dense(4, kernel_initializer="ones"), power_iterations=20).init(
+        KEY, X.shape
+    )
+    trainable, _ = apply_fn.split(params)
+    _, effects = apply_fn.forward(params, X, train=True)
+    params = apply_fn.project(jc.merge(trainable, effects.fixed))
+    np.testing.assert_allclose(params["layer"]["kernel"], 0.25, rtol=1e-5)  # a matrix of ones has the singular value 4
+    np.testing.assert_array_equal(trainable["layer"]["kernel"], 1.0)
+    layer = keras.layers.SpectralNormalization(keras.layers.Dense(4, kernel_initializer="ones"), power_iterations=20)
+    theirs(layer, X, training=True)
+    np.testing.assert_allclose(np.asarray(layer.layer.kernel), 0.25, rtol=1e-5)
+
+
+@row("`TimeDistributed` in training")
+def _():
+    x = np.array([0.0, 10.0], np.float32)[None, :, None] * np.ones((3, 2, 1), np.float32)  # the steps differ, no sample
+    params, apply_fn = jc.TimeDistributed(jc.BatchNormalization(momentum=0.0)).init(KEY, x.shape)
+    _, effects = apply_fn.forward(params, x, train=True)
+    assert float(effects.fixed["layer"]["moving_mean"][0]) == pytest.approx(5.0)
+    layer = keras.layers.TimeDistributed(keras.layers.BatchNormalization(momentum=0.0))
+    theirs(layer, x, training=True)
+    assert np.asarray(layer.layer.moving_mean)[0] == pytest.approx(10.0)  # of the last step alone
+    params, apply_fn = jc.TimeDistributed(jc.Dense(2, activity_regularizer="l2")).init(KEY, x.shape)
+    assert apply_fn.forward(params, x, train=True)[1].penalty > 0
+    layer = keras.layers.TimeDistributed(keras.layers.Dense(2, activity_regularizer="l2"))
+    theirs(layer, x, training=True)
+    assert not layer.losses
+
+
+@row("`Normalization` without mean and variance")
+def _():
+    np.testing.assert_array_equal(theirs(keras.layers.Normalization(), X), X)
+    with pytest.raises(ValueError, match="adapt"):
+        ours(jc.Normalization(), X)
+
+
+# -- numbers
+
+
+@row("`sparsemax`")
+def _():
+    logits = jnp.array([[1.0, 1.1, 0.2]])
+    np.testing.assert_allclose(jc.activations.get("sparsemax")(logits), [[0.45, 0.55, 0.0]], rtol=1e-5)
+    with keras_rules():
+        assert np.asarray(keras.activations.sparsemax(logits)).sum() < 0.1
+
+
+@row("`AdaptiveMaxPooling1D/2D/3D`, `AdaptiveAveragePooling1D/2D/3D`")
+def _():
+    for name in ("AdaptiveMaxPooling1D", "AdaptiveAveragePooling1D"):
+        x = np.arange(7, dtype=np.float32)[None, :, None]
+        np.testing.assert_array_equal(ours(getattr(jc, name)(7), x), x)
+        assert np.isnan(theirs(getattr(keras.layers, name)(7), x)).any()
+
+
+@row("average pooling in half precision")
+def _():
+    x = np.full((1, 1000, 1), 100, np.float16)
+    assert ours(jc.AveragePooling1D(1000, dtype="float16"), x).item() == 100
+    assert np.isinf(theirs(keras.layers.AveragePooling1D(1000, dtype="float16"), x)).all()
+
+
+@row("derivative of `L1` at 0")
+def _():
+    assert not jax.grad(jc.regularizers.L1(0.1))(jnp.zeros(2)).any()
+    with keras_rules():
+        np.testing.assert_allclose(jax.grad(keras.regularizers.L1(0.1))(jnp.zeros(2)), 0.1, rtol=1e-6)
+
+
+@row("`OrthogonalRegularizer` of a single vector")
+def _():
+    assert jc.regularizers.OrthogonalRegularizer()(jnp.ones((1, 4))) == 0
+    with keras_rules():
+        assert np.isnan(keras.regularizers.OrthogonalRegularizer()(jnp.ones((1, 4))))
+
+
+@row("`Orthogonal` in half precision")
+def _():
+    q = np.asarray(jc.initializers.Orthogonal()(KEY, (4, 4), jnp.float16), np.float32)
+    np.testing.assert_allclose(q @ q.T, np.eye(4), atol=4e-3)
+    with keras_raises(NotImplementedError):
+        keras.initializers.Orthogonal()((4, 4), dtype="float16")
