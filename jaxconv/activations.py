@@ -1,7 +1,7 @@
 """Keras's activation functions: plain functions of an array, found by name.
 
-They know nothing of layers or data formats: whatever needs an axis takes the last one unless told otherwise, as in
-Keras. Where Keras hides a NaN (the shrinking and thresholding functions) these let it through.
+Independent of layers and data formats: a function that works along an axis uses the last one by default, as in Keras.
+A NaN input gives a NaN output, also for the shrinking and thresholding functions, where Keras replaces it.
 """
 
 import math
@@ -24,8 +24,9 @@ def get(identifier: Any) -> Activation:
     Names are case-sensitive, as in Keras: ``"relu"`` is a function here, ``"ReLU"`` is not.
 
     Raises:
-        ValueError: for an unknown name, naming the nearest legal one, and for ``threshold``, which has no defaults.
-        TypeError: for anything else that cannot be called.
+        ValueError: for an unknown name (the message suggests the closest legal one), and for ``threshold``, which has
+            no default arguments.
+        TypeError: for any other value that is not callable.
 
     >>> get("swish").__name__
     'silu'
@@ -34,16 +35,16 @@ def get(identifier: Any) -> Activation:
     if activation is threshold:
         raise ValueError(
             "activation 'threshold' needs two more arguments; "
-            "give functools.partial(threshold, threshold=..., default_value=...)"
+            "pass functools.partial(threshold, threshold=..., default_value=...)"
         )
     return activation
 
 
 def serialize(activation: Any) -> Any:
-    """Give the name that a config records: ``silu`` for ``swish`` as well, ``linear`` for ``None``.
+    """Return the name that a config stores: ``silu`` for ``swish`` as well, ``linear`` for ``None``.
 
     Raises:
-        ValueError: for a function that has no registered name.
+        ValueError: for a function without a registered name.
 
     >>> serialize(None), serialize(hard_swish)
     ('linear', 'hard_silu')
@@ -56,7 +57,7 @@ def serialize(activation: Any) -> Any:
 
 @registry.register()
 def linear(x: jax.Array) -> jax.Array:
-    """Give ``x`` itself."""
+    """Return ``x`` unchanged."""
     return x
 
 
@@ -64,16 +65,16 @@ def linear(x: jax.Array) -> jax.Array:
 def relu(
     x: jax.Array, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
 ) -> jax.Array:
-    """Give ``x`` above ``threshold``, at most ``max_value``, and ``negative_slope * (x - threshold)`` below.
+    """Return ``min(x, max_value)`` above ``threshold`` and ``negative_slope * (x - threshold)`` at or below it.
 
-    The derivative at 0 is 0 when the slope is 0, and 1 for a leaky one; at ``max_value`` it is 0.
+    The derivative at 0 is 0 if the slope is 0, otherwise 1; at ``max_value`` it is 0.
 
     Args:
         x: array of any shape.
-        negative_slope: slope below the threshold; 0 means a flat zero.
-        max_value: the largest value given; ``None`` means unbounded. As in Keras, it also raises what lies between a
-            negative threshold and 0 to 0.
-        threshold: where the function starts to let ``x`` through.
+        negative_slope: slope below the threshold.
+        max_value: largest output; ``None`` means unbounded. As in Keras, with ``max_value`` the outputs between a
+            negative threshold and 0 are raised to 0.
+        threshold: largest input that is not passed through.
 
     >>> relu(jnp.array([-2.0, 1.0, 9.0]), negative_slope=0.5, max_value=6.0).tolist()
     [-1.0, 1.0, 6.0]
@@ -94,13 +95,13 @@ def relu6(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def leaky_relu(x: jax.Array, negative_slope: float = 0.2) -> jax.Array:
-    """Give ``x`` where it is positive, ``negative_slope * x`` elsewhere. Keras's slope is 0.2, not JAX's 0.01."""
+    """Return ``x`` where it is positive, ``negative_slope * x`` elsewhere. The default slope is Keras's (JAX: 0.01)."""
     return jax.nn.leaky_relu(x, negative_slope)
 
 
 @registry.register()
 def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
-    """Give ``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere.
+    """Return ``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
     Source: Clevert et al. 2016, https://arxiv.org/abs/1511.07289
     """
@@ -109,7 +110,7 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
 
 @registry.register()
 def celu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
-    """Give ``x`` where it is positive, ``alpha * (exp(x / alpha) - 1)`` elsewhere: smooth for every ``alpha``.
+    """Return ``x`` where it is positive, ``alpha * (exp(x / alpha) - 1)`` elsewhere: smooth for every ``alpha``.
 
     Source: Barron 2017, https://arxiv.org/abs/1704.07483
     """
@@ -118,7 +119,7 @@ def celu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
 
 @registry.register()
 def selu(x: jax.Array) -> jax.Array:
-    """Scale ``elu(x, 1.67326324)`` by 1.05070098, which keeps mean 0 and variance 1; use with ``lecun_normal``.
+    """Return ``1.05070098 * elu(x, 1.67326324)``, which preserves mean 0 and variance 1; use with ``lecun_normal``.
 
     Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
     """
@@ -127,22 +128,22 @@ def selu(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def threshold(x: jax.Array, threshold: float, default_value: float) -> jax.Array:
-    """Give ``x`` above ``threshold`` and ``default_value`` elsewhere.
+    """Return ``x`` above ``threshold`` and ``default_value`` elsewhere.
 
-    Both arguments are required, so the name alone cannot be used: give ``functools.partial(threshold, ...)``.
+    Both arguments are required, so a layer cannot take the name alone: pass ``functools.partial(threshold, ...)``.
     """
     return jnp.where(x <= threshold, default_value, x)
 
 
 @registry.register()
 def hard_shrink(x: jax.Array, threshold: float = 0.5) -> jax.Array:
-    """Give ``x`` where ``|x| > threshold``, 0 elsewhere."""
+    """Return ``x`` where ``|x| > threshold``, 0 elsewhere."""
     return jnp.where(jnp.abs(x) <= threshold, 0, x)
 
 
 @registry.register()
 def soft_shrink(x: jax.Array, threshold: float = 0.5) -> jax.Array:
-    """Move ``x`` towards 0 by ``threshold``, and to 0 where it is nearer than that."""
+    """Return ``x - threshold * sign(x)`` where ``|x| > threshold``, 0 elsewhere."""
     return jnp.where(jnp.abs(x) <= threshold, 0, x - threshold * jnp.sign(x))
 
 
@@ -151,7 +152,7 @@ def soft_shrink(x: jax.Array, threshold: float = 0.5) -> jax.Array:
 
 @registry.register("swish")
 def silu(x: jax.Array) -> jax.Array:
-    """Give ``x * sigmoid(x)``; also called swish.
+    """Return ``x * sigmoid(x)``; also called swish.
 
     Source: Ramachandran et al. 2017, https://arxiv.org/abs/1710.05941
     """
@@ -160,7 +161,7 @@ def silu(x: jax.Array) -> jax.Array:
 
 @registry.register("hard_swish")
 def hard_silu(x: jax.Array) -> jax.Array:
-    """Give ``x * hard_sigmoid(x)``; also called hard swish.
+    """Return ``x * hard_sigmoid(x)``; also called hard swish.
 
     Source: Howard et al. 2019, https://arxiv.org/abs/1905.02244
     """
@@ -169,7 +170,7 @@ def hard_silu(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def gelu(x: jax.Array, approximate: bool = False) -> jax.Array:
-    """Give ``x * Phi(x)`` with the normal distribution function ``Phi``: exact unless told otherwise, unlike JAX's.
+    """Return ``x * Phi(x)`` with the standard normal distribution function ``Phi``; exact by default, unlike JAX's.
 
     Args:
         x: array of any shape.
@@ -179,13 +180,13 @@ def gelu(x: jax.Array, approximate: bool = False) -> jax.Array:
     """
     if not approximate:
         return jax.nn.gelu(x, approximate=False)
-    inner = jnp.clip(x, -10, 10)  # tanh is exactly +-1 well before; the cube would overflow and its derivative be NaN
+    inner = jnp.clip(x, -10, 10)  # tanh is +-1 outside; the cube would overflow, with a NaN derivative
     return 0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (inner + 0.044715 * inner**3)))
 
 
 @registry.register()
 def mish(x: jax.Array) -> jax.Array:
-    """Give ``x * tanh(softplus(x))``.
+    """Return ``x * tanh(softplus(x))``.
 
     Source: Misra 2019, https://arxiv.org/abs/1908.08681
     """
@@ -194,29 +195,29 @@ def mish(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def softplus(x: jax.Array) -> jax.Array:
-    """Give ``log(1 + exp(x))``, without overflow."""
+    """Return ``log(1 + exp(x))`` without overflow."""
     return jax.nn.softplus(x)
 
 
 @registry.register()
 def squareplus(x: jax.Array, b: float = 4) -> jax.Array:
-    """Give ``(x + sqrt(x^2 + b)) / 2``, without overflow of the square and without cancellation for negative ``x``.
+    """Return ``(x + sqrt(x^2 + b)) / 2`` without overflow of the square or cancellation for negative ``x``.
 
     Args:
         x: array of any shape.
-        b: positive; the smaller, the closer to ``relu``.
+        b: positive; as it approaches 0, the function approaches ``relu``.
 
     Source: Barron 2021, https://arxiv.org/abs/2112.11687
     """
-    size = jnp.where(x >= 0, x, -x)  # not abs, whose derivative at 0 would be lost
+    size = jnp.where(x >= 0, x, -x)  # the derivative of abs at 0 would be wrong
     larger = 0.5 * size + 0.5 * jnp.hypot(x, jnp.full_like(x, math.sqrt(b)))
     return jnp.where(x >= 0, larger, 0.25 * b / larger)  # the two roots of y^2 - |x| y = b/4
 
 
 @registry.register()
 def sparse_plus(x: jax.Array) -> jax.Array:
-    """Give 0 below -1, ``(x + 1)^2 / 4`` up to 1, ``x`` above: a softplus that is exact outside [-1, 1]."""
-    inner = jnp.clip(x, -1, 1)  # the square of a large x would overflow, and its derivative be NaN
+    """Return 0 below -1, ``(x + 1)^2 / 4`` in [-1, 1] and ``x`` above 1."""
+    inner = jnp.clip(x, -1, 1)  # the square of a large x would overflow, with a NaN derivative
     return jnp.where(x >= 1, x, jnp.square(inner + 1) / 4)
 
 
@@ -225,31 +226,31 @@ def sparse_plus(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def sigmoid(x: jax.Array) -> jax.Array:
-    """Give ``1 / (1 + exp(-x))``."""
+    """Return ``1 / (1 + exp(-x))``."""
     return jax.nn.sigmoid(x)
 
 
 @registry.register()
 def hard_sigmoid(x: jax.Array) -> jax.Array:
-    """Give ``relu6(x + 3) / 6``. This is Keras 3's; TF 2 had ``clip(0.2 x + 0.5, 0, 1)`` under the same name."""
+    """Return ``relu6(x + 3) / 6``, as in Keras 3; Keras 2's function is :func:`hard_sigmoid_keras2`."""
     return jax.nn.hard_sigmoid(x)
 
 
 @registry.register()
 def hard_sigmoid_keras2(x: jax.Array) -> jax.Array:
-    """Give ``clip(0.2 x + 0.5, 0, 1)``, which Keras 1 and 2 called hard_sigmoid: models of theirs are read with it."""
+    """Return ``clip(0.2 x + 0.5, 0, 1)``, the ``hard_sigmoid`` of Keras 1 and 2; used when reading their files."""
     return jnp.clip(0.2 * x + 0.5, 0, 1)
 
 
 @registry.register()
 def log_sigmoid(x: jax.Array) -> jax.Array:
-    """Give ``log(sigmoid(x))``, without underflow."""
+    """Return ``log(sigmoid(x))`` without underflow."""
     return jax.nn.log_sigmoid(x)
 
 
 @registry.register()
 def sparse_sigmoid(x: jax.Array) -> jax.Array:
-    """Give ``clip((x + 1) / 2, 0, 1)``, the derivative of ``sparse_plus``.
+    """Return ``clip((x + 1) / 2, 0, 1)``, the derivative of ``sparse_plus``.
 
     Source: Blondel et al. 2019, https://arxiv.org/abs/1901.02324
     """
@@ -258,13 +259,13 @@ def sparse_sigmoid(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def tanh(x: jax.Array) -> jax.Array:
-    """Give the hyperbolic tangent."""
+    """Return the hyperbolic tangent."""
     return jnp.tanh(x)
 
 
 @registry.register()
 def tanh_shrink(x: jax.Array) -> jax.Array:
-    """Give ``x - tanh(x)``."""
+    """Return ``x - tanh(x)``."""
     return x - jnp.tanh(x)
 
 
@@ -276,13 +277,13 @@ def hard_tanh(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def softsign(x: jax.Array) -> jax.Array:
-    """Give ``x / (1 + |x|)``."""
+    """Return ``x / (1 + |x|)``."""
     return jax.nn.soft_sign(x)
 
 
 @registry.register()
 def exponential(x: jax.Array) -> jax.Array:
-    """Give ``exp(x)``."""
+    """Return ``exp(x)``."""
     return jnp.exp(x)
 
 
@@ -291,24 +292,23 @@ def exponential(x: jax.Array) -> jax.Array:
 
 @registry.register()
 def softmax(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
-    """Give ``exp(x) / sum(exp(x))`` along ``axis``: the last one even where channels come first, as in Keras."""
+    """Return ``exp(x) / sum(exp(x))`` along ``axis``."""
     return jax.nn.softmax(x, axis)
 
 
 @registry.register()
 def log_softmax(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
-    """Give ``log(softmax(x))`` along ``axis``, without underflow."""
+    """Return ``log(softmax(x))`` along ``axis`` without underflow."""
     return jax.nn.log_softmax(x, axis)
 
 
 @registry.register()
 def sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Give the point of the probability simplex nearest to ``x`` along ``axis``: a softmax with exact zeros.
+    """Return the Euclidean projection of ``x`` onto the probability simplex along ``axis``: a sparse softmax.
 
-    It is ``max(x - tau, 0)``. With ``s_k`` the sum of the ``k`` largest entries, ``(s_k - 1) / k`` rises as long as the
-    next entry belongs to the support and falls afterwards, so ``tau`` is its maximum over ``k``. Computed in float32
-    where ``x`` has fewer bits. Keras up to 3.15 takes another ``tau`` where more than one entry is not 0, and its
-    results do not sum to 1 (keras#23425, mended since).
+    The result is ``max(x - tau, 0)``, where ``tau`` is the maximum over ``k`` of ``(s_k - 1) / k`` and ``s_k`` is the
+    sum of the ``k`` largest entries. Half-precision inputs are computed in float32. Keras up to 3.15 uses a wrong
+    ``tau`` if more than one entry is nonzero, so that its results do not sum to 1 (keras#23425, fixed since).
 
     Source: Martins and Astudillo 2016, https://arxiv.org/abs/1602.02068
 
@@ -317,7 +317,7 @@ def sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
     """
     x = jnp.asarray(x)
     z = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
-    z = z - jax.lax.stop_gradient(jnp.max(z, axis, keepdims=True))  # the result does not depend on a common shift
+    z = z - jax.lax.stop_gradient(jnp.max(z, axis, keepdims=True))  # the result is invariant to a common shift
     sums = jnp.cumsum(jnp.sort(z, axis, descending=True), axis)
     count = jnp.expand_dims(
         jnp.arange(1, x.shape[axis] + 1, dtype=z.dtype), [a for a in range(x.ndim) if a != axis % x.ndim]
@@ -328,7 +328,7 @@ def sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
 
 @registry.register()
 def glu(x: jax.Array, axis: int = -1) -> jax.Array:
-    """Give ``a * sigmoid(b)`` for the two halves ``a, b`` of ``axis``, which comes out half as long.
+    """Return ``a * sigmoid(b)`` for the two halves ``a, b`` of ``x`` along ``axis``.
 
     Raises:
         ValueError: for an axis of odd length.
@@ -339,7 +339,7 @@ def glu(x: jax.Array, axis: int = -1) -> jax.Array:
     [0.5, 1.0]
     """
     if x.shape[axis] % 2:
-        raise ValueError(f"glu halves axis {axis}, which has length {x.shape[axis]} in {x.shape}; give an even length")
+        raise ValueError(f"glu: axis {axis} of the shape {x.shape} has length {x.shape[axis]}; it must be even")
     return jax.nn.glu(x, axis)
 
 

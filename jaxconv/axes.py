@@ -1,7 +1,7 @@
-"""Which axes of a weight one vector runs along: an int, a tuple of ints, ``None`` for all, or the word ``"filter"``.
+"""The axes that a norm of a weight is taken over: an int, a tuple of ints, ``None`` for all, or ``"filter"``.
 
-``"filter"`` means the axes that make up one filter of a convolution. Only a layer knows them (:func:`resolve` puts them
-in); where nobody does, they are all axes but the last. Knows neither layers nor what is done along the axes.
+``"filter"`` means the axes of one filter of a convolution. A layer inserts its own with :func:`resolve`; without a
+layer they are all axes except the last. Independent of layers and of what is computed along the axes.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ Axis = int | tuple[int, ...] | str | None
 
 
 def canonical(axis: Any, where: str) -> Axis:
-    """Give ``axis`` as an int, a tuple of ints, ``"filter"`` or ``None``. Raises TypeError for anything else.
+    """Return ``axis`` as an int, a tuple of ints, ``"filter"`` or ``None``. Raises TypeError for any other value.
 
     >>> canonical([0, 1], "MaxNorm")
     (0, 1)
@@ -27,10 +27,10 @@ def canonical(axis: Any, where: str) -> Axis:
 
 
 def indices(axis: Axis, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
-    """Give the axes of an array of ``shape`` that ``axis`` means, counted from the front.
+    """Return the nonnegative indices of the axes that ``axis`` means in an array of ``shape``.
 
     Raises:
-        ValueError: for an axis that the shape does not have, or that is named twice.
+        ValueError: for an axis that the shape does not have, or a repeated one.
 
     >>> indices("filter", (3, 3, 8, 16), "MaxNorm"), indices(-1, (3, 3, 8, 16), "MaxNorm")
     ((0, 1, 2), (3,))
@@ -41,14 +41,14 @@ def indices(axis: Axis, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
     if isinstance(axis, str):
         return tuple(range(rank - 1))
     axes = axis if isinstance(axis, tuple) else (axis,)
-    found = tuple(a % rank for a in axes if -rank <= a < rank)
-    if len(set(found)) != len(axes):
-        raise ValueError(f"{where}: axis={axis} does not name distinct axes of the shape {shape}, which has {rank}")
-    return found
+    valid = tuple(a % rank for a in axes if -rank <= a < rank)
+    if len(set(valid)) != len(axes):
+        raise ValueError(f"{where}: axis={axis} must name distinct axes of the shape {shape} of rank {rank}")
+    return valid
 
 
 def resolve(entry: Any, filter_axes: tuple[int, ...] | None) -> Any:
-    """Give ``entry`` with ``axis=filter_axes`` where it says ``axis="filter"``, so that Keras can read its config."""
+    """Replace ``axis="filter"`` of ``entry`` by ``filter_axes``, so that Keras can read its config."""
     if filter_axes is None or getattr(entry, "axis", None) != FILTER:
         return entry
     return dataclasses.replace(entry, axis=tuple(filter_axes))

@@ -1,6 +1,6 @@
-"""Where the channels are: the two data formats, and the default that a Keras config file may set.
+"""The two data formats, and the default that Keras's config file sets.
 
-The file is read at the first use, never at import, and never written.
+The file is read at first use, never at import, and never written.
 """
 
 import json
@@ -15,10 +15,10 @@ _default: str | None = None
 
 
 def canonical(data_format: Any, where: str = "data_format") -> str:
-    """Give ``"channels_last"`` or ``"channels_first"`` in lower case; ``None`` means :func:`image_data_format`.
+    """Return ``"channels_last"`` or ``"channels_first"``; ``None`` means :func:`image_data_format`.
 
     Raises:
-        ValueError: for anything else (``"NHWC"`` included).
+        ValueError: for any other value, including ``"NHWC"``.
     """
     if data_format is None:
         return image_data_format()
@@ -28,10 +28,10 @@ def canonical(data_format: Any, where: str = "data_format") -> str:
 
 
 def image_data_format() -> str:
-    """Give the data format that ``data_format=None`` stands for.
+    """Return the data format that ``data_format=None`` means.
 
-    Read once, at first use, from ``$KERAS_HOME/keras.json`` or ``~/.keras/keras.json``; ``"channels_last"`` where there
-    is no such file. Raises ValueError where the file is there but cannot be understood.
+    It is read once, at first use, from ``$KERAS_HOME/keras.json`` or ``~/.keras/keras.json``, and is
+    ``"channels_last"`` if the file does not exist. Raises ValueError if the file exists but is invalid.
 
     >>> image_data_format()
     'channels_last'
@@ -54,7 +54,7 @@ def check_rank(shape: tuple, rank: int, data_format: str, where: str) -> None:
 
 
 def set_image_data_format(data_format: str) -> None:
-    """Set what ``data_format=None`` stands for from now on, in this process. Layers already built keep theirs.
+    """Set the data format that ``data_format=None`` means in this process. Existing layers keep theirs.
 
     >>> set_image_data_format("channels_last")
     """
@@ -72,12 +72,12 @@ def _read_keras_json() -> str:
     except (FileNotFoundError, NotADirectoryError):
         return FORMATS[0]
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read: {error}; mend or remove it") from None
+        raise ValueError(f"{path} cannot be read: {error}; repair or remove it") from None
     try:
         content = json.loads(text)
         value = content.get("image_data_format", FORMATS[0])
     except (ValueError, AttributeError):
-        raise ValueError(f"{path} does not hold a JSON object; mend or remove it") from None
+        raise ValueError(f"{path} must contain a JSON object; repair or remove it") from None
     if value not in FORMATS:
         raise ValueError(f"{path}: unknown image_data_format {value!r}; {nearest(str(value), FORMATS)}")
     return value

@@ -1,4 +1,4 @@
-"""Promotion of types by JAX's usual rule, also where the user has made implicit promotion an error."""
+"""Type promotion by JAX's standard rules, also if the user has made implicit promotion an error."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 
 def promote(*dtypes: Any) -> Any:
-    """Give the type that holds values of all ``dtypes``.
+    """Return the dtype that ``dtypes`` promote to.
 
     >>> promote(jnp.bfloat16, jnp.float32)
     dtype('float32')

@@ -1,4 +1,4 @@
-"""Where an error happened, put in front of what it says. Knows no layers."""
+"""Context for error messages. Independent of layers."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def explain(place: str) -> Iterator[None]:
-    """Put a place in front of the message of a ValueError or TypeError: the one door for error context.
+    """Prefix the message of a ValueError or TypeError with the place where it occurred.
 
     >>> with explain("conv1d, given shape (2, 3)"):
     ...     raise ValueError("too short")
@@ -17,5 +17,5 @@ def explain(place: str) -> Iterator[None]:
         yield
     except (ValueError, TypeError) as error:
         if type(error) not in (ValueError, TypeError):
-            raise  # a subclass may not be made from a message alone
+            raise  # a subclass may need more arguments than a message
         raise type(error)(f"{place}: {error}") from error

@@ -1,6 +1,6 @@
-"""The shape arithmetic of convolutions: options become static integers here, once, for every caller.
+"""The shape arithmetic of convolutions: from layer options to static integers.
 
-Knows sizes only: no arrays, no params. Lengths are in steps; an unknown length is ``None`` and stays ``None``.
+Independent of arrays and params. Lengths are in steps; an unknown length is ``None`` and stays ``None``.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ Padding = str | tuple[str | tuple[int, int], ...]  # one for all axes, or one fo
 
 
 def as_sizes(value: Any, rank: int, what: str, where: str, minimum: int = 1) -> tuple[int, ...]:
-    """Give ``rank`` integers from an integer (repeated) or an iterable of ``rank`` integers.
+    """Convert an integer (repeated) or an iterable of ``rank`` integers to a tuple of ``rank`` integers.
 
     Raises:
         ValueError: wrong count, not a whole number, or below ``minimum``.
@@ -36,7 +36,7 @@ def as_sizes(value: Any, rank: int, what: str, where: str, minimum: int = 1) -> 
 
 
 def as_size(value: Any, what: str, where: str) -> int:
-    """Give one positive integer. Raises ValueError or TypeError for anything else."""
+    """Convert to a positive integer. Raises ValueError or TypeError for any other value."""
     if isinstance(value, str):
         raise TypeError(f"{where}: {what} is the string {value!r}; give a positive integer")
     try:
@@ -49,16 +49,14 @@ def as_size(value: Any, what: str, where: str) -> int:
 
 
 def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
-    """Give the canonical padding: a name for all axes, or for each axis a name or a ``(before, after)`` pair.
-
-    In one dimension a single pair ``(before, after)`` stands for itself.
+    """Convert padding to canonical form: a name for all axes, or for each axis a name or a pair ``(before, after)``.
 
     Args:
-        padding: a name, or ``rank`` items, each a name or a pair.
-        causal: whether "causal" exists: as a name for all axes in one dimension, for a single axis in any.
+        padding: a name, or ``rank`` items, each a name or a pair. In one dimension also a single pair.
+        causal: whether "causal" is legal: as a name for all axes in one dimension, and for a single axis in any.
 
     Raises:
-        ValueError: an unknown name, ``"causal"`` where it does not exist, a wrong count, a negative pad.
+        ValueError: an unknown name, ``"causal"`` where it is not legal, a wrong number of items, a negative pad.
         TypeError: neither a string nor a sequence.
     """
     names = ["valid", "same"] + ["causal"] * causal
@@ -94,12 +92,12 @@ def _as_name(padding: str, names: Sequence[str], where: str) -> str:
 
 
 def each_axis(padding: Padding, rank: int) -> tuple[str | tuple[int, int], ...]:
-    """Give the padding of each axis."""
+    """Return the padding of each axis."""
     return (padding,) * rank if isinstance(padding, str) else padding
 
 
 def dilate(length: int, rate: int) -> int:
-    """Give the extent of ``length`` points that lie ``rate`` apart: the effective kernel, the stretched input."""
+    """Return the extent of ``length`` points at distance ``rate``: the size of a dilated kernel or input."""
     return (length - 1) * rate + 1 if length else 0
 
 
@@ -110,10 +108,10 @@ def pads(
     strides: Sequence[int],
     dilation: Sequence[int],
 ) -> Pairs:
-    """Give the zeros (before, after) on each axis that a canonical padding means, as Keras places them.
+    """Return the numbers of zeros (before, after) on each axis that a canonical padding means in Keras.
 
-    ``"same"`` puts the odd zero after. An unknown length counts as one that the stride divides; use the result for
-    nothing that depends on it.
+    ``"same"`` puts the odd zero after. An unknown length is treated as a multiple of the stride; do not use the result
+    if it depends on the length.
     """
     pairs = []
     rules = each_axis(padding, len(kernel))
@@ -126,7 +124,7 @@ def pads(
         elif rule == "causal":
             pairs.append((extent - 1, 0))
         else:
-            # with stride 1 the total does not depend on the length, which may then be symbolic
+            # with stride 1 the total is independent of the length, which may be symbolic
             last = 0 if stride == 1 or length is None else (-(-length // stride) - 1) * stride - length + stride
             total = max(extent - stride + last, 0)
             pairs.append((total // 2, total - total // 2))
@@ -142,26 +140,26 @@ def output_lengths(
     where: str,
     names: Sequence[str] = ("kernel_size", "dilation_rate"),
 ) -> tuple[int | None, ...]:
-    """Give the output length of each axis: ``floor((length + pads - effective kernel) / stride) + 1``.
+    """Return the output length of each axis: ``floor((length + pads - effective kernel) / stride) + 1``.
 
     Raises:
-        ValueError: where the result would be empty, naming the shortest legal input.
+        ValueError: if the result would be empty; the message names the shortest legal input.
     """
     rules = each_axis(padding, len(kernel))
     zeros = pads(padding, lengths, kernel, strides, dilation)
     out: list[int | None] = []
     for axis, (length, stride) in enumerate(zip(lengths, strides, strict=True)):
-        lacking = dilate(kernel[axis], dilation[axis]) - sum(zeros[axis])
-        least = 1 if rules[axis] == "same" else max(lacking, 1)
-        if isinstance(length, int) and length < least:
+        uncovered = dilate(kernel[axis], dilation[axis]) - sum(zeros[axis])
+        shortest = 1 if rules[axis] == "same" else max(uncovered, 1)
+        if isinstance(length, int) and length < shortest:
             spatial = f" on spatial axis {axis}" if len(kernel) > 1 else ""
             sizes = ", ".join(f"{name}={size[axis]}" for name, size in zip(names, (kernel, dilation), strict=False))
             raise ValueError(
                 f"{where}: input of length {length}{spatial} is shorter than the effective kernel "
                 f"{dilate(kernel[axis], dilation[axis])} ({sizes}, padding={padding!r}); "
-                f"the shortest legal input is {least}"
+                f"the shortest legal input is {shortest}"
             )
-        out.append(None if length is None else (length - lacking) // stride + 1)
+        out.append(None if length is None else (length - uncovered) // stride + 1)
     return tuple(out)
 
 
@@ -174,56 +172,56 @@ def transposed(
     output_padding: Sequence[int] | None,
     where: str,
 ) -> tuple[tuple[int | None, ...], Pairs]:
-    """Give the output lengths of a transposed convolution, and the padding of the convolution that it transposes.
+    """Return the output lengths of a transposed convolution, and the padding of the convolution that it transposes.
 
-    Scattering gives ``full = (length - 1) * stride + effective kernel`` places, of which the padding cuts ``before``
-    and ``after`` off (a negative ``after`` appends zeros): "valid" none, and it appends where the stride is longer;
-    "same" so many that ``length * stride`` are left, the odd one after; a pair (before, after) exactly these.
-    ``output_padding`` changes the length: ``full + output_padding`` for "valid" and for pairs,
+    The full result has ``(length - 1) * stride + effective kernel`` steps. The padding crops ``before`` and ``after``
+    of them (a negative ``after`` appends zeros): "valid" crops none and appends zeros if the stride is greater than the
+    effective kernel; "same" crops to ``length * stride`` steps, the odd one after; a pair crops (before, after).
+    With ``output_padding`` the length is ``full + output_padding`` for "valid" and for pairs, and
     ``(length - 1) * stride + effective kernel % 2 + output_padding`` for "same".
 
     Raises:
-        ValueError: where nothing would be left.
+        ValueError: if the result would be empty.
     """
     out: list[int | None] = []
     zeros = []
     for axis, rule in enumerate(each_axis(padding, len(kernel))):
         extent, stride, length = dilate(kernel[axis], dilation[axis]), strides[axis], lengths[axis]
-        more = None if output_padding is None else output_padding[axis]
-        # the output minus (length - 1) * stride, and what the front loses: neither depends on the length
+        extra = None if output_padding is None else output_padding[axis]
+        # tail is the output length minus (length - 1) * stride; tail and before are independent of the length
         if not isinstance(rule, str):
-            tail, before = extent - sum(rule) + (more or 0), rule[0]
+            tail, before = extent - sum(rule) + (extra or 0), rule[0]
         elif rule == "valid":
-            tail, before = (max(extent, stride) if more is None else extent + more), 0
+            tail, before = (max(extent, stride) if extra is None else extent + extra), 0
         else:
-            tail = stride if more is None else extent % 2 + more
+            tail = stride if extra is None else extent % 2 + extra
             before = max(extent - tail, 0) // 2
         zeros.append((before, extent - tail - before))
         out.append(None if length is None else (length - 1) * stride + tail)
         if isinstance(length, int) and (length < 1 or (length - 1) * stride + tail < 1):
-            least = max(1, -(-(1 - tail) // stride) + 1)
+            shortest = max(1, -(-(1 - tail) // stride) + 1)
             raise ValueError(
                 f"{where}: input of length {length} gives nothing (kernel_size={kernel[axis]}, strides={stride}, "
-                f"dilation_rate={dilation[axis]}, padding={padding!r}, output_padding={more}); "
-                f"the shortest legal input is {least}"
+                f"dilation_rate={dilation[axis]}, padding={padding!r}, output_padding={extra}); "
+                f"the shortest legal input is {shortest}"
             )
     return tuple(out), tuple(zeros)
 
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """One convolution as static integers: everything that the three bilinear maps share, and nothing else.
+    """One convolution as static integers: the options of the three bilinear maps.
 
-    With ``x`` stretched by ``lhs_dilation`` and padded, ``y[o] = sum_j x[o * stride + j * rhs_dilation] w[j]`` on each
-    axis. Batch and channel counts are not here: they come with the arrays.
+    If ``x`` is dilated by ``lhs_dilation`` and padded, ``y[o] = sum_j x[o * stride + j * rhs_dilation] w[j]`` on each
+    axis. The arrays determine the batch size and the numbers of channels.
 
     Args:
         x_lengths, w_lengths: spatial lengths of input and kernel.
         strides, lhs_dilation, rhs_dilation: steps, at least 1, one for each spatial axis.
         padding: (before, after) for each axis; negative values crop.
         groups: number of channel groups.
-        x_dims, w_dims, y_dims: where the axes are, as in ``jax.lax.ConvDimensionNumbers``: (batch, channel, *spatial)
-            for x and y, (filters, channels of a group, *spatial) for w.
+        x_dims, w_dims, y_dims: positions of the axes, as in ``jax.lax.ConvDimensionNumbers``: those of (batch, channel,
+            *spatial) for x and y, of (filters, channels of a group, *spatial) for w.
     """
 
     x_lengths: tuple[int, ...]
@@ -239,12 +237,12 @@ class Geometry:
 
     @property
     def rank(self) -> int:
-        """Give the number of spatial axes."""
+        """Return the number of spatial axes."""
         return len(self.strides)
 
     @property
     def y_lengths(self) -> tuple[int, ...]:
-        """Give the output's spatial lengths; 0 where the kernel does not fit."""
+        """Return the spatial lengths of the output; 0 if the kernel does not fit."""
         room = [
             dilate(n, b) + sum(p) - dilate(k, d)
             for n, b, p, k, d in zip(

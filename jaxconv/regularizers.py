@@ -1,6 +1,6 @@
 """Keras's regularizers: functions from an array to a scalar penalty in the array's dtype.
 
-They know nothing of layers or losses; a layer decides which weights they see and adds the results.
+Independent of layers and losses; a layer applies them to its weights and adds the results.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jaxconv import axes
 from jaxconv.axes import Axis
 from jaxconv.registry import Registry, nearest
 
-EPSILON = 1e-7  # Keras's default: the shortest vector that is normalised to length 1
+EPSILON = 1e-7  # Keras's value; shorter vectors are not normalized to norm 1
 MODES = ("rows", "columns")
 
 registry = Registry("regularizer", "keras.regularizers")
@@ -27,16 +27,16 @@ serialize = registry.serialize
 def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable[[jax.Array], jax.Array] | None:
     """Find a regularizer by name, config dict, class, instance or callable; ``None`` stays ``None``.
 
-    The string ``"l1_l2"`` has TF 2's meaning, both factors 0.01 (Keras 3 refuses it). ``"l1l2"`` is Keras 3's: the
-    class with its defaults 0 and 0, which penalises nothing.
+    The string ``"l1_l2"`` means both factors 0.01, as in TF 2 (an error in Keras 3). ``"l1l2"`` means both factors 0,
+    as in Keras 3.
 
     Args:
         identifier: ``"l2"``, ``L2(1e-4)``, ``{"class_name": "L2", "config": {"l2": 1e-4}}``, any ``w -> scalar``.
-        filter_axes: what ``axis="filter"`` stands for in the weight at hand, when the caller knows.
+        filter_axes: the axes that replace ``axis="filter"``, if the caller knows them.
 
     Raises:
-        ValueError: for an unknown name, naming the nearest legal one.
-        TypeError: for anything that cannot be called.
+        ValueError: for an unknown name; the message suggests the closest legal one.
+        TypeError: for a value that is not callable.
 
     >>> get("l1_l2")
     L1L2(l1=0.01, l2=0.01)
@@ -48,25 +48,25 @@ def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable
 
 @dataclass(frozen=True)
 class Regularizer:
-    """Be the base of the regularizers; give no penalty by itself and have no name."""
+    """Base class of the regularizers; abstract, without a registered name."""
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        """Give the penalty of ``w``: a scalar in its dtype."""
+        """Return the penalty of ``w``, a scalar in its dtype."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments that make an equal regularizer."""
+        """Return the arguments that construct an equal regularizer."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 @registry.register()
 @dataclass(frozen=True)
 class L1(Regularizer):
-    """Penalise ``l1 * sum(|w|)``. The derivative at 0 is 0, as in TF (Keras on JAX: ``l1``), so zeros stay.
+    """Penalize ``l1 * sum(|w|)``. The derivative at 0 is 0, as in TensorFlow (Keras on JAX: ``l1``), so zeros stay 0.
 
     Args:
-        l1: finite and at least 0; ``None`` means 0.01. Unlike Keras, numpy's numbers are accepted, and the config
-            records the number itself rather than its float32 neighbour.
+        l1: finite and at least 0; ``None`` means 0.01. Unlike Keras, numpy numbers are accepted, and the config stores
+            the number itself instead of rounding it to float32.
 
     >>> float(L1(0.5)(jnp.array([1.0, -3.0])))
     2.0
@@ -84,7 +84,7 @@ class L1(Regularizer):
 @registry.register()
 @dataclass(frozen=True)
 class L2(Regularizer):
-    """Penalise ``l2 * sum(w^2)``; there is no factor one half.
+    """Penalize ``l2 * sum(w^2)``, without a factor of one half.
 
     Args:
         l2: finite and at least 0; ``None`` means 0.01.
@@ -105,7 +105,7 @@ class L2(Regularizer):
 @registry.register("l1_l2")
 @dataclass(frozen=True)
 class L1L2(Regularizer):
-    """Penalise ``l1 * sum(|w|) + l2 * sum(w^2)``.
+    """Penalize ``l1 * sum(|w|) + l2 * sum(w^2)``.
 
     Args:
         l1: finite and at least 0; ``None`` means 0.
@@ -124,7 +124,7 @@ class L1L2(Regularizer):
 
     def __call__(self, w: jax.Array) -> jax.Array:
         penalty = jnp.zeros((), w.dtype)
-        if self.l1:  # a factor of 0 must also keep an infinite sum out
+        if self.l1:  # 0 times an infinite sum would be NaN
             penalty += self.l1 * jnp.sum(_absolute(w))
         if self.l2:
             penalty += self.l2 * jnp.sum(jnp.square(w))
@@ -134,22 +134,22 @@ class L1L2(Regularizer):
 @registry.register()
 @dataclass(frozen=True)
 class OrthogonalRegularizer(Regularizer):
-    """Penalise the mean absolute cosine between the rows (or the columns) of a matrix, times ``factor``.
+    """Penalize the mean absolute cosine similarity between the rows (or columns) of a matrix, times ``factor``.
 
-    ``factor / 2 * sum |off-diagonal of G| / (n (n - 1) / 2)`` with ``G`` the Gram matrix of the ``n`` vectors scaled to
-    length 1. Zero vectors have cosine 0 and derivative 0. Beyond Keras: a single vector gives 0 (Keras: NaN),
+    ``factor / 2 * sum |off-diagonal of G| / (n (n - 1) / 2)``, where ``G`` is the Gram matrix of the ``n`` vectors
+    scaled to norm 1. Zero vectors have cosine 0 and derivative 0. Beyond Keras: a single vector gives 0 (Keras: NaN),
     and with ``axis`` the weight may have any rank.
 
     Args:
         factor: finite and at least 0; ``None`` means 0.01.
-        mode: ``"rows"`` or ``"columns"``: which vectors are to be orthogonal.
-        axis: ``None``: the weight is a matrix, as in Keras. Otherwise the axes that one row runs along (int, tuple or
-            ``"filter"``), with a row for each place on the other axes: ``axis="filter"`` with ``mode="rows"`` makes the
-            filters of a convolution orthogonal.
+        mode: ``"rows"`` or ``"columns"``: the vectors that are to be orthogonal.
+        axis: ``None`` requires a matrix, as in Keras. Otherwise the axes that make up one row (int, tuple or
+            ``"filter"``); the other axes enumerate the rows. ``axis="filter"`` with ``mode="rows"`` makes the filters
+            of a convolution orthogonal.
 
     Raises:
-        ValueError: for another mode or a bad factor; on the call, for a weight of another rank than 2 (with
-            ``axis=None``) or without that axis.
+        ValueError: for an unknown mode or an invalid factor; when called, for a weight of a rank other than 2 (with
+            ``axis=None``) or without the axis.
 
     >>> float(OrthogonalRegularizer(0.1)(jnp.array([[1.0, 0.0], [3.0, 4.0]]))).__round__(6)
     0.06
@@ -172,8 +172,8 @@ class OrthogonalRegularizer(Regularizer):
         if self.mode == "columns":
             matrix = matrix.T
         if jnp.finfo(w.dtype).bits < 32:
-            matrix = matrix.astype(jnp.float32)  # float16 cannot hold epsilon^2
-        # The square is clamped, not the root: a root of 0 has an infinite derivative.
+            matrix = matrix.astype(jnp.float32)  # float16 cannot represent epsilon^2
+        # clamp the square, not the root: the derivative of the root at 0 is infinite
         square = jnp.sum(jnp.square(matrix), axis=1, keepdims=True)
         matrix = matrix * jax.lax.rsqrt(jnp.maximum(square, EPSILON**2))
         gram = jnp.matmul(matrix, matrix.T, precision=jax.lax.Precision.HIGHEST)
@@ -190,19 +190,19 @@ class OrthogonalRegularizer(Regularizer):
             return jnp.transpose(w, (*others, *along)).reshape(-1, length)
         if w.ndim != 2:
             raise ValueError(
-                f"OrthogonalRegularizer: the weight must be a matrix; got the shape {w.shape}; "
-                'give axis="filter" for the kernel of a convolution'
+                f"OrthogonalRegularizer: the weight must have rank 2; got the shape {w.shape}; "
+                'for the kernel of a convolution pass axis="filter"'
             )
         return w
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments that make an equal regularizer; ``axis`` only where it is used: Keras has none."""
+        """Return the arguments that construct an equal regularizer. ``axis=None`` is omitted: Keras has no ``axis``."""
         config = super().get_config()
         return {name: value for name, value in config.items() if name != "axis" or value is not None}
 
 
 def _absolute(x: jax.Array) -> jax.Array:
-    return x * jax.lax.stop_gradient(jnp.sign(x))  # JAX gives |x| the derivative 1 at 0, which would push zeros away
+    return x * jax.lax.stop_gradient(jnp.sign(x))  # the derivative of jnp.abs at 0 is 1, which would move zeros
 
 
 def _factor(value: Any, where: str, default: float) -> float:

@@ -225,8 +225,8 @@ def test_axis_functions_take_the_last_axis(x):
     assert activations.glu(x).shape == (5, 4, 3)
 
 
-def test_glu_of_an_odd_axis_is_refused():
-    with pytest.raises(ValueError, match=r"glu halves axis -1, which has length 5 in \(2, 5\); give an even length"):
+def test_glu_of_an_odd_axis_raises():
+    with pytest.raises(ValueError, match=r"glu: axis -1 .*\(2, 5\).* 5.*even"):
         activations.glu(jnp.ones((2, 5)))
 
 
@@ -263,21 +263,21 @@ def test_a_callable_and_keras_s_function_dict_are_accepted():
 
 
 def test_names_are_case_sensitive_and_the_error_names_the_nearest():
-    with pytest.raises(ValueError, match="unknown activation 'ReLU'; did you mean 'relu'"):
+    with pytest.raises(ValueError, match=r"activation 'ReLU'.*'relu'"):
         activations.get("ReLU")
 
 
 @pytest.mark.parametrize("identifier", ["threshold", {"class_name": "threshold"}, activations.threshold])
 def test_threshold_needs_its_arguments(identifier):
-    with pytest.raises(ValueError, match=r"'threshold' needs two more arguments; give functools\.partial"):
+    with pytest.raises(ValueError, match=r"'threshold' .*functools\.partial"):
         activations.get(identifier)
 
 
-def test_what_is_no_activation_is_refused():
-    with pytest.raises(TypeError, match="cannot read 3 as activation"):
+def test_a_number_is_not_an_activation():
+    with pytest.raises(TypeError, match=r" 3 .*activation"):
         activations.get(3)
 
 
 def test_an_unregistered_function_cannot_be_written():
-    with pytest.raises(ValueError, match="has no registered name"):
+    with pytest.raises(ValueError, match=r"activation functools.partial.*registered"):
         activations.serialize(functools.partial(activations.relu, max_value=6))

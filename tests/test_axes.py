@@ -1,4 +1,6 @@
-"""Axes: the canonical forms, what they mean in a shape, and every refusal."""
+"""Axes: the canonical forms, the indices in a shape, and every error."""
+
+import re
 
 import numpy as np
 import pytest
@@ -16,25 +18,25 @@ def test_canonical_forms_are_plain_and_hashable(axis, expected):
 
 
 @pytest.mark.parametrize("axis", ["last", 1.0, [0.5], {0}, object()])
-def test_anything_else_is_refused(axis):
-    with pytest.raises(TypeError, match="here: axis must be an int, a tuple of ints or 'filter'; got "):
+def test_other_axes_raise(axis):
+    with pytest.raises(TypeError, match=rf"here: axis .*int.*'filter'.*{re.escape(repr(axis))}"):
         axes.canonical(axis, "here")
 
 
 @pytest.mark.parametrize(
     ("axis", "expected"), [(0, (0,)), (-1, (2,)), ((0, -2), (0, 1)), ("filter", (0, 1)), (None, (0, 1, 2)), ((), ())]
 )
-def test_indices_count_from_the_front(axis, expected):
+def test_indices_are_nonnegative(axis, expected):
     assert axes.indices(axis, (4, 5, 6), "here") == expected
 
 
 @pytest.mark.parametrize("axis", [3, -4, (0, 0), (0, -3), (1, 7)], ids=str)
-def test_axes_that_the_shape_does_not_have_are_refused(axis):
-    with pytest.raises(ValueError, match=r"here: axis=.* does not name distinct axes of the shape \(4, 5, 6\)"):
+def test_axes_out_of_range_and_repeated_axes_raise(axis):
+    with pytest.raises(ValueError, match=rf"here: axis={re.escape(str(axis))} .*\(4, 5, 6\)"):
         axes.indices(axis, (4, 5, 6), "here")
 
 
-def test_only_the_word_filter_is_resolved():
+def test_only_the_axis_filter_is_resolved():
     def anything(w):
         return w
 

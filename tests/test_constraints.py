@@ -194,42 +194,38 @@ def test_numbers_and_axes_have_one_form():
     assert MaxNorm(np.float32(2), [np.int64(0), 1]) == MaxNorm(2.0, (0, 1))
 
 
-# --- Refusals ---------------------------------------------------------------------------------------------------------
+# --- Errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: constraints.get("max_nrom"), ValueError, "unknown constraint 'max_nrom'; did you mean 'max_norm'"),
-        (lambda: constraints.get(2.0), TypeError, "cannot read 2.0 as constraint"),
+        (lambda: constraints.get("max_nrom"), ValueError, "constraint 'max_nrom'.*'max_norm'"),
+        (lambda: constraints.get(2.0), TypeError, "2.0 .*constraint"),
         (
             lambda: constraints.get({"class_name": "MaxNorm", "config": {"max": 1}}),
             ValueError,
-            "MaxNorm has no argument 'max'; did you mean 'max_value'",
+            "MaxNorm .*'max'.*'max_value'",
         ),
-        (lambda: MaxNorm(-1), ValueError, "MaxNorm: max_value must be a number that is at least 0; got -1"),
-        (lambda: MaxNorm("2"), ValueError, "MaxNorm: max_value must be a number that is at least 0; got '2'"),
-        (lambda: MaxNorm(float("nan")), ValueError, "max_value must be a number that is at least 0; got nan"),
-        (lambda: MinMaxNorm(-1), ValueError, "MinMaxNorm: min_value must be"),
-        (lambda: MinMaxNorm(2, 1), ValueError, "min_value=2.0 is above max_value=1.0; give min_value <= max_value"),
-        (lambda: MinMaxNorm(rate=1.5), ValueError, r"MinMaxNorm: rate must be in \[0, 1\]; got 1.5"),
-        (lambda: MaxNorm(axis="filters"), TypeError, "MaxNorm: axis must be an int, a tuple of ints or 'filter'"),
-        (lambda: UnitNorm(axis=0.5), TypeError, "UnitNorm: axis must be an int"),
-        (lambda: MaxNorm(axis=4)(jnp.ones((2, 3))), ValueError, r"MaxNorm: axis=4 .* of the shape \(2, 3\)"),
-        (lambda: RadialConstraint()(jnp.ones((3, 3, 1))), ValueError, r"needs a square kernel .*; got \(3, 3, 1\)"),
-        (
-            lambda: RadialConstraint()(jnp.ones((3, 2, 1, 1))),
-            ValueError,
-            r"needs a square kernel .*; got \(3, 2, 1, 1\)",
-        ),
+        (lambda: MaxNorm(-1), ValueError, "MaxNorm: max_value .*at least 0.* -1"),
+        (lambda: MaxNorm("2"), ValueError, "MaxNorm: max_value .*at least 0.* '2'"),
+        (lambda: MaxNorm(float("nan")), ValueError, "max_value .*at least 0.* nan"),
+        (lambda: MinMaxNorm(-1), ValueError, "MinMaxNorm: min_value .* -1"),
+        (lambda: MinMaxNorm(2, 1), ValueError, "MinMaxNorm: min_value=2.0 .*max_value=1.0"),
+        (lambda: MinMaxNorm(rate=1.5), ValueError, r"MinMaxNorm: rate .*\[0, 1\].* 1.5"),
+        (lambda: MaxNorm(axis="filters"), TypeError, "MaxNorm: axis .*int.*'filter'.*'filters'"),
+        (lambda: UnitNorm(axis=0.5), TypeError, "UnitNorm: axis .*0.5"),
+        (lambda: MaxNorm(axis=4)(jnp.ones((2, 3))), ValueError, r"MaxNorm: axis=4 .*\(2, 3\)"),
+        (lambda: RadialConstraint()(jnp.ones((3, 3, 1))), ValueError, r"\(size, size, .*\(3, 3, 1\)"),
+        (lambda: RadialConstraint()(jnp.ones((3, 2, 1, 1))), ValueError, r"\(size, size, .*\(3, 2, 1, 1\)"),
     ],
 )
-def test_what_is_refused_says_what_would_be_right(make, error, message):
+def test_illegal_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
 
-def test_numpy_arrays_are_constrained_without_a_word():
+def test_numpy_arrays_are_constrained_without_a_warning():
     w = np.ones((3, 2))  # float64, which JAX computes in float32
     got = MaxNorm(1.0)(w)
     np.testing.assert_allclose(np.asarray(got), 3**-0.5, rtol=1e-6)

@@ -10,13 +10,13 @@ from jaxconv import data_format as formats
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch, tmp_path):
-    """Give an empty Keras home, and forget what was read before and after."""
+    """Return an empty Keras home directory; reset the default that was read."""
     monkeypatch.setattr(formats, "_default", None)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     return tmp_path
 
 
-def test_channels_last_where_there_is_no_file_and_none_is_written(home):
+def test_channels_last_without_a_file_and_none_is_written(home):
     assert jc.image_data_format() == "channels_last"
     assert list(home.iterdir()) == []
 
@@ -52,21 +52,21 @@ def test_a_file_without_the_key_is_channels_last(home, text):
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"{", r"keras\.json does not hold a JSON object; mend or remove it"),
-        (b"[]", r"keras\.json does not hold a JSON object"),
-        (b"\xff\xfe", r"keras\.json cannot be read"),
-        (b'{"image_data_format": "NHWC"}', r"keras\.json: unknown image_data_format 'NHWC'; legal: channels_first"),
-        (b'{"image_data_format": "Channels_First"}', "unknown image_data_format .* did you mean 'channels_first'"),
+        (b"{", r"keras\.json .*JSON object"),
+        (b"[]", r"keras\.json .*JSON object"),
+        (b"\xff\xfe", r"keras\.json .*utf-8"),
+        (b'{"image_data_format": "NHWC"}', r"keras\.json: .*image_data_format 'NHWC'; legal: channels_first"),
+        (b'{"image_data_format": "Channels_First"}', "image_data_format 'Channels_First'.* 'channels_first'"),
     ],
 )
-def test_a_file_that_cannot_be_understood_is_an_error_with_its_path(home, content, message):
+def test_an_invalid_file_is_an_error_with_its_path(home, content, message):
     (home / "keras.json").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         jc.image_data_format()
-    assert jc.Conv2D(1, 1, data_format="channels_last").data_format == "channels_last"  # nobody asked for the default
+    assert jc.Conv2D(1, 1, data_format="channels_last").data_format == "channels_last"  # does not use the default
 
 
-def test_setting_it_holds_for_later_layers_alone():
+def test_a_new_default_applies_to_later_layers_only():
     before = jc.Conv2D(1, 1)
     jc.set_image_data_format("Channels_First")
     after = jc.Conv2D(1, 1)
@@ -77,7 +77,7 @@ def test_setting_it_holds_for_later_layers_alone():
 
 
 @pytest.mark.parametrize("value", [None, "NHWC", 1])
-def test_only_the_two_words_can_be_set(value):
+def test_only_the_two_formats_can_be_set(value):
     with pytest.raises(ValueError, match=r"set_image_data_format: .*channels_last"):
         jc.set_image_data_format(value)
     assert jc.image_data_format() == "channels_last"

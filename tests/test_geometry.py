@@ -10,7 +10,7 @@ from jaxconv.kernels import xla
 
 
 def brute_force_length(length, before, after, extent, stride):
-    """Count the places where a window of ``extent`` fits, from the start in steps of ``stride``."""
+    """Count the positions, ``stride`` apart, where a window of ``extent`` fits."""
     return sum(1 for start in range(0, length + before + after - extent + 1, stride))
 
 
@@ -42,14 +42,14 @@ def test_the_shortest_legal_input_is_named_exactly():
     assert geo.output_lengths("valid", [9], [5], [1], [2], "Conv1D") == (1,)
 
 
-def test_explicit_pads_lower_the_shortest_legal_input():
+def test_explicit_pads_reduce_the_shortest_legal_input():
     with pytest.raises(ValueError, match="shortest legal input is 2"):
         geo.output_lengths(((1, 2),), [1], [5], [1], [1], "test")
     assert geo.output_lengths(((1, 2),), [2], [5], [1], [1], "test") == (1,)
 
 
 @pytest.mark.parametrize("padding", ["valid", "same", "causal", ((0, 9),)])
-def test_an_input_of_no_steps_is_refused_whatever_the_padding(padding):
+def test_an_empty_input_raises_for_every_padding(padding):
     with pytest.raises(ValueError, match="input of length 0"):
         geo.output_lengths(padding, [0], [3], [1], [1], "test")
 
@@ -66,21 +66,21 @@ def test_sizes_are_integers_or_iterables_of_integers(value, sizes):
 
 
 @pytest.mark.parametrize("value", [0, -1, (1, 0), (1, 2, 3), 2.0, (3.0, 1), None, np.array(1.5), ()])
-def test_illegal_sizes_are_refused_with_the_legal_form(value):
-    with pytest.raises(ValueError, match=r"test: strides=.*; give an integer or 2 integers, each at least 1"):
+def test_illegal_sizes_raise_and_the_message_has_the_legal_form(value):
+    with pytest.raises(ValueError, match=r"test: strides=.*integer or 2 integers.* at least 1"):
         geo.as_sizes(value, 2, "strides", "test")
 
 
-def test_a_string_is_no_size():
-    with pytest.raises(TypeError, match="strides is the string '3'"):
+def test_a_string_is_not_a_size():
+    with pytest.raises(TypeError, match=r"strides .*'3'"):
         geo.as_sizes("3", 1, "strides", "test")
-    with pytest.raises(TypeError, match="filters is the string '3'"):
+    with pytest.raises(TypeError, match=r"filters .*'3'"):
         geo.as_size("3", "filters", "test")
 
 
 @pytest.mark.parametrize("value", [0, -2, 1.5, None])
-def test_illegal_counts_are_refused(value):
-    with pytest.raises(ValueError, match="filters"):
+def test_illegal_counts_raise(value):
+    with pytest.raises(ValueError, match=f"filters={value} "):
         geo.as_size(value, "filters", "test")
 
 
@@ -102,22 +102,22 @@ def test_padding_has_one_canonical_form(given, rank, canonical):
 @pytest.mark.parametrize(
     "padding, rank, error, message",
     [
-        ("smae", 1, ValueError, "did you mean 'same'"),
-        ("causal", 2, ValueError, "'causal' exists in one dimension only, this has 2"),
-        (1, 1, TypeError, "cannot read padding=1"),
-        (None, 1, TypeError, "cannot read padding=None"),
-        ((1, 2), 2, ValueError, "does not fit 2 spatial dimension"),
-        ([(1, 2)], 2, ValueError, "does not fit 2 spatial dimension"),
-        ([(-1, 2)], 1, ValueError, "each at least 0"),
-        ([(1, 2, 3)], 1, ValueError, "give an integer or 2 integers"),
+        ("smae", 1, ValueError, "'smae'.*'same'"),
+        ("causal", 2, ValueError, "'causal'.* one dimension.* 2"),
+        (1, 1, TypeError, "padding=1"),
+        (None, 1, TypeError, "padding=None"),
+        ((1, 2), 2, ValueError, r"padding=\(1, 2\).* 2 spatial"),
+        ([(1, 2)], 2, ValueError, r"padding=\[\(1, 2\)\].* 2 spatial"),
+        ([(-1, 2)], 1, ValueError, r"axis 0.*at least 0"),
+        ([(1, 2, 3)], 1, ValueError, "axis 0.* 2 integers"),
     ],
 )
-def test_illegal_padding_is_refused(padding, rank, error, message):
+def test_illegal_padding_raises(padding, rank, error, message):
     with pytest.raises(error, match=message):
         geo.as_padding(padding, rank, "test", causal=True)
 
 
-def test_the_lengths_of_a_geometry_are_those_of_xla():
+def test_the_lengths_of_a_geometry_equal_those_of_xla():
     g = geo.Geometry(
         (7, 1), (3, 2), (2, 1), ((2, 1), (0, 0)), (1, 2), (2, 3), 1, (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
     )

@@ -1,4 +1,4 @@
-"""Initializers: Keras's numbers bit for bit for a seed, its fans and configs, the right moments, every refusal."""
+"""Initializers: Keras's numbers bit for bit for a seed, its fans and configs, moments, every error."""
 
 import json
 import pickle
@@ -111,10 +111,10 @@ def test_orthogonal_in_low_precision_is_the_float32_matrix_rounded(shape):
     assert jnp.array_equal(Orthogonal(seed=1)(None, shape, jnp.bfloat16), exact.astype(jnp.bfloat16))
 
 
-def test_a_seed_makes_the_key_irrelevant_and_no_seed_needs_one(key):
+def test_a_seed_overrides_the_key_and_without_both_it_raises(key):
     assert jnp.array_equal(HeNormal(seed=1)(key, (3,)), HeNormal(seed=1)(None, (3,)))
     assert not jnp.array_equal(HeNormal()(key, (3,)), HeNormal()(jax.random.key(1), (3,)))
-    with pytest.raises(ValueError, match="HeNormal has no seed; give a key, or seed=an integer"):
+    with pytest.raises(ValueError, match=r"HeNormal: .*key.*seed"):
         HeNormal()(None, (3,))
 
 
@@ -130,7 +130,7 @@ def test_jax_nn_initializers_draw_the_same_glorot_numbers(key):
     ("shape", "expected"),
     [((), (1, 1)), ((7,), (7, 7)), ((3, 4), (3, 4)), ((5, 2, 6), (10, 30)), ((3, 3, 8, 16), (72, 144))],
 )
-def test_fans_follow_the_shape_alone(shape, expected):
+def test_fans_depend_on_the_shape_only(shape, expected):
     assert initializers.fans(shape) == expected
 
 
@@ -210,7 +210,7 @@ def test_every_name_of_keras_is_known_but_the_abstract_one():
         if entry.__name__ != "Initializer":
             assert initializers.registry[name].__name__ == entry.__name__
     assert set(initializers.registry.names()) - set(ALL_OBJECTS_DICT) == {"Values", "values"}
-    with pytest.raises(ValueError, match="unknown initializer 'initializer'"):
+    with pytest.raises(ValueError, match="initializer 'initializer'"):
         initializers.get("initializer")
 
 
@@ -253,12 +253,12 @@ def test_array_valued_initializers_compare_by_value_whatever_the_dtype():
 
 
 @pytest.mark.parametrize("make", [np.asarray, jnp.asarray])
-def test_an_array_stands_for_itself_and_only_in_its_shape(make):
+def test_an_array_is_the_initial_value_for_its_own_shape_only(make):
     initializer = initializers.get(make([[1.0, 2.0], [3.0, 4.0]]))
     assert initializer(None, (2, 2), jnp.bfloat16).astype(jnp.float32).tolist() == [[1, 2], [3, 4]]
     assert initializers.get(json.loads(json.dumps(initializers.serialize(initializer)))) == initializer
     assert pickle.loads(pickle.dumps(initializer)) == initializer
-    with pytest.raises(ValueError, match=r"has the shape \(2, 2\); the weight needs \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"\(2, 2\).*\(2, 3\)"):
         initializer(None, (2, 3))
 
 
@@ -274,7 +274,7 @@ def test_names_classes_callables_and_none():
     theirs = jax.nn.initializers.orthogonal()
     assert initializers.get(theirs) is theirs
     assert initializers.get(None) is None
-    with pytest.raises(ValueError, match="has no registered name"):
+    with pytest.raises(ValueError, match=r"<function .*registered"):
         initializers.serialize(theirs)
 
 
@@ -284,65 +284,57 @@ def test_vmap_over_keys_draws_one_weight_each(key):
     assert not jnp.array_equal(drawn[0], drawn[1])
 
 
-# --- Refusals ---------------------------------------------------------------------------------------------------------
+# --- Errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: initializers.get("glorot_unifrom"), ValueError, "unknown initializer.*did you mean 'glorot_uniform'"),
-        (lambda: initializers.get("Glorot_uniform"), ValueError, "did you mean 'glorot_uniform'"),
-        (lambda: initializers.get(3), TypeError, "cannot read 3 as initializer"),
+        (lambda: initializers.get("glorot_unifrom"), ValueError, "initializer 'glorot_unifrom'.*'glorot_uniform'"),
+        (lambda: initializers.get("Glorot_uniform"), ValueError, "'Glorot_uniform'.*'glorot_uniform'"),
+        (lambda: initializers.get(3), TypeError, " 3 .*initializer"),
         (
             lambda: initializers.get({"class_name": "HeNormal", "config": {"sed": 1}}),
             ValueError,
-            "HeNormal has no argument 'sed'; did you mean 'seed'",
+            "HeNormal .*'sed'.*'seed'",
         ),
-        (lambda: HeNormal(seed=-1), ValueError, r"seed must be an integer from 0 to 2\*\*32 - 1; got -1"),
-        (lambda: HeNormal(seed=2**32), ValueError, "seed must be an integer from 0"),
-        (lambda: HeNormal(seed=1.5), TypeError, "seed must be an integer or None; got 1.5"),
-        (lambda: VarianceScaling(scale=0), ValueError, "scale must be positive; got 0.0"),
-        (lambda: VarianceScaling(mode="fan"), ValueError, "mode 'fan' is unknown; did you mean 'fan_"),
-        (lambda: VarianceScaling(distribution="gauss"), ValueError, "distribution 'gauss' is unknown.*untruncated"),
-        (lambda: VarianceScaling(distribution=None), ValueError, "distribution None is unknown"),
-        (lambda: HeNormal(input_axes=[0]), ValueError, r"input_axes and output_axes work only together; got .*\(0,\)"),
-        (lambda: HeNormal(input_axes=1, output_axes=2), TypeError, "input_axes must be a list of integers or None"),
+        (lambda: HeNormal(seed=-1), ValueError, r"seed .* 0 .*2\*\*32 - 1.* -1"),
+        (lambda: HeNormal(seed=2**32), ValueError, "seed .* 4294967296"),
+        (lambda: HeNormal(seed=1.5), TypeError, "seed .*integer.* 1.5"),
+        (lambda: VarianceScaling(scale=0), ValueError, "scale .*positive.* 0.0"),
+        (lambda: VarianceScaling(mode="fan"), ValueError, "mode 'fan' .*'fan_"),
+        (lambda: VarianceScaling(distribution="gauss"), ValueError, "distribution 'gauss' .*untruncated"),
+        (lambda: VarianceScaling(distribution=None), ValueError, "distribution None .*untruncated"),
+        (lambda: HeNormal(input_axes=[0]), ValueError, r"input_axes=\(0,\).*output_axes=None"),
+        (lambda: HeNormal(input_axes=1, output_axes=2), TypeError, "input_axes .*list of integers.* 1"),
         (
             lambda: HeNormal(seed=1, input_axes=[2], output_axes=[0])(None, (3, 4)),
             ValueError,
-            r"there is no axis 2 in the shape \(3, 4\)",
+            r"axis 2 .*\(3, 4\)",
         ),
-        (lambda: RandomNormal(stddev="1"), TypeError, "RandomNormal: stddev must be a number; got '1'"),
-        (lambda: TruncatedNormal(mean=[1.0]), TypeError, "TruncatedNormal: mean must be a number"),
-        (lambda: RandomUniform(1.0, 0.0), ValueError, "minval=1.0 is above maxval=0.0"),
-        (
-            lambda: Orthogonal(seed=0)(None, (3,)),
-            ValueError,
-            r"Orthogonal: needs a shape of at least 2 axes; got \(3,\)",
-        ),
-        (lambda: Identity()(None, (3, 3, 3)), ValueError, r"Identity: needs a shape of 2 axes; got \(3, 3, 3\)"),
-        (lambda: Constant("one"), TypeError, "Constant: value must be a real number or an array"),
-        (lambda: Constant(1j), TypeError, "Constant: value must be a real number"),
-        (lambda: Constant([1, 2])(None, (3,)), ValueError, r"shape \(2,\) cannot be broadcast to the shape \(3,\)"),
-        (lambda: Values([1])(None, (1, 1)), ValueError, r"has the shape \(1,\); the weight needs \(1, 1\)"),
-        (lambda: STFT("left"), ValueError, "STFT: side 'left' is unknown; legal: imag, real"),
-        (lambda: STFT(scaling="power"), ValueError, "STFT: scaling 'power' is unknown"),
-        (lambda: STFT(window="hanning_"), ValueError, "STFT: window 'hanning_' is unknown to scipy.signal.get_window"),
-        (
-            lambda: STFT(window=[1, 2])(None, (3, 1, 4)),
-            ValueError,
-            r"window has the shape \(2,\); the frame needs \(3,\)",
-        ),
-        (lambda: STFT()(None, (4, 2, 3)), ValueError, r"STFT: needs a shape \(frame, 1, bins\).*got \(4, 2, 3\)"),
+        (lambda: RandomNormal(stddev="1"), TypeError, "RandomNormal: stddev .*number.* '1'"),
+        (lambda: TruncatedNormal(mean=[1.0]), TypeError, "TruncatedNormal: mean .*number"),
+        (lambda: RandomUniform(1.0, 0.0), ValueError, "minval=1.0 .*maxval=0.0"),
+        (lambda: Orthogonal(seed=0)(None, (3,)), ValueError, r"Orthogonal: .* 2 .*\(3,\)"),
+        (lambda: Identity()(None, (3, 3, 3)), ValueError, r"Identity: .* 2.*\(3, 3, 3\)"),
+        (lambda: Constant("one"), TypeError, "Constant: value .*real number.* array.*'one'"),
+        (lambda: Constant(1j), TypeError, "Constant: value .*real number.* 1j"),
+        (lambda: Constant([1, 2])(None, (3,)), ValueError, r"Constant: .*\(2,\).*\(3,\)"),
+        (lambda: Values([1])(None, (1, 1)), ValueError, r"\(1,\).*\(1, 1\)"),
+        (lambda: STFT("left"), ValueError, "STFT: side 'left' .*imag, real"),
+        (lambda: STFT(scaling="power"), ValueError, "STFT: scaling 'power' .*density, spectrum"),
+        (lambda: STFT(window="hanning_"), ValueError, "STFT: window 'hanning_' .*scipy.signal.get_window"),
+        (lambda: STFT(window=[1, 2])(None, (3, 1, 4)), ValueError, r"window .*\(2,\).*\(3,\)"),
+        (lambda: STFT()(None, (4, 2, 3)), ValueError, r"STFT: .*\(frame, 1, bins\).*\(4, 2, 3\)"),
         (lambda: STFT()(None, (4, 1, 1)), ValueError, "at least 2 bins"),
     ],
 )
-def test_what_is_refused_says_what_would_be_right(make, error, message):
+def test_illegal_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
 
-def test_a_stateful_seed_of_keras_is_refused():
+def test_a_stateful_seed_of_keras_raises():
     written = keras.initializers.serialize(keras.initializers.HeNormal(seed=keras.random.SeedGenerator(3)))
-    with pytest.raises(TypeError, match="seed must be an integer or None"):
+    with pytest.raises(TypeError, match=r"seed .*integer.*SeedGenerator"):
         initializers.get(written)

@@ -1,4 +1,4 @@
-"""The table of names: four ways to name an entry, the way back, and the nearest legal name."""
+"""Registries: the four ways to name an entry, serialization, and the suggested name."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def test_none_and_any_callable_pass_through(table):
     assert table.get(None) is None and table.get(len) is len
 
 
-def test_serialize_is_the_way_back(table):
+def test_get_inverts_serialize(table):
     for entry in (None, table["double"], table["AddOne"](5)):
         assert table.get(table.serialize(entry)) == entry
     assert table.serialize(table["AddOne"](5)) == {
@@ -71,16 +71,16 @@ def test_serialize_is_the_way_back(table):
 @pytest.mark.parametrize(
     "given, kind, message",
     [
-        ("dubble", ValueError, r"unknown thing 'dubble'; did you mean 'double'\? legal: "),
-        ("zzz", ValueError, "unknown thing 'zzz'; legal: add_one, double, second_name$"),
+        ("dubble", ValueError, r"thing 'dubble'; did you mean 'double'\? legal: "),
+        ("zzz", ValueError, "thing 'zzz'; legal: add_one, double, second_name$"),
         (
             {"class_name": "AddOne", "config": {"amuont": 2}},
             ValueError,
-            r"AddOne has no argument 'amuont'; did you mean 'amount'\?",
+            r"AddOne .*'amuont'.*'amount'\?",
         ),
-        ({"config": {}}, ValueError, "thing config .* has no 'class_name'"),
-        ({"class_name": 3}, ValueError, "has no 'class_name'"),
-        (3, TypeError, "cannot read 3 as thing; give a name, a callable, an instance or a config dict"),
+        ({"config": {}}, ValueError, "thing .*'class_name'"),
+        ({"class_name": 3}, ValueError, "thing .*'class_name'"),
+        (3, TypeError, " 3 .*thing.* name.* callable.* instance.* config"),
     ],
 )
 def test_what_is_refused(table, given, kind, message):
@@ -88,13 +88,13 @@ def test_what_is_refused(table, given, kind, message):
         table.get(given)
 
 
-def test_a_name_is_taken_once(table):
-    with pytest.raises(ValueError, match="thing name 'double' is taken"):
+def test_a_name_is_registered_once(table):
+    with pytest.raises(ValueError, match="thing name 'double'"):
         table.register("double")(lambda x: x)
 
 
 def test_a_function_without_a_name_is_not_serialized(table):
-    with pytest.raises(ValueError, match="cannot be written to a config because it has no registered name"):
+    with pytest.raises(ValueError, match=r"thing <function .*registered.*double"):
         table.serialize(lambda x: x)
 
 
@@ -114,7 +114,7 @@ def test_nearest(word, options, hint):
     assert nearest(word, options).startswith(hint)
 
 
-def test_plain_gives_what_json_keeps():
+def test_plain_converts_to_json_types():
     assert plain({"a": (1, np.int64(2)), "b": np.array([1.5]), "c": [None, "x"]}) == {
         "a": [1, 2],
         "b": [1.5],

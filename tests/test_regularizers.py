@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 
 import jax
 import jax.numpy as jnp
@@ -202,7 +203,7 @@ def test_a_regularizer_is_a_value(name, arguments):
     assert pickle.loads(pickle.dumps(ours(name, arguments))) == ours(name, arguments)
 
 
-# --- Refusals ---------------------------------------------------------------------------------------------------------
+# --- Errors -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("factor", [-0.1, float("inf"), float("nan"), "0.1", [0.1]], ids=str)
@@ -216,27 +217,27 @@ def test_a_regularizer_is_a_value(name, arguments):
         (OrthogonalRegularizer, "OrthogonalRegularizer: factor"),
     ],
 )
-def test_factors_that_are_no_factors_are_refused(make, where, factor):
-    with pytest.raises(ValueError, match=f"{where} must be a finite number that is at least 0; got "):
+def test_invalid_factors_raise(make, where, factor):
+    with pytest.raises(ValueError, match=f"{where} .*at least 0.*{re.escape(repr(factor))}"):
         make(factor)
 
 
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: regularizers.get("l3"), ValueError, "unknown regularizer 'l3'; did you mean 'l"),
-        (lambda: regularizers.get(0.01), TypeError, "cannot read 0.01 as regularizer"),
-        (lambda: regularizers.get({"class_name": "L2", "config": {"l1": 1}}), ValueError, "L2 has no argument 'l1'"),
-        (lambda: OrthogonalRegularizer(mode="row"), ValueError, "unknown mode 'row'; did you mean 'rows'"),
-        (lambda: OrthogonalRegularizer(axis="row"), TypeError, "axis must be an int, a tuple of ints or 'filter'"),
+        (lambda: regularizers.get("l3"), ValueError, "regularizer 'l3'.*'l"),
+        (lambda: regularizers.get(0.01), TypeError, "0.01 .*regularizer"),
+        (lambda: regularizers.get({"class_name": "L2", "config": {"l1": 1}}), ValueError, "L2 .*'l1'.*'l2'"),
+        (lambda: OrthogonalRegularizer(mode="row"), ValueError, "mode 'row'.*'rows'"),
+        (lambda: OrthogonalRegularizer(axis="row"), TypeError, "axis .*'filter'.*'row'"),
         (
             lambda: OrthogonalRegularizer()(jnp.ones((3, 4, 5))),
             ValueError,
-            r"must be a matrix; got the shape \(3, 4, 5\); give axis=\"filter\"",
+            r"OrthogonalRegularizer: .*rank 2.*\(3, 4, 5\).*axis=\"filter\"",
         ),
-        (lambda: OrthogonalRegularizer(axis=3)(jnp.ones((3, 4))), ValueError, "axis=3 does not name distinct axes"),
+        (lambda: OrthogonalRegularizer(axis=3)(jnp.ones((3, 4))), ValueError, r"axis=3 .*\(3, 4\)"),
     ],
 )
-def test_what_is_refused_says_what_would_be_right(make, error, message):
+def test_illegal_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()

@@ -1,8 +1,8 @@
-"""Keras's initializers: frozen records, called as ``initializer(key, shape, dtype)`` for the first value of a weight.
+"""Keras's initializers: frozen dataclasses, called as ``initializer(key, shape, dtype)``.
 
-That is also the arrow of :mod:`jax.nn.initializers`, so those functions are legal wherever these records are. They know
-nothing of layers. One difference from Keras: an initializer without a seed draws from the key it is given, so two
-layers that share it do not begin equal.
+The functions of :mod:`jax.nn.initializers` have the same signature and are accepted in their place. Independent of
+layers. One difference from Keras: an initializer without a seed draws from its key, so that two layers that share it
+start with different weights.
 """
 
 from collections.abc import Callable
@@ -35,11 +35,11 @@ serialize = registry.serialize
 def get(identifier: Any) -> Callable[..., jax.Array] | None:
     """Find an initializer by name, config dict, class, instance, callable or value; ``None`` stays ``None``.
 
-    An array stands for :class:`Values`: exactly this array, and only for its own shape.
+    An array means :class:`Values`: this array, for a weight of the same shape.
 
     Raises:
-        ValueError: for an unknown name, naming the nearest legal one.
-        TypeError: for anything that cannot be called.
+        ValueError: for an unknown name; the message suggests the closest legal one.
+        TypeError: for a value that is not callable.
 
     >>> get("he_normal")
     HeNormal(seed=None, input_axes=None, output_axes=None)

@@ -1,4 +1,4 @@
-"""Initializers that draw nothing: they ignore the key."""
+"""Initializers without randomness; they ignore the key."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from jaxconv.initializers.initializer import Initializer, Shape, choice, number,
 @registry.register("zero")
 @dataclass(frozen=True)
 class Zeros(Initializer):
-    """Fill with 0."""
+    """Fill with zeros."""
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         return jnp.zeros(shape, dtype)
@@ -23,7 +23,7 @@ class Zeros(Initializer):
 @registry.register("one")
 @dataclass(frozen=True)
 class Ones(Initializer):
-    """Fill with 1."""
+    """Fill with ones."""
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         return jnp.ones(shape, dtype)
@@ -32,14 +32,14 @@ class Ones(Initializer):
 @registry.register()
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """Fill with one value, or with an array broadcast to the shape.
+    """Fill with a number, or with an array broadcast to the shape.
 
     Args:
         value: a number, an array or nested lists.
 
     Raises:
-        TypeError: for a value that is not made of real numbers.
-        ValueError: on the call, for an array that cannot be broadcast to the shape.
+        TypeError: for values that are not real numbers.
+        ValueError: when called, for an array that cannot be broadcast to the shape.
 
     >>> Constant([1, 2])(None, (2, 2)).tolist()
     [[1.0, 2.0], [1.0, 2.0]]
@@ -69,14 +69,14 @@ class Constant(Initializer):
 @registry.register()
 @dataclass(frozen=True)
 class Values(Initializer):
-    """Give exactly this array; what an array stands for where an initializer is asked for. Ours: Keras cannot save it.
+    """Return a given array. An array passed as an initializer becomes this one; Keras has no config for it.
 
     Args:
         value: an array or nested lists.
 
     Raises:
-        TypeError: for a value that is not made of real numbers.
-        ValueError: on the call, for any shape but the array's own.
+        TypeError: for values that are not real numbers.
+        ValueError: when called for another shape than that of the array.
 
     >>> Values(np.arange(3))(None, (3,)).tolist()
     [0.0, 1.0, 2.0]
@@ -99,9 +99,9 @@ class Values(Initializer):
 @registry.register("IdentityInitializer")
 @dataclass(frozen=True)
 class Identity(Initializer):
-    """Give ``gain`` times the identity matrix; only for two axes, so never for the kernel of a convolution.
+    """Return ``gain`` times the identity matrix, for a weight of rank 2.
 
-    Its config records the gain, which Keras's forgets.
+    The config stores the gain, which Keras's omits.
 
     >>> Identity(2.0)(None, (2, 2)).tolist()
     [[2.0, 0.0], [0.0, 2.0]]
@@ -114,7 +114,7 @@ class Identity(Initializer):
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if len(shape) != 2:
-            raise ValueError(f"Identity: needs a shape of 2 axes; got {tuple(shape)}")
+            raise ValueError(f"Identity: the weight must have rank 2; got the shape {tuple(shape)}")
         rows, columns = shape
         return self.gain * jnp.eye(rows, columns, dtype=dtype)
 
@@ -122,23 +122,23 @@ class Identity(Initializer):
 @registry.register("STFTInitializer")
 @dataclass(frozen=True)
 class STFT(Initializer):
-    """Give the real or imaginary part of a short-time Fourier transform, as a Conv1D kernel.
+    """Return the real or imaginary part of a short-time Fourier transform, as a Conv1D kernel.
 
     Entry ``[t, 0, f]`` is ``window[t] * cos(2 pi t f / n)`` (or ``-sin``) divided by the window's L2 norm ("density")
-    or its sum of absolutes ("spectrum"), with ``n = 2 (bins - 1)``. Computed in float64; Keras's own values are off by
-    up to 1e-4 on long frames because it rounds the angles to float32.
+    or L1 norm ("spectrum"), with ``n = 2 (bins - 1)``. Computed in float64; Keras rounds the angles to float32, which
+    makes errors of up to 1e-4 on long frames.
 
     Args:
         side: ``"real"`` or ``"imag"``.
-        window: a name that ``scipy.signal.get_window`` knows, the window's values, or ``None`` for neither window nor
+        window: a name for ``scipy.signal.get_window``, the values of a window, or ``None`` for neither window nor
             scaling.
         scaling: ``"density"``, ``"spectrum"`` or ``None``.
-        periodic: take the window as one period (for spectral analysis) instead of symmetric.
+        periodic: use a periodic window (for spectral analysis) instead of a symmetric one.
 
     Shapes: (frame, 1, bins), at least 2 bins.
 
     Raises:
-        ValueError: for an unknown side, window or scaling; on the call, for another shape.
+        ValueError: for an unknown side, window or scaling; when called, for another shape.
 
     >>> STFT("imag", window=None)(None, (4, 1, 3))[:, 0, 1].round(3).tolist()
     [-0.0, -1.0, -0.0, 1.0]
@@ -160,10 +160,10 @@ class STFT(Initializer):
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:
-            raise ValueError(f"STFT: needs a shape (frame, 1, bins) with at least 2 bins; got {tuple(shape)}")
+            raise ValueError(f"STFT: the shape must be (frame, 1, bins) with at least 2 bins; got {tuple(shape)}")
         frame, _, bins = shape
         period = 2 * (bins - 1)
-        turns = np.outer(np.arange(frame), np.arange(bins)) % period  # whole turns dropped exactly
+        turns = np.outer(np.arange(frame), np.arange(bins)) % period  # exact, unlike the remainder of the angle
         angle = 2 * np.pi * turns / period
         kernel = np.cos(angle) if self.side == "real" else -np.sin(angle)
         if self.window is not None:
@@ -175,9 +175,9 @@ class STFT(Initializer):
     def _window(self, frame: int) -> np.ndarray:
         if isinstance(self.window, FrozenArray):
             if self.window.shape != (frame,):
-                raise ValueError(f"STFT: the window has the shape {self.window.shape}; the frame needs ({frame},)")
+                raise ValueError(f"STFT: the window has the shape {self.window.shape}; the frame requires ({frame},)")
             return self.window.numpy()
-        from scipy.signal import get_window  # slow to import, and used here alone
+        from scipy.signal import get_window  # slow to import
 
         try:
             return get_window(self.window, frame, self.periodic)

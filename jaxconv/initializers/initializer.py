@@ -1,4 +1,4 @@
-"""What every initializer is: a frozen record in one table, and the checks that their arguments share."""
+"""The base class and registry of the initializers, and the checks of their arguments."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,25 +16,25 @@ registry = Registry("initializer", "keras.initializers")
 
 
 class Initializer:
-    """The base of the initializers; abstract, and so without a name."""
+    """Base class of the initializers; abstract, without a registered name."""
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
-        """Make an array of this shape and dtype."""
+        """Return the initial value of a weight of this shape and dtype."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """Give the arguments that make an equal initializer."""
+        """Return the arguments that construct an equal initializer."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
 def number(value: Any, where: str) -> float:
-    """Give a number, or an array scalar, as a Python float. Raises TypeError for anything else."""
+    """Convert a number or an array scalar to a Python float. Raises TypeError for any other value."""
     if not isinstance(value, Real) and getattr(value, "shape", None) != ():
         raise TypeError(f"{where} must be a number; got {value!r}")
     return float(value)
 
 
 def choice(value: Any, legal: tuple[str, ...], where: str) -> None:
-    """Raise ValueError, with the nearest legal word, unless ``value`` is one of ``legal``."""
+    """Check that ``value`` is one of ``legal``. Raises ValueError with the closest legal word otherwise."""
     if value not in legal:
         raise ValueError(f"{where} {value!r} is unknown; {nearest(str(value), legal)}")

@@ -1,4 +1,4 @@
-"""Initializers that draw: from the key that they are given or, with a seed, exactly the numbers that Keras draws."""
+"""Random initializers: drawn from the key or, with a seed, equal to the numbers that Keras draws."""
 
 import math
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal distribution cut 
 
 
 def from_keras_seed(seed: int) -> jax.Array:
-    """Give the key that Keras 3 on JAX makes of an integer seed: the raw threefry key ``[seed, 0]``.
+    """Return the key that Keras 3 on JAX uses for an integer seed: the threefry key ``[seed, 0]``.
 
     Raises:
-        ValueError: for a seed that does not fit in 32 bits without a sign.
+        ValueError: for a seed outside [0, 2**32).
 
     >>> jax.random.key_data(from_keras_seed(7)).tolist()
     [7, 0]
@@ -30,12 +30,11 @@ def from_keras_seed(seed: int) -> jax.Array:
 
 
 def fans(shape: Shape, input_axes: Axes = None, output_axes: Axes = None) -> tuple[int, int]:
-    """Count the inputs and outputs of a weight, as Keras does: from its shape alone.
+    """Return ``(fan_in, fan_out)`` of a weight, as Keras computes them from its shape.
 
-    The last two axes are inputs and outputs and every other axis multiplies both. So a grouped kernel has a
-    ``fan_out`` that is not divided by the groups, a transposed kernel has its roles exchanged, and a depthwise kernel
-    has a ``fan_in`` larger by its channels than what one output sees. ``input_axes`` and ``output_axes`` together say
-    it otherwise: the product of these axes.
+    The last two axes are inputs and outputs, and every other axis multiplies both. Therefore ``fan_out`` of a grouped
+    kernel is not divided by the groups, the two are exchanged for a transposed kernel, and ``fan_in`` of a depthwise
+    kernel counts all channels. With ``input_axes`` and ``output_axes`` they are the products of these axes.
 
     >>> fans((3, 3, 8, 16))
     (72, 144)
@@ -47,10 +46,11 @@ def fans(shape: Shape, input_axes: Axes = None, output_axes: Axes = None) -> tup
 
 
 class Random(Initializer):
-    """The base of the initializers that draw; with an integer ``seed`` the key is ignored and Keras's numbers come out.
+    """Base class of the random initializers.
 
-    Bit for bit: what Keras 3.15 on JAX gives for that seed, shape and dtype, under jit too (but for the last bit where
-    a ``mean`` is added). The same call gives the same numbers again, as in Keras.
+    With an integer ``seed`` the key is ignored, and the numbers equal those of Keras 3.15 on JAX for that seed, shape
+    and dtype bit for bit, also under jit (except the last bit if a ``mean`` is added). As in Keras, every call returns
+    the same numbers.
     """
 
     seed: int | None
@@ -63,11 +63,11 @@ class Random(Initializer):
         if self.seed is not None:
             key = from_keras_seed(self.seed)
         if key is None:
-            raise ValueError(f"{type(self).__name__} has no seed; give a key, or seed=an integer")
+            raise ValueError(f"{type(self).__name__}: key and seed are None; pass one of them")
         return self.draw(key, tuple(shape), dtype)
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
-        """Draw from ``key``."""
+        """Return random numbers for ``key``."""
         raise NotImplementedError
 
     def _numbers(self, *names: str) -> None:
@@ -99,7 +99,7 @@ class RandomNormal(Random):
 @registry.register()
 @dataclass(frozen=True)
 class TruncatedNormal(Random):
-    """Draw ``mean + stddev * z`` with ``z`` standard normal within [-2, 2]; ``stddev`` is that before the cut."""
+    """Draw ``mean + stddev * z``, where ``z`` is standard normal, truncated to [-2, 2]."""
 
     mean: float = 0.0
     stddev: float = 0.05
@@ -116,7 +116,7 @@ class TruncatedNormal(Random):
 @registry.register("uniform")
 @dataclass(frozen=True)
 class RandomUniform(Random):
-    """Draw evenly from ``[minval, maxval)``."""
+    """Draw from a uniform distribution on ``[minval, maxval)``."""
 
     minval: float = -0.05
     maxval: float = 0.05
@@ -126,9 +126,7 @@ class RandomUniform(Random):
         super().__post_init__()
         self._numbers("minval", "maxval")
         if self.minval > self.maxval:
-            raise ValueError(
-                f"RandomUniform: minval={self.minval} is above maxval={self.maxval}; give minval <= maxval"
-            )
+            raise ValueError(f"RandomUniform: minval={self.minval} must be at most maxval={self.maxval}")
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
         return jax.random.uniform(key, shape, dtype, self.minval, self.maxval)
@@ -139,12 +137,12 @@ class RandomUniform(Random):
 class Orthogonal(Random):
     """Draw a matrix with orthonormal rows or columns (whichever are fewer), times ``gain``.
 
-    The rows run over all axes but the last. Decomposed in float32 where the dtype has fewer bits, which Keras refuses.
+    All axes but the last enumerate the rows. Half precision is computed in float32; Keras raises an error for it.
 
     Source: Saxe et al. 2014, https://arxiv.org/abs/1312.6120
 
     Raises:
-        ValueError: on the call, for a shape of fewer than 2 axes, a bias say.
+        ValueError: when called for a shape of rank less than 2, such as that of a bias.
     """
 
     gain: float = 1.0
@@ -156,16 +154,16 @@ class Orthogonal(Random):
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
         if len(shape) < 2:
-            raise ValueError(f"Orthogonal: needs a shape of at least 2 axes; got {shape}")
+            raise ValueError(f"Orthogonal: the weight must have rank 2 or more; got the shape {shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
-        wide = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
-        q, r = jnp.linalg.qr(jax.random.normal(key, (max(rows, columns), min(rows, columns)), wide))
-        q = jnp.where(jnp.diagonal(r)[None, :] < 0, -q, q)  # makes the draw uniform over orthogonal matrices
+        compute_dtype = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
+        q, r = jnp.linalg.qr(jax.random.normal(key, (max(rows, columns), min(rows, columns)), compute_dtype))
+        q = jnp.where(jnp.diagonal(r)[None, :] < 0, -q, q)  # uniform distribution over the orthogonal matrices
         return (self.gain * (q if rows >= columns else q.T).reshape(shape)).astype(dtype)
 
 
 class _Scaled(Random):
-    """Draw with a variance of ``scale / fan``."""
+    """Draw from a distribution of variance ``scale / fan``."""
 
     scale: float
     mode: str
@@ -180,14 +178,14 @@ class _Scaled(Random):
             object.__setattr__(self, side, _axes(getattr(self, side), f"{name}: {side}"))
         if (self.input_axes is None) != (self.output_axes is None):
             raise ValueError(
-                f"{name}: input_axes and output_axes work only together; "
+                f"{name}: input_axes and output_axes must be given together; "
                 f"got input_axes={self.input_axes}, output_axes={self.output_axes}"
             )
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
         for axis in (*(self.input_axes or ()), *(self.output_axes or ())):
             if not -len(shape) <= axis < len(shape):
-                raise ValueError(f"{type(self).__name__}: there is no axis {axis} in the shape {shape}")
+                raise ValueError(f"{type(self).__name__}: axis {axis} is out of range for the shape {shape}")
         fan_in, fan_out = fans(shape, self.input_axes, self.output_axes)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
         variance = self.scale / max(1.0, fan)
@@ -203,19 +201,19 @@ class _Scaled(Random):
 @registry.register()
 @dataclass(frozen=True)
 class VarianceScaling(_Scaled):
-    """Draw with a variance of ``scale / fan``, where ``fan`` comes from the shape (:func:`fans`) and is at least 1.
+    """Draw from a distribution of variance ``scale / max(fan, 1)``; :func:`fans` computes ``fan`` from the shape.
 
     Args:
         scale: positive.
-        mode: ``"fan_in"``, ``"fan_out"`` or their mean ``"fan_avg"``.
-        distribution: ``"truncated_normal"`` (or ``"normal"``; widened so that the variance holds after the cut),
+        mode: ``"fan_in"``, ``"fan_out"``, or ``"fan_avg"`` for their mean.
+        distribution: ``"truncated_normal"`` (or ``"normal"``; its variance is that after truncation),
             ``"untruncated_normal"`` or ``"uniform"``.
-        seed: an integer gives Keras's numbers and ignores the key.
-        input_axes: the axes whose product is ``fan_in``; only together with ``output_axes`` (Keras ignores a lone one).
+        seed: with an integer, the key is ignored and the numbers are those of Keras.
+        input_axes: the axes whose product is ``fan_in``; requires ``output_axes`` (Keras ignores either one alone).
         output_axes: the axes whose product is ``fan_out``.
 
     Raises:
-        ValueError: for another scale, mode or distribution; on the call, for axes that the shape does not have.
+        ValueError: for another scale, mode or distribution; when called, for axes that the shape does not have.
 
     >>> float(jnp.abs(VarianceScaling(3.0, "fan_in", "uniform", seed=0)(None, (9, 9))).max()) <= 1.0
     True
@@ -250,7 +248,7 @@ class _Preset(_Scaled):
 @registry.register()
 @dataclass(frozen=True)
 class GlorotUniform(_Preset):
-    """Draw evenly within ``sqrt(6 / (fan_in + fan_out))`` of 0; Keras's default for kernels.
+    """Draw uniformly within ``sqrt(6 / (fan_in + fan_out))`` of 0; Keras's default for kernels.
 
     Source: Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html
 
@@ -275,7 +273,7 @@ class GlorotNormal(_Preset):
 @registry.register()
 @dataclass(frozen=True)
 class HeUniform(_Preset):
-    """Draw evenly within ``sqrt(6 / fan_in)`` of 0.
+    """Draw uniformly within ``sqrt(6 / fan_in)`` of 0.
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852
     """
@@ -297,7 +295,7 @@ class HeNormal(_Preset):
 @registry.register()
 @dataclass(frozen=True)
 class LecunUniform(_Preset):
-    """Draw evenly within ``sqrt(3 / fan_in)`` of 0.
+    """Draw uniformly within ``sqrt(3 / fan_in)`` of 0.
 
     Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
     """
@@ -317,7 +315,7 @@ class LecunNormal(_Preset):
 
 
 def _scaled(sample: jax.Array, stddev: float) -> jax.Array:
-    # Without the barrier, jit would merge this factor with those that made the sample, and round otherwise than Keras.
+    # Without the barrier, jit merges this factor with others, and the rounding differs from Keras.
     return jax.lax.optimization_barrier(sample) * stddev
 
 

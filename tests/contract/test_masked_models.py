@@ -210,7 +210,7 @@ def test_keras_graphs_with_masks_give_its_values_and_masks(make, train):
 
 def test_loss_and_metrics_are_those_of_keras_on_a_masked_output():
     rng = np.random.default_rng(2)
-    x, y = np.float32(rng.normal(size=(4, 6, 3))), rng.integers(0, 3, (4, 6))
+    x, y = np.float32(rng.normal(size=(4, 6, 3))), rng.integers(0, 3, (4, 6), np.int32)
     x[0, 4:] = x[1, 1:] = x[3, 2] = 0
     with keras_rules():
         inside = keras.Input((6, 3))
