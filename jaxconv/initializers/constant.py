@@ -114,7 +114,7 @@ class Identity(Initializer):
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if len(shape) != 2:
-            raise ValueError(f"Identity: the weight must have rank 2; got the shape {tuple(shape)}")
+            raise ValueError(f"Identity: the weight must have 2 axes; got the shape {tuple(shape)}")
         rows, columns = shape
         return self.gain * jnp.eye(rows, columns, dtype=dtype)
 

@@ -154,7 +154,7 @@ class Orthogonal(Random):
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
         if len(shape) < 2:
-            raise ValueError(f"Orthogonal: the weight must have rank 2 or more; got the shape {shape}")
+            raise ValueError(f"Orthogonal: the weight must have at least 2 axes; got the shape {shape}")
         rows, columns = math.prod(shape[:-1]), shape[-1]
         compute_dtype = jnp.float32 if jnp.finfo(dtype).bits < 32 else dtype
         q, r = jnp.linalg.qr(jax.random.normal(key, (max(rows, columns), min(rows, columns)), compute_dtype))
