@@ -89,8 +89,7 @@ from jaxconv.ops import (
 )
 from jaxconv.serving import compile, export, load_exported, optimize
 from jaxconv.tuning import tune
-
-__version__ = "0.1.0"
+from jaxconv.version import __version__
 
 # Keras's second names for the same classes
 Convolution1D, Convolution2D, Convolution3D = Conv1D, Conv2D, Conv3D

@@ -14,7 +14,7 @@ ROOT = Path(jaxconv.__file__).parent
 
 # from the ground up; a module may import what stands on a lower line, never a neighbour on its own
 FLOORS = [
-    {"registry", "dtypes", "errors", "progress"},
+    {"registry", "dtypes", "errors", "progress", "version"},
     {"data_format", "geometry", "axes"},
     {"kernels"},
     {"ops", "activations", "initializers", "regularizers", "constraints"},

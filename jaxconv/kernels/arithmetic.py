@@ -1,7 +1,4 @@
-"""How the products of a lowering are summed: the type, and the precision of dots.
-
-Knows no map.
-"""
+"""How the products of a lowering are summed: the dtype, and the precision of matrix products. Knows no map."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,25 +11,28 @@ Array = jax.Array
 
 
 class Arithmetic(NamedTuple):
-    """The type in which sums are held, float32 for the half types, that of the result, and the precision of dots.
+    """The dtypes and the precision of one map.
 
-    A lowering gives the wide type or the result's. It may give the latter only when a sum is complete.
+    accumulate_dtype: of sums; float32 for the half types. result_dtype: of the result. precision: of matrix products.
+    A lowering returns one of the two dtypes, and rounds to ``result_dtype`` only when a sum is complete.
     """
 
-    wide: Any
-    out: Any
+    accumulate_dtype: Any
+    result_dtype: Any
     precision: Any = None
 
+    @classmethod
+    def of(cls, operand_dtype: Any, result_dtype: Any, precision: Any) -> "Arithmetic":
+        """Return the arithmetic for operands and a result of these dtypes."""
+        is_half = jnp.dtype(operand_dtype).itemsize < 4
+        return cls(jnp.dtype(jnp.float32 if is_half else operand_dtype), jnp.dtype(result_dtype), precision)
+
     def dot(self, a: Array, b: Array, contract: tuple[Sequence[int], Sequence[int]], batch: Any = ((), ())) -> Array:
-        """Contract axes of a with axes of b, as ``lax.dot_general`` does; the sum is wide."""
-        return lax.dot_general(a, b, (contract, batch), precision=self.precision, preferred_element_type=self.wide)
+        """Contract axes of a with axes of b, as ``lax.dot_general`` does, and sum in the accumulation dtype."""
+        return lax.dot_general(
+            a, b, (contract, batch), precision=self.precision, preferred_element_type=self.accumulate_dtype
+        )
 
-    def widen(self, a: Array) -> Array:
-        """Bring an operand to the type of the sums."""
-        return a.astype(self.wide)
-
-
-def arithmetic(operands: Any, result: Any, precision: Any) -> Arithmetic:
-    """Give the arithmetic for the types of operands and result."""
-    half = jnp.dtype(operands).itemsize < 4
-    return Arithmetic(jnp.dtype(jnp.float32 if half else operands), jnp.dtype(result), precision)
+    def upcast(self, a: Array) -> Array:
+        """Cast an operand to the accumulation dtype."""
+        return a.astype(self.accumulate_dtype)

@@ -1,6 +1,6 @@
-"""``explain_lowering``: which way each of the three maps of a convolution is computed, why, and what it costs.
+"""``explain_lowering``: the lowering of each of the three maps of a convolution, the reason, and the cost.
 
-Asks the table and traces what it names; runs nothing.
+Makes the choice and traces the result; runs nothing.
 """
 
 import math
@@ -12,7 +12,8 @@ import jax
 from jax.extend.core import jaxprs_in_params
 
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import choice, general, maps
+from jaxconv.kernels import choice, general, maps, tuning_cache
+from jaxconv.kernels.lowering import SCOPE
 
 NAMES = {"convolve": "forward", "transpose": "input gradient", "correlate": "kernel gradient"}
 
@@ -21,31 +22,31 @@ class Lowered(NamedTuple):
     """How one map is computed.
 
     map: ``"convolve"``, ``"transpose"`` (the gradient of the input) or ``"correlate"`` (that of the kernel).
-    lowering: the name; ``"phases > threads"`` says that the parts of one are computed by another.
-    because: the measurement, or the request, that speaks for it.
-    able: the names of all lowerings that can compute this map.
+    lowering: the name; ``"polyphase > xla_nhwc"`` means that the parts of one are computed by another.
+    reason: the measurement, or the request, behind the choice.
+    supported: the names of all lowerings that can compute this map.
     operations: additions and multiplications of the definition, taps on padding included.
-    operands: bytes of the two operands and the result. largest: bytes of the largest array in between.
+    operands: bytes of the two operands and the result. largest: bytes of the largest temporary.
     """
 
     map: str
     lowering: str
-    because: str
-    able: tuple[str, ...]
+    reason: str
+    supported: tuple[str, ...]
     operations: int
     operands: int
     largest: int
 
 
 class Explanation(tuple[Lowered, ...]):
-    """The three maps of one convolution; printed, a line or two for each."""
+    """The three maps of one convolution; its ``repr`` has two lines for each."""
 
     def __repr__(self) -> str:
         lines = []
         for how in self:
             cost = f"{_count(how.operations)}FLOP, operands and result {_count(how.operands)}B"
             cost += f", largest temporary {_count(how.largest)}B"
-            lines += [f"{NAMES[how.map]:15} {how.lowering}   ({cost})", f"{'':15} {how.because}"]
+            lines += [f"{NAMES[how.map]:15} {how.lowering}   ({cost})", f"{'':15} {how.reason}"]
         return "\n".join(lines)
 
 
@@ -58,9 +59,9 @@ def explain_lowering(
     platform: str | None = None,
     **options: Any,
 ) -> Explanation:
-    """Say how a convolution and its two gradients are computed, and why.
+    """Return how a convolution and its two gradients are computed, and why.
 
-    Takes the arguments of :func:`conv_general_dilated`, where arrays may be ``jax.ShapeDtypeStruct``, and heeds
+    Takes the arguments of :func:`conv_general_dilated`, where arrays may be ``jax.ShapeDtypeStruct``, and follows
     ``with jaxconv.lowering(name)``. Nothing is run or compiled.
 
     Args:
@@ -70,14 +71,14 @@ def explain_lowering(
         Three :class:`Lowered` records, which print as a table.
 
     Raises:
-        ValueError: what ``conv_general_dilated`` refuses.
-        TypeError: a convolution that goes to XLA unchanged: more than three spatial axes, batch groups.
+        ValueError: as ``conv_general_dilated``.
+        TypeError: a convolution that is passed to ``jax.lax``: more than three spatial axes, batch groups.
 
     >>> x, w = jax.ShapeDtypeStruct((8, 128, 64), "float32"), jax.ShapeDtypeStruct((3, 1, 64), "float32")
     >>> numbers = ("NWC", "WIO", "NWC")
     >>> how = jaxconv.explain_lowering(x, w, (1,), "SAME", None, None, numbers, 64, platform="cpu")
     >>> [lowered.lowering for lowered in how]
-    ['slices', 'slices', 'slices']
+    ['shift_add', 'shift_add', 'shift_add']
     """
     platform = jax.default_backend() if platform is None else platform
     x, w = (jax.ShapeDtypeStruct(jax.numpy.shape(v), jax.dtypes.result_type(v)) for v in (lhs, rhs))
@@ -88,7 +89,7 @@ def explain_lowering(
     equations = jax.make_jaxpr(call)(x, w).jaxpr.eqns
     ours = next((e for e in equations if e.primitive is maps.PRIMITIVES["convolve"]), None)
     if ours is None:
-        raise TypeError("explain_lowering: this convolution goes to XLA unchanged; there is nothing to choose")
+        raise TypeError("explain_lowering: this convolution is passed to jax.lax; there is nothing to choose")
     y = jax.ShapeDtypeStruct(ours.outvars[0].aval.shape, x.dtype)
     arrays = {"x": ours.invars[0].aval, "w": ours.invars[1].aval, "y": y}
     return Explanation(_lowered(name, arrays, ours.params, platform) for name in maps.SIGNATURES)
@@ -97,27 +98,29 @@ def explain_lowering(
 def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform: str) -> Lowered:
     first, second, third = maps.SIGNATURES[name]
     a, b, geometry = arrays[first], arrays[second], params["geometry"]
-    compute = partial(choice.compute, name, platform=platform, **params)
+    winners = tuning_cache.winners(platform)
+    compute = partial(choice.compute, name, platform=platform, winners=winners, **params)
     jaxpr = jax.make_jaxpr(compute)(a, b).jaxpr
-    row = choice.row(name, geometry, a, b, params["lowering"], platform)
+    override = params["lowering"]
+    reason = choice.choose(name, geometry, a, b, platform=platform, override=override, winners=winners).reason
     sizes = [_bytes(v.aval) for e in _equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
     n, filters = _batch(arrays["x"], geometry), arrays["w"].shape[geometry.w_dims[0]]
     inner = math.prod(geometry.w_lengths) * arrays["w"].shape[geometry.w_dims[1]]
     operations = 2 * n * math.prod(geometry.y_lengths) * filters * inner
     operands = sum(_bytes(arrays[letter]) for letter in (first, second, third))
-    able = tuple(choice.able(name, geometry, a, b))
-    return Lowered(name, _path(jaxpr) or "xla", row.because, able, operations, operands, max(sizes, default=0))
+    supported = tuple(choice.supported(name, geometry, a, b))
+    return Lowered(name, _path(jaxpr), reason, supported, operations, operands, max(sizes, default=0))
 
 
 def _path(jaxpr: Any) -> str:
-    """Join the names of the lowerings inside each other, as the scopes in a traced computation show them."""
+    """Join the names of the nested lowerings, as the scopes of a traced computation show them."""
     stacks = [str(e.source_info.name_stack) for e in _equations(jaxpr)]
-    longest = max(stacks, key=lambda stack: stack.count(choice.SCOPE), default="")
-    return " > ".join(part.rpartition(".")[2] for part in longest.split("/") if part.startswith(choice.SCOPE))
+    longest = max(stacks, key=lambda stack: stack.count(SCOPE), default="")
+    return " > ".join(part.rpartition(".")[2] for part in longest.split("/") if part.startswith(SCOPE))
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Give every equation, those inside loops too."""
+    """Yield every equation, those inside loops too."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
@@ -130,12 +133,12 @@ def _batch(x: Any, geometry: Geometry) -> int:
 
 
 def _bytes(aval: Any) -> int:
-    """Give the size of an array; symbolic axes count as 1."""
+    """Return the size of an array; symbolic axes count as 1."""
     return math.prod(n for n in aval.shape if isinstance(n, int)) * jax.numpy.dtype(aval.dtype).itemsize
 
 
 def _count(value: float) -> str:
-    """Write a count with three digits and a prefix."""
+    """Format a count with three digits and a prefix."""
     for prefix in ("", "k", "M", "G"):
         if value < 1000 or prefix == "G":
             return f"{value:.3g} {prefix}"

@@ -31,18 +31,18 @@ def conv_general_dilated(
 ) -> jax.Array:
     """Convolve exactly as ``jax.lax.conv_general_dilated`` does; pass it wherever that one goes.
 
-    Differs in nothing but how it is computed and differentiated, and in the names of its primitives, which only a
-    policy that picks out lax's sees (``jax.checkpoint_policies.dots_saveable`` recomputes ours). What the three maps do
-    not cover goes to XLA unchanged: more than three spatial axes or none, ``batch_group_count``, an explicit output
-    sharding, symbolic spatial lengths. ``jax.lax`` checks every call, so what it refuses is refused in its words.
+    The differences are how it is computed and differentiated, and the names of its primitives, which only a policy that
+    selects those of ``jax.lax`` sees (``jax.checkpoint_policies.dots_saveable`` recomputes ours). What the three maps
+    do not cover is passed to ``jax.lax``: more than three spatial axes or none, ``batch_group_count``, an explicit
+    output sharding, symbolic spatial lengths. ``jax.lax`` checks every call, so its own errors are raised.
 
     Args:
         lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).
         rhs: kernel (default: filters, channels of a group, \\*spatial). The other arguments are those of ``jax.lax``.
-        lowering: the way to compute it, as ``with jaxconv.lowering(name)`` says for many; by default the table's.
+        lowering: the lowering of this convolution, as ``with jaxconv.lowering(name)`` requests for many.
 
     Returns:
-        The output, in the order of axes that ``dimension_numbers`` names.
+        The output, with its axes in the order of ``dimension_numbers``.
 
     Source: https://docs.jax.dev/en/latest/_autosummary/jax.lax.conv_general_dilated.html
 
@@ -61,7 +61,7 @@ def conv_general_dilated(
     rank = x.ndim - 2
     if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK:
         return to_xla()
-    # let jax.lax validate and name the result's type: one source for every rule and message
+    # jax.lax validates, and determines the result's dtype: one source for every rule and message
     result = jax.eval_shape(lambda lhs, rhs: lax.conv_general_dilated(
         lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
         precision=precision, preferred_element_type=preferred_element_type,
@@ -72,14 +72,14 @@ def conv_general_dilated(
     if not all(isinstance(length, int) for length in x_lengths + w_lengths):
         return to_xla()
     ones = (1,) * rank
-    strides, stretch, dilation = (
+    strides, lhs_rates, rhs_rates = (
         tuple(map(int, ones if v is None else v)) for v in (window_strides, lhs_dilation, rhs_dilation)
     )
     if isinstance(padding, str):
-        extents = [dilate(k, d) for k, d in zip(w_lengths, dilation, strict=True)]
+        extents = [dilate(k, d) for k, d in zip(w_lengths, rhs_rates, strict=True)]
         padding = lax.padtype_to_pads(x_lengths, extents, strides, padding)
     geometry = Geometry(
-        x_lengths, w_lengths, strides, tuple((int(low), int(high)) for low, high in padding), stretch, dilation,
+        x_lengths, w_lengths, strides, tuple((int(low), int(high)) for low, high in padding), lhs_rates, rhs_rates,
         feature_group_count, tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
     )  # fmt: skip
     return convolve(x, w, geometry, precision=precision, dtype=result.dtype, lowering=lowering)

@@ -21,8 +21,10 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import choice
-from jaxconv.kernels import override as asked
+from jaxconv.kernels import choice, tuning_cache
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.lowerings.xla import XLA
+from jaxconv.kernels.override import current as current_override
 
 Array = jax.Array
 
@@ -39,8 +41,8 @@ def convolve(
 
     Args:
         dtype: that of the result, by default that of ``x``.
-        lowering: the way to compute this map, and its derivatives where it can; by default the one that
-            ``with jaxconv.lowering(name)`` asks for, else the table's choice.
+        lowering: the lowering of this map, and of its derivatives where it can compute them; by default the one that
+            ``with jaxconv.lowering(name)`` requests, else the table's choice.
     """
     return _checked("convolve", x, w, geometry, precision, dtype, lowering)
 
@@ -62,7 +64,7 @@ def correlate(
 def _checked(
     name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None
 ) -> Array:
-    lowering = asked.current() if lowering is None else lowering
+    lowering = current_override() if lowering is None else lowering
     choice.check(lowering, name, geometry, a, b)
     return _bind(name, a, b, geometry, precision, dtype, lowering)
 
@@ -72,16 +74,16 @@ def _bind(
 ) -> Array:
     a, b = _same_varying_axes(a, b)
     dtype = jnp.dtype(a.dtype if dtype is None else dtype)
-    precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter has to be hashable
+    precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter must be hashable
     if precision is None:  # the default in force here, not where jit lowers: the context manager may be closed by then
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if _explicit_mesh(a, b):  # the result's sharding is part of its type, and the rules for that are jax.lax's
-        return getattr(choice.LOWERINGS["xla"], name)(a, b, geometry=geometry, precision=precision, dtype=dtype)
+    if _explicit_mesh(a, b):  # the result's sharding is part of its type, and jax.lax has the rules for that
+        return XLA.maps[name](a, b, geometry, Arithmetic(a.dtype, dtype, precision))
     return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype, lowering=lowering)
 
 
 def _explicit_mesh(*arrays: Array) -> bool:
-    """Say whether a mesh with explicit axis types is in force, the default of ``jax.make_mesh``."""
+    """Return whether a mesh with explicit axis types is in force, the default of ``jax.make_mesh``."""
     meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
     return any(jax.sharding.AxisType.Explicit in mesh.axis_types for mesh in meshes)
 
@@ -102,7 +104,7 @@ def _dims(letter: str, geometry: Geometry) -> tuple[int, ...]:
 
 
 def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, ...]:
-    """Give the shape of the result: outer sizes from the operands, spatial ones from the geometry."""
+    """Return the shape of the result: outer sizes from the operands, spatial ones from the geometry."""
     g, letters = geometry, SIGNATURES[name]
     size = {letter: [v.shape[d] for d in _dims(letter, g)[:2]] for letter, v in zip(letters, (a, b), strict=False)}
     if name == "convolve":
@@ -123,17 +125,17 @@ def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, **_:
 
 
 def _adjoint(name: str, operand: int) -> Callable[..., Array]:
-    """Give the transpose of map ``name`` in operand 0 or 1: the map whose result is that operand."""
+    """Return the transpose of map ``name`` in operand 0 or 1: the map whose result is that operand."""
     target = SIGNATURES[name][operand]
     adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == target)
 
     def rule(
         cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any
     ) -> Array:
-        wanted, given = (a, b) if operand == 0 else (b, a)
-        arrays = {SIGNATURES[name][1 - operand]: given, SIGNATURES[name][2]: cotangent}
+        linear, constant = (a, b) if operand == 0 else (b, a)
+        arrays = {SIGNATURES[name][1 - operand]: constant, SIGNATURES[name][2]: cotangent}
         first, second, _ = SIGNATURES[adjoint]
-        return _bind(adjoint, arrays[first], arrays[second], geometry, precision, wanted.aval.dtype, lowering)
+        return _bind(adjoint, arrays[first], arrays[second], geometry, precision, linear.aval.dtype, lowering)
 
     return rule
 
@@ -154,7 +156,7 @@ def _fold(array: Array, letter: str, axis: int, index: str, geometry: Geometry) 
 
 
 def _unfold(array: Array, letter: str, size: int, index: str, geometry: Geometry) -> Array:
-    """Undo :func:`_fold` on a result: the batch axis comes out in front."""
+    """Undo :func:`_fold` on a result, with the batch axis first."""
     dims, shape = _dims(letter, geometry), array.shape
     host, behind_groups = _host(letter, index, dims)
     outer = geometry.groups if behind_groups else 1
@@ -164,7 +166,7 @@ def _unfold(array: Array, letter: str, size: int, index: str, geometry: Geometry
 
 
 def _host(letter: str, index: str, dims: tuple[int, ...]) -> tuple[int, bool]:
-    """Give the axis that carries ``index`` in array ``letter``, and whether it stands behind the groups there."""
+    """Return the axis that carries ``index`` in array ``letter``, and whether the groups come before it there."""
     batch_or_filters, channels = dims[:2]
     if letter == "w":
         return {"c": (channels, False), "f": (batch_or_filters, True), "g": (batch_or_filters, False)}[index]
@@ -185,8 +187,8 @@ def _batch(
         v if d is None else _fold(v, letter, d, index, geometry)
         for v, letter, d in zip(operands, letters, axes, strict=False)
     )
-    wide = replace(geometry, groups=geometry.groups * size) if index == "g" else geometry
-    return _unfold(_bind(name, a, b, wide, precision, dtype, lowering), letters[2], size, index, geometry), 0
+    folded = replace(geometry, groups=geometry.groups * size) if index == "g" else geometry
+    return _unfold(_bind(name, a, b, folded, precision, dtype, lowering), letters[2], size, index, geometry), 0
 
 
 def _without(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
@@ -208,11 +210,11 @@ def _primitive(name: str) -> Primitive:
 
 
 def _lower(name: str, platform: str | None, context: Any, *operands: Any, **params: Any) -> Any:
-    """Lower for one platform, or for several at once, of which nothing is known."""
+    """Lower for one platform, or for several at once, which leaves the platform unknown."""
     if platform is None:
         platforms = context.platforms or context.module_context.platforms
         platform = platforms[0] if len(platforms) == 1 else None
-    rule = functools.partial(choice.compute, name, platform=platform)
+    rule = functools.partial(choice.compute, name, platform=platform, winners=tuning_cache.winners(platform))
     return mlir.lower_fun(rule, multiple_results=False)(context, *operands, **params)
 
 

@@ -1,6 +1,7 @@
 """The largest value of each window, on CPU as maxima of shifted slices: six times as fast there as a window reduction.
 
-Knows arrays and windows over all axes. Derivatives are those of the window reduction: the first of equals gets them.
+Knows arrays and windows over all axes. Derivatives are those of the window reduction: of equal values, the first one
+gets them.
 """
 
 import functools
@@ -14,12 +15,12 @@ Array = jax.Array
 Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 
-MOST_SLICES = 16  # beyond, over all axes, a window reduction is as good
+MAX_SLICES = 16  # with more, over all axes, a window reduction is as fast
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def largest(x: Array, window: Sizes, strides: Sizes, padding: Pads) -> Array:
-    """Give the maximum of each window of floats; padding never wins.
+    """Return the maximum of each window of floats; padding counts as minus infinity.
 
     60 x 60 x 16 images, 32 of them, window 3, stride 2, on one core: 1.76 ms as a window reduction, 0.30 ms as slices.
 
@@ -29,8 +30,8 @@ def largest(x: Array, window: Sizes, strides: Sizes, padding: Pads) -> Array:
     >>> largest(np.array([3.0, 1.0, 2.0], np.float32), (2,), (1,), ((0, 1),))
     Array([3., 2., 2.], dtype=float32)
     """
-    known = all(isinstance(n, int) for n, size in zip(x.shape, window, strict=True) if size > 1)
-    if not known or sum(size for size in window if size > 1) > MOST_SLICES:
+    static = all(isinstance(n, int) for n, size in zip(x.shape, window, strict=True) if size > 1)
+    if not static or sum(size for size in window if size > 1) > MAX_SLICES:
         return _reduced(x, window, strides, padding)
     slices = functools.partial(_sliced, window=window, strides=strides, padding=padding)
     reduced = functools.partial(_reduced, window=window, strides=strides, padding=padding)
@@ -51,7 +52,7 @@ def _sliced(x: Array, window: Sizes, strides: Sizes, padding: Pads) -> Array:
     for axis, (size, stride) in enumerate(zip(window, strides, strict=True)):
         if (size, stride) == (1, 1):
             continue
-        last = (x.shape[axis] - size) // stride * stride  # where the last window begins
+        last = (x.shape[axis] - size) // stride * stride  # the start of the last window
         steps = [lax.slice_in_dim(x, tap, tap + last + 1, stride, axis) for tap in range(size)]
         x = functools.reduce(lax.max, steps)
     return x

@@ -1,26 +1,27 @@
-"""The lowering that a caller asks for around a piece of code. Knows the names of lowerings and nothing else."""
+"""The lowering that a caller requests around a piece of code. Knows the names of lowerings and nothing else."""
 
 import contextlib
 from collections.abc import Iterator
 
 import jax
 
-from jaxconv.kernels import choice
+from jaxconv.kernels.lowerings import find_lowering
 
-_asked = jax.make_user_context(default_value=None)  # part of jit's cache key: a change traces anew
+_override = jax.make_user_context(default_value=None)  # part of jit's cache key: a change traces anew
 
 
 @contextlib.contextmanager
 def lowering(name: str | None) -> Iterator[None]:
-    """Compute the convolutions inside ``with lowering(name):`` one way, on every platform; None: the default choice.
+    """Compute the convolutions inside ``with lowering(name):`` by one lowering, on every platform.
 
     The name holds for every convolution that is traced inside, and for the derivatives of those as far as the lowering
-    computes them: ``"xla"`` computes everything, ``"patches"`` the convolution and its kernel gradient. A convolution
+    computes them: ``"xla"`` computes everything, ``"im2col"`` the convolution and its kernel gradient. A convolution
     that it cannot compute raises. ``explain_lowering`` lists the names that can.
 
     Args:
-        name: ``"xla"``, ``"direct"``, ``"threads"``, ``"outer"``, ``"dots"``, ``"patches"``, ``"slices"``,
-            ``"phases"``, ``"lines"``, ``"blocks"``, ``"fourier"``, or None.
+        name: ``"xla"``, ``"xla_nhwc"``, ``"xla_extra_row"``, ``"leading_axis"``, ``"matmul"``, ``"im2col"``,
+            ``"shift_add"``, ``"polyphase"``, ``"row_correlation"``, ``"block_diagonal"``, ``"fourier"``, or None for
+            the default choice.
 
     Raises:
         ValueError: an unknown name; inside, a convolution that this lowering cannot compute, with those that can.
@@ -32,11 +33,11 @@ def lowering(name: str | None) -> Iterator[None]:
     (1, 6, 4)
     """
     if name is not None:
-        choice.known(name)
-    with _asked(name):
+        find_lowering(name)
+    with _override(name):
         yield
 
 
 def current() -> str | None:
-    """Give the name in force, or None."""
-    return _asked.value
+    """Return the name in force, or None."""
+    return _override.value

@@ -1,4 +1,4 @@
-"""Measures, for the convolutions of a model, which lowering is the fastest on this machine, and has it remembered."""
+"""Measure which lowering of each convolution of a model is the fastest on this machine, and remember it."""
 
 from jaxconv.tuning.measurement import tune
 

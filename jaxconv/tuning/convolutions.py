@@ -1,6 +1,6 @@
-"""The convolutions that a function computes, each once, and each as a program for every lowering that can compute it.
+"""The convolutions that a function computes, each once, with a program for every lowering that supports it.
 
-Knows traced programs and the choice of lowerings; no layers, and nothing of time.
+Knows traced programs and the choice of lowerings; no layers and no time.
 """
 
 import functools
@@ -16,12 +16,12 @@ from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, maps
 
 NAMES = {primitive: name for name, primitive in maps.PRIMITIVES.items()}
-# what a lowering may need beside its operands and its result, as a multiple of them: a winner shall fit where others do
-TEMPORARY, SMALL = 3, 2**24
+# the temporaries that a winner may need: a multiple of its operands and result, or this many bytes
+MAX_TEMPORARY, SMALL = 3, 2**24
 
 
 class Convolution(NamedTuple):
-    """One of the three maps, with operands of known shapes.
+    """One of the three maps, with the shapes and dtypes of its operands.
 
     Args:
         name: ``"convolve"``, ``"transpose"`` or ``"correlate"``.
@@ -41,37 +41,37 @@ class Convolution(NamedTuple):
         return self.params["geometry"]
 
     def default(self, platform: str) -> str:
-        """Name the lowering that is taken where nothing was measured."""
-        return choice.row(self.name, self.geometry, self.a, self.b, None, platform, measured=False).lowering
+        """Return the lowering that is chosen without a measurement."""
+        return choice.choose(self.name, self.geometry, self.a, self.b, platform=platform).lowering
 
-    def able(self) -> list[str]:
+    def supported(self) -> list[str]:
         """List the lowerings that can compute it."""
-        return choice.able(self.name, self.geometry, self.a, self.b)
+        return choice.supported(self.name, self.geometry, self.a, self.b)
 
     def operands(self) -> tuple[jax.Array, jax.Array]:
-        """Draw operands: products of zeros, or of the same number, may be quicker than others."""
+        """Draw random operands: products of zeros, or of equal numbers, may be faster."""
         rng = np.random.default_rng(0)
         a, b = (jnp.asarray(rng.standard_normal(v.shape, np.float32)).astype(v.dtype) for v in (self.a, self.b))
         return a, b
 
-    def program(self, lowering: str, platform: str, roomy: bool = True) -> Callable[..., jax.Array] | None:
-        """Compile one way to compute it.
+    def program(self, lowering: str, platform: str, memory_limit: bool = False) -> Callable[..., jax.Array] | None:
+        """Compile one lowering.
 
         Args:
-            roomy: False gives None for one that needs much memory beside operands and result.
+            memory_limit: whether to return None for one that needs much memory beside operands and result.
         """
         params = {**self.params, "lowering": lowering}
         compute = functools.partial(choice.compute, self.name, platform=platform, **params)
         compiled = jax.jit(compute).lower(self.a, self.b).compile()
         memory = compiled.memory_analysis()
-        if not roomy and memory is not None:
+        if memory_limit and memory is not None:
             needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
-            if memory.temp_size_in_bytes > max(TEMPORARY * needed, SMALL):
+            if memory.temp_size_in_bytes > max(MAX_TEMPORARY * needed, SMALL):
                 return None
         return compiled
 
     def __str__(self) -> str:
-        """Say what it is: ``32x150x8 to 150x16, k5 s2 d2 g4 float32``, sizes of batch, axes and channels."""
+        """Return its sizes: ``32x150x8 to 150x16, k5 s2 d2 g4 float32``, of batch, axes and channels."""
         g = self.geometry
         n, c = self._size("x", 0), self._size("x", 1)
         letters = maps.SIGNATURES[self.name]
@@ -83,12 +83,12 @@ class Convolution(NamedTuple):
         return f"{text}{f' g{g.groups}' if g.groups > 1 else ''} {self.a.dtype}"
 
     def _size(self, letter: str, place: int) -> int:
-        """Give batch (0) or channels (1) of x, filters (0) of w, filters (1) of y, by the operands that there are."""
+        """Return batch (0) or channels (1) of x, filters (0) of w, filters (1) of y, derived from the operands."""
         g, (first, second, _) = self.geometry, maps.SIGNATURES[self.name]
-        held = {first: self.a, second: self.b}
-        if letter in held:
-            return held[letter].shape[{"x": g.x_dims, "w": g.w_dims, "y": g.y_dims}[letter][place]]
-        # x is the result: its batch is that of y, its channels are those of the kernel in every group
+        operands = {first: self.a, second: self.b}
+        if letter in operands:
+            return operands[letter].shape[{"x": g.x_dims, "w": g.w_dims, "y": g.y_dims}[letter][place]]
+        # x is the result: its batch is that of y, its channels are those of the kernel times the groups
         return self._size("y", 0) if place == 0 else self._size("w", 1) * g.groups
 
 
@@ -99,7 +99,7 @@ def _by(sizes: tuple[int, ...]) -> str:
 def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolution]:
     """List the convolutions that a call computes and that have more than one lowering, each once.
 
-    Those inside loops, branches and called functions count; those that were asked for by name do not.
+    Those inside loops, branches and called functions count; those with a requested lowering do not.
 
     Args:
         arguments: of the function; arrays or ``jax.ShapeDtypeStruct``.
@@ -118,11 +118,11 @@ def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolut
         key = choice.key(name, params["geometry"], a, b)
         if key is not None:
             found.setdefault(key, Convolution(name, key, a, b, params))
-    return [one for one in found.values() if len(one.able()) > 1]
+    return [one for one in found.values() if len(one.supported()) > 1]
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Give every equation, those inside others too."""
+    """Yield every equation, those inside others too."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):

@@ -1,6 +1,6 @@
-"""``tune``: measure the lowerings of a model's convolutions once on this machine, and have the winners remembered.
+"""``tune``: measure the lowerings of a model's convolutions once on this machine, and remember the winners.
 
-Knows layers by their contract, and the file of winners by :mod:`jaxconv.kernels.tuned`.
+Knows layers by their contract, and the cache of winners, :mod:`jaxconv.kernels.tuning_cache`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,31 +13,32 @@ import jax.numpy as jnp
 
 from jaxconv.contract.apply import Apply, merge
 from jaxconv.contract.layer import Layer
-from jaxconv.kernels import tuned
-from jaxconv.kernels.tuned import Winner
+from jaxconv.kernels import tuning_cache
+from jaxconv.kernels.choice import Winner
+from jaxconv.progress import display
 from jaxconv.tuning.convolutions import Convolution, convolutions
 from jaxconv.tuning.race import race
 
-NOISE = 1.05  # a winner has to be faster by more than two runs of the same program differ
+NOISE = 1.05  # two runs of one program differ by less; a winner must be faster by more
 
 
 class Measured(NamedTuple):
-    """What was found for one convolution.
+    """The result for one convolution.
 
-    map: ``"convolve"``, ``"transpose"`` or ``"correlate"``. convolution: sizes, in words. winner: the medians.
-    before: whether an earlier run had measured it.
+    map: ``"convolve"``, ``"transpose"`` or ``"correlate"``. convolution: its sizes, as text. winner: the medians.
+    remembered: whether an earlier run had measured it.
     """
 
     map: str
     convolution: str
     winner: Winner
-    before: bool
+    remembered: bool
 
 
 class Report(tuple[Measured, ...]):
-    """What ``tune`` measured; printed, a table with a line for each convolution.
+    """What ``tune`` measured; its ``repr`` is a table with a line for each convolution.
 
-    file: where the winners are remembered; None where there is nothing to remember.
+    file: where the winners are remembered; None where no convolution has a choice.
     """
 
     file: Path | None
@@ -49,11 +50,11 @@ class Report(tuple[Measured, ...]):
 
     def __repr__(self) -> str:
         if not self:
-            return "no convolution here leaves a choice"
+            return "no convolution here has more than one lowering"
         rows = [["map", "convolution", "table", "ms", "fastest", "ms", "ratio"]]
-        for name, convolution, winner, before in self:
+        for name, convolution, winner, remembered in self:
             row = [name, convolution, winner.table, f"{winner.table_ms:.3g}", winner.lowering, f"{winner.ms:.3g}"]
-            rows.append([*row, f"{_ratio(winner):.2f}{' (before)' if before else ''}"])
+            rows.append([*row, f"{_ratio(winner):.2f}{' (remembered)' if remembered else ''}"])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         table, best = sum(one.winner.table_ms for one in self), sum(one.winner.ms for one in self)
@@ -73,73 +74,73 @@ def tune(
 ) -> Report:
     """Measure which lowering is the fastest for each convolution of a layer on this machine, and remember it.
 
-    From then on these convolutions are computed so in every process, for operands of the same shapes and dtype, in
-    place of what the table says; ``explain_lowering`` names the measurement. What this process has compiled is compiled
-    anew. The winners lie in a file in the user's cache folder, one for each device and version of JAX; the environment
-    variable JAXCONV_TUNED names another file, and an empty one turns them off. A winner is more than 5 percent faster
-    than the table's choice, or it is the table's choice. Each is kept as soon as it is found: after Ctrl-C, the next
-    call goes on.
+    From then on, every process computes these convolutions by the winners instead of the table's choices, for operands
+    of the same shapes and dtype; ``explain_lowering`` names the measurement. This process compiles its programs again.
+    The winners are in a file in the user's cache folder, one for each device and version of JAX and jaxconv. The
+    environment variable JAXCONV_TUNED names another file; an empty value turns the cache off. A winner is the table's
+    choice, or more than 5 percent faster than it. Each is written as soon as it is found: after Ctrl-C, the next call
+    continues.
 
     Args:
         layer: a layer or a model, or its ``apply_fn``.
         input_shape: as for ``init``, batch first. The winners hold for this batch size.
-        train: whether to measure the gradients of the parameters too.
+        train: whether to measure the gradients of the parameters as well.
         batch: the batch size where the shape says None.
-        dtype: that of the input, integers for an ``Embedding``. That of the convolutions is the layers' own.
-        seconds: how long to measure each lowering.
-        again: measure also what is remembered.
+        dtype: that of the input, integers for an ``Embedding``. The convolutions have the dtype of their layers.
+        seconds: the time to measure each lowering.
+        again: whether to measure what is remembered as well.
 
     Returns:
         A tuple of :class:`Measured`, which prints as a table.
 
     Raises:
-        ValueError: an unknown size that is no batch; no file to remember in.
+        ValueError: an unknown size other than the batch; no file for the winners.
         OSError: the file cannot be written.
 
     >>> jaxconv.tune(jaxconv.Dense(2), (None, 3))
-    no convolution here leaves a choice
+    no convolution here has more than one lowering
     """
     if not seconds >= 0 or seconds == float("inf"):
-        raise ValueError(f"tune: seconds={seconds} is no time; give a number from 0 on")
+        raise ValueError(f"tune: seconds={seconds} is not a time; legal: a number from 0 on")
     found = convolutions(*_traced(layer, input_shape, train, batch, dtype))
     if not found:
         return Report((), None)
     platform = jax.default_backend()
-    file, held = tuned.writable(platform)
+    file, stored = tuning_cache.writable(platform)
     done: list[Measured] = []
     try:
-        for one, winner, before in _measured(found, {} if again else held, platform, seconds):
-            if not before:
-                tuned.remember({one.key: winner}, platform)
-            done.append(Measured(one.name, str(one), winner, before))
+        for one, winner, remembered in _measured(found, {} if again else stored, platform, seconds):
+            if not remembered:
+                tuning_cache.remember({one.key: winner}, platform)
+            done.append(Measured(one.name, str(one), winner, remembered))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(f"interrupted; {len(done)} of {_count(len(found))} remembered in {file}") from None
     finally:
-        if not all(one.before for one in done):
-            tuned.renew()
+        if not all(one.remembered for one in done):
+            tuning_cache.reload()
     return Report(done, file)
 
 
 def _traced(layer: Any, input_shape: Any, train: bool, batch: int, dtype: Any) -> tuple[Callable[..., Any], Any, Any]:
-    """Give a function of params and input that computes what is to be measured, and abstract arguments for it."""
+    """Return a function of params and input that computes what is measured, and abstract arguments for it."""
     apply_fn = layer.apply_fn if isinstance(layer, Layer) else layer
     if not isinstance(apply_fn, Apply):
-        raise TypeError(f"tune: {layer!r} is no layer; give a layer, a model, or its apply_fn")
+        raise TypeError(f"tune: {layer!r} is not a layer; give a layer, a model, or its apply_fn")
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"tune: batch={batch!r} is no batch size; give a whole number from 1 on")
+        raise ValueError(f"tune: batch={batch!r} is not a batch size; legal: a whole number from 1 on")
     try:
         kind = jax.dtypes.canonicalize_dtype(jnp.dtype(dtype))
     except TypeError:
-        raise ValueError(f"tune: dtype={dtype!r} is no dtype; give one like 'float32' or 'int32'") from None
+        raise ValueError(f"tune: dtype={dtype!r} is not a dtype; legal: one like 'float32' or 'int32'") from None
 
-    def known(shape: tuple) -> jax.ShapeDtypeStruct:
+    def concrete(shape: tuple) -> jax.ShapeDtypeStruct:
         sizes = (batch if shape[0] is None else shape[0], *shape[1:]) if shape else ()
         if not all(isinstance(size, int) for size in sizes):
-            raise ValueError(f"tune: input_shape {shape} is not known in full; give whole numbers after the batch")
+            raise ValueError(f"tune: input_shape {shape} has an unknown size; legal: whole numbers after the batch")
         return jax.ShapeDtypeStruct(sizes, kind)
 
     shapes = apply_fn.layer.read_shape(input_shape)
-    x = jax.tree.map(known, shapes, is_leaf=lambda one: isinstance(one, tuple))
+    x = jax.tree.map(concrete, shapes, is_leaf=lambda one: isinstance(one, tuple))
     params = jax.eval_shape(lambda key: apply_fn.layer.init(key, shapes)[0], jax.random.key(0))
     if not train:
         return apply_fn, params, x
@@ -157,16 +158,16 @@ def _traced(layer: Any, input_shape: Any, train: bool, batch: int, dtype: Any) -
 
 
 def _measured(
-    found: list[Convolution], held: dict[str, Winner], platform: str, seconds: float
+    found: list[Convolution], stored: dict[str, Winner], platform: str, seconds: float
 ) -> Iterator[tuple[Convolution, Winner, bool]]:
-    """Give the winner of each convolution, and whether it was there before; show how far it is."""
-    from jaxconv.progress import display
-
+    """Yield the winner of each convolution, and whether it was remembered; show the progress."""
     with display(len(found), unit="convolution") as bar:
         for number, one in enumerate(found, 1):
-            winner = held.get(one.key)
-            before = winner is not None and winner.lowering in one.able()
-            yield one, held[one.key] if before else fastest(one, platform, seconds), before
+            winner = stored.get(one.key)
+            if winner is not None and winner.lowering in one.supported():
+                yield one, winner, True
+            else:
+                yield one, fastest(one, platform, seconds), False
             bar.to(number)
 
 
@@ -175,9 +176,9 @@ def fastest(one: Convolution, platform: str, seconds: float) -> Winner:
     table = one.default(platform)
     a, b = one.operands()
     programs: dict[str, Callable[[], object]] = {}
-    for lowering in [table, *(name for name in one.able() if name != table)]:
+    for lowering in [table, *(name for name in one.supported() if name != table)]:
         try:
-            program = one.program(lowering, platform, roomy=lowering == table)
+            program = one.program(lowering, platform, memory_limit=lowering != table)
         except jax.errors.JaxRuntimeError:  # more than the device has, or what XLA cannot compile
             if lowering == table:
                 raise
@@ -186,9 +187,9 @@ def fastest(one: Convolution, platform: str, seconds: float) -> Winner:
             programs[lowering] = partial(_run, program, a, b)
     times = race(programs, seconds)
     best = min(times, key=times.__getitem__)
-    if best != table and _beats(times, best, table):  # the best of many is so by accident at times: once more
+    if best != table and _is_faster(times, best, table):  # the best of many may be so by accident: once more
         times = race({name: programs[name] for name in (table, best)}, seconds)
-    best = best if _beats(times, best, table) else table
+    best = best if _is_faster(times, best, table) else table
     return Winner(best, times[best], table, times[table])
 
 
@@ -196,8 +197,8 @@ def _run(program: Callable[..., jax.Array], *operands: jax.Array) -> None:
     program(*operands).block_until_ready()
 
 
-def _beats(times: Mapping[str, float], one: str, other: str) -> bool:
-    """Say whether one program is clearly faster than another; one that dropped out is not."""
+def _is_faster(times: Mapping[str, float], one: str, other: str) -> bool:
+    """Return whether one program is clearly faster than another; one that dropped out is not."""
     return one in times and times[other] > NOISE * times[one]
 
 

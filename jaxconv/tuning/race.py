@@ -1,27 +1,27 @@
-"""Medians of programs that take turns, where those that cannot win drop out early. Knows nothing of what they do."""
+"""Median times of programs that take turns; those that cannot win drop out early. Knows not what they compute."""
 
 import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
 
-LEAST, MOST = 3, 200  # rounds, whatever the seconds say
-HOPELESS = 5.0  # times as slow as the best so far
-PATIENCE = 0.1  # seconds; below, a first run may be slow by accident and is repeated
+MIN_ROUNDS, MAX_ROUNDS = 3, 200
+DROP_OUT = 5.0  # times as slow as the best so far
+REPEAT_BELOW = 0.1  # seconds; a first run that is shorter may be slow by accident and is repeated
 
 
 def race(
     programs: Mapping[str, Callable[[], object]], seconds: float, clock: Callable[[], float] = time.perf_counter
 ) -> dict[str, float]:
-    """Give the median milliseconds of each program; one that is five times slower than the best has none.
+    """Return the median milliseconds of each program, except those five times as slow as the best.
 
-    A program that runs once and is hopeless is not run again. The others take turns, so that what disturbs the machine
-    disturbs all of them.
+    A program that is so slow in its first run drops out. The others take turns, so that other load on the machine
+    affects all of them.
 
     Args:
-        programs: each computes once and waits for the result. The first is in the race to the end.
-        seconds: how long to go on, for each program; never under 3 rounds nor over 200.
-        clock: gives the time in seconds.
+        programs: each computes once and waits for the result. The first never drops out.
+        seconds: the time to spend on each program, but at least 3 rounds and at most 200.
+        clock: returns the time in seconds.
 
     >>> list(race({"nothing": lambda: None}, 0.0))
     ['nothing']
@@ -36,15 +36,15 @@ def race(
     racing: dict[str, Callable[[], object]] = {}
     for name, run in programs.items():
         took = timed(run)
-        if took < PATIENCE:
+        if took < REPEAT_BELOW:
             took = min(took, timed(run))
         best = min(best, took)
-        if not racing or took <= HOPELESS * best:
+        if not racing or took <= DROP_OUT * best:
             racing[name] = run
     times: dict[str, list[float]] = {name: [] for name in racing}
     end = clock() + seconds * len(racing)
-    for number in range(MOST):
-        if number >= LEAST and clock() >= end:
+    for number in range(MAX_ROUNDS):
+        if number >= MIN_ROUNDS and clock() >= end:
             break
         for name, run in racing.items():
             times[name].append(timed(run))

@@ -1,4 +1,4 @@
-"""Maxima of windows: the values and derivatives of a window reduction, whichever way they are computed."""
+"""Maxima of windows: the values and derivatives of a window reduction, by slices and by reduction."""
 
 import jax
 import jax.numpy as jnp

@@ -78,8 +78,22 @@ def random_geometry(rng, rank=None):
     return dataclasses.replace(geometry, padding=kept), tuple(int(v) for v in rng.integers(1, 4, 3))
 
 
+def random_standard_geometry(seed):
+    """Draw operands that have a standard form: strided input or output, depthwise, many groups.
+
+    Returns the generator, the geometry and the outer sizes (n, c, f).
+    """
+    rng = np.random.default_rng(seed)
+    geometry, (n, c, f) = random_geometry(rng)
+    undone = ("lhs_dilation", "strides")[seed % 4 == 0]
+    geometry = dataclasses.replace(geometry, **{undone: (1,) * geometry.rank})
+    if seed % 5 == 0:
+        geometry, c = dataclasses.replace(geometry, groups=int(rng.integers(2, 12))), 1
+    return rng, geometry, (n, c, f)
+
+
 def shape(letter, geometry, outer):
-    """Give the shape of x, w or y for outer sizes (n, c, f)."""
+    """Return the shape of x, w or y for outer sizes (n, c, f)."""
     n, c, f = outer
     g = geometry
     dims, sizes = {

@@ -1,4 +1,4 @@
-"""Lowering "slices": depthwise convolutions as sums over taps of shifted inputs, each times one weight per channel.
+"""Lowering "shift_add": depthwise convolutions as sums over taps of shifted inputs, each times one weight per channel.
 
     C: y = sum_j window_j(x) w[j]      T: x = sum_j scatter_j(y w[j])      K: w[j] = sum over places of window_j(x) y
 
@@ -8,70 +8,71 @@ pass, and in two stages: over short runs that stay in the first-level cache, the
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, pad, scatter, total, window
+from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.problem import Problem, Shapes
+from jaxconv.kernels.taps import pad, scatter, tap_indices, total, window
 
 Array = jax.Array
 
-MOST_TAPS = 256
+MAX_TAPS = 256
 RUN = 16
 
 
-def refuses(name: str, problem: Problem, shapes: Any) -> str | None:
-    """Say why this lowering cannot compute a map, or None where it can."""
+def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
+    """Return why a problem is not supported, or None."""
     channels = shapes["w"][-2]
     if channels > 1:
         return f"it computes groups of one channel, not {channels}"
-    if problem.taps > MOST_TAPS:
-        return f"it takes kernels of up to {MOST_TAPS} taps, not {problem.taps}"
+    if problem.taps > MAX_TAPS:
+        return f"it takes kernels of up to {MAX_TAPS} taps, not {problem.taps}"
     return None
 
 
-def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
     filters = w.shape[-1] // problem.groups
-    padded = _materialised(pad(x, problem.pads))
+    padded = _materialize(pad(x, problem.pads))
     terms = []
-    for tap, weights in _weights(w, problem, how):
-        shown = how.widen(window(padded, tap, problem))
+    for tap, weights in _weights(w, problem, arithmetic):
+        shown = arithmetic.upcast(window(padded, tap, problem))
         if filters > 1:
             shown, weights = shown[..., None], weights.reshape(problem.groups, filters)
-        terms.append(shown * _along(weights, shown.ndim))
+        terms.append(shown * _broadcast(weights, shown.ndim))
     return total(terms).reshape(*terms[0].shape[: x.ndim - 1], w.shape[-1])
 
 
-def transpose(y: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``T(y, w)``."""
     filters = w.shape[-1] // problem.groups
     if filters > 1:
         y = y.reshape(*y.shape[:-1], problem.groups, filters)
     terms = []
-    for tap, weights in _weights(w, problem, how):
+    for tap, weights in _weights(w, problem, arithmetic):
         if filters == 1:
-            term = how.widen(y) * _along(weights, y.ndim)
+            term = arithmetic.upcast(y) * _broadcast(weights, y.ndim)
         else:
-            term = jnp.sum(how.widen(y) * _along(weights.reshape(problem.groups, filters), y.ndim), axis=-1)
+            weights = _broadcast(weights.reshape(problem.groups, filters), y.ndim)
+            term = jnp.sum(arithmetic.upcast(y) * weights, axis=-1)
         terms.append(scatter(term, tap, problem))
     return total(terms)
 
 
-def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``."""
     filters = y.shape[-1] // problem.groups
-    padded = _materialised(pad(x, problem.pads))
-    y = how.widen(y)
+    padded = _materialize(pad(x, problem.pads))
+    y = arithmetic.upcast(y)
     if filters > 1:
         y = y.reshape(*y.shape[:-1], problem.groups, filters)
     terms = []
-    for tap in np.ndindex(*problem.w):
-        shown = how.widen(window(padded, tap, problem))
+    for tap in tap_indices(problem):
+        shown = arithmetic.upcast(window(padded, tap, problem))
         terms.append((shown[..., None] if filters > 1 else shown) * y)
     length, axis = problem.y[-1], problem.rank
     if length % RUN == 0 and length > 4 * RUN:
@@ -88,17 +89,20 @@ def _sums(arrays: list[Array], axes: tuple[int, ...]) -> list[Array]:
     return lax.reduce(arrays, zeros, lambda a, b: [p + q for p, q in zip(a, b, strict=True)], axes)
 
 
-def _materialised(x: Array) -> Array:
-    """Keep XLA from testing for the padding again in the inner loop of each tap."""
+def _materialize(x: Array) -> Array:
+    """Keep XLA from testing for the padding in the inner loop of each tap."""
     return lax.optimization_barrier(x)
 
 
-def _weights(w: Array, problem: Problem, how: Arithmetic) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """Give each tap with its weights, one for each filter."""
-    rows = how.widen(w).reshape(problem.taps, -1)
-    for i, tap in enumerate(np.ndindex(*problem.w)):
+def _weights(w: Array, problem: Problem, arithmetic: Arithmetic) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Yield each tap with its weights, one for each filter."""
+    rows = arithmetic.upcast(w).reshape(problem.taps, -1)
+    for i, tap in enumerate(tap_indices(problem)):
         yield tap, lax.index_in_dim(rows, i, keepdims=False)
 
 
-def _along(weights: Array, ndim: int) -> Array:
+def _broadcast(weights: Array, ndim: int) -> Array:
     return weights.reshape((1,) * (ndim - weights.ndim) + weights.shape)
+
+
+SHIFT_ADD = Lowering("shift_add", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits)

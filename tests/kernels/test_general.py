@@ -1,4 +1,4 @@
-"""``jaxconv.conv_general_dilated`` takes the place of ``jax.lax``'s: same values, derivatives, types and refusals."""
+"""``jaxconv.conv_general_dilated`` replaces that of ``jax.lax``: same values, derivatives, dtypes and errors."""
 
 import flax.linen as nn
 import jax
@@ -27,7 +27,7 @@ def draw(seed, dtype=np.float32):
 
 
 def all_orders(conv, x, w, options):
-    """Give the value, both gradients, and the directional derivative of those along the operands themselves."""
+    """Return the value, both gradients, and the directional derivative of those along the operands themselves."""
 
     def gradients(x, w):
         y, vjp = jax.vjp(lambda x, w: conv(x, w, **options), x, w)
@@ -36,7 +36,7 @@ def all_orders(conv, x, w, options):
     return jax.jit(lambda x, w: jax.jvp(gradients, (x, w), (x, w)))(x, w)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", [0, 2, 5, 13])
 def test_values_and_derivatives_equal_lax_on_random_options(seed):
     x, w, options = draw(seed)
     got, want = (all_orders(c, x, w, options) for c in (jaxconv.conv_general_dilated, lax.conv_general_dilated))
@@ -46,7 +46,7 @@ def test_values_and_derivatives_equal_lax_on_random_options(seed):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 300))
+@pytest.mark.parametrize("seed", [*range(16), *range(100, 300)])
 def test_values_and_derivatives_equal_lax_on_many_options(seed):
     test_values_and_derivatives_equal_lax_on_random_options(seed)
 
@@ -69,14 +69,14 @@ W = np.random.default_rng(1).standard_normal((6, 2, 3, 3)).astype("f4")
         {"padding": "VALID", "feature_group_count": 2, "window_strides": np.array([2, 1])},
     ],
 )
-def test_every_form_of_the_options_is_understood(options):
+def test_every_form_of_the_options_is_accepted(options):
     options = {"window_strides": (1, 1)} | options
     np.testing.assert_allclose(
         jaxconv.conv_general_dilated(X, W, **options), lax.conv_general_dilated(X, W, **options), atol=1e-5
     )
 
 
-def test_batch_groups_go_to_xla():
+def test_batch_groups_are_passed_to_lax():
     x, w = jnp.ones((4, 3, 5)), jnp.ones((2, 3, 2))
     options = {"window_strides": (1,), "padding": "VALID", "batch_group_count": 2}
     np.testing.assert_array_equal(
@@ -84,7 +84,7 @@ def test_batch_groups_go_to_xla():
     )
 
 
-def test_four_spatial_axes_go_to_xla():
+def test_four_spatial_axes_are_passed_to_lax():
     x, w = jnp.ones((1, 1, 3, 3, 3, 3)), jnp.ones((1, 1, 2, 2, 2, 2))
     assert jaxconv.conv_general_dilated(x, w, (1,) * 4, "VALID").shape == (1, 1, 2, 2, 2, 2)
 
@@ -105,7 +105,7 @@ def test_integers_convolve_as_in_lax():
         (X, W.astype("f2"), {"padding": "SAME", "window_strides": (1, 1), "feature_group_count": 2}),
     ],
 )
-def test_what_lax_refuses_is_refused_in_its_words(x, w, options):
+def test_errors_are_those_of_lax(x, w, options):
     with pytest.raises(Exception) as theirs:
         lax.conv_general_dilated(x, w, **options)
     with pytest.raises(theirs.type) as ours:
@@ -113,7 +113,7 @@ def test_what_lax_refuses_is_refused_in_its_words(x, w, options):
     assert str(ours.value) == str(theirs.value)
 
 
-def test_symbolic_spatial_lengths_go_to_xla():
+def test_symbolic_spatial_lengths_are_passed_to_lax():
     b, n = jax.export.symbolic_shape("b, n", constraints=["n >= 3"])
     conv = jax.jit(lambda x, w: jaxconv.conv_general_dilated(x, w, (1,), "SAME"))
     args = jax.ShapeDtypeStruct((b, 2, n), jnp.float32), jax.ShapeDtypeStruct((3, 2, 3), jnp.float32)
@@ -121,7 +121,7 @@ def test_symbolic_spatial_lengths_go_to_xla():
     assert exported.call(jnp.ones((2, 2, 7)), jnp.ones((3, 2, 3))).shape == (2, 3, 7)
 
 
-def test_explicit_sharding_goes_to_xla():
+def test_explicit_sharding_is_kept():
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
     place = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d"))
     x = jax.device_put(jnp.ones((8, 2, 6)), place)
@@ -130,7 +130,7 @@ def test_explicit_sharding_goes_to_xla():
 
 
 @pytest.mark.parametrize("groups, strides, padding", [(1, (1, 1), "SAME"), (2, (2, 1), "VALID"), (4, (1, 2), "SAME")])
-def test_flax_runs_on_it_forward_and_backward(groups, strides, padding):
+def test_a_flax_layer_computes_the_same_with_it(groups, strides, padding):
     x = jnp.asarray(np.random.default_rng(0).standard_normal((2, 8, 9, 4)), jnp.float32)
     options = {
         "features": 8,

@@ -1,6 +1,6 @@
-"""The lowering that every platform has: each of the three maps as one ``jax.lax.conv_general_dilated``.
+"""Lowering "xla": each map as one ``jax.lax.conv_general_dilated``, on every platform and for every dtype.
 
-Knows nothing of how it is chosen. It also stands as the reference that faster lowerings are compared with.
+It takes any geometry as it is, without the standard form.
 """
 
 from typing import Any
@@ -11,24 +11,27 @@ from jax import lax
 
 from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry, Pairs, dilate
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.problem import Form
 
 Array = jax.Array
 
 
-def convolve(x: Array, w: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
+def convolve(x: Array, w: Array, geometry: Geometry, arithmetic: Arithmetic, solve: Solve | None = None) -> Array:
     """Compute ``C(x, w)``: the convolution as XLA defines it."""
     g = geometry
     return _conv(
-        x, w, (g.x_dims, g.w_dims, g.y_dims), g.padding, g.strides, g.lhs_dilation, g.rhs_dilation, precision, dtype,
+        x, w, (g.x_dims, g.w_dims, g.y_dims), g.padding, g.strides, g.lhs_dilation, g.rhs_dilation, arithmetic,
         feature_group_count=g.groups,
     )  # fmt: skip
 
 
-def transpose(y: Array, w: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
-    """Compute ``T(y, w)``: stretch ``y`` by the strides and convolve with the mirrored kernel, channels exchanged.
+def transpose(y: Array, w: Array, geometry: Geometry, arithmetic: Arithmetic, solve: Solve | None = None) -> Array:
+    """Compute ``T(y, w)``: dilate ``y`` by the strides and convolve with the mirrored kernel, channels exchanged.
 
-    Tap j sits ``extent - 1 - j * dilation`` from the end of the mirrored kernel, so the pads are what is missing to
-    bring the stretched ``y`` to the stretched input's length; they are negative where the convolution had cropped.
+    Tap j is ``extent - 1 - j * dilation`` from the end of the mirrored kernel, so the pads extend the dilated ``y`` to
+    the length of the dilated input; they are negative where the convolution had cropped.
     """
     g = geometry
     filters, channels, *spatial = g.w_dims
@@ -41,18 +44,18 @@ def transpose(y: Array, w: Array, *, geometry: Geometry, precision: Any, dtype: 
         padding.append((before, dilate(n, b) + dilate(k, d) - 1 - dilate(o, s) - before))
     if 0 in g.y_lengths or _is_empty(y):
         shape = dict(zip(g.x_dims, (y.shape[g.y_dims[0]], w.shape[channels] * g.groups, *g.x_lengths), strict=True))
-        return jnp.zeros([shape[axis] for axis in range(y.ndim)], dtype)
+        return jnp.zeros([shape[axis] for axis in range(y.ndim)], arithmetic.result_dtype)
     return _conv(
         y, mirrored, (g.y_dims, (channels, filters, *spatial), g.x_dims), tuple(padding), g.lhs_dilation, g.strides,
-        g.rhs_dilation, precision, dtype, feature_group_count=g.groups,
+        g.rhs_dilation, arithmetic, feature_group_count=g.groups,
     )  # fmt: skip
 
 
-def correlate(x: Array, y: Array, *, geometry: Geometry, precision: Any, dtype: Any) -> Array:
-    """Compute ``K(x, y)``: slide ``y``, stretched by the strides, over ``x``; batch and channels exchange their roles.
+def correlate(x: Array, y: Array, geometry: Geometry, arithmetic: Arithmetic, solve: Solve | None = None) -> Array:
+    """Compute ``K(x, y)``: slide ``y``, dilated by the strides, over ``x``; batch and channels exchange their roles.
 
-    Without groups the channels of ``x`` are the batch of this convolution and the batch is what it sums over; with
-    groups that is XLA's ``batch_group_count``.
+    Without groups, the channels of ``x`` are the batch of this convolution, and it sums over the batch. With groups,
+    that is XLA's ``batch_group_count``.
     """
     g = geometry
     padding: list[tuple[int, int]] = []
@@ -63,26 +66,26 @@ def correlate(x: Array, y: Array, *, geometry: Geometry, precision: Any, dtype: 
     if 0 in g.y_lengths or _is_empty(x) or _is_empty(y):
         sizes = (y.shape[g.y_dims[1]], x.shape[g.x_dims[1]] // g.groups, *g.w_lengths)
         shape = dict(zip(g.w_dims, sizes, strict=True))
-        return jnp.zeros([shape[axis] for axis in range(x.ndim)], dtype)
+        return jnp.zeros([shape[axis] for axis in range(x.ndim)], arithmetic.result_dtype)
     x_dims, y_dims, w_dims = ((dims[1], dims[0], *dims[2:]) for dims in (g.x_dims, g.y_dims, g.w_dims))
     return _conv(
-        x, y, (x_dims, y_dims, w_dims), tuple(padding), g.rhs_dilation, g.lhs_dilation, g.strides, precision, dtype,
+        x, y, (x_dims, y_dims, w_dims), tuple(padding), g.rhs_dilation, g.lhs_dilation, g.strides, arithmetic,
         batch_group_count=g.groups,
     )  # fmt: skip
 
 
 def _conv(
     a: Array, b: Array, dims: tuple, padding: Pairs, strides: tuple[int, ...], lhs_dilation: tuple[int, ...],
-    rhs_dilation: tuple[int, ...], precision: Any, dtype: Any, **groups: Any,
+    rhs_dilation: tuple[int, ...], arithmetic: Arithmetic, **groups: Any,
 ) -> Array:  # fmt: skip
-    """Call XLA with operands of one type; where the result is to be wider than both, accumulate in it."""
-    common = promote(a.dtype, b.dtype)
-    wide = promote(common, dtype) if _same_kind(common, dtype) else common
+    """Call XLA with operands of one dtype; where the result is wider than both, accumulate in it."""
+    common, result = promote(a.dtype, b.dtype), arithmetic.result_dtype
+    accumulate = promote(common, result) if _same_kind(common, result) else common
     out = lax.conv_general_dilated(
         a.astype(common), b.astype(common), strides, padding, lhs_dilation, rhs_dilation,
-        lax.ConvDimensionNumbers(*dims), precision=precision, preferred_element_type=wide, **groups,
+        lax.ConvDimensionNumbers(*dims), precision=arithmetic.precision, preferred_element_type=accumulate, **groups,
     )  # fmt: skip
-    return out.astype(dtype)
+    return out.astype(result)
 
 
 def _same_kind(a: Any, b: Any) -> bool:
@@ -94,9 +97,16 @@ def _exchange_groups(w: Array, filters: int, channels: int, groups: int) -> Arra
     if groups == 1:
         return w
     split = (*w.shape[:filters], groups, w.shape[filters] // groups, *w.shape[filters + 1 :])
-    w = jnp.moveaxis(w.reshape(split), filters, channels)  # the groups now stand just before the channels
+    w = jnp.moveaxis(w.reshape(split), filters, channels)  # the groups are now just before the channels
     return w.reshape(*w.shape[:channels], groups * w.shape[channels + 1], *w.shape[channels + 2 :])
 
 
 def _is_empty(array: Array) -> bool:
     return any(isinstance(size, int) and size == 0 for size in array.shape)
+
+
+def _unchanged(name: str, geometry: Geometry, a: Any, b: Any) -> Form:
+    return Form(name, geometry, {}, lambda a, b: (a, b), lambda result: result)
+
+
+XLA = Lowering("xla", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, form=_unchanged)

@@ -1,10 +1,10 @@
-"""Lowering "patches": all taps of a place side by side, and one matrix product (im2col), a block of rows at a time.
+"""Lowering "im2col": the stacked windows of all taps, and one matrix product, a block of rows at a time.
 
     C: y[o] = patch[o] . w        K: w = sum_o patch[o]^T y[o]        with patch[o] = (window_j(x)[o] for every tap j)
 
 The patches of the whole input are as many times larger than it as the kernel has taps: memory that is new on every call
 and that no cache holds. So a loop runs over blocks of the first spatial axis, each with patches of a few megabytes. It
-never cuts the batch, which may be spread over devices.
+never splits the batch, which may be sharded over devices.
 """
 
 import math
@@ -16,26 +16,28 @@ from jax import lax
 
 from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
-from jaxconv.kernels.problem import Problem, exact, pad, side_by_side, starts, turned, window_at
+from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.problem import Problem, Shapes, exact
+from jaxconv.kernels.taps import pad, stack_windows, transposed_copy, window_at, window_starts
 
 Array = jax.Array
 
 # entries of the patches in one block: what fits into the cache, and not many times the input
 BLOCK = 1 << 20
-LEAST, TIMES_INPUT = 1 << 14, 4
-MOST_TAPS = 64
+MIN_BLOCK, TIMES_INPUT = 1 << 14, 4
+MAX_TAPS = 64
 
 
-def refuses(name: str, problem: Problem, shapes: Any) -> str | None:
-    """Say why this lowering cannot compute a map, or None where it can."""
+def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
+    """Return why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
-    if problem.taps > MOST_TAPS:
-        return f"it takes kernels of up to {MOST_TAPS} taps, not {problem.taps}"
+    if problem.taps > MAX_TAPS:
+        return f"it takes kernels of up to {MAX_TAPS} taps, not {problem.taps}"
     return None
 
 
-def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
+def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
     filters = w.shape[-1]
     w = w.reshape(-1, filters)
@@ -43,20 +45,20 @@ def convolve(x: Array, w: Array, problem: Problem, how: Arithmetic, solve: Any) 
     rows, part = _block(x, problem)
 
     def block(start: Any) -> Array:
-        return how.dot(_patches(x, start, part), w, ([problem.rank + 1], [0]))
+        return arithmetic.dot(_patches(x, start, part), w, ([problem.rank + 1], [0]))
 
     if rows == problem.y[0]:
         return block(0)
 
     def step(i: Array, y: Array) -> Array:
-        return lax.dynamic_update_slice_in_dim(y, block(i * rows).astype(how.out), i * rows, 1)
+        return lax.dynamic_update_slice_in_dim(y, block(i * rows).astype(arithmetic.result_dtype), i * rows, 1)
 
-    y = jnp.zeros((x.shape[0], *problem.y, filters), how.out)
+    y = jnp.zeros((x.shape[0], *problem.y, filters), arithmetic.result_dtype)
     return lax.fori_loop(0, problem.y[0] // rows, step, y)
 
 
-def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any) -> Array:
-    """Compute ``K(x, y)``: like C, but the patches are laid into one array by a loop over the taps.
+def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``K(x, y)``: like C, but a loop over the taps writes the patches into one array.
 
     XLA takes a fraction of the time to compile that, and it runs as fast as joining them in one step. The array is made
     in the outer loop, since XLA makes one that is handed in before the forward pass.
@@ -64,39 +66,42 @@ def correlate(x: Array, y: Array, problem: Problem, how: Arithmetic, solve: Any)
     channels, filters = x.shape[-1], y.shape[-1]
     x = pad(x, problem.pads)
     rows, part = _block(x, problem)
-    taps = starts(problem)
+    starts = window_starts(problem)
 
     def block(i: Array, w: Array) -> Array:
         shown = lax.dynamic_slice_in_dim(x, i * rows * part.strides[0], part.x[0], 1)
 
-        def lay(tap: Array, patches: Array) -> Array:
-            places = window_at(shown, taps[tap], part).reshape(-1, channels)
-            return lax.dynamic_update_slice_in_dim(patches, places, tap * channels, 1)
+        def write_tap(tap: Array, patches: Array) -> Array:
+            entries = window_at(shown, starts[tap], part).reshape(-1, channels)
+            return lax.dynamic_update_slice_in_dim(patches, entries, tap * channels, 1)
 
         empty = jnp.zeros((x.shape[0] * math.prod(part.y), problem.taps * channels), x.dtype)
-        patches = lax.fori_loop(0, problem.taps, lay, empty)
+        patches = lax.fori_loop(0, problem.taps, write_tap, empty)
         part_of_y = lax.dynamic_slice_in_dim(y, i * rows, rows, 1).reshape(-1, filters)
-        return w + how.dot(turned(part_of_y), patches, ([1], [0]))
+        return w + arithmetic.dot(transposed_copy(part_of_y), patches, ([1], [0]))
 
-    w = jnp.zeros((filters, problem.taps * channels), how.wide)
+    w = jnp.zeros((filters, problem.taps * channels), arithmetic.accumulate_dtype)
     w = lax.fori_loop(0, problem.y[0] // rows, block, w)
     return w.T.reshape(*problem.w, channels, filters)
 
 
 def _block(x: Array, problem: Problem) -> tuple[int, Problem]:
-    """Give how many rows of y one block has, a divisor of their number, and the unpadded problem of one block."""
+    """Return how many rows of y one block has, a divisor of their number, and the unpadded problem of one block."""
     p = problem
     batch = x.shape[0] if isinstance(x.shape[0], int) else 1
     row = batch * math.prod(p.y[1:]) * p.taps * x.shape[-1]
     entries = batch * math.prod(x.shape[1:])
-    fitting = max(1, min(BLOCK, max(LEAST, TIMES_INPUT * entries)) // row)
+    fitting = max(1, min(BLOCK, max(MIN_BLOCK, TIMES_INPUT * entries)) // row)
     rows = next(n for n in range(min(fitting, p.y[0]), 0, -1) if p.y[0] % n == 0)
     lengths = (dilate(rows, p.strides[0]) + dilate(p.w[0], p.dilation[0]) - 1, *x.shape[2:-1])
     return rows, exact(lengths, p.w, (rows, *p.y[1:]), p.strides, p.dilation, (0,) * p.rank, 1)
 
 
 def _patches(x: Array, start: Any, part: Problem) -> Array:
-    """Give (batch, *places of one block, taps * channels), from row ``start`` of the output on."""
+    """Return (batch, *places of one block, taps * channels), from row ``start`` of the output on."""
     if x.shape[1] != part.x[0]:
         x = lax.dynamic_slice_in_dim(x, start * part.strides[0], part.x[0], 1)
-    return side_by_side(x, part)
+    return stack_windows(x, part)
+
+
+IM2COL = Lowering("im2col", {"convolve": convolve, "correlate": correlate}, limits)

@@ -1,0 +1,71 @@
+"""The protocol of a lowering, one way to compute some of the three maps. Knows neither the lowerings nor the choice."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+
+from jaxconv.geometry import Geometry
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.problem import Form, Problem, Shapes, standard_form
+
+Array = jax.Array
+SCOPE = "jaxconv."  # of the names that profiles and explain_lowering read
+STANDARD = "real floats, no empty array, and strides of the input or of the output but not of both"
+
+
+class Solve(Protocol):
+    """Compute a map of a smaller problem, by the lowering that the table chooses for it.
+
+    ``unfinished`` keeps the result in the accumulation type, for a result that is one term of a sum.
+    """
+
+    def __call__(self, name: str, a: Array, b: Array, problem: Problem, unfinished: bool = False) -> Array: ...
+
+
+def no_limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
+    """Accept every problem."""
+    return None
+
+
+@dataclass(frozen=True)
+class Lowering:
+    """One way to compute some of the three maps.
+
+    Args:
+        name: what ``jaxconv.lowering(name)`` takes.
+        maps: the function that computes each map, called as ``function(a, b, problem, arithmetic, solve)``. Operands
+            are in the lowering's form, have one dtype, and are in the order of :data:`jaxconv.kernels.maps.SIGNATURES`.
+            The result has the dtype of accumulation or of the result; ``solve`` computes parts of the problem.
+        limits: called as ``limits(map, problem, shapes)``; returns why a problem is not supported, or None.
+        form: brings a map to the form that the functions are written for, or returns None where that form cannot
+            express it. By default the standard form; XLA takes the geometry as it is.
+    """
+
+    name: str
+    maps: Mapping[str, Callable[..., Array]]
+    limits: Callable[[str, Problem, Shapes], str | None] = no_limits
+    form: Callable[[str, Geometry, Any, Any], Form | None] = standard_form
+
+    def unsupported_reason(self, name: str, geometry: Geometry, a: Any, b: Any) -> str | None:
+        """Return why this lowering cannot compute a map of two operands (arrays or avals), or None where it can."""
+        form = self.form(name, geometry, a, b)
+        if form is None:
+            return f"it needs {STANDARD}"
+        if form.map not in self.maps:
+            computed = " and ".join(map(repr, self.maps))
+            return f"in standard form this is the map {form.map!r}, and it computes {computed}"
+        return self.limits(form.map, form.problem, form.shapes)
+
+    def compute(self, name: str, a: Array, b: Array, geometry: Geometry, arithmetic: Arithmetic, solve: Solve) -> Array:
+        """Compute a map that is supported; the result has the dtype that ``arithmetic`` names."""
+        form = self.form(name, geometry, a, b)
+        assert form is not None
+        a, b = form.arrange(a, b)
+        return form.restore(self.run(form.map, a, b, form.problem, arithmetic, solve)).astype(arithmetic.result_dtype)
+
+    def run(self, name: str, a: Array, b: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+        """Compute a map of operands that are in this lowering's form."""
+        with jax.named_scope(f"{SCOPE}{name}.{self.name}"):
+            return self.maps[name](a, b, problem, arithmetic, solve)

@@ -1,0 +1,30 @@
+"""The lowerings, one file each, and the list of them. Knows nothing of how one is chosen."""
+
+from jaxconv.kernels.lowering import Lowering
+from jaxconv.kernels.lowerings.block_diagonal import BLOCK_DIAGONAL
+from jaxconv.kernels.lowerings.fourier import FOURIER
+from jaxconv.kernels.lowerings.im2col import IM2COL
+from jaxconv.kernels.lowerings.leading_axis import LEADING_AXIS
+from jaxconv.kernels.lowerings.matmul import MATMUL
+from jaxconv.kernels.lowerings.polyphase import POLYPHASE
+from jaxconv.kernels.lowerings.row_correlation import ROW_CORRELATION
+from jaxconv.kernels.lowerings.shift_add import SHIFT_ADD
+from jaxconv.kernels.lowerings.xla import XLA
+from jaxconv.kernels.lowerings.xla_extra_row import XLA_EXTRA_ROW
+from jaxconv.kernels.lowerings.xla_nhwc import XLA_NHWC
+from jaxconv.registry import nearest
+
+LOWERINGS: dict[str, Lowering] = {
+    lowering.name: lowering
+    for lowering in (
+        XLA, XLA_NHWC, XLA_EXTRA_ROW, LEADING_AXIS, MATMUL, IM2COL, SHIFT_ADD, POLYPHASE, ROW_CORRELATION,
+        BLOCK_DIAGONAL, FOURIER,
+    )
+}  # fmt: skip
+
+
+def find_lowering(name: str) -> Lowering:
+    """Return the lowering of this name. Raises ValueError for an unknown name."""
+    if name not in LOWERINGS:
+        raise ValueError(f"lowering {name!r} is unknown; {nearest(name, LOWERINGS)}")
+    return LOWERINGS[name]

@@ -1,0 +1,97 @@
+"""Lowering "leading_axis": C as a sum over the taps of the first axis of convolutions over the other axes.
+
+    y[o] = sum_j C'(x[o * s + j * d - pad], w[j])
+
+The positions of the first axis, its planes, are moved into the batch. XLA has fast code for one and two spatial axes,
+not for three. Which way is best depends on what is narrow:
+
+- few channels: the planes that the taps read become channels, and there is one convolution and no sum;
+- few filters: the taps become filters; every plane is convolved with all of them at once, and the results are shifted
+  before they are added, so that the input is neither copied nor padded. With a stride s, a tap reads the planes with
+  one remainder modulo s, and the taps with equal remainders are computed together;
+- neither: the same, with a convolution for each tap;
+- many taps, or planes that few taps read: a loop over the taps, each with its own planes.
+"""
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.problem import Problem, Shapes
+from jaxconv.kernels.taps import pad, stack_windows, total, window_at, window_starts
+
+Array = jax.Array
+
+# the most taps without a loop, channels or filters of stacked taps, and products relative to those that are needed
+MAX_UNROLLED, MAX_STACKED, MAX_WASTE = 4, 64, 1.5
+
+
+def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
+    """Return why a problem is not supported, or None."""
+    return "it needs two spatial axes or more" if problem.rank < 2 else None
+
+
+def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``C(x, w)``."""
+    p, first, inner = problem, problem.axes(slice(0, 1)), problem.axes(slice(1, None))
+    taps, channels, filters = len(w), w.shape[-2], w.shape[-1]
+
+    def planes(x: Array, w: Array) -> Array:
+        """Convolve planes (batch, n, ...) with one tap; return (batch, n, positions of a plane, filters)."""
+        y = solve("convolve", x.reshape(-1, *x.shape[2:]), w, inner, unfinished=True)
+        return y.reshape(*x.shape[:2], math.prod(inner.y), w.shape[-1])
+
+    # with groups, the taps would have to be stacked inside each; one channel alone has a lowering of its own
+    stack_channels = p.groups == 1 and 1 < channels < filters and taps * channels <= MAX_STACKED
+    stack_filters = p.groups == 1 and filters <= channels and taps * filters <= MAX_STACKED
+    if stack_channels:
+        y = planes(stack_windows(pad(x, first.pads), first), jnp.concatenate(list(w), axis=-2))
+    elif (taps <= MAX_UNROLLED or stack_filters) and _most_planes_read(first):
+        y = _shift(x, w, first, planes)
+    else:
+        y = _loop(x, w, first, arithmetic, planes)
+    return y.reshape(x.shape[0], *p.y, filters)
+
+
+def _reads(first: Problem) -> list[tuple[int, int]]:
+    """Return (shift, remainder) of each tap: y[o] reads plane (o + shift) * stride + remainder."""
+    return [divmod(j * first.dilation[0] - first.pads[0][0], first.strides[0]) for j in range(first.w[0])]
+
+
+def _most_planes_read(first: Problem) -> bool:
+    """Return whether each tap reads most of the planes that have its remainder."""
+    computed = sum(len(range(remainder, first.x[0], first.strides[0])) for _, remainder in _reads(first))
+    return 0 < computed <= MAX_WASTE * first.w[0] * first.y[0]
+
+
+def _shift(x: Array, w: Array, first: Problem, planes: Any) -> Array:
+    """Convolve all planes with every tap, then shift and add."""
+    reads, stride, length, filters = _reads(first), first.strides[0], first.y[0], w.shape[-1]
+    terms = []
+    for remainder in sorted({remainder for _, remainder in reads if remainder < first.x[0]}):
+        some = x if stride == 1 else lax.slice_in_dim(x, remainder, None, stride, axis=1)
+        mine = [j for j, (_, other) in enumerate(reads) if other == remainder]
+        if first.groups == 1 and len(mine) * filters <= MAX_STACKED:
+            parts = jnp.split(planes(some, jnp.concatenate([w[j] for j in mine], axis=-1)), len(mine), axis=-1)
+        else:
+            parts = [planes(some, w[j]) for j in mine]
+        for j, part in zip(mine, parts, strict=True):
+            shift = reads[j][0]
+            terms.append(pad(part, [(-shift, length + shift - part.shape[1])]))
+    return total(terms)
+
+
+def _loop(x: Array, w: Array, first: Problem, arithmetic: Arithmetic, planes: Any) -> Array:
+    """Loop over the taps, each with the planes that it reads."""
+    x, starts = pad(x, first.pads), window_starts(first)
+    shape = jax.eval_shape(planes, window_at(x, starts[0], first), w[0]).shape
+    zeros = jnp.zeros(shape, arithmetic.accumulate_dtype)
+    return lax.fori_loop(0, len(w), lambda j, y: y + planes(window_at(x, starts[j], first), w[j]), zeros)
+
+
+LEADING_AXIS = Lowering("leading_axis", {"convolve": convolve}, limits)

@@ -1,0 +1,94 @@
+"""Lowering "matmul": matrix products of the channels, for each kernel tap.
+
+    C: y = sum_j window_j(x) w[j]        T: x = sum_j scatter_j(y w[j]^T)        K: w[j] = window_j(x)^T y
+
+``window_j`` is what tap j reads of the padded input. A kernel of one tap is a single product. The products of T share
+an operand and are one, with the taps side by side, for which the kernel is not copied; so are those of C where the
+filters are few: window_j(x) w[j] = window_j(x w[j]), and x need not be sliced nor padded. K loops over the taps: one
+window is in memory at a time, it stays in the cache, and none is made before y is known. (XLA computes what does not
+depend on y before the forward pass, and keeps it until the backward pass.)
+Half types reach the matrix units only this way: products of bfloat16, sums in float32.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.problem import Problem, Shapes
+from jaxconv.kernels.taps import pad, scatter, tap_indices, total, transposed_copy, window, window_at, window_starts
+
+Array = jax.Array
+
+# C and T write a step for each tap into the program
+MAX_TAPS = 64
+MAX_GROWTH = 1.5
+
+
+def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
+    """Return why a problem is not supported, or None."""
+    if problem.groups > 1:
+        return f"it computes one group, not {problem.groups}"
+    if name != "correlate" and problem.taps > MAX_TAPS:
+        return f"it takes kernels of up to {MAX_TAPS} taps, not {problem.taps}"
+    return None
+
+
+def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``C(x, w)``."""
+    p, taps, (channels, filters) = problem, tap_indices(problem), w.shape[-2:]
+    if len(taps) > 1 and product_growth(p, channels, filters) <= MAX_GROWTH:
+        kernel = jnp.moveaxis(w.reshape(-1, channels, filters), 0, 1).reshape(channels, -1)
+        products = arithmetic.dot(x, kernel, ([x.ndim - 1], [0]))
+        parts = (lax.slice_in_dim(products, i * filters, (i + 1) * filters, axis=-1) for i in range(len(taps)))
+        return total(_shift(part, tap, p) for part, tap in zip(parts, taps, strict=True))
+    x = pad(x, p.pads)
+    return total(arithmetic.dot(window(x, tap, p), w[tap], ([x.ndim - 1], [0])) for tap in taps)
+
+
+def product_growth(problem: Problem, channels: int, filters: int) -> float:
+    """Return the size of the products of the input with all taps, relative to the input's.
+
+    It is infinite where more than half of the products are not needed.
+    """
+    needed = max(problem.strides) == 1 and math.prod(problem.x) <= 2 * math.prod(problem.y)
+    return problem.taps * filters / channels if needed else math.inf
+
+
+def _shift(products: Array, tap: tuple[int, ...], p: Problem) -> Array:
+    """Move the products of one tap to the positions of y that read them."""
+    first = [low - j * d for (low, _), j, d in zip(p.pads, tap, p.dilation, strict=True)]
+    return pad(products, [(low, o - n - low) for low, o, n in zip(first, p.y, p.x, strict=True)])
+
+
+def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``T(y, w)``."""
+    channels, filters = w.shape[-2:]
+    taps = tap_indices(problem)
+    products = arithmetic.dot(y, w.reshape(-1, filters), ([y.ndim - 1], [1]))
+    if len(taps) == 1:
+        return scatter(products, taps[0], problem)
+    parts = (lax.slice_in_dim(products, i * channels, (i + 1) * channels, axis=-1) for i in range(len(taps)))
+    return total(scatter(part, tap, problem) for part, tap in zip(parts, taps, strict=True))
+
+
+def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``K(x, y)``."""
+    channels, filters = x.shape[-1], y.shape[-1]
+    x, y = pad(x, problem.pads), y.reshape(-1, filters)
+    if problem.taps == 1:
+        out = arithmetic.dot(window(x, (0,) * problem.rank, problem).reshape(-1, channels), y, ([0], [0]))
+    else:
+        y = transposed_copy(y)
+
+        def product(start: Array) -> Array:
+            return arithmetic.dot(y, window_at(x, start, problem).reshape(-1, channels), ([1], [0]))
+
+        out = lax.map(product, window_starts(problem)).mT
+    return out.reshape(*problem.w, channels, filters)
+
+
+MATMUL = Lowering("matmul", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits)

@@ -1,0 +1,84 @@
+"""The choice of a lowering: the table, winners and other platforms."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import jaxconv
+from jaxconv.geometry import Geometry
+from jaxconv.kernels import choice, tuning_cache
+
+
+def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32", stretch=1):
+    """Return the names for C, T and K of a channels-last convolution."""
+    rank = len(x) - 2
+    axes = "DHW"[3 - rank :]
+    how = jaxconv.explain_lowering(
+        jax.ShapeDtypeStruct(x, dtype), jax.ShapeDtypeStruct(w, dtype), (strides,) * rank, padding, (stretch,) * rank,
+        (dilation,) * rank, (f"N{axes}C", f"{axes}IO", f"N{axes}C"), groups, platform="cpu",
+    )  # fmt: skip
+    return [one.lowering for one in how]
+
+
+@pytest.mark.parametrize(
+    ("facts", "names"),
+    [
+        (dict(x=(16, 512, 128), w=(5, 128, 256)), "xla_nhwc, polyphase > xla_nhwc, row_correlation"),
+        (dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)), "xla_extra_row, polyphase > xla_extra_row, im2col"),
+        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
+        (dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)), "xla_nhwc, matmul, matmul"),
+        (dict(x=(8, 56, 56, 64), w=(1, 1, 64, 256)), "matmul, matmul, matmul"),
+        (dict(x=(4, 2048, 768), w=(4, 1, 768), groups=768), "shift_add, shift_add, shift_add"),
+        (dict(x=(8, 56, 56, 96), w=(7, 7, 1, 96), groups=96), "shift_add, polyphase > shift_add, shift_add"),
+        (dict(x=(4, 2048, 64), w=(1024, 1, 64), groups=64), "fourier, fourier, fourier"),
+        (
+            dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)),
+            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, im2col",
+        ),
+        (
+            dict(x=(1, 10, 10, 10, 16), w=(3, 3, 3, 16, 16)),
+            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, matmul",
+        ),
+        (dict(x=(4, 56, 56, 3), w=(3, 3, 3, 64)), "xla_nhwc, matmul, row_correlation"),
+        (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 3)), "matmul, polyphase > xla_nhwc, matmul"),
+        (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)), "leading_axis > xla_nhwc, polyphase > xla_nhwc, matmul"),
+        (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "xla_nhwc, matmul, matmul"),
+        (dict(x=(64, 4, 4, 64), w=(4, 4, 64, 16), padding="VALID"), "xla_nhwc, matmul, im2col"),
+        (dict(x=(4, 2000, 16), w=(200, 16, 16)), "xla_nhwc, polyphase > xla_nhwc, row_correlation"),
+        (
+            dict(x=(1, 256, 256, 3), w=(9, 9, 3, 32)),
+            "xla_extra_row, polyphase > leading_axis > xla_nhwc, row_correlation",
+        ),
+        (dict(x=(4, 1000, 128), w=(128, 128, 128)), "xla_nhwc, polyphase > xla_nhwc, row_correlation"),
+        (
+            dict(x=(16, 14, 14, 256), w=(4, 4, 256, 128), stretch=2, padding=[(2, 2)] * 2),
+            "polyphase > xla_nhwc, xla_nhwc, matmul",
+        ),
+        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"), "xla_nhwc, polyphase > xla_nhwc, matmul"),
+        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="int32"), "xla, xla, xla"),
+    ],
+)
+def test_the_table_chooses_on_cpu(facts, names):
+    assert ", ".join(chosen(**facts)) == names
+
+
+def test_other_platforms_use_the_convolution_of_xla():
+    x, w = jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 1, 16))
+    call = jax.jit(lambda x, w: jaxconv.depthwise_conv2d(x, jnp.swapaxes(w, 2, 3), padding="same"))
+    exported = jax.export.export(call, platforms=["cpu", "cuda", "tpu"])(x, w).mlir_module()
+    assert "stablehlo.convolution" in exported
+    assert "stablehlo.convolution" not in jax.export.export(call, platforms=["cpu"])(x, w).mlir_module()
+    how = jaxconv.explain_lowering(x, w, (1, 1), "SAME", None, None, ("NHWC", "HWIO", "NHWC"), 16, platform="tpu")
+    assert {one.lowering for one in how} == {"xla"}
+
+
+def test_the_choice_is_a_function_of_its_arguments_alone(monkeypatch):
+    monkeypatch.setattr(tuning_cache, "winners", lambda platform: pytest.fail("the cache was read"))
+    geometry = Geometry((12,), (3,), (1,), ((1, 1),), (1,), (1,), 1, (0, 2, 1), (2, 1, 0), (0, 2, 1))
+    call = ("convolve", geometry, *(jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 12, 3), (3, 3, 4))))
+    winners = {choice.key(*call): choice.Winner("fourier", 1.0, "xla_nhwc", 2.0)}
+    assert choice.choose(*call, platform="cpu").lowering == "xla_nhwc"
+    assert choice.choose(*call, platform="tpu").lowering == "xla"
+    assert choice.choose(*call, platform="tpu", winners=winners).lowering == "fourier"
+    assert choice.choose(*call, platform="cpu", winners=winners, override="matmul").lowering == "matmul"
+    assert choice.choose(*call, platform="cpu", override="polyphase").lowering == "xla_nhwc"  # it computes no C
