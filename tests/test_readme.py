@@ -58,7 +58,8 @@ def test_the_map_names_every_package_on_its_floor():
     drawing = next(block.text for block in pages.blocks("README.md") if block.language == "text")
     lines = [re.findall(r"(?<!\S)(\w+)/?(?=\s|$)", re.split(r" {3,}", line)[0]) for line in drawing.splitlines()]
     places = {name: number for number, line in enumerate(lines) for name in line}
-    assert set(places) == set(HEIGHT) - {"__init__", "__main__"}
+    packages = {name for name in HEIGHT if (pages.ROOT / "jaxconv" / name).is_dir()}
+    assert packages <= set(places) <= set(HEIGHT)
     for name, place in places.items():
         for other, below in places.items():
             if HEIGHT[name] > HEIGHT[other] and {name, other} & {part for floor in FLOORS[3:] for part in floor}:
