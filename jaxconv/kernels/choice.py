@@ -45,15 +45,9 @@ class Choice(NamedTuple):
 
 
 def choose(
-    name: str,
-    geometry: Geometry,
-    a: Any,
-    b: Any,
-    *,
-    platform: str | None,
-    override: str | None = None,
+    name: str, geometry: Geometry, a: Any, b: Any, *, platform: str | None, override: str | None = None,
     winners: Winners = NO_WINNERS,
-) -> Choice:
+) -> Choice:  # fmt: skip
     """Choose the lowering of one of the three maps.
 
     Args:

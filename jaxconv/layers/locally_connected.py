@@ -13,7 +13,7 @@ from jaxconv import geometry as geo
 from jaxconv.contract.layer import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.options import known
-from jaxconv.ops.operands import pad, places
+from jaxconv.ops.operands import dimension_numbers, pad
 
 Array = jax.Array
 
@@ -71,7 +71,7 @@ class _LocallyConnected(Convolving):
         return {"kernel": Weight((math.prod(self._places(lengths)), taps, self.filters), self.kernel_initializer)}
 
     def convolve(self, params: Params, x: Array) -> Array:
-        axes = places(self.rank, str(self.data_format))
+        axes = dimension_numbers(self.rank, str(self.data_format))
         lengths = [x.shape[axis] for axis in axes[2:]]
         sizes = (lengths, self.kernel_size, self.strides, (1,) * self.rank)
         out = self._places(tuple(lengths))

@@ -10,10 +10,10 @@ from jaxconv import geometry as geo
 from jaxconv import kernels
 from jaxconv.ops.operands import (
     as_padding_mode,
+    dimension_numbers,
     infer_groups,
     over_batch,
     pad,
-    places,
     result_type,
     same_type,
     spatial_rank,
@@ -23,17 +23,9 @@ Array = jax.Array
 
 
 def conv(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
     """Convolve in one, two or three dimensions; the kernel's rank decides which.
 
     Cross-correlation, as in Keras, on each axis:
@@ -47,10 +39,10 @@ def conv(
         kernel: (\\*kernel_size, channels / groups, filters) in both formats.
         strides: output steps, in input steps; one integer or one for each spatial axis.
         padding: "valid" (none), "same" (length / strides rounded up; the odd zero goes after), "causal" (one dimension:
-            all zeros before); or for each spatial axis one of these names, causal too, or a pair (before, after).
+            all zeros before); or for each spatial axis one of these names, also "causal", or a pair (before, after).
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-        dilation_rate: distance of neighbouring kernel taps, in input steps.
-        padding_mode: what stands in the padding: "zeros", "reflect", "replicate" or "circular".
+        dilation_rate: distance between neighbouring kernel taps, in input steps.
+        padding_mode: the values of the padding: "zeros", "reflect", "replicate" or "circular".
         precision: as in ``jax.lax.conv_general_dilated``.
         preferred_element_type: type of accumulation and result, of the kernel's kind; by default the kernel's own.
 
@@ -59,8 +51,8 @@ def conv(
 
     Raises:
         ValueError: an unknown name, sizes that are not positive, channels that do not divide into groups, an input
-            shorter than the effective kernel, a 64-bit result while JAX computes in 32.
-        TypeError: complex input with a real kernel, or a result of another kind (integers from floats, say).
+            shorter than the effective kernel, a 64-bit result while JAX computes in 32 bits.
+        TypeError: complex input with a real kernel, or a result of another kind, such as integers from floats.
 
     Source: https://www.tensorflow.org/versions/r2.3/api_docs/python/tf/keras/backend/conv1d
 
@@ -73,20 +65,12 @@ def conv(
 
 
 def conv1d(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
     """Convolve over time: :func:`conv` in one dimension.
 
-    ``x`` is (\\*batch, time, channels), ``kernel`` (kernel_size, channels / groups, filters); the rest as there.
+    ``x`` is (\\*batch, time, channels), ``kernel`` (kernel_size, channels / groups, filters).
 
     >>> conv1d(jnp.arange(1.0, 7).reshape(1, 6, 1), jnp.ones((3, 1, 1)), padding="causal")[0, :, 0]
     Array([ 1.,  3.,  6.,  9., 12., 15.], dtype=float32)
@@ -96,17 +80,9 @@ def conv1d(
 
 
 def conv2d(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
     """Convolve over an image: :func:`conv` in two dimensions.
 
     ``x`` is (\\*batch, rows, columns, channels), ``kernel`` (rows, columns, channels / groups, filters).
@@ -119,17 +95,9 @@ def conv2d(
 
 
 def conv3d(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
     """Convolve over a volume: :func:`conv` in three dimensions.
 
     ``x`` is (\\*batch, depth, rows, columns, channels), ``kernel`` (depth, rows, columns, channels / groups, filters).
@@ -142,25 +110,16 @@ def conv3d(
 
 
 def convolve(
-    where: str,
-    rank: int | None,
-    x: Any,
-    kernel: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str | None,
-    dilation_rate: Any,
-    padding_mode: str,
-    precision: Any,
-    preferred_element_type: Any,
-) -> Array:
-    """Do what :func:`conv` says, with ``where`` as the name in messages."""
+    where: str, rank: int | None, x: Any, kernel: Any, strides: Any, padding: Any, data_format: str | None,
+    dilation_rate: Any, padding_mode: str, precision: Any, preferred_element_type: Any,
+) -> Array:  # fmt: skip
+    """Compute :func:`conv`, with ``where`` as the name in messages."""
     x, kernel = same_type(where, x, kernel)
     rank = spatial_rank(where, kernel, rank)
     form, mode = formats.canonical(data_format, where), as_padding_mode(padding_mode, where)
     dtype = result_type(where, kernel.dtype, preferred_element_type)
 
-    def one(x: Array) -> Array:
+    def with_one_batch_axis(x: Array) -> Array:
         geometry = conv_geometry(where, x.shape, kernel.shape, strides, padding, form, dilation_rate)
         if mode != "zeros":
             axes = geometry.x_dims[2:]
@@ -169,25 +128,20 @@ def convolve(
             geometry = dataclasses.replace(geometry, x_lengths=lengths, padding=((0, 0),) * rank)
         return kernels.convolve(x, kernel, geometry, precision=precision, dtype=dtype)
 
-    return over_batch(where, rank, x, one)
+    return over_batch(where, rank, x, with_one_batch_axis)
 
 
 def conv_geometry(
-    where: str,
-    x_shape: tuple[int, ...],
-    kernel_shape: tuple[int, ...],
-    strides: Any,
-    padding: Any,
-    data_format: str,
+    where: str, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Any, padding: Any, data_format: str,
     dilation_rate: Any,
-) -> geo.Geometry:
-    """Give the geometry of a convolution of arrays of these shapes, one batch axis. Raises as :func:`conv` does."""
+) -> geo.Geometry:  # fmt: skip
+    """Return the geometry of a convolution of arrays of these shapes, one batch axis. Raises as :func:`conv` does."""
     *taps, width, filters = kernel_shape
     rank = len(taps)
     steps = geo.as_sizes(strides, rank, "strides", where)
     rate = geo.as_sizes(dilation_rate, rank, "dilation_rate", where)
     rule = geo.as_padding(padding, rank, where, causal=True)
-    dims = places(rank, data_format)
+    dims = dimension_numbers(rank, data_format)
     lengths = tuple(x_shape[axis] for axis in dims[2:])
     groups = infer_groups(where, x_shape[dims[1]], width, filters)
     geo.output_lengths(rule, lengths, taps, steps, rate, where)

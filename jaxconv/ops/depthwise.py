@@ -13,31 +13,23 @@ Array = jax.Array
 
 
 def depthwise_conv(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
-    """Convolve each channel by kernels of its own, in one, two or three dimensions; the kernel's rank decides which.
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
+    """Convolve each channel with its own kernels, in one, two or three dimensions; the kernel's rank decides which.
 
     Output channel ``c * depth_multiplier + m`` is input channel c convolved with ``kernel[..., c, m]``.
 
     Args:
         x: input, as in :func:`conv`.
         kernel: (\\*kernel_size, channels, depth_multiplier) in both formats.
-        strides, padding, data_format, dilation_rate, padding_mode: as in :func:`conv`, and so are the others.
+        strides, padding, data_format, dilation_rate and the others: as in :func:`conv`.
 
     Returns:
         (\\*batch, \\*new_spatial, channels * depth_multiplier), or channels first.
 
     Raises:
-        ValueError, TypeError: as :func:`conv`; channels that are not the kernel's.
+        ValueError, TypeError: as :func:`conv`; input and kernel with different numbers of channels.
 
     >>> depthwise_conv(jnp.ones((4, 2)), jnp.array([[[1.0], [2.0]]]))[0]
     Array([1., 2.], dtype=float32)
@@ -47,18 +39,10 @@ def depthwise_conv(
 
 
 def depthwise_conv1d(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
-    """Convolve each channel of a sequence by kernels of its own: :func:`depthwise_conv` in one dimension.
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
+    """Convolve each channel of a sequence with its own kernels: :func:`depthwise_conv` in one dimension.
 
     >>> depthwise_conv1d(jnp.ones((2, 8, 3)), jnp.ones((3, 3, 2))).shape
     (2, 6, 6)
@@ -68,18 +52,10 @@ def depthwise_conv1d(
 
 
 def depthwise_conv2d(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
-    """Convolve each channel of an image by kernels of its own: :func:`depthwise_conv` in two dimensions.
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
+    """Convolve each channel of an image with its own kernels: :func:`depthwise_conv` in two dimensions.
 
     >>> depthwise_conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 1))).shape
     (2, 6, 6, 3)
@@ -89,18 +65,10 @@ def depthwise_conv2d(
 
 
 def depthwise_conv3d(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
-    preferred_element_type: Any = None,
-) -> Array:
-    """Convolve each channel of a volume by kernels of its own: :func:`depthwise_conv` in three dimensions.
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", data_format: str | None = None,
+    dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None, preferred_element_type: Any = None,
+) -> Array:  # fmt: skip
+    """Convolve each channel of a volume with its own kernels: :func:`depthwise_conv` in three dimensions.
 
     >>> depthwise_conv3d(jnp.ones((2, 4, 4, 4, 3)), jnp.ones((2, 2, 2, 3, 1))).shape
     (2, 3, 3, 3, 3)
@@ -110,32 +78,24 @@ def depthwise_conv3d(
 
 
 def separable_conv(
-    x: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
+    x: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any = 1, padding: Any = "valid",
+    data_format: str | None = None, dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
-    """Convolve each channel by itself, then mix the channels: :func:`depthwise_conv`, then a convolution of one tap.
+) -> Array:  # fmt: skip
+    """Convolve each channel separately, then mix the channels: :func:`depthwise_conv`, then a convolution of one tap.
 
     Args:
         x: input, as in :func:`conv`.
         depthwise_kernel: (\\*kernel_size, channels, depth_multiplier).
         pointwise_kernel: (1, ..., channels * depth_multiplier, filters).
-        strides, padding, data_format, dilation_rate, padding_mode: of the first of the two.
-        precision, preferred_element_type: of both.
+        strides, padding, data_format, dilation_rate, padding_mode: of the depthwise convolution.
+        precision, preferred_element_type: of both convolutions.
 
     Returns:
         (\\*batch, \\*new_spatial, filters), or channels first.
 
     Raises:
-        ValueError, TypeError: as :func:`conv`; kernels that do not fit each other.
+        ValueError, TypeError: as :func:`conv`; kernels whose shapes do not match.
 
     >>> separable_conv(jnp.ones((8, 3)), jnp.ones((3, 3, 2)), jnp.ones((1, 6, 5))).shape
     (6, 5)
@@ -146,18 +106,10 @@ def separable_conv(
 
 
 def separable_conv1d(
-    x: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
+    x: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any = 1, padding: Any = "valid",
+    data_format: str | None = None, dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Convolve a sequence channel by channel, then mix the channels: :func:`separable_conv` in one dimension.
 
     >>> separable_conv1d(jnp.ones((2, 8, 3)), jnp.ones((3, 3, 2)), jnp.ones((1, 6, 4))).shape
@@ -169,18 +121,10 @@ def separable_conv1d(
 
 
 def separable_conv2d(
-    x: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
+    x: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any = 1, padding: Any = "valid",
+    data_format: str | None = None, dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Convolve an image channel by channel, then mix the channels: :func:`separable_conv` in two dimensions.
 
     >>> separable_conv2d(jnp.ones((2, 8, 8, 3)), jnp.ones((3, 3, 3, 1)), jnp.ones((1, 1, 3, 4))).shape
@@ -192,18 +136,10 @@ def separable_conv2d(
 
 
 def separable_conv3d(
-    x: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    padding_mode: str = "zeros",
-    precision: Any = None,
+    x: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any = 1, padding: Any = "valid",
+    data_format: str | None = None, dilation_rate: Any = 1, *, padding_mode: str = "zeros", precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Convolve a volume channel by channel, then mix the channels: :func:`separable_conv` in three dimensions.
 
     >>> separable_conv3d(jnp.ones((2, 4, 4, 4, 3)), jnp.ones((2, 2, 2, 3, 1)), jnp.ones((1, 1, 1, 3, 4))).shape
@@ -215,19 +151,10 @@ def separable_conv3d(
 
 
 def depthwise(
-    where: str,
-    rank: int | None,
-    x: Any,
-    kernel: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str | None,
-    dilation_rate: Any,
-    padding_mode: str,
-    precision: Any,
-    preferred_element_type: Any,
-) -> Array:
-    """Do what :func:`depthwise_conv` says, with ``where`` as the name in messages."""
+    where: str, rank: int | None, x: Any, kernel: Any, strides: Any, padding: Any, data_format: str | None,
+    dilation_rate: Any, padding_mode: str, precision: Any, preferred_element_type: Any,
+) -> Array:  # fmt: skip
+    """Compute :func:`depthwise_conv`, with ``where`` as the name in messages."""
     spatial_rank(where, kernel, rank)
     kernel = jnp.asarray(kernel)
     *taps, channels, multiplier = kernel.shape
@@ -238,20 +165,10 @@ def depthwise(
 
 
 def separable(
-    where: str,
-    rank: int | None,
-    x: Any,
-    depthwise_kernel: Any,
-    pointwise_kernel: Any,
-    strides: Any,
-    padding: Any,
-    data_format: str | None,
-    dilation_rate: Any,
-    padding_mode: str,
-    precision: Any,
-    preferred_element_type: Any,
-) -> Array:
-    """Do what :func:`separable_conv` says, with ``where`` as the name in messages."""
+    where: str, rank: int | None, x: Any, depthwise_kernel: Any, pointwise_kernel: Any, strides: Any, padding: Any,
+    data_format: str | None, dilation_rate: Any, padding_mode: str, precision: Any, preferred_element_type: Any,
+) -> Array:  # fmt: skip
+    """Compute :func:`separable_conv`, with ``where`` as the name in messages."""
     rank = spatial_rank(where, depthwise_kernel, rank)
     first, second = jnp.shape(depthwise_kernel), jnp.shape(pointwise_kernel)
     if second[:-2] != (1,) * rank or len(second) != rank + 2 or second[-2] != first[-2] * first[-1]:

@@ -1,4 +1,4 @@
-"""What every convolution function does to its operands first: types, ranks, batch axes, padding modes, axes' places."""
+"""What every convolution function checks and derives first: dtypes, ranks, batch axes, groups, padding modes."""
 
 import math
 from collections.abc import Callable
@@ -18,7 +18,7 @@ PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge",
 
 
 def same_type(where: str, x: Any, kernel: Any) -> tuple[Array, Array]:
-    """Cast the input to the kernel's type, as Keras does; an integer kernel goes to the input's type instead."""
+    """Cast the input to the kernel's dtype, as Keras does; an integer kernel is cast to the input's dtype instead."""
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     if jnp.issubdtype(x.dtype, jnp.complexfloating) and not jnp.issubdtype(kernel.dtype, jnp.complexfloating):
         raise TypeError(
@@ -33,30 +33,30 @@ def same_type(where: str, x: Any, kernel: Any) -> tuple[Array, Array]:
 
 
 def result_type(where: str, dtype: Any, preferred: Any) -> Any:
-    """Give the type of the result. Raises for one that would cut off imaginary parts, fractions or bits in silence."""
+    """Return the dtype of the result. Raises for one that would drop imaginary parts, fractions or bits."""
     if preferred is None:
         return dtype
     wanted = jnp.dtype(preferred)
     if jax.dtypes.canonicalize_dtype(wanted) != wanted:
         raise ValueError(
-            f"{where}: preferred_element_type={wanted.name} needs 64-bit types, which JAX has switched off; "
+            f"{where}: preferred_element_type={wanted.name} needs 64-bit types, which are disabled in JAX; "
             "call jax.config.update('jax_enable_x64', True) first"
         )
     kinds = (jnp.integer, jnp.floating, jnp.complexfloating)
-    of, to = (next((kind for kind in kinds if jnp.issubdtype(d, kind)), None) for d in (dtype, wanted))
-    if of is not to and (of, to) != (jnp.integer, jnp.floating):
+    have, want = (next((kind for kind in kinds if jnp.issubdtype(d, kind)), None) for d in (dtype, wanted))
+    if have is not want and (have, want) != (jnp.integer, jnp.floating):
         raise TypeError(
             f"{where}: preferred_element_type={wanted.name} cannot hold the result for a {dtype.name} kernel; "
-            f"give a {of.__name__ if of else dtype.name} type"
+            f"give a {have.__name__ if have else dtype.name} type"
         )
     return wanted
 
 
 def spatial_rank(where: str, kernel: Any, rank: int | None) -> int:
-    """Give the number of spatial axes of a kernel (\\*taps, channels, filters): ``rank``, if that is given."""
+    """Return the number of spatial axes of a kernel (\\*taps, channels, filters); it must be ``rank`` unless None."""
     shape = jnp.shape(kernel)
     if rank is None and not 1 <= len(shape) - 2 <= 3:
-        raise ValueError(f"{where}: kernel of shape {shape} has no rank of 3, 4 or 5 (1, 2 or 3 spatial axes)")
+        raise ValueError(f"{where}: kernel of shape {shape} has rank {len(shape)}; this needs rank 3, 4 or 5")
     if rank is not None and len(shape) != rank + 2:
         raise ValueError(f"{where}: kernel of shape {shape} has rank {len(shape)}; this needs rank {rank + 2}")
     if 0 in shape:
@@ -75,8 +75,8 @@ def over_batch(where: str, rank: int, x: Array, function: Callable[[Array], Arra
     return y.reshape(*x.shape[:batch], *y.shape[1:])
 
 
-def places(rank: int, data_format: str) -> tuple[int, ...]:
-    """Give the axes (batch, channels, \\*spatial) of an input."""
+def dimension_numbers(rank: int, data_format: str) -> tuple[int, ...]:
+    """Return the axes (batch, channels, \\*spatial) of an input."""
     spatial = tuple(range(rank))
     if data_format == "channels_last":
         return (0, rank + 1, *(axis + 1 for axis in spatial))
@@ -84,11 +84,11 @@ def places(rank: int, data_format: str) -> tuple[int, ...]:
 
 
 def infer_groups(where: str, channels: int, width: int, filters: int) -> int:
-    """Give the number of groups from the input's channels and the kernel's. Raises ValueError where they do not fit."""
+    """Return the number of groups: input channels / kernel channels. Raises ValueError where they do not divide."""
     groups, rest = divmod(channels, width)
     if rest or groups == 0:
         raise ValueError(
-            f"{where}: input has {channels} channels and the kernel takes {width}; "
+            f"{where}: input has {channels} channels and the kernel {width}; "
             f"the input's must be a multiple of the kernel's (groups = input channels / kernel channels)"
         )
     if filters % groups:
@@ -100,14 +100,14 @@ def infer_groups(where: str, channels: int, width: int, filters: int) -> int:
 
 
 def as_padding_mode(mode: Any, where: str) -> str:
-    """Give the canonical name of a padding mode. Raises ValueError for an unknown one."""
+    """Return the canonical name of a padding mode. Raises ValueError for an unknown one."""
     if not isinstance(mode, str) or mode.lower() not in PADDING_MODES:
         raise ValueError(f"{where}: unknown padding_mode {mode!r}; {nearest(str(mode), PADDING_MODES)}")
     return mode.lower()
 
 
 def check_mode(where: str, mode: str, lengths: Any, zeros: geo.Pairs) -> None:
-    """Raise ValueError where an input is too short to be reflected that far."""
+    """Raise ValueError where an input is too short for its reflection."""
     for length, pair in zip(lengths, zeros, strict=True):
         if mode == "reflect" and isinstance(length, int) and max(pair) >= length:
             raise ValueError(
@@ -117,7 +117,7 @@ def check_mode(where: str, mode: str, lengths: Any, zeros: geo.Pairs) -> None:
 
 
 def pad(where: str, x: Array, mode: str, zeros: geo.Pairs, axes: tuple[int, ...]) -> Array:
-    """Pad the spatial axes by something else than zeros."""
+    """Pad the spatial axes with values of the input."""
     check_mode(where, mode, [x.shape[axis] for axis in axes], zeros)
     widths = [(0, 0)] * x.ndim
     for axis, pair in zip(axes, zeros, strict=True):

@@ -7,50 +7,42 @@ import jax
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv import kernels
-from jaxconv.ops.operands import over_batch, places, result_type, same_type, spatial_rank
+from jaxconv.ops.operands import dimension_numbers, over_batch, result_type, same_type, spatial_rank
 
 Array = jax.Array
 
 
 def conv_transpose(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    output_padding: Any = None,
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    groups: int = 1,
-    precision: Any = None,
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", output_padding: Any = None,
+    data_format: str | None = None, dilation_rate: Any = 1, *, groups: int = 1, precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Transpose a convolution in one, two or three dimensions; the kernel's rank decides which.
 
-    Every input step adds its multiple of the kernel to the output: ``x[o]`` times ``kernel[j]`` goes to step
-    ``o * strides + j * dilation_rate``, of which the padding cuts the edges off. This is the gradient of :func:`conv`,
-    with the same options, in its input. The signature is that of ``keras.ops.conv_transpose``; beyond Keras: groups,
-    strides with dilation, explicit padding.
+    Every input step adds its multiple of the kernel to the output: ``x[o] * kernel[j]`` is added at step
+    ``o * strides + j * dilation_rate``; the padding crops the edges. This is the gradient of :func:`conv` with the same
+    options with respect to its input. The signature is that of ``keras.ops.conv_transpose``; additions to Keras:
+    groups, strides with dilation, explicit padding.
 
     Args:
         x: input, (\\*batch, \\*spatial, channels), or (\\*batch, channels, \\*spatial) for "channels_first", with any
             number of batch axes, none included. Real numbers are cast to the kernel's type.
         kernel: (\\*kernel_size, filters / groups, channels) in both formats.
-        strides: distance of neighbouring input steps in the output.
-        padding: "valid" or "same"; or for each spatial axis a name or a pair (before, after), which is cut off.
+        strides: distance between neighbouring input steps in the output.
+        padding: "valid" or "same"; or for each spatial axis a name or a pair (before, after) of steps to crop.
         output_padding: None for Keras's lengths, ``length * strides`` for "same" and ``(length - 1) * strides +
-            max(effective kernel, strides)`` for "valid"; or steps, below ``strides``, added to the shortest.
+            max(effective kernel, strides)`` for "valid"; or the steps, below ``strides``, added to the shortest output.
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-        dilation_rate: distance of neighbouring kernel taps, in output steps.
-        groups: channel groups transposed apart from each other; divides channels and filters.
+        dilation_rate: distance between neighbouring kernel taps, in output steps.
+        groups: number of channel groups; divides channels and filters.
         precision, preferred_element_type: as in :func:`conv`.
 
     Returns:
         (\\*batch, \\*new_spatial, filters), or (\\*batch, filters, \\*new_spatial).
 
     Raises:
-        ValueError: an unknown name, sizes that are not positive, output_padding not below strides, channels that do not
-            fit the kernel.
+        ValueError: an unknown name, sizes that are not positive, output_padding not below strides, channels that differ
+            from the kernel's.
         TypeError: complex input with a real kernel.
 
     Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285, chapter 4.
@@ -63,18 +55,10 @@ def conv_transpose(
 
 
 def conv1d_transpose(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    output_padding: Any = None,
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    groups: int = 1,
-    precision: Any = None,
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", output_padding: Any = None,
+    data_format: str | None = None, dilation_rate: Any = 1, *, groups: int = 1, precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Transpose a convolution of a sequence: :func:`conv_transpose` in one dimension.
 
     ``x`` is (\\*batch, time, channels), ``kernel`` (kernel_size, filters / groups, channels).
@@ -87,18 +71,10 @@ def conv1d_transpose(
 
 
 def conv2d_transpose(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    output_padding: Any = None,
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    groups: int = 1,
-    precision: Any = None,
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", output_padding: Any = None,
+    data_format: str | None = None, dilation_rate: Any = 1, *, groups: int = 1, precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Transpose a convolution of an image: :func:`conv_transpose` in two dimensions.
 
     ``x`` is (\\*batch, rows, columns, channels), ``kernel`` (rows, columns, filters / groups, channels).
@@ -111,18 +87,10 @@ def conv2d_transpose(
 
 
 def conv3d_transpose(
-    x: Any,
-    kernel: Any,
-    strides: Any = 1,
-    padding: Any = "valid",
-    output_padding: Any = None,
-    data_format: str | None = None,
-    dilation_rate: Any = 1,
-    *,
-    groups: int = 1,
-    precision: Any = None,
+    x: Any, kernel: Any, strides: Any = 1, padding: Any = "valid", output_padding: Any = None,
+    data_format: str | None = None, dilation_rate: Any = 1, *, groups: int = 1, precision: Any = None,
     preferred_element_type: Any = None,
-) -> Array:
+) -> Array:  # fmt: skip
     """Transpose a convolution of a volume: :func:`conv_transpose` in three dimensions.
 
     ``x`` is (\\*batch, depth, rows, columns, channels), ``kernel`` (\\*kernel_size, filters / groups, channels).
@@ -135,76 +103,59 @@ def conv3d_transpose(
 
 
 def transpose(
-    where: str,
-    rank: int | None,
-    x: Any,
-    kernel: Any,
-    strides: Any,
-    padding: Any,
-    output_padding: Any,
-    data_format: str | None,
-    dilation_rate: Any,
-    groups: int,
-    precision: Any,
-    preferred_element_type: Any,
-) -> Array:
-    """Do what :func:`conv_transpose` says, with ``where`` as the name in messages."""
+    where: str, rank: int | None, x: Any, kernel: Any, strides: Any, padding: Any, output_padding: Any,
+    data_format: str | None, dilation_rate: Any, groups: int, precision: Any, preferred_element_type: Any,
+) -> Array:  # fmt: skip
+    """Compute :func:`conv_transpose`, with ``where`` as the name in messages."""
     x, kernel = same_type(where, x, kernel)
     rank = spatial_rank(where, kernel, rank)
     form = formats.canonical(data_format, where)
     dtype = result_type(where, kernel.dtype, preferred_element_type)
 
-    def one(x: Array) -> Array:
+    def with_one_batch_axis(x: Array) -> Array:
         options = (strides, padding, output_padding, form, dilation_rate, groups)
         geometry = transposed_geometry(where, x.shape, kernel.shape, *options)
         return kernels.transpose(x, kernel, geometry, precision=precision, dtype=dtype)
 
-    return over_batch(where, rank, x, one)
+    return over_batch(where, rank, x, with_one_batch_axis)
 
 
 def as_output_padding(value: Any, strides: tuple[int, ...], where: str) -> tuple[int, ...] | None:
-    """Give the canonical output padding: None, or one integer below the stride for each axis."""
+    """Return the canonical output padding: None, or one integer below the stride for each axis."""
     if value is None:
         return None
-    more = geo.as_sizes(value, len(strides), "output_padding", where, 0)
-    if any(m >= s for m, s in zip(more, strides, strict=True)):
+    sizes = geo.as_sizes(value, len(strides), "output_padding", where, 0)
+    if any(m >= s for m, s in zip(sizes, strides, strict=True)):
         raise ValueError(
-            f"{where}: output_padding={more} is not below strides={strides} on every axis; "
+            f"{where}: output_padding={sizes} is not below strides={strides} on every axis; "
             f"the largest legal value is {tuple(s - 1 for s in strides)}"
         )
-    return more
+    return sizes
 
 
 def transposed_geometry(
-    where: str,
-    x_shape: tuple[int, ...],
-    kernel_shape: tuple[int, ...],
-    strides: Any,
-    padding: Any,
-    output_padding: Any,
-    data_format: str,
-    dilation_rate: Any,
-    groups: Any,
-) -> geo.Geometry:
-    """Give the geometry of the convolution whose transpose this is: our input is its output."""
+    where: str, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Any, padding: Any,
+    output_padding: Any, data_format: str, dilation_rate: Any, groups: Any,
+) -> geo.Geometry:  # fmt: skip
+    """Return the geometry of the convolution whose transpose this is: our input is its output."""
     *taps, _, channels = kernel_shape
     rank = len(taps)
     steps = geo.as_sizes(strides, rank, "strides", where)
     rate = geo.as_sizes(dilation_rate, rank, "dilation_rate", where)
     rule = geo.as_padding(padding, rank, where, causal=False)
-    more = as_output_padding(output_padding, steps, where)
-    parts = geo.as_size(groups, "groups", where)
-    dims = places(rank, data_format)
+    extra = as_output_padding(output_padding, steps, where)
+    groups = geo.as_size(groups, "groups", where)
+    dims = dimension_numbers(rank, data_format)
     if x_shape[dims[1]] != channels:
         raise ValueError(
             f"{where}: input of shape {x_shape} has {x_shape[dims[1]]} channels and the kernel takes {channels}, "
             "its last axis; they must be equal"
         )
-    if channels % parts:
+    if channels % groups:
         raise ValueError(
-            f"{where}: {channels} input channels do not divide into groups={parts}; the count must be a multiple"
+            f"{where}: {channels} input channels do not divide into groups={groups}; they must be a multiple"
         )
     lengths = tuple(x_shape[axis] for axis in dims[2:])
-    out, zeros = geo.transposed(rule, lengths, taps, steps, rate, more, where)
+    out, zeros = geo.transposed(rule, lengths, taps, steps, rate, extra, where)
     w_dims = (rank + 1, rank, *range(rank))
-    return geo.Geometry(out, tuple(taps), steps, zeros, (1,) * rank, rate, parts, dims, w_dims, dims)  # type: ignore[arg-type]
+    return geo.Geometry(out, tuple(taps), steps, zeros, (1,) * rank, rate, groups, dims, w_dims, dims)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The functions conv, conv1d, conv2d, conv3d: forms of input, padding, groups and types, against the definition."""
+"""The functions conv, conv1d, conv2d, conv3d: inputs, padding, groups and dtypes, against the definition."""
 
 import itertools
 
@@ -35,7 +35,7 @@ def test_golden_values(kernel, options, want):
     np.testing.assert_array_equal(jaxconv.conv1d(X, ones(kernel), **options)[0, :, 0], want)
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 16))])
 def test_random_options_agree_with_the_definition(seed, x64):
     rng = np.random.default_rng(seed)
     rank, groups = int(rng.integers(1, 4)), int(rng.integers(1, 4))
@@ -75,7 +75,7 @@ def test_leading_axes_in_channels_first():
 
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_causal_padding_sees_no_future(data_format):
-    x = jax.random.normal(jax.random.key(0), (1, 9, 9))  # time and channels of one length: both formats read it
+    x = jax.random.normal(jax.random.key(0), (1, 9, 9))  # time and channels of one length: both formats accept it
     kernel = jax.random.normal(jax.random.key(1), (3, 9, 4))
     for strides, rate in [(1, 1), (2, 1), (1, 2), (2, 2)]:
         jacobian = jax.jacobian(lambda x: jaxconv.conv1d(x, kernel, strides, "causal", data_format, rate))(x)  # noqa: B023
@@ -115,7 +115,7 @@ def test_an_integer_kernel_does_not_truncate_a_float_input():
     np.testing.assert_allclose(jaxconv.conv1d(X + 0.5, ones(2).astype(int))[0, :, 0], [4, 6, 8, 10, 12])
 
 
-def test_a_wider_result_can_be_asked_for():
+def test_a_wider_result_can_be_requested():
     y = jaxconv.conv1d(X.astype(jnp.bfloat16), ones(2).astype(jnp.bfloat16), preferred_element_type=jnp.float32)
     assert y.dtype == jnp.float32
 
@@ -123,13 +123,13 @@ def test_a_wider_result_can_be_asked_for():
 @pytest.mark.parametrize(
     "kernel, wanted, error, message",
     [
-        (jnp.float32, jnp.int32, TypeError, "int32 cannot hold the result for a float32 kernel; give a floating type"),
-        (jnp.complex64, jnp.float32, TypeError, "for a complex64 kernel; give a complexfloating type"),
+        (jnp.float32, jnp.int32, TypeError, "int32 .* float32 kernel"),
+        (jnp.complex64, jnp.float32, TypeError, "float32 .* complex64 kernel"),
         (jnp.float32, jnp.complex64, TypeError, "complex64 cannot hold"),
-        (jnp.float32, jnp.float64, ValueError, "float64 needs 64-bit types"),
+        (jnp.float32, jnp.float64, ValueError, "float64"),
     ],
 )
-def test_a_result_type_that_would_lose_something_in_silence_is_refused(kernel, wanted, error, message):
+def test_a_result_dtype_that_would_lose_information_is_refused(kernel, wanted, error, message):
     with pytest.raises(error, match=message):
         jaxconv.conv1d(X, ones(2).astype(kernel), preferred_element_type=wanted)
 
@@ -139,7 +139,7 @@ def test_integers_may_be_summed_in_floats():
     assert y.dtype == jnp.float32
 
 
-def test_plain_lists_and_numpy_arrays_are_inputs():
+def test_lists_and_numpy_arrays_are_accepted():
     np.testing.assert_array_equal(jaxconv.conv1d([[1.0], [2.0]], np.ones((2, 1, 1), "f4")), [[3.0]])
 
 
@@ -154,8 +154,8 @@ def test_plain_lists_and_numpy_arrays_are_inputs():
         (lambda: jaxconv.conv1d(X, ones(0)), ValueError, "is empty; every size must be at least 1"),
         (lambda: jaxconv.conv2d(X, ones(2)), ValueError, "kernel of shape .* has rank 3; this needs rank 4"),
         (lambda: jaxconv.conv1d(X[0, 0], ones(2)), ValueError, "input of shape .* has rank 1; this needs at least 2"),
-        (lambda: jaxconv.conv(X, jnp.ones((2, 2))), ValueError, "has no rank of 3, 4 or 5"),
-        (lambda: jaxconv.conv1d(X, jnp.ones((2, 2, 1))), ValueError, "input has 1 channels and the kernel takes 2"),
+        (lambda: jaxconv.conv(X, jnp.ones((2, 2))), ValueError, "rank 2; this needs rank 3, 4 or 5"),
+        (lambda: jaxconv.conv1d(X, jnp.ones((2, 2, 1))), ValueError, "input has 1 channels and the kernel 2"),
         (
             lambda: jaxconv.conv1d(jnp.ones((1, 6, 4)), jnp.ones((2, 2, 3))),
             ValueError,
@@ -165,7 +165,7 @@ def test_plain_lists_and_numpy_arrays_are_inputs():
         (lambda: jaxconv.conv2d(jnp.ones((5, 5, 1)), jnp.ones((2, 2, 1, 1)), padding="causal"), ValueError, "'causal'"),
     ],
 )
-def test_bad_input_is_refused_in_a_sentence(call, error, message):
+def test_wrong_arguments_are_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
