@@ -1,11 +1,15 @@
-"""examples/layers.md and differences_from_keras.md: every layer, option and difference of the code is on the page."""
+"""The tables of the pages are complete: layers, options, differences, lowerings, keys of a config."""
 
 import dataclasses
 import inspect
+import json
 import re
 
 import jaxconv
+from jaxconv.app import data
+from jaxconv.app.config import Train
 from jaxconv.contract.layer import Layer, layers
+from jaxconv.kernels.lowerings import LOWERINGS
 from tests.support import pages
 from tests.support.keras_oracle import keras
 
@@ -82,3 +86,21 @@ def test_every_public_name_is_on_a_page():
     text = "\n".join((pages.ROOT / page).read_text() for page in pages.PAGES)
     ranks = re.sub(r"(\w*?)(\d)D/(\d)D?/?(\d?)D?(\w*)", "", text)  # the names of layers are in the table
     assert set(jaxconv.__all__) - set(CLASSES) - set(re.findall(r"\w+", ranks)) == set()
+
+
+def test_every_lowering_is_in_the_table():
+    [table] = [table for table in pages.tables("examples/speed.md") if names(table[0][0])]
+    assert sorted(name for row in table for name in names(row[0])) == sorted(LOWERINGS)
+
+
+def test_every_key_of_the_training_table_is_listed_with_its_default():
+    [table] = [table for table in pages.tables("examples/training.md") if names(table[0][0]) == ["loss"]]
+    said = {names(key)[0]: default.strip("`") for key, default, _ in table}
+    unset = {dataclasses.MISSING: "required", None: "none", (): "none"}
+    true = {field.name: field.default for field in dataclasses.fields(Train)}
+    assert said == {key: unset.get(default) or json.dumps(default) for key, default in true.items()}
+
+
+def test_every_source_of_data_is_named():
+    text = (pages.ROOT / "examples" / "training.md").read_text()
+    assert set(data.sources) <= {*re.findall(r"`(\w+)`", text), *re.findall(r'source = "(\w+)"', text)}
