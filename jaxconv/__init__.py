@@ -3,7 +3,7 @@
 from types import ModuleType as _ModuleType
 
 from jaxconv import activations, constraints, initializers, regularizers
-from jaxconv.contract.layer import Apply, Effects, Layer, merge
+from jaxconv.contract import Apply, Effects, Layer, merge
 from jaxconv.contract.symbolic import Input, SymbolicTensor
 from jaxconv.data_format import image_data_format, set_image_data_format
 from jaxconv.files.errors import FileError
@@ -48,11 +48,11 @@ from jaxconv.layers.global_pooling import (
     GlobalMaxPooling3D,
 )
 from jaxconv.layers.group_normalization import GroupNormalization, InstanceNormalization
-from jaxconv.layers.joining import Concatenate, Dot
 from jaxconv.layers.layer_normalization import LayerNormalization, RMSNormalization, UnitNormalization
 from jaxconv.layers.locally_connected import LocallyConnected1D, LocallyConnected2D, LocallyConnected3D
 from jaxconv.layers.masking import Masking
-from jaxconv.layers.merging import Add, Average, Maximum, Minimum, Multiply, Subtract
+from jaxconv.layers.merge import Add, Average, Maximum, Minimum, Multiply, Subtract
+from jaxconv.layers.merge_along_axis import Concatenate, Dot
 from jaxconv.layers.noise import GaussianDropout, GaussianNoise
 from jaxconv.layers.normalization import BatchNormalization
 from jaxconv.layers.pooling import (

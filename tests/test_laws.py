@@ -10,7 +10,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers, merge
+from jaxconv.contract import layers, merge
 from tests.support.catalogue import CASES, Case, in_float64, in_other_format, inputs, map_shapes, randomised, tolerance
 
 KEY = jax.random.key(0)

@@ -8,7 +8,7 @@ import re
 import jaxconv
 from jaxconv.app import data
 from jaxconv.app.config import Train
-from jaxconv.contract.layer import Layer, layers
+from jaxconv.contract import Layer, layers
 from jaxconv.kernels.lowerings import LOWERINGS
 from tests.support import pages
 from tests.support.keras_oracle import keras

@@ -19,7 +19,7 @@ from jaxconv.app.fine_tuning import Start, read_start
 from jaxconv.app.model_table import build_model, layer_table, trace_shapes
 from jaxconv.app.schema import ConfigError, Place, fit_table, one_line
 from jaxconv.app.toml import override, read_toml
-from jaxconv.contract.layer import Layer
+from jaxconv.contract import Layer
 from jaxconv.models import Sequential
 from jaxconv.registry import nearest, snake_case
 from jaxconv.training.fit import EarlyStopping

@@ -13,7 +13,7 @@ import jax
 
 import jaxconv.layers  # noqa: F401  enters every layer in the table
 from jaxconv.app.schema import ConfigError, Mismatch, Place, fit_value, one_line, parameters
-from jaxconv.contract.layer import layers
+from jaxconv.contract import layers
 from jaxconv.models import Sequential
 from jaxconv.registry import nearest, plain
 

@@ -4,16 +4,15 @@ Knows run folders, model files and configs; it computes no output.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jaxconv.app.config import Config, load_data, read_config
 from jaxconv.app.run import CONFIG, METRICS, MODEL, RESULTS, read_table, resume_command, summary
 from jaxconv.app.schema import ConfigError
+from jaxconv.contract.display import summary as layer_summary
 from jaxconv.files.model import model_info
-from jaxconv.inspect.receptive_field import written
-from jaxconv.inspect.survey import Row, survey
 from jaxconv.progress import readable
 
 Shape = Sequence[int | None]
@@ -45,7 +44,13 @@ def info(model: str) -> str:
 
 
 def _text(title: str, layer: Any, shape: Shape | None, facts: list[tuple[str, str]]) -> str:
-    lines = [title, "", *layer_table(layer, shape), "", *(f"{name:<8}{fact}" for name, fact in facts)]
+    lines = [
+        title,
+        "",
+        repr(layer) if shape is None else str(layer_summary(layer, shape)),
+        "",
+        *(f"{name:<8}{fact}" for name, fact in facts),
+    ]
     return "\n".join(lines).rstrip()
 
 
@@ -77,57 +82,3 @@ def _of_run(folder: Path, config: Config) -> list[tuple[str, str]]:
     if results is not None and results["epochs"] == len(rows):
         return [*facts, ("result", f"{summary(results['test'])}, {results['seconds']} s")]
     return [*facts, ("result", f"not finished; go on with: {resume_command(folder)}")]
-
-
-def layer_table(layer: Any, shape: Any) -> list[str]:
-    """Lay out a model call by call, and the totals: what is inside a container stands below it, further to the right.
-
-    The columns: name, kind and output shape; weights, trainable and fixed; multiply-adds for one example; how many
-    steps of each axis of the model's input a step of the output sees, "-" where it sees all or that is not known.
-
-    Args:
-        layer: a container; any other layer is one line.
-        shape: the input's, batch first (a structure of shapes for several inputs); None where unknown, which leaves
-            everything but names and kinds out.
-    """
-    head = ["layer", "kind", "output", "trainable", "fixed", "multiply-adds", "receptive field"]
-    if shape is None:
-        inside = layer.children or {layer.label: layer}
-        return _laid_out([head, *([name, type(child).__name__, *"?????"] for name, child in inside.items())], False)
-    whole, *rows = survey(layer, shape)
-    lines = [head, ["(input)", "", _readable(shape), "", "", "", ""]]
-    for row in rows or [whole._replace(name=layer.label, depth=1)]:
-        name = "  " * (row.depth - 1) + row.name.rpartition("/")[2]
-        lines.append([name, row.kind, _readable(row.output), *_numbers(row), written(row.fields)])
-    return _laid_out([*lines, ["total", "", "", *_numbers(whole), ""]], True)
-
-
-def _numbers(row: Row) -> list[str]:
-    return ["-" if n is None else f"{n:,}" for n in (row.trainable, row.fixed, row.multiply_adds)]
-
-
-def _laid_out(rows: list[list[str]], totals: bool) -> list[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
-        numbers = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
-        lines.append("  ".join(words + numbers).rstrip())
-    rule = "-" * max(map(len, lines))
-    return [lines[0], rule, *lines[1:-1], rule, lines[-1]] if totals else [lines[0], rule, *lines[1:]]
-
-
-def _readable(shapes: Any) -> str:
-    """Write a shape, or several."""
-    if isinstance(shapes, Mapping):
-        return ", ".join(f"{name} {_readable(shape)}" for name, shape in shapes.items())
-    return ", ".join(map(_readable, shapes)) if isinstance(shapes, list) else readable_shape(shapes)
-
-
-def readable_shape(shape: Shape) -> str:
-    """Write a shape for people.
-
-    >>> readable_shape((None, 150, 1))
-    '(batch, 150, 1)'
-    """
-    return f"({', '.join('batch' if size is None else str(size) for size in shape)})"

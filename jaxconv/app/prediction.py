@@ -14,8 +14,8 @@ from typing import IO, Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxconv.app.overview import readable_shape
 from jaxconv.app.schema import ConfigError, one_line
+from jaxconv.contract.display import format_shapes
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
 from jaxconv.files.model import model_info
@@ -61,14 +61,14 @@ def trained(file: Path) -> Predictor:
 
 def _output_names(layer: Container) -> tuple[str, ...]:
     """Name the outputs by their keys in a dict, else by the layers that give them."""
-    example = layer.output_structure.unflatten(layer.graph.gives)
+    example = layer.output_structure.unflatten(layer.graph.outputs)
     if isinstance(example, dict):
         return tuple(sorted(example))
-    givers = [f"input_{place}" for place in range(layer.graph.inputs)]
+    givers = [f"input_{place}" for place in range(layer.graph.input_count)]
     for name, _, _ in layer.graph.calls:
         givers += [name] * layer.children[name].output_structure.num_leaves
     names: list[str] = []
-    for place in layer.graph.gives:
+    for place in layer.graph.outputs:
         again = sum(name == givers[place] or name.startswith(f"{givers[place]}_") for name in names)
         names.append(f"{givers[place]}_{again}" if givers[place] in names else givers[place])
     return tuple(names)
@@ -107,7 +107,7 @@ def predict(model: Predictor, files: Sequence[str], out: str, batch: int = 32) -
             write(rows)
             done += len(rows[0])
             bar.to(done)
-    written = ", ".join(readable_shape(shape[1:]) for shape in shapes)
+    written = ", ".join(format_shapes(shape[1:]) for shape in shapes)
     return f"{count} predictions of shape {written} in {out}"
 
 
@@ -129,7 +129,7 @@ def _kind(array: Any) -> Any:
 def _readable(shapes: Any) -> str:
     if isinstance(shapes, dict):
         return ", ".join(f"{name}: {_readable(shape)}" for name, shape in shapes.items())
-    return " and ".join(map(_readable, shapes)) if isinstance(shapes, list) else readable_shape(shapes)
+    return " and ".join(map(_readable, shapes)) if isinstance(shapes, list) else format_shapes(shapes)
 
 
 def _inputs(model: Predictor, files: Sequence[str]) -> tuple[Any, int]:

@@ -30,6 +30,7 @@ from jaxconv.files.errors import FileError
 from jaxconv.files.keras.writing import save_model
 from jaxconv.progress import Display, display, readable, short
 from jaxconv.training.fit import EarlyStopping, Fitted, Interrupted, NonFiniteLoss, Tick, evaluate, fit
+from jaxconv.version import __version__
 
 CONFIG, METRICS, CURVE, MODEL = "config.toml", "metrics.csv", "learning_curve.png", "model.keras"
 CHECKPOINT, RESULTS, INITIAL = "checkpoint.npz", "results.json", "initial"
@@ -315,11 +316,9 @@ def summary(test: Mapping[str, float]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    import jaxconv
-
     packages = ("jax", "jaxlib", "optax", "numpy")
     return {
-        "jaxconv": jaxconv.__version__,
+        "jaxconv": __version__,
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in packages},
     }

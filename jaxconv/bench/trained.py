@@ -14,7 +14,7 @@ import numpy as np
 from jaxconv.bench.agreement import Inexpressible, Loaded, difference, disagreeing
 from jaxconv.bench.timing import medians
 from jaxconv.bench.whole import INFERENCE
-from jaxconv.contract.layer import Layer, Params
+from jaxconv.contract import Layer, Params
 from jaxconv.files.model import model_info
 
 MODES = (INFERENCE,)

@@ -10,7 +10,7 @@ from jax import lax
 
 from jaxconv.bench.networks import Network
 from jaxconv.bench.timing import Program, medians
-from jaxconv.contract.layer import Params, layers
+from jaxconv.contract import Params, layers
 
 INFERENCE, TRAIN, CALL = "inference", "train step", "call"
 MODES = (INFERENCE, TRAIN)

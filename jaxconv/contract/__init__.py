@@ -1,1 +1,37 @@
-"""The contract that every layer keeps: ``Layer``, ``Apply``, windows, masks, symbolic inputs, dtype policies."""
+"""The contract that every layer keeps: ``Layer``, ``Apply``, windows, masks, symbolic inputs, dtype policies.
+
+Everything above works with layers through these names alone.
+"""
+
+from jaxconv.contract.apply import Apply, Effects, Params, merge
+from jaxconv.contract.graph import Call, Graph
+from jaxconv.contract.layer import Layer, layers
+from jaxconv.contract.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
+from jaxconv.contract.symbolic import Input, Node, SymbolicTensor, as_lists
+from jaxconv.contract.weights import Weight
+from jaxconv.windows import MIXED, POINTWISE, Window, whole
+
+__all__ = [
+    "LEAF",
+    "MIXED",
+    "POINTWISE",
+    "Apply",
+    "Call",
+    "Effects",
+    "Graph",
+    "Input",
+    "Layer",
+    "Node",
+    "Params",
+    "Shape",
+    "SymbolicTensor",
+    "Weight",
+    "Window",
+    "as_lists",
+    "as_shape",
+    "as_shapes",
+    "layers",
+    "merge",
+    "shape_of",
+    "whole",
+]

@@ -1,11 +1,11 @@
-"""What ``layer.init`` gives beside the params: the layer's functions, what a call brings about, and ``merge``.
+"""``Apply``, the functions of a layer over its params; ``Effects``, what a call brings about; and ``merge``.
 
-Knows no particular layer; the layer's own methods do the work.
+Knows layers by the methods of ``Applicable`` alone.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +13,19 @@ import numpy as np
 
 from jaxconv.errors import explain
 
-if TYPE_CHECKING:
-    from jaxconv.contract.layer import Layer
-
 Array = jax.Array
 Params = dict[str, Any]
 
 
 class Effects(NamedTuple):
-    """What a forward pass gives beside its output.
+    """The results of a forward pass beside its output.
 
-    fixed: the new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
+    A layer's ``call`` returns one as well, and names in it only what it changes.
+
+    fixed: new values of the leaves that the optimizer does not own, in the structure of ``split(params)[1]``.
     penalty: scalar, the activity regularizers of this call, divided by the batch size.
-    mask: True at each real step of the output, (batch, time); None where there is no mask. For several outputs, in
-        their structure.
+    mask: True at each real step of the output, (batch, time); None without a mask. For several outputs, in their
+        structure.
 
     >>> _, apply_fn = jaxconv.Flatten().init(jax.random.key(0), (None, 3))
     >>> y, effects = apply_fn.forward({}, jnp.ones((1, 3)))
@@ -34,18 +33,41 @@ class Effects(NamedTuple):
     Effects(fixed={}, penalty=Array(0., dtype=float32), mask=None)
     """
 
-    fixed: Params
-    penalty: Array
+    fixed: Params = {}  # noqa: RUF012  never written to
+    penalty: Any = 0.0
     mask: Any = None
 
 
+class Applicable(Protocol):
+    """What ``Apply`` needs of a layer."""
+
+    @property
+    def label(self) -> str:
+        """Return the name for messages."""
+
+    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Any, Effects]:
+        """Compute the output and the effects."""
+
+    def check_names(self, params: Params) -> None:
+        """Raise ValueError for params of another layer."""
+
+    def select(self, params: Params, *, fixed: bool) -> Params:
+        """Return the fixed leaves, or the trainable ones, with None for the others."""
+
+    def penalty(self, params: Params) -> Array:
+        """Sum the regularizers."""
+
+    def project(self, params: Params) -> Params:
+        """Apply the constraints."""
+
+
 @jax.tree_util.register_static  # so that init can be jitted, and an apply_fn passed through jit
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Apply:
     """The functions of one layer over its params. Equal, with equal hashes, for equal layers; holds no arrays.
 
-    Calling it is inference: ``y = apply_fn(params, x)``, one array; a Model of several outputs gives them in
-    the structure that it was built with. The other functions are its attributes.
+    Calling it is inference: ``y = apply_fn(params, x)``, one array; a Model of several outputs returns them in the
+    structure that it was built with. The other functions are its attributes.
 
     >>> params, apply_fn = jaxconv.Dense(2, kernel_constraint="max_norm").init(jax.random.key(0), (None, 3))
     >>> trainable, fixed = apply_fn.split(params)
@@ -54,34 +76,40 @@ class Apply:
     (1, 2)
     """
 
-    layer: "Layer"
+    layer: Any  # Applicable
 
     @property
     def __name__(self) -> str:
         return self.layer.label
 
+    def __repr__(self) -> str:
+        return f"<apply_fn of {self.layer!r}>"
+
+    def _repr_html_(self) -> str:
+        return self.layer._repr_html_()
+
     def __call__(self, params: Params, x: Any, mask: Any = None) -> Array:
-        """Compute the output of the layer at inference; what stands at its masked steps means nothing."""
+        """Compute the output of the layer at inference; its values at masked steps have no meaning."""
         return self.layer.forward(params, x, train=False, key=None, mask=mask)[0]
 
     def forward(
         self, params: Params, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
     ) -> tuple[Array, Effects]:
-        """Compute the output and what else the call brings about; ``train`` switches dropout and statistics on.
+        """Compute the output and the effects of a call.
 
         Args:
             params, x: as for inference.
-            train: whether this is training.
-            key: a JAX PRNG key, where the layer draws.
+            train: whether this is training: dropout drops, statistics move.
+            key: a JAX PRNG key, where the layer needs one in training.
             mask: True at each real step of ``x``, (batch, time); for several inputs, in their structure, with None for
-                one without. Masked steps contribute nothing; the output's mask is ``effects.mask``.
+                an input without mask. Masked steps contribute nothing; the output's mask is ``effects.mask``.
 
         Raises:
-            ValueError: dropout in training without ``key``; an input or a mask that does not fit.
-            TypeError: ``train`` is no bool.
+            ValueError: training without ``key`` where it is needed; an input or a mask that does not fit.
+            TypeError: ``train`` is not a bool.
         """
         if not isinstance(train, bool | np.bool_ | jax.Array):
-            raise TypeError(f"{self.layer.label}: train={train!r} is no bool; give True or False")
+            raise TypeError(f"{self.layer.label}: train={train!r} is not a bool; give True or False")
         return self.layer.forward(params, x, train=train, key=key, mask=mask)
 
     def split(self, params: Params) -> tuple[Params, Params]:
@@ -99,13 +127,13 @@ class Apply:
         return self.layer.penalty(params)
 
     def project(self, params: Params) -> Params:
-        """Put the constraints back: call it on the result of ``optax.apply_updates``."""
+        """Apply the constraints: call it on the result of ``optax.apply_updates``."""
         self.layer.check_names(params)
         return self.layer.project(params)
 
 
 def merge(trainable: Params, fixed: Params) -> Params:
-    """Join what ``split`` took apart.
+    """Join the two parts of ``split``.
 
     >>> merge({"kernel": 1, "mean": None}, {"kernel": None, "mean": 2})
     {'kernel': 1, 'mean': 2}
@@ -124,18 +152,18 @@ def merge(trainable: Params, fixed: Params) -> Params:
     return merged
 
 
-def held(params: Any) -> str:
-    """Say what stands where params were expected, for a message."""
+def describe_params(params: Any) -> str:
+    """Describe what was given as params, for a message."""
     if isinstance(params, Mapping):
         return f"has {sorted(params)}"
-    return f"is of type {type(params).__name__}, no dict: unpack what init gives, and call apply_fn(params, x)"
+    return f"is a {type(params).__name__}, not a dict: unpack what init returns, and call apply_fn(params, x)"
 
 
 def check_key(key: Any, where: str) -> None:
-    """Raise TypeError for anything that is no PRNG key, old kind or new."""
+    """Raise TypeError for anything that is not a PRNG key, typed or raw."""
     dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
     typed = dtype is not None and jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     raw = dtype == jnp.uint32 and shape is not None and len(shape) == 1
     if not (typed or raw):
         got = repr(key) if shape is None else f"an array of shape {shape} and type {dtype}"
-        raise TypeError(f"{where}: the key is {got}, which is no PRNG key; give jax.random.key(0)")
+        raise TypeError(f"{where}: the key is {got}, which is not a PRNG key; give jax.random.key(0)")

@@ -1,36 +1,38 @@
-"""Sequence masks: True at each real step. How one is read, laid along an input, and moved under a sliding window.
+"""Sequence masks, True at each real step: reading one, and deriving from a layer's windows what it means to the layer.
 
-A sample's own sequence runs from its first to its last real step; a step between them may be masked too (a hole).
-Knows arrays and static sizes, no layer.
+A sample's own sequence runs from its first to its last real step; a masked step between them is a hole. Knows arrays
+and windows, and layers by their declarations.
 """
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
-from jaxconv import geometry as geo
 from jaxconv.errors import explain
+from jaxconv.windows import Window
 
 Array = jax.Array
 Axes = tuple[int, ...]
 
 
 def layouts(rank: int, channels: int | None = None) -> list[Axes]:
-    """Give the axes of an input that a mask may lie along: all but the channels; for both data formats if None.
+    """Return the axes of an input that a mask may lie along: all but the channels; for both data formats if None.
 
     >>> layouts(3), layouts(3, 1)
     ([(0, 1), (0, 2)], [(0, 2)])
     """
-    places = [rank - 1] + [1] * (rank > 2) if channels is None else [channels]
-    return [tuple(axis for axis in range(rank) if axis != place) for place in places]
+    candidates = [rank - 1] + [1] * (rank > 2) if channels is None else [channels]
+    return [tuple(axis for axis in range(rank) if axis != one) for one in candidates]
 
 
-def fitting(mask: tuple, shape: tuple, ways: Sequence[Axes], broadcast: bool = False) -> Axes | None:
-    """Give the axes that a mask's axes are: those of the first layout that fits, or None."""
+def fitting_axes(mask: tuple, shape: tuple, ways: Sequence[Axes], broadcast: bool = False) -> Axes | None:
+    """Return the input axes that the axes of a mask lie along, by the first layout that fits; None if none does."""
     for axes in ways:
         sizes = zip(mask, axes, strict=False)
         if 0 < len(mask) <= len(axes) and all(n == shape[a] or (broadcast and n == 1) for n, a in sizes):
@@ -38,79 +40,86 @@ def fitting(mask: tuple, shape: tuple, ways: Sequence[Axes], broadcast: bool = F
     return None
 
 
+def mask_axes(mask: tuple, shape: tuple, ways: Sequence[Axes]) -> Axes:
+    """Return the input axes along which a mask lies that ``as_mask`` has accepted; one of full rank lies along all."""
+    axes = fitting_axes(mask, shape, ways) or fitting_axes(mask, shape, ways, broadcast=True)
+    return tuple(range(len(shape))) if axes is None else axes
+
+
 def as_mask(
     mask: Any, shape: tuple, ways: Sequence[Axes], where: str, *, least: int = 1, broadcast: bool = False
 ) -> Array:
-    """Read a mask for an input of ``shape``: booleans, or numbers, of which those that are not 0 stand for True.
+    """Convert a mask for an input of ``shape`` to booleans; numbers other than 0 count as True.
 
     Args:
-        mask, shape, ways: see :func:`fitting`.
+        mask, shape, ways: see :func:`fitting_axes`.
         where: the layer, for messages.
-        least: how many axes it must have.
-        broadcast: whether a size of 1 stands for any.
+        least: the smallest legal number of axes.
+        broadcast: whether a size of 1 stands for any size.
 
     Raises:
-        TypeError: no array of booleans or real numbers.
-        ValueError: a shape that fits the input in none of the ways, with one that would.
+        TypeError: not an array of booleans or real numbers.
+        ValueError: a shape that does not fit the input, with one that would.
     """
-    with explain(f"{where}: the mask is no array of booleans"):
+    with explain(f"{where}: the mask is not an array of booleans"):
         mask = jnp.asarray(mask)
         if jnp.issubdtype(mask.dtype, jnp.complexfloating):
-            raise TypeError(f"it has type {mask.dtype}")
-    if mask.ndim < least or fitting(mask.shape, shape, ways, broadcast) is None:
+            raise TypeError(f"its type is {mask.dtype}")
+    if mask.ndim < least or fitting_axes(mask.shape, shape, ways, broadcast) is None:
         legal = sorted({tuple(shape[a] for a in axes[: max(mask.ndim, least)]) for axes in ways}, key=repr)
         raise ValueError(
             f"{where}: mask of shape {mask.shape} does not fit input of shape {shape}; "
-            f"give one of shape {' or '.join(map(str, legal))}, True at each real step"
+            f"legal shapes: {' or '.join(map(str, legal))}, True at each real step"
         )
     return mask.astype(bool)
 
 
-def lay(mask: Array, shape: tuple, ways: Sequence[Axes]) -> Array:
-    """Lay a mask along an input of ``shape``: its axes where they belong, size 1 elsewhere."""
-    axes = fitting(mask.shape, shape, ways) or fitting(mask.shape, shape, ways, broadcast=True)
-    assert axes is not None  # as_mask has checked it
+def broadcast_mask(mask: Array, shape: tuple, ways: Sequence[Axes]) -> Array:
+    """Reshape a mask to the rank of an input of ``shape``: its axes where they belong, size 1 elsewhere."""
+    axes = mask_axes(mask.shape, shape, ways)
     return lax.broadcast_in_dim(mask, [mask.shape[axes.index(a)] if a in axes else 1 for a in range(len(shape))], axes)
 
 
-def hide(x: Array, mask: Array, ways: Sequence[Axes], value: float = 0) -> Array:
-    """Put a value that contributes nothing at the masked steps of an input."""
-    return jnp.where(lay(mask, x.shape, ways), x, jnp.asarray(value, x.dtype))
+def fill_masked(x: Array, mask: Array, value: float = 0) -> Array:
+    """Replace the masked steps of an input by a value; the mask broadcasts against the input.
+
+    What is replaced gets no gradient, so a NaN in a masked step reaches neither values nor gradients.
+    """
+    return jnp.where(mask, x, jnp.asarray(value, x.dtype))
 
 
-def ends(where: str) -> None:
-    """Warn that a layer cannot pass a mask on, and give the mask that is left: none."""
+def warn_mask_ends(where: str) -> None:
+    """Warn that a layer cannot pass a mask on, and return the mask that is left: None."""
     warnings.warn(
         f"{where}: the mask ends here: this layer cannot say which steps of its output are real, and later layers see "
         "no mask",
-        stacklevel=4,
+        stacklevel=5,
     )
 
 
 # -- the sequences in a batch
 
 
-class Span(NamedTuple):
-    """Where each sample's own sequence lies. start: its first step. length: its steps, 0 where there is none."""
+class ValidRange(NamedTuple):
+    """Where each sample's own sequence lies. start: its first step. length: its number of steps, 0 for none."""
 
     start: Array
     length: Array
 
 
-def span(mask: Array) -> Span:
-    """Find each sample's own sequence, for a mask (batch, time).
+def valid_range(mask: Array) -> ValidRange:
+    """Return where each sample's own sequence lies, for a mask (batch, time).
 
-    >>> span(jnp.array([[False, True, False, True, False], [False] * 5]))
-    Span(start=Array([1, 0], dtype=int32), length=Array([3, 0], dtype=int32))
+    >>> valid_range(jnp.array([[False, True, False, True, False], [False] * 5]))
+    ValidRange(start=Array([1, 0], dtype=int32), length=Array([3, 0], dtype=int32))
     """
-    there = mask.any(1)
     start, behind = (jnp.argmax(m, axis=1).astype(jnp.int32) for m in (mask, mask[:, ::-1]))
     length = jnp.asarray(mask.shape[1], jnp.int32) - start - behind
-    return Span(start, jnp.where(there, length, 0))
+    return ValidRange(start, jnp.where(mask.any(1), length, 0))
 
 
-def stretch(first: Array, count: Array, length: Any) -> Array:
-    """Give the mask (batch, length) of ``count`` steps from ``first`` on."""
+def range_mask(first: Array, count: Array, length: Any) -> Array:
+    """Return the mask (batch, length) that is True at ``count`` steps from ``first`` on."""
     step = jnp.arange(length, dtype=jnp.int32)[None]
     return (step >= first[:, None]) & (step < (first + count)[:, None])
 
@@ -118,115 +127,136 @@ def stretch(first: Array, count: Array, length: Any) -> Array:
 # -- windows over them
 
 
-class Windows(NamedTuple):
-    """A window that slides along time.
+def _pads_of(window: Window, length: Array) -> tuple[Array, Array]:
+    """Return ``window.pads`` for sequences of these lengths, which are traced."""
+    if window.padding != "same":
+        before, after = window.pads()
+        return jnp.full_like(length, before), jnp.full_like(length, after)
+    total = jnp.maximum(window.extent - window.stride + -length % window.stride, 0)
+    return total // 2, total - total // 2
 
-    size: in taps. stride: steps of input for one of output. rate: distance of taps. padding: a name or (before, after).
-    mode: what stands in the padding.
+
+def _output_count(window: Window, length: Array) -> Array:
+    """Return how many outputs sequences of these lengths have; none where the sequence alone would be refused."""
+    if window.transposed:
+        count = (length - 1) * window.stride + (window.output_length(1))
+        return jnp.where(length > 0, jnp.maximum(count, 0), 0)
+    before, after = _pads_of(window, length)
+    count = (length + before + after - window.extent) // window.stride + 1
+    least = jnp.maximum(before, after) if window.mode == "reflect" else jnp.zeros_like(length)
+    return jnp.where(length > least, jnp.maximum(count, 0), 0)
+
+
+def _sources(window: Window, mask: Array) -> tuple[Array, Array]:
+    """Return, for each step of the padded input, which step it holds, and whether that is in the sequence."""
+    start, length = (value[:, None] for value in valid_range(mask))
+    steps = mask.shape[1] + sum(window.pads(mask.shape[1]))
+    own = jnp.arange(steps, dtype=jnp.int32)[None] + start % window.stride - _pads_of(window, length)[0] - start
+    most = jnp.maximum(length, 1)
+    if window.mode == "circular":
+        own = own % most
+    elif window.mode == "replicate":
+        own = jnp.clip(own, 0, most - 1)
+    elif window.mode == "reflect":
+        period = jnp.maximum(2 * (most - 1), 1)
+        own = jnp.minimum(own % period, -own % period)
+    return jnp.clip(start + own, 0, mask.shape[1] - 1), (own >= 0) & (own < length)
+
+
+def align(x: Array, mask: Array, axis: int, window: Window, value: float = 0) -> tuple[Array, Array]:
+    """Align each sequence with its own padding, as if it were not batched.
+
+    A "valid" window over the result yields the outputs of the sequence alone, from step ``start // stride`` on.
+
+    Args:
+        x: the input, with time at ``axis``.
+        mask: (batch, time).
+        value: what the masked steps and the padding hold.
+
+    Returns:
+        (input, mask): both padded; the mask is (batch, padded time).
     """
-
-    size: int
-    stride: int
-    rate: int
-    padding: Any
-    mode: str = "zeros"
-
-    @property
-    def in_place(self) -> bool:
-        """Whether a sequence alone and one inside a batch lie alike: masked steps need to be hidden, and no more."""
-        return self.stride == 1 and self.mode == "zeros"
-
-    def _pads(self, length: Any) -> tuple[int, int]:
-        return geo.pads((self.padding,), (length,), (self.size,), (self.stride,), (self.rate,))[0]
-
-    def _pads_of(self, length: Array) -> tuple[Array, Array]:
-        """Give the padding (before, after) of sequences of these lengths, as ``geometry.pads`` does for a known one."""
-        if self.padding != "same":
-            before, after = self._pads(None)
-            return jnp.full_like(length, before), jnp.full_like(length, after)
-        total = jnp.maximum(geo.dilate(self.size, self.rate) - self.stride + -length % self.stride, 0)
-        return total // 2, total - total // 2
-
-    def _count(self, length: Array) -> Array:
-        """Give how many steps come of sequences of these lengths; none where one alone would be refused."""
-        before, after = self._pads_of(length)
-        count = (length + before + after - geo.dilate(self.size, self.rate)) // self.stride + 1
-        least = jnp.maximum(before, after) if self.mode == "reflect" else jnp.zeros_like(length)
-        return jnp.where(length > least, jnp.maximum(count, 0), 0)
-
-    def _sources(self, mask: Array) -> tuple[Array, Array]:
-        """Give, for each place of the padded input, the step that stands there, and whether it is of the sequence."""
-        start, length = (value[:, None] for value in span(mask))
-        places = mask.shape[1] + sum(self._pads(mask.shape[1]))
-        own = jnp.arange(places, dtype=jnp.int32)[None] + start % self.stride - self._pads_of(length)[0] - start
-        most = jnp.maximum(length, 1)
-        if self.mode == "circular":
-            own = own % most
-        elif self.mode == "replicate":
-            own = jnp.clip(own, 0, most - 1)
-        elif self.mode == "reflect":
-            period = jnp.maximum(2 * (most - 1), 1)
-            own = jnp.minimum(own % period, -own % period)
-        return jnp.clip(start + own, 0, mask.shape[1] - 1), (own >= 0) & (own < length)
-
-    def place(self, x: Array, mask: Array, axis: int, value: float = 0) -> Array:
-        """Lay each sample's sequence out behind its own padding, as it would lie alone.
-
-        A "valid" window over the result gives the outputs of the sequence alone, from step ``start // stride`` on.
-
-        Args:
-            x: the input, with time at ``axis``.
-            mask: (batch, time).
-            axis: 1 or 2, of three.
-            value: what stands at masked steps.
-        """
-        index, within = self._sources(mask)
-        there = within & jnp.take_along_axis(mask, index, 1, mode="clip")
-        other = 3 - axis
-        x = jnp.take_along_axis(x, jnp.expand_dims(index, other), axis, mode="clip")
-        return jnp.where(jnp.expand_dims(there, other), x, jnp.asarray(value, x.dtype))
-
-    def output_mask(self, mask: Array) -> Array:
-        """Give the mask of the output: the steps that come of the sequence alone, but for those that see holes only."""
-        index, within = self._sources(mask)
-        kind = jnp.where(within, 1 + jnp.take_along_axis(mask, index, 1, mode="clip").astype(jnp.int32), 0)  # 1: a hole
-        sees = lax.reduce_window(
-            kind, jnp.int32(0), lax.max, (1, self.size), (1, self.stride), "VALID", window_dilation=(1, self.rate)
-        )
-        start, length = span(mask)
-        return stretch(start // self.stride, self._count(length), sees.shape[1]) & (sees != 1)
+    index, inside = _sources(window, mask)
+    real = inside & jnp.take_along_axis(mask, index, 1, mode="clip")
+    others = [a for a in range(1, x.ndim) if a != axis]
+    x = jnp.take_along_axis(x, jnp.expand_dims(index, others), axis, mode="clip")
+    return fill_masked(x, jnp.expand_dims(real, others), value), real
 
 
-class Maskable:
-    """What a layer says about masks, before it says more: masked steps need no care, and the mask goes on or ends."""
+def windowed_mask(mask: Array, window: Window) -> Array:
+    """Return the mask (batch, outputs) of a window's outputs: those of each sequence alone that do not see holes only.
 
-    keeps_mask: ClassVar[bool]
+    Args:
+        mask: (batch, time).
+    """
+    start, length = valid_range(mask)
+    if window.transposed:
+        inside = range_mask(start, length, mask.shape[1])
+        kind = jnp.where(inside, 1 + mask.astype(jnp.int32), 0)  # 1: a hole, 2: a real step
+        before, after = window.pads(mask.shape[1])
+        pads = (window.extent - 1 - before, window.extent - 1 - after, window.stride - 1)
+        kind, stride, first = lax.pad(kind, np.int32(0), ((0, 0, 0), pads)), 1, start * window.stride
+    else:
+        index, inside = _sources(window, mask)
+        real = jnp.take_along_axis(mask, index, 1, mode="clip").astype(jnp.int32)
+        kind, stride, first = jnp.where(inside, 1 + real, 0), window.stride, start // window.stride
+    sees = lax.reduce_window(
+        kind, np.int32(0), lax.max, (1, window.size), (1, stride), "VALID", window_dilation=(1, window.dilation)
+    )
+    return range_mask(first, _output_count(window, length), sees.shape[1]) & (sees != 1)
 
-    @property
-    def label(self) -> str:
-        raise NotImplementedError
 
-    def call(self, params: Any, x: Array, *, train: bool, key: Any) -> tuple[Array, Any]:
-        raise NotImplementedError
+# -- what follows for a layer from its windows
 
-    def call_masked(self, params: Any, x: Array, mask: Any, *, train: bool, key: Any) -> tuple[Array, Any]:
-        """Compute what ``call`` does with masked steps left out. Where steps do not meet, that is the same."""
-        return self.call(params, x, train=train, key=key)
 
-    def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give the output's mask from the input and its mask, which may be None."""
-        return mask if mask is None or self.keeps_mask else ends(self.label)
+def reader(windows: Sequence[Window], axis: int) -> tuple[int, Window] | None:
+    """Return the output axis that reads an input axis, and its window; None if the axis is reduced.
 
-    def hidden(self, x: Array, mask: Any) -> Array:
-        """Give an input over one axis with zeros at its masked steps; over several axes a mask has none to hide."""
-        return hide(x, mask, self.mask_layouts(3)) if getattr(self, "rank", 0) == 1 else x
+    Axes are counted with the batch.
+    """
+    for position, window in enumerate(windows):
+        if axis == 1 + (position if window.axis is None else window.axis):
+            return position + 1, window
+    return None
 
-    def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        """Give the axes of an input or output of this rank that a mask may lie along, the likeliest first."""
-        places: dict[Any, int] = {"channels_last": rank - 1, "channels_first": 1}
-        return layouts(rank, places.get(getattr(self, "data_format", None)))
 
-    def read_mask(self, mask: Any, shape: Any) -> Any:
-        """Read the mask of an input of this shape. Raises ValueError for one of the wrong length."""
-        least = 2 if getattr(self, "rank", 0) == 1 else 1  # a layer over one axis needs to know its steps
-        return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, least=least)
+def prepare_one(layer: Any, x: Array, mask: Array) -> Array:
+    """Return one input with its masked steps replaced by what contributes nothing."""
+    return fill_masked(x, broadcast_mask(mask, x.shape, layer.mask_layouts(x.ndim)), layer.masked_value)
+
+
+def prepare(layer: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]:
+    """Return (layer, input, mask) such that ``layer.call`` computes each sequence as if it were alone.
+
+    Masked steps are replaced by what contributes nothing. Where the outputs of a sequence depend on where it lies, its
+    steps are aligned with their own padding first, and the layer then pads nothing itself. The returned mask
+    broadcasts against the returned input. For several inputs it is the list of masks, with None for some.
+    """
+    if isinstance(x, list):
+        pairs = zip(x, mask, strict=True)
+        return layer, [v if m is None else prepare_one(layer, v, m) for v, m in pairs], mask
+    ways = layer.mask_layouts(x.ndim)
+    axes = mask_axes(mask.shape, x.shape, ways)
+    found = None if len(axes) != 2 else reader(layer.windows(x.shape), axes[1])
+    if found is None or found[1].reads_all or found[1].aligned_under_stride:
+        return layer, prepare_one(layer, x, mask), broadcast_mask(mask, x.shape, ways)
+    x, mask = align(x, mask, axes[1], found[1], layer.masked_value)
+    bare = {"padding": "valid"} | ({"padding_mode": "zeros"} if hasattr(layer, "padding_mode") else {})
+    return dataclasses.replace(layer, **bare), x, broadcast_mask(mask, x.shape, [axes])
+
+
+def derived_mask(layer: Any, shape: tuple, mask: Array) -> Any:
+    """Return the mask of a layer's output as its windows say: the input's, or that of a window along the one axis.
+
+    Warns and returns None where the output has no axis of which the steps could be real or not.
+    """
+    axes = mask_axes(mask.shape, shape, layer.mask_layouts(len(shape)))
+    readers = [(axis, reader(layer.windows(shape), axis)) for axis in axes[1:]]
+    if any(found is None or found[0] != axis for axis, found in readers):
+        return warn_mask_ends(layer.label)
+    windows = [found[1] for _, found in readers if found is not None]
+    if all(window.aligned for window in windows):
+        return mask
+    if len(windows) != 1 or windows[0].reads_all:
+        return warn_mask_ends(layer.label)
+    return windowed_mask(mask, windows[0])

@@ -31,7 +31,7 @@ class Policy:
 
     @property
     def penalty(self) -> Any:
-        """Give the type that penalties are summed in: the weights' own, but not below float32."""
+        """Return the type that penalties are summed in: the weights' own, but not below float32."""
         return promote(self.variable, jnp.float32)
 
     def require(self, where: str) -> None:
@@ -44,7 +44,7 @@ class Policy:
 
 
 def policy_name(dtype: Any, where: str) -> str | None:
-    """Give the canonical name of a policy from a name, a numpy dtype, or Keras's config dict. ``None`` stays ``None``.
+    """Return the canonical name of a policy from a name, a dtype or Keras's config dict; None stays None.
 
     Raises:
         ValueError: an unknown name, or a type that a layer cannot compute in (integers, complex).
@@ -64,7 +64,7 @@ def policy_name(dtype: Any, where: str) -> str | None:
 
 
 def policy(name: str | None) -> Policy:
-    """Give the policy of a canonical name; ``None`` means float32."""
+    """Return the policy of a canonical name; ``None`` means float32."""
     name = name or "float32"
     variable, compute = POLICIES[name]
     return Policy(name, jnp.dtype(variable), jnp.dtype(compute))

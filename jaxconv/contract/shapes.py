@@ -14,7 +14,7 @@ LEAF = jax.tree.structure(0)  # the structure of one thing alone
 
 
 def as_shape(shape: Any, where: str) -> Shape:
-    """Give a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None."""
+    """Return a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None."""
     if hasattr(shape, "shape"):
         return tuple(shape.shape)
     if isinstance(shape, str) or not isinstance(shape, Sequence):
@@ -33,7 +33,7 @@ def as_shape(shape: Any, where: str) -> Shape:
 
 
 def as_shapes(shapes: Any, where: str) -> list[Shape]:
-    """Give a list of shapes from a list or tuple of shapes or arrays, for a layer of several inputs."""
+    """Return a list of shapes from a list or tuple of shapes or arrays, for a layer of several inputs."""
     several = isinstance(shapes, list | tuple) and all(hasattr(s, "shape") or isinstance(s, Sequence) for s in shapes)
     if not several or not shapes:
         got = as_shape(shapes, where) if hasattr(shapes, "shape") else shapes
@@ -42,7 +42,7 @@ def as_shapes(shapes: Any, where: str) -> list[Shape]:
 
 
 def shape_of(x: Any) -> Any:
-    """Give the shape of an array, or the structure of the shapes of several.
+    """Return the shape of an array, or the structure of the shapes of several.
 
     >>> shape_of([np.ones((2, 3)), np.ones(4)])
     [(2, 3), (4,)]

@@ -29,7 +29,7 @@ class Node:
     structure: Any
 
     def outputs(self) -> Any:
-        """Give the symbolic tensors that the layer gives here, in its structure. Raises ValueError if it cannot."""
+        """Return the symbolic tensors that the layer gives here, in its structure. Raises ValueError if it cannot."""
         form = self.layer.output_structure
         shapes = self.structure.unflatten(tensor.shape for tensor in self.inputs)
         given = form.flatten_up_to(self.layer.output_shape(self.layer.read_shape(shapes)))
@@ -132,7 +132,7 @@ def connect(layer: Any, inputs: Any) -> Any:
 
 
 def as_lists(structure: Any) -> Any:
-    """Give a structure with every tuple in it a list: a config knows no tuples."""
+    """Return a structure with every tuple in it a list: a config knows no tuples."""
     if isinstance(structure, dict):
         return {key: as_lists(value) for key, value in structure.items()}
     return [as_lists(value) for value in structure] if isinstance(structure, list | tuple) else structure

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract.layer import Layer, Params, Shape
+from jaxconv.contract import Layer, Params, Shape
 from jaxconv.models import Model, Sequential
 
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract.layer import Layer, Params
+from jaxconv.contract import Layer, Params
 from jaxconv.files.errors import FileError
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxconv.contract.layer import Apply, Layer, Params
+from jaxconv.contract import Apply, Layer, Params
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import Store, is_hdf5, opened
 from jaxconv.files.keras import weights

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract.layer import Params
+from jaxconv.contract import Params
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
 from jaxconv.files.leaves import flat, nested, on_device

@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract.layer import Layer, Params
+from jaxconv.contract import Layer, Params
 from jaxconv.errors import explain
 from jaxconv.files.input_shapes import fitting_shape, input_shape_of, output_shape_of
 from jaxconv.files.torch_layout import tensors
@@ -199,7 +199,7 @@ class _Walk:
         self.first = bool(formats) and formats[0] == "channels_first"
 
     def run(self, shape: Any) -> None:
-        count = self.layer.graph.inputs if isinstance(self.layer, Container) else 1
+        count = self.layer.graph.input_count if isinstance(self.layer, Container) else 1
         shapes = [None] * count if shape is None else [shape]
         if shape is not None and isinstance(self.layer, Container):
             shapes = self.layer.flat_inputs(shape)
@@ -217,7 +217,7 @@ class _Walk:
                 values += self._container(path, child, child.flat_inputs(given))
             else:
                 values += self._leaf(path, child, [values[index] for index in takes], structure)
-        return [values[index] for index in layer.graph.gives]
+        return [values[index] for index in layer.graph.outputs]
 
     def _leaf(self, place: str, layer: Layer, given: list[_Value], structure: Any) -> list[_Value]:
         where, known = place or layer.label, all(value.shape is not None for value in given)

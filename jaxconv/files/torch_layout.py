@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxconv.contract.layer import Layer
+from jaxconv.contract import Layer
 
 Array = np.ndarray
 

@@ -101,10 +101,12 @@ class Facts(NamedTuple):
     def column_stacks_well(self) -> bool:
         """Return whether the taps of one column fit beside the filters, and those of all columns do not."""
         p, stacked = self.problem, self.filters * self.problem.w[0]
+        if p.rank != 2:
+            return False
         narrow = 1 < self.filters <= min(16, self.channels // 2) and self.channels >= 16
         fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_STACKED and self.filters * p.taps > self.channels
         all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
-        return p.rank == 2 and all_read and narrow and fits
+        return all_read and narrow and fits
 
     @property
     def direct_cost(self) -> float:

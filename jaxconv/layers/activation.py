@@ -2,17 +2,27 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import activations
-from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.contract.masks import as_mask, fitting, lay
-from jaxconv.contract.measures import Window
-from jaxconv.layers.activation_axis import activate, activated_width, is_linear
+from jaxconv.contract import (
+    MIXED,
+    POINTWISE,
+    Effects,
+    Layer,
+    Params,
+    Shape,
+    Weight,
+    Window,
+    layers,
+    whole,
+)
+from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
+from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
 Array = jax.Array
@@ -38,32 +48,27 @@ class Activation(Layer):
     activation: Any
     activity_regularizer: Any = None
 
-    keeps_mask: ClassVar[bool] = True
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        rank, along = len(input_shape) - 1, uses_axis(self.activation)
+        if rank < 1 or not along:
+            return (POINTWISE,) * max(rank, 0)
+        width = input_shape[-1]
+        halved = width is not None and activated_width(self.activation, width, "Activation") != width
+        return (*(POINTWISE,) * (rank - 1), whole(width // 2) if halved else MIXED)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Activation")
-        if not shape or shape[-1] is None or len(shape) < 2:
-            return shape
-        return (*shape[:-1], activated_width(self.activation, shape[-1], "Activation"))
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return activate(self.activation, x, -1), {}
-
-    def at_inference(self, params: Params) -> tuple[Any, Params]:
-        return (None, {}) if is_linear(self.activation) else (self, params)
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return activate(self.activation, x, -1), Effects()
 
 
 @dataclasses.dataclass(frozen=True)
 class _Pointwise(Layer):
     """What keeps the shape and has no weights."""
 
-    keeps_mask: ClassVar[bool] = True
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        return (POINTWISE,) * (len(input_shape) - 1)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        return as_shape(input_shape, type(self).__name__)
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self.function(x), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return self.function(x), Effects()
 
     def function(self, x: Array) -> Array:
         """Compute the output."""
@@ -73,7 +78,7 @@ class _Pointwise(Layer):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ReLU(_Pointwise):
-    """Give ``x`` above ``threshold``, at most ``max_value``, and ``negative_slope * (x - threshold)`` below.
+    """Return ``x`` above ``threshold``, at most ``max_value``, and ``negative_slope * (x - threshold)`` below.
 
     Args:
         max_value: the largest value given, at least 0; None means unbounded.
@@ -109,7 +114,7 @@ class ReLU(_Pointwise):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class LeakyReLU(_Pointwise):
-    """Give ``x`` where it is positive, ``negative_slope * x`` elsewhere.
+    """Return ``x`` where it is positive, ``negative_slope * x`` elsewhere.
 
     Args:
         negative_slope: slope below 0, at least 0. The default is 0.3; that of the function ``leaky_relu`` is 0.2.
@@ -146,7 +151,7 @@ class LeakyReLU(_Pointwise):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ELU(_Pointwise):
-    """Give ``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere.
+    """Return ``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
     Args:
         alpha: minus the value that large negative inputs come to.
@@ -176,8 +181,8 @@ class ELU(_Pointwise):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Softmax(_Pointwise):
-    """Give ``exp(x) / sum(exp(x))`` along one or more axes.
+class Softmax(Layer):
+    """Return ``exp(x) / sum(exp(x))`` along one or more axes.
 
     What a mask leaves out gets 0 and has no part in the sum. It is one over the steps, (batch, time), or one over the
     entries that broadcasts against the input, as in Keras (whose layer refuses the former).
@@ -203,17 +208,9 @@ class Softmax(_Pointwise):
         super().__post_init__()
         self._set(axis=as_axis(self.axis, "Softmax"))
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = super().output_shape(input_shape)
-        input_axes(self.axis, shape, "Softmax", batch=True)
-        return shape
-
-    def function(self, x: Array) -> Array:
-        return activations.softmax(x, self.axis)
-
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        axes = input_axes(self.axis, tuple(input_shape), "Softmax", batch=True)
-        return tuple(None if axis in axes else Window() for axis in range(1, len(input_shape)))
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        axes = input_axes(self.axis, input_shape, "Softmax", batch=True)
+        return tuple(MIXED if axis in axes else POINTWISE for axis in range(1, len(input_shape)))
 
     def read_mask(self, mask: Any, shape: Any) -> Any:
         if mask is None:
@@ -222,26 +219,29 @@ class Softmax(_Pointwise):
         if len(sizes) > len(shape):
             raise ValueError(f"{self.label}: mask of shape {sizes} has more axes than input of shape {shape}")
         entries = [tuple(range(len(shape) - len(sizes), len(shape)))]
-        either = fitting(sizes, shape, entries, broadcast=True)
-        if fitting(sizes, shape, steps) and not (either and len(sizes) == 1):
+        either = fitting_axes(sizes, shape, entries, broadcast=True)
+        if fitting_axes(sizes, shape, steps) and not (either and len(sizes) == 1):
             return as_mask(mask, shape, steps, self.label)
         mask = as_mask(mask, shape, entries, self.label, broadcast=True)
         return mask.reshape((1,) * (len(shape) - mask.ndim) + mask.shape)
 
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        there = mask if mask.ndim == x.ndim else lay(mask, x.shape, self.mask_layouts(x.ndim))
-        y = self.function(jnp.where(there, x, jnp.finfo(x.dtype).min))  # not -inf: all may be masked
-        return jnp.where(there, y, jnp.zeros((), y.dtype)), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        if mask is None:
+            return activations.softmax(x, self.axis), Effects()
+        y = activations.softmax(
+            fill_masked(x, mask, float(jnp.finfo(x.dtype).min)), self.axis
+        )  # not -inf: all may be masked
+        return fill_masked(y, mask), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        """Pass a mask over steps on; one over entries says nothing of the steps."""
+        """Return a mask over steps as it is; a mask over entries says nothing about steps."""
         return mask if mask is not None and mask.ndim < x.ndim else None
 
 
 @layers.register("prelu")
 @dataclasses.dataclass(frozen=True)
 class PReLU(Layer):
-    """Give ``x`` where it is positive, ``alpha * x`` elsewhere, with a learned alpha for each entry of a sample.
+    """Return ``x`` where it is positive, ``alpha * x`` elsewhere, with a learned alpha for each entry of a sample.
 
     Args:
         alpha_initializer, alpha_regularizer, alpha_constraint: as in every layer.
@@ -270,8 +270,6 @@ class PReLU(Layer):
     alpha_constraint: Any = None
     shared_axes: Any = None
 
-    keeps_mask: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.shared_axes is not None and self.shared_axes not in ((), []):
@@ -280,27 +278,24 @@ class PReLU(Layer):
         else:
             self._set(shared_axes=None)
 
-    @property
-    def leaves(self) -> dict[str, str]:
-        return {"alpha": "alpha"}
-
     def _shared(self, shape: Shape) -> tuple[int, ...]:
         if self.shared_axes is None:
             return ()
         return input_axes(self.shared_axes, shape, "PReLU", what="shared_axes")
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "PReLU")
-        if len(shape) < 2:
-            raise ValueError(f"PReLU: input of shape {shape} has one number a sample; give (batch, ..., channels)")
-        self._shared(shape)
-        return shape
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        if len(input_shape) < 2:
+            raise ValueError(
+                f"PReLU: input of shape {input_shape} has one number a sample; give (batch, ..., channels)"
+            )
+        self._shared(input_shape)
+        return (POINTWISE,) * (len(input_shape) - 1)
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         shared = self._shared(input_shape)
         own = tuple(1 if axis in shared else size for axis, size in enumerate(input_shape))
         return {"alpha": Weight(known_sizes(tuple(range(1, len(own))), own, "PReLU"), self.alpha_initializer)}
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         alpha = params["alpha"].astype(x.dtype)[None]
-        return jax.nn.relu(x) - alpha * jax.nn.relu(-x), {}
+        return jax.nn.relu(x) - alpha * jax.nn.relu(-x), Effects()

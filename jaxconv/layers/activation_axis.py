@@ -15,7 +15,8 @@ Array = jax.Array
 
 
 @functools.cache
-def _takes_axis(activation: Any) -> bool:
+def uses_axis(activation: Any) -> bool:
+    """Return whether an activation works along an axis, as softmax and glu do."""
     try:
         return "axis" in inspect.signature(activation).parameters
     except (TypeError, ValueError):
@@ -27,11 +28,11 @@ def activate(activation: Any, y: Array, axis: int) -> Array:
 
     Keras takes the last axis always, which under "channels_first" is a spatial one; the documentation says channels.
     """
-    return activation(y, axis=axis) if _takes_axis(activation) else activation(y)
+    return activation(y, axis=axis) if uses_axis(activation) else activation(y)
 
 
 def activated_width(activation: Any, width: int, where: str) -> int:
-    """Give the channel count after an activation: ``glu`` halves it, all others keep it. Raises ValueError if odd."""
+    """Return the channel count after an activation: ``glu`` halves it, all others keep it. Raises ValueError if odd."""
     if activation is not activations.glu:
         return width
     if width % 2:

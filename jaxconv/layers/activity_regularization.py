@@ -1,11 +1,11 @@
 """ActivityRegularization: a penalty on what passes through, and nothing else."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
 from jaxconv.layers.options import as_number
 from jaxconv.regularizers import L1L2
 
@@ -15,7 +15,7 @@ Array = jax.Array
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ActivityRegularization(Layer):
-    """Give the input unchanged, and ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size, as a penalty.
+    """Return the input unchanged, and ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size, as a penalty.
 
     The penalty is in ``effects.penalty``, as that of an ``activity_regularizer`` is.
 
@@ -36,8 +36,6 @@ class ActivityRegularization(Layer):
     l1: float = 0.0
     l2: float = 0.0
 
-    keeps_mask: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         for what in ("l1", "l2"):
@@ -45,17 +43,13 @@ class ActivityRegularization(Layer):
 
     @property
     def activity_regularizer(self) -> Any:
-        """Give the penalty on the output that the two factors make."""
+        """Return the penalty on the output that the two factors make."""
         return L1L2(self.l1, self.l2)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "ActivityRegularization")
-        if not shape:
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        if not input_shape:
             raise ValueError("ActivityRegularization: input of shape () has no batch axis; give (batch, ...)")
-        return shape
+        return (POINTWISE,) * (len(input_shape) - 1)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return x, {}
-
-    def at_inference(self, params: Params) -> tuple[Any, Params]:
-        return None, {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return x, Effects()

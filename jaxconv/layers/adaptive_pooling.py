@@ -13,15 +13,16 @@ from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.contract.masks import span
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, whole
+from jaxconv.contract.masks import valid_range
+from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 
 Array = jax.Array
 
 
 def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give where each of ``count`` bins over ``length`` steps begins and ends.
+    """Return where each of ``count`` bins over ``length`` steps begins and ends.
 
     Bin ``i`` of ``m`` goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``. Neighbours share a step where their
     border falls within it. With more bins than steps, steps are repeated.
@@ -33,8 +34,15 @@ def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     return edges[:-1] // count, -(-edges[1:] // count)
 
 
+def _window(length: Any, count: int) -> Window:
+    """Return the window of equal bins; bins that differ are read as a whole."""
+    if isinstance(length, int) and length % count == 0:
+        return Window(length // count, length // count)
+    return whole(count)
+
+
 @dataclasses.dataclass(frozen=True)
-class _AdaptivePooling(Layer):
+class BaseAdaptivePooling(Layer):
     """Bins over each spatial axis, one axis after the other, in any rank. Subclasses reduce them."""
 
     output_size: Any
@@ -53,17 +61,13 @@ class _AdaptivePooling(Layer):
     def _first(self) -> int:
         return 1 if self.data_format == "channels_last" else 2
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        formats.check_rank(shape, self.rank, str(self.data_format), where)
-        spatial = slice(self._first(), self._first() + self.rank)
-        if 0 in shape[spatial]:
-            raise ValueError(f"{where}: input of shape {shape} has a spatial axis of length 0; the shortest is 1")
-        out = list(shape)
-        out[spatial] = self.output_size
-        return tuple(out)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        lengths = spatial_lengths(input_shape, self.rank, self.data_format, type(self).__name__)
+        return with_channels(self.data_format, list(map(_window, lengths, self.output_size)), POINTWISE)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        if mask is not None and self.rank == 1:
+            return self._call_masked(x, mask.reshape(x.shape[0], -1)), Effects()
         for axis, count in enumerate(self.output_size, self._first()):
             length = x.shape[axis]
             if not isinstance(length, int):
@@ -80,13 +84,16 @@ class _AdaptivePooling(Layer):
             window = [width if a == axis else 1 for a in range(x.ndim)]
             weight = (there / (end - begin)[:, None]).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
             x = self.reduce(x, window, weight)
-        return x, {}
+        return x, Effects()
 
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if self.rank > 1:
-            return self.call(params, x, train=train, key=key)
+    def _call_masked(self, x: Array, mask: Array) -> Array:
+        """Pool bins over the steps of each sample's own sequence, for a mask (batch, time)."""
         time = self._first()
-        steps, (start, length), (count,) = jnp.arange(mask.shape[1], dtype=jnp.int32), span(mask), self.output_size
+        steps, (start, length), (count,) = (
+            jnp.arange(mask.shape[1], dtype=jnp.int32),
+            valid_range(mask),
+            self.output_size,
+        )
         edges = jnp.arange(count + 1, dtype=jnp.int32)[:, None] * length[None]
         begin, end = start[None] + edges[:-1] // count, start[None] - (-edges[1:] // count)  # (count, batch)
 
@@ -95,11 +102,10 @@ class _AdaptivePooling(Layer):
             inside = (steps[None] >= first) & (steps[None] < behind) & mask
             return self.reduce_masked(jnp.moveaxis(x, time, 1), inside[..., None])
 
-        return jnp.moveaxis(lax.map(one, (begin, end)), 0, time), {}
+        return jnp.moveaxis(lax.map(one, (begin, end)), 0, time)
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give none: a mask over time has done its work here, where each bin is one of the sample's own sequence."""
-        return super().output_mask(x, mask) if self.rank > 1 else None
+        return super().output_mask(x, mask) if self.rank > 1 else None  # each bin is one of the sample's own sequence
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
         """Reduce windows that follow one another; ``weight`` is each step's part in the mean of its bin."""
@@ -110,7 +116,7 @@ class _AdaptivePooling(Layer):
         raise NotImplementedError
 
 
-class _AdaptiveMax(_AdaptivePooling):
+class _AdaptiveMax(BaseAdaptivePooling):
     """Keep the largest value of each bin; the gradient goes to the first of several."""
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
@@ -121,7 +127,7 @@ class _AdaptiveMax(_AdaptivePooling):
         return jnp.where(inside.any(1), largest, jnp.zeros((), x.dtype))
 
 
-class _AdaptiveAverage(_AdaptivePooling):
+class _AdaptiveAverage(BaseAdaptivePooling):
     """Average each bin."""
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:

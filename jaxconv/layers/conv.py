@@ -4,19 +4,17 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
-import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
-from jaxconv.contract.layer import Params, Shape, Weight, layers
+from jaxconv.contract import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
 
 Array = jax.Array
-Leaves = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Conv(Convolving):
+class BaseConv(Convolving):
     """A convolution of any rank. The public classes add the rank and an example."""
 
     filters: int
@@ -57,19 +55,10 @@ class _Conv(Convolving):
         options = (self.strides, self.padding, self.data_format, self.dilation_rate)
         return ops.conv(x, params["kernel"], *options, padding_mode=self.padding_mode)
 
-    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
-        return {"kernel": leaves["kernel"] * scale}
-
-    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray]:
-        each = self.filters // self.groups
-        scale, shift = (one.reshape(self.groups, -1).T.repeat(each, 1) for one in (scale, shift))  # (inputs, filters)
-        added = (leaves["kernel"] * shift).sum(tuple(range(self.rank + 1)))
-        return {"kernel": leaves["kernel"] * scale}, added
-
 
 @layers.register("Convolution1D")
 @dataclasses.dataclass(frozen=True)
-class Conv1D(_Conv):
+class Conv1D(BaseConv):
     """Convolve over one axis, time say: ``activation(conv1d(x, kernel) + bias)``.
 
     Keras's layer, argument for argument. Differs deliberately: padding may be (before, after) pairs; groups and
@@ -121,7 +110,7 @@ class Conv1D(_Conv):
 
 @layers.register("Convolution2D")
 @dataclasses.dataclass(frozen=True)
-class Conv2D(_Conv):
+class Conv2D(BaseConv):
     """Convolve over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`Conv1D`, with one size for each axis or one for both;
@@ -143,7 +132,7 @@ class Conv2D(_Conv):
 
 @layers.register("Convolution3D")
 @dataclasses.dataclass(frozen=True)
-class Conv3D(_Conv):
+class Conv3D(BaseConv):
     """Convolve over three axes, those of a volume or of video.
 
     Arguments, params and errors are those of :class:`Conv1D`, with one size for each axis or one for all;

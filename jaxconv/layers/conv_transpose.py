@@ -1,27 +1,20 @@
 """Conv1DTranspose, Conv2DTranspose and Conv3DTranspose: Keras's arguments around :func:`jaxconv.ops.conv_transpose`."""
 
 import dataclasses
-import math
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
-from jaxconv.contract.layer import Params, Shape, Weight, layers
-from jaxconv.contract.masks import span, stretch
-from jaxconv.contract.measures import Window, placed
+from jaxconv.contract import Params, Shape, Weight, Window, layers
 from jaxconv.layers.convolving import Convolving
 from jaxconv.ops.transposed import as_output_padding
 
 Array = jax.Array
-Leaves = dict[str, np.ndarray]
 
 
-class _Transpose(Convolving):
+class BaseConvTranspose(Convolving):
     """A transposed convolution of any rank. The public classes add the fields, in Keras's two orders."""
 
     causal: ClassVar[bool] = False
@@ -44,9 +37,10 @@ class _Transpose(Convolving):
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (*range(self.rank), self.rank + 1) if leaf == "kernel" else ()
 
-    def spatial(self, lengths: Shape) -> Shape:
-        sizes = (lengths, self.kernel_size, self.strides, self.dilation_rate)
-        return geo.transposed(self.padding, *sizes, self.output_padding, type(self).__name__)[0]
+    def spatial_windows(self) -> list[Window]:
+        rules, more = geo.each_axis(self.padding, self.rank), self.output_padding or (None,) * self.rank
+        each = zip(self.kernel_size, self.strides, self.dilation_rate, rules, more, strict=True)
+        return [Window(k, s, d, rule, "zeros", True, extra) for k, s, d, rule, extra in each]
 
     def width(self, channels: int | None) -> int:
         return self.filters
@@ -58,49 +52,9 @@ class _Transpose(Convolving):
         options = (self.strides, self.padding, self.output_padding, self.data_format, self.dilation_rate)
         return ops.conv_transpose(x, params["kernel"], *options, groups=self.groups)
 
-    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
-        each = leaves["kernel"].shape[-1] // self.groups
-        return {"kernel": leaves["kernel"] * scale.reshape(self.groups, -1).T.repeat(each, 1)}
-
-    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray] | None:
-        if shift.any():
-            return None  # at its ends, an output gets less of it
-        return {"kernel": leaves["kernel"] * scale}, np.zeros(self.filters)
-
-    def kernel_places(self, lengths: Shape) -> Shape:
-        return lengths  # each input step scatters a kernel, what is cut off included
-
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        lengths, seen = self._parts(tuple(input_shape))[1], []
-        sizes = (self.kernel_size, self.strides, self.dilation_rate)
-        pads = geo.transposed(self.padding, lengths, *sizes, self.output_padding, type(self).__name__)[1]
-        for (before, _), k, stride, rate in zip(pads, *sizes, strict=True):
-            # of the taps, every (stride / step)th meets the input, and neighbours of these lie rate / step steps apart
-            step = math.gcd(stride, rate)
-            taps, last = -(-k * step // stride), before // stride
-            seen.append(Window(last - (taps - 1) * rate // step, last, Fraction(1, stride)))
-        return placed(self.data_format, seen)
-
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self.call(params, self.hidden(x, mask), train=train, key=key)
-
-    def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give the mask of what comes of each sequence alone, but for the steps to which holes alone scatter."""
-        if mask is None or self.rank > 1:
-            return super().output_mask(x, mask)
-        start, length = span(mask)
-        inside, (stride,) = stretch(start, length, mask.shape[1]), self.strides
-        options = (self.strides, self.padding, self.output_padding, "channels_last", self.dilation_rate)
-        ones = jnp.ones((*self.kernel_size, 1, 1))
-        steps = jnp.stack([inside & mask, inside & ~mask])[..., None].astype(ones.dtype)
-        real, holes = (ops.conv_transpose(s, ones, *options)[..., 0] > 0.5 for s in steps)
-        tail = real.shape[1] - (mask.shape[1] - 1) * stride  # what the last step adds: it does not depend on the length
-        count = jnp.where(length > 0, jnp.maximum((length - 1) * stride + tail, 0), 0)
-        return stretch(start * stride, count, real.shape[1]) & (real | ~holes)
-
 
 @dataclasses.dataclass(frozen=True)
-class _PlanarTranspose(_Transpose):
+class BasePlanarConvTranspose(BaseConvTranspose):
     """The fields in Keras's order for one and two dimensions; in three, data_format stands before output_padding."""
 
     filters: int
@@ -125,7 +79,7 @@ class _PlanarTranspose(_Transpose):
 
 @layers.register("Convolution1DTranspose")
 @dataclasses.dataclass(frozen=True)
-class Conv1DTranspose(_PlanarTranspose):
+class Conv1DTranspose(BasePlanarConvTranspose):
     """Transpose a convolution over one axis: the layer that undoes the shape of :class:`~jaxconv.Conv1D`.
 
     Keras's layer, argument for argument; beyond it ``groups``, explicit padding, and strides with dilation. It is the
@@ -164,7 +118,7 @@ class Conv1DTranspose(_PlanarTranspose):
 
 @layers.register("Convolution2DTranspose")
 @dataclasses.dataclass(frozen=True)
-class Conv2DTranspose(_PlanarTranspose):
+class Conv2DTranspose(BasePlanarConvTranspose):
     """Transpose a convolution over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for both.
@@ -181,7 +135,7 @@ class Conv2DTranspose(_PlanarTranspose):
 
 @layers.register("Convolution3DTranspose")
 @dataclasses.dataclass(frozen=True)
-class Conv3DTranspose(_Transpose):
+class Conv3DTranspose(BaseConvTranspose):
     """Transpose a convolution over three axes, those of a volume or of video.
 
     Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for all; but

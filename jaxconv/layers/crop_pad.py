@@ -5,15 +5,13 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.contract.masks import span, stretch
-from jaxconv.contract.measures import Window
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract.spatial import with_channels
 
 Array = jax.Array
 
@@ -39,18 +37,15 @@ class _Edges(Layer):
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """Give the pairs of all axes, batch and channels included."""
+        """Return the pairs of all axes, batch and channels included."""
         own, none = getattr(self, self.edges), (0, 0)
         return [none, *own, none] if self.data_format == "channels_last" else [none, none, *own]
 
-    def _read(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, type(self).__name__)
-        formats.check_rank(shape, self.rank, str(self.data_format), type(self).__name__)
-        return shape
-
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        shifts = [before if self.edges == "cropping" else -before for before, _ in self.pairs[1:]]
-        return tuple(Window(shift, shift) for shift in shifts)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        formats.check_rank(input_shape, self.rank, str(self.data_format), type(self).__name__)
+        sign = -1 if self.edges == "cropping" else 1
+        each = [Window(padding=(sign * before, sign * after)) for before, after in getattr(self, self.edges)]
+        return with_channels(self.data_format, each, POINTWISE)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -66,26 +61,8 @@ class _Cropping(_Edges):
 
     edges: ClassVar[str] = "cropping"
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = self._read(input_shape)
-        for axis, (length, pair) in enumerate(zip(shape, self.pairs, strict=True)):
-            if isinstance(length, int) and any(pair) and length <= sum(pair):
-                raise ValueError(
-                    f"{type(self).__name__}: cropping {pair} leaves nothing of axis {axis} in input shape {shape}; "
-                    f"the shortest legal length is {sum(pair) + 1}"
-                )
-        return tuple(None if n is None else n - sum(pair) for n, pair in zip(shape, self.pairs, strict=True))
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return x[tuple(slice(before, -after or None) for before, after in self.pairs)], {}
-
-    def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give the mask of each sequence cut at its own ends."""
-        if mask is None or self.rank > 1:
-            return super().output_mask(x, mask)
-        (before, after), (start, length) = getattr(self, self.edges)[0], span(mask)
-        kept = mask[:, before : -after or None]
-        return stretch(start, length - before - after, kept.shape[1]) & kept
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return x[tuple(slice(before, -after or None) for before, after in self.pairs)], Effects()
 
 
 @layers.register()
@@ -151,23 +128,8 @@ class _ZeroPadding(_Edges):
 
     edges: ClassVar[str] = "padding"
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = self._read(input_shape)
-        return tuple(None if n is None else n + sum(pair) for n, pair in zip(shape, self.pairs, strict=True))
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in self.pairs]), {}
-
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self.call(params, self.hidden(x, mask), train=train, key=key)
-
-    def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give the mask of each sequence with zeros at its own ends."""
-        if mask is None or self.rank > 1:
-            return super().output_mask(x, mask)
-        pair, (start, length) = getattr(self, self.edges)[0], span(mask)
-        holes = jnp.pad(stretch(start, length, mask.shape[1]) & ~mask, [(0, 0), pair])
-        return stretch(start, jnp.where(length > 0, length + sum(pair), 0), holes.shape[1]) & ~holes
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in self.pairs]), Effects()
 
 
 @layers.register()

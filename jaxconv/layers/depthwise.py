@@ -4,19 +4,17 @@ import dataclasses
 from typing import Any, ClassVar
 
 import jax
-import numpy as np
 
 from jaxconv import geometry as geo
 from jaxconv import ops
-from jaxconv.contract.layer import Params, Shape, Weight, layers
+from jaxconv.contract import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
 
 Array = jax.Array
-Leaves = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class _Depthwise(Convolving):
+class BaseDepthwiseConv(Convolving):
     """A depthwise convolution of any rank. The public classes add the rank and an example."""
 
     kernel_size: Any
@@ -44,7 +42,7 @@ class _Depthwise(Convolving):
 
     @property
     def leaves(self) -> dict[str, str]:
-        return {"kernel": "depthwise"} | self._bias_leaf
+        return {"kernel": "depthwise"} | ({"bias": "bias"} if self.use_bias else {})
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return tuple(range(self.rank)) if leaf == "kernel" else ()
@@ -59,16 +57,9 @@ class _Depthwise(Convolving):
         options = (self.strides, self.padding, self.data_format, self.dilation_rate)
         return ops.depthwise_conv(x, params["kernel"], *options, padding_mode=self.padding_mode)
 
-    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
-        return {"kernel": leaves["kernel"] * scale.reshape(-1, self.depth_multiplier)}
-
-    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray]:
-        added = (leaves["kernel"] * shift[:, None]).sum(tuple(range(self.rank))).ravel()
-        return {"kernel": leaves["kernel"] * scale[:, None]}, added
-
 
 @dataclasses.dataclass(frozen=True)
-class _Separable(Convolving):
+class BaseSeparableConv(Convolving):
     """A separable convolution of any rank. The public classes add the rank and an example."""
 
     filters: int
@@ -104,7 +95,8 @@ class _Separable(Convolving):
 
     @property
     def leaves(self) -> dict[str, str]:
-        return {"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"} | self._bias_leaf
+        kernels = {"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"}
+        return kernels | ({"bias": "bias"} if self.use_bias else {})
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         spatial = tuple(range(self.rank))
@@ -127,19 +119,10 @@ class _Separable(Convolving):
         kernels = (params["depthwise_kernel"], params["pointwise_kernel"])
         return ops.separable_conv(x, *kernels, *options, padding_mode=self.padding_mode)
 
-    def scaled(self, leaves: Leaves, scale: np.ndarray) -> Leaves:
-        return leaves | {"pointwise_kernel": leaves["pointwise_kernel"] * scale}
-
-    def fed(self, leaves: Leaves, scale: np.ndarray, shift: np.ndarray) -> tuple[Leaves, np.ndarray]:
-        depthwise, pointwise = leaves["depthwise_kernel"], leaves["pointwise_kernel"]
-        added = (depthwise * shift[:, None]).sum(tuple(range(self.rank))).ravel()
-        mixed = added @ pointwise.reshape(-1, self.filters)
-        return leaves | {"depthwise_kernel": depthwise * scale[:, None]}, mixed
-
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class DepthwiseConv1D(_Depthwise):
+class DepthwiseConv1D(BaseDepthwiseConv):
     """Convolve each channel by kernels of its own, over one axis, time say.
 
     Differs from Keras deliberately: any axis may be causal, padding may be explicit, integers are cast. Strides go
@@ -174,7 +157,7 @@ class DepthwiseConv1D(_Depthwise):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class DepthwiseConv2D(_Depthwise):
+class DepthwiseConv2D(BaseDepthwiseConv):
     """Convolve each channel by kernels of its own, over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`DepthwiseConv1D`.
@@ -191,7 +174,7 @@ class DepthwiseConv2D(_Depthwise):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class DepthwiseConv3D(_Depthwise):
+class DepthwiseConv3D(BaseDepthwiseConv):
     """Convolve each channel by kernels of its own, over three axes (not in Keras).
 
     Arguments, params and errors are those of :class:`DepthwiseConv1D`.
@@ -208,7 +191,7 @@ class DepthwiseConv3D(_Depthwise):
 
 @layers.register("SeparableConvolution1D")
 @dataclasses.dataclass(frozen=True)
-class SeparableConv1D(_Separable):
+class SeparableConv1D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over one axis, time say.
 
     One bias, after the second convolution, and nothing between. Differs from Keras as :class:`DepthwiseConv1D`.
@@ -242,7 +225,7 @@ class SeparableConv1D(_Separable):
 
 @layers.register("SeparableConvolution2D")
 @dataclasses.dataclass(frozen=True)
-class SeparableConv2D(_Separable):
+class SeparableConv2D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`SeparableConv1D`.
@@ -259,7 +242,7 @@ class SeparableConv2D(_Separable):
 
 @layers.register("SeparableConvolution3D")
 @dataclasses.dataclass(frozen=True)
-class SeparableConv3D(_Separable):
+class SeparableConv3D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over three axes (not in Keras).
 
     Arguments, params and errors are those of :class:`SeparableConv1D`.

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import data_format as formats
-from jaxconv.contract.layer import Shape, as_shape, layers
+from jaxconv.contract import Window, as_shape, layers
 from jaxconv.layers.noise import Noise, below_one
 from jaxconv.layers.options import as_number
 
@@ -25,11 +25,11 @@ class _Masked(Noise):
         self._set(rate=as_number(self.rate, "rate", type(self).__name__, 0, 1, ", the part dropped"))
 
     @property
-    def silent(self) -> bool:
+    def is_identity(self) -> bool:
         return self.rate == 0
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Give the shape of the mask for an input's; size 1 where all along an axis is kept or dropped together."""
+        """Return the shape of the mask for an input's; size 1 where all along an axis is kept or dropped together."""
         return shape
 
     def keep(self, x: Array, key: Any) -> Array:
@@ -37,7 +37,7 @@ class _Masked(Noise):
         mask = jax.random.bernoulli(key, 1 - self.rate, self.mask_shape(x.shape))
         return jnp.broadcast_to(mask, x.shape)
 
-    def disturb(self, x: Array, key: Any) -> Array:
+    def add_noise(self, x: Array, key: Any) -> Array:
         if self.rate == 1:
             return jnp.zeros_like(x)
         return jnp.where(self.keep(x, key), x / (1 - self.rate), jnp.zeros_like(x))
@@ -57,9 +57,8 @@ class _Shaped(_Masked):
             if 0 in self.noise_shape:
                 raise ValueError(f"{type(self).__name__}: noise_shape={self.noise_shape} holds 0; sizes are at least 1")
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        where, mask = type(self).__name__, self.noise_shape
-        shape = as_shape(input_shape, where)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        where, mask, shape = type(self).__name__, self.noise_shape, input_shape
         if mask is not None and (
             len(mask) != len(shape)
             or any(m not in (1, None) and None is not n != m for m, n in zip(mask, shape, strict=True))
@@ -67,7 +66,7 @@ class _Shaped(_Masked):
             raise ValueError(
                 f"{where}: noise_shape={mask} does not fit input of shape {shape}; each is 1, None or the input's size"
             )
-        return shape
+        return super().windows(input_shape)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         mask = self.noise_shape or (None,) * len(shape)
@@ -132,7 +131,7 @@ class AlphaDropout(_Shaped):
         super().__post_init__()
         below_one(self.rate, "AlphaDropout")
 
-    def disturb(self, x: Array, key: Any) -> Array:
+    def add_noise(self, x: Array, key: Any) -> Array:
         scale = ((1 - self.rate) * (1 + self.rate * self.limit**2)) ** -0.5
         shift = -scale * self.limit * self.rate
         return scale * jnp.where(self.keep(x, key), x, jnp.full_like(x, self.limit)) + shift
@@ -151,10 +150,9 @@ class _Spatial(_Masked):
         super().__post_init__()
         self._set(data_format=formats.canonical(self.data_format, type(self).__name__))
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = super().output_shape(input_shape)
-        formats.check_rank(shape, self.rank, str(self.data_format), type(self).__name__)
-        return shape
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        formats.check_rank(input_shape, self.rank, str(self.data_format), type(self).__name__)
+        return super().windows(input_shape)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         ones = (1,) * self.rank

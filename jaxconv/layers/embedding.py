@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.contract.masks import hide, lay
-from jaxconv.contract.measures import Window
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
+from jaxconv.contract.masks import broadcast_mask
 
 Array = jax.Array
 
@@ -67,41 +66,30 @@ class Embedding(Layer):
         for what in ("input_dim", "output_dim"):
             self._set(**{what: geo.as_size(getattr(self, what), what, "Embedding")})
 
-    @property
-    def leaves(self) -> dict[str, str]:
-        return {"embeddings": "embeddings"}
-
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (1,)
 
     def input_dtype(self, given: Any) -> Any:
         return given if given in (jnp.int32, jnp.int64) else jnp.int32
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Embedding")
-        if not shape:
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        if not input_shape:
             raise ValueError("Embedding: input of shape () has no batch axis; this layer needs (batch, ...)")
-        return (*shape, self.output_dim)
+        return (*(POINTWISE,) * (len(input_shape) - 1), whole(self.output_dim))
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         return {"embeddings": Weight((self.input_dim, self.output_dim), self.embeddings_initializer)}
 
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        return (*(Window() for _ in input_shape[1:]), None)
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         rows = jnp.take(params["embeddings"], x, axis=0, mode="fill")
-        return rows.astype(self.policy.compute), {}
-
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self.call(params, hide(x, mask, self.mask_layouts(x.ndim)), train=train, key=key)  # -1 may be padding
+        return rows.astype(self.policy.compute), Effects()
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [tuple(range(rank))]
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give the mask of the ids, and with ``mask_zero`` leave out the id 0."""
+        """Return the mask of the ids, and with ``mask_zero`` leave out the id 0."""
         if not self.mask_zero:
             return mask
         real = x != 0
-        return real if mask is None else real & lay(mask, x.shape, self.mask_layouts(x.ndim))
+        return real if mask is None else real & broadcast_mask(mask, x.shape, self.mask_layouts(x.ndim))

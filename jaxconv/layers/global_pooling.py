@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import data_format as formats
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.contract.masks import lay
+from jaxconv.contract import Effects, Layer, Params, Window, layers, whole
+from jaxconv.contract.masks import fill_masked
+from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import average
 
@@ -17,7 +18,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class _GlobalPooling(Layer):
+class BaseGlobalPooling(Layer):
     """A reduction over all spatial axes, in any rank."""
 
     data_format: str | None = None
@@ -34,45 +35,31 @@ class _GlobalPooling(Layer):
         first = 1 if self.data_format == "channels_last" else 2
         return tuple(range(first, first + self.rank))
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        formats.check_rank(shape, self.rank, str(self.data_format), where)
-        if any(shape[axis] == 0 for axis in self._axes()):
-            raise ValueError(f"{where}: input of shape {shape} has a spatial axis of length 0; the shortest is 1")
-        if self.keepdims:
-            return tuple(1 if axis in self._axes() else n for axis, n in enumerate(shape))
-        return tuple(n for axis, n in enumerate(shape) if axis not in self._axes())
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        spatial_lengths(input_shape, self.rank, self.data_format, type(self).__name__)
+        channels = Window(axis=self.rank if self.data_format == "channels_last" else 0)
+        return with_channels(self.data_format, [whole(1)] * self.rank, channels) if self.keepdims else (channels,)
 
-    def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give none: a mask over time has done its work here, one over an image or volume none."""
-        return super().output_mask(x, mask) if self.rank > 1 else None
+    def output_mask(self, x: Array, mask: Any) -> None:
+        return None  # the steps that it masked have been reduced
 
 
-class _GlobalMax(_GlobalPooling):
+class _GlobalMax(BaseGlobalPooling):
     """Keep the largest value of each channel."""
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return x.max(self._axes(), keepdims=self.keepdims), {}
+    masked_value: ClassVar[float] = -np.inf
 
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if self.rank > 1:
-            return self.call(params, x, train=train, key=key)
-        there = lay(mask, x.shape, self.mask_layouts(3))
-        y, _ = self.call(params, jnp.where(there, x, jnp.asarray(-np.inf, x.dtype)), train=train, key=key)
-        return jnp.where(there.any(self._axes(), keepdims=self.keepdims), y, jnp.zeros((), x.dtype)), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        y = x.max(self._axes(), keepdims=self.keepdims)
+        return (y if mask is None else fill_masked(y, mask.any(self._axes(), keepdims=self.keepdims))), Effects()
 
 
-class _GlobalAverage(_GlobalPooling):
+class _GlobalAverage(BaseGlobalPooling):
     """Average each channel."""
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return x.mean(self._axes(), keepdims=self.keepdims), {}
-
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if self.rank > 1:
-            return self.call(params, x, train=train, key=key)
-        y = average(x.astype(promote(x.dtype, jnp.float32)), self._axes(), lay(mask, x.shape, self.mask_layouts(3)))
-        return (y if self.keepdims else y.squeeze(self._axes())).astype(x.dtype), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        y = average(x.astype(promote(x.dtype, jnp.float32)), self._axes(), mask)
+        return (y if self.keepdims else y.squeeze(self._axes())).astype(x.dtype), Effects()
 
 
 @layers.register("GlobalMaxPool1D")

@@ -1,13 +1,13 @@
 """Normalizations of each sample within groups of its channels: GroupNormalization and InstanceNormalization."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.contract.masks import lay, layouts
+from jaxconv.contract import MIXED, Effects, Layer, Params, Shape, Weight, Window, layers
+from jaxconv.contract.masks import layouts
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, standardize
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
@@ -60,8 +60,6 @@ class GroupNormalization(Layer):
     beta_constraint: Any = None
     gamma_constraint: Any = None
 
-    keeps_mask: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         where, groups = type(self).__name__, self.groups
@@ -74,9 +72,6 @@ class GroupNormalization(Layer):
             raise TypeError(f"{where}: axis={self.axis!r} is not one axis; give the channel axis, -1 or 1 say")
         self._set(groups=groups.__index__(), axis=axis, epsilon=as_number(self.epsilon, "epsilon", where, 0))
 
-    def windows(self, input_shape: Any) -> None:
-        return None  # the statistics are those of all places
-
     @property
     def leaves(self) -> dict[str, str]:
         return {name: name for name in ["gamma"] * self.scale + ["beta"] * self.center}
@@ -84,17 +79,16 @@ class GroupNormalization(Layer):
     def input_dtype(self, given: Any) -> Any:
         return promote(self.policy.compute, jnp.float32)
 
-    def output_shape(self, input_shape: Any) -> Shape:
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
         where = type(self).__name__
-        shape = as_shape(input_shape, where)
-        (axis,) = input_axes(self.axis, shape, where)
-        channels = shape[axis]
+        (axis,) = input_axes(self.axis, input_shape, where)
+        channels = input_shape[axis]
         if channels is not None and (channels < 1 or channels % self.groups):
             raise ValueError(
-                f"{where}: input of shape {shape} has {channels} channels, which do not divide into "
+                f"{where}: input of shape {input_shape} has {channels} channels, which do not divide into "
                 f"groups={self.groups}; the count must be a positive multiple of {abs(self.groups)}"
             )
-        return shape
+        return (MIXED,) * (len(input_shape) - 1)
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         where = type(self).__name__
@@ -104,20 +98,14 @@ class GroupNormalization(Layer):
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return layouts(rank, self.axis % rank)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self._call(params, x, None)
-
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self._call(params, x, lay(mask, x.shape, self.mask_layouts(x.ndim)))
-
-    def _call(self, params: Params, x: Array, there: Array | None) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         (axis,) = input_axes(self.axis, x.shape, type(self).__name__)
         groups = x.shape[axis] if self.groups == -1 else self.groups
         apart = x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
         together = tuple(i for i in range(1, apart.ndim) if i != axis)
-        there = None if there is None else jnp.expand_dims(there, axis)  # the channels' one place becomes two
-        y = standardize(apart, together, self.epsilon, there).reshape(x.shape)
-        return affine(y, params, (axis,)).astype(self.policy.compute), {}
+        mask = None if mask is None else jnp.expand_dims(mask, axis)  # the one channel axis becomes two
+        y = standardize(apart, together, self.epsilon, mask).reshape(x.shape)
+        return affine(y, params, (axis,)).astype(self.policy.compute), Effects()
 
 
 @layers.register()

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv import initializers
-from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.contract.masks import lay
-from jaxconv.contract.measures import Window
+from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, average, moments, spread, standardize
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
@@ -27,8 +25,6 @@ class _AlongAxes(Layer):
 
     axis: Any = -1
 
-    keeps_mask: ClassVar[bool] = True
-
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(axis=as_axis(self.axis, type(self).__name__))
@@ -41,14 +37,9 @@ class _AlongAxes(Layer):
     def input_dtype(self, given: Any) -> Any:
         return promote(self.policy.compute, jnp.float32)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, type(self).__name__)
-        self._axes(shape)
-        return shape
-
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
         axes = self._axes(input_shape)
-        return tuple(None if axis in axes else Window() for axis in range(1, len(input_shape)))
+        return tuple(MIXED if axis in axes else POINTWISE for axis in range(1, len(input_shape)))
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         if not self.leaves:
@@ -59,17 +50,14 @@ class _AlongAxes(Layer):
     def _initializer(self, leaf: str) -> Any:
         return getattr(self, f"{leaf}_initializer")
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self.normalize(params, x, self._axes(x.shape), None).astype(self.policy.compute), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        axes = self._axes(x.shape)
+        if mask is not None and all(mask.shape[axis] == 1 for axis in axes):
+            mask = None  # each step by itself
+        return self.normalize(params, x, axes, mask).astype(self.policy.compute), Effects()
 
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        axes, there = self._axes(x.shape), lay(mask, x.shape, self.mask_layouts(x.ndim))
-        if all(there.shape[axis] == 1 for axis in axes):
-            return self.call(params, x, train=train, key=key)  # each step by itself
-        return self.normalize(params, x, axes, there).astype(self.policy.compute), {}
-
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
-        """Compute the output along ``axes``, in the type of ``x``; ``there`` says which entries count."""
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], where: Array | None) -> Array:
+        """Compute the output along ``axes``, in the type of ``x``, from the entries at which ``where`` is True."""
         raise NotImplementedError
 
 
@@ -125,10 +113,10 @@ class LayerNormalization(_AlongAxes):
         gamma, beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling
         return {name: name for name in ["gamma"] * gamma + ["beta"] * beta}
 
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], where: Array | None) -> Array:
         if self.rms_scaling:
-            return affine(x * lax.rsqrt(moments(x, axes, there)[1] + self.epsilon), params, axes)
-        return affine(standardize(x, axes, self.epsilon, there), params, axes)
+            return affine(x * lax.rsqrt(moments(x, axes, where)[1] + self.epsilon), params, axes)
+        return affine(standardize(x, axes, self.epsilon, where), params, axes)
 
 
 @layers.register()
@@ -170,8 +158,8 @@ class RMSNormalization(_AlongAxes):
     def _initializer(self, leaf: str) -> Any:
         return initializers.get("ones")
 
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
-        inverse = lax.rsqrt(average(jnp.square(x), axes, there) + self.epsilon)
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], where: Array | None) -> Array:
+        inverse = lax.rsqrt(average(jnp.square(x), axes, where) + self.epsilon)
         return x * inverse * spread(params["scale"], axes, x)
 
 
@@ -199,7 +187,7 @@ class UnitNormalization(_AlongAxes):
 
     least: ClassVar[float] = 1e-12
 
-    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], there: Array | None) -> Array:
-        seen = x if there is None else jnp.where(there, x, jnp.zeros((), x.dtype))
+    def normalize(self, params: Params, x: Array, axes: tuple[int, ...], where: Array | None) -> Array:
+        seen = x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))
         square = jnp.square(seen).sum(axes, keepdims=True)
         return x * lax.rsqrt(jnp.maximum(square, self.least**2))

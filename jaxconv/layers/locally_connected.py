@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Params, Shape, Weight, layers
+from jaxconv.contract import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.options import known
 from jaxconv.ops.operands import dimension_numbers, pad
@@ -19,7 +19,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class _LocallyConnected(Convolving):
+class BaseLocallyConnected(Convolving):
     """A convolution without shared weights, of any rank. The public classes add the rank and an example."""
 
     filters: int
@@ -53,29 +53,26 @@ class _LocallyConnected(Convolving):
         return self.filters
 
     def _places(self, lengths: Shape) -> tuple[int, ...]:
-        out = self.spatial(lengths)
+        out = self.output_lengths(lengths)
         if not known(out):
             raise ValueError(
                 f"{type(self).__name__}: a length in {lengths} is None; a kernel for each place needs numbers"
             )
         return tuple(out)
 
-    def kernel_places(self, lengths: Shape) -> Shape:
-        return ()  # the kernel holds one for each place
-
     def bias_shape(self, channels: int, lengths: Shape) -> tuple[int, ...]:
         return (*self._places(lengths), self.filters)
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
         taps = math.prod(self.kernel_size) * channels
-        return {"kernel": Weight((math.prod(self._places(lengths)), taps, self.filters), self.kernel_initializer)}
+        return {"kernel": Weight((math.prod(self._places(lengths)), taps, self.filters), self.kernel_initializer, True)}
 
     def convolve(self, params: Params, x: Array) -> Array:
         axes = dimension_numbers(self.rank, str(self.data_format))
         lengths = [x.shape[axis] for axis in axes[2:]]
-        sizes = (lengths, self.kernel_size, self.strides, (1,) * self.rank)
         out = self._places(tuple(lengths))
-        x = pad(type(self).__name__, x, self.padding_mode, geo.pads(self.padding, *sizes), axes[2:])
+        pads = tuple(w.pads(n) for w, n in zip(self.spatial_windows(), lengths, strict=True))
+        x = pad(type(self).__name__, x, self.padding_mode, pads, axes[2:])
         x = jnp.transpose(x, (axes[0], *axes[2:], axes[1]))
         taps = [self._tap(x, tap, out) for tap in itertools.product(*map(range, self.kernel_size))]
         patches = jnp.stack(taps, -2)  # (batch, *out, taps, channels): the order of the kernel's second axis
@@ -84,14 +81,14 @@ class _LocallyConnected(Convolving):
         return y if self.data_format == "channels_last" else jnp.moveaxis(y, -1, 1)
 
     def _tap(self, x: Array, tap: tuple[int, ...], out: tuple[int, ...]) -> Array:
-        """Give what one tap of the kernel sees at every place."""
+        """Return what one tap of the kernel sees at every place."""
         last = [t + (n - 1) * s + 1 for t, n, s in zip(tap, out, self.strides, strict=True)]
         return lax.slice(x, (0, *tap, 0), (x.shape[0], *last, x.shape[-1]), (1, *self.strides, 1))
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class LocallyConnected1D(_LocallyConnected):
+class LocallyConnected1D(BaseLocallyConnected):
     """Convolve with a kernel of its own at each place, over one axis, time say.
 
     The layer of Keras 2, argument for argument, with its weights in the layout of its ``implementation=1``. Beyond it:
@@ -124,7 +121,7 @@ class LocallyConnected1D(_LocallyConnected):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class LocallyConnected2D(_LocallyConnected):
+class LocallyConnected2D(BaseLocallyConnected):
     """Convolve with a kernel of its own at each place, over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`LocallyConnected1D`.
@@ -141,7 +138,7 @@ class LocallyConnected2D(_LocallyConnected):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class LocallyConnected3D(_LocallyConnected):
+class LocallyConnected3D(BaseLocallyConnected):
     """Convolve with a kernel of its own at each place, over three axes (Keras never had it).
 
     Arguments, params and errors are those of :class:`LocallyConnected1D`.

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.contract.masks import lay
+from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract.masks import broadcast_mask
 from jaxconv.layers.options import as_number
 
 Array = jax.Array
@@ -44,19 +44,18 @@ class Masking(Layer):
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [tuple(range(rank - 1))]
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Masking")
-        if len(shape) < 2:
-            raise ValueError(f"Masking: input of shape {shape} has no channels; give (batch, ..., channels)")
-        return shape
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        if len(input_shape) < 2:
+            raise ValueError(f"Masking: input of shape {input_shape} has no channels; give (batch, ..., channels)")
+        return (*(POINTWISE,) * (len(input_shape) - 2), MIXED)  # a step is kept or not by all its channels
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return jnp.where(self._real(x)[..., None], x, jnp.zeros((), x.dtype)), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return jnp.where(self._real(x)[..., None], x, jnp.zeros((), x.dtype)), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Array:
-        """Give True where any channel differs from the value."""
+        """Return True where any channel differs from the value."""
         real = self._real(x)
-        return real if mask is None else real & lay(mask, x.shape, self.mask_layouts(x.ndim))[..., 0]
+        return real if mask is None else real & broadcast_mask(mask, x.shape, self.mask_layouts(x.ndim))[..., 0]
 
     def _real(self, x: Array) -> Array:
         return (x != jnp.asarray(self.mask_value, x.dtype)).any(-1)

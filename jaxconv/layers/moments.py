@@ -12,43 +12,46 @@ Array = jax.Array
 Axes = tuple[int, ...]
 
 
-def average(x: Array, axes: Axes, there: Array | None = None) -> Array:
-    """Give the mean along ``axes``, which stay with size 1: of the entries that are there, 0 where none is.
+def average(x: Array, axes: Axes, where: Array | None = None) -> Array:
+    """Return the mean along ``axes``, which are kept with size 1, of the entries at which ``where`` is True.
+
+    It is 0 where there are no such entries.
 
     Args:
-        there: booleans that broadcast against ``x``; None counts all.
+        where: booleans that broadcast against ``x``; None counts all.
 
     >>> average(jnp.array([[1.0, 3.0, 8.0]]), (1,), jnp.array([[True, True, False]]))
     Array([[2.]], dtype=float32)
     """
-    if there is None:
+    if where is None:
         return x.mean(axes, keepdims=True)
-    total = jnp.where(there, x, jnp.zeros((), x.dtype)).sum(axes, keepdims=True)
-    count = jnp.broadcast_to(there, x.shape).sum(axes, keepdims=True, dtype=x.dtype)
+    total = jnp.where(where, x, jnp.zeros((), x.dtype)).sum(axes, keepdims=True)
+    count = jnp.broadcast_to(where, x.shape).sum(axes, keepdims=True, dtype=x.dtype)
     return total / jnp.maximum(count, 1)
 
 
-def moments(x: Array, axes: Axes, there: Array | None = None) -> tuple[Array, Array]:
-    """Give mean and biased variance along ``axes``, which stay with size 1, of the entries that are there.
+def moments(x: Array, axes: Axes, where: Array | None = None) -> tuple[Array, Array]:
+    """Return mean and biased variance along ``axes``, which are kept with size 1.
 
-    The variance comes from deviations: a mean of squares minus a squared mean would cancel.
+    They are those of the entries at which ``where`` is True. The variance comes from deviations: a mean of squares
+    minus a squared mean would cancel.
     """
-    mean = average(x, axes, there)
-    return mean, average(jnp.square(x - mean), axes, there)
+    mean = average(x, axes, where)
+    return mean, average(jnp.square(x - mean), axes, where)
 
 
-def standardize(x: Array, axes: Axes, epsilon: float, there: Array | None = None) -> Array:
-    """Give ``x`` with mean 0 and variance 1 along ``axes``: ``(x - mean) / sqrt(variance + epsilon)``.
+def standardize(x: Array, axes: Axes, epsilon: float, where: Array | None = None) -> Array:
+    """Return ``x`` with mean 0 and variance 1 along ``axes``: ``(x - mean) / sqrt(variance + epsilon)``.
 
     >>> standardize(jnp.array([[1.0, 3.0]]), (1,), 0.0)
     Array([[-1.,  1.]], dtype=float32)
     """
-    return normalize(x, jnp.ones((), x.dtype), jnp.zeros((), x.dtype), there, axes, epsilon)
+    return normalize(x, jnp.ones((), x.dtype), jnp.zeros((), x.dtype), where, axes, epsilon)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def normalize(x: Array, scale: Array, offset: Array, there: Array | None, axes: Axes, epsilon: float) -> Array:
-    """Give ``z * scale + offset``, with z being x standardized along ``axes``.
+def normalize(x: Array, scale: Array, offset: Array, where: Array | None, axes: Axes, epsilon: float) -> Array:
+    """Return ``z * scale + offset``, with z being x standardized along ``axes``.
 
     The derivative is written down, because so it needs nothing but z that is as large as x, and two sums in place of
     five: training keeps less and reads less. It can be differentiated again, in either mode.
@@ -56,22 +59,22 @@ def normalize(x: Array, scale: Array, offset: Array, there: Array | None, axes: 
     Args:
         scale, offset: the same for all entries along ``axes``: they broadcast against the mean.
     """
-    return _standardize(x, there, axes, epsilon)[0] * scale + offset
+    return _standardize(x, where, axes, epsilon)[0] * scale + offset
 
 
 @normalize.defjvp
 def _normalize_jvp(axes: Axes, epsilon: float, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    (x, scale, offset, there), (dx, d_scale, d_offset, _) = primals, tangents
-    z, rate = _standardize(x, there, axes, epsilon)
+    (x, scale, offset, where), (dx, d_scale, d_offset, _) = primals, tangents
+    z, rate = _standardize(x, where, axes, epsilon)
     # scale and rate are multiplied after the averages, so that the transpose has its sums in common with d_scale's
     steep = scale * rate
-    d_scale, d_offset = d_scale - steep * average(z * dx, axes, there), d_offset - steep * average(dx, axes, there)
+    d_scale, d_offset = d_scale - steep * average(z * dx, axes, where), d_offset - steep * average(dx, axes, where)
     return z * scale + offset, dx * steep + z * d_scale + d_offset
 
 
-def _standardize(x: Array, there: Array | None, axes: Axes, epsilon: float) -> tuple[Array, Array]:
-    """Give the standardized x, and what its deviations were multiplied by."""
-    mean, variance = moments(x, axes, there)
+def _standardize(x: Array, where: Array | None, axes: Axes, epsilon: float) -> tuple[Array, Array]:
+    """Return the standardized x, and what its deviations were multiplied by."""
+    mean, variance = moments(x, axes, where)
     rate = lax.rsqrt(variance + epsilon)
     return (x - mean) * rate, rate
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
 from jaxconv.layers.options import as_number, as_seed
 
 Array = jax.Array
@@ -14,38 +14,35 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Layer):
-    """What disturbs its input in training, by a key of the caller's, and gives it unchanged at inference.
+    """The base of layers that add noise in training, from the caller's key, and change nothing at inference.
 
-    A subclass has a field ``seed``, folded into the key unless it is None, and says ``silent`` and ``disturb``.
+    A subclass has a field ``seed``, folded into the key unless it is None, and implements ``is_identity`` and
+    ``add_noise``.
     """
 
-    draws: ClassVar[bool] = True
-    keeps_mask: ClassVar[bool] = True
+    needs_key: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._set(seed=as_seed(getattr(self, "seed", None), type(self).__name__))
 
     @property
-    def silent(self) -> bool:
-        """Whether the options ask for no noise at all."""
+    def is_identity(self) -> bool:
+        """Return whether the options mean no noise at all."""
         raise NotImplementedError
 
-    def disturb(self, x: Array, key: Any) -> Array:
-        """Give the input with noise."""
+    def add_noise(self, x: Array, key: Any) -> Array:
+        """Return the input with noise."""
         raise NotImplementedError
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        return as_shape(input_shape, type(self).__name__)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        return (POINTWISE,) * (len(input_shape) - 1)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if not train or self.silent:
-            return x, {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        if not train or self.is_identity:
+            return x, Effects()
         seed = getattr(self, "seed", None)
-        return self.disturb(x, key if seed is None else jax.random.fold_in(key, seed)), {}
-
-    def at_inference(self, params: Params) -> tuple[Any, Params]:
-        return None, {}
+        return self.add_noise(x, key if seed is None else jax.random.fold_in(key, seed)), Effects()
 
 
 @layers.register()
@@ -79,10 +76,10 @@ class GaussianNoise(Noise):
         self._set(stddev=as_number(self.stddev, "stddev", "GaussianNoise", 0))
 
     @property
-    def silent(self) -> bool:
+    def is_identity(self) -> bool:
         return self.stddev == 0
 
-    def disturb(self, x: Array, key: Any) -> Array:
+    def add_noise(self, x: Array, key: Any) -> Array:
         return x + self.stddev * jax.random.normal(key, x.shape, x.dtype)
 
 
@@ -119,15 +116,15 @@ class GaussianDropout(Noise):
         self._set(rate=below_one(self.rate, "GaussianDropout"))
 
     @property
-    def silent(self) -> bool:
+    def is_identity(self) -> bool:
         return self.rate == 0
 
-    def disturb(self, x: Array, key: Any) -> Array:
+    def add_noise(self, x: Array, key: Any) -> Array:
         return x * (1 + math.sqrt(self.rate / (1 - self.rate)) * jax.random.normal(key, x.shape, x.dtype))
 
 
 def below_one(rate: Any, where: str) -> float:
-    """Give a rate from 0 to below 1. Raises ValueError for any other, 1 too: nothing would be left to scale up."""
+    """Return a rate from 0 to below 1. Raises ValueError for any other, 1 too: nothing would be left to scale up."""
     if as_number(rate, "rate", where, 0, 1) == 1:
         raise ValueError(f"{where}: rate={rate!r} would leave nothing; give a number from 0 to below 1")
     return float(rate)

@@ -6,12 +6,10 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
-from jaxconv.contract.at_inference import Affine, wide
-from jaxconv.contract.layer import Layer, Params, Shape, Weight, as_shape, layers
-from jaxconv.contract.masks import as_mask, lay, layouts
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers
+from jaxconv.contract.masks import as_mask, layouts
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, moments, normalize, spread
 from jaxconv.layers.options import as_number, known_sizes
@@ -88,7 +86,6 @@ class BatchNormalization(Layer):
     renorm_momentum: float = 0.99
     synchronized: bool = False
 
-    keeps_mask: ClassVar[bool] = True
     statistics: ClassVar[frozenset[str]] = frozenset(
         {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
     )
@@ -110,10 +107,9 @@ class BatchNormalization(Layer):
             names += ["moving_stddev", "renorm_mean", "renorm_stddev"]
         return {name: name for name in names}
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "BatchNormalization")
-        self._axis(shape)
-        return shape
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        self._axis(input_shape)
+        return (POINTWISE,) * (len(input_shape) - 1)  # at inference; in training the statistics are the batch's
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         sizes = known_sizes((self._axis(input_shape),), input_shape, "BatchNormalization")
@@ -145,45 +141,34 @@ class BatchNormalization(Layer):
         """Read a mask over all axes but the channels, or over the first of them; size 1 stands for any, as in Keras."""
         return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, broadcast=True)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self._call(params, x, None, train)
-
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self._call(params, x, lay(mask, x.shape, self.mask_layouts(x.ndim)), train)
-
-    def _call(self, params: Params, x: Array, there: Array | None, train: bool) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         axis = self._axis(x.shape)
         wide = x.astype(promote(x.dtype, jnp.float32))
         if not (train and self.trainable):
             mean, variance = params["moving_mean"].astype(wide.dtype), params["moving_variance"].astype(wide.dtype)
-            return affine(self._standard(wide, mean, variance, axis), params, (axis,)).astype(x.dtype), {}
+            return affine(self._standard(wide, mean, variance, axis), params, (axis,)).astype(x.dtype), Effects()
         others = tuple(i for i in range(x.ndim) if i != axis)
         if 0 in (x.shape[i] for i in others):
             raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
-        mean, variance = (moment.reshape(-1) for moment in moments(wide, others, there))
+        mean, variance = (moment.reshape(-1) for moment in moments(wide, others, mask))
         gamma, beta = self._gamma_and_beta(params, wide.dtype)
         if self.renorm:
             r, d = self._correction(params, mean, variance)
             gamma, beta = gamma * r, beta + gamma * d
         scale, offset = (spread(v, (axis,), wide) if v.ndim else v for v in (gamma, beta))
-        y = normalize(wide, scale, offset, there, others, self.epsilon)
+        y = normalize(wide, scale, offset, mask, others, self.epsilon)
         statistics = self._moved(params, lax.stop_gradient(mean), lax.stop_gradient(variance))
-        return y.astype(x.dtype), statistics
+        return y.astype(x.dtype), Effects(statistics)
 
     def _gamma_and_beta(self, params: Params, dtype: Any) -> tuple[Array, Array]:
         gamma, beta = params.get("gamma", jnp.ones(())), params.get("beta", jnp.zeros(()))
         return gamma.astype(dtype), beta.astype(dtype)
 
-    def as_affine(self, params: Params) -> Affine | None:
-        own = wide(params)
-        scale = own.get("gamma", 1.0) / np.sqrt(own["moving_variance"] + self.epsilon)
-        return Affine(self.axis, scale, own.get("beta", 0.0) - scale * own["moving_mean"])
-
     def _standard(self, x: Array, mean: Array, variance: Array, axis: int) -> Array:
         return (x - spread(mean, (axis,), x)) * spread(lax.rsqrt(variance + self.epsilon), (axis,), x)
 
     def _correction(self, params: Params, mean: Array, variance: Array) -> tuple[Array, Array]:
-        """Give r and d, which bring a batch's standardized values to the running mean and deviation."""
+        """Return r and d, which bring a batch's standardized values to the running mean and deviation."""
         least = jnp.sqrt(jnp.asarray(self.epsilon, mean.dtype))
         deviation = jnp.maximum(params["renorm_stddev"].astype(mean.dtype), least)
         r = jnp.sqrt(variance + self.epsilon) / deviation
@@ -195,7 +180,7 @@ class BatchNormalization(Layer):
         return lax.stop_gradient(r), lax.stop_gradient(d)
 
     def _moved(self, params: Params, mean: Array, variance: Array) -> Params:
-        """Give the running statistics after this batch, each in its own type."""
+        """Return the running statistics after this batch, each in its own type."""
 
         def move(leaf: str, new: Array, momentum: float) -> Array:
             return params[leaf].astype(new.dtype) * momentum + new * (1 - momentum)
@@ -217,7 +202,7 @@ class BatchNormalization(Layer):
 
 
 def _bounds(clipping: Any) -> tuple[tuple[str, float], ...] | None:
-    """Give the bounds of renorm in a form that can be hashed; None where there are none."""
+    """Return the bounds of renorm in a form that can be hashed; None where there are none."""
     if clipping is None or len(clipping) == 0:
         return None
     where = "BatchNormalization"

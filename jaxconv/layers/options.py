@@ -11,7 +11,7 @@ Shape = tuple[int | None, ...]
 def as_number(
     value: Any, what: str, where: str, least: float = -math.inf, most: float = math.inf, note: str = ""
 ) -> float:
-    """Give a finite number from ``least`` to ``most`` as a float. Raises ValueError for anything else.
+    """Return a finite number from ``least`` to ``most`` as a float. Raises ValueError for anything else.
 
     >>> as_number(1, "rate", "Dropout", 0, 1)
     1.0
@@ -28,14 +28,14 @@ def as_number(
 
 
 def as_seed(seed: Any, where: str) -> int | None:
-    """Give an integer, or None for no seed of the layer's own. Raises ValueError for anything else."""
+    """Return an integer, or None for no seed of the layer's own. Raises ValueError for anything else."""
     if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32):
         raise ValueError(f"{where}: seed={seed!r} is not a whole number from 0 to {2**32 - 1}; give one, or None")
     return None if seed is None else operator.index(seed)
 
 
 def as_axis(axis: Any, where: str, what: str = "axis") -> int | tuple[int, ...]:
-    """Give an axis, or a tuple of them. Raises TypeError for anything that is no integer, ValueError for none at all.
+    """Return an axis, or a tuple of them. Raises TypeError for anything that is no integer, ValueError for none at all.
 
     >>> as_axis([1, 2], "Softmax"), as_axis(-1, "Softmax")
     ((1, 2), -1)
@@ -53,7 +53,7 @@ def as_axis(axis: Any, where: str, what: str = "axis") -> int | tuple[int, ...]:
 def input_axes(
     axis: int | tuple[int, ...], shape: Shape, where: str, batch: bool = False, what: str = "axis"
 ) -> tuple[int, ...]:
-    """Give the axes of an input that ``axis`` means: counted from the front, in order.
+    """Return the axes of an input that ``axis`` means: counted from the front, in order.
 
     Args:
         axis: what :func:`as_axis` gave.
@@ -83,7 +83,7 @@ def known(sizes: Sequence[int | None]) -> TypeGuard[Sequence[int]]:
 
 
 def known_sizes(axes: tuple[int, ...], shape: Shape, where: str) -> tuple[int, ...]:
-    """Give the sizes of some axes, which shape the params. Raises ValueError where one is unknown."""
+    """Return the sizes of some axes, which shape the params. Raises ValueError where one is unknown."""
     sizes = tuple(shape[axis] for axis in axes)
     if not known(sizes):
         raise ValueError(

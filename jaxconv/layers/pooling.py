@@ -1,7 +1,6 @@
 """Max and average pooling over windows, in one, two and three dimensions."""
 
 import dataclasses
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import jax
@@ -11,9 +10,9 @@ from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.contract.masks import Windows, hide, lay
-from jaxconv.contract.measures import Window, placed
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract.masks import fill_masked
+from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.kernels.max_window import largest
 
@@ -21,7 +20,7 @@ Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pooling(Layer):
+class BasePooling(Layer):
     """A window that slides over the spatial axes, in any rank. Subclasses reduce it."""
 
     pool_size: Any = 2
@@ -44,92 +43,57 @@ class _Pooling(Layer):
             data_format=formats.canonical(self.data_format, where),
         )
 
-    def _spatial(self) -> slice:
-        return slice(1, -1) if self.data_format == "channels_last" else slice(2, None)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        windows = self.spatial_windows()
+        spatial_lengths(input_shape, self.rank, self.data_format, type(self).__name__, windows)
+        return with_channels(self.data_format, windows, POINTWISE)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        formats.check_rank(shape, self.rank, str(self.data_format), where)
-        ones = (1,) * self.rank
-        out = list(shape)
-        out[self._spatial()] = geo.output_lengths(
-            self.padding,
-            shape[self._spatial()],
-            self.pool_size,
-            self.strides,
-            ones,
-            where,
-            ("pool_size",),
-        )
-        return tuple(out)
+    def spatial_windows(self) -> list[Window]:
+        """Return the windows of the spatial axes."""
+        return [Window(size, step, 1, self.padding) for size, step in zip(self.pool_size, self.strides, strict=True)]
 
     def _window(self, x: Array) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
-        """Give window, strides and pads over all axes of ``x``."""
-        window, strides, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
-        ones, where = (1,) * self.rank, self._spatial()
-        window[where], strides[where] = self.pool_size, self.strides
-        padding[where] = geo.pads(self.padding, x.shape[where], self.pool_size, self.strides, ones)
-        return tuple(window), tuple(strides), tuple(padding)
-
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        ones, lengths = (1,) * self.rank, input_shape[self._spatial()]
-        pads = geo.pads(self.padding, lengths, self.pool_size, self.strides, ones)
-        each = zip(pads, self.pool_size, self.strides, strict=True)
-        return placed(self.data_format, [Window(-pair[0], size - 1 - pair[0], Fraction(s)) for pair, size, s in each])
-
-    def output_mask(self, x: Array, mask: Any) -> Any:
-        return super().output_mask(x, mask) if mask is None or self.rank > 1 else self._along_time().output_mask(mask)
-
-    def _along_time(self) -> Windows:
-        (size,), (stride,) = self.pool_size, self.strides
-        return Windows(size, stride, 1, self.padding)
-
-    def _placed(self, x: Array, mask: Array, value: float) -> Array:
-        """Lay each sequence out as alone, with a value that counts for nothing elsewhere."""
-        return self._along_time().place(x, mask, self._spatial().indices(3)[0], value)
+        """Return window, strides and pads over all axes of ``x``."""
+        windows = (POINTWISE, *self.windows(x.shape))
+        pads = [window.pads(length) for window, length in zip(windows, x.shape, strict=True)]
+        return tuple(w.size for w in windows), tuple(w.stride for w in windows), tuple(pads)
 
 
-class _Max(_Pooling):
+class _Max(BasePooling):
     """Keep the largest value of each window; padding never wins."""
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return largest(x, *self._window(x)), {}
+    masked_value: ClassVar[float] = -np.inf
 
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if self.rank > 1:
-            return self.call(params, x, train=train, key=key)
-        window, strides, _ = self._window(x)
-        y = largest(self._placed(x, mask, -np.inf), window, strides, ((0, 0),) * x.ndim)
-        return hide(y, self.output_mask(x, mask), self.mask_layouts(3)), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        y = largest(x, *self._window(x))
+        return (y if mask is None else fill_masked(y, y != -np.inf)), Effects()  # a window of masked steps alone
 
 
-class _Average(_Pooling):
-    """Average each window over the values that are there; padding does not count, as in Keras."""
+class _Average(BasePooling):
+    """Average each window over its real values; padding does not count, as in Keras."""
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         window, strides, padding = self._window(x)
-        wide = promote(x.dtype, np.float32)  # the sum of a window may not fit in float16
-        total = lax.reduce_window(x.astype(wide), np.array(0, wide), lax.add, window, strides, padding)
-        # how many values a window sees depends on the spatial axes alone; lengths may be symbolic, in an export
-        spatial = range(*self._spatial().indices(x.ndim))
-        there = jnp.ones([n if axis in spatial else 1 for axis, n in enumerate(x.shape)], wide)
-        steps = [s if axis in spatial else 1 for axis, s in enumerate(strides)]
-        count = lax.reduce_window(there, np.array(0, wide), lax.add, window, steps, padding)
-        return (total / count).astype(x.dtype), {}
+        dtype = promote(x.dtype, np.float32)  # the sum of a window may not fit in float16
+        total = lax.reduce_window(x.astype(dtype), np.array(0, dtype), lax.add, window, strides, padding)
+        if mask is not None:
+            sizes = [n if n == 1 else None for n in mask.shape]
+            strides = tuple(1 if n == 1 else s for n, s in zip(sizes, strides, strict=True))
+            window = tuple(1 if n == 1 else w for n, w in zip(sizes, window, strict=True))
+            padding = tuple((0, 0) if n == 1 else p for n, p in zip(sizes, padding, strict=True))
+            count = lax.reduce_window(mask.astype(dtype), np.array(0, dtype), lax.add, window, strides, padding)
+            return (total / jnp.maximum(count, 1)).astype(x.dtype), Effects()
+        for axis, size in enumerate(x.shape):
+            if window[axis] > 1:
+                total = total / self._count(axis, size, total.shape, window, strides, padding, dtype)
+        return total.astype(x.dtype), Effects()
 
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if self.rank > 1:
-            return self.call(params, x, train=train, key=key)
-        window, strides, _ = self._window(x)
-        wide = promote(x.dtype, np.float32)
-        there = jnp.broadcast_to(lay(mask, x.shape, self.mask_layouts(3)), x.shape)
-        total, count = (
-            lax.reduce_window(
-                self._placed(v.astype(wide), mask, 0), np.array(0, wide), lax.add, window, strides, "VALID"
-            )
-            for v in (x, there)
-        )
-        return (total / jnp.maximum(count, 1)).astype(x.dtype), {}
+    def _count(self, axis: int, size: int, out: Any, window: Any, strides: Any, padding: Any, dtype: Any) -> Array:
+        """Return how many steps of one axis each window holds; the axis may have a symbolic length."""
+        start = jnp.arange(out[axis], dtype=np.int32) * strides[axis] - padding[axis][0]
+        last = jnp.minimum(start + window[axis], jnp.asarray(size, np.int32))
+        count = (last - jnp.maximum(start, 0)).astype(dtype)
+        return lax.broadcast_in_dim(count, [n if a == axis else 1 for a, n in enumerate(out)], (axis,))
 
 
 @layers.register("MaxPool1D")

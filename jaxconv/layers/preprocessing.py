@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import data_format as formats
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shape, layers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.initializers.frozen_array import FrozenArray
@@ -19,7 +19,7 @@ Array = jax.Array
 
 
 def _constant(value: Any, what: str, where: str) -> FrozenArray:
-    """Give a number, or nested lists of them, as a value that can be compared and hashed; float64 inside."""
+    """Return a number, or nested lists of them, as a value that can be compared and hashed; float64 inside."""
     try:
         frozen = FrozenArray.of(value, f"{where}: {what}")
         numbers = frozen.numpy().astype(np.float64)
@@ -33,7 +33,7 @@ def _constant(value: Any, what: str, where: str) -> FrozenArray:
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Rescaling(Layer):
-    """Give ``x * scale + offset``: images of 0 to 255 come to -1 to 1 with ``Rescaling(1 / 127.5, -1)``.
+    """Return ``x * scale + offset``: images of 0 to 255 come to -1 to 1 with ``Rescaling(1 / 127.5, -1)``.
 
     Computed in float32 at least from the input on, then cast. Differs deliberately: where the channels are is an
     option, while Keras asks the config file; and ``offset`` follows it as ``scale`` does.
@@ -60,7 +60,6 @@ class Rescaling(Layer):
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
-    keeps_mask: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,8 +72,8 @@ class Rescaling(Layer):
     def input_dtype(self, given: Any) -> Any:
         return promote(self.policy.compute, jnp.float32)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Rescaling")
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        shape = input_shape
         for what in ("scale", "offset"):
             own = getattr(self, what).shape
             laid = self._laid_out(own, len(shape))
@@ -83,20 +82,20 @@ class Rescaling(Layer):
                     f"Rescaling: {what} of shape {own} does not fit input of shape {shape} under {self.data_format}; "
                     "give a number, one for each channel, or an array that broadcasts against the last axes"
                 )
-        return shape
+        return (POINTWISE,) * (len(shape) - 1)
 
     def _laid_out(self, own: tuple[int, ...], rank: int) -> tuple[int, ...]:
-        """Give the shape that a constant takes for inputs of ``rank``."""
+        """Return the shape that a constant takes for inputs of ``rank``."""
         if self.data_format == "channels_first" and len(own) == 1:
             own = (*own, *(1,) * (rank - 2))
         return (1,) * (rank - len(own)) + own
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         scale, offset = (
             jnp.asarray(constant.numpy().reshape(self._laid_out(constant.shape, x.ndim)), x.dtype)
             for constant in (self.scale, self.offset)
         )
-        return (x * scale + offset).astype(self.policy.compute), {}
+        return (x * scale + offset).astype(self.policy.compute), Effects()
 
 
 @layers.register()
@@ -134,7 +133,6 @@ class Normalization(Layer):
     variance: Any = None
     invert: bool = False
 
-    keeps_mask: ClassVar[bool] = True
     least: ClassVar[float] = 1e-7  # Keras's epsilon
 
     def __post_init__(self) -> None:
@@ -162,8 +160,8 @@ class Normalization(Layer):
     def _axes(self, shape: Shape) -> tuple[int, ...]:
         return input_axes(self.axis, shape, "Normalization") if self.axis else ()
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Normalization")
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        shape = input_shape
         axes = self._axes(shape)
         if self.mean is None:
             raise ValueError(
@@ -176,9 +174,9 @@ class Normalization(Layer):
                 f"Normalization: mean of shape {own} does not fit axis={self.axis} of input shape {shape}; "
                 f"that input needs {tuple(sizes)}"
             )
-        return shape
+        return (POINTWISE,) * (len(shape) - 1)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         axes = self._axes(x.shape)
         shape = [1] * x.ndim
         for axis, size in zip(axes[len(axes) - len(self.mean.shape) :], self.mean.shape, strict=True):
@@ -186,10 +184,10 @@ class Normalization(Layer):
         mean = jnp.asarray(self.mean.numpy().reshape(shape), x.dtype)
         deviation = jnp.asarray(np.sqrt(self.variance.numpy()).clip(self.least).reshape(shape), x.dtype)
         y = x * deviation + mean if self.invert else (x - mean) / deviation
-        return y.astype(self.policy.compute), {}
+        return y.astype(self.policy.compute), Effects()
 
     def adapt(self, data: Any) -> Self:
-        """Give a layer with the mean and variance of some data; this one stays as it is.
+        """Return a layer with the mean and variance of some data; this one stays as it is.
 
         Args:
             data: an array with batch first, or an iterable of such arrays or of tuples that begin with one,

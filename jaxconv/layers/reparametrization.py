@@ -13,8 +13,8 @@ from jax import lax
 
 from jaxconv import geometry as geo
 from jaxconv import initializers
-from jaxconv.contract.layer import Effects, Params, Shape, Weight, as_shape, layers
-from jaxconv.contract.measures import Window
+from jaxconv.contract import Effects, Params, Shape, Weight, Window, as_shape, layers
+from jaxconv.contract.weights import check_shapes
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.layers.wrapper import Wrapper
@@ -24,7 +24,7 @@ KERNELS = ("kernel", "embeddings")
 
 
 @dataclasses.dataclass(frozen=True)
-class _Reparametrization(Wrapper):
+class Reparametrization(Wrapper):
     """A wrapper of a layer with a kernel, beside whose params is what the subclass needs to make its kernel."""
 
     def __post_init__(self) -> None:
@@ -36,14 +36,14 @@ class _Reparametrization(Wrapper):
     # -- what a subclass says
 
     def kernel(self, params: Params, train: bool) -> tuple[Array, Params]:
-        """Give (the kernel to compute with, new values of statistics) from the stored one."""
+        """Return (the kernel to compute with, new values of statistics) from the stored one."""
         raise NotImplementedError
 
     # -- what follows
 
     @property
     def leaf(self) -> str:
-        """Give the name of the leaf that is made anew."""
+        """Return the name of the leaf that is made anew."""
         return next(name for name in KERNELS if name in self.layer.leaves)
 
     def output_shape(self, input_shape: Any) -> Shape:
@@ -53,27 +53,21 @@ class _Reparametrization(Wrapper):
     def multiply_adds(self, input_shape: Any) -> int | None:
         return self.layer.multiply_adds(input_shape)  # the kernel can be made once
 
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
         return self.layer.windows(input_shape)
-
-    def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Any]:
-        if input_shape is None and self.input_shape is None and self.layer.input_shape is not None:
-            input_shape = (None, *self.layer.input_shape)
-        return super().init(key, input_shape)
 
     def init_params(self, key: Any, input_shape: Shape) -> Params:
         inside_key, own_key = jax.random.split(key)
         return super().init_params(own_key, input_shape) | {"layer": self.layer.init_params(inside_key, input_shape)}
 
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Array, Effects]:
-        self._check_names(params)
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         inside = params["layer"]
         with explain(type(self).__name__):
-            self.layer._check_names(inside)
+            self.layer._check_own_names(inside)
             shape = as_shape(np.shape(x), self.layer.label)
             self.layer.output_shape(shape)
-            self.layer._check_shapes(inside, shape)
-        self._check_shapes(params, shape)
+            check_shapes(self.layer, inside, shape)
+        check_shapes(self, params, shape)
         kernel, statistics = self.kernel(params, train)
         kernel = kernel.astype(inside[self.leaf].dtype)
         y, effects = self.layer.forward({**inside, self.leaf: kernel}, x, train=train, key=key, mask=mask)
@@ -82,15 +76,10 @@ class _Reparametrization(Wrapper):
         fixed = {**fixed, **statistics, "layer": {**effects.fixed, self.leaf: stored}}
         return y, Effects(fixed, effects.penalty, effects.mask)
 
-    def at_inference(self, params: Params) -> tuple[Any, Params]:
-        inside = params["layer"]
-        kernel = self.kernel(params, train=False)[0].astype(inside[self.leaf].dtype)
-        return dataclasses.replace(self.layer, name=self.name), {**inside, self.leaf: kernel}
-
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class SpectralNormalization(_Reparametrization):
+class SpectralNormalization(Reparametrization):
     """Divide the kernel of a layer by its largest singular value: a bound of 1 on how much the layer can stretch.
 
     The kernel counts as a matrix of shape (all other axes, last axis). Each training call improves the estimate
@@ -149,13 +138,13 @@ class SpectralNormalization(_Reparametrization):
 
     def kernel(self, params: Params, train: bool) -> tuple[Array, Params]:
         stored = params["layer"][self.leaf]
-        if not train or self.layer._is_fixed(self.leaf):
+        if not train or self.layer.is_fixed(self.leaf):
             return stored, {}
         divided, u = self._divide(stored, params["vector_u"])
         return divided, {"vector_u": u.astype(params["vector_u"].dtype)}
 
     def _divide(self, stored: Array, u: Array) -> tuple[Array, Array]:
-        """Give the kernel divided by its spectral norm, and the better estimate of the singular vector."""
+        """Return the kernel divided by its spectral norm, and the better estimate of the singular vector."""
         matrix = stored.reshape(-1, stored.shape[-1]).astype(promote(stored.dtype, jnp.float32))
         constant, better = lax.stop_gradient(matrix), u.astype(matrix.dtype)
         for _ in range(self.power_iterations):
@@ -168,7 +157,7 @@ class SpectralNormalization(_Reparametrization):
 
     def project(self, params: Params) -> Params:
         done = super().project(params)
-        if self.layer._is_fixed(self.leaf):
+        if self.layer.is_fixed(self.leaf):
             return done
         divided, _ = self._divide(done["layer"][self.leaf], params["vector_u"])
         return done | {"layer": done["layer"] | {self.leaf: divided}}
@@ -180,7 +169,7 @@ def _unit(vector: Array) -> Array:
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class WeightNormalization(_Reparametrization):
+class WeightNormalization(Reparametrization):
     """Compute a layer with ``kernel = g * v / ||v||``: length and direction of each filter are learned apart.
 
     ``v`` is what the layer inside stores as its kernel, and ``||v||`` the norm of each of its filters: at first it
@@ -213,7 +202,7 @@ class WeightNormalization(_Reparametrization):
         return {"g": "g"}
 
     def _axes(self, rank: int) -> tuple[int, ...]:
-        """Give the axes of one filter."""
+        """Return the axes of one filter."""
         axes = self.layer.filter_axes(self.leaf)
         return tuple(range(rank - 1)) if axes is None else tuple(axis % rank for axis in axes)
 
@@ -229,7 +218,7 @@ class WeightNormalization(_Reparametrization):
         return params | {"g": norm.reshape(params["g"].shape).astype(params["g"].dtype)}
 
     def _lengths(self, stored: Array) -> tuple[Array, Array]:
-        """Give v in float32 at least, and the norms of its filters."""
+        """Return v in float32 at least, and the norms of its filters."""
         v = stored.astype(promote(stored.dtype, jnp.float32))
         square = jnp.sum(jnp.square(v), self._axes(v.ndim), keepdims=True)
         return v, jnp.sqrt(jnp.maximum(square, 1e-30))  # the root has no derivative at zero

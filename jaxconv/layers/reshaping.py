@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.contract.measures import Window
+from jaxconv.contract import Effects, Layer, Params, Shape, Window, as_shape, layers, whole
 from jaxconv.layers.options import known
 
 Array = jax.Array
@@ -40,15 +39,14 @@ class Flatten(Layer):
         super().__post_init__()
         self._set(data_format=formats.canonical(self.data_format, "Flatten"))
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = _with_batch(input_shape, "Flatten")
-        sizes = shape[1:]
-        return (shape[0], math.prod(sizes) if known(sizes) else None)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        sizes = _with_batch(input_shape, "Flatten")[1:]
+        return (whole(math.prod(sizes) if known(sizes) else None),)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         if self.data_format == "channels_first" and x.ndim > 2:
             x = jnp.moveaxis(x, 1, -1)
-        return x.reshape(x.shape[0], math.prod(x.shape[1:])), {}
+        return x.reshape(x.shape[0], math.prod(x.shape[1:])), Effects()
 
 
 @layers.register()
@@ -81,12 +79,20 @@ class Reshape(Layer):
             )
         self._set(target_shape=sizes)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape: Any = _with_batch(input_shape, "Reshape")
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        """Follow the axes where axes of length 1 are added or removed, and nothing else is done."""
+        before, after = input_shape[1:], self._sizes(_with_batch(input_shape, "Reshape"))
+        kept = [axis for axis, size in enumerate(before) if size != 1]
+        if None in before or [before[axis] for axis in kept] != [size for size in after if size != 1]:
+            return tuple(map(whole, after))
+        axes = iter(kept)
+        return tuple(whole(1) if size == 1 else Window(axis=next(axes)) for size in after)
+
+    def _sizes(self, shape: Any) -> Shape:
         batch, inner = shape[0], shape[1:]
         target = self.target_shape
         if None in inner:
-            return (batch, *(None if size == -1 else size for size in target))
+            return tuple(None if size == -1 else size for size in target)
         total, known = math.prod(inner), math.prod(size for size in target if size != -1)
         open_size = -1 in target
         if (total != known) if not open_size else (not known or total % known):
@@ -94,19 +100,10 @@ class Reshape(Layer):
                 f"Reshape: input of shape {(batch, *inner)} has {total} entries a sample; target_shape={target} needs "
                 + (f"a multiple of {known}" if open_size else f"{known}")
             )
-        return (batch, *(total // known if size == -1 else size for size in target))
+        return tuple(total // known if size == -1 else size for size in target)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return x.reshape(self.output_shape(x.shape)), {}
-
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        """Follow the axes where no more is done than to add or to remove axes of length 1."""
-        before, after = input_shape[1:], self.output_shape(input_shape)[1:]
-        kept = [axis for axis, size in enumerate(before) if size != 1]
-        if [before[axis] for axis in kept] != [size for size in after if size != 1] or None in before:
-            return None
-        places = iter(kept)
-        return tuple(None if size == 1 else Window(axis=next(places)) for size in after)
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return x.reshape(x.shape[0], *self._sizes(x.shape)), Effects()
 
 
 @layers.register()
@@ -136,20 +133,17 @@ class Permute(Layer):
             raise ValueError(f"Permute: dims={dims} is no permutation; give each of 1 to {len(dims)} once")
         self._set(dims=dims)
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "Permute")
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        shape = input_shape
         if len(shape) != len(self.dims) + 1:
             raise ValueError(
                 f"Permute: input of shape {shape} has rank {len(shape)}; "
                 f"dims={self.dims} needs rank {len(self.dims) + 1}"
             )
-        return (shape[0], *(shape[axis] for axis in self.dims))
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return jnp.transpose(x, (0, *self.dims)), {}
-
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
         return tuple(Window(axis=dim - 1) for dim in self.dims)
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return jnp.transpose(x, (0, *self.dims)), Effects()
 
 
 @layers.register()
@@ -177,17 +171,18 @@ class RepeatVector(Layer):
             raise TypeError(f"RepeatVector: n={self.n!r} is a bool; give a positive integer")
         self._set(n=geo.as_size(self.n, "n", "RepeatVector"))
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        shape = as_shape(input_shape, "RepeatVector")
-        if len(shape) != 2:
-            raise ValueError(f"RepeatVector: input of shape {shape} has rank {len(shape)}; give (batch, channels)")
-        return (shape[0], self.n, shape[1])
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        if len(input_shape) != 2:
+            raise ValueError(
+                f"RepeatVector: input of shape {input_shape} has rank {len(input_shape)}; give (batch, channels)"
+            )
+        return (whole(self.n), Window(axis=0))
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return jnp.repeat(x[:, None], self.n, 1), {}
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return jnp.repeat(x[:, None], self.n, 1), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        """Give the mask of the samples, (batch,), at each step."""
+        """Return the mask of the samples, (batch,), at each step."""
         return None if mask is None else jnp.repeat(mask[:, None], self.n, 1)
 
 

@@ -4,16 +4,13 @@ Knows the layer inside by its contract alone.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract.at_inference import Affine
-from jaxconv.contract.layer import LEAF, Effects, Params, Shape, as_shape, layers
-from jaxconv.contract.masks import as_mask
-from jaxconv.contract.measures import Window
+from jaxconv.contract import LEAF, POINTWISE, Effects, Params, Shape, Window, as_shape, layers
+from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked
 from jaxconv.errors import explain
 from jaxconv.layers.wrapper import Wrapper
 
@@ -60,7 +57,7 @@ class TimeDistributed(Wrapper):
             raise ValueError(f"TimeDistributed: {self.layer.label} has several outputs; wrap a layer of one")
 
     def _step(self, input_shape: Any) -> Any:
-        """Give the shape of the input at one step."""
+        """Return the shape of the input at one step."""
         shape = as_shape(input_shape, "TimeDistributed")
         if len(shape) < 3:
             raise ValueError(
@@ -70,19 +67,13 @@ class TimeDistributed(Wrapper):
         with explain("TimeDistributed, at each step"):
             return self.layer.read_shape((shape[0], *shape[2:]))
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        step = self._step(input_shape)
-        with explain("TimeDistributed, at each step"):
-            batch, *rest = self.layer.output_shape(step)
-        return (batch, as_shape(input_shape, "TimeDistributed")[1], *rest)
-
     def init_params(self, key: Any, input_shape: Shape) -> Params:
         inside = self.layer.init_params(key, self._step(input_shape))
         return {"layer": inside} if inside else {}
 
-    def _check_names(self, params: Any) -> None:
+    def _check_own_names(self, params: Any) -> None:
         if params != {}:  # of a layer without weights
-            super()._check_names(params)
+            super()._check_own_names(params)
 
     # -- masks
 
@@ -92,71 +83,53 @@ class TimeDistributed(Wrapper):
     def read_mask(self, mask: Any, shape: Any) -> Any:
         return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, least=2)
 
-    def _inside(self, mask: Any) -> Any:
-        """Give the part of a mask that the layer inside is told: of steps alone, where it works on each entry alone."""
-        by_step = mask is not None and mask.ndim == 2
-        told = self.layer.keeps_mask and getattr(self.layer, "rank", 0) != 1
-        return None if mask is None or (by_step and not told) else mask.reshape(-1, *mask.shape[2:])
+    def _inner_mask(self, mask: Any) -> Any:
+        """Return the mask for the layer inside: that of its samples, unless it needs to know its own steps."""
+        if mask is None or (mask.ndim == 2 and not _takes_sample_mask(self.layer)):
+            return None
+        return mask.reshape(-1, *mask.shape[2:])
 
     # -- what is computed
 
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Array, Effects]:
-        self._check_names(params)
-        with explain(f"{self.label}: the input is no array of numbers"):
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        with explain(f"{self.label}: the input is not an array of numbers"):
             x = jnp.asarray(x)
         self.output_shape(x.shape)
         mask = self.read_mask(mask, x.shape)
         batch, time = x.shape[:2]
+        if mask is not None:
+            x = fill_masked(x, broadcast_mask(mask, x.shape, self.mask_layouts(x.ndim)))
         with explain(f"{self.label}, at each step"):
             steps = x.reshape(batch * time, *x.shape[2:])
             own = params.get("layer", {})
-            y, effects = self.layer.forward(own, steps, train=train, key=key, mask=self._inside(mask))
+            y, effects = self.layer.forward(own, steps, train=train, key=key, mask=self._inner_mask(mask))
         fixed = {"layer": effects.fixed} if params else {}
         penalty = effects.penalty * jnp.asarray(time, effects.penalty.dtype)  # it was divided by batch and time
         y = y.reshape(batch, time, *y.shape[1:])
-        return y, Effects(fixed, penalty, self._outside(mask, effects.mask))
+        return y, Effects(fixed, penalty, self._outer_mask(mask, effects.mask))
 
-    def _outside(self, mask: Any, inside: Any) -> Any:
-        """Give the output's mask from the input's and that of the layer inside."""
+    def _outer_mask(self, mask: Any, inside: Any) -> Any:
+        """Return the output's mask from the input's and that of the layer inside."""
         if mask is None or mask.ndim == 2:
             return mask
         if inside is None:
             return mask.any(tuple(range(2, mask.ndim)))
         return inside.reshape(*mask.shape[:2], *inside.shape[1:])
 
-    # -- what it says of itself
-
     def multiply_adds(self, input_shape: Any) -> int | None:
         time, one = input_shape[1], self.layer.multiply_adds(self._step(input_shape))
         return None if None in (time, one) else time * one
 
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        """Give the windows of the layer inside, one axis further; each step sees itself."""
-        found = self.layer.windows(self._step(input_shape))
-        if found is None:
-            return (Window(), *(None,) * (len(self.output_shape(input_shape)) - 2))
-        further = (one and (one if one.axis is None else one._replace(axis=one.axis + 1)) for one in found)
-        return (Window(), *further)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        """Return the windows of the layer inside, one axis further; each step reads itself."""
+        step = self._step(input_shape)
+        with explain("TimeDistributed, at each step"):
+            self.layer.output_shape(step)
+            inside = self.layer.windows(step)
+        return (POINTWISE, *(w if w.axis is None else dataclasses.replace(w, axis=w.axis + 1) for w in inside))
 
-    def at_inference(self, params: Params) -> tuple[Any, Params]:
-        inside, own = self.layer.at_inference(params.get("layer", {}))
-        return (None, {}) if inside is None else self._around(inside, own)
 
-    def _around(self, inside: Any, own: Params) -> tuple[Any, Params]:
-        return dataclasses.replace(self, layer=inside), {"layer": own} if own else {}
-
-    def as_affine(self, params: Params) -> Affine | None:
-        found = self.layer.as_affine(params.get("layer", {}))
-        return found and found._replace(axis=found.axis + (found.axis > 0))
-
-    def absorb_after(self, params: Params, affine: Affine) -> tuple[Any, Params] | None:
-        return self._absorbed(self.layer.absorb_after, params, affine)
-
-    def absorb_before(self, params: Params, affine: Affine) -> tuple[Any, Params] | None:
-        return self._absorbed(self.layer.absorb_before, params, affine)
-
-    def _absorbed(self, absorb: Callable, params: Params, affine: Affine) -> tuple[Any, Params] | None:
-        if affine.axis in (0, 1):
-            return None  # a scale of each step
-        found = absorb(params.get("layer", {}), affine._replace(axis=affine.axis - (affine.axis > 0)))
-        return found and self._around(*found)
+def _takes_sample_mask(layer: Any) -> bool:
+    """Return whether a layer takes a mask of one boolean a sample; one over time needs to know its own steps."""
+    inside = layer.children.values()
+    return layer.graph is None and getattr(layer, "rank", 0) != 1 and all(map(_takes_sample_mask, inside))

@@ -1,7 +1,6 @@
 """More entries along the spatial axes: UpSampling1D, UpSampling2D, UpSampling3D."""
 
 import dataclasses
-from fractions import Fraction
 from typing import Any, ClassVar
 
 import jax
@@ -9,9 +8,8 @@ import jax.numpy as jnp
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Layer, Params, Shape, as_shape, layers
-from jaxconv.contract.masks import hide, lay
-from jaxconv.contract.measures import Window, placed
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.registry import nearest
 
@@ -20,6 +18,15 @@ Array = jax.Array
 # Keras's names -> those of jax.image.resize; "nearest" is repetition
 METHODS = {"bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3", "lanczos5": "lanczos5"}
 REACHES = {"bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}  # input steps seen on either side
+
+
+def _window(factor: int, reach: int | None) -> Window:
+    """Return the window of one axis; ``reach`` is how many input steps an interpolation reads on either side."""
+    if reach is None or factor == 1:
+        return Window(factor, factor, padding="valid", transposed=True) if factor > 1 else POINTWISE
+    size = 2 * reach * factor - factor % 2  # the weights at the very ends are zero
+    before = reach * factor - (factor + 1) // 2
+    return Window(size, factor, 1, (before, size - factor - before), "renormalize", transposed=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,44 +55,29 @@ class _UpSampling(Layer):
     def _first(self) -> int:
         return 1 if self.data_format == "channels_last" else 2
 
-    def output_shape(self, input_shape: Any) -> Shape:
-        where, shape = type(self).__name__, as_shape(input_shape, type(self).__name__)
-        formats.check_rank(shape, self.rank, str(self.data_format), where)
-        out = list(shape)
-        for axis, factor in enumerate(self.size, self._first()):
-            length = shape[axis]
-            if length == 0 and self.interpolation != "nearest":
-                raise ValueError(
-                    f"{where}: axis {axis} of input shape {shape} has nothing to interpolate; the least is 1"
-                )
-            out[axis] = None if length is None else length * factor
-        return tuple(out)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        where = type(self).__name__
+        if self.interpolation == "nearest":
+            formats.check_rank(input_shape, self.rank, str(self.data_format), where)
+        else:
+            spatial_lengths(input_shape, self.rank, self.data_format, where)
+        reach = REACHES.get(self.interpolation)
+        return with_channels(self.data_format, [_window(factor, reach) for factor in self.size], POINTWISE)
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         if self.interpolation == "nearest":
             for axis, factor in enumerate(self.size, self._first()):
                 x = jnp.repeat(x, factor, axis)
-            return x, {}
+            return x, Effects()
         wide = x.astype(promote(x.dtype, jnp.float32))  # the weights of the neighbours must add to one
-        y = jax.image.resize(wide, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
-        return y.astype(x.dtype), {}
+        y = self._resize(wide)
+        if mask is not None:  # the weights of the real neighbours add to one, as at the end of a sequence alone
+            weight = self._resize(jnp.broadcast_to(mask, x.shape).astype(wide.dtype))
+            y = y / jnp.where(weight == 0, jnp.ones_like(weight), weight)
+        return y.astype(x.dtype), Effects()
 
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        reaches = [REACHES.get(self.interpolation, 0) if factor > 1 else 0 for factor in self.size]
-        each = zip(reaches, self.size, strict=True)
-        return placed(self.data_format, [Window(-r, max(r - 1, 0), Fraction(1, factor)) for r, factor in each])
-
-    def call_masked(self, params: Params, x: Array, mask: Array, *, train: bool, key: Any) -> tuple[Array, Params]:
-        if self.rank > 1 or self.interpolation == "nearest":
-            return self.call(params, x, train=train, key=key)
-        wide, ways = x.astype(promote(x.dtype, jnp.float32)), self.mask_layouts(3)
-        there = lay(mask, x.shape, ways).astype(wide.dtype)
-        # the weights of the neighbours that are there add to one, as at the end of a sequence alone
-        total, weight = (self.call(params, v, train=train, key=key)[0] for v in (hide(wide, mask, ways), there))
-        return (total / jnp.where(weight == 0, jnp.ones_like(weight), weight)).astype(x.dtype), {}
-
-    def output_mask(self, x: Array, mask: Any) -> Any:
-        return super().output_mask(x, mask) if mask is None or self.rank > 1 else jnp.repeat(mask, self.size[0], 1)
+    def _resize(self, x: Array) -> Array:
+        return jax.image.resize(x, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

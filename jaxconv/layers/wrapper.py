@@ -5,9 +5,9 @@ Knows the layer inside by its contract alone, and not what is done with it.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
-from jaxconv.contract.layer import Layer, layers
+from jaxconv.contract import Layer, layers
 from jaxconv.contract.policy import Policy
 
 
@@ -18,6 +18,8 @@ class Wrapper(Layer):
     >>> jaxconv.WeightNormalization(jaxconv.Dense(2), trainable=False).layer.trainable
     False
     """
+
+    composite: ClassVar[bool] = True
 
     layer: Any
 
@@ -37,8 +39,12 @@ class Wrapper(Layer):
         return {"layer": self.layer}
 
     @property
-    def draws(self) -> bool:  # type: ignore[override]
-        return self.layer.draws
+    def needs_key(self) -> bool:  # type: ignore[override]
+        return self.layer.needs_key
+
+    @property
+    def known_input_shape(self) -> Any:
+        return super().known_input_shape or self.layer.known_input_shape
 
     @property
     def policy(self) -> Policy:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import jax
 
-from jaxconv.contract.layer import Layer, layers
+from jaxconv.contract import Layer, layers
 from jaxconv.models.container import Call, Container, Graph, count_names
 from jaxconv.models.sequential import Sequential
 
@@ -17,20 +17,20 @@ class _Branching(Container):
     """Several layers on one input, and a merging layer on what they give."""
 
     def branch(self, given: Any) -> Layer:
-        """Give a branch as one layer: a list stands for a Sequential."""
+        """Return a branch as one layer: a list stands for a Sequential."""
         if isinstance(given, Layer) or not isinstance(given, Iterable):
             return self.adopt(given)
         return self.adopt(Sequential(list(given)))
 
     def join(self, names: tuple[str, ...], inside: list[Layer]) -> None:
         """Set the graph: each layer but the last on the input, the last on what they give."""
-        calls, place = [], 1
+        calls, count = [], 1
         for name, layer in zip(names[:-1], inside[:-1], strict=True):
             calls.append(Call(name, (0,)))
-            place += layer.output_structure.num_leaves
-        takes = tuple(range(1, place))
-        calls.append(Call(names[-1], takes, jax.tree.structure([0] * len(takes))))
-        self._set(graph=Graph(tuple(zip(names, inside, strict=True)), tuple(calls), (place,)))
+            count += layer.output_structure.num_leaves
+        inputs = tuple(range(1, count))
+        calls.append(Call(names[-1], inputs, jax.tree.structure([0] * len(inputs))))
+        self._set(graph=Graph(tuple(zip(names, inside, strict=True)), tuple(calls), (count,)))
 
     def read_shape(self, input_shape: Any) -> Any:
         return self.graph.children[0][1].read_shape(input_shape)
@@ -156,7 +156,7 @@ class Residual(_Branching):
 
 
 def _as_merge(given: Any) -> Layer:
-    """Give the merging layer that is meant: one that reads a list of shapes."""
+    """Return the merging layer that is meant: one that reads a list of shapes."""
     if isinstance(given, str):
         layers[given]  # an unknown name raises, with the nearest one
     try:

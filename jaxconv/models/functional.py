@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jaxconv.contract.layer import Input, Layer, SymbolicTensor, layers
+from jaxconv.contract import Input, Layer, SymbolicTensor, layers
+from jaxconv.contract.graph import Graph
 from jaxconv.errors import explain
-from jaxconv.models.container import Graph
 
 Config = dict[str, Any]
 # what Keras computes masks with stands in its configs as layers of their own; here masks go beside the values
@@ -18,14 +18,14 @@ MODELS = ("Functional", "Model")  # in input_layers and output_layers, Keras cou
 
 
 def input_layer(shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> Config:
-    """Give the entry for an input: its shape, batch first."""
+    """Return the entry for an input: its shape, batch first."""
     kind = {"dtype": dtype or "float32", "sparse": False, "ragged": False, "optional": False}
     config = {"name": name, "batch_shape": list(shape), **kind}
     return {"module": "keras.layers", "class_name": "InputLayer", "config": config, "registered_name": None}
 
 
 def input_shape(entry: Any) -> list | None:
-    """Give the shape, batch first, that an entry for an input says; None for any other entry."""
+    """Return the shape, batch first, that an entry for an input says; None for any other entry."""
     if not isinstance(entry, Mapping) or entry.get("class_name") != "InputLayer":
         return None
     config = entry["config"]
@@ -36,15 +36,15 @@ def input_shape(entry: Any) -> list | None:
 
 
 def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
-    """Give "layers", "input_layers" and "output_layers" of a graph with these inputs, in this structure."""
+    """Return "layers", "input_layers" and "output_layers" of a graph with these inputs, in this structure."""
     children = dict(graph.children)
     origin: list[list] = [[source.name, 0, 0] for source in sources]  # place -> [layer, number of its call, output]
     about = [{"shape": list(source.shape), "dtype": source.dtype or "float32"} for source in sources]
     nodes: dict[str, list] = {name: [] for name in children}
-    for name, takes, given in graph.calls:
-        shapes = given.unflatten(tuple(about[place]["shape"]) for place in takes)
+    for name, inputs, given in graph.calls:
+        shapes = given.unflatten(tuple(about[index]["shape"]) for index in inputs)
         out = children[name].output_structure.flatten_up_to(children[name].output_shape(shapes))
-        tensors = given.unflatten(_tensor(about[place], origin[place]) for place in takes)
+        tensors = given.unflatten(_tensor(about[index], origin[index]) for index in inputs)
         origin += [[name, len(nodes[name]), index] for index in range(len(out))]
         about += [{"shape": list(shape), "dtype": children[name].policy.compute.name} for shape in out]
         nodes[name].append({"args": [tensors], "kwargs": {}})
@@ -61,7 +61,7 @@ def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
     return {
         "layers": entries,
         "input_layers": structure.unflatten(place_of(place) for place in range(len(sources))),
-        "output_layers": graph.structure.unflatten(place_of(place) for place in graph.gives),
+        "output_layers": graph.structure.unflatten(place_of(place) for place in graph.outputs),
     }
 
 
@@ -73,7 +73,7 @@ def _tensor(about: Config, history: list) -> Config:
 
 
 def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -> tuple[Any, Any]:
-    """Give the (inputs, outputs) that a config describes, by calling its layers in an order that works.
+    """Return the (inputs, outputs) that a config describes, by calling its layers in an order that works.
 
     Args:
         config: with "layers", "input_layers" and "output_layers".
@@ -122,7 +122,7 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
 
 
 def mask_ops(entries: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Give the names of the entries that compute masks alone: no layer takes what they give as its input."""
+    """Return the names of the entries that compute masks alone: no layer takes what they give as its input."""
     ops = {
         entry["name"]
         for entry in entries
@@ -149,7 +149,7 @@ def _origins(value: Any) -> list[str]:
 
 
 def _without_mask(node: Any, about_masks: set[str]) -> Any:
-    """Give a call without the mask that Keras passed on by itself; one that somebody passed stays, and is refused."""
+    """Return a call without the mask that Keras passed on by itself; one that somebody passed stays, and is refused."""
     mask = node.get("kwargs", {}).get("mask") if isinstance(node, Mapping) else None
     if mask is None or not set(_origins(mask)) <= about_masks:
         return node
@@ -170,7 +170,7 @@ def _call(made: Config, known: dict, name: str, number: int, node: Any) -> list[
 
 
 def _arguments(node: Any, known: dict) -> Any:
-    """Give what a layer is called on; KeyError where a tensor is not known yet."""
+    """Return what a layer is called on; KeyError where a tensor is not known yet."""
     if not isinstance(node, Mapping):  # Keras 2: a list of [layer, call, output, keyword arguments]
         found = [known[tuple(one[:3])] for one in node]
         odd = {key: value for one in node if len(one) > 3 for key, value in one[3].items()}
@@ -198,7 +198,7 @@ def _revive(value: Any, known: dict) -> Any:
 
 
 def _find(value: Any, known: Mapping[tuple, SymbolicTensor], models: set, part: str) -> Any:
-    """Give the structure of tensors that "input_layers" or "output_layers" names."""
+    """Return the structure of tensors that "input_layers" or "output_layers" names."""
     if isinstance(value, Mapping):
         return {key: _find(item, known, models, part) for key, item in value.items()}
     if not (len(value) == 3 and isinstance(value[0], str)):

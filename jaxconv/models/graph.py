@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract.layer import Apply, Effects, Layer, Params, SymbolicTensor, as_shape, layers, shape_of
+from jaxconv.contract import Effects, Layer, Params, SymbolicTensor, as_shape, layers, shape_of
 from jaxconv.errors import explain
 from jaxconv.models import functional
 from jaxconv.models.container import Container, Graph
@@ -62,7 +62,7 @@ class Model(Container):
 
     inputs: Any = dataclasses.field(compare=False)
     outputs: Any = dataclasses.field(compare=False)
-    graph: Graph = dataclasses.field(init=False)
+    graph: Any = dataclasses.field(init=False)  # type: ignore[misc]  # here it is what tells models apart
     sources: tuple[Source, ...] = dataclasses.field(init=False)
     structure: Any = dataclasses.field(init=False)
 
@@ -87,14 +87,10 @@ class Model(Container):
         children = dict(graph.children)
         values = [SymbolicTensor(s.shape, dtype=s.dtype, name=s.name) for s in self.sources]
         inputs = self.structure.unflatten(values)
-        for name, takes, structure in graph.calls:
-            given = structure.unflatten(values[place] for place in takes)
-            values += children[name].output_structure.flatten_up_to(children[name](given))
-        return inputs, graph.structure.unflatten(values[place] for place in graph.gives)
-
-    def __repr__(self) -> str:
-        given = ", ".join(f"{source.name}: {source.shape}" for source in self.sources)
-        return f"Model(name={self.name!r}, inputs=[{given}], layers={list(self.names)})"
+        for _, call, given in graph.steps(values):
+            child = children[call.name]
+            values += child.output_structure.flatten_up_to(child(given))
+        return inputs, graph.result(values)
 
     def __getstate__(self) -> dict[str, Any]:
         # the tensors are drawn again: a chain of a thousand records is too deep for pickle
@@ -106,11 +102,11 @@ class Model(Container):
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """Give the layers, in the order of their names."""
+        """Return the layers, in the order of their names."""
         return tuple(layer for _, layer in self.graph.children)
 
     def tensor(self, name: str, call: int = 0) -> Any:
-        """Give what a layer gives inside this model, to end another model there, or to go on from it.
+        """Return what a layer gives inside this model, to end another model there, or to go on from it.
 
         >>> x = jaxconv.Input((8, 2))
         >>> model = Model(x, layers["Flatten"]()(layers["Conv1D"](4, 3, name="features")(x)))
@@ -125,7 +121,7 @@ class Model(Container):
         return nodes[call].outputs()
 
     def map_layers(self, change: Callable[[str, Layer], Layer]) -> Self:
-        """Give the same graph with ``change(name, layer)`` in place of each layer, under the same names.
+        """Return the same graph with ``change(name, layer)`` in place of each layer, under the same names.
 
         >>> x = jaxconv.Input((8, 2))
         >>> model = Model(x, layers["Conv1D"](4, 3)(x))
@@ -138,10 +134,9 @@ class Model(Container):
         inputs, outputs = self._drawn(graph)
         return dataclasses.replace(self, inputs=inputs, outputs=outputs)
 
-    def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:
-        if input_shape is None:
-            input_shape = self.structure.unflatten(source.shape for source in self.sources)
-        return super().init(key, input_shape)
+    @property
+    def known_input_shape(self) -> Any:
+        return self.structure.unflatten(source.shape for source in self.sources)
 
     def flat_inputs(self, value: Any) -> list:
         example = self.structure.unflatten(range(len(self.sources)))
@@ -164,11 +159,11 @@ class Model(Container):
             shapes.append(tuple(m if n is None else n for n, m in zip(shape, source.shape, strict=True)))
         return self.structure.unflatten(shapes)
 
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Any, Effects]:
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
         values = []
         for source, given in zip(self.sources, self.flat_inputs(x), strict=True):
             where = f"{self.label}: input {source.name!r}"
-            with explain(f"{where} is no array of numbers"):
+            with explain(f"{where} is not an array of numbers"):
                 value = jnp.asarray(given)
             integers = source.dtype is not None and not jnp.issubdtype(source.dtype, jnp.inexact)
             if integers and jnp.issubdtype(value.dtype, jnp.inexact):
@@ -176,10 +171,10 @@ class Model(Container):
             values.append(value if source.dtype is None else value.astype(source.dtype))
         x = self.structure.unflatten(values)
         self.read_shape(shape_of(x))
-        return super().forward(params, x, train=train, key=key, mask=mask)
+        return super().call(params, x, train=train, key=key, mask=mask)
 
     def _matched(self, example: Any, value: Any) -> list:
-        """Give the leaves of ``value``, which must have the structure of ``example``."""
+        """Return the leaves of ``value``, which must have the structure of ``example``."""
         if isinstance(example, dict):
             if not isinstance(value, Mapping) or set(value) != set(example):
                 got = f"the names {sorted(value)}" if isinstance(value, Mapping) else f"a {type(value).__name__}"

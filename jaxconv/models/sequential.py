@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from jaxconv.contract.layer import Apply, Layer, Params, SymbolicTensor, layers
+from jaxconv.contract import Layer, SymbolicTensor, layers
 from jaxconv.models.container import Container, Graph, chain, count_names
 from jaxconv.models.functional import input_layer, input_shape
 
@@ -53,10 +53,10 @@ class Sequential(Container):
     def read_shape(self, input_shape: Any) -> Any:
         return self.layers[0].read_shape(input_shape) if self.layers else super().read_shape(input_shape)
 
-    def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:
-        if input_shape is None and self.input_shape is None and self.layers and self.layers[0].input_shape is not None:
-            input_shape = (None, *self.layers[0].input_shape)
-        return super().init(key, input_shape)
+    @property
+    def known_input_shape(self) -> Any:
+        own = super().known_input_shape
+        return self.layers[0].known_input_shape if own is None and self.layers else own
 
     def with_graph(self, graph: Graph) -> Self:
         children = dict(graph.children)

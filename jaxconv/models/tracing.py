@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jaxconv.contract.layer import Layer, Node, Shape, SymbolicTensor, as_lists
+from jaxconv.contract import Layer, Node, Shape, SymbolicTensor, as_lists
 from jaxconv.models.container import Call, Graph, count_names, free_name
 
 
@@ -29,7 +29,7 @@ class Traced(NamedTuple):
 
 
 def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
-    """Give the tensors of a structure and how they hang together; a list of one is that one, as in Keras.
+    """Return the tensors of a structure and how they hang together; a list of one is that one, as in Keras.
 
     Raises:
         TypeError: anything in it that is no symbolic tensor. ValueError: nothing in it.
@@ -97,13 +97,13 @@ def trace(inputs: Any, outputs: Any, adopt: Any) -> Traced:
 
 
 def calls_between(inputs: Any, outputs: Any) -> list[Node]:
-    """Give the calls between inputs and outputs in the order of a graph's."""
+    """Return the calls between inputs and outputs in the order of a graph's."""
     starts = flatten(inputs, "inputs")[0]
     return _by_depth(*_walk(starts, flatten(outputs, "outputs")[0]), starts)[0]
 
 
 def _walk(starts: Sequence[SymbolicTensor], ends: Sequence[SymbolicTensor]) -> tuple[list, dict[int, int]]:
-    """Give the calls that the ends need, each after those it needs itself, and when each layer was first met."""
+    """Return the calls that the ends need, each after those it needs itself, and when each layer was first met."""
     begin, done, order = set(starts), set(), []
     met: dict[int, int] = {}
 

@@ -12,12 +12,14 @@ from jaxconv.ops.operands import (
     as_padding_mode,
     dimension_numbers,
     infer_groups,
+    lengths_out,
     over_batch,
     pad,
     result_type,
     same_type,
     spatial_rank,
 )
+from jaxconv.windows import Window
 
 Array = jax.Array
 
@@ -144,7 +146,9 @@ def conv_geometry(
     dims = dimension_numbers(rank, data_format)
     lengths = tuple(x_shape[axis] for axis in dims[2:])
     groups = infer_groups(where, x_shape[dims[1]], width, filters)
-    geo.output_lengths(rule, lengths, taps, steps, rate, where)
-    zeros = geo.pads(rule, lengths, taps, steps, rate)
+    each = zip(taps, steps, rate, geo.each_axis(rule, rank), strict=True)
+    windows = [Window(*sizes) for sizes in each]
+    lengths_out(windows, lengths, where)
+    zeros = tuple(window.pads(length) for window, length in zip(windows, lengths, strict=True))
     w_dims = (rank + 1, rank, *range(rank))
     return geo.Geometry(lengths, tuple(taps), steps, zeros, (1,) * rank, rate, groups, dims, w_dims, dims)

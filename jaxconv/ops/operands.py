@@ -1,7 +1,7 @@
 """What every convolution function checks and derives first: dtypes, ranks, batch axes, groups, padding modes."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
 from jaxconv.registry import nearest
+from jaxconv.windows import Window
 
 Array = jax.Array
 
@@ -104,6 +105,17 @@ def as_padding_mode(mode: Any, where: str) -> str:
     if not isinstance(mode, str) or mode.lower() not in PADDING_MODES:
         raise ValueError(f"{where}: unknown padding_mode {mode!r}; {nearest(str(mode), PADDING_MODES)}")
     return mode.lower()
+
+
+def lengths_out(windows: Sequence[Window], lengths: Sequence[int], where: str) -> tuple[int, ...]:
+    """Return the output length of each spatial axis. Raises ValueError where an input is too short, or empty."""
+    out = []
+    for axis, (window, length) in enumerate(zip(windows, lengths, strict=True)):
+        place = f"{where}: spatial axis {axis}" if len(windows) > 1 else where
+        if isinstance(length, int) and length < 1:
+            raise ValueError(f"{place}: input of length 0; the shortest legal input is 1")
+        out.append(window.output_length(length, place))
+    return tuple(out)
 
 
 def check_mode(where: str, mode: str, lengths: Any, zeros: geo.Pairs) -> None:

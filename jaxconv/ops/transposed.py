@@ -7,7 +7,8 @@ import jax
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv import kernels
-from jaxconv.ops.operands import dimension_numbers, over_batch, result_type, same_type, spatial_rank
+from jaxconv.ops.operands import dimension_numbers, lengths_out, over_batch, result_type, same_type, spatial_rank
+from jaxconv.windows import Window
 
 Array = jax.Array
 
@@ -156,6 +157,9 @@ def transposed_geometry(
             f"{where}: {channels} input channels do not divide into groups={groups}; they must be a multiple"
         )
     lengths = tuple(x_shape[axis] for axis in dims[2:])
-    out, zeros = geo.transposed(rule, lengths, taps, steps, rate, extra, where)
+    each = zip(taps, steps, rate, geo.each_axis(rule, rank), extra or (None,) * rank, strict=True)
+    windows = [Window(k, s, d, one, "zeros", True, more) for k, s, d, one, more in each]
+    out = lengths_out(windows, lengths, where)
+    zeros = tuple(window.pads(length) for window, length in zip(windows, lengths, strict=True))
     w_dims = (rank + 1, rank, *range(rank))
-    return geo.Geometry(out, tuple(taps), steps, zeros, (1,) * rank, rate, groups, dims, w_dims, dims)  # type: ignore[arg-type]
+    return geo.Geometry(out, tuple(taps), steps, zeros, (1,) * rank, rate, groups, dims, w_dims, dims)

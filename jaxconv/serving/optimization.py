@@ -1,18 +1,19 @@
 """The same values at inference with less work: what only training needs is left out, scales and shifts are folded.
 
-Knows layers by what they say of themselves at inference (``layers.at_inference``), and graphs by their wiring.
+Knows layer types by the table in ``folding``, and graphs by their wiring.
 """
 
 import jax.numpy as jnp
 
-from jaxconv.contract.layer import Layer, Params
+from jaxconv.contract import Layer, Params
 from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container
+from jaxconv.serving.folding import as_affine, fold_input_affine, fold_output_affine, simplified
 from jaxconv.serving.wiring import Step, Wiring
 
 
 def optimize(layer: Layer, params: Params) -> tuple[Layer, Params]:
-    """Give a layer and params that compute the same at inference with less.
+    """Return a layer and params that compute the same at inference with less.
 
     * What does nothing at inference goes: dropout and noise, ActivityRegularization, linear activations.
     * A batch normalization goes into the convolution or dense layer before it: kernel and bias are scaled, once, in
@@ -37,14 +38,14 @@ def optimize(layer: Layer, params: Params) -> tuple[Layer, Params]:
     (('conv1d',), ['bias', 'kernel'])
     """
     if not isinstance(layer, Container):
-        less, own = layer.at_inference(params)
+        less, own = simplified(layer, params)
         return (layer, params) if less is None else (less, own)
     inside = {name: optimize(child, params.get(name, {})) for name, child in layer.children.items()}
-    held = {name: own for name, (_, own) in inside.items() if own}
+    kept = {name: own for name, (_, own) in inside.items() if own}
     optimized = layer.map_layers(lambda name, _: inside[name][0])
     if not isinstance(optimized, Sequential | Model):
-        return optimized, held  # a kind of container whose graph follows from its options
-    wiring = Wiring(optimized, held)
+        return optimized, kept  # a kind of container whose graph follows from its options
+    wiring = Wiring(optimized, kept)
     _leave_out(wiring)
     while _fold_one(wiring):
         pass
@@ -55,45 +56,45 @@ def _leave_out(wiring: Wiring) -> None:
     """Leave out the calls of layers that do nothing at inference, where no rounding of theirs would be missed."""
     for step in list(wiring.steps):
         layer = wiring.children[step.name]
-        if layer.at_inference(wiring.params.get(step.name, {}))[0] is None and _casts_nothing(wiring, step):
+        if simplified(layer, wiring.params.get(step.name, {}))[0] is None and _keeps_type(wiring, step):
             wiring.drop(step)
 
 
-def _casts_nothing(wiring: Wiring, step: Step) -> bool:
-    """Tell whether what a layer gives has the type that it came in, or is brought to that type anyway."""
+def _keeps_type(wiring: Wiring, step: Step) -> bool:
+    """Return whether a layer's output has the type of its input, or is cast to that type anyway."""
     own = wiring.children[step.name].policy.compute
-    before = wiring.giver(step.takes[0])
+    before = wiring.producer(step.inputs[0])
     if before is not None:
         return wiring.children[before.name].policy.compute == own
-    after = wiring.takers(step.gives[0])
-    ends = step.gives[0] in wiring.gives
+    after = wiring.consumers(step.outputs[0])
+    ends = step.outputs[0] in wiring.outputs
     return own == jnp.float32 and not ends and all(wiring.children[one.name].policy.compute == own for one in after)
 
 
 def _fold_one(wiring: Wiring) -> bool:
-    """Fold one scale and shift into a neighbour; tell whether there was one."""
+    """Fold one scale and shift into a neighbour. Return whether there was one."""
     for step in wiring.steps:
         layer = wiring.children[step.name]
-        affine = layer.as_affine(wiring.params.get(step.name, {}))
+        affine = as_affine(layer, wiring.params.get(step.name, {}))
         if affine is None or wiring.calls(step.name) > 1:
             continue
-        before, after = wiring.giver(step.takes[0]), wiring.only_taker(step.gives[0])
-        if before is not None and wiring.only_taker(step.takes[0]) is step and _fitting(wiring, before, layer):
-            absorbed = wiring.children[before.name].absorb_after(wiring.params.get(before.name, {}), affine)
-            if absorbed is not None:
-                wiring.put(before.name, *absorbed)
+        before, after = wiring.producer(step.inputs[0]), wiring.only_consumer(step.outputs[0])
+        if before is not None and wiring.only_consumer(step.inputs[0]) is step and _fitting(wiring, before, layer):
+            folded = fold_output_affine(wiring.children[before.name], wiring.params.get(before.name, {}), affine)
+            if folded is not None:
+                wiring.put(before.name, *folded)
                 wiring.drop(step)
                 return True
         if after is not None and _fitting(wiring, after, layer):
-            absorbed = wiring.children[after.name].absorb_before(wiring.params.get(after.name, {}), affine)
-            if absorbed is not None:
-                wiring.put(after.name, *absorbed)
+            folded = fold_input_affine(wiring.children[after.name], wiring.params.get(after.name, {}), affine)
+            if folded is not None:
+                wiring.put(after.name, *folded)
                 wiring.drop(step)
                 return True
     return False
 
 
 def _fitting(wiring: Wiring, step: Step, layer: Layer) -> bool:
-    """Tell whether a neighbour is called here alone, and computes as widely as the layer to be folded."""
+    """Return whether a neighbour is called only here, and computes in the same types as the layer to be folded."""
     same = wiring.children[step.name].policy == layer.policy
     return wiring.calls(step.name) == 1 and same and layer.policy.compute in (jnp.float32, jnp.float64)

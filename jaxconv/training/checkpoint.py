@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract.layer import Params
+from jaxconv.contract import Params
 from jaxconv.files.archive import read_archive, write_archive
 from jaxconv.files.errors import FileError
 from jaxconv.training.step import TrainState

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxconv.contract.layer import Params
+from jaxconv.contract import Params
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import Metric
 from jaxconv.training.metrics import metrics as resolve_metrics

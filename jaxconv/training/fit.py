@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxconv.contract.layer import Params
+from jaxconv.contract import Params
 from jaxconv.registry import nearest
 from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save
 from jaxconv.training.evaluation import (

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract.layer import Params
+from jaxconv.contract import Params
 from jaxconv.registry import nearest
 from jaxconv.training.checkpoint import Progress
 from jaxconv.training.evaluation import Meter, batches, evaluation

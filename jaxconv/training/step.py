@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxconv.contract.layer import Params, merge
+from jaxconv.contract import Params, merge
 from jaxconv.dtypes import promote
 from jaxconv.training.metrics import Metric
 

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxconv.contract import Layer
 from jaxconv.contract.apply import Apply, merge
-from jaxconv.contract.layer import Layer
 from jaxconv.kernels import tuning_cache
 from jaxconv.kernels.choice import Winner
 from jaxconv.progress import display

@@ -11,7 +11,7 @@ import pytest
 
 import jaxconv as jc
 from jaxconv import activations
-from jaxconv.contract.layer import layers, merge
+from jaxconv.contract import layers, merge
 from tests.support.catalogue import CASES, map_shapes
 
 X = jnp.ones((2, 10, 3))
@@ -103,7 +103,7 @@ def test_leaves_and_layers_draw_from_different_keys(key):
 
 @pytest.mark.parametrize("bad", [0, None, "key", jnp.zeros(3), jnp.zeros((2, 2), jnp.uint32)])
 def test_init_refuses_what_is_no_key(bad):
-    with pytest.raises(TypeError, match=r"Conv1D\.init: the key is .* no PRNG key; give jax\.random\.key\(0\)"):
+    with pytest.raises(TypeError, match=r"Conv1D\.init: the key is .* not a PRNG key; give jax\.random\.key\(0\)"):
         jc.Conv1D(4, 3).init(bad, X)
 
 
@@ -120,7 +120,7 @@ def test_init_refuses_what_is_no_key(bad):
         ((None, 10, None), ValueError, "channel count in input shape .* is None; .* give a number"),
         ((None, 10, 0), ValueError, "has 0 channels"),
         ((None, 0, 3), ValueError, "the shortest legal input is 3"),
-        ((None, 2, 3), ValueError, r"length 2 is shorter than the effective kernel 3 .*shortest legal input is 3"),
+        ((None, 2, 3), ValueError, r"length 2 is shorter than the effective window 3 .*shortest legal input is 3"),
     ],
 )
 def test_init_refuses_what_is_no_input(key, shape, kind, message):
@@ -134,15 +134,15 @@ def test_init_refuses_what_is_no_input(key, shape, kind, message):
         ({"kernel_initializer": np.ones((3, 3))}, ValueError, r"initializer of kernel.*\(3, 3\).*\(3, 3, 4\)"),
         ({"kernel_initializer": "identity"}, ValueError, "initializer of kernel.*2 axes"),
         ({"kernel_initializer": lambda shape, dtype: 0}, TypeError, r"called with \(key, shape, dtype\).*positional"),
-        ({"bias_initializer": lambda k, s, d: jnp.zeros(2)}, ValueError, r"bias.*gave shape \(2,\).* needs \(4,\)"),
+        ({"bias_initializer": lambda k, s, d: jnp.zeros(2)}, ValueError, r"bias.*returned shape \(2,\).* needs \(4,\)"),
         ({"kernel_regularizer": "orthogonal_regularizer"}, ValueError, 'regularizer of kernel.*axis="filter"'),
         (
             {"kernel_regularizer": jnp.abs},
             ValueError,
-            r"regularizer of kernel: gave shape \(3, 3, 4\); it must give \(\)",
+            r"regularizer of kernel: returned shape \(3, 3, 4\); it must return \(\)",
         ),
         ({"kernel_constraint": jc.constraints.MaxNorm(axis=5)}, ValueError, "constraint of kernel: MaxNorm: axis=5"),
-        ({"bias_constraint": jnp.sum}, ValueError, r"constraint of bias: gave shape \(\); it must give \(4,\)"),
+        ({"bias_constraint": jnp.sum}, ValueError, r"constraint of bias: returned shape \(\); it must return \(4,\)"),
     ],
 )
 def test_what_does_not_fit_the_weights_is_refused_at_init(key, options, kind, message):
@@ -174,8 +174,8 @@ def test_params_have_the_policy_s_type_whatever_the_initializer_gives(key):
         ({"activation": "ReLU"}, ValueError, r"activation: unknown activation 'ReLU'; did you mean 'relu'\?"),
         ({"activation": "threshold"}, ValueError, "activation: .*threshold.* needs two more arguments"),
         ({"activation": 3}, TypeError, "activation: cannot read 3 as activation"),
-        ({"activation": jc.Activation("relu")}, TypeError, "activation is a layer.*give a function"),
-        ({"activation": jc.Flatten}, TypeError, "activation is a layer.*give a function"),
+        ({"activation": jc.Activation("relu")}, TypeError, "activation: it is a layer.*give a function"),
+        ({"activation": jc.Flatten}, TypeError, "activation: it is a layer.*give a function"),
         ({"kernel_initializer": "he"}, ValueError, "kernel_initializer: unknown initializer 'he'"),
         ({"bias_initializer": "Zero"}, ValueError, r"bias_initializer: .*did you mean '[zZ]ero"),
         ({"kernel_regularizer": "l3"}, ValueError, "kernel_regularizer: unknown regularizer 'l3'"),
@@ -203,7 +203,9 @@ def test_a_function_without_a_name_cannot_be_written_to_a_config():
 
 
 def test_a_layer_is_not_called_but_told_how_to(key):
-    with pytest.raises(TypeError, match=r"holds no weights and cannot be called; params, apply_fn = layer\.init"):
+    with pytest.raises(
+        TypeError, match=r"holds no weights and cannot be called on arrays; params, apply_fn = layer\.init"
+    ):
         jc.Conv1D(4, 3)(X)
 
 
@@ -215,7 +217,7 @@ def test_swapped_arguments_are_named(key):
     params, apply_fn = conv(key)
     with pytest.raises(
         ValueError,
-        match=r"Conv1D: params is of type ArrayImpl, no dict: .* apply_fn\(params, x\); .* \['bias', 'kernel'\]",
+        match=r"Conv1D: params is a ArrayImpl, not a dict: .* apply_fn\(params, x\); .* \['bias', 'kernel'\]",
     ):
         apply_fn(X, params)
 
@@ -257,7 +259,7 @@ def test_params_of_another_layer_are_refused_by_the_first_place_that_differs(key
         call({"head": params["head"]})
     with pytest.raises(ValueError, match=r"head: dense: Dense: params has \['gamma'\]; this layer needs"):
         call(params | {"head": {"dense": {"gamma": 1}}})
-    with pytest.raises(ValueError, match=r"Sequential: params is of type tuple, no dict"):
+    with pytest.raises(ValueError, match=r"Sequential: params is a tuple, not a dict"):
         call((params, apply_fn))
     wrapped = jc.TimeDistributed(jc.Dense(2)).init(key, (None, 4, 3))[1]
     with pytest.raises(ValueError, match=r"TimeDistributed: params has \['kernel'\]; this layer needs \['layer'\]"):
@@ -269,7 +271,7 @@ def test_params_of_another_layer_are_refused_by_the_first_place_that_differs(key
 @pytest.mark.parametrize("train", ["yes", 1, None, "False"])
 def test_train_is_true_or_false(key, train):
     params, apply_fn = jc.Dropout(0.5).init(key, (None, 3))
-    with pytest.raises(TypeError, match=rf"Dropout: train={train!r} is no bool; give True or False"):
+    with pytest.raises(TypeError, match=rf"Dropout: train={train!r} is not a bool; give True or False"):
         apply_fn.forward(params, jnp.ones((1, 3)), train=train)
     with pytest.raises(jax.errors.TracerBoolConversionError):  # JAX's own error says what to do
         jax.jit(lambda train: apply_fn.forward(params, jnp.ones((1, 3)), train=train))(True)
@@ -285,7 +287,7 @@ def test_one_part_of_a_split_is_refused(key):
 @pytest.mark.parametrize("bad, kind", [(None, ValueError), ("text", TypeError), ({"a": 1}, TypeError)])
 def test_an_input_that_is_no_array_is_refused(key, bad, kind):
     params, apply_fn = conv(key)
-    with pytest.raises(kind, match="Conv1D: the input is no array of numbers"):
+    with pytest.raises(kind, match="Conv1D: the input is not an array of numbers"):
         apply_fn(params, bad)
 
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.layer import merge
+from jaxconv.contract import merge
 from jaxconv.training import evaluate, fit
 from jaxconv.training.losses import loss
 from jaxconv.training.metrics import metrics

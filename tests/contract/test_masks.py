@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.masks import span
+from jaxconv.contract.masks import valid_range
 from tests.support.catalogue import CASES, inputs, map_shapes, randomised, tolerance
 
 KEY = jax.random.key(0)
@@ -189,7 +189,7 @@ def test_a_padded_sequence_gives_what_it_gives_alone_with_any_options(seed):
 
 
 def test_the_steps_of_a_sequence_run_from_its_first_to_its_last_real_one():
-    start, length = span(jnp.array([[False, True, False, True, False], [False] * 5, [True] * 5]))
+    start, length = valid_range(jnp.array([[False, True, False, True, False], [False] * 5, [True] * 5]))
     assert (start.tolist(), length.tolist()) == ([1, 0, 0], [3, 0, 5])
 
 
@@ -351,12 +351,12 @@ def test_a_masked_step_leaves_products_and_extremes_to_the_other_input():
     "layer, shape, mask, error, message",
     [
         (jc.Conv1D(1, 2), (2, 7, 4), np.ones((2, 6)), ValueError,
-         r"Conv1D: mask of shape \(2, 6\) does not fit input of shape \(2, 7, 4\); give one of shape \(2, 7\), True"),
-        (jc.Conv1D(1, 2, name="c"), (2, 7, 4), np.ones(2), ValueError, r"c: mask of shape \(2,\).*shape \(2, 7\)"),
-        (jc.Conv1D(1, 2, data_format=FIRST), (2, 4, 7), np.ones((2, 4)), ValueError, r"give one of shape \(2, 7\)"),
-        (jc.Dense(1), (2, 7, 4), np.ones((2, 5)), ValueError, r"give one of shape \(2, 4\) or \(2, 7\)"),
-        (jc.Dense(1), (2, 7, 4), "mask", TypeError, "Dense: the mask is no array of booleans"),
-        (jc.Dense(1), (2, 7, 4), np.ones((2, 7)) * 1j, TypeError, "no array of booleans: it has type complex"),
+         r"Conv1D: mask of shape \(2, 6\) does not fit input of shape \(2, 7, 4\); legal shapes: \(2, 7\), True"),
+        (jc.Conv1D(1, 2, name="c"), (2, 7, 4), np.ones(2), ValueError, r"c: mask of shape \(2,\).*shapes: \(2, 7\)"),
+        (jc.Conv1D(1, 2, data_format=FIRST), (2, 4, 7), np.ones((2, 4)), ValueError, r"legal shapes: \(2, 7\)"),
+        (jc.Dense(1), (2, 7, 4), np.ones((2, 5)), ValueError, r"legal shapes: \(2, 4\) or \(2, 7\)"),
+        (jc.Dense(1), (2, 7, 4), "mask", TypeError, "Dense: the mask is not an array of booleans"),
+        (jc.Dense(1), (2, 7, 4), np.ones((2, 7)) * 1j, TypeError, "not an array of booleans: its type is complex"),
         (jc.Softmax(), (2, 7, 4), np.ones((1, 2, 7, 4)), ValueError, "Softmax: mask of shape .* has more axes than"),
         (jc.Softmax(), (2, 7, 4), np.ones((2, 5)), ValueError, r"Softmax: mask of shape \(2, 5\) does not fit"),
         (jc.BatchNormalization(), (2, 7, 4), np.ones((2, 5)), ValueError, r"mask of shape \(2, 5\) does not fit"),

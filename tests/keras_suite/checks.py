@@ -62,7 +62,7 @@ def run_layer_test(
             if expected is not None:
                 self.assertLen(weights, expected)
         if expected_num_seed_generators is not None:
-            self.assertEqual(expected_num_seed_generators, int(layer.draws))
+            self.assertEqual(expected_num_seed_generators, int(layer.needs_key))
         if expected_output_shape is not None:
             self.assertEqual(len(y.shape), len(expected_output_shape))
             for given, wanted in zip(y.shape, expected_output_shape, strict=True):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers
+from jaxconv.contract import layers
 
 # Keras warns where an axis has size 1
 pytestmark = pytest.mark.filterwarnings("ignore:You are using a softmax over axis:UserWarning")

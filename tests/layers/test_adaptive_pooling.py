@@ -137,7 +137,7 @@ def test_options_that_are_not_legal(kind, options, kind_of_error, message):
 def test_inputs_that_do_not_fit(key):
     with pytest.raises(ValueError, match=r"AdaptiveMaxPooling2D: .*rank 3; this layer needs rank 4"):
         jc.AdaptiveMaxPooling2D(2).init(key, (None, 3, 2))
-    with pytest.raises(ValueError, match=r"has a spatial axis of length 0; the shortest is 1"):
+    with pytest.raises(ValueError, match=r"length 0 .*shortest legal input is 1"):
         jc.AdaptiveAveragePooling1D(2).init(key, (None, 0, 2))
 
 

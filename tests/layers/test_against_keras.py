@@ -7,7 +7,7 @@ import warnings
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers
+from jaxconv.contract import layers
 from tests.support.catalogue import CASES
 from tests.support.keras_oracle import KEY, assert_config_comes_back, compare, keras, without_names
 

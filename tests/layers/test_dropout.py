@@ -72,7 +72,7 @@ def test_training_without_a_key_is_refused_also_deep_inside():
 
 @pytest.mark.parametrize("bad", [0, jnp.zeros(()), jax.random.split(jax.random.key(0))])
 def test_what_is_no_key_is_refused(bad):
-    with pytest.raises(TypeError, match=r"Dropout: the key is .* no PRNG key"):
+    with pytest.raises(TypeError, match=r"Dropout: the key is .* not a PRNG key"):
         dropped(jc.Dropout(0.5), bad)
 
 

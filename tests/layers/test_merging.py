@@ -103,7 +103,7 @@ def test_one_array_is_no_list():
         jc.Add().init(KEY, [])
     with pytest.raises(TypeError, match="input 1: Add: got complex input"):
         jc.Add().apply_fn({}, [jnp.ones((2, 3)), jnp.ones((2, 3), complex)])
-    with pytest.raises(TypeError, match="input 0: Add: the input is no array of numbers"):
+    with pytest.raises(TypeError, match="input 0: Add: the input is not an array of numbers"):
         jc.Add().apply_fn({}, ["text", jnp.ones((2, 3))])
 
 

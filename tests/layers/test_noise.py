@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers
+from jaxconv.contract import layers
 from tests.support.keras_oracle import keras
 
 KEY = jax.random.key(0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers, merge
+from jaxconv.contract import layers, merge
 from tests.support.catalogue import inputs, randomised
 from tests.support.keras_oracle import keras, keras_rules
 

@@ -41,7 +41,7 @@ def test_conv1d_example(key):
 
 
 def test_conv1d_example_without_a_shape_is_told_that_input_shape_is_without_batch(key):
-    with pytest.raises(ValueError, match=r"input_shape=\(4, 10, 128\), which is without batch.*needs rank 3"):
+    with pytest.raises(ValueError, match=r"input_shape=\(4, 10, 128\), without batch.*needs rank 3"):
         jc.Conv1D(32, 3, activation="relu", input_shape=(4, 10, 128)).init(key)
 
 

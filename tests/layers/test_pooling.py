@@ -96,11 +96,11 @@ def test_options_that_are_not_legal(kind, options, kind_of_error, message):
 
 
 def test_inputs_that_do_not_fit(key):
-    with pytest.raises(ValueError, match=r"length 3 is shorter .*pool_size=4.* shortest legal input is 4"):
+    with pytest.raises(ValueError, match=r"length 3 is shorter .*size 4.* shortest legal input is 4"):
         jc.MaxPooling1D(4).init(key, (None, 3, 2))
     with pytest.raises(ValueError, match=r"rank 3; this layer needs rank 4: \(batch, rows, columns, channels\)"):
         jc.AveragePooling2D(2).init(key, (None, 3, 2))
     with pytest.raises(ValueError, match=r"needs rank 4: \(batch, channels, rows, columns\)"):
         jc.GlobalMaxPooling2D("channels_first").init(key, (None, 3, 2))
-    with pytest.raises(ValueError, match="has a spatial axis of length 0; the shortest is 1"):
+    with pytest.raises(ValueError, match=r"length 0 .*shortest legal input is 1"):
         jc.GlobalAveragePooling1D().init(key, (None, 0, 2))

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers
+from jaxconv.contract import layers
 from tests.support import keras_oracle
 from tests.support import layer_draws as draws
 from tests.support.option_draws import factor, some

@@ -108,7 +108,7 @@ def test_options_that_make_no_sense_are_refused(make, error, message):
     [
         (jc.ZeroPadding1D(), (2, 3), r"ZeroPadding1D: input of shape \(2, 3\) has rank 2; this layer needs rank 3"),
         (jc.UpSampling2D(), (2, 3, 4), r"needs rank 4: \(batch, rows, columns, channels\)"),
-        (jc.UpSampling2D(interpolation="bilinear"), (2, 0, 4, 1), "axis 1 of input shape .* nothing to interpolate"),
+        (jc.UpSampling2D(interpolation="bilinear"), (2, 0, 4, 1), "length 0 along axis 1"),
         (jc.Reshape((5, 2)), (3, 4, 3), r"has 12 entries a sample; target_shape=\(5, 2\) needs 10"),
         (jc.Reshape((5, -1)), (3, 4, 3), r"target_shape=\(5, -1\) needs a multiple of 5"),
         (jc.Reshape((2,)), (), "has no batch axis"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
+from jaxconv.contract.display import summary
 from jaxconv.files.loading import load_layer, load_model
-from jaxconv.inspect import survey
 from tests.support.catalogue import inputs, randomised
 from tests.support.keras_files import layer, sequential, write_hdf5, write_keras
 from tests.support.keras_oracle import keras, keras_rules
@@ -79,7 +79,8 @@ def test_a_mask_of_steps_goes_on_whatever_is_inside(inside):
     mask = jnp.array([[True, False, False], [True, True, True]])
     y, effects = apply_fn.forward(params, x, mask=mask)
     np.testing.assert_array_equal(effects.mask, mask)
-    np.testing.assert_array_equal(y, apply_fn(params, x))
+    real = np.asarray(mask)
+    np.testing.assert_allclose(np.asarray(y)[real], np.asarray(apply_fn(params, x))[real], rtol=1e-6)
 
 
 def test_masked_steps_leave_the_statistics_alone():
@@ -135,7 +136,7 @@ def test_policy_and_trainable_hold_inside():
 
 def test_it_says_how_large_it_is_and_how_far_it_sees():
     model = jc.Sequential([jc.TimeDistributed(jc.Conv2D(4, 3)), jc.TimeDistributed(jc.Sequential([jc.Dense(2)]))])
-    rows = survey(model, (None, 5, 8, 8, 3))
+    rows = summary(model, (None, 5, 8, 8, 3))
     assert [row.multiply_adds for row in rows[1:]] == [5 * 36 * 9 * 3 * 4, 5 * 36 * 4 * 2]
     assert [field and field.size for field in rows[1].fields] == [1, 3, 3, None]
     assert jc.TimeDistributed(jc.Dense(2)).multiply_adds((None, None, 3)) is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers, merge
+from jaxconv.contract import layers, merge
 
 X = jnp.ones((2, 10, 3))
 
@@ -153,7 +153,7 @@ def test_params_of_another_model_are_refused(key):
         apply_fn({**params, "other": {}}, X)
     with pytest.raises(ValueError, match=r"dense, given shape \(2, 32\): Dense: params has \[\]"):
         apply_fn({k: v for k, v in params.items() if k != "dense"}, X)
-    with pytest.raises(ValueError, match="Sequential: params is of type ArrayImpl, no dict"):
+    with pytest.raises(ValueError, match="Sequential: params is a ArrayImpl, not a dict"):
         apply_fn(X, params)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jaxconv as jc
 from jaxconv.constraints import MaxNorm, MinMaxNorm, NonNeg, UnitNorm
-from jaxconv.contract.layer import Layer
+from jaxconv.contract import Layer
 from jaxconv.regularizers import L1, L1L2, L2, OrthogonalRegularizer
 
 FIRST = "channels_first"

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.contract.layer import layers, merge
+from jaxconv.contract import layers, merge
 
 os.environ["KERAS_BACKEND"] = "jax"
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hypothesis import strategies as st
 
 import jaxconv as jc
-from jaxconv.contract.layer import Layer
+from jaxconv.contract import Layer
 from tests.support.option_draws import (
     BATCHES,
     FORMATS,

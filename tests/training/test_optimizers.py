@@ -16,7 +16,7 @@ class Bowl:
     """An apply_fn without a layer: its output is a bowl over the weights."""
 
     def forward(self, params, x, train=False, key=None):
-        from jaxconv.contract.layer import Effects
+        from jaxconv.contract import Effects
 
         kernel, bias = params["a"]["kernel"], params["a"]["bias"]
         y = jnp.square(kernel).sum() + jnp.square(bias - 1).sum()

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from jaxconv.contract.layer import merge
+from jaxconv.contract import merge
 from jaxconv.layers.conv import Conv1D
 from jaxconv.layers.dense import Dense
 from jaxconv.layers.dropout import Dropout

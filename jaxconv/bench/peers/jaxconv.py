@@ -15,7 +15,7 @@ from jaxconv.bench import networks
 from jaxconv.bench.agreement import Loaded
 from jaxconv.bench.stepping import Built, Measured, measured
 from jaxconv.bench.timing import paced
-from jaxconv.contract.layer import Input, Layer, Params, layers, merge
+from jaxconv.contract import Input, Layer, Params, layers, merge
 from jaxconv.models import Model
 from jaxconv.serving import compile, optimize
 

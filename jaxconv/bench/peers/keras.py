@@ -20,7 +20,7 @@ from jaxconv.bench import networks
 from jaxconv.bench.agreement import Inexpressible, Loaded
 from jaxconv.bench.stepping import Built, Measured, measured
 from jaxconv.bench.timing import paced
-from jaxconv.contract.layer import Layer, Params
+from jaxconv.contract import Layer, Params
 from jaxconv.files.keras.writing import save_model
 
 

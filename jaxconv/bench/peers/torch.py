@@ -18,7 +18,7 @@ from jaxconv.bench.peers.torch_graph import Network
 from jaxconv.bench.peers.torch_kernels import scattering, sliding, tensor
 from jaxconv.bench.stepping import LEARNING_RATE, Measured
 from jaxconv.bench.timing import Program, paced
-from jaxconv.contract.layer import Layer, Params
+from jaxconv.contract import Layer, Params
 from jaxconv.models.container import Container
 
 torch.set_num_threads(threads())

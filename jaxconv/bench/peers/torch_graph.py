@@ -13,8 +13,9 @@ from torch import Tensor
 from jaxconv.bench.agreement import Inexpressible
 from jaxconv.bench.peers.torch_kernels import Function, tensor
 from jaxconv.bench.peers.torch_layers import function_of
-from jaxconv.contract.layer import LEAF, Layer, Params, Shape
+from jaxconv.contract import LEAF, Layer, Params, Shape
 from jaxconv.models.container import Container
+from jaxconv.serving.folding import simplified
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Network:
         if isinstance(layer, Container):
             return self._container(where, layer, params, values)
         try:
-            less, own = layer.at_inference(params)
+            less, own = simplified(layer, params)
             if less is None:
                 return values
             shapes = [value.shape for value in values]
@@ -88,7 +89,7 @@ class Network:
                 given = child.flat_inputs(structure.unflatten(given))
             path = f"{where}/{name}" if where else name
             values += self._enter(path, child, params.get(name, {}), given, structure)
-        return [values[place] for place in layer.graph.gives]
+        return [values[place] for place in layer.graph.outputs]
 
 
 def _has_channels_first(layer: Layer) -> bool:

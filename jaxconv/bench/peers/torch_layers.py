@@ -15,10 +15,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from jaxconv import activations
-from jaxconv import geometry as geo
 from jaxconv.bench.agreement import Inexpressible
 from jaxconv.bench.peers.torch_kernels import Function, flat, scattering, sliding, tensor
-from jaxconv.contract.layer import Layer, Params, Shape
+from jaxconv.contract import Layer, Params, Shape
 from jaxconv.files.torch_layout import tensors
 
 
@@ -87,10 +86,15 @@ def _slid(call: Call, weight: str, bias: str | None, groups: int) -> Function:
     layer = call.layer
     if layer.padding_mode != "zeros":
         raise Inexpressible(f"padding_mode={layer.padding_mode!r} is not written for PyTorch here")
-    sizes = (layer.kernel_size, layer.strides, layer.dilation_rate)
-    pads = geo.pads(layer.padding, call.lengths, *sizes)
+    pads = _pads(call)
     given = None if bias is None else call.weights.get(bias)
     return sliding(call.weights[weight], given, pads, layer.strides, layer.dilation_rate, groups)
+
+
+def _pads(call: Call) -> tuple[tuple[int, int], ...]:
+    """Return the padding (before, after) of each axis; for a transposed convolution what is cut off."""
+    pairs = zip(call.layer.spatial_windows(), call.lengths, strict=True)
+    return tuple(window.pads(length) for window, length in pairs)
 
 
 def _conv(call: Call) -> Function:
@@ -110,9 +114,8 @@ def _separable(call: Call) -> Function:
 
 def _conv_transpose(call: Call) -> Function:
     layer = call.layer
-    sizes = (layer.kernel_size, layer.strides, layer.dilation_rate)
-    lengths, cuts = geo.transposed(layer.padding, call.lengths, *sizes, layer.output_padding, layer.label)
-    known: Any = lengths
+    known: Any = layer.output_lengths(call.lengths)
+    cuts = _pads(call)
     options = (layer.strides, layer.dilation_rate, layer.groups)
     return _activated(call, scattering(call.weights["weight"], call.weights.get("bias"), cuts, known, *options), 1)
 
@@ -244,8 +247,7 @@ def _softmax(call: Call) -> Function:
 
 def _pooled(call: Call) -> tuple[Any, bool]:
     """Give the pads of each axis, and whether they are the same on both sides."""
-    sizes, ones = (call.layer.pool_size, call.layer.strides), (1,) * call.layer.rank
-    pads = geo.pads(call.layer.padding, call.lengths, *sizes, ones)
+    pads = _pads(call)
     return pads, all(before == after for before, after in pads)
 
 

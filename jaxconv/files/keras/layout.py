@@ -6,7 +6,7 @@ Knows layers by their contract alone, and nothing of HDF5.
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from jaxconv.contract.layer import Layer
+from jaxconv.contract import Layer
 from jaxconv.models.container import Container, base_name
 from jaxconv.registry import snake_case
 

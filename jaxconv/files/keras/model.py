@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxconv.contract.layer import Layer, Params, layers
+from jaxconv.contract import Layer, Params, layers
 from jaxconv.files.errors import FileError, damaged, refused
 from jaxconv.files.hdf5 import Store
 from jaxconv.files.input_shapes import input_shape_of, misfit

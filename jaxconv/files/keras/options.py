@@ -9,7 +9,8 @@ from typing import Any
 
 import jaxconv.layers
 import jaxconv.models  # noqa: F401  with the line above: enters every layer in the table
-from jaxconv.contract.layer import TABLES, layers
+from jaxconv.contract import layers
+from jaxconv.contract.options import TABLES
 from jaxconv.files.legacy import dialects
 from jaxconv.files.legacy.deconvolution import output_lengths, padding_for
 from jaxconv.files.legacy.kernels import Origin

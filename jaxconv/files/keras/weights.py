@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxconv.contract.layer import Layer, Params
+from jaxconv.contract import Layer, Params
 from jaxconv.files.errors import FileError
 from jaxconv.files.hdf5 import Store, Table
 from jaxconv.files.keras.layout import Leaf, groups
@@ -260,7 +260,7 @@ def _matched(leaves: Sequence[tuple[Leaf, Layer]], tables: Sequence[Table]) -> d
         wanted = [_wanted(leaf, layer, parts) for leaf, layer in leaves]
         if set(wanted) == set(ends) and len(ends) == len(tables):
             return {leaf: Found(ends[end], layer) for (leaf, layer), end in zip(leaves, wanted, strict=True)}
-    fixed_last = sorted(leaves, key=lambda pair: pair[1]._is_fixed(pair[0][-1]))
+    fixed_last = sorted(leaves, key=lambda pair: pair[1].is_fixed(pair[0][-1]))
     statistics_last = sorted(leaves, key=lambda pair: pair[0][-1] in pair[1].statistics)
     for order in (fixed_last, statistics_last, leaves):
         if all(_fits(leaf, layer, table) for (leaf, layer), table in zip(order, tables, strict=True)):

@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract.layer import Layer, Params, layers
+from jaxconv.contract import Layer, Params, layers
 from jaxconv.contract.symbolic import Input
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError

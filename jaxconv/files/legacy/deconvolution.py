@@ -3,12 +3,13 @@
 Knows containers by their graphs, and nothing of files.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxconv import geometry as geo
-from jaxconv.contract.layer import Layer
+from jaxconv.contract import Layer
 from jaxconv.models.container import Container
+from jaxconv.windows import Window
 
 Lengths = tuple[int, ...]
 
@@ -51,14 +52,20 @@ def padding_for(
         more.append(max(-after, 0))
     odd = [length - (n - 1) * s - (k % 2 if rule == "same" else k)
            for length, n, k, s in zip(lengths, inputs, kernel, strides, strict=True)]  # fmt: skip
-    ones = (1,) * len(lengths)
     choices: list[tuple[Any, list[int] | None]] = [(rule, None), (rule, odd), (pads, more if any(more) else None)]
     for padding, extra in choices:
         if extra is not None and not all(0 <= n < s for n, s in zip(extra, strides, strict=True)):
             continue
         if min(inputs) < 1:
             break
-        out, cut = geo.transposed(padding, inputs, kernel, strides, ones, extra, "Deconvolution")
+        rules = geo.each_axis(padding, len(lengths))
+        extras: Sequence[int | None] = extra or [None] * len(lengths)
+        windows = [
+            Window(k, s, padding=one, transposed=True, output_padding=more)
+            for k, s, one, more in zip(kernel, strides, rules, extras, strict=True)
+        ]
+        out = tuple(window.output_length(n, "Deconvolution") for window, n in zip(windows, inputs, strict=True))
+        cut = [window.pads(n) for window, n in zip(windows, inputs, strict=True)]
         if out == lengths and all(own[0] == said[0] for own, said in zip(cut, pads, strict=True)):
             return padding, extra
     raise ValueError(
@@ -78,8 +85,9 @@ def refuse_other_lengths(layer: Layer, shape: Any, told: Mapping[tuple[str, ...]
     while waiting:
         path, model, given = waiting.pop()
         values, children = model.flat_inputs(model.read_shape(given)), model.children
-        for (name, takes, structure), out in zip(model.graph.calls, model.shapes(given), strict=True):
-            place, own = (*path, name), structure.unflatten(values[one] for one in takes)
+        shapes = model.shapes(given)
+        for number, (name, *_), own in model.graph.steps(values):
+            place, out = (*path, name), shapes[number]
             if isinstance(children[name], Container):
                 waiting.append((place, children[name], own))
             elif place in told:

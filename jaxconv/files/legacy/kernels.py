@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxconv.contract.layer import Layer
+from jaxconv.contract import Layer
 
 Turn = Callable[[np.ndarray], np.ndarray]
 

@@ -11,9 +11,8 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract.layer import Layer, Params, Shape, as_shapes, layers
-from jaxconv.contract.masks import as_mask, fitting, lay
-from jaxconv.contract.measures import Window
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shapes, layers, whole
+from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked, fitting_axes
 from jaxconv.contract.shapes import shape_of
 from jaxconv.errors import explain
 
@@ -22,12 +21,12 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Merge(Layer):
-    """A layer over a list of inputs. Subclasses give ``joined`` (the output's shape) and ``merge``."""
+    """A layer over a list of inputs. Subclasses implement ``merged_shape`` and ``merge``."""
 
-    takes: ClassVar[int | None] = None  # how many inputs, where the number is fixed
+    input_count: ClassVar[int | None] = None  # how many inputs, where the number is fixed
 
-    def joined(self, shapes: list[Shape]) -> Shape:
-        """Give the output's shape; raises ValueError where two shapes do not fit."""
+    def merged_shape(self, shapes: list[Shape]) -> Shape:
+        """Return the output shape. Raises ValueError where two shapes do not fit."""
         raise NotImplementedError
 
     def merge(self, inputs: list[Array]) -> Array:
@@ -39,12 +38,12 @@ class Merge(Layer):
 
     def output_shape(self, input_shape: Any) -> Shape:
         where, shapes = type(self).__name__, self.read_shape(input_shape)
-        if self.takes is not None and len(shapes) != self.takes:
-            raise ValueError(f"{where}: takes exactly {self.takes} inputs; got {len(shapes)}, of shapes {shapes}")
+        if self.input_count is not None and len(shapes) != self.input_count:
+            raise ValueError(f"{where}: takes exactly {self.input_count} inputs; got {len(shapes)}, of shapes {shapes}")
         for index, shape in enumerate(shapes):
             if not shape:
                 raise ValueError(f"{where}: input {index} of shape () has no batch axis; give (batch, ...)")
-        return self.joined(shapes)
+        return self.merged_shape(shapes)
 
     def _input(self, x: Any) -> Any:
         if not isinstance(x, list | tuple):
@@ -55,14 +54,15 @@ class Merge(Layer):
                 inputs.append(super()._input(one))
         return inputs
 
-    def call(self, params: Params, x: Any, *, train: bool, key: Any) -> tuple[Array, Params]:
-        return self.merge(x), {}
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        return self.merge(x), Effects()
 
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        """Give what the output sees of each input: the same place, along axes on which all have the same length."""
-        if len({len(shape) for shape in input_shape}) > 1:
-            return None
-        return tuple(Window() if len(set(sizes)) == 1 else None for sizes in zip(*input_shape, strict=True))[1:]
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        """Return how the output reads each input: pointwise along the axes on which all have the same length."""
+        out = self.output_shape(input_shape)
+        alike = len({len(shape) for shape in input_shape}) == 1
+        sizes = zip(*input_shape, strict=True) if alike else [()] * len(out)
+        return tuple(POINTWISE if len(set(n)) == 1 else whole(m) for n, m in list(zip(sizes, out, strict=True))[1:])
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [*super().mask_layouts(rank), tuple(range(rank))]  # Keras takes one over all entries too
@@ -95,7 +95,7 @@ class _Elementwise(Merge):
 
     together: ClassVar[Any]  # (array, array) -> array
 
-    def joined(self, shapes: list[Shape]) -> Shape:
+    def merged_shape(self, shapes: list[Shape]) -> Shape:
         wide = [self._widened(shape, max(map(len, shapes))) for shape in shapes]
         out = list(wide[0])
         for index, shape in enumerate(wide):
@@ -121,48 +121,48 @@ class _Elementwise(Merge):
         rank = max(x.ndim for x in inputs)
         return [x.reshape(self._widened(x.shape, rank)) for x in inputs]
 
-    def _laid(self, inputs: list[Array], masks: list) -> list:
-        """Give each mask laid along its input, widened as that is; None where there is none."""
+    def _wide_masks(self, inputs: list[Array], masks: Any) -> list:
+        """Return each mask with the rank of the output; None where an input has none."""
         rank = max(x.ndim for x in inputs)
-        laid = [
-            None if m is None else lay(m, x.shape, self.mask_layouts(x.ndim))
-            for x, m in zip(inputs, masks, strict=True)
+        wide = [
+            None if m is None else broadcast_mask(m, x.shape, self.mask_layouts(x.ndim))
+            for x, m in zip(inputs, masks or [None] * len(inputs), strict=True)
         ]
-        return [None if m is None else m.reshape(self._widened(m.shape, rank)) for m in laid]
+        return [None if m is None else m.reshape(self._widened(m.shape, rank)) for m in wide]
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        """Give True where any input is real. None where one has no mask, unless it is the same at all steps."""
+        """Return True where any input is real; None where one has no mask, unless it is the same at all steps."""
         if mask is None:
             return None
-        laid, inputs = self._laid(x, mask), self._wide(x)
+        wide, inputs = self._wide_masks(x, mask), self._wide(x)
         most = max((one.ndim, index) for index, one in enumerate(mask) if one is not None)[1]
-        axes = fitting(mask[most].shape, x[most].shape, self.mask_layouts(x[most].ndim))
+        axes = fitting_axes(mask[most].shape, x[most].shape, self.mask_layouts(x[most].ndim))
         assert axes is not None  # read_mask has checked it
         axes = tuple(axis + (inputs[most].ndim - x[most].ndim) * (axis > 0) for axis in axes)
-        for one, value in zip(laid, inputs, strict=True):
+        for one, value in zip(wide, inputs, strict=True):
             alike = [value.shape[axis] == 1 != inputs[most].shape[axis] for axis in axes[1:]]
             if one is None and not (alike and all(alike)):
                 return None
-        real = functools.reduce(jnp.logical_or, [one for one in laid if one is not None])
+        real = functools.reduce(jnp.logical_or, [one for one in wide if one is not None])
         return real.any(tuple(axis for axis in range(real.ndim) if axis not in axes))
 
 
 class _Gathering(_Elementwise):
     """A merge in which a masked step leaves the result to the other inputs."""
 
-    def call_masked(self, params: Params, x: Any, mask: Any, *, train: bool, key: Any) -> tuple[Array, Params]:
-        pairs = zip(self._wide(x), self._laid(x, mask), strict=True)
-        y, there = next(pairs)
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        pairs = zip(self._wide(x), self._wide_masks(x, mask), strict=True)
+        y, real = next(pairs)
         for value, own in pairs:
             value = value if own is None else jnp.where(own, value, y)
-            y = y if there is None else jnp.where(there, y, value)
-            there = None if own is None or there is None else own | there
+            y = y if real is None else jnp.where(real, y, value)
+            real = None if own is None or real is None else own | real
             y = type(self).together(y, value)
-        return y, {}
+        return y, Effects()
 
 
 def _broadcast(known: int | None, size: int | None, *, batch: bool) -> int | None:
-    """Give the size of an axis that two inputs share: an unknown one may still be 1, except for the batch."""
+    """Return the size of an axis that two inputs share: an unknown one may still be 1, except for the batch."""
     if batch:
         return size if known is None else known
     if known is None or size is None:
@@ -207,7 +207,7 @@ class Subtract(_Elementwise):
     Array([[2., 2.]], dtype=float32)
     """
 
-    takes = 2
+    input_count = 2
     together = staticmethod(operator.sub)
 
 
@@ -222,14 +222,13 @@ class Multiply(_Elementwise):
 
     together = staticmethod(operator.mul)
 
-    def call_masked(self, params: Params, x: Any, mask: Any, *, train: bool, key: Any) -> tuple[Array, Params]:
-        laid, inputs = self._laid(x, mask), self._wide(x)
-        one, nothing = (jnp.asarray(n, inputs[0].dtype) for n in (1, 0))
-        seen = [v if m is None else jnp.where(m, v, one) for v, m in zip(inputs, laid, strict=True)]
-        y = functools.reduce(operator.mul, seen)
-        if None not in mask:
-            y = jnp.where(functools.reduce(jnp.logical_or, laid), y, nothing)
-        return y, {}
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        wide, inputs = self._wide_masks(x, mask), self._wide(x)
+        factors = [v if m is None else fill_masked(v, m, 1) for v, m in zip(inputs, wide, strict=True)]
+        y = functools.reduce(operator.mul, factors)
+        if None not in wide:
+            y = fill_masked(y, functools.reduce(jnp.logical_or, wide))
+        return y, Effects()
 
 
 @layers.register()

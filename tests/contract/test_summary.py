@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.inspect import survey
-from jaxconv.inspect.receptive_field import written
+from jaxconv.contract.display import summary
+from jaxconv.contract.receptive_field import format_fields
 from tests.support.catalogue import CASES
 
 
 def rows_of(layer, shape):
-    return {row.name: row for row in survey(layer, shape)}
+    return {row.name: row for row in summary(layer, shape)}
 
 
 def count(layer, shape):
-    return survey(layer, shape)[0].multiply_adds
+    return summary(layer, shape)[0].multiply_adds
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_mobilenet_block_by_hand():
     assert rows["depthwise_conv2d"].multiply_adds == 9 * 512 * 14 * 14
     assert rows["conv2d"].multiply_adds == 512 * 1024 * 14 * 14
     assert rows[""].multiply_adds == 9 * 512 * 196 + 512 * 1024 * 196
-    assert written(rows["re_lu_1"].fields) == "3 x 3" and (rows[""].trainable, rows[""].fixed) == (531968, 3072)
+    assert format_fields(rows["re_lu_1"].fields) == "3 x 3" and (rows[""].trainable, rows[""].fixed) == (531968, 3072)
 
 
 def test_a_temporal_convolution_network_sees_what_the_formula_says():
@@ -104,12 +104,12 @@ def test_the_field_is_what_a_step_depends_on(name):
     here = np.eye(48, dtype=bool)[:, :, None]
     batches = (np.where(here, value, x) for value in (x, 9, -9))
     y, up, down = (np.asarray(jax.jit(apply_fn)(params, batch)) for batch in batches)
-    axis = next(axis for axis, field in enumerate(survey(layer, (None, 48, 1))[0].fields, 1) if field is not None)
+    axis = next(axis for axis, field in enumerate(summary(layer, (None, 48, 1))[0].fields, 1) if field is not None)
     moved = np.maximum(abs(up - y), abs(down - y)) > 1e-4  # roundings are of 1e-6
     noticed = np.moveaxis(moved, axis, 1).reshape(48, y.shape[axis], -1).any(2)
     steps = [np.flatnonzero(noticed[:, step]) for step in range(y.shape[axis])]
     widest = max(int(places[-1] - places[0]) + 1 for places in steps if len(places))
-    assert survey(layer, (None, 48, 1))[0].fields[axis - 1].size == widest
+    assert summary(layer, (None, 48, 1))[0].fields[axis - 1].size == widest
 
 
 @pytest.mark.parametrize(
@@ -124,21 +124,21 @@ def test_the_field_is_what_a_step_depends_on(name):
     ids=["global pooling", "flatten", "groups", "layer", "softmax"],
 )
 def test_what_sees_everything_has_no_field(layers):
-    row = survey(jc.Sequential(layers), (None, 20, 2))[0]
-    assert written(row.fields) == "-"
+    row = summary(jc.Sequential(layers), (None, 20, 2))[0]
+    assert format_fields(row.fields) == "-"
 
 
 def test_branches_of_different_speed_have_no_field():
     x = jc.Input((16, 2))
     halves = [jc.Conv1D(4, 3, strides=2, padding="same")(x), jc.Cropping1D((4, 4))(jc.Conv1D(4, 1)(x))]
-    assert written(survey(jc.Model(x, jc.Add()(halves)), (None, 16, 2))[0].fields) == "-"
+    assert format_fields(summary(jc.Model(x, jc.Add()(halves)), (None, 16, 2))[0].fields) == "-"
 
 
 def test_a_graph_has_a_row_for_each_call_and_counts_shared_weights_once():
     left, right = jc.Input((16, 2), name="left"), jc.Input((16, 2), name="right")
     shared = jc.Sequential([jc.Conv1D(4, 3, name="conv"), jc.Conv1D(4, 3, name="last")], name="tower")
     model = jc.Model([left, right], [jc.Add(name="sum")([shared(left), shared(right)])])
-    rows = survey(model, [(None, 16, 2), (None, 16, 2)])
+    rows = summary(model, [(None, 16, 2), (None, 16, 2)])
     names = ["", "tower", "tower/conv", "tower/last", "tower", "tower/conv", "tower/last", "sum"]
     assert [row.name for row in rows] == names and [row.depth for row in rows] == [0, 1, 2, 2, 1, 2, 2, 1]
     assert [row.trainable for row in rows] == [28 + 52, 28 + 52, 28, 52, 0, 0, 0, 0]
@@ -147,12 +147,14 @@ def test_a_graph_has_a_row_for_each_call_and_counts_shared_weights_once():
 
 
 def test_several_inputs_of_a_single_layer():
-    rows = survey(jc.Concatenate(), [(None, 8, 3), (None, 8, 5)])
-    assert rows[0].output == (None, 8, 8) and written(rows[0].fields) == "1"
+    rows = summary(jc.Concatenate(), [(None, 8, 3), (None, 8, 5)])
+    assert rows[0].output == (None, 8, 8) and format_fields(rows[0].fields) == "1"
 
 
-def test_a_layer_of_the_users_own_is_unknown_until_it_says_more():
+def test_a_layer_of_the_users_own_is_counted_by_what_it_declares():
     import dataclasses
+
+    import jaxconv.windows
 
     @dataclasses.dataclass(frozen=True)
     class Mine(jc.Conv1D):
@@ -160,22 +162,23 @@ def test_a_layer_of_the_users_own_is_unknown_until_it_says_more():
             return 7
 
         def windows(self, input_shape):
-            return None
+            time, channels = super().windows(input_shape)
+            return jaxconv.windows.whole(time.output_length(input_shape[1])), channels
 
-    rows = survey(jc.Sequential([Mine(2, 3), jc.Conv1D(2, 3)]), (None, 8, 3))
+    rows = summary(jc.Sequential([Mine(2, 3), jc.Conv1D(2, 3)]), (None, 8, 3))
     assert [row.multiply_adds for row in rows] == [7 + 4 * 3 * 2 * 2, 7, 4 * 3 * 2 * 2]
-    assert [written(row.fields) for row in rows] == ["-", "-", "-"]
+    assert [format_fields(row.fields) for row in rows] == ["-", "-", "-"]
 
 
 def test_an_input_that_does_not_fit_names_the_layer():
     with pytest.raises(ValueError, match=r"conv1d_1, given shape \(None, 2, 4\)"):
-        survey(jc.Sequential([jc.Conv1D(4, 3), jc.Conv1D(4, 3)]), (None, 4, 1))
+        summary(jc.Sequential([jc.Conv1D(4, 3), jc.Conv1D(4, 3)]), (None, 4, 1))
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_layer_says_its_size(case):
     layer, shape = case
-    whole, *_ = survey(layer, shape)
+    whole, *_ = summary(layer, shape)
     first = jax.tree.leaves(layer.output_shape(shape), is_leaf=lambda one: isinstance(one, tuple))[0]
     assert whole.output == layer.output_shape(shape) and len(whole.fields) == len(first) - 1
     assert whole.multiply_adds is not None and whole.multiply_adds >= 0

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.contract.layer import Shape, layers
-from jaxconv.contract.masks import fitting, lay
-from jaxconv.contract.measures import Window
+from jaxconv.contract import POINTWISE, Shape, Window, layers, whole
+from jaxconv.contract.masks import broadcast_mask, fitting_axes
 from jaxconv.dtypes import promote
-from jaxconv.layers.merging import Merge
+from jaxconv.layers.merge import Merge
 from jaxconv.layers.options import known
 
 Array = jax.Array
@@ -42,7 +41,7 @@ class Concatenate(Merge):
         super().__post_init__()
         self._set(axis=_as_axis(self.axis, "Concatenate", "axis"))
 
-    def joined(self, shapes: list[Shape]) -> Shape:
+    def merged_shape(self, shapes: list[Shape]) -> Shape:
         rank = len(shapes[0])
         if not -rank <= self.axis < rank:
             raise ValueError(
@@ -63,23 +62,25 @@ class Concatenate(Merge):
         out[along] = sum(sizes) if known(sizes) else None
         return tuple(out)
 
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        axes = range(1, len(input_shape[0]))
-        return tuple(None if axis == self.axis % len(input_shape[0]) else Window() for axis in axes)
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        out = self.output_shape(input_shape)
+        return tuple(whole(n) if a == self.axis % len(out) else POINTWISE for a, n in enumerate(out))[1:]
 
     def merge(self, inputs: list[Array]) -> Array:
         return lax.concatenate(inputs, self.axis % inputs[0].ndim)
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        """Give True where any channel is real; an input without a mask is real everywhere."""
+        """Return True where any channel is real; an input without a mask is real everywhere."""
         if mask is None:
             return None
         ways, ranks = self.mask_layouts(x[0].ndim), [0 if one is None else one.ndim for one in mask]
         most = ranks.index(max(ranks))
-        axes = fitting(mask[most].shape, x[most].shape, ways)
+        axes = fitting_axes(mask[most].shape, x[most].shape, ways)
         channels = next((axis for axis in range(1, x[0].ndim) if axes and axis not in axes), x[0].ndim - 1)
-        laid = [jnp.ones((), bool) if m is None else lay(m, v.shape, ways) for v, m in zip(x, mask, strict=True)]
-        wide = [jnp.broadcast_to(m, v.shape) for v, m in zip(x, laid, strict=True)]
+        real = [
+            jnp.ones((), bool) if m is None else broadcast_mask(m, v.shape, ways) for v, m in zip(x, mask, strict=True)
+        ]
+        wide = [jnp.broadcast_to(m, v.shape) for v, m in zip(x, real, strict=True)]
         return lax.concatenate(wide, self.axis % x[0].ndim).any(channels)
 
 
@@ -108,7 +109,7 @@ class Dot(Merge):
     axes: Any
     normalize: bool = False
 
-    takes = 2
+    input_count = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -122,11 +123,10 @@ class Dot(Merge):
         self._set(axes=axes, normalize=bool(self.normalize))
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        """Give none, as in Keras: what was summed over has no steps left."""
-        return None
+        return None  # as in Keras: the steps have been summed over
 
-    def windows(self, input_shape: Any) -> tuple[Window | None, ...] | None:
-        return None
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        return tuple(map(whole, self.output_shape(input_shape)[1:]))
 
     def _axes(self, shapes: list[Shape]) -> tuple[int, int]:
         pair = self.axes if isinstance(self.axes, tuple) else (self.axes, self.axes)
@@ -140,7 +140,7 @@ class Dot(Merge):
             found.append(axis % len(shape))
         return found[0], found[1]
 
-    def joined(self, shapes: list[Shape]) -> Shape:
+    def merged_shape(self, shapes: list[Shape]) -> Shape:
         first, second = self._axes(shapes)
         sizes = shapes[0][first], shapes[1][second]
         if None not in sizes and sizes[0] != sizes[1]:

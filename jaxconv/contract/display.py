@@ -1,0 +1,286 @@
+"""A layer for people: a summary layer by layer, text and HTML representations, a drawing of the graph.
+
+Knows layers by their declarations, and containers by their graphs.
+"""
+
+import dataclasses
+import html as escaping
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxconv.contract.receptive_field import Field, Fields, format_fields, propagate
+
+LINES = 40  # of a repr: what fits on a screen
+COLUMNS = ["layer", "kind", "output", "trainable", "fixed", "multiply-adds", "receptive field"]
+
+
+class Row(NamedTuple):
+    """One call of one layer.
+
+    name: the layer's, after those of the containers around it: "encoder/conv1d"; empty for the whole. kind: its class.
+    output: its output shape, or structure of shapes.
+    trainable, fixed: how many weights it has; 0 at a second call of a shared layer.
+    multiply_adds: for one example; None where it is not known. fields: the receptive fields of its (first) output's
+    axes after the batch. depth: in how many containers it is; a container's row comes before those of its layers, and
+    counts them.
+    """
+
+    name: str
+    kind: str
+    output: Any
+    trainable: int
+    fixed: int
+    multiply_adds: int | None
+    fields: Fields
+    depth: int = 0
+
+
+class Summary(list):
+    """The rows of a model: the first for the whole, then one for each call. ``print(summary)`` shows a table."""
+
+    def __init__(self, rows: Sequence[Row], label: str, input_shape: Any):
+        super().__init__(rows)
+        self.label, self.input_shape = label, input_shape
+
+    def __repr__(self) -> str:
+        return f"<Summary of {self.label}: {len(self)} rows>"
+
+    def __str__(self) -> str:
+        return "\n".join(_aligned(self.cells()))
+
+    def cells(self) -> list[list[str]]:
+        """Return the table as text: the head, the input, a line for each call, the totals."""
+        total, *rows = self
+        lines = [COLUMNS, ["(input)", "", format_shapes(self.input_shape), "", "", "", ""]]
+        for row in rows or [total._replace(name=self.label, depth=1)]:
+            name = "  " * (row.depth - 1) + row.name.rpartition("/")[2]
+            lines.append([name, row.kind, format_shapes(row.output), *_numbers(row), format_fields(row.fields)])
+        return [*lines, ["total", "", "", *_numbers(total), ""]]
+
+
+def summary(layer: Any, input_shape: Any = None) -> Summary:
+    """Return a row for the whole model, whose name is empty, and one for each call of each layer in it.
+
+    Args:
+        layer: any layer.
+        input_shape: batch first; a structure of shapes for several inputs. Lengths may be None. May be left out where
+            the layer knows its input.
+
+    Raises:
+        ValueError: the layer does not take this input, or does not know its own.
+    """
+    shape = layer.known_input_shape if input_shape is None else input_shape
+    if shape is None:
+        raise ValueError(f"{layer.label}: summary needs an input shape; give one like (None, 128, 16)")
+    shape = layer.read_shape(shape)
+    params = jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
+    rows, _ = _rows("", layer, shape, [_own(one) for one in _flat(layer, shape)], params, 0)
+    return Summary(rows, layer.label, shape)
+
+
+def _flat(layer: Any, shape: Any) -> list:
+    if layer.graph is not None:
+        return layer.flat_inputs(shape)
+    return shape if isinstance(shape, list) else [shape]
+
+
+def _own(shape: Sequence[int | None]) -> Fields:
+    return (Field(),) * (len(shape) - 1)
+
+
+def _rows(
+    name: str, layer: Any, shape: Any, inputs: list[Fields], params: Any, depth: int
+) -> tuple[list[Row], list[Fields]]:
+    """Return the rows of one call, and the fields of its outputs."""
+    output = layer.output_shape(shape)
+    parts = [layer.select(params, fixed=fixed) for fixed in (False, True)]
+    trainable, fixed = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
+    kind, multiply_adds = type(layer).__name__, layer.multiply_adds(shape)
+    if layer.graph is None:
+        first = shape[0] if isinstance(shape, list) else shape
+        own = propagate(layer.windows(shape), inputs, first[1:])
+        return [Row(name, kind, output, trainable, fixed, multiply_adds, own, depth)], [own]
+    inside: list[Row] = []
+    values, shapes, seen = list(inputs), layer.flat_inputs(shape), set()
+    for _, call, given in layer.graph.steps(shapes):
+        child = layer.children[call.name]
+        weights = {} if call.name in seen else params.get(call.name, {})
+        seen.add(call.name)
+        path = f"{name}/{call.name}" if name else call.name
+        rows, fields = _rows(path, child, given, [values[index] for index in call.inputs], weights, depth + 1)
+        inside += rows
+        values += fields
+        shapes += child.output_structure.flatten_up_to(child.output_shape(given))
+    outputs = [values[index] for index in layer.graph.outputs]
+    row = Row(name, kind, output, trainable, fixed, multiply_adds, outputs[0] if outputs else (), depth)
+    return [row, *inside], outputs
+
+
+# -- text
+
+
+def format_shapes(shapes: Any) -> str:
+    """Return a shape for people, or several.
+
+    >>> format_shapes((None, 150, 1)), format_shapes([(None, None, 4), (8, 2)])
+    ('(batch, 150, 1)', '(batch, None, 4), (8, 2)')
+    """
+    if isinstance(shapes, Mapping):
+        return ", ".join(f"{name} {format_shapes(shape)}" for name, shape in shapes.items())
+    if isinstance(shapes, list):
+        return ", ".join(map(format_shapes, shapes))
+    first = ["batch" if size is None else str(size) for size in shapes[:1]]
+    return f"({', '.join(first + [str(size) for size in shapes[1:]])})"
+
+
+def _numbers(row: Row) -> list[str]:
+    return ["-" if n is None else f"{n:,}" for n in (row.trainable, row.fixed, row.multiply_adds)]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        words = [cell.ljust(width) for cell, width in zip(row[:3], widths[:3], strict=True)]
+        numbers = [cell.rjust(width) for cell, width in zip(row[3:], widths[3:], strict=True)]
+        lines.append("  ".join(words + numbers).rstrip())
+    rule = "-" * max(map(len, lines))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+
+
+def changed_options(layer: Any) -> dict[str, Any]:
+    """Return the options that differ from their defaults, in the order of the fields; layers inside left out."""
+    options = {}
+    for field in dataclasses.fields(layer):
+        value = getattr(layer, field.name, None)
+        inside = layer.graph is not None and field.name in ("layers", "branches", "merge", "shortcut", "graph")
+        if field.init and field.compare and not inside and not _is_default(layer, field, value):
+            options[field.name] = value
+    return options
+
+
+def _is_default(layer: Any, field: dataclasses.Field, value: Any) -> bool:
+    if field.default is dataclasses.MISSING:
+        return False
+    try:  # the default in its canonical form: 1 is (1, 1) in two dimensions
+        same = type(value)(field.default) == value if isinstance(value, tuple) and field.default else None
+    except TypeError:
+        same = None
+    rank = getattr(layer, "rank", 0)
+    written = [field.default, (field.default,) * rank] + ["channels_last"] * (field.name == "data_format")
+    names = {getattr(value, "__name__", None), type(value).__name__}
+    by_name = isinstance(field.default, str) and (field.default.replace("_", "") in {str(n).lower() for n in names})
+    linear = field.default is None and getattr(value, "__name__", "") == "linear"
+    return bool(same) or any(_equal(value, one) for one in written) or by_name or linear
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and one == other
+
+
+def _short(value: Any) -> str:
+    return getattr(value, "__name__", None) or repr(value)
+
+
+def header(layer: Any) -> str:
+    """Return a layer in one line: its class, and the options that differ from their defaults.
+
+    >>> header(jaxconv.Conv1D(8, 3, padding="same", activation="relu"))
+    "Conv1D(filters=8, kernel_size=(3,), padding='same', activation=relu)"
+    """
+    options = ", ".join(f"{name}={_short(value)}" for name, value in changed_options(layer).items())
+    return f"{type(layer).__name__}({options})"
+
+
+def text(layer: Any) -> str:
+    """Return the repr of a layer: one line, or for a container a line for each layer, at most a screen of them."""
+    lines = _tree(layer, "")
+    if len(lines) > LINES:
+        lines = [*lines[: LINES - 2], f"  ... {len(lines) - LINES + 1} more lines; see summary()", lines[-1]]
+    return "\n".join(lines)
+
+
+def _tree(layer: Any, indent: str) -> list[str]:
+    if layer.graph is None or not layer.children:
+        return [indent + header(layer)]
+    own = header(layer)[:-1]
+    if layer.input_shape is None and layer.known_input_shape is not None:
+        own += f"{'' if own.endswith('(') else ', '}inputs {format_shapes(layer.known_input_shape)}"
+    lines = [f"{indent}{own}" + (";" if not own.endswith("(") else "")]
+    for name, child in layer.children.items():
+        first, *rest = _tree(child, indent + "  ")
+        lines += [f"{indent}  {name}: {first.strip()}", *rest]
+    return [*lines, f"{indent})"]
+
+
+# -- notebooks
+
+
+def html(layer: Any) -> str:
+    """Return the HTML of a layer for a notebook: its summary if it knows its input, and a drawing of its graph."""
+    shape = layer.known_input_shape
+    body = f"<code>{escaping.escape(header(layer))}</code>"
+    if layer.graph is not None:
+        body += _table(layer, shape) + drawing(layer)
+    return f'<div style="max-height: 40em; overflow: auto">{body}</div>'
+
+
+def _table(layer: Any, shape: Any) -> str:
+    if shape is None:
+        rows = [["layer", "options"], *([name, header(child)] for name, child in layer.children.items())]
+    else:
+        rows = summary(layer, shape).cells()
+    head, *rest = ["".join(f"<{t}>{escaping.escape(c)}</{t}>" for c in row) for t, row in _tagged(rows)]
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rest)}</tbody></table>"
+
+
+def _tagged(rows: list[list[str]]) -> list[tuple[str, list[str]]]:
+    return [("th" if index == 0 else "td", row) for index, row in enumerate(rows)]
+
+
+def drawing(layer: Any) -> str:
+    """Return the calls of a container as an SVG drawing, inputs at the top: a box for each call, a line for each value.
+
+    A call stands one row below the lowest of the calls that it takes its inputs from.
+    """
+    boxes = [
+        (f"input {index}" if layer.graph.input_count > 1 else "input", 0) for index in range(layer.graph.input_count)
+    ]
+    source, lines = list(range(len(boxes))), []  # value -> box; (box, box)
+    for call in layer.graph.calls:
+        from_boxes = [source[index] for index in call.inputs]
+        boxes.append((call.name, 1 + max((boxes[box][1] for box in from_boxes), default=0)))
+        lines += [(box, len(boxes) - 1) for box in from_boxes]
+        source += [len(boxes) - 1] * layer.children[call.name].output_structure.num_leaves
+    width, height = 150, 44
+    columns: dict[int, int] = {}
+    places: list[tuple[int, int, str]] = []
+    for name, row in boxes:
+        column = columns[row] = columns.get(row, -1) + 1
+        places.append((10 + column * (width + 14), 6 + row * height, name))
+    parts = []
+    for start, end in lines:
+        (x1, y1, _), (x2, y2, _) = places[start], places[end]
+        parts.append(f'<path d="M{x1 + width // 2} {y1 + 24} L{x2 + width // 2} {y2}" stroke="#888" fill="none"/>')
+    for x, y, name in places:
+        label = escaping.escape(name if len(name) < 22 else name[:20] + "…")
+        parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="24" rx="4" fill="#eef3fa" stroke="#3b6fb6"/>')
+        parts.append(f'<text x="{x + width // 2}" y="{y + 16}" text-anchor="middle" font-size="11">{label}</text>')
+    size = f'width="{24 + (width + 14) * (1 + max(columns.values()))}" height="{40 + height * max(columns)}"'
+    return f'<svg {size} xmlns="http://www.w3.org/2000/svg" font-family="sans-serif">{"".join(parts)}</svg>'
+
+
+def treescope(layer: Any, path: Any, subtree_renderer: Any) -> Any:
+    """Return the rendering of a layer for treescope, where that package is installed."""
+    from treescope import repr_lib
+
+    inside = {name: child for name, child in layer.children.items()} if layer.graph is not None else {}
+    return repr_lib.render_object_constructor(
+        object_type=type(layer),
+        attributes={**changed_options(layer), **inside},
+        path=path,
+        subtree_renderer=subtree_renderer,
+        roundtrippable=False,
+    )

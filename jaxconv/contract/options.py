@@ -1,0 +1,92 @@
+"""The options of a layer, which are its dataclass fields: made canonical when it is built, and written to its config.
+
+Knows fields and the tables of initializers, regularizers, constraints and activations; no particular layer.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxconv import activations, constraints, initializers, regularizers
+from jaxconv.contract.policy import policy_name
+from jaxconv.contract.shapes import as_shape
+from jaxconv.errors import explain
+from jaxconv.registry import nearest, plain
+
+# the ending of a field's name -> the table that its value is looked up in
+TABLES: dict[str, Any] = {
+    "initializer": initializers,
+    "regularizer": regularizers,
+    "constraint": constraints,
+    "activation": activations,
+}
+
+
+def check_arguments(cls: type, given: Mapping[str, Any]) -> None:
+    """Raise ValueError for a keyword argument that a layer class does not have, with the nearest one that it has."""
+    legal = [field.name for field in dataclasses.fields(cls) if field.init]
+    for name in given:
+        if name not in legal:
+            raise ValueError(f"{cls.__name__}: unknown argument {name!r} = {given[name]!r}; {nearest(name, legal)}")
+
+
+def set_fields(layer: Any, /, **values: Any) -> None:
+    """Set fields of a frozen dataclass while it is being built."""
+    for name, value in values.items():
+        object.__setattr__(layer, name, value)
+
+
+def canonical_options(layer: Any) -> None:
+    """Make the options that every layer may have canonical: name, bools, dtype, input shape, and those of the tables.
+
+    Raises:
+        ValueError, TypeError: an option that is not legal, naming the layer and the option.
+    """
+    where = type(layer).__name__
+    if layer.name is not None and (not isinstance(layer.name, str) or not layer.name or "/" in layer.name):
+        raise ValueError(f"{where}: name={layer.name!r} is not legal; give a non-empty string without '/'")
+    for name in [field.name for field in dataclasses.fields(layer) if field.type is bool]:
+        if not isinstance(getattr(layer, name), bool | np.bool_):
+            raise ValueError(f"{where}: {name}={getattr(layer, name)!r} is not a bool; give True or False")
+        set_fields(layer, **{name: bool(getattr(layer, name))})
+    set_fields(layer, dtype=policy_name(layer.dtype, where))
+    if layer.input_shape is not None:
+        set_fields(layer, input_shape=as_shape(layer.input_shape, f"{where}: input_shape"))
+    filter_axes = {prefix: layer.filter_axes(leaf) for leaf, prefix in layer.leaves.items()}
+    for field in dataclasses.fields(layer):
+        prefix, _, ending = field.name.rpartition("_")
+        if ending in TABLES:
+            more = {"filter_axes": filter_axes.get(prefix)} if ending in ("regularizer", "constraint") else {}
+            with explain(f"{where}: {field.name}"):
+                set_fields(layer, **{field.name: _look_up(layer, field, TABLES[ending], more)})
+
+
+def _look_up(layer: Any, field: dataclasses.Field, table: Any, more: dict[str, Any]) -> Any:
+    value = getattr(layer, field.name)
+    if value is None and field.name.endswith("initializer"):
+        value = field.default  # as the reference page documents it, for the bias too
+    if hasattr(value, "init_params"):
+        raise TypeError(f"it is a layer, {value!r}; give a function, or put the layer after this one")
+    entry = table.get(value, **more)
+    try:
+        hash(entry)
+    except TypeError:
+        raise TypeError(f"{entry!r} has no hash, which jit needs; make its class a frozen dataclass") from None
+    return entry
+
+
+def to_config(layer: Any) -> dict[str, Any]:
+    """Return the options as Keras 3 writes them: plain values that JSON keeps."""
+    config = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype}
+    if layer.input_shape is not None:
+        config["input_shape"] = plain(layer.input_shape)
+    for field in dataclasses.fields(layer):
+        ending = field.name.rpartition("_")[2]
+        if field.init and field.name not in config and field.name != "input_shape":
+            value = getattr(layer, field.name)
+            if field.name in layer.beyond_keras and value == field.default:
+                continue
+            config[field.name] = TABLES[ending].serialize(value) if ending in TABLES else plain(value)
+    return config

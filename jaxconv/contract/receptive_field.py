@@ -1,0 +1,76 @@
+"""Receptive fields: which steps of a model's input one step of a value inside it depends on, axis by axis.
+
+Knows windows, and how they compose; no layers.
+"""
+
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import NamedTuple
+
+from jaxconv.windows import Window
+
+
+class Field(NamedTuple):
+    """What the steps of one axis read of one axis of the model's input: step 0 reads ``low`` to ``high``.
+
+    stride: input steps from one step's field to the next one's.
+    """
+
+    low: Fraction = Fraction(0)
+    high: Fraction = Fraction(0)
+    stride: Fraction = Fraction(1)
+
+    @property
+    def size(self) -> int:
+        """Return how many input steps a step reads; where the number differs from step to step, the largest."""
+        return math.ceil(self.high - self.low) + 1
+
+
+# of the axes after the batch; None for an axis that reads everything, or of which too little is known
+Fields = tuple[Field | None, ...]
+
+
+def propagate(windows: Sequence[Window], inputs: Sequence[Fields], lengths: Sequence[int | None]) -> Fields:
+    """Return the fields of a layer's output from those of its inputs: the union of what is read of any of them.
+
+    Args:
+        windows: the layer's, the same for all its inputs.
+        inputs: the fields of its inputs.
+        lengths: the input's, on which a padding rule may depend.
+
+    >>> (field, _) = propagate((Window(3, 2, padding="same"), whole(8)), [(Field(), None)], (9, 4))
+    >>> field.size, field.stride
+    (3, Fraction(2, 1))
+    """
+    fields = []
+    for position, window in enumerate(windows):
+        axis = position if window.axis is None else window.axis
+        fields.append(_union([_compose(one, axis, window, lengths) for one in inputs]))
+    return tuple(fields)
+
+
+def _compose(fields: Fields, axis: int, window: Window, lengths: Sequence[int | None]) -> Field | None:
+    field = fields[axis] if axis < len(fields) else None
+    reach = None if field is None else window.reach(lengths[axis])
+    if field is None or reach is None:
+        return None
+    low, high = field.low + reach.low * field.stride, field.high + reach.high * field.stride
+    return Field(low, high, field.stride * reach.step)
+
+
+def _union(fields: Sequence[Field | None]) -> Field | None:
+    """Return the union of the fields of several branches; None where their strides differ."""
+    known = [field for field in fields if field is not None]
+    if len(known) < len(fields) or len({field.stride for field in known}) != 1:
+        return None
+    return Field(min(field.low for field in known), max(field.high for field in known), known[0].stride)
+
+
+def format_fields(fields: Fields) -> str:
+    """Return the sizes of the axes that read a part of the input; "-" where none does.
+
+    >>> format_fields((Field(), Field(Fraction(0), Fraction(4)), None))
+    '1 x 5'
+    """
+    return " x ".join(str(field.size) for field in fields if field is not None) or "-"

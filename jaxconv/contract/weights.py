@@ -1,0 +1,78 @@
+"""The weights of one layer: the declaration of a leaf, making params, checking them, and what governs them.
+
+Knows layers by their declarations.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv.dtypes import promote
+from jaxconv.errors import explain
+
+Array = jax.Array
+
+
+class Weight(NamedTuple):
+    """One leaf of params before it exists.
+
+    shape: its shape. initializer: ``(key, shape, dtype) -> array``. per_output: whether each output step has values of
+    its own in it, as in a locally connected layer.
+    """
+
+    shape: tuple[int, ...]
+    initializer: Any
+    per_output: bool = False
+
+
+def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
+    """Make the params of one layer: one key for each leaf, so that no two leaves are equal by accident.
+
+    Raises:
+        ValueError: an initializer, regularizer or constraint that returns the wrong shape.
+        TypeError: ``weights`` and ``leaves`` of the layer do not name the same leaves.
+    """
+    where, dtype = type(layer).__name__, layer.policy.variable
+    layer.policy.require(where)
+    params, weights = {}, layer.weights(input_shape)
+    if set(weights) != set(layer.leaves):
+        raise TypeError(f"{where}: weights() returns {sorted(weights)}, and leaves names {sorted(layer.leaves)}")
+    for index, (leaf, weight) in enumerate(weights.items()):
+        with explain(f"{where}: initializer of {leaf}, called with (key, shape, dtype)"):
+            value = weight.initializer(jax.random.fold_in(key, index), weight.shape, dtype)
+            if tuple(value.shape) != weight.shape:
+                raise ValueError(f"returned shape {tuple(value.shape)}; this layer needs {weight.shape}")
+        params[leaf] = jnp.asarray(value, dtype)
+    for ending in ("regularizer", "constraint"):
+        for leaf, entry in governing(layer, ending):
+            wanted = () if ending == "regularizer" else params[leaf].shape
+            with explain(f"{where}: {ending} of {leaf}"):
+                got = jax.eval_shape(entry, params[leaf]).shape
+                if got != wanted:
+                    raise ValueError(f"returned shape {got}; it must return {wanted}")
+    return params
+
+
+def governing(layer: Any, ending: str) -> list[tuple[str, Any]]:
+    """Return the (leaf, entry) pairs of one table, "regularizer" or "constraint", that act on trainable leaves."""
+    pairs = [(leaf, getattr(layer, f"{prefix}_{ending}", None)) for leaf, prefix in layer.leaves.items()]
+    return [(leaf, entry) for leaf, entry in pairs if entry is not None and not layer.is_fixed(leaf)]
+
+
+def check_shapes(layer: Any, params: dict[str, Any], input_shape: Any) -> None:
+    """Raise ValueError for a leaf whose shape is not the one that an input of this shape needs."""
+    for leaf, weight in layer.weights(input_shape).items():
+        shape = getattr(params[leaf], "shape", None)
+        if shape != weight.shape:
+            got = f"one of shape {shape}" if shape is not None else f"{params[leaf]!r}; merge the parts of a split"
+            raise ValueError(
+                f"{layer.label}: input of shape {input_shape} needs a {leaf} of shape {weight.shape}; "
+                f"these params hold {got}"
+            )
+
+
+def sum_penalties(terms: list[Any], dtype: Any) -> Array:
+    """Sum scalar penalties in a type that holds all of them, ``dtype`` at least."""
+    dtype = promote(dtype, *(term.dtype for term in terms))
+    return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))

@@ -1,0 +1,320 @@
+"""How one axis of an output reads one axis of an input: the record that every layer declares, and its arithmetic.
+
+Knows integers only: no arrays and no layers. Lengths are in steps; an unknown length is ``None`` and stays ``None``.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+AxisPadding = str | tuple[int, int]  # "valid", "same", "causal", or (before, after); negative numbers crop
+
+
+class Reach(NamedTuple):
+    """The inputs that an output reads: output ``t`` reads from ``low + t * step`` to ``high + t * step``, inclusive.
+
+    For a transposed window these are bounds: the ends are rounded down, and some of the inputs between may be skipped.
+    """
+
+    low: int
+    high: int
+    step: Fraction
+
+
+class StreamPlan(NamedTuple):
+    """What a window needs in order to run step by step; all lengths in steps of its own input, but for ``delay``.
+
+    keep: how many earlier inputs (sliding), or how many unfinished outputs (transposed), the state holds.
+    delay: how many of the first outputs are not real, in output steps.
+    block: how many inputs must arrive together, so that a whole number of outputs follows.
+    ratio: outputs per input.
+    """
+
+    keep: int
+    delay: int
+    block: int
+    ratio: Fraction
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """How an axis of the output reads an axis of the input.
+
+    * Sliding: output ``t`` reads the inputs ``t * stride + j * dilation - before`` for ``0 <= j < size``. A crop or a
+      padding is a window of size 1; without options the window is pointwise: output ``t`` reads input ``t``.
+    * Transposed: input ``i`` adds to the outputs ``i * stride + j * dilation - before``, as in a transposed
+      convolution. Upsampling by a factor is a transposed window whose stride is the factor.
+    * Whole: every output reads all inputs, as a channel of a convolution does. See :func:`whole`.
+
+    Args:
+        size: number of taps.
+        stride: input steps from one output to the next; output steps from one input to the next if transposed.
+        dilation: distance of neighbouring taps.
+        padding: "valid", "same", "causal" or (before, after). Negative numbers crop. For a transposed window: how
+            much is cut off.
+        mode: what the padding holds: "zeros", "reflect", "replicate", "circular"; "renormalize" leaves the taps outside
+            the input out and scales the others so that the weights still sum to one.
+        transposed: the direction.
+        output_padding: for a transposed window; see :meth:`output_length`.
+        axis: the input axis, counted after the batch; None means the axis at the same position.
+        reads_all: whether every output reads the whole axis; the options above then mean nothing.
+        length: the output length of an axis that is read as a whole; None where it is unknown.
+        in_place: for an axis that is read as a whole: step ``t`` of the output stands for step ``t`` of the input, as
+            in a softmax over time.
+
+    >>> Window(3, stride=2, padding="same").output_length(10)
+    5
+    >>> Window(4, stride=2, padding="same", transposed=True).output_length(5)
+    10
+    """
+
+    size: int = 1
+    stride: int = 1
+    dilation: int = 1
+    padding: AxisPadding = (0, 0)
+    mode: str = "zeros"
+    transposed: bool = False
+    output_padding: int | None = None
+    axis: int | None = None
+    reads_all: bool = False
+    length: int | None = None
+    in_place: bool = False
+
+    @property
+    def extent(self) -> int:
+        """Return the distance from the first to the last tap, both included: the effective kernel size."""
+        return (self.size - 1) * self.dilation + 1
+
+    @property
+    def pointwise(self) -> bool:
+        """Return whether output ``t`` reads input ``t`` and nothing else."""
+        plain = self.size == self.stride == 1 and self.padding in ("valid", "same", "causal", (0, 0))
+        return plain and not self.reads_all and not self.output_padding
+
+    @property
+    def aligned(self) -> bool:
+        """Return whether step ``t`` of the output stands for step ``t`` of the input, and there are as many."""
+        return self.pointwise or self.in_place
+
+    @property
+    def aligned_under_stride(self) -> bool:
+        """Return whether a sequence gives the same outputs wherever in a longer input it lies.
+
+        The others depend on where the sequence starts (a stride) or on what its padding holds.
+        """
+        return self.transposed or (self.stride == 1 and self.mode == "zeros")
+
+    def _tail(self) -> int:
+        """Return the output length of a transposed window minus ``(length - 1) * stride``."""
+        more = self.output_padding
+        if not isinstance(self.padding, str):
+            return self.extent - sum(self.padding) + (more or 0)
+        if self.padding == "valid":
+            return max(self.extent, self.stride) if more is None else self.extent + more
+        return self.stride if more is None else self.extent % 2 + more
+
+    def pads(self, length: Any = None) -> tuple[int, int]:
+        """Return what the padding rule means for an input of this length, (before, after), as Keras places it.
+
+        "same" puts the odd step after. An unknown length counts as one that the stride divides. For a transposed
+        window this is what is cut off the full output of ``(length - 1) * stride + extent`` steps; a negative second
+        number means that zeros are appended.
+        """
+        if self.transposed:
+            before = self.padding[0] if not isinstance(self.padding, str) else 0
+            if self.padding == "same":
+                before = max(self.extent - self._tail(), 0) // 2
+            return before, self.extent - self._tail() - before
+        if not isinstance(self.padding, str):
+            return self.padding
+        if self.padding == "valid":
+            return 0, 0
+        if self.padding == "causal":
+            return self.extent - 1, 0
+        # with stride 1 the total does not depend on the length, which may then be symbolic
+        known = self.stride > 1 and length is not None
+        last = (-(-length // self.stride) - 1) * self.stride - length + self.stride if known else 0
+        total = (
+            max(self.extent - self.stride + last, 0) if not known else _at_least_zero(self.extent - self.stride + last)
+        )
+        return total // 2, total - total // 2
+
+    def output_length(self, length: Any, where: str = "window") -> Any:
+        """Return the output length for an input of this length.
+
+        Sliding: ``floor((length + pads - extent) / stride) + 1``. Transposed, from ``full = (length - 1) * stride +
+        extent``: "valid" gives ``full``, at least ``length * stride``; "same" gives ``length * stride``; a pair cuts
+        exactly that much off. With ``output_padding`` the length is ``full + output_padding`` for "valid" and pairs,
+        and ``(length - 1) * stride + extent % 2 + output_padding`` for "same".
+
+        Raises:
+            ValueError: the result would be empty; names the shortest legal input.
+        """
+        if self.reads_all:
+            return length if self.in_place else self.length
+        if self.pointwise or length is None:
+            return length
+        if self.transposed:
+            least = max(1, -(-(1 - self._tail()) // self.stride) + 1)
+            if isinstance(length, int) and length < least:
+                raise ValueError(
+                    f"{where}: input of length {length} leaves no output ({self.describe()}); "
+                    f"the shortest legal input is {least}"
+                )
+            return (length - 1) * self.stride + self._tail()
+        before, after = self.pads(length)
+        if isinstance(length, int):
+            self._check(length, before, after, where)
+        return (length + before + after - self.extent) // self.stride + 1
+
+    def _check(self, length: int, before: int, after: int, where: str) -> None:
+        lacking = self.extent - before - after
+        least = 1 if self.padding == "same" else max(lacking, 1)
+        if self.size == 1 and lacking <= 1 and before >= 0 and after >= 0:
+            least = 0 if isinstance(self.padding, tuple) else least  # padding alone takes an empty input as well
+        if length < least:
+            reason = (
+                f"is shorter than the effective window {self.extent} ({self.describe()})"
+                if before >= 0 <= after
+                else f"is used up by cropping {(-before, -after)}"
+            )
+            raise ValueError(f"{where}: input of length {length} {reason}; the shortest legal input is {least}")
+        if self.mode == "reflect" and max(before, after) >= length:
+            raise ValueError(
+                f"{where}: padding mode 'reflect' by {max(before, after)} needs a longer input than {length}; "
+                f"the shortest legal input is {max(before, after) + 1}"
+            )
+
+    def describe(self) -> str:
+        """Return the options for a message."""
+        text = f"size {self.size}, "
+        text += f"stride {self.stride}, " if self.transposed or self.stride > 1 else ""
+        text += f"dilation {self.dilation}, padding {self.padding!r}"
+        return text + (f", output padding {self.output_padding}" if self.transposed else "")
+
+    def reach(self, length: Any = None) -> Reach | None:
+        """Return which inputs an output reads, relative to output 0; None for an axis that is read as a whole."""
+        if self.reads_all:
+            return None
+        before, _ = self.pads(length)
+        if not self.transposed:
+            return Reach(-before, self.extent - 1 - before, Fraction(self.stride))
+        # of the taps, every (stride / step)th meets an input, and the inputs that these meet are dilation / step apart
+        step = math.gcd(self.stride, self.dilation)
+        taps, last = -(-self.size * step // self.stride), before // self.stride
+        return Reach(last - (taps - 1) * self.dilation // step, last, Fraction(1, self.stride))
+
+    def inputs(self, first: int, last: int, length: int) -> range:
+        """Return the range of inputs that the outputs from ``first`` to ``last`` read, padding left out.
+
+        >>> Window(3, padding="same").inputs(0, 4, 10), Window(2, 2, transposed=True).inputs(3, 5, 10)
+        (range(0, 6), range(1, 3))
+        """
+        if self.reads_all:
+            return range(length)
+        before, _ = self.pads(length)
+        if self.transposed:
+            low = -(-(first + before - self.extent + 1) // self.stride)
+            high = (last + before) // self.stride
+        else:
+            low, high = first * self.stride - before, last * self.stride - before + self.extent - 1
+        if self.mode == "circular" and (low < 0 or high >= length):
+            return range(length)
+        if self.mode == "reflect":
+            low, high = min(low, 2 * (length - 1) - high), max(high, -low)
+        elif self.mode in ("replicate", "renormalize"):
+            low, high = min(low, length - 1), max(high, 0)
+        return range(max(low, 0), max(min(high, length - 1) + 1, max(low, 0)))
+
+    def outputs(self, first: int, last: int, length: int) -> range:
+        """Return the range of outputs that read any of the inputs from ``first`` to ``last``.
+
+        >>> Window(3, padding="causal").outputs(2, 2, 10)
+        range(2, 5)
+        """
+        total = self.output_length(length)
+        if self.reads_all or (self.mode != "zeros" and not self.pointwise):
+            hits = [t for t in range(total) if _meet(self.inputs(t, t, length), first, last)]
+            return range(hits[0], hits[-1] + 1) if hits else range(0)
+        before, _ = self.pads(length)
+        if self.transposed:
+            low, high = first * self.stride - before, last * self.stride - before + self.extent - 1
+        else:
+            low = -(-(first + before - self.extent + 1) // self.stride)
+            high = (last + before) // self.stride
+        return range(max(low, 0), max(min(high, total - 1) + 1, max(low, 0)))
+
+    def stream(self, delay: int = 0) -> StreamPlan:
+        """Return what the window needs in order to run step by step, behind a delay of ``delay`` input steps.
+
+        A sliding window keeps ``max(extent - stride, 0) + e`` earlier inputs, with the smallest ``e >= 0`` that makes
+        ``delay + keep - before`` a multiple of the stride and not negative; that multiple is its own delay. A
+        transposed window keeps the ``max(extent - stride, 0)`` outputs to which later inputs still add, and waits for
+        what the padding cuts off the front. "same" with a stride is that of a length which the stride divides.
+
+        Raises:
+            ValueError: an axis that is read as a whole, or padding that is made of the input.
+
+        >>> Window(3, padding="same").stream(), Window(4, 4, padding="same").stream().delay
+        (StreamPlan(keep=2, delay=1, block=1, ratio=Fraction(1, 1)), 0)
+        """
+        if self.reads_all:
+            raise ValueError("an axis that is read as a whole cannot run step by step")
+        if self.mode != "zeros" and not self.pointwise:
+            raise ValueError(f"padding mode {self.mode!r} reads later steps at the start, and cannot run step by step")
+        before, _ = self.pads()
+        keep = max(self.extent - self.stride, 0)
+        if self.transposed:
+            return StreamPlan(keep, delay * self.stride + before, 1, Fraction(self.stride))
+        least = max(keep, before - delay)
+        keep = least + (before - delay - least) % self.stride
+        return StreamPlan(keep, (delay + keep - before) // self.stride, self.stride, Fraction(1, self.stride))
+
+
+POINTWISE = Window()
+MIXED = Window(
+    reads_all=True, in_place=True
+)  # every step reads all steps, as in a softmax or a normalization over time
+
+
+def whole(length: int | None) -> Window:
+    """Return the window of an axis of ``length`` outputs, each of which reads the whole axis.
+
+    It is also that of an axis that reads several axes (a flattened one), or none (a new one).
+
+    >>> whole(8).output_length(3), MIXED.output_length(3)
+    (8, 3)
+    """
+    return Window(reads_all=True, length=length)
+
+
+def output_lengths(windows: Sequence[Window], lengths: Sequence[Any], where: str) -> tuple[Any, ...]:
+    """Return the length of each output axis, for inputs of these lengths (axes after the batch).
+
+    Raises:
+        ValueError: an axis that is too short, by its number with the batch counted.
+    """
+    out = []
+    for position, window in enumerate(windows):
+        axis = position if window.axis is None else window.axis
+        if window.reads_all and not window.in_place:
+            out.append(window.length)
+            continue
+        place = f"{where}: axis {axis + 1}" if len(lengths) > 2 else where
+        out.append(window.output_length(lengths[axis], place))
+    return tuple(out)
+
+
+def _at_least_zero(value: Any) -> Any:
+    """Return ``max(value, 0)``, also for a symbolic dimension."""
+    if isinstance(value, int):
+        return max(value, 0)
+    from jax import core  # symbolic dimensions compare only through this function
+
+    return core.max_dim(value, 0)
+
+
+def _meet(inputs: range, first: int, last: int) -> bool:
+    return bool(inputs) and inputs[0] <= last and inputs[-1] >= first
