@@ -1,4 +1,4 @@
-"""Speed, measured side by side: single convolutions, whole networks and trained models, in jaxconv and around it.
+"""Benchmarks: single convolutions, whole networks and trained models, in jaxconv and in other libraries.
 
-Knows layers, models, files and kernels from outside, as a user does. :mod:`.run` is the way in.
+Uses layers, models, files and kernels as a user does. The entry point is :mod:`.run`.
 """

@@ -1,4 +1,4 @@
-"""What libraries answer to the same question, and whether they agree. Knows arrays, and no library."""
+"""Comparison of the outputs of several libraries for the same input. Independent of the libraries."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,12 +9,12 @@ from jaxconv.bench.timing import Program
 
 
 class Loaded(NamedTuple):
-    """A trained model in one library, ready to be compared and timed.
+    """A trained model in one library.
 
     Args:
-        infer: one batch through the model.
-        outputs: from an input to the outputs, in Keras's order of axes, as ``jax.tree.leaves`` lists them.
-        seconds: for compiling; 0 where nothing is compiled.
+        infer: the timed program: inference of one batch.
+        outputs: maps an input to the outputs, with Keras's order of axes, in the order of ``jax.tree.leaves``.
+        seconds: compile time; 0 for a library that does not compile.
     """
 
     infer: Program
@@ -22,14 +22,14 @@ class Loaded(NamedTuple):
     seconds: float = 0.0
 
 
-class Inexpressible(ValueError):
-    """A model that a library has no means to compute. The message says what of it."""
+class Unsupported(ValueError):
+    """A library does not support a model; the message names the layer or option."""
 
 
 def difference(got: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
-    """Give the largest difference between two lists of arrays, each relative to the array's largest entry.
+    """Return the largest difference between two lists of arrays, relative to the largest entry of each array.
 
-    It is infinite where two shapes differ. A list that is longer is compared as far as the other goes.
+    It is infinite if two shapes differ. Additional arrays of the longer list are ignored.
 
     >>> difference([np.array([1.0, 3.5])], [np.array([1.0, 4.0])])
     0.125
@@ -40,11 +40,11 @@ def difference(got: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
             return float("inf")
         size = np.abs(b).max(initial=0)
         each.append(float(np.abs(a - b).max(initial=0) / (size or 1)))
-    return float(np.max(each, initial=0))  # a NaN goes through, other than with max
+    return float(np.max(each, initial=0))  # unlike max, np.max propagates NaN
 
 
 def disagreeing(values: Mapping[str, Sequence[np.ndarray]], tolerance: float) -> list[str]:
-    """List the libraries that disagree with the first one; it too, where it gives NaN.
+    """Return the libraries that disagree with the first one; the first one too, if it has NaN.
 
     >>> disagreeing({"a": [np.ones(2)], "b": [np.ones(2)], "c": [np.zeros(2)]}, 1e-4)
     ['c']

@@ -1,4 +1,4 @@
-"""Single convolutions to measure: a TOML list of shapes, and the arrays of each. Knows no library but numpy."""
+"""The benchmark's convolutions: a TOML list of shapes, and the operands of each."""
 
 import dataclasses
 import math
@@ -18,13 +18,13 @@ PADDINGS = ("valid", "same", "causal")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One convolution, channels last: the sizes, where they come from, and what kind they stand for.
+    """One convolution with channels last.
 
     Args:
-        name, family, source: what it is called, what it stands for, the network or report it comes from.
+        name, family, source: the row's name, the kind of convolution, the network or report that the sizes are from.
         batch, spatial, channels: sizes of the input; ``channels`` is (in, out).
         kernel, strides, dilation: one number for each spatial axis.
-        groups: of the channels.
+        groups: number of channel groups.
         padding: valid, same or causal.
         transpose: whether it is a transposed convolution.
         dtype: float32 or bfloat16.
@@ -54,12 +54,12 @@ class Case:
 
     @property
     def rank(self) -> int:
-        """Give the number of spatial axes."""
+        """Return the number of spatial axes."""
         return len(self.kernel)
 
 
 class Arrays(NamedTuple):
-    """The operands of a case: input, kernel, output gradient, and the options of ``jax.lax.conv_general_dilated``."""
+    """The operands of a case: input, kernel, output gradient, and options of ``jax.lax.conv_general_dilated``."""
 
     x: np.ndarray
     w: np.ndarray
@@ -68,10 +68,10 @@ class Arrays(NamedTuple):
 
 
 def read_cases(path: str | Path | None = None) -> list[Case]:
-    """Read a list of cases: ``[[case]]`` tables in TOML; without a path the one that comes with the package.
+    """Read ``[[case]]`` tables from a TOML file; the default is the package's own list.
 
     Raises:
-        ValueError: not TOML, no case in it, an unknown or a missing key, sizes that do not fit.
+        ValueError: not TOML, no case, an unknown or missing key, sizes of different lengths.
 
     >>> read_cases()[0].name
     'conv1d-fcn-1'
@@ -82,7 +82,7 @@ def read_cases(path: str | Path | None = None) -> list[Case]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{where}: not a TOML file: {error}") from None
     if not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables) or not tables:
-        raise ValueError(f"{where}: there is no [[case]] table in it")
+        raise ValueError(f"{where}: the file has no [[case]] table")
     return [_case(table, where) for table in tables]
 
 
@@ -94,12 +94,12 @@ def _case(table: Mapping[str, Any], where: Any) -> Case:
     missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in table]
     if missing:
         raise ValueError(f"{where}: the case {table.get('name', '')!r} has no {missing[0]!r}")
-    given: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-    return Case(**given)
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    return Case(**options)
 
 
 def arrays(case: Case) -> Arrays:
-    """Make the operands of a case, always the same ones, in float32.
+    """Return the operands of a case in float32; they are the same in every call.
 
     >>> case = Case("tiny", 1, (8,), (2, 4), (3,), "causal", strides=(2,))
     >>> [v.shape for v in arrays(case)[:3]], arrays(case).options["padding"]
@@ -114,34 +114,32 @@ def arrays(case: Case) -> Arrays:
         "feature_group_count": case.groups,
         "rhs_dilation": case.dilation,
     }
-    places = _transposed(case, options) if case.transpose else _forward(case, options)
+    lengths = _transposed(case, options) if case.transpose else _forward(case, options)
     x = rng.standard_normal((case.batch, *case.spatial, inputs)).astype("f4")
     w = rng.standard_normal((*case.kernel, inputs // case.groups, filters)).astype("f4") / np.float32(fan_in**0.5)
-    dy = rng.standard_normal((case.batch, *places, filters)).astype("f4")
+    dy = rng.standard_normal((case.batch, *lengths, filters)).astype("f4")
     return Arrays(x, w, dy, options)
 
 
 def _forward(case: Case, options: dict[str, Any]) -> list[int]:
-    pads, places = [], []
+    pads, lengths = [], []
     for n, k, s, d in zip(case.spatial, case.kernel, case.strides, case.dilation, strict=True):
         extent = dilate(k, d)
-        around = max(0, (math.ceil(n / s) - 1) * s + extent - n)
-        low, high = {"valid": (0, 0), "causal": (extent - 1, 0), "same": (around // 2, around - around // 2)}[
-            case.padding
-        ]
+        total = max(0, (math.ceil(n / s) - 1) * s + extent - n)
+        low, high = {"valid": (0, 0), "causal": (extent - 1, 0), "same": (total // 2, total - total // 2)}[case.padding]
         pads.append((low, high))
-        places.append((n + low + high - extent) // s + 1)
+        lengths.append((n + low + high - extent) // s + 1)
     options |= {"window_strides": case.strides, "padding": pads}
-    return places
+    return lengths
 
 
 def _transposed(case: Case, options: dict[str, Any]) -> list[int]:
-    pads, places = [], []
+    pads, lengths = [], []
     for n, k, s in zip(case.spatial, case.kernel, case.strides, strict=True):
         full = (n - 1) * s + k
         out = n * s if case.padding == "same" else (n - 1) * s + max(k, s)
         low = max(full - out, 0) // 2 if case.padding == "same" else 0
         pads.append((k - 1 - low, k - 1 - (full - out - low)))
-        places.append(out)
+        lengths.append(out)
     options |= {"window_strides": (1,) * case.rank, "lhs_dilation": case.strides, "padding": pads}
-    return places
+    return lengths

@@ -1,11 +1,11 @@
-"""The bar chart of the ratios: how many times as fast one library is as each other one. Knows ratios and matplotlib."""
+"""The bar chart of the speed ratios. Independent of what is measured."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-LOOKS = {
+STYLES = {
     "lax": ("jax.lax", "#9aa3af"),
     "torch": ("PyTorch", "#e07b39"),
     "flax": ("Flax", "#3b6fb6"),
@@ -18,7 +18,7 @@ _GRID, _INK, _BAR = "#d9dce1", "#3d4249", 0.8
 
 
 def check_matplotlib() -> None:
-    """Raise ImportError, saying what to install, where matplotlib is not there."""
+    """Check that matplotlib is installed. Raises ImportError with the install command otherwise."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -28,13 +28,13 @@ def check_matplotlib() -> None:
 def draw_chart(
     bars: Mapping[str, Mapping[str, Mapping[str, float]]], path: str | Path, *, who: str, caption: str = ""
 ) -> None:
-    """Draw one panel for each mode, a group of bars for each row, on a logarithmic axis, and save the picture.
+    """Save a chart with a panel for each mode and a group of bars for each row, on a logarithmic axis.
 
     Args:
         bars: mode -> name of the row -> library -> how many times as fast ``who`` is.
-        path: where to write; the suffix chooses the format.
+        path: the file; its suffix determines the format.
         who: the library that the others are compared with.
-        caption: a line below: machine and versions.
+        caption: text below the chart: machine and versions.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -42,18 +42,18 @@ def draw_chart(
     libraries = list(dict.fromkeys(name for rows in bars.values() for row in rows.values() for name in row))
     names = list(dict.fromkeys(name for rows in bars.values() for name in rows))
     height = 1.5 + len(names) * max(0.14 * len(libraries) + 0.08, 0.26)
-    wide = 5.4 * len(bars) + 1.6
-    figure = Figure(figsize=(wide, height), dpi=140, layout="constrained")
-    FigureCanvasAgg(figure)  # draws to memory: no window, and no global pyplot state
+    width = 5.4 * len(bars) + 1.6
+    figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
+    FigureCanvasAgg(figure)  # renders in memory, without pyplot's global state
     panels = figure.subplots(1, len(bars), squeeze=False, sharey=True)[0]
     for axes, (mode, rows) in zip(panels, bars.items(), strict=True):
         _panel(axes, mode, {name: rows.get(name, {}) for name in names}, libraries)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
-    title = f"How many times as fast {LOOKS[who][0]} is as ..."
+    title = f"How many times as fast {STYLES[who][0]} is as ..."
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
     if caption:
-        lines = textwrap.fill(caption, int(17 * wide))  # letters of this size in an inch
+        lines = textwrap.fill(caption, int(17 * width))  # 17 letters of this size per inch
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color="#6b7280")
     figure.savefig(path)
 
@@ -61,20 +61,20 @@ def draw_chart(
 def _panel(axes: Any, mode: str, rows: Mapping[str, Mapping[str, float]], libraries: Sequence[str]) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
-    thick = _BAR / len(libraries)
+    thickness = _BAR / len(libraries)
     for number, library in enumerate(libraries):
-        places = [i - _BAR / 2 + (number + 0.5) * thick for i in range(len(rows))]
+        positions = [i - _BAR / 2 + (number + 0.5) * thickness for i in range(len(rows))]
         values = [row.get(library, float("nan")) for row in rows.values()]
-        # bars begin at 1: to the right is faster, to the left is slower
+        # bars start at 1: right is faster, left is slower
         widths = [value - 1 for value in values]
-        label, colour = LOOKS[library]
-        axes.barh(places, widths, thick * 0.9, left=1.0, color=colour, label=label, zorder=2)
-        for place, value in zip(places, values, strict=True):
+        label, colour = STYLES[library]
+        axes.barh(positions, widths, thickness * 0.9, left=1.0, color=colour, label=label, zorder=2)
+        for position, value in zip(positions, values, strict=True):
             if value == value:
                 side, gap = ("left", 3) if value >= 1 else ("right", -3)
                 axes.annotate(
                     f"{value:#.2g}" if value < 10 else f"{value:.0f}",
-                    (value, place),
+                    (value, position),
                     (gap, 0),
                     textcoords="offset points",
                     va="center",

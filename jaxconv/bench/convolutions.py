@@ -1,6 +1,6 @@
-"""One convolution in jax.lax, in PyTorch and here: the timed programs, compile seconds, memory, errors.
+"""One convolution in jax.lax, PyTorch and jaxconv: time, compile time, memory, errors.
 
-Knows :func:`jaxconv.conv_general_dilated` from outside, as something that takes the place of ``jax.lax``'s.
+Uses :func:`jaxconv.conv_general_dilated` as a user does, in place of ``jax.lax``'s.
 """
 
 import importlib
@@ -22,7 +22,7 @@ FORWARD, GRADIENTS = "forward", "forward + gradients"
 MODES = (FORWARD, GRADIENTS)
 CONVOLVE = {"lax": lax.conv_general_dilated, "jaxconv": conv_general_dilated}
 LIBRARIES = ("lax", "torch", "jaxconv")
-TOLERANCES = {"float32": 1e-4, "bfloat16": 4e-2}  # of the largest entry: what another order of summation may change
+TOLERANCES = {"float32": 1e-4, "bfloat16": 4e-2}  # relative to the largest entry: the order of summation differs
 
 
 class _Compiled(NamedTuple):
@@ -33,18 +33,19 @@ class _Compiled(NamedTuple):
 
 
 def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy: bool = False) -> dict[str, Any]:
-    """Measure one case in several libraries and give a row of the results.
+    """Measure one case in several libraries and return a row of the results.
 
     Args:
-        libraries: of lax, torch, jaxconv.
+        case: the convolution.
+        libraries: some of lax, torch, jaxconv.
         seconds: for each program, as in :func:`~jaxconv.bench.timing.medians`.
-        accuracy: whether to compare with float64 too; it may take long.
+        accuracy: whether to compute the errors against float64, which may take long.
 
     Returns:
-        name, family, ``milliseconds`` of each library by mode; and for those that compile: ``compile`` seconds of both
-        programs, ``memory``: temporary bytes of the compiled gradient over those of its inputs and outputs,
-        ``error``: the largest of output and gradients, relative to its largest entry; ``wrong``: libraries whose
-        output is another one.
+        name, family, ``milliseconds`` of each library by mode; for libraries that compile: ``compile`` seconds of both
+        programs, ``memory``: temporary bytes of the gradient program divided by the bytes of its inputs and outputs,
+        ``error``: the largest error of output and gradients, relative to the largest entry; ``wrong``: libraries whose
+        output disagrees.
     """
     operands = arrays(case)
     forward: dict[str, Program] = {}
@@ -53,7 +54,7 @@ def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy:
     values: dict[str, list[np.ndarray]] = {}
     for name in libraries:
         if name == "torch":
-            run, both = importlib.import_module("jaxconv.bench.peers.torch").convolution(case, operands)
+            run, both = importlib.import_module("jaxconv.bench.peers.torch").convolution_programs(case, operands)
             forward[name], gradients[name] = Program(run), Program(both)
             values[name] = [np.moveaxis(run().float().numpy(), 1, -1)]
             continue
@@ -63,13 +64,13 @@ def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy:
         values[name] = [np.asarray(value, "f4") for value in compiled.gradients()]
     row["wrong"] = disagreeing(values, TOLERANCES.get(case.dtype, 4e-2))
     if accuracy:
-        exact = _exact(case, operands)
+        exact = _float64_results(case, operands)
         row["error"] = {name: difference(got, exact) for name, got in values.items() if name != "torch"}
     row["milliseconds"] = {FORWARD: medians(forward, seconds), GRADIENTS: medians(gradients, seconds)}
     return row
 
 
-def _both(convolve: Callable, operands: Arrays) -> tuple[Callable, Callable]:
+def _functions(convolve: Callable, operands: Arrays) -> tuple[Callable, Callable]:
     def forward(x: jax.Array, w: jax.Array) -> jax.Array:
         return convolve(x, w, **operands.options)
 
@@ -82,7 +83,7 @@ def _both(convolve: Callable, operands: Arrays) -> tuple[Callable, Callable]:
 
 def _compile(convolve: Callable, case: Case, operands: Arrays) -> _Compiled:
     x, w, dy = (jnp.asarray(v, case.dtype) for v in operands[:3])
-    forward, gradients = _both(convolve, operands)
+    forward, gradients = _functions(convolve, operands)
     start = time.perf_counter()
     one, both = jax.jit(forward).lower(x, w).compile(), jax.jit(gradients).lower(x, w, dy).compile()
     seconds, sizes = time.perf_counter() - start, cast(Any, both.memory_analysis())
@@ -92,9 +93,9 @@ def _compile(convolve: Callable, case: Case, operands: Arrays) -> _Compiled:
     )
 
 
-def _exact(case: Case, operands: Arrays) -> list[np.ndarray]:
-    """Compute output and gradients in float64 from the operands as the case's dtype holds them."""
+def _float64_results(case: Case, operands: Arrays) -> list[np.ndarray]:
+    """Compute output and gradients in float64 from the operands rounded to the dtype of the case."""
     rounded = [np.asarray(jnp.asarray(v, case.dtype), "f8") for v in operands[:3]]
     with jax.enable_x64(True):
-        _, gradients = _both(lax.conv_general_dilated, operands)
+        _, gradients = _functions(lax.conv_general_dilated, operands)
         return [np.asarray(value) for value in jax.jit(gradients)(*rounded)]

@@ -1,4 +1,4 @@
-"""What the figures depend on: processor, cores, versions, command. Knows nothing of what is measured."""
+"""Processor, cores, versions and command, which are stored with the results."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ PACKAGES = ("jaxconv", "jax", "jaxlib", "numpy", "torch", "flax", "equinox", "dm
 
 
 def facts() -> dict[str, Any]:
-    """Give machine, thread count, versions, command and time, as they go beside the figures.
+    """Return machine, thread count, versions, command and time.
 
     >>> sorted(facts())
     ['command', 'machine', 'threads', 'versions', 'when']
@@ -30,14 +30,14 @@ def facts() -> dict[str, Any]:
 
 
 def threads() -> int:
-    """Give the number of cores that this process may use: XLA and PyTorch take as many."""
+    """Return the number of cores that this process may use, which is the thread count of XLA and PyTorch."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def in_words(known: dict[str, Any]) -> str:
-    """Say on one line what the figures depend on."""
-    versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items() if name != "python")
-    return f"{known['machine']['processor']}, {known['threads']} cores; {versions}"
+def describe(facts: dict[str, Any]) -> str:
+    """Format processor, cores and versions on one line."""
+    versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items() if name != "python")
+    return f"{facts['machine']['processor']}, {facts['threads']} cores; {versions}"
 
 
 def _version(package: str) -> str | None:

@@ -1,7 +1,7 @@
-"""Six networks, each written once as a tree of operations that every library builds in its own way.
+"""Six networks, each defined once as a tree of operations that every library builds in its own way.
 
-Knows sizes alone. A channel count is all that a library with explicit input sizes needs to know on the way, so
-:func:`flow` can carry an array, a symbolic tensor or just that number.
+Independent of the libraries. :func:`propagate` works on arrays, on symbolic tensors and on channel counts; the latter
+are for libraries whose modules need the number of input channels.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class Conv(NamedTuple):
-    """A convolution with "same" or causal padding; its filters are ignored where it is depthwise."""
+    """A convolution with "same" or causal padding; ``filters`` is ignored if it is depthwise."""
 
     filters: int
     kernel: int
@@ -23,7 +23,7 @@ class Conv(NamedTuple):
 
 
 class ConvTranspose(NamedTuple):
-    """A transposed convolution with "same" padding: ``strides`` times as long."""
+    """A transposed convolution with "same" padding; the output is ``strides`` times as long as the input."""
 
     filters: int
     kernel: int
@@ -43,47 +43,49 @@ class Tanh(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The largest of each window of two, along every spatial axis."""
+    """Max pooling over windows of two, along every spatial axis."""
 
 
 class Mean(NamedTuple):
-    """The mean over all places."""
+    """Global average pooling."""
 
 
 class Dense(NamedTuple):
-    """An affine map of a vector."""
+    """A dense layer."""
 
     units: int
 
 
 class Unflatten(NamedTuple):
-    """A vector laid out as (*lengths, channels)."""
+    """Reshape a vector to (*lengths, channels)."""
 
     lengths: tuple[int, ...]
     channels: int
 
 
 class Residual(NamedTuple):
-    """What the body makes of x, plus what the shortcut does."""
+    """The sum of the outputs of the body and the shortcut; an empty shortcut is the identity."""
 
     body: tuple
     shortcut: tuple = ()
 
 
-class Beside(NamedTuple):
-    """x, and after it along the channels what the body makes of it."""
+class Concatenated(NamedTuple):
+    """The input and the output of the body, concatenated along the channels."""
 
     body: tuple
 
 
 class Network(NamedTuple):
-    """A network and the batch it is measured on.
+    """A network and the shape of its batch.
 
     Args:
-        shape: the input's, batch first, channels last.
+        name: name of the row.
+        body: the operations.
+        shape: shape of the input, batch first, channels last.
         rank: number of spatial axes of the convolutions.
-        target: shape of the target: of whole numbers, with classes, otherwise of the output.
-        classes: for softmax and cross-entropy; 0 is the mean squared error.
+        target: shape of the target: class labels if ``classes`` is positive, otherwise the shape of the output.
+        classes: number of classes of the softmax cross-entropy; 0 means the mean squared error.
     """
 
     name: str
@@ -94,25 +96,25 @@ class Network(NamedTuple):
     classes: int = 0
 
 
-def flow(body: Sequence[Any], x: Any, layer: Callable, add: Callable, concatenate: Callable) -> Any:
-    """Send ``x`` through a body: ``layer(operation, x)`` for each, ``add(a, b)`` and ``concatenate(a, b)`` at joints.
+def propagate(body: Sequence[Any], x: Any, layer: Callable, add: Callable, concatenate: Callable) -> Any:
+    """Apply a body to ``x``: ``layer(operation, x)``, and ``add(a, b)`` and ``concatenate(a, b)`` where branches merge.
 
-    >>> flow([Conv(8, 3), Beside((Conv(4, 3),))], 2, channels_after, lambda a, b: a, lambda a, b: a + b)
+    >>> propagate([Conv(8, 3), Concatenated((Conv(4, 3),))], 2, channels_after, lambda a, b: a, lambda a, b: a + b)
     12
     """
     for operation in body:
         if isinstance(operation, Residual):
-            made, past = (flow(branch, x, layer, add, concatenate) for branch in operation)
-            x = add(made, past)
-        elif isinstance(operation, Beside):
-            x = concatenate(x, flow(operation.body, x, layer, add, concatenate))
+            body, shortcut = (propagate(branch, x, layer, add, concatenate) for branch in operation)
+            x = add(body, shortcut)
+        elif isinstance(operation, Concatenated):
+            x = concatenate(x, propagate(operation.body, x, layer, add, concatenate))
         else:
             x = layer(operation, x)
     return x
 
 
 def channels_after(operation: Any, channels: int) -> int:
-    """Give the number of channels that an operation leaves."""
+    """Return the number of output channels of an operation."""
     match operation:
         case Conv() if operation.depthwise:
             return channels
@@ -126,19 +128,19 @@ def channels_after(operation: Any, channels: int) -> int:
 
 
 def build_in_order(network: Network, module: Callable[[Any, int], Any]) -> list[Any]:
-    """List what ``module(operation, input channels)`` gives for each operation, in the order of :func:`flow`."""
+    """Return ``module(operation, input channels)`` for each operation, in the order of :func:`propagate`."""
     modules: list[Any] = []
 
     def layer(operation: Any, channels: int) -> int:
         modules.append(module(operation, channels))
         return channels_after(operation, channels)
 
-    flow(network.body, network.shape[-1], layer, lambda a, b: a, lambda a, b: a + b)
+    propagate(network.body, network.shape[-1], layer, lambda a, b: a, lambda a, b: a + b)
     return modules
 
 
 def batch(network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Make an input and a target, always the same ones, channels last."""
+    """Return an input and a target with channels last; they are the same in every call."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal(network.shape).astype("f4")
     if network.classes:
@@ -172,7 +174,7 @@ def _resnet() -> Network:
 
 
 def _mobilenet() -> Network:
-    """MobileNet of half width on 64x64 images: Howard et al. 2017, arXiv:1704.04861."""
+    """MobileNet with width multiplier 0.5 on 64x64 images: Howard et al. 2017, arXiv:1704.04861."""
 
     def block(filters: int, strides: int) -> tuple:
         return (Conv(0, 3, strides, depthwise=True), Norm(), Relu(), *_normed(filters, 1))
@@ -183,7 +185,7 @@ def _mobilenet() -> Network:
 
 
 def _tcn() -> Network:
-    """The TCN of the adding problem: Bai et al. 2018, arXiv:1803.01271, without dropout, an answer at every step."""
+    """The TCN of the adding problem: Bai et al. 2018, arXiv:1803.01271, no dropout, an output at each step."""
 
     def block(dilation: int, shortcut: tuple) -> tuple:
         conv = Conv(30, 7, dilation=dilation, causal=True, bias=True)
@@ -201,13 +203,13 @@ def _unet() -> Network:
         return (*_normed(filters, 3), *_normed(filters, 3))
 
     bottom = (Pool(), *twice(64), ConvTranspose(32, 2, 2))
-    middle = (Pool(), *twice(32), Beside(bottom), *twice(32), ConvTranspose(16, 2, 2))
-    body = (*twice(16), Beside(middle), *twice(16), Conv(3, 1, bias=True))
+    middle = (Pool(), *twice(32), Concatenated(bottom), *twice(32), ConvTranspose(16, 2, 2))
+    body = (*twice(16), Concatenated(middle), *twice(16), Conv(3, 1, bias=True))
     return Network("unet3d", body, (1, 32, 32, 32, 1), 3, (1, 32, 32, 32), 3)
 
 
 def _dcgan() -> Network:
-    """The generator of a DCGAN for 64x64 images, half as wide: Radford et al. 2015, arXiv:1511.06434."""
+    """The DCGAN generator for 64x64 images with half the filters: Radford et al. 2015, arXiv:1511.06434."""
     ups = [part for filters in (256, 128, 64) for part in (ConvTranspose(filters, 4, 2), Norm(), Relu())]
     body = (Dense(4 * 4 * 512), Unflatten((4, 4), 512), Norm(), Relu(), *ups, ConvTranspose(3, 4, 2), Tanh())
     return Network("dcgan", body, (16, 100), 2, (16, 64, 64, 3))

@@ -1,4 +1,4 @@
-"""Ratios of medians: geometric means, worst and best. Knows rows of results, not where they come from."""
+"""Speed ratios over the rows of results: geometric mean, worst and best. Independent of what is measured."""
 
 import math
 import statistics
@@ -12,9 +12,12 @@ class Ratio(NamedTuple):
     """How many times as fast ``who`` is as ``other`` over several rows.
 
     Args:
-        rows: how many.
-        mean: geometric.
-        worst, best: names of the rows where it is least and most.
+        who, other: the libraries.
+        mode: the mode that was timed.
+        rows: number of rows.
+        mean: geometric mean.
+        worst, least: the row with the smallest ratio, and the ratio.
+        best, most: the row with the largest ratio, and the ratio.
     """
 
     who: str
@@ -34,13 +37,16 @@ class Ratio(NamedTuple):
         )
 
 
-def compared(row: Mapping[str, Any], mode: str, who: str, other: str, peers: Sequence[str] = ()) -> float | None:
-    """Give how many times as fast ``who`` is in one row; None where one of the two was not measured.
+def speedup(row: Mapping[str, Any], mode: str, who: str, other: str, peers: Sequence[str] = ()) -> float | None:
+    """Return how many times as fast ``who`` is in one row, or None if one of the two was not measured.
 
     Args:
-        peers: what :data:`FASTEST_PEER` stands for.
+        row: a row of results.
+        mode: the mode that was timed.
+        who, other: the libraries; ``other`` may be :data:`FASTEST_PEER`.
+        peers: the libraries that :data:`FASTEST_PEER` is chosen from.
 
-    >>> compared({"milliseconds": {"forward": {"a": 2.0, "b": 3.0}}}, "forward", "a", "b")
+    >>> speedup({"milliseconds": {"forward": {"a": 2.0, "b": 3.0}}}, "forward", "a", "b")
     1.5
     """
     times = row["milliseconds"].get(mode, {})
@@ -51,8 +57,8 @@ def compared(row: Mapping[str, Any], mode: str, who: str, other: str, peers: Seq
 def ratios(
     rows: Iterable[Mapping[str, Any]], mode: str, who: str, other: str, peers: Sequence[str] = ()
 ) -> Ratio | None:
-    """Compare two libraries over all rows where both were measured; None where there is no such row."""
-    found = {row["name"]: compared(row, mode, who, other, peers) for row in rows}
+    """Compare two libraries over all rows with both; None if there is no such row. Arguments as in :func:`speedup`."""
+    found = {row["name"]: speedup(row, mode, who, other, peers) for row in rows}
     each = {name: ratio for name, ratio in found.items() if ratio is not None}
     if not each:
         return None

@@ -1,6 +1,6 @@
-"""One measurement from the command line to the files it leaves: a table, ``bench.json``, ``bench.png``.
+"""A benchmark run: from the command line to a table, ``bench.json`` and ``bench.png``.
 
-Knows the suites by what they measure row by row. What was measured before an interruption is kept.
+The results are saved after each row, so that an interruption keeps them.
 """
 
 import difflib
@@ -10,22 +10,28 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxconv.bench import cases, chart, convolutions, machine, networks, ratios, table, trained, whole
+from jaxconv.bench import cases, chart, convolutions, machine, network_speed, networks, ratios, table, trained
 from jaxconv.registry import nearest
 
 JSON, CHART = "bench.json", "bench.png"
 LIBRARIES = ("lax", "torch", "jaxconv", "flax", "equinox", "haiku", "keras")
 DISPATCH = "dispatch"
-INSTALL = {"torch": "torch"}  # its CPU build has an index of its own: see pytorch.org; the others are one extra
-
+INSTALL = {"torch": "torch"}  # not in the extra: its CPU build has its own package index, see pytorch.org
 
 Say = Callable[[str], None]
 
 
 class Suite(NamedTuple):
-    """What is measured: names of the rows with their families, and a function from a name to its row.
+    """A kind of benchmark.
 
-    ``measure`` takes what prints a line above the progress bar, too. ``folder`` is the name of the new folder.
+    Args:
+        kind: its name in ``bench.json``.
+        folder: name of the default output folder.
+        names: names of the rows, with their families.
+        libraries: the libraries to measure.
+        modes: the timed modes.
+        extras: further columns.
+        measure: ``(name, say) -> row``, where ``say`` prints a line above the progress bar.
     """
 
     kind: str
@@ -37,8 +43,8 @@ class Suite(NamedTuple):
     measure: Callable[[str, Say], dict[str, Any]]
 
     @property
-    def wide(self) -> int:
-        """Give how wide the column of the names is."""
+    def name_width(self) -> int:
+        """Return the width of the name column."""
         return table.width(self.names)
 
 
@@ -55,65 +61,65 @@ def bench(
     out: str | None = None,
     names_only: bool = False,
 ) -> Path | None:
-    """Measure, print a table, leave JSON and a chart, and give the folder that holds them.
+    """Measure, print a table, write results and a chart to a folder, and return the folder.
 
     Args:
-        chosen: a part of a name, or a family; empty is all.
-        models: whole networks instead of single convolutions.
-        files: trained models, instead of both.
-        batch: batch sizes for these, with commas; None is 1 and 32.
-        case_file: another list of convolutions than the one that comes along.
-        only: names of libraries, with commas; None is all that are installed.
+        chosen: part of a row's name, or a family; empty selects all rows.
+        models: measure whole networks instead of single convolutions.
+        files: measure these trained models instead.
+        batch: batch sizes for trained models, separated by commas; None means 1 and 32.
+        case_file: a list of convolutions instead of the package's own.
+        only: names of libraries, separated by commas; None means all that are installed.
         seconds: for each program; see :func:`~jaxconv.bench.timing.medians`.
-        accuracy: compare convolutions with float64 too.
-        out: the folder; None is a new one, runs/bench, runs/bench_models or runs/bench_trained.
-        names_only: print the names of what would be measured, with their families, and give None.
+        accuracy: also compute the errors of convolutions against float64.
+        out: the folder; None means a new one: runs/bench, runs/bench_models or runs/bench_trained.
+        names_only: print the names of the rows with their families instead, and return None.
 
     Raises:
-        ValueError: an unknown library or name, a case file or a model that cannot be read, negative seconds, options
-            that exclude each other.
-        ImportError: a library that was asked for, or matplotlib, is not installed.
+        ValueError: an unknown library or name, an unreadable case file or model, negative seconds, options that exclude
+            each other.
+        ImportError: a library in ``only`` or matplotlib is not installed.
         OSError: the folder cannot be written.
-        ArithmeticError: libraries disagree on the values.
-        KeyboardInterrupt: Ctrl-C, after what was measured is saved.
+        ArithmeticError: the libraries disagree on the values.
+        KeyboardInterrupt: Ctrl-C, after the results were saved.
     """
     if not seconds >= 0:
-        raise ValueError(f"--seconds {seconds} is negative; give 0 for the least number of rounds")
+        raise ValueError(f"--seconds {seconds} is negative; 0 means the smallest number of rounds")
     if files and (models or case_file or accuracy):
-        raise ValueError("--trained measures model files alone; leave --models, --cases and --accuracy away")
+        raise ValueError("--trained cannot be combined with --models, --cases or --accuracy")
     if batch is not None and not files:
-        raise ValueError(f"--batch {batch} is for model files; give them with --trained FILE")
+        raise ValueError(f"--batch {batch} requires model files: --trained FILE")
     if models and (case_file or accuracy):
-        raise ValueError("--cases and --accuracy are for single convolutions; leave --models away")
+        raise ValueError("--models cannot be combined with --cases or --accuracy")
     if files:
         suite = _trained(files, batch, only, seconds)
     else:
         suite = _networks(only, seconds) if models else _convolutions(case_file, only, seconds, accuracy)
     suite = suite._replace(names=_select(suite.names, chosen))
     if names_only:
-        print(*(f"{name:<{suite.wide}}  {family}".rstrip() for name, family in suite.names.items()), sep="\n")
+        print(*(f"{name:<{suite.name_width}}  {family}".rstrip() for name, family in suite.names.items()), sep="\n")
         return None
     chart.check_matplotlib()
-    folder = Path(out) if out else _fresh(Path("runs") / suite.folder)
+    folder = Path(out) if out else _new_folder(Path("runs") / suite.folder)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"kind": suite.kind, **machine.facts(), "seconds": seconds, "complete": False, "rows": []}
-    _write(folder, results)  # now, not after an hour of measuring
+    _write(folder, results)  # fails now, not after an hour, if the folder is not writable
     _measure(suite, results, folder)
     return folder
 
 
 def _measure(suite: Suite, results: dict[str, Any], folder: Path) -> None:
-    heading = table.heading(suite.libraries, suite.modes, suite.extras, suite.wide)
-    print(machine.in_words(results), heading, sep="\n\n", flush=True)
+    heading = table.heading(suite.libraries, suite.modes, suite.extras, suite.name_width)
+    print(machine.describe(results), heading, sep="\n\n", flush=True)
     try:
         for name, say in _progress(list(suite.names)):
             row = suite.measure(name, say)
             results["rows"].append(row)
             _write(folder, results)
-            say(_said(row, suite))
+            say(_format_row(row, suite))
         results["complete"] = True
     except KeyboardInterrupt:
-        done = f"interrupted; {len(results['rows'])} of {len(suite.names)} rows are kept in {folder / JSON}"
+        done = f"interrupted; {folder / JSON} has {len(results['rows'])} of {len(suite.names)} rows"
         raise KeyboardInterrupt(done) from None
     finally:
         _finish(suite, results, folder)
@@ -123,11 +129,11 @@ def _measure(suite: Suite, results: dict[str, Any], folder: Path) -> None:
 
 
 def _finish(suite: Suite, results: dict[str, Any], folder: Path) -> None:
-    """Print the ratios of the rows that are there, and save them and the chart."""
+    """Print the ratios of the measured rows, and save them and the chart."""
     rows = [row for row in results["rows"] if row["name"] != DISPATCH]
     who = "jaxconv" if "jaxconv" in suite.libraries else suite.libraries[0]
     others = [name for name in suite.libraries if name != who]
-    peers = [name for name in others if name in whole.JAX_PEERS]
+    peers = [name for name in others if name in network_speed.JAX_PEERS]
     against = others + [ratios.FASTEST_PEER] * (len(peers) > 1)
     found = [ratios.ratios(rows, mode, who, other, peers) for mode in suite.modes for other in against]
     kept = [ratio for ratio in found if ratio is not None]
@@ -136,21 +142,21 @@ def _finish(suite: Suite, results: dict[str, Any], folder: Path) -> None:
     print("", *kept, "", f"figures: {folder / JSON}", sep="\n", flush=True)
     if kept:
         bars = {mode: {row["name"]: _bars(row, mode, who, others) for row in rows} for mode in suite.modes}
-        chart.draw_chart(bars, folder / CHART, who=who, caption=machine.in_words(results))
+        chart.draw_chart(bars, folder / CHART, who=who, caption=machine.describe(results))
         print(f"chart:   {folder / CHART}")
 
 
 def _bars(row: dict[str, Any], mode: str, who: str, others: Sequence[str]) -> dict[str, float]:
-    each = {other: ratios.compared(row, mode, who, other) for other in others}
+    each = {other: ratios.speedup(row, mode, who, other) for other in others}
     return {other: ratio for other, ratio in each.items() if ratio is not None}
 
 
-def _said(row: dict[str, Any], suite: Suite) -> str:
+def _format_row(row: dict[str, Any], suite: Suite) -> str:
     if row["name"] != DISPATCH:
-        return table.line(row, suite.libraries, suite.modes, suite.extras, suite.wide)
-    times = {name: 1e3 * one for name, one in row["milliseconds"][whole.CALL].items()}
+        return table.line(row, suite.libraries, suite.modes, suite.extras, suite.name_width)
+    times = {name: 1e3 * one for name, one in row["milliseconds"][network_speed.CALL].items()}
     return (
-        f"{DISPATCH:<{suite.wide}}   a jitted apply_fn of a tiny Conv1D: {times['jaxconv']:.1f} microseconds a call; "
+        f"{DISPATCH:<{suite.name_width}}   one call of a jitted tiny Conv1D: {times['jaxconv']:.1f} microseconds; "
         f"the same in jax.lax: {times['lax']:.1f}"
     )
 
@@ -159,7 +165,7 @@ def _said(row: dict[str, Any], suite: Suite) -> str:
 
 
 def _convolutions(case_file: str | None, only: str | None, seconds: float, accuracy: bool) -> Suite:
-    libraries = _libraries(only, convolutions.LIBRARIES, "runs whole networks; add --models")
+    libraries = _libraries(only, convolutions.LIBRARIES, "measures whole networks only; add --models")
     listed = {case.name: case for case in cases.read_cases(case_file)}
 
     def measure(name: str, say: Say) -> dict[str, Any]:
@@ -171,27 +177,27 @@ def _convolutions(case_file: str | None, only: str | None, seconds: float, accur
 
 
 def _networks(only: str | None, seconds: float) -> Suite:
-    libraries = _libraries(only, whole.LIBRARIES, "has no networks of its own; leave --models away")
+    libraries = _libraries(only, network_speed.LIBRARIES, "measures single convolutions only; omit --models")
 
     def measure(name: str, say: Say) -> dict[str, Any]:
         if name == DISPATCH:
-            return whole.measure_call(seconds)
-        return whole.measure_network(networks.NETWORKS[name], libraries, seconds)
+            return network_speed.measure_call(seconds)
+        return network_speed.measure_network(networks.NETWORKS[name], libraries, seconds)
 
     names = dict.fromkeys([*networks.NETWORKS, *([DISPATCH] if "jaxconv" in libraries else [])], "")
     extras = ("compile",) if libraries != ["torch"] else ()
-    return Suite("networks", "bench_models", names, libraries, whole.MODES, extras, measure)
+    return Suite("networks", "bench_models", names, libraries, network_speed.MODES, extras, measure)
 
 
 def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds: float) -> Suite:
-    libraries = _libraries(only, trained.LIBRARIES, "opens no model files; leave --trained away")
+    libraries = _libraries(only, trained.LIBRARIES, "does not read model files; omit --trained")
     rows = trained.read_trained(files, trained.as_batches(batch))
-    told: set[str] = set()
+    printed: set[str] = set()
 
     def measure(name: str, say: Say) -> dict[str, Any]:
-        def once(line: str) -> None:  # what is said of a file holds for every batch size
-            if line not in told:
-                told.add(line)
+        def once(line: str) -> None:  # a reason to leave out a library is the same for every batch size
+            if line not in printed:
+                printed.add(line)
                 say(line)
 
         return trained.measure_trained(name, rows[name], libraries, seconds, once)
@@ -201,20 +207,20 @@ def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds:
     return Suite("trained", "bench_trained", names, libraries, trained.MODES, extras, measure)
 
 
-def _libraries(only: str | None, able: Sequence[str], reason: str) -> list[str]:
-    """Give the libraries to measure: those asked for, or those that are installed."""
+def _libraries(only: str | None, supported: Sequence[str], reason: str) -> list[str]:
+    """Return the libraries named by ``only``, or all supported ones that are installed."""
     if only is None:
-        return [name for name in able if _installed(name)]
-    asked = list(dict.fromkeys(name.strip() for name in only.split(",")))
-    for name in asked:
+        return [name for name in supported if _installed(name)]
+    chosen = list(dict.fromkeys(name.strip() for name in only.split(",")))
+    for name in chosen:
         if name not in LIBRARIES:
             raise ValueError(f"--only: unknown library {name!r}; {nearest(name, LIBRARIES)}")
-        if name not in able:
+        if name not in supported:
             raise ValueError(f"--only: {name} {reason}")
         if not _installed(name):
             package = INSTALL.get(name, "'jaxconv[bench]'")
             raise ImportError(f"--only: {name} is not installed; install it with: pip install {package}")
-    return asked
+    return chosen
 
 
 def _installed(library: str) -> bool:
@@ -224,9 +230,9 @@ def _installed(library: str) -> bool:
 def _select(names: dict[str, str], chosen: str) -> dict[str, str]:
     found = {name: family for name, family in names.items() if chosen in name or chosen == family}
     if not found:
-        known = dict.fromkeys([*names, *filter(None, names.values())])
-        close = difflib.get_close_matches(chosen, known, n=3, cutoff=0)
-        raise ValueError(f"nothing to measure is called {chosen!r}; nearest: {', '.join(close)}; --list prints all")
+        legal = dict.fromkeys([*names, *filter(None, names.values())])
+        close = difflib.get_close_matches(chosen, legal, n=3, cutoff=0)
+        raise ValueError(f"no row or family is named {chosen!r}; closest: {', '.join(close)}; --list prints all")
     return found
 
 
@@ -234,7 +240,7 @@ def _select(names: dict[str, str], chosen: str) -> dict[str, str]:
 
 
 def _progress(names: Sequence[str]) -> Iterator[tuple[str, Say]]:
-    """Go through names behind a bar on a terminal; with each comes what prints above the bar."""
+    """Iterate over names with a progress bar on a terminal; yield each with a function that prints above the bar."""
     try:
         from tqdm import tqdm
     except ImportError:
@@ -247,13 +253,13 @@ def _progress(names: Sequence[str]) -> Iterator[tuple[str, Say]]:
             bar.update()
 
 
-def _fresh(folder: Path) -> Path:
-    """Give the folder itself, or folder-2, folder-3, ... where it is taken."""
-    number, free = 1, folder
-    while free.exists():
+def _new_folder(folder: Path) -> Path:
+    """Return the folder, or folder-2, folder-3, ... if it exists."""
+    number, new = 1, folder
+    while new.exists():
         number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
+        new = folder.with_name(f"{folder.name}-{number}")
+    return new
 
 
 def _write(folder: Path, results: dict[str, Any]) -> None:

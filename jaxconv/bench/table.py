@@ -1,31 +1,31 @@
-"""The results as text: a row for each thing measured, ratios below. Knows rows of results."""
+"""The rows of results as a text table. Independent of what is measured."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 EXTRAS = {"compile": "compile s", "memory": "memory x", "error": "error"}
 
-NARROW, WIDE = 24, 48  # of the column of the names, in letters
+MIN_WIDTH, MAX_WIDTH = 24, 48  # of the name column, in letters
 
 
 def width(names: Iterable[str]) -> int:
-    """Give how wide the column of the names has to be.
+    """Return the width of the name column.
 
     >>> width(["fcn", "a name that is somewhat longer"])
     30
     """
-    return min(max(NARROW, *map(len, names)), WIDE)
+    return min(max(MIN_WIDTH, *map(len, names)), MAX_WIDTH)
 
 
-def heading(libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str], names: int = NARROW) -> str:
-    """Give the two lines over the table, whose column of names is ``names`` letters wide.
+def heading(libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str], names: int = MIN_WIDTH) -> str:
+    """Return the two header lines of a table whose name column is ``names`` letters wide.
 
     >>> print(heading(["lax", "jaxconv"], ["forward"], []))
                                forward, ms
     name                           lax  jaxconv
     """
-    wide = 10 * len(libraries)
-    above = " " * names + "".join(f"   {f'{mode}, ms':<{wide}}" for mode in modes)
+    columns = 10 * len(libraries)
+    above = " " * names + "".join(f"   {f'{mode}, ms':<{columns}}" for mode in modes)
     above += "".join(f"   {EXTRAS[extra]:<{9 * len(compiling(libraries))}}" for extra in extras)
     below = f"{'name':<{names}}" + "".join("   " + "".join(f"{name:>8}  " for name in libraries) for _ in modes)
     below += "".join("   " + "".join(f"{name:>7}  " for name in compiling(libraries)) for _ in extras)
@@ -33,9 +33,13 @@ def heading(libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str
 
 
 def line(
-    row: Mapping[str, Any], libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str], names: int = NARROW
+    row: Mapping[str, Any],
+    libraries: Sequence[str],
+    modes: Sequence[str],
+    extras: Sequence[str],
+    names: int = MIN_WIDTH,
 ) -> str:
-    """Give one line of the table; a dash stands where nothing was measured."""
+    """Return one line of the table, with a dash for each missing figure."""
     cells = [f"{row['name']:<{names}.{names}}"]
     for mode in modes:
         times = row["milliseconds"].get(mode, {})
@@ -51,7 +55,7 @@ def line(
 
 
 def compiling(libraries: Sequence[str]) -> list[str]:
-    """Give the libraries that compile."""
+    """Return the libraries that compile."""
     return [name for name in libraries if name != "torch"]
 
 

@@ -1,71 +1,70 @@
-"""Medians of several programs that take turns in one process. Knows nothing of what they compute."""
+"""Median times of several programs that take turns in one process. Independent of what they compute."""
 
 import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-LEAST, MOST = 3, 40  # rounds, whatever the seconds say
-REST = 0.02  # seconds: PyTorch's threads (libgomp's) go to sleep after a few milliseconds
-LONG = 0.1  # seconds: what takes more does not notice how it was woken
-PACE = 0.01  # seconds: what takes less is repeated, so that a turn is longer than what the change of turns disturbs
+MIN_ROUNDS, MAX_ROUNDS = 3, 40
+PAUSE = 0.02  # seconds between programs; PyTorch's threads (libgomp's) go idle after a few milliseconds
+WARM_UP_BELOW = 0.1  # seconds; a longer program does not need an untimed run that wakes its threads
+MIN_TURN = 0.01  # seconds; a shorter program is repeated, so that switching programs does not dominate its time
 
 
 class Program(NamedTuple):
-    """One way to compute something, ready to be timed.
+    """A program to time.
 
     Args:
-        run: computes once and waits for the result.
-        calls: how often ``run`` computes, for what is too quick to time alone.
+        run: computes ``calls`` times and waits for the result.
+        calls: more than 1 for a computation that is too short to time alone.
     """
 
     run: Callable[[], object]
     calls: int = 1
 
 
-def paced(run: Callable[[], object]) -> Program:
-    """Give a program that computes often enough to take a hundredth of a second, or once if that takes longer.
+def repeated(run: Callable[[], object]) -> Program:
+    """Return a program that calls ``run`` repeatedly for at least :data:`MIN_TURN` seconds.
 
-    >>> paced(lambda: None).calls > 10
+    >>> repeated(lambda: None).calls > 10
     True
     """
     run()
     start, calls = time.perf_counter(), 0
-    while not calls or time.perf_counter() - start < PACE:
+    while not calls or time.perf_counter() - start < MIN_TURN:
         run()
         calls += 1
 
-    def repeated() -> None:
+    def run_all() -> None:
         for _ in range(calls):
             run()
 
-    return Program(repeated, calls)
+    return Program(run_all, calls)
 
 
 def medians(programs: Mapping[str, Program], seconds: float) -> dict[str, float]:
-    """Give the median milliseconds of each program, all of them taking turns.
+    """Return the median milliseconds of each program.
 
-    A machine that is now slow and now fast then disturbs all alike. Another process at work does not: programs whose
-    threads wait for each other suffer most. A turn begins with a rest, because a library's threads may look for more
-    work for milliseconds, and would take a core from the next one; then comes a run that is not measured, which wakes
-    the program's own.
+    The programs take turns, so that changes of the machine's speed affect all of them. Other processes still affect
+    programs most whose threads wait for each other. Before each program is a pause, in which the threads of the
+    previous library go idle, and for short programs an untimed run, which wakes their own threads.
 
     Args:
-        programs: what to time, by name.
-        seconds: how long to go on, for each program; never under 3 rounds nor over 40.
+        programs: the programs by name.
+        seconds: time for each program; at least 3 and at most 40 rounds are measured.
 
     >>> medians({"nothing": Program(lambda: None)}, 0.0)["nothing"] < 1
     True
     """
     times: dict[str, list[float]] = {name: [] for name in programs}
     end = time.perf_counter() + seconds * len(programs)
-    for number in range(MOST):
-        if number >= LEAST and time.perf_counter() >= end:
+    for number in range(MAX_ROUNDS):
+        if number >= MIN_ROUNDS and time.perf_counter() >= end:
             break
-        # there and back: what one leaves behind, in the caches say, meets all others alike
+        # alternate the direction, so that no program always runs after the same other one
         for name, program in list(programs.items())[:: -1 if number % 2 else 1]:
-            time.sleep(REST)
-            if not times[name] or times[name][-1] * program.calls < LONG:
+            time.sleep(PAUSE)
+            if not times[name] or times[name][-1] * program.calls < WARM_UP_BELOW:
                 program.run()
             start = time.perf_counter()
             program.run()

@@ -1,5 +1,5 @@
-"""One module for each library: how it builds a network of :mod:`jaxconv.bench.networks`, in its own manner.
+"""One module for each library, which builds the networks of :mod:`jaxconv.bench.networks` with that library.
 
-Each has ``measure(network) -> Measured``, and those that can take a trained model ``load(layer, params, x) -> Loaded``.
-Imports its library, which nothing else here does. PyTorch, which has to be told every layer, has several.
+Each has ``build(network) -> Programs``; those for trained models also have ``load(layer, params, x) -> Loaded``. Only
+these modules import the libraries.
 """

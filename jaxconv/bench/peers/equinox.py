@@ -1,4 +1,4 @@
-"""The networks in Equinox: modules over one example, channels first, under vmap. Knows nothing of jaxconv's layers."""
+"""The networks in Equinox: modules for one example with channels first, under vmap."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv.bench import networks
-from jaxconv.bench.stepping import Built, Measured, measured
+from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
 
 
 def _module(operation: Any, channels: int, rank: int) -> Any:
@@ -34,11 +34,11 @@ def _module(operation: Any, channels: int, rank: int) -> Any:
             return eqx.nn.Linear(channels, units, key=key)
         case networks.Unflatten(lengths, depth):
             return lambda x: x.reshape(depth, *lengths)
-    raise TypeError(f"no such operation: {operation!r}")
+    raise TypeError(f"unknown operation {operation!r}")
 
 
-def measure(network: networks.Network) -> Measured:
-    """Build the network and give its timed programs."""
+def build(network: networks.Network) -> Programs:
+    """Build the network and return its timed programs."""
     modules = networks.build_in_order(network, lambda operation, channels: _module(operation, channels, network.rank))
     made, fixed = eqx.nn.make_with_state(lambda: modules)()
     trainable, static = eqx.partition(made, eqx.is_inexact_array)
@@ -54,9 +54,9 @@ def measure(network: networks.Network) -> Measured:
                     return x
                 return next(left)(x)
 
-            y = networks.flow(network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b]))
+            y = networks.propagate(network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b]))
             return y, state
 
         return jax.vmap(one, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, fixed)
 
-    return measured(network, Built(forward, trainable, fixed, channels=1))
+    return compile_programs(network, JaxNetwork(forward, trainable, fixed, channels=1))

@@ -1,4 +1,4 @@
-"""The networks in Flax: one compact linen module. Knows nothing of jaxconv's layers."""
+"""The networks in Flax: one compact linen module."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxconv.bench import networks
-from jaxconv.bench.stepping import Built, Measured, measured
+from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
 
 
 class _Net(nn.Module):
@@ -18,7 +18,7 @@ class _Net(nn.Module):
         def layer(operation: Any, x: jax.Array) -> jax.Array:
             return _apply(operation, x, self.network.rank, train)
 
-        return networks.flow(self.network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b], -1))
+        return networks.propagate(self.network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b], -1))
 
 
 def _apply(operation: Any, x: jax.Array, rank: int, train: bool) -> jax.Array:
@@ -50,11 +50,11 @@ def _apply(operation: Any, x: jax.Array, rank: int, train: bool) -> jax.Array:
             return nn.Dense(units)(x)
         case networks.Unflatten(lengths, channels):
             return x.reshape(x.shape[0], *lengths, channels)
-    raise TypeError(f"no such operation: {operation!r}")
+    raise TypeError(f"unknown operation {operation!r}")
 
 
-def measure(network: networks.Network) -> Measured:
-    """Build the network and give its timed programs."""
+def build(network: networks.Network) -> Programs:
+    """Build the network and return its timed programs."""
     net = _Net(network)
     variables = jax.jit(net.init, static_argnums=2)(jax.random.key(0), jnp.zeros(network.shape), True)
     trainable, fixed = variables["params"], {key: value for key, value in variables.items() if key != "params"}
@@ -64,4 +64,4 @@ def measure(network: networks.Network) -> Measured:
             return net.apply({"params": trainable, **fixed}, x, True, mutable=list(fixed))
         return net.apply({"params": trainable, **fixed}, x, False), fixed
 
-    return measured(network, Built(forward, trainable, fixed))
+    return compile_programs(network, JaxNetwork(forward, trainable, fixed))

@@ -1,4 +1,4 @@
-"""The networks in Haiku: one transformed function. Knows nothing of jaxconv's layers."""
+"""The networks in Haiku: one transformed function."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv.bench import networks
-from jaxconv.bench.stepping import Built, Measured, measured
+from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
 
 
 def _apply(operation: Any, x: jax.Array, rank: int, train: bool) -> jax.Array:
@@ -40,17 +40,17 @@ def _apply(operation: Any, x: jax.Array, rank: int, train: bool) -> jax.Array:
             return hk.Linear(units)(x)
         case networks.Unflatten(lengths, channels):
             return x.reshape(x.shape[0], *lengths, channels)
-    raise TypeError(f"no such operation: {operation!r}")
+    raise TypeError(f"unknown operation {operation!r}")
 
 
-def measure(network: networks.Network) -> Measured:
-    """Build the network and give its timed programs."""
+def build(network: networks.Network) -> Programs:
+    """Build the network and return its timed programs."""
 
     def net(x: jax.Array, train: bool) -> jax.Array:
         def layer(operation: Any, x: jax.Array) -> jax.Array:
             return _apply(operation, x, network.rank, train)
 
-        return networks.flow(network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b], -1))
+        return networks.propagate(network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b], -1))
 
     transformed = hk.transform_with_state(net)
     init = jax.jit(transformed.init, static_argnums=2)
@@ -59,4 +59,4 @@ def measure(network: networks.Network) -> Measured:
     def forward(trainable: Any, fixed: Any, x: jax.Array, train: bool) -> tuple[jax.Array, Any]:
         return transformed.apply(trainable, fixed, None, x, train)
 
-    return measured(network, Built(forward, trainable, fixed))
+    return compile_programs(network, JaxNetwork(forward, trainable, fixed))

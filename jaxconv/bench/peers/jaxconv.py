@@ -1,7 +1,4 @@
-"""The networks in jaxconv: a graph of layers; and trained models, optimized and compiled.
-
-Knows layers by their names.
-"""
+"""The networks in jaxconv, as graphs of layers, and trained models, optimized and compiled."""
 
 import time
 from typing import Any
@@ -10,18 +7,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxconv.layers  # noqa: F401  enters every layer in the table
+import jaxconv.layers  # noqa: F401  registers every layer
 from jaxconv.bench import networks
 from jaxconv.bench.agreement import Loaded
-from jaxconv.bench.stepping import Built, Measured, measured
-from jaxconv.bench.timing import paced
+from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
+from jaxconv.bench.timing import repeated
 from jaxconv.contract import Input, Layer, Params, layers, merge
 from jaxconv.models import Model
 from jaxconv.serving import compile, optimize
 
 
 def model(network: networks.Network) -> Model:
-    """Give the network as a Model."""
+    """Build the network as a Model."""
     rank = network.rank
 
     def layer(operation: Any, x: Any) -> Any:
@@ -48,7 +45,7 @@ def model(network: networks.Network) -> Model:
                 return layers["Dense"](units)(x)
             case networks.Unflatten(lengths, channels):
                 return layers["Reshape"]((*lengths, channels))(x)
-        raise TypeError(f"no such operation: {operation!r}")
+        raise TypeError(f"unknown operation {operation!r}")
 
     def add(a: Any, b: Any) -> Any:
         return layers["Add"]()([a, b])
@@ -57,11 +54,11 @@ def model(network: networks.Network) -> Model:
         return layers["Concatenate"]()([a, b])
 
     x = Input(network.shape[1:])
-    return Model(x, networks.flow(network.body, x, layer, add, concatenate))
+    return Model(x, networks.propagate(network.body, x, layer, add, concatenate))
 
 
-def measure(network: networks.Network) -> Measured:
-    """Build the network and give its timed programs."""
+def build(network: networks.Network) -> Programs:
+    """Build the network and return its timed programs."""
     params, apply_fn = model(network).init(jax.random.key(0))
     trainable, fixed = apply_fn.split(params)
 
@@ -69,18 +66,18 @@ def measure(network: networks.Network) -> Measured:
         y, effects = apply_fn.forward(merge(trainable, fixed), x, train=train)
         return y, effects.fixed
 
-    return measured(network, Built(forward, trainable, fixed))
+    return compile_programs(network, JaxNetwork(forward, trainable, fixed))
 
 
 def load(layer: Layer, params: Params, x: Any) -> Loaded:
-    """Prepare a trained model for inputs like ``x``, as it is served: optimized and compiled."""
+    """Optimize and compile a trained model for inputs of the shape of ``x``."""
     start = time.perf_counter()
-    less, own = optimize(layer, params)
-    fast = compile(less.apply_fn, own, [jax.tree.map(np.shape, x)])
+    optimized, folded = optimize(layer, params)
+    compiled = compile(optimized.apply_fn, folded, [jax.tree.map(np.shape, x)])
     seconds = time.perf_counter() - start
-    given = jax.tree.map(jnp.asarray, x)
+    batch = jax.tree.map(jnp.asarray, x)
 
     def outputs(x: Any) -> list[np.ndarray]:
-        return [np.asarray(one) for one in jax.tree.leaves(fast(x))]
+        return [np.asarray(one) for one in jax.tree.leaves(compiled(x))]
 
-    return Loaded(paced(lambda: jax.block_until_ready(fast(given))), outputs, seconds)
+    return Loaded(repeated(lambda: jax.block_until_ready(compiled(batch))), outputs, seconds)

@@ -1,7 +1,4 @@
-"""The networks in Keras on JAX: a functional model, called statelessly; and trained models, from files written for it.
-
-Knows nothing of jaxconv's layers.
-"""
+"""The networks in Keras on JAX, as functional models called statelessly, and trained models, read from files."""
 
 import os
 import tempfile
@@ -17,9 +14,9 @@ import numpy as np
 from keras import layers
 
 from jaxconv.bench import networks
-from jaxconv.bench.agreement import Inexpressible, Loaded
-from jaxconv.bench.stepping import Built, Measured, measured
-from jaxconv.bench.timing import paced
+from jaxconv.bench.agreement import Loaded, Unsupported
+from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
+from jaxconv.bench.timing import repeated
 from jaxconv.contract import Layer, Params
 from jaxconv.files.keras.writing import save_model
 
@@ -48,14 +45,14 @@ def _apply(operation: Any, x: Any, rank: int) -> Any:
             return layers.Dense(units)(x)
         case networks.Unflatten(lengths, channels):
             return layers.Reshape((*lengths, channels))(x)
-    raise TypeError(f"no such operation: {operation!r}")
+    raise TypeError(f"unknown operation {operation!r}")
 
 
-def measure(network: networks.Network) -> Measured:
-    """Build the network and give its timed programs.
+def build(network: networks.Network) -> Programs:
+    """Build the network and return its timed programs.
 
     Raises:
-        ValueError: Keras runs on another backend than JAX.
+        ValueError: Keras uses another backend than JAX.
     """
     _check_backend()
     x = keras.Input(network.shape[1:], network.shape[0])
@@ -69,7 +66,7 @@ def measure(network: networks.Network) -> Measured:
     def concatenate(a: Any, b: Any) -> Any:
         return layers.Concatenate()([a, b])
 
-    y = networks.flow(network.body, x, layer, add, concatenate)
+    y = networks.propagate(network.body, x, layer, add, concatenate)
     model = keras.Model(x, y)
     trainable = [variable.value for variable in model.trainable_variables]
     fixed = [variable.value for variable in model.non_trainable_variables]
@@ -77,15 +74,15 @@ def measure(network: networks.Network) -> Measured:
     def forward(trainable: Any, fixed: Any, x: jax.Array, train: bool) -> tuple[jax.Array, Any]:
         return model.stateless_call(trainable, fixed, x, training=train)
 
-    return measured(network, Built(forward, trainable, fixed))
+    return compile_programs(network, JaxNetwork(forward, trainable, fixed))
 
 
 def load(layer: Layer, params: Params, x: Any) -> Loaded:
-    """Open a trained model for inputs like ``x``, in Keras's own format; it runs under ``jax.jit``.
+    """Save a trained model in Keras's format and load it in Keras, for inputs of the shape of ``x``, under ``jax.jit``.
 
     Raises:
-        Inexpressible: Keras does not open the model that jaxconv writes: it has a layer that Keras lacks.
-        ValueError: Keras runs on another backend than JAX.
+        Unsupported: Keras cannot load the model, because Keras lacks one of its layers.
+        ValueError: Keras uses another backend than JAX.
     """
     _check_backend()
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +91,7 @@ def load(layer: Layer, params: Params, x: Any) -> Loaded:
             model = keras.models.load_model(f"{folder}/model.keras", compile=False)
         except (TypeError, ValueError) as error:
             why, *_ = str(error).partition("\n")
-            raise Inexpressible(f"it does not open the model: {why}") from None
+            raise Unsupported(f"it cannot load the model: {why}") from None
     trainable = [variable.value for variable in model.trainable_variables]
     fixed = [variable.value for variable in model.non_trainable_variables]
 
@@ -102,17 +99,17 @@ def load(layer: Layer, params: Params, x: Any) -> Loaded:
     def infer(trainable: Any, fixed: Any, x: Any) -> Any:
         return model.stateless_call(trainable, fixed, x, training=False)[0]
 
-    given = jax.tree.map(jnp.asarray, x)
+    batch = jax.tree.map(jnp.asarray, x)
     start = time.perf_counter()
-    jax.block_until_ready(infer(trainable, fixed, given))
+    jax.block_until_ready(infer(trainable, fixed, batch))
     seconds = time.perf_counter() - start
 
     def outputs(x: Any) -> list[np.ndarray]:
         return [np.asarray(one) for one in jax.tree.leaves(infer(trainable, fixed, x))]
 
-    return Loaded(paced(lambda: jax.block_until_ready(infer(trainable, fixed, given))), outputs, seconds)
+    return Loaded(repeated(lambda: jax.block_until_ready(infer(trainable, fixed, batch))), outputs, seconds)
 
 
 def _check_backend() -> None:
     if keras.backend.backend() != "jax":
-        raise ValueError(f"Keras runs on {keras.backend.backend()}, not on JAX; set KERAS_BACKEND=jax")
+        raise ValueError(f"Keras uses the backend {keras.backend.backend()}; set KERAS_BACKEND=jax")

@@ -1,7 +1,4 @@
-"""The networks in PyTorch, eager, single convolutions in it, and trained models; channels first.
-
-Knows jaxconv's layers as something that :mod:`.torch_graph` reads; the networks and convolutions owe them nothing.
-"""
+"""The networks, single convolutions and trained models in PyTorch, eager, with channels first."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,9 +12,9 @@ from jaxconv.bench import cases, networks
 from jaxconv.bench.agreement import Loaded
 from jaxconv.bench.machine import threads
 from jaxconv.bench.peers.torch_graph import Network
-from jaxconv.bench.peers.torch_kernels import scattering, sliding, tensor
-from jaxconv.bench.stepping import LEARNING_RATE, Measured
-from jaxconv.bench.timing import Program, paced
+from jaxconv.bench.peers.torch_kernels import convolution, tensor, transposed_convolution
+from jaxconv.bench.programs import LEARNING_RATE, Programs
+from jaxconv.bench.timing import Program, repeated
 from jaxconv.contract import Layer, Params
 from jaxconv.models.container import Container
 
@@ -42,12 +39,16 @@ class _Net(nn.Module):
     def __init__(self, network: networks.Network):
         super().__init__()
         self.body = network.body
-        made = networks.build_in_order(network, lambda operation, channels: _module(operation, channels, network.rank))
-        self.inside = nn.ModuleList(made)
+        modules = networks.build_in_order(
+            network, lambda operation, channels: _module(operation, channels, network.rank)
+        )
+        self.inside = nn.ModuleList(modules)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         left = iter(self.inside)
-        return networks.flow(self.body, x, lambda _, x: next(left)(x), torch.add, lambda a, b: torch.cat([a, b], 1))
+        return networks.propagate(
+            self.body, x, lambda _, x: next(left)(x), torch.add, lambda a, b: torch.cat([a, b], 1)
+        )
 
 
 def _module(operation: Any, channels: int, rank: int) -> nn.Module:
@@ -81,11 +82,11 @@ def _module(operation: Any, channels: int, rank: int) -> nn.Module:
             return nn.Linear(channels, units)
         case networks.Unflatten(lengths, depth):
             return _Unflatten((depth, *lengths))
-    raise TypeError(f"no such operation: {operation!r}")
+    raise TypeError(f"unknown operation {operation!r}")
 
 
-def measure(network: networks.Network) -> Measured:
-    """Build the network and give its timed programs; it is in training mode in one, in evaluation mode in the other."""
+def build(network: networks.Network) -> Programs:
+    """Build the network and return its timed programs."""
     torch.manual_seed(0)
     net, (x_last, target_last) = _Net(network), networks.batch(network)
     x, labels = _tensor(x_last), torch.from_numpy(target_last).long() if network.classes else _tensor(target_last)
@@ -106,14 +107,11 @@ def measure(network: networks.Network) -> Measured:
     y = infer()
     shape = np.moveaxis(np.empty(tuple(y.shape)), 1, -1).shape
     parameters = sum(p.numel() for p in net.parameters())
-    return Measured(Program(infer), Program(train), parameters, shape)
+    return Programs(Program(infer), Program(train), parameters, shape)
 
 
-def convolution(case: cases.Case, operands: cases.Arrays) -> tuple[Callable, Callable]:
-    """Give two functions for one convolution: its output; its output and both gradients; all as torch tensors.
-
-    The gradient of the kernel comes in torch's own order of axes.
-    """
+def convolution_programs(case: cases.Case, operands: cases.Arrays) -> tuple[Callable, Callable]:
+    """Return two functions for one convolution: its output; its output and both gradients (PyTorch's axis order)."""
     dtype = getattr(torch, case.dtype)
     x, dy = (_tensor(v).to(dtype) for v in (operands.x, operands.dy))
     w = operands.w
@@ -141,18 +139,18 @@ def convolution(case: cases.Case, operands: cases.Arrays) -> tuple[Callable, Cal
 
 
 def _forward(case: cases.Case, operands: cases.Arrays, x: torch.Tensor, w: torch.Tensor) -> Callable:
-    run = sliding(w, None, operands.options["padding"], case.strides, case.dilation, case.groups)
+    run = convolution(w, None, operands.options["padding"], case.strides, case.dilation, case.groups)
     return lambda: run(x)
 
 
 def _transposed(case: cases.Case, operands: cases.Arrays, x: torch.Tensor, w: torch.Tensor) -> Callable:
-    lengths, cuts = operands.dy.shape[1:-1], []
+    lengths, crops = operands.dy.shape[1:-1], []
     for n, out, k, s, (low, _) in zip(
         case.spatial, lengths, case.kernel, case.strides, operands.options["padding"], strict=True
     ):
         before = k - 1 - low
-        cuts.append((before, (n - 1) * s + k - out - before))
-    run = scattering(w, None, cuts, lengths, case.strides, case.dilation, case.groups)
+        crops.append((before, (n - 1) * s + k - out - before))
+    run = transposed_convolution(w, None, crops, lengths, case.strides, case.dilation, case.groups)
     return lambda: run(x)
 
 
@@ -164,10 +162,10 @@ def _tensor(channels_last: np.ndarray) -> torch.Tensor:
 
 
 def load(layer: Layer, params: Params, x: Any) -> Loaded:
-    """Build a trained model for inputs like ``x``; it runs eager, in inference mode.
+    """Build a trained model for inputs of the shape of ``x``; it runs eager, in inference mode.
 
     Raises:
-        Inexpressible: a layer that is not written for PyTorch here.
+        Unsupported: a layer without an implementation in :mod:`.torch_layers`.
     """
 
     def flat(x: Any) -> list[np.ndarray]:
@@ -175,9 +173,9 @@ def load(layer: Layer, params: Params, x: Any) -> Loaded:
 
     network = Network(layer, params, [one.shape for one in flat(x)])
     run = torch.inference_mode()(network.run)
-    given = [network.tensor(one) for one in flat(x)]
+    batch = [network.tensor(one) for one in flat(x)]
 
     def outputs(x: Any) -> list[np.ndarray]:
         return [network.array(one) for one in run(*map(network.tensor, flat(x)))]
 
-    return Loaded(paced(lambda: run(*given)), outputs)
+    return Loaded(repeated(lambda: run(*batch)), outputs)

@@ -1,7 +1,4 @@
-"""A trained model of jaxconv in PyTorch, eager, at inference: its calls one after the other.
-
-Knows graphs of layers by their contract, and each layer as a function of tensors.
-"""
+"""The inference of a jaxconv model in PyTorch: a list of calls that run one after the other."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -10,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from jaxconv.bench.agreement import Inexpressible
+from jaxconv.bench.agreement import Unsupported
 from jaxconv.bench.peers.torch_kernels import Function, tensor
 from jaxconv.bench.peers.torch_layers import function_of
 from jaxconv.contract import LEAF, Layer, Params, Shape
@@ -20,88 +17,90 @@ from jaxconv.serving.folding import simplified
 
 @dataclasses.dataclass(frozen=True)
 class _Value:
-    """A value on its way: its place among all of them, and its shape as it is in jaxconv."""
+    """An intermediate value: its index among all values, and its shape in jaxconv."""
 
-    place: int
+    index: int
     shape: Any
 
 
 class Network:
-    """A layer, a Sequential or a Model, with weights, built for one shape of each input.
+    """A layer or model with weights, built for one shape of each input.
 
     Args:
         layer, params: the model.
-        shapes: of its inputs, batch first, with all lengths.
+        shapes: shapes of its inputs, batch first, without unknown lengths.
 
     Raises:
-        Inexpressible: a layer that is not written for PyTorch here. Its name is in the message.
+        Unsupported: a layer without an implementation in :mod:`.torch_layers`; the message has its name.
     """
 
     def __init__(self, layer: Layer, params: Params, shapes: Sequence[Shape]):
-        self.first = _has_channels_first(layer)
+        self.channels_first = _has_channels_first(layer)
         self.steps: list[tuple[Function, list[int]]] = []
         self.count = len(shapes)
-        values = [_Value(place, tuple(shape)) for place, shape in enumerate(shapes)]
-        self.gives = [value.place for value in self._enter("", layer, params, values, LEAF)]
-        last = {place: number for number, (_, takes) in enumerate(self.steps) for place in takes}
-        over = {place: number for place, number in last.items() if place not in self.gives}
-        self.done = [[place for place, step in over.items() if step == number] for number in range(len(self.steps))]
+        values = [_Value(index, tuple(shape)) for index, shape in enumerate(shapes)]
+        self.outputs = [value.index for value in self._add("", layer, params, values, LEAF)]
+        last_use = {index: number for number, (_, inputs) in enumerate(self.steps) for index in inputs}
+        self.released: list[list[int]] = [[] for _ in self.steps]
+        for index, number in last_use.items():
+            if index not in self.outputs:
+                self.released[number].append(index)
 
     def run(self, *xs: Tensor) -> list[Tensor]:
-        """Compute the outputs. What no later call takes is let go, as local variables of a written network are."""
+        """Compute the outputs. Each value is released after its last use, as in a network written by hand."""
         values: list[Any] = list(xs)
-        for (function, takes), done in zip(self.steps, self.done, strict=True):
-            values.append(function(*[values[place] for place in takes]))
-            for place in done:
-                values[place] = None
-        return [values[place] for place in self.gives]
+        for (function, inputs), released in zip(self.steps, self.released, strict=True):
+            values.append(function(*[values[index] for index in inputs]))
+            for index in released:
+                values[index] = None
+        return [values[index] for index in self.outputs]
 
     def tensor(self, array: np.ndarray) -> Tensor:
-        """Give an input as PyTorch takes it."""
-        return tensor(array if self.first or array.ndim < 3 else np.moveaxis(array, -1, 1))
+        """Convert an input to a tensor with PyTorch's axis order."""
+        return tensor(array if self.channels_first or array.ndim < 3 else np.moveaxis(array, -1, 1))
 
     def array(self, value: Tensor) -> np.ndarray:
-        """Give an output as jaxconv gives it."""
+        """Convert an output to an array with jaxconv's axis order."""
         array = value.numpy()
-        return array if self.first or array.ndim < 3 else np.moveaxis(array, 1, -1)
+        return array if self.channels_first or array.ndim < 3 else np.moveaxis(array, 1, -1)
 
-    def _enter(self, where: str, layer: Layer, params: Params, values: list[_Value], structure: Any) -> list[_Value]:
-        """Add the calls of a layer, and give its outputs."""
+    def _add(self, where: str, layer: Layer, params: Params, values: list[_Value], structure: Any) -> list[_Value]:
+        """Add the calls of a layer and return its outputs."""
         if isinstance(layer, Container):
             return self._container(where, layer, params, values)
         try:
-            less, own = simplified(layer, params)
-            if less is None:
+            simple, own = simplified(layer, params)
+            if simple is None:
                 return values
             shapes = [value.shape for value in values]
-            function = function_of(less, own, shapes, self.first)
-        except Inexpressible as error:
-            raise Inexpressible(f"layer {where or layer.label!r}: {error}") from None
-        self.steps.append((function, [value.place for value in values]))
+            function = function_of(simple, own, shapes, self.channels_first)
+        except Unsupported as error:
+            raise Unsupported(f"layer {where or layer.label!r}: {error}") from None
+        self.steps.append((function, [value.index for value in values]))
         self.count += 1
-        return [_Value(self.count - 1, less.output_shape(structure.unflatten(shapes)))]
+        return [_Value(self.count - 1, simple.output_shape(structure.unflatten(shapes)))]
 
     def _container(self, where: str, layer: Container, params: Params, values: list[_Value]) -> list[_Value]:
         values, children = list(values), layer.children
-        for name, takes, structure in layer.graph.calls:
-            child, given = children[name], [values[place] for place in takes]
+        for name, inputs, structure in layer.graph.calls:
+            child, arguments = children[name], [values[index] for index in inputs]
             if isinstance(child, Container):
-                given = child.flat_inputs(structure.unflatten(given))
+                arguments = child.flat_inputs(structure.unflatten(arguments))
             path = f"{where}/{name}" if where else name
-            values += self._enter(path, child, params.get(name, {}), given, structure)
-        return [values[place] for place in layer.graph.outputs]
+            values += self._add(path, child, params.get(name, {}), arguments, structure)
+        return [values[index] for index in layer.graph.outputs]
 
 
 def _has_channels_first(layer: Layer) -> bool:
-    """Tell where a model has its channels: where the first layer has them that says it."""
-    said = (one.data_format for one in _inside(layer) if hasattr(one, "rank") and hasattr(one, "data_format"))
-    return next(said, None) == "channels_first"
+    """Return whether the first layer with a data format has its channels first."""
+    formats = (one.data_format for one in _leaf_layers(layer) if hasattr(one, "rank") and hasattr(one, "data_format"))
+    return next(formats, None) == "channels_first"
 
 
-def _inside(layer: Layer) -> Iterator[Any]:
-    """List the layers inside, or the layer itself."""
+def _leaf_layers(layer: Layer) -> Iterator[Any]:
+    """Iterate over the layers that are not containers."""
     if not isinstance(layer, Container):
         yield layer
     else:
         for child in layer.children.values():
-            yield from _inside(child)
+            yield from _leaf_layers(child)

@@ -1,4 +1,4 @@
-"""Convolutions in PyTorch with any padding, and arrays as tensors. Knows sizes, and no layer or case."""
+"""Convolutions in PyTorch with any padding, and arrays as tensors. Independent of layers and cases."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,37 +12,37 @@ Function = Callable[..., Tensor]
 
 
 def tensor(array: np.ndarray) -> Tensor:
-    """Give an array as a tensor of its own memory."""
+    """Copy an array to a tensor."""
     return torch.from_numpy(np.array(array, order="C"))
 
 
-def flat(pairs: Any) -> list[int]:
-    """Give pairs as ``functional.pad`` takes them: those of the last axis first."""
+def flat_pads(pairs: Any) -> list[int]:
+    """Convert pads to the form of ``functional.pad``: the last axis first."""
     return [size for pair in reversed(pairs) for size in pair]
 
 
-def sliding(weight: Tensor, bias: Any, pads: Any, strides: Any, dilation: Any, groups: int) -> Function:
-    """Give a convolution that puts ``pads``, (before, after) for each axis, around its input."""
+def convolution(weight: Tensor, bias: Any, pads: Any, strides: Any, dilation: Any, groups: int) -> Function:
+    """Return a convolution with ``pads``, (before, after) for each axis."""
     convolve = getattr(functional, f"conv{len(pads)}d")
     if all(before == after for before, after in pads):
-        alike = tuple(before for before, _ in pads)
-        return lambda x: convolve(x, weight, bias, strides, alike, dilation, groups)
-    around = flat(pads)
-    return lambda x: convolve(functional.pad(x, around), weight, bias, strides, 0, dilation, groups)
+        symmetric = tuple(before for before, _ in pads)
+        return lambda x: convolve(x, weight, bias, strides, symmetric, dilation, groups)
+    flat = flat_pads(pads)
+    return lambda x: convolve(functional.pad(x, flat), weight, bias, strides, 0, dilation, groups)
 
 
-def scattering(
-    weight: Tensor, bias: Any, cuts: Any, lengths: Sequence[int], strides: Any, dilation: Any, groups: int
+def transposed_convolution(
+    weight: Tensor, bias: Any, crops: Any, lengths: Sequence[int], strides: Any, dilation: Any, groups: int
 ) -> Function:
-    """Give a transposed convolution that cuts (before, after) off each axis, so that ``lengths`` are left.
+    """Return a transposed convolution that crops (before, after) on each axis to ``lengths``.
 
     A negative ``after`` appends zeros.
     """
-    convolve = getattr(functional, f"conv_transpose{len(cuts)}d")
-    both = tuple(max(0, min(pair)) for pair in cuts)
-    longer = tuple(max(0, -after) for _, after in cuts)
-    left = [before - cut for (before, _), cut in zip(cuts, both, strict=True)]
-    if all(start == 0 and after <= cut for start, (_, after), cut in zip(left, cuts, both, strict=True)):
-        return lambda x: convolve(x, weight, bias, strides, both, longer, groups, dilation)
-    wanted = (..., *(slice(start, start + length) for start, length in zip(left, lengths, strict=True)))
-    return lambda x: convolve(x, weight, bias, strides, both, longer, groups, dilation)[wanted]
+    convolve = getattr(functional, f"conv_transpose{len(crops)}d")
+    padding = tuple(max(0, min(pair)) for pair in crops)
+    appended = tuple(max(0, -after) for _, after in crops)
+    starts = [before - pad for (before, _), pad in zip(crops, padding, strict=True)]
+    if all(start == 0 and after <= pad for start, (_, after), pad in zip(starts, crops, padding, strict=True)):
+        return lambda x: convolve(x, weight, bias, strides, padding, appended, groups, dilation)
+    cropped = (..., *(slice(start, start + length) for start, length in zip(starts, lengths, strict=True)))
+    return lambda x: convolve(x, weight, bias, strides, padding, appended, groups, dilation)[cropped]

@@ -1,7 +1,7 @@
-"""Layers of jaxconv in PyTorch, at inference: each as a function of tensors, channels first.
+"""Layers of jaxconv in PyTorch, at inference: each as a function of tensors with channels first.
 
-Knows layers by the names of their classes and by their options, and PyTorch by its functions. All that follows from
-lengths, paddings say, is worked out beforehand for one shape, as in a network that somebody wrote down by hand.
+Layers are identified by their class name and options. Padding and other sizes are computed once for one input shape,
+as in a network written by hand.
 """
 
 import functools
@@ -15,124 +15,124 @@ from torch import Tensor
 from torch.nn import functional
 
 from jaxconv import activations
-from jaxconv.bench.agreement import Inexpressible
-from jaxconv.bench.peers.torch_kernels import Function, flat, scattering, sliding, tensor
+from jaxconv.bench.agreement import Unsupported
+from jaxconv.bench.peers.torch_kernels import Function, convolution, flat_pads, tensor, transposed_convolution
 from jaxconv.contract import Layer, Params, Shape
 from jaxconv.files.torch_layout import tensors
 
 
 class Call(NamedTuple):
-    """One call of one layer. What has the channels last here has them first in PyTorch: rank 3 and above.
+    """One call of a layer. Values of rank 3 and above with channels last in jaxconv have channels first in PyTorch.
 
     Args:
-        layer: any; its options are read.
-        weights: PyTorch's, by PyTorch's names.
-        shapes: of the inputs, as they are here.
-        first: whether the model has its channels first; then all axes stay where they are.
+        layer: the layer.
+        weights: its weights, by PyTorch's names and in PyTorch's layout.
+        shapes: shapes of the inputs in jaxconv.
+        channels_first: whether the model has channels first; then the axes have the same order.
     """
 
     layer: Any
     weights: Mapping[str, Tensor]
     shapes: Sequence[Shape]
-    first: bool
+    channels_first: bool
 
     @property
     def lengths(self) -> Any:
-        """Give the spatial lengths of the input."""
-        return self.shapes[0][2:] if self.first else self.shapes[0][1:-1]
+        """Return the spatial lengths of the input."""
+        return self.shapes[0][2:] if self.channels_first else self.shapes[0][1:-1]
 
     def axis(self, axis: int) -> int:
-        """Give the place of an axis in PyTorch."""
+        """Return the index of an axis in PyTorch."""
         rank = len(self.shapes[0])
         axis %= rank
-        if self.first or rank < 3 or axis == 0:
+        if self.channels_first or rank < 3 or axis == 0:
             return axis
         return 1 if axis == rank - 1 else axis + 1
 
-    def here(self, x: Tensor) -> Tensor:
-        """Give a value with its axes in the order that they have here."""
-        return x if self.first or x.ndim < 3 else x.movedim(1, -1)
+    def to_jaxconv(self, x: Tensor) -> Tensor:
+        """Move the axes to jaxconv's order."""
+        return x if self.channels_first or x.ndim < 3 else x.movedim(1, -1)
 
-    def there(self, x: Tensor) -> Tensor:
-        """Give a value with its axes in PyTorch's order."""
-        return x if self.first or x.ndim < 3 else x.movedim(-1, 1)
+    def to_torch(self, x: Tensor) -> Tensor:
+        """Move the axes to PyTorch's order."""
+        return x if self.channels_first or x.ndim < 3 else x.movedim(-1, 1)
 
 
-def function_of(layer: Layer, params: Params, shapes: Sequence[Shape], first: bool) -> Function:
-    """Give what a layer computes, as a function of tensors. The arguments are those of :class:`Call`.
+def function_of(layer: Layer, params: Params, shapes: Sequence[Shape], channels_first: bool) -> Function:
+    """Return the computation of a layer as a function of tensors. The arguments are those of :class:`Call`.
 
     Raises:
-        Inexpressible: a layer, or an option of it, that is not written here.
+        Unsupported: a layer or an option that is not implemented here.
     """
     kind = re.sub(r"[123]D", "", type(layer).__name__)
-    if kind not in _KINDS:
-        raise Inexpressible(f"{type(layer).__name__} is not among the layers written for PyTorch here")
+    if kind not in _BUILDERS:
+        raise Unsupported(f"{type(layer).__name__} is not implemented for PyTorch")
     data_format = getattr(layer, "data_format", None) if hasattr(layer, "rank") else None
-    if data_format is not None and (data_format == "channels_first") != first:
-        raise Inexpressible(f"its data_format is {data_format!r}, and that of other layers is not")
+    if data_format is not None and (data_format == "channels_first") != channels_first:
+        raise Unsupported(f"its data_format is {data_format!r}, unlike that of other layers")
     if layer.policy.compute != np.float32:
-        raise Inexpressible(f"it computes in {layer.policy.compute}, PyTorch here in float32")
+        raise Unsupported(f"it computes in {layer.policy.compute}; the PyTorch implementation uses float32")
     try:
         weights = {one.name: tensor(one.give(np.asarray(params[one.leaf], np.float32))) for one in tensors(layer)}
     except ValueError as error:
-        raise Inexpressible(str(error)) from None
-    return _KINDS[kind](Call(layer, weights, shapes, first))
+        raise Unsupported(str(error)) from None
+    return _BUILDERS[kind](Call(layer, weights, shapes, channels_first))
 
 
 # -- convolutions
 
 
-def _slid(call: Call, weight: str, bias: str | None, groups: int) -> Function:
+def _convolution(call: Call, weight: str, bias: str | None, groups: int) -> Function:
     layer = call.layer
     if layer.padding_mode != "zeros":
-        raise Inexpressible(f"padding_mode={layer.padding_mode!r} is not written for PyTorch here")
+        raise Unsupported(f"padding_mode={layer.padding_mode!r} is not implemented for PyTorch")
     pads = _pads(call)
-    given = None if bias is None else call.weights.get(bias)
-    return sliding(call.weights[weight], given, pads, layer.strides, layer.dilation_rate, groups)
+    offset = None if bias is None else call.weights.get(bias)
+    return convolution(call.weights[weight], offset, pads, layer.strides, layer.dilation_rate, groups)
 
 
 def _pads(call: Call) -> tuple[tuple[int, int], ...]:
-    """Return the padding (before, after) of each axis; for a transposed convolution what is cut off."""
+    """Return the padding (before, after) of each axis; for a transposed convolution those cropped."""
     pairs = zip(call.layer.spatial_windows(), call.lengths, strict=True)
     return tuple(window.pads(length) for window, length in pairs)
 
 
 def _conv(call: Call) -> Function:
-    return _activated(call, _slid(call, "weight", "bias", call.layer.groups), 1)
+    return _activate(call, _convolution(call, "weight", "bias", call.layer.groups), 1)
 
 
 def _depthwise(call: Call) -> Function:
-    return _activated(call, _slid(call, "weight", "bias", _channels(call)), 1)
+    return _activate(call, _convolution(call, "weight", "bias", _channels(call)), 1)
 
 
 def _separable(call: Call) -> Function:
-    each, ones = _slid(call, "depthwise.weight", None, _channels(call)), (1,) * call.layer.rank
+    spatial, ones = _convolution(call, "depthwise.weight", None, _channels(call)), (1,) * call.layer.rank
     bias = call.weights.get("pointwise.bias")
-    mix = sliding(call.weights["pointwise.weight"], bias, ((0, 0),) * call.layer.rank, ones, ones, 1)
-    return _activated(call, lambda x: mix(each(x)), 1)
+    pointwise = convolution(call.weights["pointwise.weight"], bias, ((0, 0),) * call.layer.rank, ones, ones, 1)
+    return _activate(call, lambda x: pointwise(spatial(x)), 1)
 
 
 def _conv_transpose(call: Call) -> Function:
     layer = call.layer
-    known: Any = layer.output_lengths(call.lengths)
-    cuts = _pads(call)
-    options = (layer.strides, layer.dilation_rate, layer.groups)
-    return _activated(call, scattering(call.weights["weight"], call.weights.get("bias"), cuts, known, *options), 1)
+    lengths: Any = layer.output_lengths(call.lengths)
+    weight, bias, options = call.weights["weight"], call.weights.get("bias"), (layer.strides, layer.dilation_rate)
+    run = transposed_convolution(weight, bias, _pads(call), lengths, *options, layer.groups)
+    return _activate(call, run, 1)
 
 
 def _channels(call: Call) -> Any:
-    return call.shapes[0][1 if call.first else -1]
+    return call.shapes[0][1 if call.channels_first else -1]
 
 
-# -- matrix products and scales
+# -- dense layers and normalization
 
 
 def _dense(call: Call) -> Function:
     weight, bias = call.weights["weight"], call.weights.get("bias")
-    product = _activated(call, lambda x: functional.linear(x, weight, bias), -1)
-    if call.first or len(call.shapes[0]) < 3:
+    product = _activate(call, lambda x: functional.linear(x, weight, bias), -1)
+    if call.channels_first or len(call.shapes[0]) < 3:
         return product
-    return lambda x: call.there(product(call.here(x)))
+    return lambda x: call.to_torch(product(call.to_jaxconv(x)))
 
 
 def _batch_normalization(call: Call) -> Function:
@@ -142,16 +142,16 @@ def _batch_normalization(call: Call) -> Function:
     def normalize(x: Tensor) -> Tensor:
         return functional.batch_norm(x, mean, variance, gamma, beta, False, 0.0, epsilon)
 
-    place = call.axis(call.layer.axis)
-    return normalize if place == 1 else lambda x: normalize(x.movedim(place, 1)).movedim(1, place)
+    axis = call.axis(call.layer.axis)
+    return normalize if axis == 1 else lambda x: normalize(x.movedim(axis, 1)).movedim(1, axis)
 
 
 def _rescaling(call: Call) -> Function:
     scale, offset = (constant.numpy() for constant in (call.layer.scale, call.layer.offset))
     if scale.size != 1 or offset.size != 1:
-        raise Inexpressible("Rescaling by more than one number is not written for PyTorch here")
-    by, more = scale.item(), offset.item()
-    return lambda x: x * by + more
+        raise Unsupported("Rescaling by more than one number is not implemented for PyTorch")
+    factor, shift = scale.item(), offset.item()
+    return lambda x: x * factor + shift
 
 
 # -- activations
@@ -187,33 +187,33 @@ _ALONG: dict[str, Function] = {
 }
 
 
-def _activated(call: Call, run: Function, axis: int) -> Function:
-    """Give ``run`` with the layer's activation after it, which works along ``axis`` where it works along one."""
+def _activate(call: Call, run: Function, axis: int) -> Function:
+    """Apply the layer's activation to the result of ``run``, along ``axis`` if it works along an axis."""
     try:
         name = activations.serialize(call.layer.activation)
     except ValueError as error:
-        raise Inexpressible(str(error)) from None
+        raise Unsupported(str(error)) from None
     if name == "linear":
         return run
     if name in _ALONG:
         along = _ALONG[name]
         return lambda x: along(run(x), axis)
     if name not in _POINTWISE:
-        raise Inexpressible(f"the activation {name!r} is not written for PyTorch here")
+        raise Unsupported(f"the activation {name!r} is not implemented for PyTorch")
     pointwise = _POINTWISE[name]
     return lambda x: pointwise(run(x))
 
 
 def _activation(call: Call) -> Function:
-    return _activated(call, lambda x: x, call.axis(-1))
+    return _activate(call, lambda x: x, call.axis(-1))
 
 
 def _relu(call: Call) -> Function:
-    most, slope, threshold = call.layer.max_value, call.layer.negative_slope, call.layer.threshold
-    if threshold or (slope and most is not None):
-        raise Inexpressible("a ReLU with a threshold, or with both bound and slope, is not written for PyTorch here")
-    if most is not None:
-        return lambda x: x.clamp(0, most)
+    bound, slope, threshold = call.layer.max_value, call.layer.negative_slope, call.layer.threshold
+    if threshold or (slope and bound is not None):
+        raise Unsupported("a ReLU with a threshold, or with both bound and slope, is not implemented for PyTorch")
+    if bound is not None:
+        return lambda x: x.clamp(0, bound)
     return (lambda x: functional.leaky_relu(x, slope)) if slope else functional.relu
 
 
@@ -230,14 +230,14 @@ def _elu(call: Call) -> Function:
 def _prelu(call: Call) -> Function:
     alpha, shape = call.weights["weight"], call.shapes[0]
     axes = {axis % len(shape) for axis in call.layer.shared_axes or ()}
-    if axes != set(range(1, len(shape))) - {1 if call.first else len(shape) - 1}:
-        raise Inexpressible("PyTorch's PReLU has a slope for each channel, this one other ones")
+    if axes != set(range(1, len(shape))) - {1 if call.channels_first else len(shape) - 1}:
+        raise Unsupported("PyTorch's PReLU has one slope per channel")
     return lambda x: functional.prelu(x, alpha)
 
 
 def _softmax(call: Call) -> Function:
     if not isinstance(call.layer.axis, int):
-        raise Inexpressible("a Softmax over several axes at once is not written for PyTorch here")
+        raise Unsupported("a Softmax over several axes at once is not implemented for PyTorch")
     axis = call.axis(call.layer.axis)
     return lambda x: torch.softmax(x, axis)
 
@@ -246,30 +246,30 @@ def _softmax(call: Call) -> Function:
 
 
 def _pooled(call: Call) -> tuple[Any, bool]:
-    """Give the pads of each axis, and whether they are the same on both sides."""
+    """Return the pads of each axis, and whether they are symmetric."""
     pads = _pads(call)
     return pads, all(before == after for before, after in pads)
 
 
 def _max_pooling(call: Call) -> Function:
-    size, strides, (pads, even) = call.layer.pool_size, call.layer.strides, _pooled(call)
+    size, strides, (pads, symmetric) = call.layer.pool_size, call.layer.strides, _pooled(call)
     pool = getattr(functional, f"max_pool{call.layer.rank}d")
-    if even:
-        alike = tuple(before for before, _ in pads)
-        return lambda x: pool(x, size, strides, alike)
-    around = flat(pads)
-    return lambda x: pool(functional.pad(x, around, value=-torch.inf), size, strides)
+    if symmetric:
+        symmetric_pads = tuple(before for before, _ in pads)
+        return lambda x: pool(x, size, strides, symmetric_pads)
+    flat = flat_pads(pads)
+    return lambda x: pool(functional.pad(x, flat, value=-torch.inf), size, strides)
 
 
 def _average_pooling(call: Call) -> Function:
-    size, strides, (pads, even) = call.layer.pool_size, call.layer.strides, _pooled(call)
+    size, strides, (pads, symmetric) = call.layer.pool_size, call.layer.strides, _pooled(call)
     pool = getattr(functional, f"avg_pool{call.layer.rank}d")
-    if even:
-        alike = tuple(before for before, _ in pads)
-        return lambda x: pool(x, size, strides, alike, False, False)  # padding does not count
-    around = flat(pads)
-    there = pool(functional.pad(torch.ones(1, 1, *call.lengths), around), size, strides)
-    return lambda x: pool(functional.pad(x, around), size, strides) / there
+    if symmetric:
+        symmetric_pads = tuple(before for before, _ in pads)
+        return lambda x: pool(x, size, strides, symmetric_pads, False, False)  # padding does not count
+    flat = flat_pads(pads)
+    share = pool(functional.pad(torch.ones(1, 1, *call.lengths), flat), size, strides)
+    return lambda x: pool(functional.pad(x, flat), size, strides) / share
 
 
 def _global(reduce: Callable) -> Callable[[Call], Function]:
@@ -280,16 +280,14 @@ def _global(reduce: Callable) -> Callable[[Call], Function]:
     return build
 
 
-# -- several inputs
+# -- merging
 
 
-def _merging(together: Callable[..., Tensor]) -> Callable[[Call], Function]:
+def _merging(combine: Callable[..., Tensor]) -> Callable[[Call], Function]:
     def build(call: Call) -> Function:
         if len({len(shape) for shape in call.shapes}) > 1:
-            raise Inexpressible(
-                f"{type(call.layer).__name__} of inputs of several ranks is not written for PyTorch here"
-            )
-        return lambda *xs: functools.reduce(together, xs)
+            raise Unsupported(f"{type(call.layer).__name__} of inputs of several ranks is not implemented for PyTorch")
+        return lambda *xs: functools.reduce(combine, xs)
 
     return build
 
@@ -304,48 +302,48 @@ def _concatenate(call: Call) -> Function:
     return lambda *xs: torch.cat(xs, axis)
 
 
-# -- what moves values
+# -- reshaping
 
 
 def _flatten(call: Call) -> Function:
     if call.layer.data_format == "channels_first" and len(call.shapes[0]) > 2:
-        return lambda x: call.here(x).movedim(1, -1).flatten(1)
-    return lambda x: call.here(x).flatten(1)
+        return lambda x: call.to_jaxconv(x).movedim(1, -1).flatten(1)
+    return lambda x: call.to_jaxconv(x).flatten(1)
 
 
 def _reshape(call: Call) -> Function:
     shape = call.layer.output_shape(call.shapes[0])
-    return lambda x: call.there(call.here(x).reshape(shape))
+    return lambda x: call.to_torch(call.to_jaxconv(x).reshape(shape))
 
 
 def _permute(call: Call) -> Function:
     order = (0, *call.layer.dims)
-    return lambda x: call.there(call.here(x).permute(order))
+    return lambda x: call.to_torch(call.to_jaxconv(x).permute(order))
 
 
 def _repeat_vector(call: Call) -> Function:
     count = call.layer.n
-    return lambda x: call.there(x[:, None].expand(-1, count, -1))
+    return lambda x: call.to_torch(x[:, None].expand(-1, count, -1))
 
 
 def _zero_padding(call: Call) -> Function:
-    around = flat(call.layer.padding)
-    return lambda x: functional.pad(x, around)
+    flat = flat_pads(call.layer.padding)
+    return lambda x: functional.pad(x, flat)
 
 
 def _cropping(call: Call) -> Function:
-    around = [-size for size in flat(call.layer.cropping)]
-    return lambda x: functional.pad(x, around)
+    crops = [-size for size in flat_pads(call.layer.cropping)]
+    return lambda x: functional.pad(x, crops)
 
 
 def _up_sampling(call: Call) -> Function:
     if call.layer.interpolation != "nearest":
-        raise Inexpressible(f"interpolation={call.layer.interpolation!r} is not written for PyTorch here")
+        raise Unsupported(f"interpolation={call.layer.interpolation!r} is not implemented for PyTorch")
     lengths = [n * factor for n, factor in zip(call.lengths, call.layer.size, strict=True)]
     return lambda x: functional.interpolate(x, lengths)
 
 
-_KINDS: dict[str, Callable[[Call], Function]] = {
+_BUILDERS: dict[str, Callable[[Call], Function]] = {
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
     "DepthwiseConv": _depthwise,

@@ -1,6 +1,6 @@
-"""Inference and training step of a network as timed programs: what the JAX libraries share.
+"""Inference and training step of a network as timed programs, shared by the JAX libraries.
 
-Knows a forward function and arrays; nothing of the library that they come from.
+Independent of the library that built the network.
 """
 
 import time
@@ -17,13 +17,13 @@ from jaxconv.bench.timing import Program
 LEARNING_RATE = 1e-4
 
 
-class Built(NamedTuple):
-    """A network as a JAX library made it.
+class JaxNetwork(NamedTuple):
+    """A network built by a JAX library.
 
     Args:
-        forward: ``(trainable, fixed, x, train) -> (output, new fixed)``, pure.
+        forward: a pure function ``(trainable, fixed, x, train) -> (output, new fixed)``.
         trainable, fixed: parameters, running statistics.
-        channels: the axis of the channels that is natural to the library, 1 or -1.
+        channels: the library's channel axis, 1 or -1.
     """
 
     forward: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
@@ -32,14 +32,15 @@ class Built(NamedTuple):
     channels: int = -1
 
 
-class Measured(NamedTuple):
-    """What is timed of a network in one library, and what has to be the same in all of them.
+class Programs(NamedTuple):
+    """The timed programs of a network in one library, and the facts that must agree between libraries.
 
     Args:
-        infer, train: one batch through the network; loss, gradients and an SGD update on one batch.
+        infer: inference of one batch.
+        train: loss, gradients and an SGD update on one batch.
         parameters: number of trainable scalars.
-        output_shape: channels last.
-        seconds: for tracing and compiling both; 0 where nothing is compiled.
+        output_shape: shape of the output, channels last.
+        seconds: time to trace and compile both; 0 for a library that does not compile.
     """
 
     infer: Program
@@ -50,16 +51,16 @@ class Measured(NamedTuple):
 
 
 def mean_loss(network: Network, y: jax.Array, target: jax.Array, channels: int) -> jax.Array:
-    """Give the mean softmax cross-entropy where the network has classes, otherwise the mean squared error."""
+    """Return the mean softmax cross-entropy if the network has classes, otherwise the mean squared error."""
     if not network.classes:
         return jnp.mean((y - target) ** 2)
     chosen = jnp.take_along_axis(jax.nn.log_softmax(y, channels), jnp.expand_dims(target, channels), channels)
     return -jnp.mean(chosen)
 
 
-def measured(network: Network, built: Built) -> Measured:
-    """Jit a built network's inference and its training step, and compile both."""
-    x_last, target_last = batch(network)  # channels last, from where they go to where the library has them
+def compile_programs(network: Network, built: JaxNetwork) -> Programs:
+    """Jit and compile the inference and the training step of a network."""
+    x_last, target_last = batch(network)
     x = jnp.asarray(np.moveaxis(x_last, -1, built.channels))
     target = jnp.asarray(target_last if network.classes else np.moveaxis(target_last, -1, built.channels))
 
@@ -90,4 +91,4 @@ def measured(network: Network, built: Built) -> Measured:
     seconds = time.perf_counter() - start
     shape = np.moveaxis(np.empty(y.shape), built.channels, -1).shape
     parameters = sum(leaf.size for leaf in jax.tree.leaves(built.trainable))
-    return Measured(Program(inference), Program(one_step), parameters, shape, seconds)
+    return Programs(Program(inference), Program(one_step), parameters, shape, seconds)
