@@ -39,8 +39,6 @@ def run(options: argparse.Namespace) -> None:
 
 def _exported(file: Path) -> Any:
     """Give an exported program as what predicts."""
-    import jax.numpy as jnp
-
     from jaxconv.app.prediction import Predictor
     from jaxconv.serving.artifact import load_exported
 
@@ -51,9 +49,8 @@ def _exported(file: Path) -> Any:
 
     def apply_fn(params: Any, x: Any) -> Any:
         if not several:
-            return program(jnp.asarray(x, program.dtype))
-        cast = {name: jnp.asarray(one, program.dtype) for name, one in x.items()}
-        return program(cast if isinstance(shape, dict) else [cast[name] for name in names])
+            return program(x)
+        return program(x if isinstance(shape, dict) else [x[name] for name in names])
 
     outputs = tuple(f"output_{n}" for n in range(program.outputs)) if program.outputs > 1 else ()
     return Predictor(str(file), apply_fn, {}, shape, names if several else (), outputs)

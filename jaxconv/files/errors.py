@@ -17,6 +17,10 @@ class FileError(ValueError):
         super().__init__(message.encode(errors="backslashreplace").decode())  # a file may hold text that is not legal
 
 
+class NoLayerError(ValueError):
+    """A layer of a file that no layer here stands for. A custom layer can replace it."""
+
+
 @contextlib.contextmanager
 def damaged(path: Any, what: str = "it") -> Iterator[None]:
     """Raise any exception as a FileError that calls ``what`` damaged: readers of damaged bytes may raise anything."""

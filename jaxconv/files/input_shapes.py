@@ -1,4 +1,4 @@
-"""Which input a layer takes, as far as it is known: what the caller says, what the layer says, what its weights tell.
+"""The input shape of a layer, as far as it is known: from the caller, from the layer, or from its weights.
 
 Knows layers and models by their contract alone.
 """
@@ -16,10 +16,10 @@ from jaxconv.models import Model, Sequential
 
 
 def input_shape_of(layer: Layer, given: Any = None) -> Any:
-    """Give the shape of a layer's input, batch first: the given one, or what the layer says; None if neither.
+    """Return the shape of a layer's input, batch first: the given one, or the layer's own; None if neither is known.
 
     Raises:
-        ValueError or TypeError: a given one that the layer does not read.
+        ValueError or TypeError: the layer does not accept the given one.
 
     >>> input_shape_of(jaxconv.Sequential([jaxconv.Conv1D(4, 3, input_shape=(10, 2))]))
     (None, 10, 2)
@@ -35,17 +35,25 @@ def input_shape_of(layer: Layer, given: Any = None) -> Any:
 
 
 def output_shape_of(layer: Layer, shape: Any) -> Any:
-    """Give the output's shape, or None where the input's does not say it."""
+    """Return the shape of the output; None if the input's does not determine it."""
     try:
         return layer.output_shape(shape)
     except (ValueError, TypeError):
         return None
 
 
-def fitting_shape(layer: Layer, params: Params) -> Shape | None:
-    """Give an input shape, as unknown as it may be, for which a layer would have weights of these shapes.
+def shape_from_json(value: Any) -> Any:
+    """Return a shape, or a list or dict of shapes, as tuples from the lists of JSON."""
+    if isinstance(value, Mapping):
+        return {key: shape_from_json(one) for key, one in value.items()}
+    several = any(isinstance(one, list | dict) for one in value)
+    return [shape_from_json(one) for one in value] if several else tuple(value)
 
-    None where there is none that can be seen from the weights alone.
+
+def fitting_shape(layer: Layer, params: Params) -> Shape | None:
+    """Return the least specific input shape for which a layer has weights of these shapes.
+
+    None if the weights alone do not determine one.
 
     >>> params, _ = jaxconv.Conv1D(8, 3, groups=2).init(jax.random.key(0), (None, 10, 4))
     >>> fitting_shape(jaxconv.Conv1D(8, 3, groups=2), params)
@@ -55,7 +63,7 @@ def fitting_shape(layer: Layer, params: Params) -> Shape | None:
 
 
 def fits(layer: Layer, params: Params, shape: Any) -> bool:
-    """Tell whether a layer would have weights of these shapes for an input of this one."""
+    """Return whether a layer has weights of these shapes for an input of this shape."""
     try:
         layer.output_shape(shape)
         made = jax.eval_shape(lambda: layer.init_params(jax.random.key(0), shape))
@@ -65,49 +73,50 @@ def fits(layer: Layer, params: Params, shape: Any) -> bool:
 
 
 def misfit(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """Give the first of a layer's own weights that has, for no input, the shape it is said to have; None where all may.
+    """Return the first of a layer's own weights that cannot have the given shape for any input; None if all can.
 
-    Weights are asked of the layer for inputs of each rank, one axis after the other made longer. A size that does not
-    change is the layer's own; one that grows with an axis tells the size of that axis, which all weights must agree on.
+    The layer is asked for its weights for inputs of each rank, with one axis after the other doubled. A size that does
+    not change is the layer's own; one that grows with an axis determines the size of that axis, on which all weights
+    must agree.
 
     Returns:
-        (name, the shape that it needs: "?" where the input decides and nothing tells).
+        (name, the shape that it needs: "?" for a size that the input decides and no other weight determines).
 
     >>> misfit(jaxconv.Conv1D(8, 3), {"kernel": (4, 2, 8), "bias": (8,)})
     ('kernel', '(3, 2, 8)')
     """
     found = [_misfit(layer, shapes, rank) for rank in range(1, 6)]
-    told = [one for one in found if one is not _REFUSED]
-    return None if not told or None in told else told[0]
+    known = [one for one in found if one is not _UNKNOWN]
+    return None if not known or None in known else known[0]
 
 
-_REFUSED = ("", "")  # the layer takes no input of this rank
+_UNKNOWN = ("", "")  # the layer accepts no input of this rank
 
 
 def _misfit(layer: Layer, shapes: Mapping[str, tuple[int, ...]], rank: int) -> tuple[str, str] | None:
-    long, longer = 2**7 * 3**2 * 5 * 7, 2**8 * 3**2 * 5 * 7  # whatever divides channels divides these
+    long, longer = 2**7 * 3**2 * 5 * 7, 2**8 * 3**2 * 5 * 7  # multiples of every usual number of groups
 
-    def asked(*sizes: int) -> dict[str, tuple[int, ...]]:
+    def weight_shapes(*sizes: int) -> dict[str, tuple[int, ...]]:
         layer.output_shape((None, *sizes))
         return {name: weight.shape for name, weight in layer.weights((None, *sizes)).items()}
 
     try:
-        base = asked(*(long,) * rank)
-        each = [asked(*(longer if axis == one else long for axis in range(rank))) for one in range(rank)]
-    except Exception:  # a layer of the user's own may raise anything
-        return _REFUSED
-    inputs: dict[int, Fraction] = {}  # the sizes of axes that weights have told
+        base = weight_shapes(*(long,) * rank)
+        doubled = [weight_shapes(*(longer if axis == one else long for axis in range(rank))) for one in range(rank)]
+    except Exception:  # a custom layer may raise anything
+        return _UNKNOWN
+    inputs: dict[int, Fraction] = {}  # the sizes of axes, from the weights
     for name, shape in base.items():
-        held = shapes.get(name, ())
+        stored = shapes.get(name, ())
         needed: list[int | None] = []
         for place, size in enumerate(shape):
-            axes = [axis for axis in range(rank) if each[axis][name][place] != size]
-            if len(axes) == 1 and each[axes[0]][name][place] == 2 * size and len(held) == len(shape):  # in proportion
+            axes = [axis for axis in range(rank) if doubled[axis][name][place] != size]
+            if len(axes) == 1 and doubled[axes[0]][name][place] == 2 * size and len(stored) == len(shape):
                 share = Fraction(size, long)
-                needed.append(int(inputs.setdefault(axes[0], held[place] / share) * share))
+                needed.append(int(inputs.setdefault(axes[0], stored[place] / share) * share))
             else:
                 needed.append(None if axes else size)
-        if len(held) != len(shape) or any(n not in (None, own) for n, own in zip(needed, held, strict=True)):
+        if len(stored) != len(shape) or any(n not in (None, own) for n, own in zip(needed, stored, strict=True)):
             return name, str(tuple(needed)).replace("None", "?")
     return None
 

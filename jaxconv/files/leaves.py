@@ -1,4 +1,4 @@
-"""Params as one flat table, leaf by path (``conv1d/kernel``), and back. Knows neither layers nor files."""
+"""Params as one flat table of leaves by path (``conv1d/kernel``), and back. Knows layers by their contract alone."""
 
 import os
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from jaxconv.files.errors import FileError
 
 
 def flat(params: Any) -> dict[str, Any]:
-    """Give the leaves by their paths, keys joined with "/", which no layer's name holds.
+    """Return the leaves by their paths, keys joined with "/", which no layer's name contains.
 
     >>> flat({"conv1d": {"bias": 1, "kernel": 2}})
     {'conv1d/bias': 1, 'conv1d/kernel': 2}
@@ -23,10 +23,10 @@ def flat(params: Any) -> dict[str, Any]:
 
 
 def nested(leaves: Mapping[str, Any]) -> Params:
-    """Give the dicts in dicts that :func:`flat` made flat.
+    """Return the nested dicts that :func:`flat` made flat.
 
     Raises:
-        ValueError: one path goes on where another one ends.
+        ValueError: a path continues after the end of another one.
 
     >>> nested({"conv1d/bias": 1, "conv1d/kernel": 2})
     {'conv1d': {'bias': 1, 'kernel': 2}}
@@ -40,22 +40,20 @@ def nested(leaves: Mapping[str, Any]) -> Params:
             if not isinstance(here, dict):
                 break
         if not isinstance(here, dict) or last in here:
-            raise ValueError(f"{name} goes on below, or ends at, another leaf")
+            raise ValueError(f"{name} and another leaf share a path: one of them continues where the other ends")
         here[last] = leaf
     return params
 
 
 def on_device(path: str | os.PathLike[str], leaves: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Give the leaves as JAX's arrays, each in its own type.
+    """Return the leaves as arrays of JAX, each in its own type.
 
     Raises:
-        FileError: one is 64 bits wide while JAX computes in 32.
+        FileError: one has 64 bits while JAX computes in 32.
     """
     for name, array in leaves.items():
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-            raise FileError(
-                f"{path}: {name} is {array.dtype}, which needs jax.config.update('jax_enable_x64', True) first"
-            )
+            raise FileError(f"{path}: {name} is {array.dtype}; call jax.config.update('jax_enable_x64', True) first")
     return {name: jnp.asarray(array, dtype=array.dtype) for name, array in leaves.items()}
 
 
@@ -63,17 +61,17 @@ def check(path: str | os.PathLike[str], layer: Layer, input_shape: Any, params: 
     """Check that params are those of a layer on an input of this shape.
 
     Raises:
-        FileError: the layer does not take such an input; a weight is missing, has another shape, or is not the layer's.
+        FileError: the layer does not accept the input; a weight is missing, has another shape, or is not the layer's.
     """
     try:
         expected = flat(jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0)))
     except (ValueError, TypeError) as error:
-        raise FileError(f"{path}: the layer does not take input of shape {input_shape}: {error}") from error
-    held = flat(params)
+        raise FileError(f"{path}: the layer does not accept input of shape {input_shape}: {error}") from error
+    given = flat(params)
     for name, leaf in expected.items():
-        if name not in held:
+        if name not in given:
             raise FileError(f"{path}: weight {name} of shape {leaf.shape} is missing")
-        if np.shape(held[name]) != leaf.shape:
-            raise FileError(f"{path}: weight {name} has shape {np.shape(held[name])}; its layer needs {leaf.shape}")
-    if more := sorted(set(held) - set(expected)):
-        raise FileError(f"{path}: the layer has no weight {', '.join(more)}")
+        if np.shape(given[name]) != leaf.shape:
+            raise FileError(f"{path}: weight {name} has shape {np.shape(given[name])}; its layer needs {leaf.shape}")
+    if extra := sorted(set(given) - set(expected)):
+        raise FileError(f"{path}: the layer has no weight {', '.join(extra)}")

@@ -1,6 +1,6 @@
 """Params alone, to and from safetensors: a format of arrays that holds no code and that many frameworks read.
 
-Knows no layers. The bytes are read and written by the safetensors package.
+Knows no layers. The safetensors package reads and writes the bytes.
 """
 
 import os
@@ -13,10 +13,10 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.files.atomic import replacing
-from jaxconv.files.errors import FileError
+from jaxconv.files.errors import FileError, refused
 from jaxconv.files.leaves import flat, nested, on_device
 
-# what safetensors calls a type -> the type; its own numpy reader knows none that numpy lacks
+# safetensors's name of a type -> the type; its own numpy reader lacks those that numpy lacks
 _TYPES: dict[str, Any] = {
     "BOOL": np.bool_,
     **{f"{kind}{bits}": f"{word}{bits}" for kind, word in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
@@ -35,12 +35,12 @@ def save_params(path: str | os.PathLike[str], params: Params) -> None:
 
     Args:
         path: the file, under exactly this name; ".safetensors" is the usual ending.
-        params: dicts of arrays, in dicts. An empty dict leaves no trace.
+        params: nested dicts of arrays. Empty dicts are not stored.
 
     Raises:
         FileError: the file cannot be written.
-        TypeError: a leaf that is no array of numbers, a part of ``split`` (None) for one.
-        ValueError: a key that holds "/", which joins keys in the file.
+        TypeError: a leaf that is not an array of numbers, such as None from ``split``.
+        ValueError: a key that contains "/", which joins keys in the file.
         ImportError: safetensors is not installed.
 
     >>> import tempfile
@@ -55,7 +55,7 @@ def save_params(path: str | os.PathLike[str], params: Params) -> None:
     legal = {np.dtype(kind) for kind in _TYPES.values()}
     for name, array in arrays.items():
         if array.dtype not in legal:
-            raise TypeError(f"{path}: {name} has type {array.dtype}, which safetensors has not; give arrays of numbers")
+            raise TypeError(f"{path}: {name} has type {array.dtype}, which safetensors lacks; give arrays of numbers")
     with replacing(path) as handle:
         handle.write(numpy.save(arrays, metadata={"format": "jax"}))
 
@@ -63,7 +63,7 @@ def save_params(path: str | os.PathLike[str], params: Params) -> None:
 def _check_keys(path: Any, params: Any) -> None:
     if not isinstance(params, dict):
         if params is None or isinstance(params, list | tuple):
-            raise TypeError(f"{path}: params hold {params!r}; give dicts of arrays, and merge the parts of a split")
+            raise TypeError(f"{path}: params contain {params!r}; give dicts of arrays, and merge the parts of a split")
         return
     for key, value in params.items():
         if not isinstance(key, str) or not key or "/" in key:
@@ -72,39 +72,29 @@ def _check_keys(path: Any, params: Any) -> None:
 
 
 def load_params(path: str | os.PathLike[str]) -> Params:
-    """Read params from a safetensors file: dicts of arrays, in dicts, as their names say with "/".
+    """Read params from a safetensors file, as nested dicts of arrays: "/" in a name separates keys.
 
     Raises:
-        FileError: the file is missing, truncated or no safetensors file; it holds a type that JAX does not have, or 64
-            bits while JAX computes in 32; a name that goes on below another one.
+        FileError: the file is missing, truncated or not a safetensors file; it holds a type that JAX lacks, or 64 bits
+            while JAX computes in 32; a name that continues after the end of another one.
         ImportError: safetensors is not installed.
 
     >>> load_params("nowhere.safetensors")
     Traceback (most recent call last):
-    jaxconv.files.errors.FileError: nowhere.safetensors: there is no such file; a safetensors file was expected
+    jaxconv.files.errors.FileError: nowhere.safetensors: No such file or directory
     """
     safetensors = _safetensors()[0]
-    try:
-        content = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise FileError(f"{path}: there is no such file; a safetensors file was expected") from None
-    except OSError as error:
-        raise FileError(f"{path} cannot be read: {error.strerror or error}") from error
-    try:
-        entries = safetensors.deserialize(content)
-    except safetensors.SafetensorError as error:
-        raise FileError(f"{path} is no safetensors file, or is truncated or damaged: {error}") from error
     arrays = {}
-    for name, entry in entries:
-        if entry["dtype"] not in _TYPES:
-            raise FileError(f"{path}: {name} has type {entry['dtype']}, which JAX does not have")
-        arrays[name] = np.frombuffer(entry["data"], _TYPES[entry["dtype"]]).reshape(entry["shape"])
-    try:
+    with refused(path, "it"):
+        try:
+            entries = safetensors.deserialize(Path(path).read_bytes())
+        except safetensors.SafetensorError as error:
+            raise FileError(f"{path}: it is truncated, damaged or not a safetensors file: {error}") from error
+        for name, entry in entries:
+            if entry["dtype"] not in _TYPES:
+                raise FileError(f"{path}: {name} has type {entry['dtype']}, which JAX does not have")
+            arrays[name] = np.frombuffer(entry["data"], _TYPES[entry["dtype"]]).reshape(entry["shape"])
         return nested(on_device(path, dict(sorted(arrays.items()))))
-    except FileError:
-        raise
-    except ValueError as error:
-        raise FileError(f"{path}: {error}") from error
 
 
 def _safetensors() -> tuple[ModuleType, ModuleType]:

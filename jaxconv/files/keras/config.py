@@ -1,309 +1,277 @@
-"""A Keras model's config as a tree of entries, whatever version wrote it, and that tree cut off at a layer.
+"""A Keras model's config as a tree of entries, whatever version wrote it, and that tree cut off after a layer.
 
-Knows how models are written down, and not what any one layer's options mean.
+Knows how models are written down, and not what the options of a layer mean.
 """
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from jaxconv.files.keras.calls import Reference, references, without_slashes
 from jaxconv.models.functional import MASK_OPS
 from jaxconv.registry import nearest
 
 Config = dict[str, Any]
 
-LAYERS = 5_000  # the most layers that a model may have
-CALLS = 50_000  # the most tensors that calls take, and the most calls, those of models inside counted each time
-DEPTH = 64  # of models inside models
-_MODELS = ("Functional", "Model", "Sequential")
+LAYERS = 5_000  # the largest number of layers in a model
+CALLS = 50_000  # the largest number of calls, those of models inside counted each time, and of tensors they take
+DEPTH = 64  # the deepest nesting of models
+_GRAPHS = ("Functional", "Model")
+_MODELS = (*_GRAPHS, "Sequential")
 
 
 @dataclasses.dataclass
 class Entry:
     """One layer of the config.
 
-    stored: its name in the file. name: the same without "/", which separates names here.
-    class_name, config: as the file says. module, registered: where its class is from, as far as the file says.
-    inside: for a model, its layers, InputLayers included; None for any other layer.
+    stored_name: its name in the file. name: the same with "." for "/", which separates names here.
+    class_name, config: as in the file. module, registered_name: where its class is from, if the file says so.
+    layers: for a model, its layers, InputLayers included; None for any other layer.
     calls: its ``inbound_nodes``. ends: a functional model's input_layers and output_layers.
-    needed: False beyond the point where reading stops. shared: a number that the same layer has wherever it stands.
+    needed: False for a layer after the one where reading stops. shared_id: a number that is the same wherever the
+        same layer occurs.
     """
 
-    stored: str
+    stored_name: str
     class_name: str
     config: Config
     module: str = ""
-    registered: str | None = None
-    inside: list["Entry"] | None = None
+    registered_name: str | None = None
+    layers: list["Entry"] | None = None
     calls: list[Any] = dataclasses.field(default_factory=list)
     ends: tuple[Any, Any] | None = None
     needed: bool = True
-    shared: int | None = None
+    shared_id: int | None = None
 
     @property
     def name(self) -> str:
-        return self.stored.replace("/", ".")
+        return self.stored_name.replace("/", ".")
 
     @property
     def is_input(self) -> bool:
         return self.class_name == "InputLayer"
 
     @property
-    def is_modern(self) -> bool:
-        """Tell whether its calls are in Keras 3's form."""
+    def has_keras3_calls(self) -> bool:
         return any(isinstance(call, Mapping) for call in self.calls)
 
     @property
-    def is_function(self) -> bool:
-        """Tell whether it is one of Keras 3's functions of arrays, which is not trainable; HDF5 names no module."""
-        alone = not self.module and self.is_modern and "trainable" not in self.config
-        return self.module.startswith("keras.src.ops") or alone
+    def is_keras3_graph(self) -> bool:
+        """Whether its layers are called in Keras 3's form, which counts calls of models from 1 in ``ends``."""
+        return any(entry.has_keras3_calls for entry in self.layers or ())
 
     @property
-    def names(self) -> list[str]:
-        """Give the names of the layers inside."""
-        return [entry.stored for entry in self.inside or () if not entry.is_input]
+    def is_operation(self) -> bool:
+        """Whether it is a function of arrays in Keras 3's form. It is not trainable; HDF5 files omit its module."""
+        without_module = not self.module and self.has_keras3_calls and "trainable" not in self.config
+        return self.module.startswith("keras.src.ops") or without_module
+
+    @property
+    def layer_names(self) -> list[str]:
+        return [entry.stored_name for entry in self.layers or () if not entry.is_input]
 
     @property
     def wrapped(self) -> "Entry | None":
-        """Give the entry of the layer that a wrapper's config holds; None for any other layer."""
-        inside = self.config.get("layer")
-        return entry_of(inside, "the layer inside") if isinstance(inside, Mapping) else None
+        """The entry of the layer in a wrapper's config; None for any other layer."""
+        config = self.config.get("layer")
+        return read_entry(config, "the wrapped layer") if isinstance(config, Mapping) else None
+
+    @property
+    def input_shape(self) -> list | None:
+        """The input shape in a layer's config, batch first; None without one. Raises ValueError."""
+        for key in ("batch_shape", "batch_input_shape"):
+            shape = self.config.get(key)
+            if isinstance(shape, Mapping) and shape.get("class_name") == "__tuple__":
+                shape = shape.get("items")
+            if shape is not None:
+                if not isinstance(shape, list) or not all(size is None or isinstance(size, int) for size in shape):
+                    raise ValueError(f"layer {self.stored_name!r} has {key}={ascii(shape)[:80]}, which is not a shape")
+                return shape
+        return None
 
 
-def outline(config: Any) -> Entry:
-    """Read the tree of a model's config.
+def read_model_config(config: Any) -> Entry:
+    """Return the tree of a model's config.
 
     Raises:
-        ValueError: no model; a layer without class or name; too many of them.
+        ValueError: it is not a model's; a layer without class or name; too many layers or calls.
     """
     if not isinstance(config, Mapping):
-        raise ValueError(f"the model's config is a {type(config).__name__}, no table of names")
-    root = entry_of(config, "the model")
-    if root.inside is None:
+        raise ValueError(f"the model's config is of type {type(config).__name__}; a dict is expected")
+    root = read_entry(config, "the model")
+    if root.layers is None:
         raise ValueError(
-            f"the model is of class {root.class_name!r}, which is code that the file does not hold; "
+            f"the model is of class {root.class_name!r}: its code is not in the file; "
             "a Sequential or functional model has its layers in the config"
         )
-    if _calls(root) > CALLS:
-        raise ValueError(
-            f"the model makes more than {CALLS} calls of layers, in models that are called again and again"
-        )
+    if _count_calls(root) > CALLS:
+        raise ValueError(f"the model makes more than {CALLS} calls of layers, those in models inside included")
     return root
 
 
-def _calls(entry: Entry) -> int:
-    return max(1, len(entry.calls)) * (1 + sum(_calls(one) for one in entry.inside or ()))
+def _count_calls(entry: Entry) -> int:
+    return max(1, len(entry.calls)) * (1 + sum(_count_calls(one) for one in entry.layers or ()))
 
 
-def entry_of(config: Mapping[str, Any], where: str) -> Entry:
-    """Read one layer's config, with all that is inside. Raises ValueError, which begins with ``where``."""
-    return _entry(config, where, [LAYERS, CALLS], DEPTH)
+def read_entry(config: Mapping[str, Any], where: str) -> Entry:
+    """Return one layer's entry with all entries inside. Raises ValueError, which begins with ``where``."""
+    return _Reader().entry(config, where, DEPTH)
 
 
-def _entry(config: Mapping[str, Any], where: str, left: list[int], depth: int) -> Entry:
-    left[0] -= 1
-    if left[0] < 0 or not depth:
-        raise ValueError(f"the model has more than {LAYERS} layers, or models inside models inside {DEPTH} models")
-    class_name, options = config.get("class_name"), config.get("config")
-    if not isinstance(class_name, str):
-        raise ValueError(f"{where} has no class_name")
-    if isinstance(options, list) and class_name == "Sequential":
-        options = {"layers": options}  # until Keras 2.2 the list was the config
-    if not isinstance(options, Mapping):
-        raise ValueError(f"{where}, a {class_name}, has no config")
-    name = config.get("name") or options.get("name")
-    if name is None and class_name in _MODELS:
-        name = "model" if where == "the model" else None
-    if name is None and class_name == "Merge":
-        name = "merge"
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"{where}, a {class_name}, has the name {name!r}; a layer's is a text")
-    calls = config.get("inbound_nodes") or []
-    entry = Entry(name, class_name, dict(options), str(config.get("module") or ""), config.get("registered_name"))
-    entry.calls = list(calls) if isinstance(calls, list) else []
-    entry.shared = number if type(number := config.get("shared_object_id")) is int else None
-    if class_name not in _MODELS or "layers" not in options:
+class _Reader:
+    """Reads entries, and counts them and the tensors their calls take."""
+
+    def __init__(self) -> None:
+        self.layers, self.tensors = 0, 0
+
+    def entry(self, config: Mapping[str, Any], where: str, depth: int) -> Entry:
+        self.layers += 1
+        if self.layers > LAYERS or not depth:
+            raise ValueError(f"the model has more than {LAYERS} layers, or models nested more than {DEPTH} deep")
+        class_name, options = config.get("class_name"), config.get("config")
+        if not isinstance(class_name, str):
+            raise ValueError(f"{where} has no class_name")
+        if isinstance(options, list) and class_name == "Sequential":
+            options = {"layers": options}  # until Keras 2.2 the list was the config
+        if not isinstance(options, Mapping):
+            raise ValueError(f"{where}, a {class_name}, has no config")
+        name = config.get("name") or options.get("name")
+        if name is None and (where == "the model" or class_name == "Merge"):
+            name = "merge" if class_name == "Merge" else "model"
+        if not isinstance(name, str) or not name:
+            raise ValueError(f"{where}, a {class_name}, has the name {ascii(name)[:80]}; a string is expected")
+        entry = Entry(name, class_name, dict(options))
+        entry.module = str(config.get("module") or "")
+        registered = config.get("registered_name")
+        entry.registered_name = registered if isinstance(registered, str) else None
+        calls = config.get("inbound_nodes")
+        entry.calls = list(calls) if isinstance(calls, list) else []
+        entry.shared_id = number if type(number := config.get("shared_object_id")) is int else None
+        if class_name in _MODELS and "layers" in options:
+            self._read_layers(entry, depth)
         return entry
-    if not isinstance(options["layers"], list):
-        raise ValueError(f"model {name!r} has {type(options['layers']).__name__} where its layers should be")
-    if class_name != "Sequential":
-        for part in ("input_layers", "output_layers"):
-            if not isinstance(options.get(part), list | Mapping):
-                raise ValueError(f"model {name!r} has no {part}, which say where its graph begins and ends")
-        entry.ends = (options["input_layers"], options["output_layers"])
-    entry.inside = []
-    for number, one in enumerate(options["layers"]):
-        place = f"layer {number} of {name!r}"
-        if not isinstance(one, Mapping):
-            raise ValueError(f"{place} is a {type(one).__name__}, no table of names")
-        entry.inside.append(_entry(one, place, left, depth - 1))
-    twice = next((one for one, times in Counter(entry.names).items() if times > 1), None)
-    if twice is not None:
-        raise ValueError(f"model {name!r} has two layers with the name {twice!r}")
-    left[1] -= sum(1 for one in entry.inside for _ in _origins(one.calls))
-    if left[1] < 0:
-        raise ValueError(f"the calls of layers in the model take more than {CALLS} tensors")
-    if entry.ends is not None and not _is_keras_3(entry):
-        _count_from_zero(entry)
-    return entry
+
+    def _read_layers(self, entry: Entry, depth: int) -> None:
+        """Read the layers of a model, in place."""
+        name, options = entry.stored_name, entry.config
+        if not isinstance(options["layers"], list):
+            raise ValueError(f"the layers of model {name!r} are of type {type(options['layers']).__name__}, not a list")
+        if entry.class_name in _GRAPHS:
+            for part in ("input_layers", "output_layers"):
+                if not isinstance(options.get(part), list | Mapping):
+                    raise ValueError(f"model {name!r} has no {part}")
+            entry.ends = (options["input_layers"], options["output_layers"])
+        entry.layers = []
+        for number, config in enumerate(options["layers"]):
+            where = f"layer {number} of {name!r}"
+            if not isinstance(config, Mapping):
+                raise ValueError(f"{where} is of type {type(config).__name__}; a dict is expected")
+            entry.layers.append(self.entry(config, where, depth - 1))
+        twice = next((name for name, count in Counter(entry.layer_names).items() if count > 1), None)
+        if twice is not None:
+            raise ValueError(f"model {name!r} has two layers with the name {twice!r}")
+        self.tensors += sum(1 for one in entry.layers for _ in references(one.calls))
+        if self.tensors > CALLS:
+            raise ValueError(f"the calls of layers in the model take more than {CALLS} tensors")
+        if entry.ends is not None and not entry.is_keras3_graph:
+            _count_calls_from_zero(entry)
 
 
-def _count_from_zero(entry: Entry) -> None:
-    """Count the calls of models inside from 0, in place. tf.keras counted them from 1, Keras 2.0 to 2.2 from 0.
+def _count_calls_from_zero(entry: Entry) -> None:
+    """Number the calls of models inside from 0, in place. tf.keras counted them from 1, Keras 2.0 to 2.2 from 0.
 
-    Each call is taken by something, so what is taken tells the two apart.
+    Each call is used somewhere, so the largest number in use tells the two apart.
     """
-    models = {one.stored: len(one.calls) for one in entry.inside or () if one.inside is not None}
-    taken: dict[str, list[list]] = {name: [] for name in models}
-    for origin in [*_origins([one.calls for one in entry.inside or ()]), *_triples(entry.ends)]:
-        if origin[0] in taken:
-            taken[origin[0]].append(origin)
-    for name, origins in taken.items():
-        if max((origin[1] for origin in origins), default=0) >= models[name] > 0:
-            for origin in origins:
-                origin[1] -= 1
+    counts = {one.stored_name: len(one.calls) for one in entry.layers or () if one.layers is not None}
+    used: dict[str, list[Reference]] = {name: [] for name in counts}
+    for reference in references([[one.calls for one in entry.layers or ()], *(entry.ends or ())]):
+        if reference[0] in used:
+            used[reference[0]].append(reference)
+    for name, found in used.items():
+        if max((reference[1] for reference in found), default=0) >= counts[name] > 0:
+            for reference in found:
+                reference[1] -= 1
 
 
 def cut(root: Entry, until: str) -> None:
-    """Make the model end with the layer ``until``, in place; what it does not need is marked, not removed.
+    """Make the model end with the layer ``until``, in place. Layers that it does not need are marked, not removed.
 
-    Of a layer that is called several times, the first call counts.
+    If the layer is called several times, the first call counts.
 
     Raises:
-        ValueError: there is no such layer.
+        ValueError: the model has no such layer.
     """
-    inside = root.inside or []
-    if until not in root.names:
-        raise ValueError(f"until={until!r} is no layer of this model; {nearest(until, root.names)}")
+    layers = root.layers or []
+    if until not in root.layer_names:
+        raise ValueError(f"until={until!r} is not a layer of this model; {nearest(until, root.layer_names)}")
     if root.ends is None:
-        place = [entry.stored for entry in inside].index(until)
-        for entry in inside[place + 1 :]:
+        place = [entry.stored_name for entry in layers].index(until)
+        for entry in layers[place + 1 :]:
             entry.needed = False
         return
-    by_name = {entry.stored: entry for entry in inside}
+    by_name = {entry.stored_name: entry for entry in layers}
     needed: set[tuple[str, int]] = set()
     waiting = [(until, 0)]
     while waiting:
         name, number = call = waiting.pop()
-        if call in needed:
-            continue
-        needed.add(call)
-        if name in by_name and number < len(by_name[name].calls):
-            waiting += [(origin[0], origin[1]) for origin in _origins(by_name[name].calls[number])]
-    # the calls in front of the last needed one stay, so that the numbers of calls do; what these take stays, too
-    last = {name: max(number for other, number in needed if other == name) for name, _ in needed}
-    more = [(name, number) for name, top in last.items() for number in range(top) if (name, number) not in needed]
-    for name, number in more:
-        needed.add((name, number))
-        reach = [(origin[0], origin[1]) for origin in _origins(by_name[name].calls[number])]
-        unknown = [one for one in reach if one not in needed]
-        if unknown:
+        if call not in needed:
+            needed.add(call)
+            waiting += _inputs_of(by_name, name, number)
+    # calls in front of the last needed one are kept, so that numbers of calls stay valid; they need their inputs, too
+    last: dict[str, int] = {}
+    for name, number in needed:
+        last[name] = max(number, last.get(name, 0))
+    earlier = [(name, number) for name, top in last.items() for number in range(top) if (name, number) not in needed]
+    needed |= set(earlier)
+    for name, number in earlier:
+        if not needed.issuperset(_inputs_of(by_name, name, number)):
             raise ValueError(
                 f"until={until!r} needs call {last[name]} of {name!r}, whose call {number} needs layers after it"
             )
-    for entry in inside:
-        entry.needed = entry.stored in last
-        entry.calls = entry.calls[: last.get(entry.stored, -1) + 1]
-    outputs = _count(by_name[until])
-    base = 1 if by_name[until].class_name in ("Functional", "Model") and _is_keras_3(root) else 0
-    ends = [[until, base, index] for index in range(outputs)]
-    starts = [one for one in _triples(root.ends[0]) if by_name[one[0]].needed]
+    for entry in layers:
+        entry.needed = entry.stored_name in last
+        entry.calls = entry.calls[: last.get(entry.stored_name, -1) + 1]
+    end = by_name[until]
+    outputs = 1 if end.ends is None else max(1, len(list(references(end.ends[1]))))
+    first_call = 1 if end.class_name in _GRAPHS and root.is_keras3_graph else 0
+    ends = [[until, first_call, index] for index in range(outputs)]
+    starts = [one for one in references(root.ends[0]) if by_name[one[0]].needed]
     root.ends = (starts, ends[0] if outputs == 1 else ends)
 
 
-def _is_keras_3(root: Entry) -> bool:
-    """Tell whether calls are in Keras 3's form, where the ends of a graph count those of models inside from 1."""
-    return any(entry.is_modern for entry in root.inside or ())
-
-
-def _count(entry: Entry) -> int:
-    return 1 if entry.ends is None else max(1, len(list(_triples(entry.ends[1]))))
-
-
-def _triples(value: Any) -> Iterator[list]:
-    """Give each [layer, call, output] in a structure of them."""
-    if isinstance(value, Mapping):
-        for item in value.values():
-            yield from _triples(item)
-    elif isinstance(value, list) and _is_triple(value):
-        yield value
-    elif isinstance(value, list | tuple):
-        for item in value:
-            yield from _triples(item)
-
-
-def _origins(call: Any) -> Iterator[list]:
-    """Give each [layer, call, output] that a call takes, in the forms of Keras 1, 2 and 3."""
-    if isinstance(call, Mapping):
-        if call.get("class_name") == "__keras_tensor__":
-            yield call["config"]["keras_history"]
-            return
-        for item in call.values():
-            yield from _origins(item)
-    elif isinstance(call, list):
-        yield from _triples(call) if _is_triple(call) else (one for item in call for one in _origins(item))
-        if _is_triple(call) and len(call) > 3 and isinstance(call[3], Mapping):
-            yield from _origins(list(call[3].values()))  # tensors among the keyword arguments
-
-
-def _is_triple(value: list) -> bool:
-    return len(value) >= 3 and isinstance(value[0], str) and isinstance(value[1], int)
+def _inputs_of(by_name: Mapping[str, Entry], name: str, number: int) -> list[tuple[str, int]]:
+    """List the calls (layer, number) whose outputs a call takes."""
+    calls = by_name[name].calls if name in by_name else []
+    return [(one[0], one[1]) for one in references(calls[number])] if number < len(calls) else []
 
 
 def graph_config(entry: Entry) -> Config:
-    """Give a functional model's config in the form that ``models.functional`` reads, each layer by its name alone.
+    """Return a functional model's config in the form that ``models.functional`` reads, each layer by its name alone.
 
-    Names have no "/" in it, and calls of models inside count as Keras 3 counts them.
+    Its names have no "/", and calls of models inside are numbered as in Keras 3.
     """
-    inside = [one for one in entry.inside or () if one.needed]
-    taken: set[str] = set()
-    for one in inside:
-        if one.name in taken:
-            raise ValueError(f"model {entry.stored!r} has two layers with the name {one.name!r}")
-        taken.add(one.name)
-    modern = _is_keras_3(entry)
+    needed = [one for one in entry.layers or () if one.needed]
+    twice = next((name for name, count in Counter(one.name for one in needed).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"model {entry.stored_name!r} has two layers with the name {twice!r}")
     assert entry.ends is not None
-    entries = []
-    for one in inside:
-        kind = one.class_name if one.is_input or (modern and one.class_name in ("Functional", "Model")) else "Layer"
-        own = _input(one) if one.is_input else {"name": one.name}
-        calls = [_clean(call) for call in one.calls]
-        read = {"class_name": kind, "name": one.name, "config": own, "inbound_nodes": calls}
-        computes_mask = one.class_name in MASK_OPS and one.is_function
-        entries.append(read | {"class_name": one.class_name, "module": "keras.src.ops"} if computes_mask else read)
-    return {"layers": entries, "input_layers": _clean(entry.ends[0]), "output_layers": _clean(entry.ends[1])}
+    keras3, layers = entry.is_keras3_graph, []
+    for one in needed:
+        kind = one.class_name if one.is_input or (keras3 and one.class_name in _GRAPHS) else "Layer"
+        config = _input_config(one) if one.is_input else {"name": one.name}
+        calls = [without_slashes(call) for call in one.calls]
+        layers.append({"class_name": kind, "name": one.name, "config": config, "inbound_nodes": calls})
+        if one.class_name in MASK_OPS and one.is_operation:
+            layers[-1] |= {"class_name": one.class_name, "module": "keras.src.ops"}
+    inputs, outputs = (without_slashes(end) for end in entry.ends)
+    return {"layers": layers, "input_layers": inputs, "output_layers": outputs}
 
 
-def _clean(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _clean(item) for key, item in value.items()}
-    if isinstance(value, list):
-        if _is_triple(value):
-            return [value[0].replace("/", "."), *(_clean(item) for item in value[1:])]
-        return [_clean(item) for item in value]
-    return value
-
-
-def _input(entry: Entry) -> Config:
+def _input_config(entry: Entry) -> Config:
     if entry.config.get("sparse") or entry.config.get("ragged"):
-        raise ValueError(f"input {entry.stored!r} is sparse or ragged, which JAX has no arrays for")
-    shape = input_shape(entry)
-    if shape is None:
-        raise ValueError(f"input {entry.stored!r} has no batch_shape")
+        raise ValueError(f"input {entry.stored_name!r} is sparse or ragged; JAX has no such arrays")
+    if entry.input_shape is None:
+        raise ValueError(f"input {entry.stored_name!r} has no batch_shape")
     dtype = entry.config.get("dtype", entry.config.get("input_dtype"))
-    return {"name": entry.name, "batch_shape": shape, "dtype": dtype if isinstance(dtype, str) else None}
-
-
-def input_shape(entry: Entry) -> list | None:
-    """Give the input's shape, batch first, that a layer's config says; None where it says none."""
-    for key in ("batch_shape", "batch_input_shape"):
-        shape = entry.config.get(key)
-        if isinstance(shape, Mapping) and shape.get("class_name") == "__tuple__":
-            shape = shape.get("items")
-        if shape is not None:
-            if not isinstance(shape, list) or not all(one is None or isinstance(one, int) for one in shape):
-                raise ValueError(f"layer {entry.stored!r} has {key}={ascii(shape)[:80]}, which is no shape")
-            return shape
-    return None
+    return {"name": entry.name, "batch_shape": entry.input_shape, "dtype": dtype if isinstance(dtype, str) else None}

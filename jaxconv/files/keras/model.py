@@ -1,9 +1,11 @@
-"""Models in Keras's own files, of any version: from an open file to ``(layer, params)``. Nothing in a file is ever run.
+"""Models in Keras's own files, of any version: from an open file to ``(layer, params)``. No code in a file is ever run.
 
-Brings together the config's tree, one layer's options and the weights; each stands in its own file.
+Combines the config's tree, the options of each layer and the weights; each is in a file of its own.
 """
 
 import dataclasses
+import functools
+import types
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -11,17 +13,19 @@ import jax
 import numpy as np
 
 from jaxconv.contract import Layer, Params, layers
-from jaxconv.files.errors import FileError, damaged, refused
-from jaxconv.files.hdf5 import Store
-from jaxconv.files.input_shapes import input_shape_of, misfit
-from jaxconv.files.keras import weights
-from jaxconv.files.keras.config import Entry, cut, graph_config, input_shape, outline
-from jaxconv.files.keras.functions import LAMBDAS, put_layers
-from jaxconv.files.keras.options import Code, translate
-from jaxconv.files.keras.weights import Place, tail
-from jaxconv.files.legacy import dialects
-from jaxconv.files.legacy.deconvolution import output_lengths, refuse_other_lengths
-from jaxconv.files.legacy.kernels import Origin
+from jaxconv.files.errors import FileError, NoLayerError, damaged, refused
+from jaxconv.files.hdf5 import Store, folders_of
+from jaxconv.files.input_shapes import input_shape_of, misfit, shape_from_json
+from jaxconv.files.keras import numbered
+from jaxconv.files.keras.config import Entry, cut, graph_config, read_model_config
+from jaxconv.files.keras.functions import is_function, replace_functions
+from jaxconv.files.keras.layout import Leaf
+from jaxconv.files.keras.options import translate
+from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, without_file
+from jaxconv.files.keras.weights import check_finite, copy_shared, match_weights, read_weights
+from jaxconv.files.leaves import nested
+from jaxconv.files.legacy import deconvolution, hdf5_weights
+from jaxconv.files.legacy.dialects import PACKAGES, Origin
 from jaxconv.models import Model, Sequential, functional
 from jaxconv.models.container import Container
 from jaxconv.registry import snake_case
@@ -30,10 +34,12 @@ Factory = Callable[[dict[str, Any]], Layer]
 
 
 class Read(NamedTuple):
-    """What a file gave.
+    """A model from a file.
 
-    layer, params: the model. format: what kind of file it is. version: Keras's, where the file says it.
-    notes: what was unusual in it: options left out, things renamed, weights in another type.
+    layer, params: the model. format: the kind of file. version: Keras's, if the file says it.
+    notes: what was unusual in the file: options left out, things renamed, weights in another type.
+    input_shape: batch first, a structure of shapes for several inputs; None if it is unknown.
+    about: as given to :func:`jaxconv.save_model`; empty for files of Keras.
     """
 
     layer: Layer
@@ -41,10 +47,15 @@ class Read(NamedTuple):
     format: str
     version: str | None
     notes: tuple[str, ...]
+    input_shape: Any
+    about: dict[str, Any]
 
 
 class Source(NamedTuple):
-    """A Keras model on disk: its config, its weights, and what the file says of itself."""
+    """An open Keras file: its config, its weights, and what it says about its writer.
+
+    own: what jaxconv added to the metadata of a file that it wrote.
+    """
 
     path: Any
     config: Any
@@ -52,11 +63,11 @@ class Source(NamedTuple):
     format: str
     version: str | None = None
     backend: str | None = None
-    alone: bool = False  # jaxconv wrote it for a layer that is no model
+    own: Mapping[str, Any] = types.MappingProxyType({})
 
     @property
     def origin(self) -> Origin:
-        """Give who wrote the file; from the forms of its config where it does not say the version."""
+        """Who wrote the file; a file that does not say the version is known by the form of its config."""
         first = (self.version or "").partition(".")[0]
         if first.isdigit():
             return Origin(max(1, int(first)), self.backend)
@@ -69,192 +80,209 @@ def read_keras(source: Source, custom_layers: Mapping[str, Factory] | None, unti
     """Build the model and read its weights.
 
     Raises:
-        FileError: for everything in the file that cannot be used, naming the layer.
-        ValueError: ``until`` is no layer of the model. TypeError: a custom layer that gives no layer.
+        FileError: anything in the file that cannot be used, with the name of the layer; ``until`` is not a layer.
+        TypeError: a factory in ``custom_layers`` that returns something else than a layer.
     """
+    store = source.store
     with refused(source.path, "its config"):
-        root = outline(source.config)
-        put_layers(root)
-    if until is not None:
-        cut(root, until)
+        root = read_model_config(source.config)
+        replace_functions(root)
+        if until is not None:
+            cut(root, until)
     builder = _Builder(source, root, dict(custom_layers or {}))
     layer = builder.build(root, ())
-    shape = input_shape_of(layer) if builder.told else None
-    if shape is not None:
-        with refused(source.path, "its model"):
-            refuse_other_lengths(layer, shape, builder.told)
-    with refused(source.path, "its config"):
-        root_place = _place(root, layer, ())
-    store, origin = source.store, source.origin
-    with damaged(source.path, "what it says of its weights"):
-        if weights.is_counted(store) and not store.names("", "layer_names"):
-            found = weights.counted(store, root_place, by_name=False, strict=True)
-        else:
-            top = "model_weights" if "model_weights" in store.groups else ""
-            found = weights.named(store, root_place, top, by_name=True, strict=until is None)
-        builder.notes += weights.hand_on(root_place, found)
-        expected = expected_params(source.path, layer, found)
-        params = weights.read(store, found, expected, None, origin, builder.notes)
-    if source.alone and len(layer.children) == 1:
+    with refused(source.path, "its model"):
+        shape = input_shape_of(layer) if builder.output_lengths else None
+        if shape is not None:
+            deconvolution.check_output_lengths(layer, shape, builder.output_lengths)
+    with damaged(source.path, "the record of its weights"):
+        stored = _stored_layer(root, layer, ())
+        found = match_weights(store, stored, by_name=None, strict=True)
+        builder.notes += copy_shared(stored, found)
+        expected = _expected_params(source.path, layer, found)
+        params = read_weights(store, found, expected, None, source.origin, builder.notes)
+    if source.own.get("alone") is True and len(layer.children) == 1:  # written for a layer that is not a model
         ((name, layer),) = layer.children.items()
         params = params.get(name, {})
-    return Read(layer, params, source.format, source.version, tuple(dict.fromkeys(builder.notes)))
+    about, shape = source.own.get("about"), source.own.get("input_shape")
+    return Read(
+        layer,
+        params,
+        source.format,
+        source.version,
+        tuple(dict.fromkeys(builder.notes)),
+        shape_from_json(shape) if isinstance(shape, list | dict) else input_shape_of(layer),
+        about if isinstance(about, dict) else {},
+    )
 
 
-def expected_params(path: Any, layer: Layer, found: Mapping[Any, Any]) -> Params:
-    """Give the shapes and types of the params that a layer has for its own input.
+def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match]) -> Params:
+    """Return the shapes and types of the params that a layer has for its own input.
 
-    Where the input's shape is not in the file, the shapes in the file are taken, if each layer could have them for some
-    input. That one layer fits the next is seen when they are called.
+    If the input's shape is not in the file, the shapes in the file are used, provided that each layer can have them for
+    some input. Whether one layer fits the next is then seen when they are called.
     """
     with refused(path, "its model"):
         shape = input_shape_of(layer)
         if shape is not None:
             return jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
-    shapes = {
-        "/".join(leaf): jax.ShapeDtypeStruct(match.table.shape, match.layer.policy.variable)
-        for leaf, match in found.items()
-    }
-    missing = [leaf for leaf, _ in weights.leaves_of(weights.places(layer)) if leaf not in found]
+    missing = [leaf for leaf, _ in leaves_of(without_file(layer)) if leaf not in found]
     if missing:
         raise FileError(f"{path}: weight {'/'.join(missing[0])} is missing")
-    _check_each(path, found)
-    return weights.nested(shapes)
-
-
-def _check_each(path: Any, found: Mapping[Any, Any]) -> None:
-    """Raise FileError for weights that their layer has for no input."""
-    held: dict[tuple, dict[str, tuple[int, ...]]] = {}
+    by_layer: dict[Leaf, dict[str, Match]] = {}
     for leaf, match in found.items():
-        held.setdefault(leaf[:-1], {})[leaf[-1]] = tuple(match.table.shape)
-    owners = {leaf[:-1]: match.layer for leaf, match in found.items()}
-    for place, shapes in held.items():
-        if (wanted := misfit(owners[place], shapes)) is not None:
-            leaf, needed = wanted
-            name = "/".join((*place, leaf))
-            raise FileError(f"{path}: weight {name} has shape {shapes[leaf]} in the file; its layer needs {needed}")
+        by_layer.setdefault(leaf[:-1], {})[leaf[-1]] = match
+    for place, matches in by_layer.items():
+        shapes = {name: tuple(match.table.shape) for name, match in matches.items()}
+        if (wrong := misfit(next(iter(matches.values())).layer, shapes)) is not None:
+            name, needed = wrong
+            full = "/".join((*place, name))
+            raise FileError(f"{path}: weight {full} has shape {shapes[name]} in the file; its layer needs {needed}")
+    return nested(
+        {
+            "/".join(leaf): jax.ShapeDtypeStruct(match.table.shape, match.layer.policy.variable)
+            for leaf, match in found.items()
+        }
+    )
 
 
 class _Builder:
-    """Makes layers of entries, and collects what was unusual about them."""
+    """Builds layers of entries, and collects what was unusual about them.
+
+    output_lengths: the output lengths that the file declares, by the path of the layer.
+    """
 
     def __init__(self, source: Source, root: Entry, custom: dict[str, Factory]):
         self._source, self._root, self._custom = source, root, custom
         self._origin = source.origin
         self.notes: list[str] = []
-        self.told: dict[tuple[str, ...], Any] = {}  # the paths of layers whose output's lengths are in the file
+        self.output_lengths: dict[Leaf, tuple[int, ...]] = {}
 
-    def build(self, entry: Entry, path: tuple[str, ...]) -> Layer:
-        """Make the layer of an entry, or of a model's entries. ``path`` is where its params will be.
+    def build(self, entry: Entry, path: Leaf) -> Layer:
+        """Return the layer of an entry, or of a model's entries. ``path`` is where its params will be.
 
         Raises:
-            FileError: the layer cannot be made; it is named.
+            FileError: the layer cannot be built; it is named.
         """
         if (factory := self._factory(entry)) is not None:
-            return self._made(entry, factory)
-        if entry.inside is None:
-            with refused(self._source.path, f"layer {entry.stored!r}"):
-                return self._leaf(entry, path)
-        where = f"model {entry.stored!r}"
+            return self._custom_layer(entry, factory)
+        if entry.layers is None:
+            with refused(self._source.path, f"layer {entry.stored_name!r}"):
+                return self._layer(entry, path)
+        where = f"model {entry.stored_name!r}"
         with refused(self._source.path, where):
             graph = None if entry.ends is None else graph_config(entry)
-            left_out = set() if graph is None else functional.mask_ops(graph["layers"])
-        needed = [one for one in entry.inside if one.needed and not one.is_input and one.name not in left_out]
-        made = {one.name: self.build(one, (*path, one.name)) for one in needed}
+            mask_ops = set() if graph is None else functional.mask_ops(graph["layers"])
+        needed = [one for one in entry.layers if one.needed and not one.is_input and one.name not in mask_ops]
+        built = {one.name: self.build(one, (*path, one.name)) for one in needed}
         with refused(self._source.path, where):
             options: dict[str, Any] = {"name": entry.name}
             if entry.config.get("trainable") is False:
                 options["trainable"] = False
             if graph is not None:
-                inputs, outputs = functional.read(graph, lambda config: made[config["name"]])
+                inputs, outputs = functional.read(graph, lambda config: built[config["name"]])
                 return Model(inputs, outputs, **options)
-            shape = next((found for one in entry.inside[:1] if (found := input_shape(one)) is not None), None)
+            shape = entry.layers[0].input_shape if entry.layers else None
             shape = entry.config.get("build_input_shape") if shape is None else shape
             if isinstance(shape, list):
                 options["input_shape"] = tuple(shape[1:])
-            return Sequential(list(made.values()), **options)
+            return Sequential(list(built.values()), **options)
 
     def _factory(self, entry: Entry) -> Factory | None:
-        names = (entry.stored, entry.registered, entry.class_name, entry.class_name.rpartition(">")[2])
+        names = (entry.stored_name, entry.registered_name, entry.class_name, entry.class_name.rpartition(">")[2])
         return next((self._custom[name] for name in names if name in self._custom), None)
 
-    def _made(self, entry: Entry, factory: Factory) -> Layer:
+    def _custom_layer(self, entry: Entry, factory: Factory) -> Layer:
         layer = factory(dict(entry.config))
         if not isinstance(layer, Layer):
             raise TypeError(
-                f"custom_layers: the factory for layer {entry.stored!r} ({entry.class_name}) gave {layer!r}; "
-                "it takes the config and gives a layer"
+                f"custom_layers: the factory for layer {entry.stored_name!r} ({entry.class_name}) returned {layer!r}; "
+                "a factory takes the config and returns a layer"
             )
         return dataclasses.replace(layer, name=entry.name)
 
-    def _leaf(self, entry: Entry, path: tuple[str, ...]) -> Layer:
-        kind = entry.class_name
-        computes = kind in LAMBDAS or (entry.is_function and kind not in functional.MASK_OPS)
-        key = entry.stored if computes else entry.registered or kind
-        hint = f'give custom_layers={{"{key}": factory}}, or until= to stop at a layer before it'
-        if kind == "Lambda":
-            raise ValueError(f"it is a Lambda, whose code is in the file and is never run; {hint}")
-        home = entry.module.partition(".")[0]
-        if ">" in kind or (home and home not in (*dialects.HOMES, "builtins")):
-            raise ValueError(
-                f"its class {entry.registered or kind} of {home or 'its own'} is code outside Keras; {hint}"
-            )
-        if computes:
-            function = entry.config.get("function", kind)
-            raise ValueError(f"it is the function {function!a}, for which there is no layer here; {hint}")
-        notes: list[str] = []
+    def _layer(self, entry: Entry, path: Leaf) -> Layer:
+        kind, notes = entry.class_name, list[str]()
         try:
-            today, options = translate(kind, entry.config, self._origin, notes)
-        except Code as error:
+            _check_is_known(entry)
+            current, options = translate(kind, entry.config, self._origin, notes)
+        except NoLayerError as error:
+            key = entry.stored_name if is_function(entry) else entry.registered_name or kind
+            hint = f'give custom_layers={{"{key}": factory}}, or until= to stop at a layer before it'
             raise ValueError(f"{error}; {hint}") from None
-        except ValueError as error:
-            raise ValueError(f"{error}; {hint}" if "there is no layer" in str(error) else str(error)) from None
-        self.notes += [f"{entry.stored}: {note}" for note in notes]
-        if entry.name != entry.stored:
-            self.notes.append(f"{entry.stored}: named {entry.name} here")
+        self.notes += [f"{entry.stored_name}: {note}" for note in notes]
+        if entry.name != entry.stored_name:
+            self.notes.append(f"{entry.stored_name}: named {entry.name} here")
         options["name"] = entry.name
-        if kind.startswith("Deconvolution") and (said := entry.config.get("output_shape")) is not None:
-            self.told[path] = output_lengths(said, options["data_format"], int(kind[-2]))
-        if today == "Normalization" and options.get("mean") is None:
+        if kind.startswith("Deconvolution") and (shape := entry.config.get("output_shape")) is not None:
+            lengths = deconvolution.output_lengths(shape, options["data_format"], int(kind[-2]))
+            self.output_lengths[path] = lengths
+        if current == "Normalization" and options.get("mean") is None:
             options |= self._moments(entry, path)
         if (inside := entry.wrapped) is not None:
-            put_layers(inside)
+            replace_functions(inside)
             options["layer"] = self.build(inside, (*path, "layer"))
-        if issubclass(layers[today], Container):  # Residual, Parallel: jaxconv's own, with layers inside
-            return layers[today].from_config(options)
-        return layers[today](**options)
+        if issubclass(layers[current], Container):  # Residual, Parallel: jaxconv's own, with layers inside
+            return layers[current].from_config(options)
+        return layers[current](**options)
 
-    def _moments(self, entry: Entry, path: tuple[str, ...]) -> dict[str, Any]:
+    def _moments(self, entry: Entry, path: Leaf) -> dict[str, Any]:
         """Read the mean and variance of an adapted Normalization, which are weights in Keras and options here."""
         store = self._source.store
-        if weights.is_counted(store):
-            root = _place(self._root, None, ())
-            groups = {place.path: prefix for place, prefix in weights.addresses(store, root, "", False)}
-            names = [f"{groups.get(path)}vars/{index}" for index in (0, 1)]
+        if numbered.is_numbered(store):
+            names = [f"{self._group_prefixes.get(path)}vars/{index}" for index in (0, 1)]
         else:
-            top = next(one.stored for one in self._root.inside or () if one.name == path[0])
-            above = f"model_weights/{top}/" if "model_weights" in store.groups else f"{top}/"
             parts = 1 if len(path) == 1 else 2
-            ends = {tail(name, parts): name for name in store.tables if name.startswith(above)}
-            names = [ends.get((entry.stored, what)[-parts:], "") for what in ("mean", "variance")]
-        found = [store.tables.get(name) for name in names]
-        if None in found:
+            ends = self._name_ends.get((path[0], parts), {})
+            names = [ends.get((entry.stored_name, what)[-parts:], "") for what in ("mean", "variance")]
+        tables = [store.tables.get(name) for name in names]
+        if None in tables:
             raise ValueError("its mean and variance are missing: they are neither in the config nor in the weights")
-        mean, variance = (np.ravel(table.read()) for table in found if table is not None)
-        if not (np.isfinite(mean).all() and np.isfinite(variance).all()):
-            raise ValueError("its mean or variance holds NaN or an infinity")
+        mean, variance = (np.ravel(table.read()) for table in tables if table is not None)
+        for name, value in (("mean", mean), ("variance", variance)):
+            check_finite(f"{self._source.path}: layer {entry.stored_name!r}: its {name}", value)
         scalar = entry.config.get("axis") in (None, [])
         return {"mean": mean[0] if scalar else mean, "variance": variance[0] if scalar else variance}
 
+    @functools.cached_property
+    def _group_prefixes(self) -> dict[Leaf, str]:
+        """The group of each layer in Keras 3's layout, by the path of its params."""
+        root = _stored_layer(self._root, None, ())
+        return {stored.path: prefix for stored, prefix in numbered.group_prefixes(self._source.store, root)}
 
-def _place(entry: Entry, layer: Layer | None, path: tuple[str, ...]) -> Place:
-    """Give the place of an entry's layer, with all entries inside in the file's order."""
+    @functools.cached_property
+    def _name_ends(self) -> dict[tuple[str, int], dict[Leaf, str]]:
+        """The tables of each layer of the model in Keras 2's layout, by the last one or two parts of their names."""
+        top, found = hdf5_weights.top_group(self._source.store), dict[tuple[str, int], dict[Leaf, str]]()
+        names = {f"{top}{one.stored_name}/": one.name for one in self._root.layers or ()}
+        for table in self._source.store.tables:
+            owner = next((names[folder] for folder in folders_of(table) if folder in names), "")
+            for parts in (1, 2):
+                found.setdefault((owner, parts), {})[hdf5_weights.name_end(table, parts)] = table
+        return found
+
+
+def _check_is_known(entry: Entry) -> None:
+    """Check that a layer's class is one of Keras's or jaxconv's. Raises NoLayerError."""
+    kind, package = entry.class_name, entry.module.partition(".")[0]
+    if kind == "Lambda":
+        raise NoLayerError("it is a Lambda, whose code is in the file and is never run")
+    if ">" in kind or (package and package not in (*PACKAGES, "builtins")):
+        home = package or "its own package"
+        raise NoLayerError(f"its class {entry.registered_name or kind} of {home} is code outside Keras")
+    if is_function(entry):
+        raise NoLayerError(f"it is the function {entry.config.get('function', kind)!a}, for which no layer exists here")
+
+
+def _stored_layer(entry: Entry, layer: Layer | None, path: Leaf) -> StoredLayer:
+    """Return the record of an entry's layer, with all entries inside in the file's order."""
     base, children = snake_case(entry.class_name), {} if layer is None else layer.children
     wrapped = entry.wrapped if layer is None or "layer" in children else None
-    if wrapped is not None and wrapped.inside is not None:
-        model = _place(wrapped, children.get("layer"), (*path, "layer"))
-        return model._replace(stored=entry.stored, base=base, below="layer/", shared=entry.shared)
-    if entry.inside is None:
-        return Place(entry.stored, base, layer, path, shared=entry.shared)
-    inside = tuple(_place(one, children.get(one.name), (*path, one.name)) for one in entry.inside if not one.is_input)
-    return Place(entry.stored, base, layer, path, inside, shared=entry.shared)
+    if wrapped is not None and wrapped.layers is not None:
+        model = _stored_layer(wrapped, children.get("layer"), (*path, "layer"))
+        return model._replace(name=entry.stored_name, base=base, below="layer/", shared_id=entry.shared_id)
+    inside = None
+    if entry.layers is not None:
+        named = [one for one in entry.layers if not one.is_input]
+        inside = tuple(_stored_layer(one, children.get(one.name), (*path, one.name)) for one in named)
+    return StoredLayer(entry.stored_name, base, layer, path, inside, shared_id=entry.shared_id)

@@ -1,6 +1,6 @@
-"""Models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5.
+"""Write models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5.
 
-Knows layers by their contract; where each weight goes stands in ``keras.layout``.
+Knows layers by their contract; where each weight goes is in ``keras.layout``.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from jaxconv.contract.symbolic import Input
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
-from jaxconv.files.keras.layout import groups, pick
+from jaxconv.files.keras.layout import groups
 from jaxconv.files.leaves import check, flat
 from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container, base_name, free_name
@@ -39,25 +39,25 @@ def save_model(
 ) -> None:
     """Write a model to a ``.keras`` file, which Keras 3 opens and which computes the same there.
 
-    Atomically: an interrupted save leaves the old file whole. The same model gives the same bytes: no time of day is
-    in them. Layers without a name get the one under which params has them; ``input_shape`` options become Keras's input
-    layers. A layer that is neither Sequential nor Model is written inside a Sequential (of several inputs: a Model).
-    What Keras lacks (Residual, LocallyConnected1D, options beyond Keras's) is written in the same form: jaxconv reads
-    it back, and Keras refuses the file with an error that names it.
+    Atomic: an interrupted save leaves the old file whole. The same model gives the same bytes: they contain no time.
+    Layers without a name get the one they have in params; ``input_shape`` options become Keras's input layers. A layer
+    that is not a Sequential or Model is written inside a Sequential (for several inputs: a Model). What Keras lacks
+    (Residual, LocallyConnected1D, options beyond Keras's) is written in the same form: jaxconv reads it back, and Keras
+    refuses the file with an error that names it.
 
     Args:
         path: the file, under exactly this name, which ends in ".keras".
         layer: the layer, a Sequential or Model for most.
         params: its weights.
-        input_shape: what the layer was initialised with, batch first (a list of shapes for several inputs); the
-            layer's own if None. With it the weights are checked against the layer, and Keras builds all of the model
-            when it opens it. Without it, Keras gets what the weights tell of each layer, and builds the rest at the
-            first call.
-        about: plain values to keep with the model: names of classes, where the data came from, ...
+        input_shape: the shape the layer was initialized with, batch first (a list of shapes for several inputs); the
+            layer's own if None. With it the weights are checked against the layer, and Keras builds the whole model
+            when it opens the file. Without it, Keras gets the shapes that follow from the weights, and builds the rest
+            at the first call.
+        about: plain values to store with the model: names of classes, where the data came from, ...
 
     Raises:
         FileError: the file cannot be written, or the weights are not this layer's.
-        ValueError: a path that does not end in ".keras"; a layer that holds something that has no name in a config.
+        ValueError: a path that does not end in ".keras"; a layer with a value that has no name in a config.
         ImportError: h5py is not installed.
 
     >>> import tempfile, zipfile
@@ -69,37 +69,35 @@ def save_model(
     """
     path = Path(path)
     if path.suffix != ".keras":
-        raise ValueError(f"{path}: Keras opens a model by its ending; give a path that ends in .keras")
+        raise ValueError(f"{path}: a path that ends in .keras is expected: Keras opens a model by its ending")
     shape = input_shape_of(layer, input_shape)
     if shape is not None:
         check(path, layer, shape, params)
-    model, held = _as_model(layer, params, shape)
-    about = {
-        "input_shape": plain(shape),
+    model, weights = _as_model(layer, params, shape)
+    own = {
+        "input_shape": shape,
         "alone": not isinstance(layer, Sequential | Model),
         "about": dict(about or {}),
     }
     texts = {
-        "metadata.json": {"keras_version": KERAS_VERSION, "jaxconv": plain(about)},
-        "config.json": _config(model, held),
+        "metadata.json": {"keras_version": KERAS_VERSION, "jaxconv": plain(own)},
+        "config.json": _config(model, weights),
     }
-    weights = _weights(path, model, held)
+    content = _weights(path, model, weights)
     with replacing(path) as handle, zipfile.ZipFile(handle, "w") as archive:
-        for name, content in texts.items():
-            archive.writestr(zipfile.ZipInfo(name), json.dumps(content))  # a ZipInfo of its own has no time of day
-        archive.writestr(zipfile.ZipInfo("model.weights.h5"), weights)
+        for name, text in texts.items():
+            archive.writestr(zipfile.ZipInfo(name), json.dumps(text))  # a ZipInfo has no time unless it is given one
+        archive.writestr(zipfile.ZipInfo("model.weights.h5"), content)
 
 
-# -- the model as Keras has it: named layers, and a Sequential or a Model around everything
+# -- the model in Keras's form: named layers, and a Sequential or a Model around everything
 
 
 def _as_model(layer: Layer, params: Params, shape: Any) -> tuple[Sequential | Model, Params]:
     if isinstance(layer, Model):
         return _named(layer), params
     if isinstance(layer, Sequential):
-        named = _named(layer)
-        own = shape if shape is None else tuple(shape[1:])
-        return dataclasses.replace(named, input_shape=own), params
+        return dataclasses.replace(_named(layer), input_shape=shape if shape is None else tuple(shape[1:])), params
     name = layer.name or base_name(layer)
     inside = {name: params} if params else {}
     named = _named(dataclasses.replace(layer, name=name))
@@ -110,7 +108,7 @@ def _as_model(layer: Layer, params: Params, shape: Any) -> tuple[Sequential | Mo
 
 
 def _named(layer: Any) -> Any:
-    """Give a layer with all layers inside bearing the names that params knows them by; their own input shapes go."""
+    """Return a layer with all layers inside named as in params, and without their own input shapes."""
     if isinstance(layer, Sequential):
         chain = [_named(dataclasses.replace(child, name=name)) for name, child in layer.children.items()]
         return dataclasses.replace(layer, layers=chain, input_shape=None)
@@ -122,7 +120,7 @@ def _named(layer: Any) -> Any:
 
 
 def _config(model: Layer, params: Params) -> dict[str, Any]:
-    config = _as_keras_says(layers.serialize(model))
+    config = _with_keras_classes(layers.serialize(model))
     if isinstance(model, Sequential) and model.input_shape is None:
         _add_build_configs(config, model, params, None)
     elif isinstance(model, Sequential):
@@ -130,27 +128,24 @@ def _config(model: Layer, params: Params) -> dict[str, Any]:
     return config
 
 
-def _as_keras_says(value: Any) -> Any:
-    """Give a config with graphs under the class that Keras has for them."""
+def _with_keras_classes(value: Any) -> Any:
+    """Return a config in which graphs have Keras's class."""
     if isinstance(value, list):
-        return [_as_keras_says(one) for one in value]
+        return [_with_keras_classes(one) for one in value]
     if not isinstance(value, dict):
         return value
-    given = {key: _as_keras_says(one) for key, one in value.items()}
-    if given.get("class_name") == "Model":
-        given |= {
-            "module": "keras.src.models.functional",
-            "class_name": "Functional",
-            "registered_name": "Functional",
-        }
-    return given
+    config = {key: _with_keras_classes(one) for key, one in value.items()}
+    if config.get("class_name") == "Model":
+        names = dict.fromkeys(("class_name", "registered_name"), "Functional")
+        config |= {"module": "keras.src.models.functional", **names}
+    return config
 
 
 def _add_build_configs(config: dict[str, Any], model: Sequential, params: Params, shape: Any) -> Any:
-    """Tell Keras, of each layer in a Sequential of unknown input, a shape that its weights fit; give the last output's.
+    """Add to each layer in a Sequential of unknown input a shape that its weights fit; return the output's.
 
     Args:
-        shape: the input's, as far as it follows from the layers before; None where nothing does.
+        shape: the input's, as far as the layers before determine it; None if they do not.
     """
     for entry, (name, child) in zip(config["config"]["layers"], model.children.items(), strict=True):
         own = params.get(name, {})
@@ -169,29 +164,28 @@ def _add_build_configs(config: dict[str, Any], model: Sequential, params: Params
 
 
 def _weights(path: Path, model: Layer, params: Params) -> bytes:
-    """Give model.weights.h5: every layer's group, its name in an attribute, its weights counted from 0."""
+    """Return the bytes of model.weights.h5: a group for each layer with its name and its weights, numbered from 0."""
     try:
         import h5py
     except ImportError:
         raise ImportError("save_model needs h5py; install it with: pip install 'jaxconv[files]'") from None
-    buffer, left = io.BytesIO(), flat(params)
+    buffer, values, written = io.BytesIO(), flat(params), set[str]()
     with h5py.File(buffer, "w", track_order=False) as file:
-        for group, name, leaves in groups(model):
-            place = file.create_group(group)
-            place.attrs["name"] = name or base_name(model)
-            for index, leaf in enumerate(leaves):
-                value = pick(params, leaf)
-                if value is None:
-                    raise FileError(f"{path}: weight {'/'.join(leaf)} is missing")
-                left.pop("/".join(leaf), None)
-                _write(place, str(index), np.asarray(value))
-    if left:
-        raise FileError(f"{path}: the layer has no weight {', '.join(left)}")
+        for group_path, name, leaves in groups(model):
+            group = file.create_group(group_path)
+            group.attrs["name"] = name or base_name(model)
+            for index, leaf in enumerate("/".join(leaf) for leaf in leaves):
+                if leaf not in values:
+                    raise FileError(f"{path}: weight {leaf} is missing")
+                _write(group, str(index), np.asarray(values[leaf]))
+                written.add(leaf)
+    if extra := sorted(values.keys() - written):
+        raise FileError(f"{path}: the layer has no weight {', '.join(extra)}")
     return buffer.getvalue()
 
 
 def _write(group: Any, name: str, value: np.ndarray) -> None:
-    if value.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras keeps the two bytes and names the type beside them
+    if value.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras stores two bytes, with the type as an attribute
         group.create_dataset(name, data=value.view(np.dtype("V2")), track_times=False).attrs["dtype"] = "bfloat16"
     else:
         group.create_dataset(name, data=value, track_times=False)

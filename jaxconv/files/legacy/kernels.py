@@ -1,70 +1,65 @@
-"""Kernels as Keras 1, and Theano under any Keras, kept them: the steps that bring them to today's axes and direction.
+"""Kernels as Keras 1, and Theano under any Keras, stored them, and their conversion to current axes and direction.
 
 Knows arrays and a layer's class and data format. Nothing of files.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxconv.contract import Layer
+from jaxconv.files.legacy.dialects import Origin
 
-Turn = Callable[[np.ndarray], np.ndarray]
+Convert = Callable[[np.ndarray], np.ndarray]
 
+# class -> the axes of Keras 1's kernel in the current order, for dim_ordering="th" and for "tf"
+THEANO_AXES = {
+    "Conv2D": (2, 3, 1, 0),
+    "SeparableConv2D": (2, 3, 1, 0),
+    "Conv3D": (2, 3, 4, 1, 0),
+    "Conv2DTranspose": (2, 3, 0, 1),
+    "Conv3DTranspose": (2, 3, 4, 0, 1),
+}
+_TENSORFLOW_AXES = {"Conv2DTranspose": (0, 1, 3, 2), "Conv3DTranspose": (0, 1, 2, 4, 3)}
 _FLIPPED = {f"Conv{rank}D{kind}" for rank in (1, 2, 3) for kind in ("", "Transpose")}  # Keras's own list
 
 
-class Origin(NamedTuple):
-    """Who wrote a file: the major version of Keras, and the backend where the file says it."""
+def kernel_conversion(
+    layer: Layer, leaf: str, shape: tuple[int, ...], expected: tuple[int, ...], origin: Origin
+) -> Convert | None:
+    """Return the function that converts a stored weight to the shape a layer expects; None if it cannot have it.
 
-    major: int = 3
-    backend: str | None = None
-
-
-def todays_kernel(
-    layer: Layer, leaf: str, shape: tuple[int, ...], wanted: tuple[int, ...], origin: Origin
-) -> Turn | None:
-    """Give the function that brings a stored weight to the shape that a layer wants; None where there is none.
-
-    Keras 1 had kernels of one dimension as (steps, 1, channels, filters), and with Theano's order of dimensions those
-    of two and three as (filters, channels, *window). A convolution of Theano's turns its kernel around.
+    Keras 1 stored kernels of Conv1D as (steps, 1, channels, filters), and with Theano's order of dimensions those of
+    two and three dimensions as (filters, channels, *window). Theano's convolution flips its kernel.
     """
-    steps: list[Turn] = []
+    steps: list[Convert] = []
     if origin.major == 1 and leaf.endswith("kernel"):
-        order = _order(type(layer).__name__, shape, wanted, getattr(layer, "data_format", None))
-        if order is not None:
-            shape = tuple(shape[axis] for axis in order)
-            steps.append(lambda value: value.transpose(order))
-        if len(shape) == len(wanted) + 1 and shape[1] == 1:
+        axes = _axes(type(layer).__name__, shape, expected, getattr(layer, "data_format", None))
+        if axes is not None and len(axes) == len(shape):
+            shape = tuple(shape[axis] for axis in axes)
+            steps.append(lambda value: value.transpose(axes))
+        if len(shape) == len(expected) + 1 and shape[1] == 1:
             shape = (shape[0], *shape[2:])
             steps.append(lambda value: value[:, 0])
-    if shape != wanted:
+    if shape != expected:
         return None
     if origin.backend == "theano" and leaf == "kernel" and type(layer).__name__ in _FLIPPED:
-        spatial = tuple(range(len(wanted) - 2))
+        spatial = tuple(range(len(expected) - 2))
         steps.append(lambda value: np.flip(value, spatial))
 
-    def turn(value: np.ndarray) -> np.ndarray:
+    def convert(value: np.ndarray) -> np.ndarray:
         for step in steps:
             value = step(value)
         return value
 
-    return turn
+    return convert
 
 
-def _order(name: str, shape: tuple[int, ...], wanted: tuple[int, ...], data_format: Any) -> tuple[int, ...] | None:
-    """Give the order in which to take the axes of a Keras 1 kernel; None for as they are."""
-    theano = data_format == "channels_first"
+def _axes(
+    name: str, shape: tuple[int, ...], expected: tuple[int, ...], data_format: str | None
+) -> tuple[int, ...] | None:
+    """Return the axes of a Keras 1 kernel in the current order; None if the order is the same."""
     if name == "Conv1D" and len(shape) == 4:
-        filters_first = shape[:2] != (wanted[0], 1) or shape[3] != wanted[2]  # Keras 1.1
+        filters_first = shape[:2] != (expected[0], 1) or shape[3] != expected[2]  # Keras 1.1
         return (2, 3, 1, 0) if filters_first else None
-    if name in ("Conv2D", "SeparableConv2D") and len(shape) == 4 and theano:
-        return (2, 3, 1, 0)
-    if name == "Conv3D" and len(shape) == 5 and theano:
-        return (2, 3, 4, 1, 0)
-    if name == "Conv2DTranspose" and len(shape) == 4:
-        return (2, 3, 0, 1) if theano else (0, 1, 3, 2)
-    if name == "Conv3DTranspose" and len(shape) == 5:
-        return (2, 3, 4, 0, 1) if theano else (0, 1, 2, 4, 3)
-    return None
+    return (THEANO_AXES if data_format == "channels_first" else _TENSORFLOW_AXES).get(name)

@@ -1,0 +1,131 @@
+"""Weights in the layout of Keras 1 and 2 (``.h5``): a group for each layer, with the names of its weights.
+
+Knows the layers of a file and its tables by path; nothing of configs.
+"""
+
+import re
+from collections.abc import Sequence
+
+from jaxconv.contract import Layer
+from jaxconv.files.errors import FileError
+from jaxconv.files.hdf5 import Store, Table
+from jaxconv.files.keras.layout import Leaf
+from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, listed
+
+_WEIGHT_NAMES = {  # the names of weights that tell which leaf they are
+    *("kernel", "bias", "depthwise_kernel", "pointwise_kernel", "alpha", "embeddings"),
+    *("gamma", "beta", "moving_mean", "moving_variance"),
+}
+
+
+def top_group(store: Store) -> str:
+    """Return the path of the group that holds the layers, which is empty or ends in "/"."""
+    return "model_weights/" if "model_weights" in store.groups else ""
+
+
+def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[Leaf, Match]:
+    """Match the groups in ``layer_names`` with the layers, by name or one after the other.
+
+    Raises:
+        FileError: no such groups; if ``strict``, weights of another layer or of another number of layers.
+    """
+    top = top_group(store)
+    names = store.names(top.rstrip("/"), "layer_names")
+    if names is None:
+        raise FileError(f"{store.path}: it has no weights of a Keras model: neither layer_names nor layers")
+    tables = {name: _tables(store, f"{top}{name}", name) for name in names}
+    weights = {name: own for name, own in tables.items() if own and not _are_moments(own)}
+    layers = root.layers if root.layers is not None else (root,)
+    expected = [stored for stored in layers if stored.layer is None or leaves_of(stored)]
+    if by_name:
+        pairs = [(stored, weights.pop(stored.name)) for stored in expected if stored.name in weights]
+        if weights and strict:
+            raise FileError(f"{store.path}: it has weights of {listed(list(weights))}, which the model does not have")
+    else:
+        if len(expected) != len(weights) and strict:
+            raise FileError(
+                f"{store.path}: it has weights of {len(weights)} layers ({listed(list(weights))}); "
+                f"the model has {len(expected)} with weights ({listed([stored.name for stored in expected])})"
+            )
+        pairs = list(zip(expected, weights.values(), strict=False))
+    found: dict[Leaf, Match] = {}
+    for stored, own in pairs:
+        if stored.layer is not None:
+            found |= _match_layer(store, stored, own)
+    return found
+
+
+def name_end(name: str, parts: int) -> tuple[str, ...]:
+    """Return the last parts of a variable's name, without TF's ``:0``."""
+    return tuple(re.sub(r":\d+$", "", name).split("/")[-parts:])
+
+
+def _are_moments(tables: Sequence[Table]) -> bool:
+    return [name_end(table.name, 1) for table in tables] == [("mean",), ("variance",), ("count",)]
+
+
+def _moments_inside(stored: StoredLayer) -> set[tuple[str, ...]]:
+    """Return the ends of the names of all weights of the Normalizations in a model."""
+    if stored.layers is None:
+        return {(stored.name, part) for part in ("mean", "variance", "count")} if stored.is_normalization else set()
+    return {name for one in stored.layers for name in _moments_inside(one)}
+
+
+def _tables(store: Store, group: str, name: str) -> list[Table]:
+    """List the tables of a layer in the file's order."""
+    if group not in store.groups:
+        raise FileError(f"{store.path}: layer {name!r} has no group in the file")
+    tables = []
+    for weight in store.names(group, "weight_names") or []:
+        if "seed_generator" in weight:
+            continue
+        table = store.tables.get(f"{group}/{weight}")
+        if table is None:
+            raise FileError(f"{store.path}: layer {name!r}: weight {weight!r} is missing")
+        tables.append(table)
+    return tables
+
+
+def _match_layer(store: Store, stored: StoredLayer, tables: Sequence[Table]) -> dict[Leaf, Match]:
+    """Match the tables of one layer, or of one model, with its leaves."""
+    leaves, moments = leaves_of(stored), _moments_inside(stored)
+    tables = [table for table in tables if name_end(table.name, 2) not in moments]
+    first: dict[tuple[Layer, Leaf], tuple[Leaf, Layer]] = {}
+    originals = {leaf: first.setdefault((layer, leaf[-2:]), (leaf, layer))[0] for leaf, layer in leaves}
+    if len(tables) == len(first):  # a layer that occurs in several of the models inside is stored once
+        once = _match_leaves(list(first.values()), tables)
+        return {leaf: Match(once[originals[leaf]].table, layer) for leaf, layer in leaves}
+    if len(tables) != len(leaves):
+        raise FileError(
+            f"{store.path}: layer {stored.name!r} has {len(tables)} weights in the file "
+            f"({listed([table.name.rpartition('/')[2] for table in tables])}); it needs {len(leaves)} "
+            f"({listed(['/'.join(leaf[len(stored.path) :]) for leaf, _ in leaves])})"
+        )
+    return _match_leaves(leaves, tables)
+
+
+def _match_leaves(leaves: Sequence[tuple[Leaf, Layer]], tables: Sequence[Table]) -> dict[Leaf, Match]:
+    """Match as many tables as leaves: by their names, or by the orders in which versions of Keras list them."""
+    for parts in (2, 1):  # by the layer's and the leaf's name; by the leaf's alone
+        ends = {name_end(table.name, parts): table for table in tables}
+        wanted = [_expected_end(leaf, layer, parts) for leaf, layer in leaves]
+        if set(wanted) == set(ends) and len(ends) == len(tables):
+            return {leaf: Match(ends[end], layer) for (leaf, layer), end in zip(leaves, wanted, strict=True)}
+    fixed_last = sorted(leaves, key=lambda pair: pair[1].is_fixed(pair[0][-1]))
+    statistics_last = sorted(leaves, key=lambda pair: pair[0][-1] in pair[1].statistics)
+    for order in (fixed_last, statistics_last, leaves):
+        if all(_allows(table, leaf, layer) for (leaf, layer), table in zip(order, tables, strict=True)):
+            leaves = order
+            break
+    return {leaf: Match(table, layer) for (leaf, layer), table in zip(leaves, tables, strict=True)}
+
+
+def _allows(table: Table, leaf: Leaf, layer: Layer) -> bool:
+    """Return whether a table may be this leaf, as far as its own name says what it is."""
+    (name,) = name_end(table.name, 1)
+    return name not in _WEIGHT_NAMES or name == _expected_end(leaf, layer, 1)[0]
+
+
+def _expected_end(leaf: Leaf, layer: Layer, parts: int) -> tuple[str, ...]:
+    last = "depthwise_kernel" if type(layer).__name__.startswith("Depthwise") and leaf[-1] == "kernel" else leaf[-1]
+    return (*leaf[:-1], last)[-parts:]

@@ -1,0 +1,81 @@
+"""Shapes and types of a model's inputs: those of one, or a list or dict of them.
+
+Knows models as functions of (params, x), and the types that the inputs of a ``Model`` declare.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.errors import explain
+from jaxconv.models import Model
+
+
+def is_shape(value: Any) -> bool:
+    """Return whether a value is a tuple of sizes, None for an unknown one."""
+    return isinstance(value, tuple) and all(hasattr(size, "__index__") or size is None for size in value)
+
+
+def read_shapes(value: Any) -> Any:
+    """Return one shape as a tuple, or the list or dict of several. Raises TypeError.
+
+    >>> read_shapes([[None, 8, 2], (None, 4)])
+    [(None, 8, 2), (None, 4)]
+    """
+    if isinstance(value, Mapping):
+        return {key: read_shapes(one) for key, one in value.items()}
+    if not isinstance(value, list | tuple) or not value:
+        raise TypeError(f"input shape {value!r} is not legal; give one like (None, 48, 48, 1)")
+    if is_shape(tuple(value)):
+        return tuple(size if size is None else size.__index__() for size in value)
+    return [read_shapes(one) for one in value]
+
+
+def map_shapes(function: Callable, shapes: Any, *more: Any) -> Any:
+    """Return the structure of ``function(shape, ...)`` for each shape."""
+    return jax.tree.map(function, shapes, *more, is_leaf=is_shape)
+
+
+def resolve_dtypes(apply_fn: Any, shapes: Any, dtype: Any) -> Any:
+    """Return the type of each input, in the structure of the shapes.
+
+    Args:
+        dtype: one for all inputs, or a list or dict of types; None for the types that the inputs of a ``Model``
+            declare, and float32 for those that declare none.
+
+    Raises:
+        ValueError: another structure than that of the shapes; one integer type for several inputs.
+        TypeError: not a type.
+    """
+    layer = getattr(apply_fn, "layer", None)
+    if dtype is None and isinstance(layer, Model):
+        dtype = layer.structure.unflatten(source.dtype or "float32" for source in layer.sources)
+    with explain(f"dtype={dtype!r}"):
+        if isinstance(dtype, list | tuple | Mapping):
+            return map_shapes(lambda shape, one: jnp.dtype(one), shapes, dtype)
+        kind = jnp.dtype("float32" if dtype is None else dtype)
+        if not is_shape(shapes) and not jnp.issubdtype(kind, jnp.floating):
+            raise ValueError(f"one integer type for several inputs; give a type for each, in the structure of {shapes}")
+    return map_shapes(lambda shape: kind, shapes)
+
+
+def cast_input(name: str, value: Any, dtype: Any) -> Any:
+    """Return an array in the type that a program takes.
+
+    Raises:
+        TypeError: it is complex, or not an array of numbers.
+        ValueError: it holds numbers that an integer type does not have.
+    """
+    if getattr(value, "dtype", None) == dtype:
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" and not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(f"{name}: the input is of type {array.dtype}; {dtype} is expected")
+    with np.errstate(invalid="ignore"):
+        cast = array.astype(dtype)
+        if not jnp.issubdtype(dtype, jnp.floating) and (cast != array).any():
+            raise ValueError(f"{name}: the input of type {array.dtype} holds numbers that {dtype} does not have")
+    return cast
