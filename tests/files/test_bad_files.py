@@ -29,15 +29,15 @@ from tests.support.keras_files import (
     write_hdf5,
     write_keras,
 )
+from tests.support.messages import facts
 
 TABLES = {"layers/dense/vars/0": np.ones((3, 2), np.float32), "layers/dense/vars/1": np.ones(2, np.float32)}
 START = "layer 'a'"
 
 
-def refused(path, message, **options):
-    with pytest.raises(FileError, match=message) as caught:
+def refused(path, *parts, **options):
+    with pytest.raises(FileError, match=facts(path, *parts)) as caught:
         load_model(path, **options)
-    assert str(path) in str(caught.value)
     str(caught.value).encode()  # it can be printed
 
 
@@ -59,13 +59,13 @@ def test_empty_missing_foreign_and_renamed_files(tmp_path):
     refused(path, "Is a directory")
     path = tmp_path / "n.h5"
     path.write_bytes(b"")
-    refused(path, "it is empty")
+    refused(path, "empty")
     path.write_bytes(b"<html>")
-    refused(path, "neither a .keras archive nor HDF5: it begins with b'<htm'")
+    refused(path, ".keras", "HDF5", "<htm")
     write_keras(path, DENSE, TABLES)  # by its content, whatever its name
     assert load_model(path)
     np.savez(tmp_path / "a.npz", np.zeros(3))
-    refused(tmp_path / "a.npz", "holds no Keras model: config.json and model.weights.h5 are not in it")
+    refused(tmp_path / "a.npz", "config.json")
 
 
 @pytest.mark.parametrize("write", [write_dense, lambda path: write_keras(path, DENSE, TABLES)], ids=["h5", "keras"])
@@ -78,7 +78,7 @@ def test_truncated_files(write, tmp_path):
 
 @pytest.mark.parametrize("name", ["../out.txt", "/etc/out", "a/../../b", "c:\\out", "a\\..\\..\\b"])
 def test_archives_with_names_that_point_out(name, tmp_path):
-    refused(write_keras(tmp_path / "m.keras", DENSE, TABLES, more={name: b"x"}), "which points out of it")
+    refused(write_keras(tmp_path / "m.keras", DENSE, TABLES, more={name: b"x"}), ascii(name))
     assert [one.name for one in tmp_path.iterdir()] == ["m.keras"]
 
 
@@ -86,9 +86,9 @@ def test_decompression_bombs(tmp_path):
     path = write_keras(
         tmp_path / "m.keras", DENSE, {}, method=zipfile.ZIP_DEFLATED, more={"model.weights.h5": bytes(2**27)}
     )
-    refused(path, r"model.weights.h5 unpacks to 134217728 bytes; a file of this size may hold \d+")
+    refused(path, "model.weights.h5", 2**27)
     write_keras(path, DENSE, TABLES, method=zipfile.ZIP_DEFLATED, more={"config.json": " " * (archive.TEXT + 1)})
-    refused(path, "config.json unpacks to 33554433 bytes; a file of this size may hold 33554432")
+    refused(path, "config.json", archive.TEXT + 1, archive.TEXT)
     config = sequential(layer("Dense", "d", units=2**13, use_bias=False, batch_input_shape=[None, 2**13]))
 
     def sparse(file):
@@ -96,57 +96,48 @@ def test_decompression_bombs(tmp_path):
         file.create_dataset("model_weights/d/d/kernel:0", (2**13, 2**13), "f4", chunks=(2**10, 2**10), fillvalue=1)
 
     path = write_hdf5(tmp_path / "m.h5", config, {"d": [("d/kernel:0", np.ones(1))]}, "2.2.4", change=sparse)
-    refused(path, "brings the file to more bytes than its size of")
+    refused(path, "d/d/kernel:0", path.stat().st_size)
 
 
 def test_many_entries_and_encrypted_or_repeated_lies(tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "_ENTRIES", 3)
     path = write_keras(tmp_path / "m.keras", DENSE, TABLES, more={"assets/a": b"x"})
-    refused(path, "the archive has 4 entries; a model has three, and its assets")
+    refused(path, "4 entries")
     whole = bytearray(write_keras(path, DENSE, TABLES).read_bytes())
     place = whole.rindex(b"config.json") - 46 + 24  # the size in the central directory
     whole[place] -= 5
     path.write_bytes(whole)
-    refused(path, "config.json (unpacks to other than|is truncated or damaged)")
+    refused(path, "config.json")
 
 
-SPOILT = {
-    "cycle": (lambda f: f.__setitem__("model_weights/dense_1/up", f["model_weights"]), "'.*up' is linked twice; its"),
+SPOILT = {  # the change, and the facts of the message
+    "cycle": (lambda f: f.__setitem__("model_weights/dense_1/up", f["model_weights"]), ["/up'", "linked twice"]),
     "external link": (
         lambda f: f.__setitem__("model_weights/out", h5py.ExternalLink("/etc/x.h5", "/y")),
-        "'model_weights/out' is a ExternalLink, which is not followed",
+        ["'model_weights/out'", "ExternalLink"],
     ),
-    "soft link": (lambda f: f.__setitem__("soft", h5py.SoftLink("/model_weights")), "'soft' is a SoftLink"),
+    "soft link": (lambda f: f.__setitem__("soft", h5py.SoftLink("/model_weights")), ["'soft'", "SoftLink"]),
     "missing table": (
         lambda f: f.__delitem__("model_weights/dense_1/dense_1/bias:0"),
-        "weight 'dense_1/bias:0' is miss",
+        ["'dense_1/bias:0'", "missing"],
     ),
-    "missing group": (lambda f: f.__delitem__("model_weights/dense_1"), "layer 'dense_1' has no group in the file"),
-    "no config": (
-        lambda f: f.attrs.__delitem__("model_config"),
-        "it has weights and no model: load it with load_weights",
-    ),
-    "broken config": (
-        lambda f: f.attrs.__setitem__("model_config", b'{"a'),
-        "model_config is truncated or damaged: JSON",
-    ),
-    "number for config": (lambda f: f.attrs.__setitem__("model_config", 3), "'model_config' is a int64, no text"),
-    "config is a list": (
-        lambda f: f.attrs.__setitem__("model_config", b"[1]"),
-        "the model's config is a list, no table",
-    ),
+    "missing group": (lambda f: f.__delitem__("model_weights/dense_1"), ["'dense_1'", "no group"]),
+    "no config": (lambda f: f.attrs.__delitem__("model_config"), ["load_weights"]),
+    "broken config": (lambda f: f.attrs.__setitem__("model_config", b'{"a'), ["model_config", "JSON"]),
+    "number for config": (lambda f: f.attrs.__setitem__("model_config", 3), ["'model_config'", "int64"]),
+    "config is a list": (lambda f: f.attrs.__setitem__("model_config", b"[1]"), ["config", "list"]),
     "bytes for names": (
         lambda f: f["model_weights"].attrs.__setitem__("layer_names", [b"\xff\xfe"]),
-        r"a name that is not UTF-8: '.*udcff",
+        ["not UTF-8", "udcff"],
     ),
-    "deep": (lambda f: f.create_group("/".join("g" * 70)), "or lies 64 deep"),
+    "deep": (lambda f: f.create_group("/".join("g" * 70)), [64]),
 }
 
 
 @pytest.mark.parametrize("kind", SPOILT)
 def test_spoilt_hdf5(kind, tmp_path):
-    change, message = SPOILT[kind]
-    refused(write_dense(tmp_path / "m.h5", change), message)
+    change, parts = SPOILT[kind]
+    refused(write_dense(tmp_path / "m.h5", change), *parts)
 
 
 @pytest.mark.parametrize(("at", "value"), [(24, 0), (24, 2**60), (8, 2**40)], ids=["still", "far", "beyond"])
@@ -157,19 +148,19 @@ def test_heaps_of_text_that_would_keep_libhdf5_in_a_loop(at, value, tmp_path):
     whole[place + 16 : place + 18] = bytes(2)  # the first object says that it is free space
     whole[place + at : place + at + 8] = value.to_bytes(8, "little")
     path.write_bytes(whole)
-    refused(path, r"the heap at byte \d+ (does not add up|reaches beyond the file)")
+    refused(path, f"heap at byte {place}")
 
 
 def test_groups_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(hdf5, "OBJECTS", 5)
     refused(
         write_dense(tmp_path / "m.h5", lambda file: [file.create_group(f"g{i}") for i in range(5)]),
-        "more than 5 groups and tables",
+        5,
     )
 
 
 def test_names_that_are_not_utf_8(tmp_path):
-    refused(write_dense(tmp_path / "m.h5", lambda file: file.create_group(b"\xff\xfe")), "a name that is not UTF-8")
+    refused(write_dense(tmp_path / "m.h5", lambda file: file.create_group(b"\xff\xfe")), "not UTF-8")
 
 
 def replace(name, **options):
@@ -191,36 +182,29 @@ def replace(name, **options):
 
 
 TABLES_SPOILT = {
-    "shape": ({"data": np.ones(3)}, r"weight dense_1/bias has shape \(3,\) in the file \(.*\); its layer needs \(2,\)"),
-    "nan": ({"data": [1, np.nan]}, "weight dense_1/bias holds NaN"),
-    "infinity": ({"data": [1, -np.inf]}, "weight dense_1/bias holds an infinity"),
-    "text": ({"data": [b"a", b"b"]}, r"table 'model_weights/dense_1/dense_1/bias:0' holds object, no numbers"),
-    "elsewhere": ({"external": True}, "keeps its numbers in another file, which is not opened"),
-    "virtual": ({"virtual": True}, "keeps its numbers in another file, which is not opened"),
-    "filter": (
-        {"data": np.ones(2, "f4"), "chunks": (2,), "scaleoffset": 1},
-        r"is packed with the HDF5 filter \[6\], which is unknown",
-    ),
+    "shape": ({"data": np.ones(3)}, ["dense_1/bias", "(3,)", "(2,)"]),
+    "nan": ({"data": [1, np.nan]}, ["dense_1/bias", "NaN"]),
+    "infinity": ({"data": [1, -np.inf]}, ["dense_1/bias", "infinity"]),
+    "text": ({"data": [b"a", b"b"]}, ["'model_weights/dense_1/dense_1/bias:0'", "object"]),
+    "elsewhere": ({"external": True}, ["another file"]),
+    "virtual": ({"virtual": True}, ["another file"]),
+    "filter": ({"data": np.ones(2, "f4"), "chunks": (2,), "scaleoffset": 1}, ["filter [6]"]),
 }
 
 
 @pytest.mark.parametrize("kind", TABLES_SPOILT)
 def test_spoilt_weights(kind, tmp_path):
-    options, message = TABLES_SPOILT[kind]
-    refused(write_dense(tmp_path / "m.h5", replace("bias", **options)), message)
+    options, parts = TABLES_SPOILT[kind]
+    refused(write_dense(tmp_path / "m.h5", replace("bias", **options)), *parts)
 
 
 def test_weights_and_config_that_do_not_fit(tmp_path):
     more = {**DENSE_WEIGHTS, "other": [("other/kernel:0", np.ones(2))]}
-    refused(
-        write_hdf5(tmp_path / "a.h5", DENSE, more, "2.2.4"), "weights of layer 'other', which the model does not need"
-    )
-    refused(write_hdf5(tmp_path / "b.h5", DENSE, {}, "2.2.4"), r"weight dense_1/\w+ of shape .* is missing")
+    refused(write_hdf5(tmp_path / "a.h5", DENSE, more, "2.2.4"), "'other'")
+    refused(write_hdf5(tmp_path / "b.h5", DENSE, {}, "2.2.4"), "weight dense_1/", "missing")
     path = write_keras(tmp_path / "c.keras", DENSE, {**TABLES, "layers/dense_1/vars/0": np.ones(2)})
-    refused(path, "'layers/dense_1/vars/0' of the file belongs to no weight of the model")
-    refused(
-        write_keras(path, DENSE, {"layers/dense/vars/0": np.ones((3, 2))}), r"dense_1/bias of shape \(2,\) is missing"
-    )
+    refused(path, "'layers/dense_1/vars/0'")
+    refused(write_keras(path, DENSE, {"layers/dense/vars/0": np.ones((3, 2))}), "dense_1/bias", "(2,)", "missing")
 
 
 def test_load_weights_says_what_is_wrong(tmp_path):
@@ -228,75 +212,66 @@ def test_load_weights_says_what_is_wrong(tmp_path):
     params, _ = net.init(jax.random.key(0), (None, 3))
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file["other"] = np.ones(3)
-    with pytest.raises(FileError, match="it holds no weights of Keras's: neither layer_names nor layers are in it"):
+    with pytest.raises(FileError, match=facts("layer_names")):
         load_weights(tmp_path / "x.h5", net, params)
     two = jc.Sequential([jc.Dense(3), jc.Dense(2)])
-    with pytest.raises(FileError, match=r"weights of 1 layers \('dense_1'\); the model has 2 with weights \('dense', "):
+    with pytest.raises(FileError, match=facts("1 layers ('dense_1')", "2 with weights ('dense', 'dense_1')")):
         load_weights(write_dense(tmp_path / "m.h5"), two, two.init(jax.random.key(0), (None, 3))[0])
     path = write_keras(tmp_path / "m.keras", DENSE, TABLES)
-    with pytest.raises(FileError, match="it has no names of layers; load it without by_name"):
+    with pytest.raises(FileError, match=facts("names", "by_name")):
         load_weights(path, net, params, by_name=True)
 
 
 MARSHALLED = {"class_name": "__lambda__", "config": {"value": "4wEA"}}
-CONFIGS = {
-    "lambda": (
-        one_layer("Lambda", function=["x"]),
-        f"{START}: it is a Lambda, whose code is in the file and is never run",
+CONFIGS = {  # a config, and the facts of the message
+    "lambda": (one_layer("Lambda", function=["x"]), [START, "Lambda", "never run", "custom_layers", "until="]),
+    "code in an option": (one_layer("Activation", activation=MARSHALLED), [START, "marshalled", "never run"]),
+    "merge by code": (one_layer("Merge", mode="x", mode_type="lambda"), [START, "mode", "never run"]),
+    "merge by what": (one_layer("Merge", mode="cos"), [START, "'cos'", "sum, mul"]),
+    "merge of models": (one_layer("Merge", mode="sum", layers=[1]), [START, "Sequential"]),
+    "unknown layer": (one_layer("LSTM", units=3), [START, "recurrent", 'custom_layers={"LSTM"']),
+    "unknown option": (one_layer("Dense", units=2, sparkle=3), [START, "Dense", "'sparkle'", "3"]),
+    "option that says something": (
+        one_layer("Conv1DTranspose", filters=1, kernel_size=2, stateful=True),
+        [START, "'stateful'", "True"],
     ),
-    "code in an option": (
-        one_layer("Activation", activation=MARSHALLED),
-        f"{START}: it holds a function as marshalled code",
-    ),
-    "merge by code": (one_layer("Merge", mode="x", mode_type="lambda"), f"{START}: its mode is a function"),
-    "merge by what": (one_layer("Merge", mode="cos"), f"{START}: it merges by 'cos'; one of sum, mul"),
-    "merge of models": (one_layer("Merge", mode="sum", layers=[1]), f"{START}: it merges whole models"),
-    "unknown layer": (
-        one_layer("LSTM", units=3),
-        f'{START}: LSTM is recurrent, .*custom_layers={{"LSTM"',
-    ),
-    "unknown option": (one_layer("Dense", units=2, sparkle=3), f"{START}: Dense has no option 'sparkle' .= 3. here"),
-    "option that says something": (one_layer("Conv1DTranspose", filters=1, kernel_size=2, stateful=True), "'stateful'"),
-    "mode": (one_layer("BatchNormalization", mode=2, dim_ordering="tf", border_mode=None), "mode"),
-    "illegal option": (one_layer("Conv1D", filters=-2, kernel_size=[2]), f"{START}: Conv1D: filters=-2"),
-    "missing option": (one_layer("Conv1D", filters=2), f"{START}: .*kernel_size"),
-    "activation": (one_layer("Activation", activation="sparkle"), f"{START}: .*unknown activation 'sparkle'"),
-    "activation layer": (one_layer("Activation", activation=layer("ReLU", "r")), f"{START}: its activation is"),
-    "initializer": (
-        one_layer("Dense", units=1, kernel_initializer={"a": 1}),
-        f"{START}: its initializer .* no class_name",
-    ),
+    "mode": (one_layer("BatchNormalization", mode=2, dim_ordering="tf", border_mode=None), [START, "mode=2"]),
+    "illegal option": (one_layer("Conv1D", filters=-2, kernel_size=[2]), [START, "filters=-2"]),
+    "missing option": (one_layer("Conv1D", filters=2), [START, "kernel_size"]),
+    "activation": (one_layer("Activation", activation="sparkle"), [START, "activation", "'sparkle'"]),
+    "activation layer": (one_layer("Activation", activation=layer("ReLU", "r")), [START, "activation", "ReLU"]),
+    "initializer": (one_layer("Dense", units=1, kernel_initializer={"a": 1}), [START, "initializer", "class_name"]),
     "initializer config": (
         one_layer("Dense", units=1, kernel_initializer={"class_name": "Zeros", "config": [1]}),
-        f"{START}: its initializer .* has no config",
+        [START, "initializer", "Zeros", "config"],
     ),
     "policy": (
         one_layer(
             "Dense", units=1, dtype={"class_name": "QuantizedDTypePolicy", "config": {"name": "int8_from_float32"}}
         ),
-        f"{START}: its dtype policy is 'QuantizedDTypePolicy'",
+        [START, "QuantizedDTypePolicy"],
     ),
     "module": (
         sequential({**layer("Dense", "a", units=1), "module": "my.layers", "registered_name": "my>Dense"}),
-        "its class my>Dense of my is code outside Keras",
+        [START, "my>Dense of my"],
     ),
-    "shape": (sequential(layer("Dense", "a", units=1, batch_input_shape=[None, "x"])), "which is no shape"),
-    "not trained for it": (one_layer("Normalization"), f"{START}: its mean and variance are missing"),
+    "shape": (
+        sequential(layer("Dense", "a", units=1, batch_input_shape=[None, "x"])),
+        ["'a'", "batch_input_shape", "'x'"],
+    ),
+    "not trained for it": (one_layer("Normalization"), [START, "mean and variance"]),
     "does not fit": (
         sequential(layer("Conv2D", "a", filters=1, kernel_size=3, batch_input_shape=[None, 8, 3])),
-        "Conv2D",
+        ["Conv2D", "(None, 8, 3)"],
     ),
-    "no class": (sequential({"config": {"name": "a"}}), "layer 0 of 'net' has no class_name"),
-    "no config": (sequential({"class_name": "Dense"}), "layer 0 of 'net', a Dense, has no config"),
-    "no name": (sequential({"class_name": "Dense", "config": {}}), "layer 0 of 'net', a Dense, has the name None"),
-    "no table": (sequential(3), "layer 0 of 'net' is a int, no table of names"),
-    "twice": (sequential(layer("Flatten", "a"), layer("Flatten", "a")), "two layers with the name 'a'"),
-    "own class": (
-        {"class_name": "MyModel", "config": {"name": "m"}},
-        "of class 'MyModel', which is code that the file does",
-    ),
-    "layers are text": ({"class_name": "Sequential", "config": {"layers": "x"}}, "has str where its layers should be"),
-    "no ends": ({"class_name": "Model", "config": {"name": "m", "layers": []}}, "model 'm' has no input_layers"),
+    "no class": (sequential({"config": {"name": "a"}}), ["layer 0 of 'net'", "class_name"]),
+    "no config": (sequential({"class_name": "Dense"}), ["layer 0 of 'net'", "Dense", "config"]),
+    "no name": (sequential({"class_name": "Dense", "config": {}}), ["layer 0 of 'net'", "Dense", "name None"]),
+    "no table": (sequential(3), ["layer 0 of 'net'", "int"]),
+    "twice": (sequential(layer("Flatten", "a"), layer("Flatten", "a")), ["two", "'a'"]),
+    "own class": ({"class_name": "MyModel", "config": {"name": "m"}}, ["'MyModel'", "code is not in the file"]),
+    "layers are text": ({"class_name": "Sequential", "config": {"layers": "x"}}, ["layers", "str"]),
+    "no ends": ({"class_name": "Model", "config": {"name": "m", "layers": []}}, ["'m'", "input_layers"]),
     "ring": (
         functional(
             [
@@ -307,48 +282,48 @@ CONFIGS = {
             [["i", 0, 0]],
             [["b", 0, 0]],
         ),
-        "wait for each other",
+        ["['a', 'b']", "cycle"],
     ),
     "sparse input": (
         functional(
             [layer("InputLayer", "i", [], batch_input_shape=[None, 3], sparse=True)], [["i", 0, 0]], [["i", 0, 0]]
         ),
-        "input 'i' is sparse or ragged",
+        ["input 'i'", "sparse"],
     ),
     "shapeless input": (
         functional([layer("InputLayer", "i", [])], [["i", 0, 0]], [["i", 0, 0]]),
-        "input 'i' has no batch_shape",
+        ["input 'i'", "batch_shape"],
     ),
 }
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_configs_that_cannot_be_used(kind, tmp_path):
-    config, message = CONFIGS[kind]
+    config, parts = CONFIGS[kind]
     version = "1.2.0" if kind == "mode" else "2.9.0"
-    refused(write_hdf5(tmp_path / "m.h5", config, {}, version), message)
+    refused(write_hdf5(tmp_path / "m.h5", config, {}, version), *parts)
 
 
-MISFITS = {  # a layer without the input's shape, its weights in the file, and what they should be
+MISFITS = {  # a layer without the input's shape, its weights in the file, and the facts of the message
     "window": (layer("Conv1D", "a", filters=4, kernel_size=[3]), {"kernel": (2, 5, 4), "bias": (4,)},
-               r"weight a/kernel has shape \(2, 5, 4\) in the file; its layer needs \(3, 5, 4\)"),
+               ["a/kernel", "(2, 5, 4)", "(3, 5, 4)"]),
     "filters": (layer("Conv2D", "a", filters=4, kernel_size=[1, 1]), {"kernel": (1, 1, 5, 4), "bias": (3,)},
-                r"weight a/bias has shape \(3,\) in the file; its layer needs \(4,\)"),
-    "rank": (layer("Dense", "a", units=4, use_bias=False), {"kernel": (5, 4, 1)}, r"needs \(\?, 4\)"),
+                ["a/bias", "(3,)", "(4,)"]),
+    "rank": (layer("Dense", "a", units=4, use_bias=False), {"kernel": (5, 4, 1)}, ["a/kernel", "(5, 4, 1)", "(?, 4)"]),
     "channels": (layer("DepthwiseConv2D", "a", kernel_size=[2, 2], depth_multiplier=2),
-                 {"depthwise_kernel": (2, 2, 3, 2), "bias": (7,)}, r"weight a/bias .* its layer needs \(6,\)"),
+                 {"depthwise_kernel": (2, 2, 3, 2), "bias": (7,)}, ["a/bias", "(7,)", "(6,)"]),
     "statistics": (layer("BatchNormalization", "a", scale=False, center=False),
-                   {"moving_mean": (3,), "moving_variance": (4,)}, r"weight a/moving_variance .* needs \(3,\)"),
+                   {"moving_mean": (3,), "moving_variance": (4,)}, ["a/moving_variance", "(4,)", "(3,)"]),
     "inside": (layer("TimeDistributed", "a", layer=layer("Dense", "d", units=4, use_bias=False)),
-               {"kernel": (5, 3)}, r"weight a/layer/kernel has shape \(5, 3\) in the file; its layer needs \(5, 4\)"),
+               {"kernel": (5, 3)}, ["a/layer/kernel", "(5, 3)", "(5, 4)"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", MISFITS)
 def test_weights_that_no_input_gives_are_refused_where_the_input_is_not_known(kind, tmp_path):
-    entry, shapes, message = MISFITS[kind]
+    entry, shapes, parts = MISFITS[kind]
     weights = {"a": [(f"a/{name}:0", np.ones(shape, np.float32)) for name, shape in shapes.items()]}
-    refused(write_hdf5(tmp_path / "m.h5", sequential(entry), weights, "2.9.0"), message)
+    refused(write_hdf5(tmp_path / "m.h5", sequential(entry), weights, "2.9.0"), *parts)
 
 
 def test_weights_that_fit_some_input_are_read_where_the_input_is_not_known(tmp_path):
@@ -376,10 +351,10 @@ def test_models_inside_models_without_end(tmp_path, monkeypatch):
     config = layer("Flatten", "a")
     for _ in range(keras_config.DEPTH + 1):
         config = sequential(config)
-    refused(write_hdf5(tmp_path / "m.h5", config, {}), "models inside models inside 64 models")
+    refused(write_hdf5(tmp_path / "m.h5", config, {}), 64)
     monkeypatch.setattr(keras_config, "LAYERS", 3)
     config = sequential(*(layer("Flatten", f"f{i}") for i in range(3)))
-    refused(write_hdf5(tmp_path / "m.h5", config, {}), "more than 3 layers")
+    refused(write_hdf5(tmp_path / "m.h5", config, {}), "3 layers")
     monkeypatch.undo()
     config = functional([layer("InputLayer", "i", [], batch_input_shape=[None, 3])], [["i", 0, 0]], [["i", 0, 0]], "m")
     for depth in range(20):  # each calls the one inside twice
@@ -391,15 +366,15 @@ def test_models_inside_models_without_end(tmp_path, monkeypatch):
             [[f"m{depth}", 2, 0]],
             "m",
         )
-    refused(write_hdf5(tmp_path / "m.h5", config, {}, "2.9.0"), "more than 50000 calls of layers")
+    refused(write_hdf5(tmp_path / "m.h5", config, {}, "2.9.0"), 50000, "calls")
     many = layer("Add", "a", [[["i", 0, 0, {}]] * 3000 for _ in range(20)])
     source = layer("InputLayer", "i", [], batch_input_shape=[None, 3])
     config = functional([source, many], [["i", 0, 0]], [["a", 19, 0]])
-    refused(write_hdf5(tmp_path / "m.h5", config, {}, "2.9.0"), "the calls of layers in the model take more than 50000")
+    refused(write_hdf5(tmp_path / "m.h5", config, {}, "2.9.0"), 50000, "tensors")
     config = sequential(layer("Conv1D", "c", filters=1, kernel_size=[1] * 9999, batch_input_shape=[None, 3, 1]))
-    refused(write_hdf5(tmp_path / "m.h5", config, {}, "2.9.0"), "layer 'c': Conv1D: kernel_size=.{,2000}$")
+    refused(write_hdf5(tmp_path / "m.h5", config, {}, "2.9.0"), "layer 'c'", "Conv1D", "kernel_size=")
     text = "[" * 100_000 + "]" * 100_000
-    refused(write_keras(tmp_path / "m.keras", DENSE, TABLES, more={"config.json": text}), "config.json is truncated or")
+    refused(write_keras(tmp_path / "m.keras", DENSE, TABLES, more={"config.json": text}), "config.json")
 
 
 # -- any bytes at all

@@ -8,6 +8,7 @@ import jaxconv as jc
 from jaxconv.files.errors import FileError
 from jaxconv.files.loading import load_layer, load_model, load_weights, read_model
 from tests.support.keras_files import functional, layer, sequential, write_hdf5, write_keras
+from tests.support.messages import facts
 
 pytest.importorskip("h5py")
 RNG = np.random.default_rng(0)
@@ -159,19 +160,19 @@ def test_keras_1_deconvolution_of_volumes_and_channels_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("told", "parts"),
     [
-        ([None, 12, 12, 3], r"gives lengths \(10, 10\) for input of shape \(None, 4, 4, 2\).* says \(12, 12\)"),
-        ([None, 2, 2, 3], r"layer 'd': its output_shape asks for lengths \(2, 2\), which no padding gives"),
-        ([None, 12, 3], r"layer 'd': its output_shape is \[None, 12, 3\], which does not say the lengths of 2 axes"),
-        ([None, None, 12, 3], r"layer 'd': its output_shape .* does not say the lengths of 2 axes"),
+        ([None, 12, 12, 3], ["(10, 10)", "(None, 4, 4, 2)", "(12, 12)"]),
+        ([None, 2, 2, 3], ["layer 'd'", "output_shape", "(2, 2)"]),
+        ([None, 12, 3], ["layer 'd'", "output_shape=[None, 12, 3]", "2 axes"]),
+        ([None, None, 12, 3], ["layer 'd'", "output_shape=", "2 axes"]),
     ],
 )
-def test_keras_1_deconvolution_of_an_impossible_shape_is_refused_by_name(told, message, tmp_path):
+def test_keras_1_deconvolution_of_an_impossible_shape_is_refused_by_name(told, parts, tmp_path):
     options = {**CONV, "bias": False, "nb_filter": 3, "nb_row": 4, "nb_col": 4, "dim_ordering": "tf"}
     inside = layer("Deconvolution2D", "d", subsample=[2, 2], output_shape=told, **options)
     inner = sequential({**inside, "config": {**inside["config"], "batch_input_shape": [None, 4, 4, 2]}})
-    with pytest.raises(FileError, match=message):
+    with pytest.raises(FileError, match=facts(*parts)):
         load_model(write_hdf5(tmp_path / "m.h5", inner, {"d": [("d_W", draw(4, 4, 2, 3))]}, "1.2.2", "tensorflow"))
 
 
@@ -205,8 +206,8 @@ def test_what_keras_3_refuses_and_says_nothing_is_left_out_and_noted(tmp_path):
     assert separable.dtype == "mixed_float16" and separable.filters == 3
     assert norm.scale is True and norm.axis == 2 and leaky.negative_slope == 0.25
     for note in (
-        "s: groups=1 is left out: it says nothing",
-        "s: kernel_initializer is left out: there is no such weight",
+        "s: groups=1 is left out: it has no effect",
+        "s: kernel_initializer is left out: the layer has no such weight",
         "b: BatchNormalizationV1 is read as BatchNormalization",
         "a: activation softmax_v2 is read as softmax",
     ):
@@ -301,12 +302,12 @@ def test_weights_by_name_leave_out_nothing_unless_told_to(tmp_path):
     kernel = draw(3, 2)
     weights = {"old": [("old/kernel:0", kernel)], "gone": [("gone/kernel:0", draw(2, 9))]}
     path = write_hdf5(tmp_path / "w.h5", None, weights, "2.2.4")
-    with pytest.raises(FileError, match="it has weights of layer 'gone', which the model does not need"):
+    with pytest.raises(FileError, match=facts("'gone'")):
         load_weights(path, net, params, by_name=True)
     loaded = load_weights(path, net, params, by_name=True, strict=False)
     np.testing.assert_array_equal(loaded["old"]["kernel"], kernel)
     np.testing.assert_array_equal(loaded["head"]["kernel"], params["head"]["kernel"])
-    with pytest.raises(FileError, match=r"layer 'head' has 1 weights in the file \('kernel:0'\); it needs 2"):
+    with pytest.raises(FileError, match=facts("layer 'head' has 1 weights", "('kernel:0')", "needs 2")):
         load_weights(path, net, params)
 
 
@@ -322,9 +323,9 @@ def test_factories_take_the_place_of_classes_that_are_not_here(tmp_path):
     params, apply_fn = load_model(path, custom_layers=factories)
     np.testing.assert_allclose(apply_fn(params, np.ones((1, 3))), [[7, 7]])
     assert apply_fn.layer.names == ("scale", "own")
-    with pytest.raises(TypeError, match=r"the factory for layer 'own' \(Own\) gave 3; it takes the config and gives"):
+    with pytest.raises(TypeError, match=facts("'own'", "Own", 3)):
         load_model(path, custom_layers={**factories, "Own": lambda config: 3})
     layer_, _ = load_layer(path, custom_layers=factories, until="scale")
     assert layer_.names == ("scale",)
-    with pytest.raises(ValueError, match="until='scal' is no layer of this model; did you mean 'scale'"):
+    with pytest.raises(ValueError, match=facts("until='scal'", "did you mean 'scale'")):
         load_model(path, until="scal")

@@ -19,6 +19,7 @@ from jaxconv.files.keras.writing import save_model
 from jaxconv.files.loading import load_layer
 from tests.support.catalogue import CASES, inputs, tolerance
 from tests.support.keras_oracle import keras, keras_rules
+from tests.support.messages import facts
 
 h5py = pytest.importorskip("h5py")
 KEY = jax.random.key(0)
@@ -241,14 +242,14 @@ def test_weights_of_another_layer_are_not_saved(tmp_path):
         save_model(tmp_path / "m.keras", jc.Dense(3, use_bias=False), params)
     with pytest.raises(FileError, match=r"weight dense/bias is missing"):
         save_model(tmp_path / "m.keras", jc.Dense(3), {"kernel": params["kernel"]})
-    with pytest.raises(FileError, match=r"the layer does not take input of shape \(None,\): "):
+    with pytest.raises(FileError, match=facts("m.keras", "input of shape (None,)")):
         save_model(tmp_path / "m.keras", jc.Dense(3), params, input_shape=(None,))
     assert not list(tmp_path.iterdir())
 
 
 def test_another_ending_a_nameless_function_and_a_missing_folder_are_refused(tmp_path):
     params, _ = jc.Dense(3).init(KEY, (None, 4))
-    with pytest.raises(ValueError, match=r"m.h5: Keras opens a model by its ending; give a path that ends in .keras"):
+    with pytest.raises(ValueError, match=facts("m.h5", ".keras")):
         save_model(tmp_path / "m.h5", jc.Dense(3), params)
     with pytest.raises(ValueError, match="cannot be written to a config"):
         save_model(tmp_path / "m.keras", jc.Dense(3, activation=lambda x: x), params)

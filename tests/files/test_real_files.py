@@ -84,7 +84,7 @@ def test_regularizers_of_mini_xception_act_in_training():
 
 
 def test_voxelmorph_runs_up_to_the_layer_before_its_own():
-    with pytest.raises(FileError, match=r"layer 'spatial_transformer_27': there is no layer 'SpatialTransformer' here"):
+    with pytest.raises(FileError, match=r"layer 'spatial_transformer_27': .*'SpatialTransformer'"):
         load_model(MODELS / "voxelmorph_cvpr2018.h5")
     layer, params = load_layer(MODELS / "voxelmorph_cvpr2018.h5", until="flow")
     assert sum(isinstance(one, jc.Conv3D) for one in layer.layers) == 12
@@ -94,9 +94,7 @@ def test_voxelmorph_runs_up_to_the_layer_before_its_own():
 
 def test_the_driving_model_is_refused_and_its_convolutions_run_with_a_layer_for_its_lambda():
     path = MODELS / "driving_lambda.h5"
-    with pytest.raises(
-        FileError, match=r"layer 'lambda_1': it is a Lambda, whose code is in the file and is never run"
-    ):
+    with pytest.raises(FileError, match=r"layer 'lambda_1': .*Lambda.* never run"):
         load_model(path)
     params, apply_fn = load_model(path, custom_layers={"Lambda": halve})
     x = np.random.default_rng(0).uniform(0, 255, (2, 66, 200, 3)).astype(np.float32)
@@ -116,7 +114,7 @@ def test_the_driving_model_is_refused_and_its_convolutions_run_with_a_layer_for_
 
 def test_notes_say_what_keras_itself_stumbles_over():
     notes = read_model(MODELS / "streaming_wakeword.h5").notes
-    assert "depthwise_conv2d: groups=1 is left out: it says nothing" in notes
+    assert "depthwise_conv2d: groups=1 is left out: it has no effect" in notes
 
 
 @pytest.mark.slow

