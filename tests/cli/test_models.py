@@ -79,14 +79,14 @@ def refused(capsys, *arguments: str) -> str:
     [
         (["info", "text.keras"], ["text.keras", "neither a .keras archive nor HDF5"]),
         (["convert", "m.keras", "new.h5"], ["new.h5", ".keras, .safetensors"]),
-        (["convert", "m.keras", "two.keras"], ["two.keras is there already", "--force"]),
+        (["convert", "m.keras", "two.keras"], ["two.keras exists already", "--force"]),
         (["convert", "m.keras", "m.keras", "--force"], ["m.keras is the file to read"]),
         (["convert", "m.keras", "n.keras", "--until", "bdy"], ["bdy", "body"]),
         (["convert", "text.keras", "n.keras"], ["text.keras"]),
         (["convert", "no.h5", "n.keras"], ["no.h5: there is no such run folder or model file"]),
         (["convert", "m.keras", "no/n.keras"], ["no/n.keras"]),
         (["export", "m.keras", "m.jaxexport", "--platforms", "cpu,gpu"], ["gpu", "cpu, cuda, tpu"]),
-        (["export", "m.keras", "two.keras"], ["two.keras is there already", "--force"]),
+        (["export", "m.keras", "two.keras"], ["two.keras exists already", "--force"]),
         (["export", "shapeless.keras", "n.jaxexport"], ["shapeless.keras does not say", "--input-shape 48,48,1"]),
         (["export", "shapeless.keras", "n.jaxexport", "--input-shape", "a"], ["--input-shape a", "48,48,1"]),
         (["predict", "two.keras", "x.npy", "--out", "y.npz"], ["x.npy is a single array", "left, right"]),
@@ -173,10 +173,10 @@ def test_convert_writes_the_same_model_and_says_what_was_unusual(at_home, capsys
 
 
 def test_convert_prints_the_notes_of_the_reader(at_home, capsys, monkeypatch):
-    from jaxconv.files import conversion, model
+    from jaxconv.files import conversion
 
-    held = model.model_info("m.keras")
-    monkeypatch.setattr(conversion, "model_info", lambda *args: held | {"notes": ("conv: nb_filter is filters",)})
+    read = conversion.read_model("m.keras")._replace(notes=("conv: nb_filter is filters",))
+    monkeypatch.setattr(conversion, "read_model", lambda *args, **options: read)
     assert main(["convert", "m.keras", "noted.keras"]) == 0
     assert "note: conv: nb_filter is filters\n" in capsys.readouterr().out
 
