@@ -51,7 +51,7 @@ def test_the_row_is_true(title):
 def ours(layer, x, **options):
     """Return the output of a layer of jaxconv with fresh weights."""
     params, apply_fn = layer.init(KEY, np.shape(x))
-    return np.asarray(apply_fn(params, x, **options))
+    return np.asarray(jax.jit(apply_fn)(params, x, **options))
 
 
 def theirs(layer, x, **options):
@@ -320,8 +320,8 @@ def _():
     options |= {"ZeroPadding1D": (1,), "UpSampling1D": (2,)}
     for name, own in options.items():
         params, apply_fn = getattr(jc, name)(*own).init(KEY, X.shape)
-        y, effects = apply_fn.forward(params, X, mask=MASK)
-        alone = apply_fn(params, X[1:, :6])
+        y, effects = jax.jit(apply_fn.forward)(params, X, mask=MASK)
+        alone = jax.jit(apply_fn)(params, X[1:, :6])
         np.testing.assert_allclose(y[1][effects.mask[1]], alone[0], rtol=1e-5, atol=1e-6)
     for name, own in options.items():
         with keras_rules(), pytest.warns(UserWarning, match="mask"):
@@ -335,7 +335,7 @@ def _():
     other[1, 6:] = 100.0
     for name, own in (("LayerNormalization", {"axis": (1, 2)}), ("GroupNormalization", {"groups": 2})):
         params, apply_fn = getattr(jc, name)(**own).init(KEY, X.shape)
-        y, same = (np.asarray(apply_fn(params, x, mask=MASK)) for x in (X, other))
+        y, same = (np.asarray(jax.jit(apply_fn)(params, x, mask=MASK)) for x in (X, other))
         np.testing.assert_allclose(y[1, :6], same[1, :6], rtol=1e-5, atol=1e-6)
         layer = getattr(keras.layers, name)(**own)
         y, differs = (theirs(layer, mark(x)) for x in (X, other))
