@@ -7,7 +7,7 @@ import re
 
 import jaxconv
 from jaxconv.app import data
-from jaxconv.app.config import Train
+from jaxconv.app.train_table import TrainTable
 from jaxconv.contract import Layer, layers
 from jaxconv.kernels.lowerings import LOWERINGS
 from tests.support import pages
@@ -97,7 +97,7 @@ def test_every_key_of_the_training_table_is_listed_with_its_default():
     [table] = [table for table in pages.tables("examples/training.md") if names(table[0][0]) == ["loss"]]
     said = {names(key)[0]: default.strip("`") for key, default, _ in table}
     unset = {dataclasses.MISSING: "required", None: "none", (): "none"}
-    true = {field.name: field.default for field in dataclasses.fields(Train)}
+    true = {field.name: field.default for field in dataclasses.fields(TrainTable)}
     assert said == {key: unset.get(default) or json.dumps(default) for key, default in true.items()}
 
 

@@ -1,1 +1,1 @@
-"""What turns a config file into a run: schema, config, data sources, run folder, curves, predictions from files."""
+"""From a config file to a run: schema, config, data sources, run folder, curves, predictions from files."""

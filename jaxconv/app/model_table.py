@@ -1,4 +1,4 @@
-"""The ``[model]`` section of a config: tables to layers, layers to tables, and shapes through the stack.
+"""The ``[model]`` section of a config: tables to layers, layers to tables, and the shapes between the layers.
 
 Knows layers by the registry and the contract alone: their names, their arguments, ``output_shape``.
 """
@@ -11,50 +11,50 @@ from typing import Any
 
 import jax
 
-import jaxconv.layers  # noqa: F401  enters every layer in the table
-from jaxconv.app.schema import ConfigError, Mismatch, Place, fit_value, one_line, parameters
+import jaxconv.layers  # noqa: F401  registers every layer
+from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, one_line, parameters
 from jaxconv.contract import layers
 from jaxconv.models import Sequential
 from jaxconv.registry import nearest, plain
 
-INSIDE = "inside"  # the key of a wrapper's own argument ``layer``, whose name says the kind of every table
+INSIDE = "inside"  # the key for a wrapper's argument ``layer``: in a table, ``layer`` is the class
 
 
-def build_model(table: Any, place: Place) -> Sequential:
+def build_model(table: Any, location: Location) -> Sequential:
     """Build the stack from ``{"layers": [{"layer": "Conv1D", "filters": 8, ...}, ...]}``.
 
     A table inside a layer is a regularizer, constraint or initializer, ``{name = "max_norm", max_value = 2}``, or in
     Keras's form, ``{class_name = "MaxNorm", config = {max_value = 2}}``; with a key ``layer`` it is a layer again.
 
     Raises:
-        ConfigError: names the first layer and argument that is wrong.
+        ConfigError: the first wrong layer and argument.
     """
     if not isinstance(table, Mapping):
-        raise place.error(None, table, "expected a table with the key 'layers'")
+        raise location.error(None, table, "expected a table with the key 'layers'")
     for key, value in table.items():
         if key != "layers":
-            raise place.error(key, value, f"unknown key; {nearest(key, ['layers'])}")
+            raise location.error(key, value, f"unknown key; {nearest(key, ['layers'])}")
     tables = table.get("layers")
     if not isinstance(tables, list) or not tables:
-        raise place.missing(
+        raise location.missing(
             "layers", "expected at least one [[model.layers]] table, such as: layer = 'Dense', units = 2"
         )
-    stack = [build_layer(entry, place / "layers" / i) for i, entry in enumerate(tables)]
+    stack = [build_layer(entry, location / "layers" / i) for i, entry in enumerate(tables)]
     try:
         return Sequential(stack)
     except (ValueError, TypeError) as error:
-        raise ConfigError(one_line(f"{place.file}: {place.path}.layers: {error}")) from None
+        raise ConfigError(one_line(f"{location.file}: {location.path}.layers: {error}")) from None
 
 
-def build_layer(table: Any, place: Place) -> Any:
-    """Build one layer from its table: the key ``layer`` names the class, the others are its arguments."""
+def build_layer(table: Any, location: Location) -> Any:
+    """Build one layer from its table: the key ``layer`` is the class, the other keys are its arguments."""
     if not isinstance(table, Mapping):
-        raise place.error(None, table, "expected a table, such as: layer = 'Dense', units = 2")
+        raise location.error(None, table, "expected a table, such as: layer = 'Dense', units = 2")
     if "layer" not in table:
-        raise place.missing("layer", f"it names the kind; {nearest('', _kinds())}")
+        raise location.missing("layer", f"it is the class; {nearest('', _class_names())}")
     kind = table["layer"]
     if not isinstance(kind, str) or kind not in layers.names():
-        raise place.error("layer", kind, f"there is no such layer; {nearest(str(kind), _kinds())}")
+        raise location.error("layer", kind, f"there is no such layer; {nearest(str(kind), _class_names())}")
     given = {key: value for key, value in table.items() if key != "layer"}
     fields = {field.name: field for field in dataclasses.fields(layers[kind]) if field.init}
     if "layer" in fields and INSIDE in given:
@@ -62,11 +62,11 @@ def build_layer(table: Any, place: Place) -> Any:
     hints = parameters(layers[kind])
     for key, value in given.items():
         if key not in fields:
-            raise place.error(key, value, f"{kind} has no such argument; {nearest(key, fields)}")
+            raise location.error(key, value, f"{kind} has no such argument; {nearest(key, fields)}")
         try:
-            fit_value(value, hints[key].annotation)
+            convert_value(value, hints[key].annotation)
         except Mismatch as mismatch:
-            raise place.error(key, value, str(mismatch)) from None
+            raise location.error(key, value, str(mismatch)) from None
     required = [
         name
         for name, field in fields.items()
@@ -74,16 +74,16 @@ def build_layer(table: Any, place: Place) -> Any:
     ]
     for name in required:
         if name not in given:
-            raise place.missing(INSIDE if name == "layer" else name, f"{kind} needs it")
-    arguments = {key: _identifier(value, place / key) for key, value in given.items()}
+            raise location.missing(INSIDE if name == "layer" else name, f"{kind} needs it")
+    arguments = {key: _argument(value, location / key) for key, value in given.items()}
     try:
         return _make(kind, arguments)
     except (ValueError, TypeError) as error:
-        raise _blame(kind, given, arguments, required, error, place) from None
+        raise _construction_error(kind, given, arguments, required, error, location) from None
 
 
-def _kinds() -> list[str]:
-    """List the layers by the names of their classes; snake_case is understood, but not advertised."""
+def _class_names() -> list[str]:
+    """Return the class names of the layers; snake_case is accepted, but not listed."""
     return [name for name in layers.names() if name[0].isupper()]
 
 
@@ -91,49 +91,49 @@ def _make(kind: str, arguments: Mapping[str, Any]) -> Any:
     return layers.get({"class_name": kind, "config": dict(arguments)})
 
 
-def _blame(
+def _construction_error(
     kind: str,
     given: Mapping[str, Any],
     arguments: Mapping[str, Any],
     required: Sequence[str],
     error: Exception,
-    place: Place,
+    location: Location,
 ) -> ConfigError:
-    """Word the error of a layer that cannot be built: find the argument without which it could be."""
-    culprits = []
+    """Return the error for a layer that cannot be built: find the argument without which it can."""
+    causes = []
     for key in given:
         if key not in required:
             try:
                 _make(kind, {name: value for name, value in arguments.items() if name != key})
             except (ValueError, TypeError):
                 continue
-            culprits.append(key)
-    if not culprits:
-        culprits = [key for key in given if re.search(rf"\b{key}\b", str(error))]
-    if len(culprits) == 1:
-        return place.blame(culprits[0], given[culprits[0]], str(error))
-    return place.error(None, {"layer": kind, **{key: given[key] for key in culprits or given}}, str(error))
+            causes.append(key)
+    if not causes:
+        causes = [key for key in given if re.search(rf"\b{key}\b", str(error))]
+    if len(causes) == 1:
+        return location.nested_error(causes[0], given[causes[0]], str(error))
+    return location.error(None, {"layer": kind, **{key: given[key] for key in causes or given}}, str(error))
 
 
-def _identifier(value: Any, place: Place) -> Any:
-    """Give the form a layer's argument takes: Keras's config dict for a table, a layer for a table with ``layer``."""
+def _argument(value: Any, location: Location) -> Any:
+    """Return a layer's argument: Keras's config dict for a table, a layer for a table with the key ``layer``."""
     if isinstance(value, list):
-        return [_identifier(item, place / i) for i, item in enumerate(value)]
+        return [_argument(item, location / i) for i, item in enumerate(value)]
     if not isinstance(value, Mapping) or "class_name" in value:
         return value
     if "layer" in value:
-        return build_layer(value, place)
+        return build_layer(value, location)
     if not isinstance(value.get("name"), str):
-        raise place.error(None, value, 'expected a table with a name, such as {name = "max_norm", max_value = 2}')
+        raise location.error(None, value, 'expected a table with a name, such as {name = "max_norm", max_value = 2}')
     return {"class_name": value["name"], "config": {key: item for key, item in value.items() if key != "name"}}
 
 
 def layer_table(layer: Any) -> dict[str, Any]:
-    """Give the table of a layer with every argument written out; ``build_layer`` reads it back.
+    """Return the table of a layer with every argument, as ``build_layer`` accepts it.
 
-    TOML has no null: an argument that is None is left out, which means the same, since None is its default.
+    TOML has no null: an argument that is None is left out. None is its default, so the meaning is the same.
     """
-    return _table(type(layer).__name__, _written(plain(layer.get_config())))
+    return _table(type(layer).__name__, _short_form(plain(layer.get_config())))
 
 
 def _table(kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -142,38 +142,38 @@ def _table(kind: str, arguments: dict[str, Any]) -> dict[str, Any]:
     return {"layer": kind, **arguments}
 
 
-def _written(value: Any) -> Any:
-    """Give a config value in the short form of a table, without nulls."""
+def _short_form(value: Any) -> Any:
+    """Return a config value in the short form of a table, without nulls."""
     if isinstance(value, list):
-        return [_written(item) for item in value]
+        return [_short_form(item) for item in value]
     if not isinstance(value, Mapping):
         return value
     config = value.get("config")
     if "class_name" in value and isinstance(config, Mapping):
-        written = _written(config)
+        arguments = _short_form(config)
         if value.get("module") == layers.module:
-            return _table(value["class_name"], written)
-        if "name" not in written:
-            return {"name": value["class_name"], **written} if written else value["class_name"]
-    return {key: _written(item) for key, item in value.items() if item is not None}
+            return _table(value["class_name"], arguments)
+        if "name" not in arguments:
+            return {"name": value["class_name"], **arguments} if arguments else value["class_name"]
+    return {key: _short_form(item) for key, item in value.items() if item is not None}
 
 
-def trace_shapes(model: Any, shape: tuple[int | None, ...], place: Place) -> list[tuple[int | None, ...]]:
-    """Give the output shape of each layer for inputs of ``shape`` (batch axis included); nothing is computed.
+def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Location) -> list[tuple[int | None, ...]]:
+    """Return the output shape of each layer for inputs of ``shape`` (with the batch axis); nothing is computed.
 
     Raises:
-        ConfigError: names the layer that refuses the shape it is given, or whose weights cannot be made for it.
+        ConfigError: a layer does not accept its input shape, or its weights cannot be made for it.
     """
     shapes = []
     for i, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
         try:
-            after = layer.output_shape(shape)
+            output_shape = layer.output_shape(shape)
             jax.eval_shape(functools.partial(layer.init_params, input_shape=shape), jax.random.key(0))
         except (ValueError, TypeError, OverflowError) as error:
-            here = place / "layers" / i
+            layer_location = location / "layers" / i
             raise ConfigError(
-                one_line(f"{here.file}: {here.path} ({name}), given the shape {shape}: {error}")
+                one_line(f"{layer_location.file}: {layer_location.path} ({name}), given the shape {shape}: {error}")
             ) from None
-        shapes.append(after)
-        shape = after
+        shapes.append(output_shape)
+        shape = output_shape
     return shapes

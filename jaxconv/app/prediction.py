@@ -1,19 +1,20 @@
-"""Predictions from files into files: neither the inputs nor the outputs are ever in memory as a whole.
+"""Predictions from files to files: neither the inputs nor the outputs are in memory as a whole.
 
-Knows arrays in files and a model as a function of (params, x); where the model came from is the caller's affair.
+Knows model files, exported programs, and arrays in files.
 """
 
 import contextlib
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.app.array_files import map_npy, read_npz
 from jaxconv.app.schema import ConfigError, one_line
 from jaxconv.contract.display import format_shapes
 from jaxconv.files.atomic import replacing
@@ -22,33 +23,38 @@ from jaxconv.files.model import model_info
 from jaxconv.models import Model
 from jaxconv.models.container import Container
 from jaxconv.progress import display
+from jaxconv.serving.artifact import is_exported, load_exported
 from jaxconv.training.evaluation import predict_batches
 
 
 class Predictor(NamedTuple):
     """A model that predicts: ``apply_fn(params, x)``.
 
-    origin: what the messages call it. takes: the shape of its input, batch first, or a structure of several; None where
-    it is not known. inputs: the names of several inputs, which ``x`` then is a dict of; empty for a single one.
-    outputs: the names of several outputs, in the order of their leaves.
+    name: for messages. input_shape: batch first, or a structure of several; None if unknown. inputs: the names of
+    several inputs, the keys of ``x``; empty for a single one. outputs: the names of several outputs, in the order of
+    their leaves.
     """
 
-    origin: str
+    name: str
     apply_fn: Callable[[Any, Any], Any]
     params: Any
-    takes: Any
+    input_shape: Any
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
 
 
-def trained(file: Path) -> Predictor:
-    """Read a model file for predictions.
+def load_predictor(file: Path) -> Predictor:
+    """Read a model file or an exported program.
 
     Raises:
-        FileError: as :func:`jaxconv.load_model`.
+        FileError: as :func:`jaxconv.load_model` and :func:`jaxconv.load_exported`.
     """
-    held = model_info(file)
-    layer = held["layer"]
+    return _exported_predictor(file) if is_exported(file) else _model_predictor(file)
+
+
+def _model_predictor(file: Path) -> Predictor:
+    info = model_info(file)
+    layer = info["layer"]
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     if isinstance(layer, Model) and layer.structure.num_leaves > 1:
@@ -56,154 +62,137 @@ def trained(file: Path) -> Predictor:
         inputs = tuple(sorted(example) if isinstance(example, dict) else [source.name for source in layer.sources])
     if isinstance(layer, Container) and layer.output_structure.num_leaves > 1:
         outputs = _output_names(layer)
-    return Predictor(str(file), layer.apply_fn, held["params"], held["input_shape"], inputs, outputs)
+    return Predictor(str(file), layer.apply_fn, info["params"], info["input_shape"], inputs, outputs)
 
 
 def _output_names(layer: Container) -> tuple[str, ...]:
-    """Name the outputs by their keys in a dict, else by the layers that give them."""
+    """Return the keys of a dict of outputs, or the names of the layers that compute the outputs."""
     example = layer.output_structure.unflatten(layer.graph.outputs)
     if isinstance(example, dict):
         return tuple(sorted(example))
-    givers = [f"input_{place}" for place in range(layer.graph.input_count)]
+    layer_names = [f"input_{index}" for index in range(layer.graph.input_count)]
     for name, _, _ in layer.graph.calls:
-        givers += [name] * layer.children[name].output_structure.num_leaves
+        layer_names += [name] * layer.children[name].output_structure.num_leaves
     names: list[str] = []
-    for place in layer.graph.outputs:
-        again = sum(name == givers[place] or name.startswith(f"{givers[place]}_") for name in names)
-        names.append(f"{givers[place]}_{again}" if givers[place] in names else givers[place])
+    for index in layer.graph.outputs:
+        base = layer_names[index]
+        count = sum(name == base or name.startswith(f"{base}_") for name in names)
+        names.append(f"{base}_{count}" if base in names else base)
     return tuple(names)
 
 
-def predict(model: Predictor, files: Sequence[str], out: str, batch: int = 32) -> str:
-    """Apply a model to the rows of files, and give the line to print. The result takes its name when it is whole.
+def _exported_predictor(file: Path) -> Predictor:
+    program = load_exported(file)
+    shape = program.input_shape
+    if isinstance(shape, dict):
+        inputs = tuple(sorted(shape))
+    else:
+        inputs = tuple(f"input_{n}" for n in range(len(shape))) if isinstance(shape, list) else ()
+
+    def apply_fn(params: Any, x: Any) -> Any:
+        if not inputs:
+            return program(jnp.asarray(x, program.dtype))
+        arrays = {name: jnp.asarray(array, program.dtype) for name, array in x.items()}
+        return program(arrays if isinstance(shape, dict) else [arrays[name] for name in inputs])
+
+    outputs = tuple(f"output_{n}" for n in range(program.outputs)) if program.outputs > 1 else ()
+    return Predictor(str(file), apply_fn, {}, shape, inputs, outputs)
+
+
+def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int = 32) -> str:
+    """Apply a model to the rows of files and return a line to print. ``out`` appears only when it is complete.
 
     Args:
         model: the model.
         files: an ``.npy`` file of examples, which is memory-mapped; for several inputs, one for each in their order,
-            or one ``.npz`` file with an array under the name of each.
+            or one ``.npz`` file with an array for each name.
         out: the result: ``.npy``, float32 (float64 for a float64 model), one prediction per row; for several outputs
-            ``.npz``, with the names of the layers that give them.
-        batch: rows computed at once.
+            ``.npz``, with the names of the layers that compute them.
+        batch: rows per step.
 
     Raises:
-        ConfigError: a file is missing or is no array of numbers, or does not fit the model.
+        ConfigError: a file is missing, is not an array of numbers, or does not fit the model.
     """
     if batch < 1:
         raise ConfigError(f"--batch {batch}: legal: at least 1")
     if Path(out).resolve() in [Path(file).resolve() for file in files]:
         raise ConfigError(f"--out {out} is the input; give another file")
-    ending, format = (".npz", "several outputs are") if model.outputs else (".npy", "the predictions are")
-    if not out.endswith(ending):
-        several = f" ({', '.join(model.outputs)})" if model.outputs else ""
-        raise ConfigError(
-            f"--out {out}: {format} written in numpy's format{several}; give a name that ends in {ending}"
-        )
-    inputs, count = _inputs(model, files)
-    shapes = check_input(model.origin, model.apply_fn, model.params, inputs, model.takes)
-    with _result(out, model.outputs, count) as write, display(count, unit="example") as bar:
+    suffix = ".npz" if model.outputs else ".npy"
+    if not out.endswith(suffix):
+        outputs = f"{len(model.outputs)} outputs ({', '.join(model.outputs)})" if model.outputs else "one output"
+        raise ConfigError(f"--out {out}: {model.name} has {outputs}; give a name that ends in {suffix}")
+    x = _read_inputs(model, files)
+    count = len(jax.tree.leaves(x)[0])
+    shapes = check_input(model.name, model.apply_fn, model.params, x, model.input_shape)
+    with _open_result(out, model.outputs, count) as write, display(count, unit="example") as progress:
         done = 0
-        for y in predict_batches(model.apply_fn, model.params, inputs, batch):
+        for y in predict_batches(model.apply_fn, model.params, x, batch):
             rows = jax.tree.leaves(y)
             write(rows)
             done += len(rows[0])
-            bar.to(done)
-    written = ", ".join(format_shapes(shape[1:]) for shape in shapes)
-    return f"{count} predictions of shape {written} in {out}"
+            progress.update(done)
+    return f"{count} predictions of shape {', '.join(format_shapes(shape[1:]) for shape in shapes)} in {out}"
 
 
-def check_input(origin: str, apply_fn: Any, params: Any, x: Any, takes: Any) -> list[tuple[int, ...]]:
-    """Give the shapes of a model's outputs for ``x``. Raises ConfigError where the model does not take it."""
+def check_input(name: str, apply_fn: Any, params: Any, x: Any, input_shape: Any) -> list[tuple[int, ...]]:
+    """Return the shapes of a model's outputs for ``x``. Raises ConfigError if the model does not accept it."""
     try:
-        kinds = jax.tree.map(lambda one: jax.ShapeDtypeStruct(one.shape, _kind(one)), x)
-        return [y.shape for y in jax.tree.leaves(jax.eval_shape(apply_fn, params, kinds))]
+        specs = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, _device_dtype(array)), x)
+        return [y.shape for y in jax.tree.leaves(jax.eval_shape(apply_fn, params, specs))]
     except (ValueError, TypeError) as error:
-        told = "" if takes is None else f"; {origin} was trained on {_readable(takes)}"
-        got = {name: one.shape for name, one in x.items()} if isinstance(x, dict) else x.shape
-        raise ConfigError(f"the input has shape {got}{told}: {one_line(error)}") from None
+        expected = "" if input_shape is None else f"; {name} was trained on {format_shapes(input_shape)}"
+        shape = {key: array.shape for key, array in x.items()} if isinstance(x, dict) else x.shape
+        raise ConfigError(f"the input has shape {shape}{expected}: {one_line(error)}") from None
 
 
-def _kind(array: Any) -> Any:
+def _device_dtype(array: Any) -> Any:
     return jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype.kind in "iub" else np.dtype("float32")
 
 
-def _readable(shapes: Any) -> str:
-    if isinstance(shapes, dict):
-        return ", ".join(f"{name}: {_readable(shape)}" for name, shape in shapes.items())
-    return " and ".join(map(_readable, shapes)) if isinstance(shapes, list) else format_shapes(shapes)
-
-
-def _inputs(model: Predictor, files: Sequence[str]) -> tuple[Any, int]:
-    """Give what the model is applied to, and how many examples that is."""
+def _read_inputs(model: Predictor, files: Sequence[str]) -> Any:
+    """Return the input of the model: an array, or a dict of several with the same number of examples."""
     names = model.inputs
     if len(files) == 1 and (names or files[0].endswith(".npz")):
-        arrays = _from_npz(Path(files[0]), names or ("x",))
+        arrays = read_npz(files[0], names or ("x",))
     elif len(files) != max(len(names), 1):
-        several = f"{len(names)} inputs: {', '.join(names)}" if names else "one input"
-        raise ConfigError(f"{model.origin} takes {several}; got {len(files)} files")
+        expected = f"{len(names)} inputs: {', '.join(names)}" if names else "one input"
+        raise ConfigError(f"{model.name} takes {expected}; got {len(files)} files")
     else:
-        arrays = {name: mapped(Path(file)) for name, file in zip(names or ("x",), files, strict=True)}
+        arrays = {name: map_npy(file) for name, file in zip(names or ("x",), files, strict=True)}
+    for name, file in zip(arrays, files if len(files) == len(arrays) else list(files) * len(arrays), strict=True):
+        _check_numbers(f"{file}: {name}" if file.endswith(".npz") else file, arrays[name])
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
-        told = ", ".join(f"{name} has {count}" for name, count in counts.items())
-        raise ConfigError(f"the inputs differ in the number of examples: {told}; legal: equally many")
-    return (arrays if names else arrays["x"]), next(iter(counts.values()))
+        text = ", ".join(f"{name} has {count}" for name, count in counts.items())
+        raise ConfigError(f"the inputs have different numbers of examples: {text}; give equal numbers")
+    return arrays if names else arrays["x"]
 
 
-def _from_npz(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file; an .npz file with {', '.join(names)} is expected")
-    try:
-        held = np.load(path, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            raise ConfigError(f"{path} is a single array; an .npz file with {', '.join(names)} is expected")
-        with held:
-            missing = [name for name in names if name not in held.files]
-            if missing:
-                raise ConfigError(f"{path} holds no {missing[0]!r}; it holds {', '.join(held.files) or 'nothing'}")
-            return {name: _numbers(f"{path}: {name}", held[name]) for name in names}
-    except ConfigError:
-        raise
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise ConfigError(f"{path} cannot be read as an .npz file of arrays: {one_line(error)}") from None
-
-
-def mapped(path: Path) -> np.ndarray:
-    """Map an ``.npy`` file of examples into memory. Raises ConfigError where it is none."""
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file; an .npy file is expected")
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        raise ConfigError(f"{path} is no .npy file of numbers, such as numpy.save writes: {one_line(error)}") from None
-    return _numbers(str(path), array)
-
-
-def _numbers(what: str, array: np.ndarray) -> np.ndarray:
+def _check_numbers(what: str, array: np.ndarray) -> None:
     if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
         raise ConfigError(
-            f"{what} holds {array.dtype} of shape {array.shape}; real numbers (examples, ...) are expected"
+            f"{what} has dtype {array.dtype} and shape {array.shape}; real numbers (examples, ...) are expected"
         )
-    return array
 
 
 @contextlib.contextmanager
-def _result(out: str, names: Sequence[str], count: int) -> Iterator[Callable[[Sequence[np.ndarray]], None]]:
-    """Open the result, and give what takes the rows of each output, batch after batch."""
+def _open_result(out: str, names: Sequence[str], count: int) -> Iterator[Callable[[Sequence[np.ndarray]], None]]:
+    """Open the result and yield a function that appends the rows of each output."""
     if not names:
         with replacing(out) as handle:
             yield lambda rows: _append(handle, rows[0], count)
         return
     try:
-        aside = tempfile.TemporaryDirectory(prefix=f".{Path(out).name}.", dir=Path(out).parent)
+        temporary = tempfile.TemporaryDirectory(prefix=f".{Path(out).name}.", dir=Path(out).parent)
     except OSError as error:
         raise FileError(f"{out} cannot be written: {error.strerror or error}") from error
-    with aside as folder, contextlib.ExitStack() as open_files:
+    with temporary as folder, contextlib.ExitStack() as open_files:
         paths = [Path(folder) / f"{index}.npy" for index in range(len(names))]
         handles = [open_files.enter_context(open(path, "wb")) for path in paths]
 
         def write(rows: Sequence[np.ndarray]) -> None:
-            for handle, one in zip(handles, rows, strict=True):
-                _append(handle, one, count)
+            for handle, array in zip(handles, rows, strict=True):
+                _append(handle, array, count)
 
         yield write
         open_files.close()
@@ -213,7 +202,7 @@ def _result(out: str, names: Sequence[str], count: int) -> Iterator[Callable[[Se
 
 
 def _append(handle: IO[bytes], rows: np.ndarray, count: int) -> None:
-    """Add rows to an ``.npy`` file, after its header, in a type that it has: half precision becomes float32."""
+    """Append rows to an ``.npy`` file; the first ones after a header. Half precision becomes float32."""
     rows = rows if rows.dtype == np.float64 else rows.astype(np.float32)
     if handle.tell() == 0:
         header = {"descr": rows.dtype.str, "fortran_order": False, "shape": (count, *rows.shape[1:])}

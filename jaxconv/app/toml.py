@@ -1,6 +1,6 @@
-"""TOML: a file read, a setting put in, a tree written back.
+"""TOML: read a file, apply settings of the command line, write a tree of tables.
 
-Knows the format and dotted keys; nothing of what a config means.
+Knows the format and dotted keys; nothing about the meaning of a config.
 """
 
 import json
@@ -10,23 +10,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv.app.schema import ConfigError, one_line, shown
+from jaxconv.app.schema import ConfigError, format_value, one_line
 from jaxconv.registry import nearest
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """Read a TOML file. Raises ConfigError for a missing file and for a line that is not TOML."""
+    """Read a TOML file. Raises ConfigError if the file is missing or is not TOML."""
     path = Path(path)
     if path.is_dir():
-        raise ConfigError(f"{path} is a folder; a config file is expected (a run goes on with: --resume {path})")
+        raise ConfigError(f"{path} is a folder; a config file is expected (to continue a run, use --resume {path})")
     if not path.is_file():
         near = path.parent.glob("*.toml") if path.parent.is_dir() else path.parent.parent.glob(f"*/{path.name}")
         beside = [str(entry) for entry in near]
         raise ConfigError(
-            f"{path}: there is no such config file; {nearest(str(path), beside) if beside else 'legal: a .toml file'}"
+            f"{path}: no such config file; {nearest(str(path), beside) if beside else 'legal: a .toml file'}"
         )
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # Windows editors begin a file with a mark
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is 0x{error.object[error.start]:02x}"
         raise ConfigError(f"{path}: not a TOML file: {byte}, which is not UTF-8; save it as text in UTF-8") from None
@@ -35,14 +35,13 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
-    """Put settings such as ``"train.epochs=50"`` into a config, in place.
+    """Apply settings such as ``"train.epochs=50"`` to a config, in place.
 
-    The value is read as TOML (``50``, ``1e-3``, ``true``, ``"text"``, ``[1, 2]``, ``{name = "sgd"}``); what is not
-    TOML is a string. Entries of a list go by their number: ``model.layers.0.filters=64``. Tables that are not there
-    yet are made.
+    The value is read as TOML (``50``, ``1e-3``, ``true``, ``"text"``, ``[1, 2]``, ``{name = "sgd"}``); if it is not
+    TOML, it is a string. List entries are addressed by number: ``model.layers.0.filters=64``. Missing tables are made.
 
     Raises:
-        ConfigError: a setting has no ``=``, or its key leads through a value or past the end of a list.
+        ConfigError: a setting has no ``=``, or its key passes through a value or the end of a list.
 
     >>> tree = {"train": {"epochs": 9}}
     >>> override(tree, ["train.epochs=50", "data.name=GunPoint"]); tree
@@ -61,17 +60,17 @@ def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
         elif isinstance(here, dict):
             here[keys[-1]] = _parse(text)
         else:
-            raise ConfigError(f"--set {setting}: {'.'.join(keys[:-1])} is {shown(here)}, not a table")
+            raise ConfigError(f"--set {setting}: {'.'.join(keys[:-1])} is {format_value(here)}, not a table")
 
 
 def _entry(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
     if isinstance(here, dict):
-        if isinstance(here.get(key), str):  # "adam" and {name = "adam"} mean the same, and the latter can hold more
+        if isinstance(here.get(key), str):  # "adam" and {name = "adam"} are the same, and a table can have more keys
             here[key] = {"name": here[key]}
         return here.setdefault(key, {})
     if isinstance(here, list):
         return here[_index(here, key, above, setting)]
-    raise ConfigError(f"--set {setting}: {'.'.join(above)} is {shown(here)}, not a table")
+    raise ConfigError(f"--set {setting}: {'.'.join(above)} is {format_value(here)}, not a table")
 
 
 def _index(here: list[Any], key: str, above: Sequence[str], setting: str) -> int:
@@ -90,9 +89,10 @@ def _parse(text: str) -> Any:
 
 
 def dumps(tree: Mapping[str, Any]) -> str:
-    """Write a config: a section for each table, ``[[...]]`` for each entry of a list of tables, the rest on one line.
+    """Return a config as TOML: a section for each table, ``[[...]]`` for each entry of a list of tables.
 
-    (The usual writers break every list over several lines, which for the sizes of a kernel is hard to read.)
+    Every other value is on one line. (The usual writers use one line per list entry, which is hard to read for the
+    sizes of a kernel.)
 
     >>> print(dumps({"name": "a", "model": {"layers": [{"layer": "Conv1D", "kernel_size": [3]}]}}))
     name = "a"
@@ -140,4 +140,4 @@ def _inline(value: Any) -> str:
         return f"{{{inside}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_inline(item) for item in value)}]"
-    raise TypeError(f"a config cannot hold {value!r}; it holds strings, numbers, booleans, lists and tables")
+    raise TypeError(f"a config cannot contain {value!r}; legal: strings, numbers, booleans, lists and tables")

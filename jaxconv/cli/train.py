@@ -1,20 +1,21 @@
-"""``jaxconv train``: what it takes, and where it goes."""
+"""``jaxconv train``: train a model from a config, fine-tune one, or resume a run."""
 
 import argparse
 
-NAME, SUMMARY = "train", "train a model from a config file, fine-tune one, or go on with a run"
+NAME, SUMMARY = "train", "train a model from a config file, fine-tune one, or resume a run"
 TEXT = """\
-Train the model that CONFIG describes. The run folder gets
+Train the model of CONFIG. The run folder contains
 
-  config.toml          the config as resolved, every default written out; training it again gives the same numbers
+  config.toml          the config with all defaults; training it again gives the same numbers
   metrics.csv          one row per epoch
   learning_curve.png   loss and metrics against the epoch
-  model.keras          the trained model, which Keras opens too
-  checkpoint.npz       the whole state of the training, for --resume
+  model.keras          the trained model, which Keras can load, too
+  checkpoint.npz       the progress of training, for --resume
   results.json         test metrics, seconds, versions
 
-With --from the model and its weights come from a file, and CONFIG gives data and training; its [model] is not used.
---freeze keeps layers as they are, weights and statistics, bit for bit. A copy of the file goes into the run folder.
+With --from, the model and its weights come from a file, and CONFIG gives data and training; its [model] is not used.
+Layers that match --freeze are not trained: their weights and statistics stay equal, bit for bit. The file is copied to
+the run folder.
 
 Examples
   jaxconv train configs/digits_conv2d.toml --out /tmp/digits
@@ -34,35 +35,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="KEY=VALUE",
         dest="settings",
-        help="replace any key of the config: train.epochs=50, model.layers.0.filters=64; may be given several times",
+        help="set any key of the config: train.epochs=50, model.layers.0.filters=64; may be repeated",
     )
     parser.add_argument(
-        "--out", metavar="DIR", help="the run folder (default: runs/NAME, or runs/NAME-2, ... if taken)"
+        "--out", metavar="DIR", help="the run folder (default: runs/NAME, or runs/NAME-2, ... if it exists)"
     )
-    parser.add_argument("--resume", metavar="RUN", help="a run folder: go on where its last checkpoint stands")
-    parser.add_argument("--from", metavar="MODEL", dest="start", help="a run folder or model file to begin with")
+    parser.add_argument("--resume", metavar="RUN", help="a run folder: continue from its last checkpoint")
+    parser.add_argument("--from", metavar="MODEL", dest="pretrained", help="a run folder or model file to start from")
     parser.add_argument(
         "--freeze",
         action="append",
         default=[],
         metavar="PATTERN",
-        help="with --from: layers not to train, by name: 'conv*', 'encoder/*'; may be given several times",
+        help="with --from: names of layers not to train: 'conv*', 'encoder/*'; may be repeated",
     )
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, or go on with a run."""
-    from jaxconv.app import inference, run
+    """Train a model, or resume a run."""
+    from jaxconv.app import run
+    from jaxconv.app.run_folder import model_file
 
-    if options.resume and (options.config or options.out or options.start or options.freeze):
-        told = "CONFIG, --out, --from and --freeze" if options.start or options.freeze else "CONFIG and --out"
-        raise ValueError(f"--resume takes the config and the folder from the run; leave {told} away")
-    if options.freeze and not options.start:
-        raise ValueError(f"--freeze {options.freeze[0]} is for a trained model: give it with --from MODEL")
+    if options.resume and (options.config or options.out or options.pretrained or options.freeze):
+        extra = "CONFIG, --out, --from and --freeze" if options.pretrained or options.freeze else "CONFIG and --out"
+        raise ValueError(f"--resume takes the config and the folder from the run; omit {extra}")
+    if options.freeze and not options.pretrained:
+        raise ValueError(f"--freeze {options.freeze[0]} is for a trained model; give it with --from MODEL")
     if options.resume:
         run.resume(options.resume, options.settings)
     elif options.config:
-        start = inference.model_file(options.start) if options.start else None
-        run.train(options.config, options.settings, options.out, start=start, freeze=options.freeze)
+        pretrained = model_file(options.pretrained) if options.pretrained else None
+        run.train(options.config, options.settings, options.out, pretrained=pretrained, freeze=options.freeze)
     else:
         raise ValueError("jaxconv train needs a config (jaxconv train configs/gunpoint_fcn.toml) or --resume RUN")

@@ -1,4 +1,4 @@
-"""A run's progress in one file: everything that makes a resumed run equal, bit for bit, to one that was not stopped.
+"""The progress of a run in one file: everything that makes a resumed run equal, bit for bit, to an uninterrupted one.
 
 Knows the train state and archives. It does not know when to save.
 """
@@ -23,19 +23,19 @@ _FORMAT, _VERSION = "jaxconv checkpoint", 1
 
 @dataclasses.dataclass(frozen=True)
 class Progress:
-    """Where a run stands.
+    """The progress of a run.
 
-    Random numbers need no place here: order and dropout of a step follow from (seed, epoch, step).
+    Random numbers are not stored: the order of the samples and the dropout keys follow from (seed, epoch, step).
 
     Args:
         state: weights and optimizer state after the last step.
         epoch: epochs completed.
-        step: steps taken of the epoch under way.
-        sums: what these steps added to the epoch's figures, in float64.
-        history: one row per completed epoch.
-        best_params, best_value, best_epoch: the weights to give back and the figure that made them best; the epoch
-            counts from 1.
-        stop_value, waited: early stopping's best figure, and the epochs since.
+        step: steps completed in the current epoch.
+        sums: the sums of loss and metrics over these steps, in float64.
+        history: one log per completed epoch.
+        best_params, best_value, best_epoch: the weights to return, and the metric that made them best; the epoch is
+            counted from 1.
+        stop_value, waited: the best metric of early stopping, and the epochs since then.
     """
 
     state: TrainState
@@ -54,7 +54,7 @@ _PLAIN = ("epoch", "step", "history", "best_value", "best_epoch", "stop_value", 
 
 
 def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
-    """Give the file for a checkpoint: itself, or ``checkpoint.npz`` in a folder, which is made where there is none.
+    """Return the file for a checkpoint: the path itself, or ``checkpoint.npz`` in a folder, which is made if missing.
 
     Raises:
         ValueError: the folder cannot be made or written to.
@@ -75,71 +75,71 @@ def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
 
 
 def save(path: str | os.PathLike[str], progress: Progress, run: Mapping[str, Any]) -> None:
-    """Write a run's progress, atomically: a process killed at any moment leaves the old file or the new one.
+    """Write the progress of a run atomically: a process killed at any moment leaves the old file or the new one.
 
     Args:
         path: the file.
-        progress: where the run stands.
+        progress: what to save.
         run: what must not change between saving and loading (seed, batch size, ...), as plain values.
 
     Raises:
         FileError: the file cannot be written.
     """
-    arrays = {**_named("state", progress.state), **_named("sums", progress.sums)}
+    arrays = {**_leaves_by_name("state", progress.state), **_leaves_by_name("sums", progress.sums)}
     if progress.best_params is not None:
-        arrays |= _named("best", progress.best_params)
+        arrays |= _leaves_by_name("best", progress.best_params)
     header = {name: getattr(progress, name) for name in _PLAIN}
     write_archive(path, {"format": _FORMAT, "version": _VERSION, "run": dict(run), **header}, arrays)
 
 
 def load(path: str | os.PathLike[str], template: TrainState, run: Mapping[str, Any]) -> Progress:
-    """Read a run's progress.
+    """Read the progress of a run.
 
     Args:
         path: the file.
-        template: the state of a run that is about to start; its structure, shapes and dtypes have to be the file's.
+        template: the initial state of the run; its structure, shapes and dtypes must be those of the file.
         run: as given to :func:`save`.
 
     Raises:
-        FileError: the file is unusable, or was made by another run: other options, another model, another optimizer.
+        FileError: the file is unusable, or belongs to another run: other options, another model, another optimizer.
     """
     header, arrays = read_archive(path, _FORMAT, _VERSION)
     for name, value in run.items():
         if header["run"].get(name) != value:
             raise FileError(
                 f"{path} was made with {name}={header['run'].get(name)!r}, this run has {value!r}; "
-                "resume with the same, or start afresh"
+                "resume with the same, or start a new run"
             )
     best = None
     if header["best_value"] is not None:
-        best = _filled(path, "best", template.params, arrays)
-    state = _filled(path, "state", template, arrays)
+        best = _fill(path, "best", template.params, arrays)
+    state = _fill(path, "state", template, arrays)
     sums = {name.removeprefix("sums/"): arrays.pop(name) for name in list(arrays) if name.startswith("sums/")}
     if arrays:
-        raise FileError(f"{path} does not fit this model and optimizer: it also holds {', '.join(sorted(arrays))}")
+        raise FileError(f"{path} does not fit this model and optimizer: it also contains {', '.join(sorted(arrays))}")
     header["history"] = tuple(header["history"])
     return Progress(state=state, sums=sums, best_params=best, **{name: header[name] for name in _PLAIN})
 
 
-def _named(prefix: str, tree: Any) -> dict[str, np.ndarray]:
-    """Give the leaves of a tree by their paths: ``state/trainable/conv1d/kernel``."""
+def _leaves_by_name(prefix: str, tree: Any) -> dict[str, np.ndarray]:
+    """Return the leaves of a tree by their paths: ``state/trainable/conv1d/kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(prefix, path): np.asarray(_raw(leaf)) for path, leaf in leaves}
+    return {_name(prefix, path): np.asarray(_numbers(leaf)) for path, leaf in leaves}
 
 
-def _filled(where: Any, prefix: str, template: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Give a tree of the template's structure with the leaves taken out of ``arrays``."""
+def _fill(file: Any, prefix: str, template: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """Return a tree of the template's structure with leaves removed from ``arrays``."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     filled = []
     for path, leaf in leaves:
-        name, wanted = _name(prefix, path), _raw(leaf)
+        name, expected = _name(prefix, path), _numbers(leaf)
         if name not in arrays:
-            raise FileError(f"{where} does not fit this model and optimizer: it holds no {name}")
+            raise FileError(f"{file} does not fit this model and optimizer: it does not contain {name}")
         found = arrays.pop(name)
-        if found.shape != wanted.shape or found.dtype != wanted.dtype:
+        if found.shape != expected.shape or found.dtype != expected.dtype:
             raise FileError(
-                f"{where} does not fit this model and optimizer: {name} is {found.dtype}{list(found.shape)} there and "
-                f"{wanted.dtype}{list(wanted.shape)} here"
+                f"{file} does not fit this model and optimizer: {name} is {found.dtype}{list(found.shape)} in the file "
+                f"and {expected.dtype}{list(expected.shape)} in this run"
             )
         value = jnp.asarray(found, dtype=found.dtype)
         filled.append(jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value)
@@ -150,8 +150,8 @@ def _name(prefix: str, path: Any) -> str:
     return f"{prefix}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
 
 
-def _raw(leaf: Any) -> Any:
-    """Give a leaf as numbers: a PRNG key as the integers in it."""
+def _numbers(leaf: Any) -> Any:
+    """Return a leaf as numbers: a PRNG key as its integers."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 

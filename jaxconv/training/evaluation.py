@@ -1,6 +1,6 @@
-"""Evaluation and prediction over data that need not fit into memory: batch by batch, in order.
+"""Evaluation and prediction batch by batch, in order, over data that may be larger than memory.
 
-Knows ``apply_fn``, losses and metrics. It trains nothing and writes nothing.
+Knows ``apply_fn``, losses and metrics. It does not train and writes no files.
 """
 
 import functools
@@ -15,27 +15,27 @@ from jaxconv.contract import Params
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import Metric
 from jaxconv.training.metrics import metrics as resolve_metrics
-from jaxconv.training.step import Sums, eval_step, figures
+from jaxconv.training.step import Sums, eval_step, metric_values
 
-_MOST_PENDING = 32
+_MOST_PENDING = 32  # batches
 _LONGEST_WAIT = 0.5  # seconds
 
 
 def evaluate(
     apply_fn: Any, params: Params, x: Any, y: Any, *, loss: Any, metrics: Any = (), batch_size: int = 32
 ) -> dict[str, float]:
-    """Evaluate a model: the mean loss over all samples (penalties included, as in Keras), and each metric.
+    """Return the mean loss over all samples (penalties included, as in Keras) and each metric.
 
     Args:
         apply_fn, params: the model.
-        x, y: arrays ``(samples, ...)``, memory-mapped ones too: only the rows of one batch are read at a time.
+        x, y: arrays ``(samples, ...)``; of memory maps only the rows of one batch are read at a time.
         loss, metrics: names, tables or objects; see ``losses.loss`` and ``metrics.metric``.
-        batch_size: samples at a time; the figures do not depend on it.
+        batch_size: samples per step; the results do not depend on it.
 
     Raises:
-        ValueError: no samples, different numbers of them, labels that are no classes, or shapes that the model or the
-            loss refuses.
-        TypeError: ``apply_fn, params`` are no model.
+        ValueError: no samples, x and y of different lengths, labels that are not classes of the output, or shapes that
+            do not fit the model or the loss.
+        TypeError: ``apply_fn, params`` are not a model.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1, kernel_initializer="ones").init(jax.random.key(0), (None, 2))
@@ -43,30 +43,30 @@ def evaluate(
     {'loss': 1.0, 'mae': 1.0}
     """
     check_model(apply_fn, params)
-    x, y = samples(x, y)
-    loss, chosen = resolve_loss(loss), resolve_metrics(metrics)
+    x, y = as_samples(x, y)
+    loss, metrics = resolve_loss(loss), resolve_metrics(metrics)
     check_labels(apply_fn, params, loss, (x, y))
-    meter = Meter()
-    for sums in evaluation(apply_fn, params, x, y, loss, chosen, batch_size):
-        meter.add(sums)
-    return figures(meter.collect(), chosen)
+    accumulator = Accumulator()
+    for sums in batch_sums(apply_fn, params, x, y, loss, metrics, batch_size):
+        accumulator.add(sums)
+    return metric_values(accumulator.collect(), metrics)
 
 
-def evaluation(
+def batch_sums(
     apply_fn: Any, params: Params, x: Any, y: Any, loss: Any, metrics: Sequence[Metric], batch_size: int
 ) -> Iterator[Sums]:
-    """Yield the sums of each batch; everything is resolved and checked already."""
+    """Yield the sums of each batch. The arguments are resolved and checked already."""
     step = _compiled(apply_fn, loss, tuple(metrics))
-    for rows in batches(len(x), batch_size):
+    for rows in batch_slices(len(x), batch_size):
         yield step(params, np.asarray(x[rows]), np.asarray(y[rows]))
 
 
-def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a function that compiles: equal arguments give the same compiled object, so it compiles once.
+def cached(make: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function that compiles: equal arguments give the same compiled object.
 
-    Arguments that cannot be hashed, a user's own metric say, are compiled anew each time.
+    If an argument is not hashable, such as a user's own metric, the function is called every time.
     """
-    kept = functools.lru_cache(maxsize=16)(make)
+    cached_make = functools.lru_cache(maxsize=16)(make)
 
     @functools.wraps(make)
     def get(*arguments: Any) -> Any:
@@ -74,32 +74,32 @@ def remembered(make: Callable[..., Any]) -> Callable[..., Any]:
             hash(arguments)
         except TypeError:
             return make(*arguments)
-        return kept(*arguments)
+        return cached_make(*arguments)
 
     return get
 
 
-@remembered
+@cached
 def _compiled(apply_fn: Any, loss: Any, metrics: tuple[Metric, ...]) -> Callable[..., Sums]:
     return jax.jit(eval_step(apply_fn, loss, metrics))
 
 
 def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> Iterator[Any]:
-    """Yield the model's output for each batch of ``x``, in order; nothing is kept.
+    """Yield the model's output for each batch of ``x``, in order.
 
-    Args as in :func:`evaluate`; ``x`` may be a dict of arrays too, for a model of several inputs. Several outputs come
-    in their structure.
+    Args as in :func:`evaluate`; ``x`` may also be a dict of arrays, for a model of several inputs. Several outputs are
+    yielded in their structure.
     """
     check_model(apply_fn, params)
-    inputs = dict(zip(x, samples(*x.values()), strict=True)) if isinstance(x, Mapping) else samples(x)[0]
+    inputs = dict(zip(x, as_samples(*x.values()), strict=True)) if isinstance(x, Mapping) else as_samples(x)[0]
     step = jax.jit(apply_fn)
-    for rows in batches(len(jax.tree.leaves(inputs)[0]), batch_size):
-        y = step(params, jax.tree.map(lambda one: np.asarray(one[rows]), inputs))  # noqa: B023
+    for rows in batch_slices(len(jax.tree.leaves(inputs)[0]), batch_size):
+        y = step(params, jax.tree.map(lambda array: np.asarray(array[rows]), inputs))  # noqa: B023
         yield jax.tree.map(np.asarray, y)
 
 
 def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.ndarray:
-    """Give the model's output for all of ``x``: ``(samples, ...)``. Args as in :func:`evaluate`.
+    """Return the model's output for all of ``x``: ``(samples, ...)``. Args as in :func:`evaluate`.
 
     >>> from jaxconv.layers.reshaping import Flatten
     >>> params, apply_fn = Flatten().init(jax.random.key(0), (None, 2, 2))
@@ -109,36 +109,36 @@ def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.n
     return np.concatenate(list(predict_batches(apply_fn, params, x, batch_size)))
 
 
-def batches(count: int, batch_size: int) -> Iterator[slice]:
+def batch_slices(count: int, batch_size: int) -> Iterator[slice]:
     """Yield the rows of each batch; the last one may be smaller."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}; legal: a whole number of at least 1")
+        raise ValueError(f"batch_size is {batch_size!r}; legal: an integer of at least 1")
     for start in range(0, count, batch_size):
         yield slice(start, min(start + batch_size, count))
 
 
 def check_model(apply_fn: Any, params: Any) -> None:
-    """Check that a model's two parts are what ``layer.init`` gives, in that order of arguments. Raises TypeError."""
+    """Check that the arguments are what ``layer.init`` returns, in this order. Raises TypeError."""
     if not callable(apply_fn) or hasattr(apply_fn, "init") or not isinstance(params, Mapping):
-        fitted = "; of what fit gave, pass .params" if hasattr(params, "params") else ""
+        hint = "; of the result of fit, pass .params" if hasattr(params, "params") else ""
         raise TypeError(
             f"the model is given as {type(apply_fn).__name__} and {type(params).__name__}; "
-            f"give apply_fn and params, in this order: params, apply_fn = layer.init(key, x){fitted}"
+            f"give apply_fn and params, in this order: params, apply_fn = layer.init(key, x){hint}"
         )
 
 
 def check_labels(apply_fn: Any, params: Params, loss: Any, *data: tuple[Any, Any] | None) -> None:
-    """Let the loss look at all targets before anything is computed, where it has something to look for."""
+    """Check all targets before anything is computed, if the loss has a method ``check``."""
     for x, y in (pair for pair in data if pair is not None and hasattr(loss, "check")):
         one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
         loss.check(y, jax.eval_shape(apply_fn, params, one).shape)
 
 
-def samples(x: Any, *y: Any) -> tuple[Any, ...]:
-    """Check that arrays hold numbers, and the same number of samples, at least one. Memory maps stay on disk.
+def as_samples(x: Any, *y: Any) -> tuple[Any, ...]:
+    """Return arrays of numbers with the same number of samples, at least one. Memory maps are not read.
 
     Raises:
-        TypeError: an array that does not hold numbers.
+        TypeError: an array that does not contain numbers.
         ValueError: no samples, or different numbers of them.
     """
     arrays = tuple(array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, *y))
@@ -148,12 +148,12 @@ def samples(x: Any, *y: Any) -> tuple[Any, ...]:
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"{name} has shape {array.shape}; at least one sample is expected, samples first")
     if len({len(array) for array in arrays}) > 1:
-        raise ValueError(f"x has {len(arrays[0])} samples and y has {len(arrays[1])}; they must be equally many")
+        raise ValueError(f"x has {len(arrays[0])} samples and y has {len(arrays[1])}; the numbers must be equal")
     return arrays
 
 
-class Meter:
-    """Adds the sums of batches in float64, some batches late, so that the device need not wait for Python.
+class Accumulator:
+    """Adds the sums of batches in float64, with a delay, so that the device does not wait for Python.
 
     Args:
         total: the sums so far.
@@ -161,27 +161,27 @@ class Meter:
 
     def __init__(self, total: dict[str, np.ndarray] | None = None):
         self.total = dict(total or {})
-        self.bad_batch: int | None = None  # the first one whose loss is not finite, counted from 0
-        self.bad_loss = 0.0
+        self.nonfinite_batch: int | None = None  # the first one whose loss is not finite, counted from 0
+        self.nonfinite_loss = 0.0
         self._pending: list[Sums] = []
         self._added = 0
-        self._since = time.monotonic()
+        self._last_collected = time.monotonic()
 
     def add(self, sums: Sums) -> None:
-        """Take the sums of one batch, which may still be under way on the device."""
+        """Add the sums of one batch, which the device may still be computing."""
         self._pending.append(sums)
-        if len(self._pending) >= _MOST_PENDING or time.monotonic() - self._since > _LONGEST_WAIT:
+        if len(self._pending) >= _MOST_PENDING or time.monotonic() - self._last_collected > _LONGEST_WAIT:
             self.collect(keep=1)
 
     def collect(self, keep: int = 0) -> dict[str, np.ndarray]:
-        """Wait for the batches taken, all but the last ``keep``, and give the total."""
+        """Wait for all batches except the last ``keep`` and return the total."""
         ready = self._pending[: len(self._pending) - keep]
         self._pending = self._pending[len(ready) :]
         for sums in jax.device_get(ready):
-            if self.bad_batch is None and not np.isfinite(sums["loss"]):
-                self.bad_batch, self.bad_loss = self._added, float(sums["loss"])
+            if self.nonfinite_batch is None and not np.isfinite(sums["loss"]):
+                self.nonfinite_batch, self.nonfinite_loss = self._added, float(sums["loss"])
             self._added += 1
             for name, value in sums.items():
                 self.total[name] = self.total.get(name, 0.0) + np.asarray(value, np.float64)
-        self._since = time.monotonic()
+        self._last_collected = time.monotonic()
         return self.total

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that a loop grants when it suits it. Knows nothing of training."""
+"""Ctrl-C and SIGTERM as a request that a loop answers at its next safe point. Knows nothing about training."""
 
 import contextlib
 import signal
@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Stop:
-    """Whether the process was asked to stop: ``signal`` is the number of the signal that asked, or None."""
+class StopRequest:
+    """Whether the process was asked to stop: ``signal`` is the number of the signal, or None."""
 
     signal: int | None = None
 
@@ -17,20 +17,20 @@ class Stop:
 
 
 @contextlib.contextmanager
-def stop_on_signal() -> Iterator[Stop]:
-    """Let the first Ctrl-C (or SIGTERM) only set a flag, and the second one stop at once, as long as the block runs.
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Make the first Ctrl-C (or SIGTERM) set a flag and the second one raise, while the block runs.
 
-    The handlers that were there before come back at the end. A signal that was ignored stays ignored. Outside the
-    main thread, where Python lets nobody set handlers, nothing changes and the flag stays down.
+    The previous handlers are restored at the end. An ignored signal stays ignored. Outside the main thread, where
+    Python does not allow setting handlers, nothing changes and the flag is never set.
 
     >>> with stop_on_signal() as stop:
     ...     signal.raise_signal(signal.SIGINT)
     ...     bool(stop)
     True
     """
-    stop = Stop()
+    stop = StopRequest()
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def request(number: int, frame: FrameType | None) -> None:
         if stop:
             raise KeyboardInterrupt
         stop.signal = number
@@ -39,7 +39,7 @@ def stop_on_signal() -> Iterator[Stop]:
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
-                before[number] = signal.signal(number, ask)
+                before[number] = signal.signal(number, request)
     try:
         yield stop
     finally:

@@ -1,6 +1,6 @@
-"""The training loop itself: epoch after epoch, until all are done or there is a reason to stop.
+"""The training loop: epoch after epoch, until all are done or there is a reason to stop.
 
-Knows the steps, the meter and the checkpoint. It prints nothing and checks no arguments: ``fit`` did.
+Knows the steps, the accumulator and the checkpoint. It prints nothing; its arguments were checked by ``fit``.
 """
 
 import dataclasses
@@ -17,23 +17,23 @@ import numpy as np
 from jaxconv.contract import Params
 from jaxconv.registry import nearest
 from jaxconv.training.checkpoint import Progress
-from jaxconv.training.evaluation import Meter, batches, evaluation
-from jaxconv.training.interrupt import Stop
+from jaxconv.training.evaluation import Accumulator, batch_slices, batch_sums
+from jaxconv.training.interrupt import StopRequest
 from jaxconv.training.metrics import Metric
-from jaxconv.training.step import figures
+from jaxconv.training.step import metric_values
 
-Row = dict[str, Any]
+EpochLog = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when a figure has not improved for a while.
+    """Stop when a metric has not improved for some epochs.
 
     Args:
         monitor: a column of the log: ``"loss"``, ``"val_loss"``, ``"val_accuracy"``, ...
         patience: epochs without improvement before training stops; 0 stops at the first.
-        min_delta: the least change that counts as an improvement, in units of the figure.
-        mode: ``"min"``, ``"max"``, or ``"auto"``: as the metric says; a loss is better when lower.
+        min_delta: the smallest change that counts as an improvement, in units of the metric.
+        mode: ``"min"``, ``"max"``, or ``"auto"``: as declared by the metric; a loss is minimized.
         start_from_epoch: epochs at the beginning that do not count.
     """
 
@@ -54,33 +54,33 @@ class EarlyStopping:
 
 
 class Fitted(NamedTuple):
-    """What training gives.
+    """The result of training.
 
-    params: the weights: the best ones where ``best_weights`` was asked for, else the last.
-    history: one row per epoch, as ``on_epoch`` got them.
-    best_epoch: the epoch, counted from 1, that ``params`` are from where ``best_weights`` was asked for; else None.
+    params: the weights: those of the best epoch if ``best_weights`` was given, otherwise the last ones.
+    history: one log per epoch, as passed to ``on_epoch``.
+    best_epoch: the epoch of ``params``, counted from 1, if ``best_weights`` was given; otherwise None.
     stopped: ``"epochs"`` (all done), ``"early_stopping"``, or ``"interrupted"`` (inside :class:`Interrupted` only).
     """
 
     params: Params
-    history: list[Row]
+    history: list[EpochLog]
     best_epoch: int | None
     stopped: str
 
 
-class Tick(NamedTuple):
-    """Where training is after a step, for a progress bar.
+class StepEvent(NamedTuple):
+    """The progress of training after a step, for a progress bar.
 
-    epoch, epochs: the epoch under way, counted from 1, of how many.
-    step, steps: the steps taken of how many in this epoch.
-    figures: loss and metrics over the epoch so far; some steps late, and empty at first.
+    epoch, epochs: the current epoch, counted from 1, and their number.
+    step, steps: the steps completed in this epoch, and their number.
+    metrics: loss and metrics over the epoch so far, without the most recent steps; empty at first.
     """
 
     epoch: int
     epochs: int
     step: int
     steps: int
-    figures: dict[str, float]
+    metrics: dict[str, float]
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -88,13 +88,13 @@ class NonFiniteLoss(FloatingPointError):
 
 
 class Interrupted(KeyboardInterrupt):
-    """Training stopped on Ctrl-C or SIGTERM, after the step under way.
+    """Training stopped on Ctrl-C or SIGTERM, after the current step.
 
     Attributes:
-        fitted: what training has given so far.
-        epoch, step: the epoch under way, counted from 1, and the steps taken of it.
-        checkpoint: the file from which ``resume=True`` goes on; None where no checkpoint was asked for.
-        signal: the signal's number.
+        fitted: the result so far.
+        epoch, step: the current epoch, counted from 1, and the steps completed in it.
+        checkpoint: the file from which ``resume=True`` continues; None if there is no checkpoint.
+        signal: the number of the signal.
     """
 
     def __init__(self, message: str, fitted: Fitted, progress: Progress, checkpoint: Path | None, signal: int):
@@ -105,14 +105,14 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """The facts of one run, resolved and checked. Its methods lead from one progress to the next.
+    """The arguments of one run, resolved and checked. Its methods map one progress to the next.
 
     Args:
         step: ``(state, x, y, epoch, step) -> (state, sums)``, compiled.
-        order: epoch, from 0 -> the order in which it takes the samples.
-        rate: steps taken -> the learning rate of the next one, where known.
-        save: writes a progress to ``checkpoint``; does nothing where that is None.
-        others: as ``fit``'s.
+        sample_order: epoch, from 0 -> the order of its samples.
+        learning_rate: steps completed -> the learning rate of the next one; None if unknown.
+        save: writes a progress to ``checkpoint``; does nothing if that is None.
+        others: as in ``fit``.
     """
 
     apply_fn: Any
@@ -124,131 +124,136 @@ class Loop:
     metrics: Sequence[Metric]
     epochs: int
     batch_size: int
-    order: Callable[[int], np.ndarray]
-    rate: Callable[[int], float] | None
+    sample_order: Callable[[int], np.ndarray]
+    learning_rate: Callable[[int], float] | None
     early_stopping: EarlyStopping | None
     best_weights: str | None
     checkpoint: Path | None
     checkpoint_every: int
     save: Callable[[Progress], None]
-    on_epoch: Callable[[list[Row], Params], None] | None
-    on_step: Callable[[Tick], None] | None
+    on_epoch: Callable[[list[EpochLog], Params], None] | None
+    on_step: Callable[[StepEvent], None] | None
 
     @property
     def steps(self) -> int:
-        """Count the steps of an epoch."""
+        """Return the number of steps per epoch."""
         return math.ceil(len(self.x) / self.batch_size)
 
-    def run(self, progress: Progress, stop: Stop) -> Fitted:
-        """Train until all epochs are done or a reason to stop comes up."""
-        while progress.epoch < self.epochs and not self.has_enough(progress):
+    def run(self, progress: Progress, stop: StopRequest) -> Fitted:
+        """Train until all epochs are done or there is a reason to stop."""
+        while progress.epoch < self.epochs and not self.should_stop(progress):
             progress = self.train_epoch(progress, stop)
-            row = self.row(progress, stop)
+            log = self.epoch_log(progress, stop)
             if stop:
                 self.interrupt(progress, stop)
-            progress = self.judge(progress, row)
-            done = progress.epoch == self.epochs or self.has_enough(progress)
+            progress = self.end_epoch(progress, log)
+            done = progress.epoch == self.epochs or self.should_stop(progress)
             if done or progress.epoch % self.checkpoint_every == 0:
                 self.save(progress)
             if self.on_epoch is not None:
                 self.on_epoch(list(progress.history), progress.state.params)
         if stop:
             self.interrupt(progress, stop)
-        return self.fitted(progress, "early_stopping" if self.has_enough(progress) else "epochs")
+        return self.fitted(progress, "early_stopping" if self.should_stop(progress) else "epochs")
 
-    def train_epoch(self, progress: Progress, stop: Stop) -> Progress:
-        """Take the steps that are left of the epoch under way, or some of them when a stop is asked for."""
-        order, meter = self.order(progress.epoch), Meter(progress.sums)
-        state, taken = progress.state, progress.step
-        for rows in itertools.islice(batches(len(order), self.batch_size), taken, None):
+    def train_epoch(self, progress: Progress, stop: StopRequest) -> Progress:
+        """Run the remaining steps of the current epoch, or fewer if a stop is requested."""
+        order, accumulator = self.sample_order(progress.epoch), Accumulator(progress.sums)
+        state, done = progress.state, progress.step
+        for rows in itertools.islice(batch_slices(len(order), self.batch_size), done, None):
             index = order[rows]
             x, y = np.asarray(self.x[index]), np.asarray(self.y[index])
-            state, sums = self.step(state, x, y, np.int32(progress.epoch), np.int32(taken))
-            taken += 1
-            meter.add(sums)
-            self.check(meter, progress)
+            state, sums = self.step(state, x, y, np.int32(progress.epoch), np.int32(done))
+            done += 1
+            accumulator.add(sums)
+            self.check_finite(accumulator, progress)
             if self.on_step is not None:
-                so_far = figures(meter.total, self.metrics) if meter.total else {}
-                self.on_step(Tick(progress.epoch + 1, self.epochs, taken, self.steps, so_far))
+                so_far = metric_values(accumulator.total, self.metrics) if accumulator.total else {}
+                self.on_step(StepEvent(progress.epoch + 1, self.epochs, done, self.steps, so_far))
             if stop:
                 break
-        meter.collect()
-        self.check(meter, progress)
-        if not _all_finite(state.trainable):  # the last update can spoil what no loss has seen yet
-            raise self.trouble("a weight is not finite", progress.epoch, taken)
-        return dataclasses.replace(progress, state=state, step=taken, sums=meter.total)
+        accumulator.collect()
+        self.check_finite(accumulator, progress)
+        if not _all_finite(state.trainable):  # no loss has been computed from the weights of the last update
+            raise self.nonfinite_error("a weight is not finite", progress.epoch, done)
+        return dataclasses.replace(progress, state=state, step=done, sums=accumulator.total)
 
-    def check(self, meter: Meter, before: Progress) -> None:
-        """Raise where a loss was not finite; ``before`` is the progress that the meter started from."""
-        if meter.bad_batch is not None:
-            raise self.trouble(f"the loss became {meter.bad_loss}", before.epoch, before.step + meter.bad_batch + 1)
+    def check_finite(self, accumulator: Accumulator, before: Progress) -> None:
+        """Raise if a loss was not finite; ``before`` is the progress at the start of the accumulator."""
+        batch = accumulator.nonfinite_batch
+        if batch is not None:
+            what = f"the loss became {accumulator.nonfinite_loss}"
+            raise self.nonfinite_error(what, before.epoch, before.step + batch + 1)
 
-    def trouble(self, what: str, epoch: int, step: int) -> "NonFiniteLoss":
-        """Say where a number went bad and what to do about it."""
-        rate = "" if self.rate is None else f" (it was {self.rate(epoch * self.steps + step - 1):.3g})"
-        kept = ""
+    def nonfinite_error(self, what: str, epoch: int, step: int) -> NonFiniteLoss:
+        """Return the error for a number that is not finite: where it appeared and what to try."""
+        rate = ""
+        if self.learning_rate is not None:
+            rate = f" (it was {self.learning_rate(epoch * self.steps + step - 1):.3g})"
+        last = ""
         if self.checkpoint is not None and self.checkpoint.exists():
-            kept = f"; the last good checkpoint is {self.checkpoint}"
+            last = f"; the last good checkpoint is {self.checkpoint}"
         return NonFiniteLoss(
             f"{what} in epoch {epoch + 1}, step {step} of {self.steps}; try a smaller learning rate{rate}, clip "
-            f"gradients (global_clipnorm), or look for values in the data that are not finite{kept}"
+            f"gradients (global_clipnorm), or look for values in the data that are not finite{last}"
         )
 
-    def row(self, progress: Progress, stop: Stop) -> Row:
-        """Make the epoch's row, validation included; where a stop is asked for, the row ends early."""
-        row: Row = {"epoch": progress.epoch + 1, **figures(progress.sums, self.metrics)}
+    def epoch_log(self, progress: Progress, stop: StopRequest) -> EpochLog:
+        """Compute the epoch's log, validation included; incomplete if a stop is requested."""
+        log: EpochLog = {"epoch": progress.epoch + 1, **metric_values(progress.sums, self.metrics)}
         if self.validation is not None:
-            meter, params = Meter(), progress.state.params
-            for sums in evaluation(self.apply_fn, params, *self.validation, self.loss, self.metrics, self.batch_size):
-                meter.add(sums)
+            accumulator, params = Accumulator(), progress.state.params
+            for sums in batch_sums(self.apply_fn, params, *self.validation, self.loss, self.metrics, self.batch_size):
+                accumulator.add(sums)
                 if stop:
-                    return row
-            row |= {f"val_{name}": value for name, value in figures(meter.collect(), self.metrics).items()}
-            if not math.isfinite(row["val_loss"]):
-                raise self.trouble(f"the validation loss became {row['val_loss']}", progress.epoch, progress.step)
-        if self.rate is not None:
-            row["learning_rate"] = self.rate((progress.epoch + 1) * self.steps - 1)
-        return row
+                    return log
+            log |= {f"val_{name}": value for name, value in metric_values(accumulator.collect(), self.metrics).items()}
+            if not math.isfinite(log["val_loss"]):
+                what = f"the validation loss became {log['val_loss']}"
+                raise self.nonfinite_error(what, progress.epoch, progress.step)
+        if self.learning_rate is not None:
+            log["learning_rate"] = self.learning_rate((progress.epoch + 1) * self.steps - 1)
+        return log
 
-    def judge(self, progress: Progress, row: Row) -> Progress:
-        """Close the epoch: enter its row, and compare it with the best so far."""
+    def end_epoch(self, progress: Progress, log: EpochLog) -> Progress:
+        """Append the epoch's log to the history and compare it with the best epoch so far."""
         new: dict[str, Any] = {"epoch": progress.epoch + 1, "step": 0, "sums": {}}
         if self.best_weights is not None:
-            value = row[self.best_weights]
-            if self.better(self.best_weights, value, progress.best_value):
-                new |= {"best_value": value, "best_epoch": row["epoch"], "best_params": progress.state.params}
+            value = log[self.best_weights]
+            if self.improved(self.best_weights, value, progress.best_value):
+                new |= {"best_value": value, "best_epoch": log["epoch"], "best_params": progress.state.params}
         rule = self.early_stopping
         if rule is not None and progress.epoch >= rule.start_from_epoch:
-            value = row[rule.monitor]
-            improved = self.better(rule.monitor, value, progress.stop_value, rule.min_delta, rule.mode)
+            value = log[rule.monitor]
+            improved = self.improved(rule.monitor, value, progress.stop_value, rule.min_delta, rule.mode)
             new |= {"stop_value": value, "waited": 0} if improved else {"waited": progress.waited + 1}
-        return dataclasses.replace(progress, history=(*progress.history, row), **new)
+        return dataclasses.replace(progress, history=(*progress.history, log), **new)
 
-    def better(self, name: str, value: float, best: float | None, min_delta: float = 0.0, mode: str = "auto") -> bool:
-        """Say whether a figure beats the best one so far; NaN never does."""
-        rising = {m.name for m in self.metrics if m.higher_is_better}
-        sign = -1.0 if mode == "max" or (mode == "auto" and name.removeprefix("val_") in rising) else 1.0
+    def improved(self, name: str, value: float, best: float | None, min_delta: float = 0.0, mode: str = "auto") -> bool:
+        """Return whether a metric is better than the best value so far; NaN never is."""
+        maximized = {m.name for m in self.metrics if m.higher_is_better}
+        sign = -1.0 if mode == "max" or (mode == "auto" and name.removeprefix("val_") in maximized) else 1.0
         return not math.isnan(value) and (best is None or sign * value < sign * best - min_delta)
 
-    def has_enough(self, progress: Progress) -> bool:
-        """Say whether early stopping has run out of patience."""
+    def should_stop(self, progress: Progress) -> bool:
+        """Return whether the patience of early stopping is used up."""
         return self.early_stopping is not None and progress.waited >= max(1, self.early_stopping.patience)
 
     def fitted(self, progress: Progress, stopped: str) -> Fitted:
-        """Give the result as it stands."""
+        """Return the result so far."""
         best = progress.best_params
         params = progress.state.params if best is None else best
         return Fitted(params, list(progress.history), progress.best_epoch, stopped)
 
-    def interrupt(self, progress: Progress, stop: Stop) -> None:
-        """Save, and raise Interrupted."""
+    def interrupt(self, progress: Progress, stop: StopRequest) -> None:
+        """Save the progress and raise Interrupted."""
         self.save(progress)
         where = f"in epoch {progress.epoch + 1}, after step {progress.step} of {self.steps}"
         if progress.step == 0:
             where = f"after epoch {progress.epoch}, the last one"
         saved = "nothing was saved"
         if self.checkpoint is not None:
-            saved = f"saved to {self.checkpoint}, from where resume=True goes on"
+            saved = f"saved to {self.checkpoint}; resume=True continues from there"
         fitted = self.fitted(progress, "interrupted")
         raise Interrupted(f"interrupted {where}; {saved}", fitted, progress, self.checkpoint, stop.signal or 0)
 

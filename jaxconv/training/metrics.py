@@ -1,7 +1,7 @@
-"""Metrics by Keras's names: figures for people, collected over batches and finished once.
+"""Metrics by Keras's names: sums over batches, and one value computed from them at the end.
 
-Knows arrays only. One mechanism: values per sample are summed, and ``finish(total, count)`` makes the figure, so an
-epoch's figure does not depend on how the samples were cut into batches.
+Knows arrays only. Values per sample are summed, and ``finish(total, count)`` computes the metric, so an epoch's value
+does not depend on the batches.
 """
 
 import dataclasses
@@ -13,14 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.registry import Registry, nearest, snake_case
-from jaxconv.training.losses import aligned, cosine, in_full, label_shape, losses, per_sample, resolve
+from jaxconv.training.classification_losses import label_shape
+from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
+from jaxconv.training.losses import losses
+from jaxconv.training.regression_losses import cosine
 
 registry = Registry("metric", "keras.metrics")
 
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
-    """What every metric is: a name for the log, values per sample, and a way to finish.
+    """Base class: a name for the log, values per sample, and the value of their sum.
 
     Args:
         name: the name in the log; the class's name in snake_case unless given.
@@ -33,22 +36,22 @@ class Metric:
         object.__setattr__(self, "name", self.name or snake_case(type(self).__name__))
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        """Compute what is summed: ``(batch,)``, or ``(batch, k)`` where the figure needs several sums."""
+        """Compute the terms to be summed: ``(batch,)``, or ``(batch, k)`` if the metric needs several sums."""
         raise NotImplementedError
 
     def finish(self, total: np.ndarray, count: float) -> float:
-        """Make the figure from the sum over all samples and their number."""
+        """Compute the metric from the sum over all samples and their number."""
         return float(total / count)
 
     def get_config(self) -> dict[str, Any]:
-        """Give the constructor arguments."""
+        """Return the constructor arguments."""
         return dataclasses.asdict(self)
 
 
 def metric(identifier: Any) -> Metric:
-    """Resolve a metric: a name, a table with a name and options, Keras's config dict, a Metric, or any callable.
+    """Return a metric for a name, a table with a name and options, Keras's config dict, a Metric, or any callable.
 
-    A loss's name is a metric too: its mean over the samples. The name given is the name in the log, as in Keras
+    The name of a loss means its average over the samples. The given name is the name in the log, as in Keras
     (``"acc"`` logs ``acc``).
 
     Args:
@@ -63,11 +66,11 @@ def metric(identifier: Any) -> Metric:
     'mae'
     """
     name = identifier if isinstance(identifier, str) else None
-    known = registry.names()
+    own_names = registry.names()
     found = name or (identifier.get("class_name", identifier.get("name")) if isinstance(identifier, dict) else None)
-    if isinstance(found, str) and found not in known:
+    if isinstance(found, str) and found not in own_names:
         if found not in losses.names():
-            raise ValueError(f"unknown metric {found!r}; {nearest(found, {*known, *losses.names()})}")
+            raise ValueError(f"unknown metric {found!r}; {nearest(found, {*own_names, *losses.names()})}")
         return MeanOf(resolve(losses, identifier), name=found)
     entry = resolve(registry, identifier)
     if not isinstance(entry, Metric):
@@ -76,7 +79,7 @@ def metric(identifier: Any) -> Metric:
 
 
 def metrics(identifiers: Any) -> tuple[Metric, ...]:
-    """Resolve a list of metrics, or a single one. Raises ValueError where two would share a place in the log.
+    """Return the metrics for a list of them, or for a single one. Raises ValueError if two have the same name.
 
     >>> [m.name for m in metrics(["accuracy", "mse"])]
     ['accuracy', 'mse']
@@ -86,22 +89,22 @@ def metrics(identifiers: Any) -> tuple[Metric, ...]:
     names = ["loss", "count", *(m.name for m in resolved)]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"two metrics are called {name!r} in the log; give one of them another name")
+            raise ValueError(f"two metrics have the name {name!r} in the log; give one of them another name")
     return resolved
 
 
 @dataclasses.dataclass(frozen=True)
 class MeanOf(Metric):
-    """The mean over all samples of a function ``(y_true, y_pred) -> (batch, ...)``, a loss for one.
+    """The mean over all samples of a function ``(y_true, y_pred) -> (batch, ...)``, such as a loss.
 
-    A function that gives one number for a batch stands for each sample in it, as a loss may too.
+    If the function returns one number for a batch, each sample in it counts with this number.
     """
 
     function: Any = None
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         values = jnp.asarray(self.function(y_true, y_pred))
-        return per_sample(values) if values.ndim else jnp.broadcast_to(values, y_pred.shape[:1])
+        return mean_per_sample(values) if values.ndim else jnp.broadcast_to(values, y_pred.shape[:1])
 
 
 @registry.register()
@@ -110,8 +113,8 @@ class RootMeanSquaredError(Metric):
     """The square root of the mean squared error over all samples and outputs."""
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        y_true, y_pred = aligned(self.name, y_true, y_pred)
-        return per_sample(jnp.square(y_true - y_pred))
+        y_true, y_pred = align(self.name, y_true, y_pred)
+        return mean_per_sample(jnp.square(y_true - y_pred))
 
     def finish(self, total: np.ndarray, count: float) -> float:
         return float(np.sqrt(total / count))
@@ -120,12 +123,12 @@ class RootMeanSquaredError(Metric):
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class CosineSimilarity(Metric):
-    """The cosine of the angle between targets and predictions along the last axis; 1 is alike, as in Keras's metric."""
+    """The cosine of the angle between targets and predictions along the last axis; 1 for the same direction."""
 
     higher_is_better = True
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        return per_sample(cosine(*aligned(self.name, y_true, y_pred)))
+        return mean_per_sample(cosine(*align(self.name, y_true, y_pred)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,16 +136,16 @@ class _Accuracy(Metric):
     higher_is_better = True
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        return per_sample(self.hits(jnp.asarray(y_true), in_full(self.name, y_pred)).astype(jnp.float32))
+        return mean_per_sample(self.correct(jnp.asarray(y_true), full_precision(self.name, y_pred)).astype(jnp.float32))
 
-    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         raise NotImplementedError
 
 
 @registry.register("acc")
 @dataclasses.dataclass(frozen=True)
 class Accuracy(_Accuracy):
-    """The fraction of right answers; which kind is read off the shapes, as Keras's ``"accuracy"`` does.
+    """The fraction of correct predictions; the kind follows from the shapes, as in Keras's ``"accuracy"``.
 
     One output per sample: :class:`BinaryAccuracy`. Fewer axes in the targets than in the predictions, or a last axis
     of length 1: :class:`SparseCategoricalAccuracy`. Otherwise: :class:`CategoricalAccuracy`.
@@ -151,46 +154,46 @@ class Accuracy(_Accuracy):
     Array([1., 0.], dtype=float32)
     """
 
-    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         if y_pred.ndim < 2 or y_pred.shape[-1] == 1:
-            return BinaryAccuracy(name=self.name).hits(y_true, y_pred)
+            return BinaryAccuracy(name=self.name).correct(y_true, y_pred)
         if y_true.ndim < y_pred.ndim or y_true.shape[-1] == 1:
-            return SparseCategoricalAccuracy(name=self.name).hits(y_true, y_pred)
-        return CategoricalAccuracy(name=self.name).hits(y_true, y_pred)
+            return SparseCategoricalAccuracy(name=self.name).correct(y_true, y_pred)
+        return CategoricalAccuracy(name=self.name).correct(y_true, y_pred)
 
 
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class BinaryAccuracy(_Accuracy):
-    """The fraction of outputs on the right side of ``threshold``.
+    """The fraction of outputs on the correct side of ``threshold``.
 
     Args:
-        threshold: an output above it means 1. For logits give 0.
+        threshold: an output above it means 1. Use 0 for logits.
     """
 
     threshold: float = 0.5
 
-    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        y_true, y_pred = aligned(self.name, y_true, y_pred)
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = align(self.name, y_true, y_pred)
         return (y_pred > self.threshold).astype(y_true.dtype) == y_true
 
 
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class CategoricalAccuracy(_Accuracy):
-    """The fraction of samples whose largest output stands where the one-hot target's 1 stands."""
+    """The fraction of samples whose largest output is at the index of the one-hot target's 1."""
 
-    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        y_true, y_pred = aligned(self.name, y_true, y_pred)
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = align(self.name, y_true, y_pred)
         return jnp.argmax(y_true, axis=-1) == jnp.argmax(y_pred, axis=-1)
 
 
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class SparseCategoricalAccuracy(_Accuracy):
-    """The fraction of samples whose largest output stands at the integer label."""
+    """The fraction of samples whose largest output is at the index of the integer label."""
 
-    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         labels = y_true.reshape(label_shape(self.name, y_true.shape, y_pred.shape))
         return jnp.argmax(y_pred, axis=-1).astype(jnp.int32) == labels.astype(jnp.int32)
 
@@ -198,23 +201,23 @@ class SparseCategoricalAccuracy(_Accuracy):
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class TopKCategoricalAccuracy(_Accuracy):
-    """The fraction of samples whose one-hot target is among the ``k`` largest outputs; ties count as among them."""
+    """The fraction of samples whose one-hot target is among the ``k`` largest outputs, ties included."""
 
     k: int = 5
 
-    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        y_true, y_pred = aligned(self.name, y_true, y_pred)
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = align(self.name, y_true, y_pred)
         return _in_top_k(jnp.argmax(y_true, axis=-1), y_pred, self.k)
 
 
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class SparseTopKCategoricalAccuracy(_Accuracy):
-    """The fraction of samples whose integer label is among the ``k`` largest outputs; ties count as among them."""
+    """The fraction of samples whose integer label is among the ``k`` largest outputs, ties included."""
 
     k: int = 5
 
-    def hits(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         labels = y_true.reshape(label_shape(self.name, y_true.shape, y_pred.shape))
         return _in_top_k(labels, y_pred, self.k)
 
@@ -222,7 +225,7 @@ class SparseTopKCategoricalAccuracy(_Accuracy):
 def _in_top_k(labels: jax.Array, y_pred: jax.Array, k: int) -> jax.Array:
     index = jnp.expand_dims(labels.astype(jnp.int32), -1)
     own = jnp.take_along_axis(y_pred, index, axis=-1, mode="fill", fill_value=-jnp.inf)
-    own = jnp.where(jnp.isnan(own), -jnp.inf, own)  # NaN is no large probability
+    own = jnp.where(jnp.isnan(own), -jnp.inf, own)  # NaN does not count as a large probability
     return jnp.sum(y_pred > own, axis=-1) < k
 
 
@@ -234,27 +237,28 @@ class _Detection(Metric):
     higher_is_better = True
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        y_true, y_pred = aligned(self.name, y_true, y_pred)
-        guess, truth = (y_pred > self.threshold), y_true > 0
-        sums = [x.astype(jnp.float32).reshape(x.shape[0], -1).sum(axis=1) for x in (guess & truth, guess, truth)]
+        y_true, y_pred = align(self.name, y_true, y_pred)
+        predicted, actual = (y_pred > self.threshold), y_true > 0
+        counted = (predicted & actual, predicted, actual)
+        sums = [x.astype(jnp.float32).reshape(x.shape[0], -1).sum(axis=1) for x in counted]
         return jnp.stack(sums, axis=-1)
 
 
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class Precision(_Detection):
-    """The fraction of outputs above ``threshold`` whose target is 1; 0 where no output is."""
+    """The fraction of outputs above ``threshold`` whose target is 1; 0 if no output is above it."""
 
     def finish(self, total: np.ndarray, count: float) -> float:
-        right, guessed, _ = total
-        return float(right / guessed) if guessed else 0.0
+        true_positives, predicted, _ = total
+        return float(true_positives / predicted) if predicted else 0.0
 
 
 @registry.register()
 @dataclasses.dataclass(frozen=True)
 class Recall(_Detection):
-    """The fraction of targets of 1 whose output is above ``threshold``; 0 where there is no such target."""
+    """The fraction of targets of 1 whose output is above ``threshold``; 0 if there is no such target."""
 
     def finish(self, total: np.ndarray, count: float) -> float:
-        right, _, actual = total
-        return float(right / actual) if actual else 0.0
+        true_positives, _, actual = total
+        return float(true_positives / actual) if actual else 0.0

@@ -1,4 +1,4 @@
-"""Optimizers, learning-rate schedules and gradient clipping by name: everything optax has, found by inspection.
+"""Optimizers, learning-rate schedules and gradient clipping by name: all of optax, found by inspection.
 
 Knows optax and numbers: no models, no losses, no data.
 """
@@ -19,14 +19,15 @@ from jaxconv.registry import nearest, snake_case
 
 Schedule = Callable[[Any], Any]
 
-_RATES = ("learning_rate", "max_learning_rate")
+_RATE_NAMES = ("learning_rate", "max_learning_rate")
 _KERAS_ARGUMENTS = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "rho": "decay"}
 _CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
 _LENGTHS = ("decay_steps", "transition_steps")
-_OWN_RATES = {"sgd": 0.01, "adadelta": 1.0}  # optax's adadelta without a rate climbs: its default drops the sign
+# optax's adadelta without a rate increases the loss: its default drops the sign
+_OWN_RATES = {"sgd": 0.01, "adadelta": 1.0}
 _NOT_BY_NAME = {
     "dpsgd": "it needs a gradient per sample",
-    "galore": "it cannot skip the places of frozen weights",
+    "galore": "it does not accept the missing leaves of frozen weights",
     "schedule_free": "it wraps another optimizer; legal: schedule_free_adamw, schedule_free_sgd",
     "sophia": "it needs a key for each step",
 }
@@ -39,7 +40,7 @@ def _functions(module: Any) -> dict[str, Callable[..., Any]]:
 
 @functools.cache
 def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    """List the optimizers of optax and optax.contrib: every public factory that takes a learning rate.
+    """Return the optimizers of optax and optax.contrib by name: every public factory with a learning rate.
 
     >>> "adamw" in optimizers() and "muon" in optimizers()
     True
@@ -49,13 +50,13 @@ def optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
         for name, factory in (_functions(optax.contrib) | _functions(optax)).items()
         if not name.startswith("scale_by_")
         and name not in _NOT_BY_NAME
-        and any(rate in inspect.signature(factory).parameters for rate in _RATES)
+        and any(rate in inspect.signature(factory).parameters for rate in _RATE_NAMES)
     }
 
 
 @functools.cache
 def schedules() -> dict[str, Callable[..., Schedule]]:
-    """List optax's learning-rate schedules, each with and without the ending ``_schedule``.
+    """Return optax's learning-rate schedules by name, each with and without the suffix ``_schedule``.
 
     >>> "cosine_decay" in schedules() and "cosine_decay_schedule" in schedules()
     True
@@ -75,7 +76,7 @@ def schedule(spec: Any, steps: int | None = None) -> Schedule:
         spec: a number (a constant rate), a table with the name of an optax schedule and its arguments, or a callable.
             Lengths are in steps. ``piecewise_constant`` takes ``boundaries_and_scales`` with steps as keys (strings in
             TOML), ``join_schedules`` takes a list of such tables.
-        steps: the length of the whole run; a length (``decay_steps``, ``transition_steps``) that is not given is this.
+        steps: the length of the whole run, the default of ``decay_steps`` and ``transition_steps``.
 
     Raises:
         ValueError: an unknown name or argument, a missing argument, a rate that is negative or not finite.
@@ -88,9 +89,9 @@ def schedule(spec: Any, steps: int | None = None) -> Schedule:
     if callable(spec):
         return spec
     if isinstance(spec, Mapping):
-        name, arguments = _named(spec, "learning-rate schedule")
-        factory = _lookup(name, schedules(), "learning-rate schedule")
-        return _built(name, factory, _schedule_arguments(factory, arguments, steps))
+        name, arguments = _name_and_arguments(spec, "learning-rate schedule")
+        factory = _find(name, schedules(), "learning-rate schedule")
+        return _call_factory(name, factory, _schedule_arguments(factory, arguments, steps))
     if isinstance(spec, bool) or not isinstance(spec, int | float):
         raise TypeError(f"cannot read learning_rate={spec!r}; give a number, or a table with the name of a schedule")
     if not math.isfinite(spec) or spec < 0:
@@ -99,9 +100,9 @@ def schedule(spec: Any, steps: int | None = None) -> Schedule:
 
 
 def _schedule_arguments(factory: Callable[..., Any], arguments: dict[str, Any], steps: int | None) -> dict[str, Any]:
-    known = inspect.signature(factory).parameters
+    parameters = inspect.signature(factory).parameters
     if steps is not None:
-        arguments = {name: steps for name in _LENGTHS if name in known} | arguments
+        arguments = {name: steps for name in _LENGTHS if name in parameters} | arguments
     if isinstance(arguments.get("boundaries_and_scales"), Mapping):
         scales = arguments["boundaries_and_scales"]
         arguments["boundaries_and_scales"] = {int(step): scale for step, scale in scales.items()}
@@ -111,18 +112,18 @@ def _schedule_arguments(factory: Callable[..., Any], arguments: dict[str, Any], 
 
 
 def optimizer(spec: Any, steps: int | None = None) -> optax.GradientTransformationExtraArgs:
-    """Build an optimizer by the name optax has for it.
+    """Build an optimizer from its name in optax and its arguments.
 
-    Defaults are optax's, which for ``eps`` (1e-8) and ``weight_decay`` are not Keras's; where optax demands a learning
-    rate, Keras's default stands in (0.001; 0.01 for ``sgd``), and ``adadelta`` starts at its paper's 1.0. Keras's names
-    for arguments (``beta_1``, ``beta_2``, ``epsilon``, ``rho``) are understood. Three further options clip gradients as
-    Keras does, one at a time: ``clipnorm`` (the norm of each weight's gradient), ``global_clipnorm`` (the norm of all
-    gradients together) and ``clipvalue`` (each entry).
+    Defaults are those of optax; ``eps`` (1e-8) and ``weight_decay`` differ from Keras. If optax has no default for the
+    learning rate, Keras's is used (0.001; 0.01 for ``sgd``); ``adadelta`` uses the 1.0 of its paper. Keras's names for
+    arguments (``beta_1``, ``beta_2``, ``epsilon``, ``rho``) are accepted. Three more options clip gradients as Keras
+    does; one of them is legal at a time: ``clipnorm`` (the norm of each weight's gradient), ``global_clipnorm`` (the
+    norm of all gradients together) and ``clipvalue`` (each entry).
 
     Args:
         spec: a name, a table such as ``{"name": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-4}``, or an optax
-            transformation, which passes as it is. ``learning_rate`` may be anything that :func:`schedule` reads.
-        steps: the length of the whole run, for schedules that are not given theirs.
+            transformation, which is returned unchanged. ``learning_rate`` is anything that :func:`schedule` accepts.
+        steps: the length of the whole run, for schedules without a length.
 
     Raises:
         ValueError: an unknown name or argument (with the nearest legal one), or an illegal value.
@@ -135,34 +136,34 @@ def optimizer(spec: Any, steps: int | None = None) -> optax.GradientTransformati
     try:
         text = json.dumps(spec, sort_keys=True)
     except TypeError:  # it holds a callable
-        return _made(spec, steps)
-    return _made_once(text, steps)
+        return _build_optimizer(spec, steps)
+    return _cached_optimizer(text, steps)
 
 
-@functools.lru_cache(maxsize=64)  # one object for equal specs, so that what is compiled with it can be found again
-def _made_once(text: str, steps: int | None) -> optax.GradientTransformationExtraArgs:
-    return _made(json.loads(text), steps)
+@functools.lru_cache(maxsize=64)  # one object for equal specs: what was compiled with it is found in the cache
+def _cached_optimizer(text: str, steps: int | None) -> optax.GradientTransformationExtraArgs:
+    return _build_optimizer(json.loads(text), steps)
 
 
-def _made(spec: Any, steps: int | None) -> optax.GradientTransformationExtraArgs:
-    name, arguments = _named(spec, "optimizer")
-    clip = _clipping(name, {key: arguments.pop(key) for key in _CLIPPING if arguments.get(key) is not None})
-    factory = _lookup(name, optimizers(), "optimizer")
-    known = inspect.signature(factory).parameters
-    arguments = {_KERAS_ARGUMENTS.get(key, key) if key not in known else key: arguments[key] for key in arguments}
-    for rate in _RATES:
+def _build_optimizer(spec: Any, steps: int | None) -> optax.GradientTransformationExtraArgs:
+    name, arguments = _name_and_arguments(spec, "optimizer")
+    clip = _clip_transformation(name, {key: arguments.pop(key) for key in _CLIPPING if arguments.get(key) is not None})
+    factory = _find(name, optimizers(), "optimizer")
+    parameters = inspect.signature(factory).parameters
+    arguments = {_KERAS_ARGUMENTS.get(key, key) if key not in parameters else key: arguments[key] for key in arguments}
+    for rate in _RATE_NAMES:
         if rate in arguments:
             arguments[rate] = _rate(arguments[rate], steps)
-        elif rate in known and _default_rate(factory) is not None:
+        elif rate in parameters and _default_rate(factory) is not None:
             arguments[rate] = _default_rate(factory)
-    if "key" in known:  # optax wants a key; a config gives a number
+    if "key" in parameters:  # optax expects a key; a config gives a number
         arguments["key"] = jax.random.key(arguments.pop("seed", None) or 0)
-    made = _built(name, factory, arguments, also=_CLIPPING)
-    return optax.with_extra_args_support(optax.chain(clip, made) if clip else made)
+    transformation = _call_factory(name, factory, arguments, also=_CLIPPING)
+    return optax.with_extra_args_support(optax.chain(clip, transformation) if clip else transformation)
 
 
 def learning_rate(spec: Any, steps: int | None = None) -> Callable[[int], float] | None:
-    """Give the learning rate of an optimizer: step -> rate. None where the spec does not tell it.
+    """Return the learning rate of an optimizer as a function of the step, or None if the spec does not determine it.
 
     Args:
         spec, steps: as in :func:`optimizer`.
@@ -172,33 +173,33 @@ def learning_rate(spec: Any, steps: int | None = None) -> Callable[[int], float]
     """
     if not isinstance(spec, str | Mapping):
         return None
-    name, arguments = _named(spec, "optimizer")
-    value = _default_rate(_lookup(name, optimizers(), "optimizer"))
-    for rate in _RATES:
+    name, arguments = _name_and_arguments(spec, "optimizer")
+    value = _default_rate(_find(name, optimizers(), "optimizer"))
+    for rate in _RATE_NAMES:
         value = arguments.get(rate, value)
-    return None if value is None else functools.partial(_rate_at, schedule(value, steps))
+    return None if value is None else functools.partial(_rate_at_step, schedule(value, steps))
 
 
-def _rate_at(made: Schedule, step: int) -> float:
+def _rate_at_step(schedule_fn: Schedule, step: int) -> float:
     with jax.numpy_dtype_promotion("standard"):  # optax relies on it
-        return float(made(step))
+        return float(schedule_fn(step))
 
 
 def _default_rate(factory: Callable[..., Any]) -> Any:
-    """Give the learning rate of an optimizer that is not told one; None where it finds its own."""
-    known = inspect.signature(factory).parameters
-    [default] = [known[rate].default for rate in _RATES if rate in known]
+    """Return the default learning rate of an optimizer; None if it computes its own."""
+    parameters = inspect.signature(factory).parameters
+    [default] = [parameters[rate].default for rate in _RATE_NAMES if rate in parameters]
     own = _OWN_RATES.get(getattr(factory, "__name__", ""))
     return own or (0.001 if default is inspect.Parameter.empty else default)
 
 
 def _rate(value: Any, steps: int | None) -> Any:
-    """Check a rate; a number stays one, so that factories which need a number get it."""
-    made = schedule(value, steps)
-    return value if isinstance(value, int | float) else made
+    """Build a schedule; a number is only checked, because some factories need a number."""
+    schedule_fn = schedule(value, steps)
+    return value if isinstance(value, int | float) else schedule_fn
 
 
-def _named(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
+def _name_and_arguments(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
     arguments = {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     if not arguments:
         more = ", or an optax transformation such as optax.adam(1e-3)" if kind == "optimizer" else ""
@@ -209,22 +210,24 @@ def _named(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
     return name, arguments
 
 
-def _lookup(name: str, table: Mapping[str, Any], kind: str) -> Any:
+def _find(name: str, table: Mapping[str, Any], kind: str) -> Any:
     for spelling in (name, name.lower(), snake_case(name)):
         if spelling in table:
             return table[spelling]
     if name in _NOT_BY_NAME:
-        raise ValueError(f"{kind} {name!r} cannot be had by name: {_NOT_BY_NAME[name]}")
+        raise ValueError(f"{kind} {name!r} is not available by name: {_NOT_BY_NAME[name]}")
     raise ValueError(f"unknown {kind} {name!r}; {nearest(name, table)}")
 
 
-def _built(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any], also: tuple[str, ...] = ()) -> Any:
-    """Call ``factory`` after a check of its arguments by name."""
-    known = inspect.signature(factory).parameters
+def _call_factory(
+    name: str, factory: Callable[..., Any], arguments: Mapping[str, Any], also: tuple[str, ...] = ()
+) -> Any:
+    """Call ``factory`` after checking the names of its arguments."""
+    parameters = inspect.signature(factory).parameters
     for key in arguments:
-        if key not in known:
-            raise ValueError(f"{name} has no argument {key!r}; {nearest(key, [*known, *also])}")
-    missing = [key for key, p in known.items() if p.default is inspect.Parameter.empty and key not in arguments]
+        if key not in parameters:
+            raise ValueError(f"{name} has no argument {key!r}; {nearest(key, [*parameters, *also])}")
+    missing = [key for key, p in parameters.items() if p.default is inspect.Parameter.empty and key not in arguments]
     if missing:
         raise ValueError(f"{name} needs {', '.join(missing)}; got {', '.join(arguments) or 'nothing'}")
     try:
@@ -234,7 +237,7 @@ def _built(name: str, factory: Callable[..., Any], arguments: Mapping[str, Any],
         raise ValueError(f"{name} does not take {given}: {error}") from error
 
 
-def _clipping(name: str, options: Mapping[str, Any]) -> optax.GradientTransformation | None:
+def _clip_transformation(name: str, options: Mapping[str, Any]) -> optax.GradientTransformation | None:
     if not options:
         return None
     if len(options) > 1:

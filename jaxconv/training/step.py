@@ -1,6 +1,6 @@
-"""One step of training and one of evaluation, as pure functions to be jitted by the caller.
+"""The training step and the evaluation step, as pure functions for the caller to jit.
 
-Knows the contract of ``apply_fn`` (split, forward, penalty, project) and optax. No layer, no file, no loop.
+Knows the contract of ``apply_fn`` (split, forward, penalty, project) and optax; no layers, no files, no loop.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,9 +20,9 @@ Sums = dict[str, jax.Array]
 class TrainState(NamedTuple):
     """Everything that a step changes.
 
-    trainable: the weights that the optimizer owns, None where ``fixed`` has the leaf.
+    trainable: the weights that the optimizer updates, None where ``fixed`` has the leaf.
     fixed: running statistics and frozen weights, None where ``trainable`` has the leaf.
-    opt_state: the optimizer's.
+    opt_state: the state of the optimizer.
     """
 
     trainable: Params
@@ -31,12 +31,12 @@ class TrainState(NamedTuple):
 
     @property
     def params(self) -> Params:
-        """Give the weights in one piece, as ``apply_fn`` takes them."""
+        """Return all weights, as ``apply_fn`` takes them."""
         return merge(self.trainable, self.fixed)
 
 
 def init_state(apply_fn: Any, params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """Make the state in which training starts. Constraints are not applied here: as in Keras, the first update does.
+    """Return the initial state of training. As in Keras, constraints are first applied after the first update.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1).init(jax.random.key(0), (None, 3))
@@ -46,7 +46,7 @@ def init_state(apply_fn: Any, params: Params, optimizer: optax.GradientTransform
     trainable, fixed = apply_fn.split(params)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(trainable)
-    return TrainState(trainable, fixed, _strong(opt_state))
+    return TrainState(trainable, fixed, _remove_weak_types(opt_state))
 
 
 def train_step(
@@ -58,24 +58,25 @@ def train_step(
     """Build the training step ``(state, x, y, key) -> (state, sums)``: pure, to be jitted.
 
     The loss is the mean of ``loss(y, prediction)`` in float32 or wider, plus ``apply_fn.penalty`` (kernel and bias
-    regularizers) plus ``effects.penalty`` (activity regularizers). It is differentiated by the trainable weights; after
-    the optimizer's update the constraints are projected, so they hold exactly, and the running statistics are those
-    of this forward pass. Optimizers that ask for ``value``, ``grad`` or ``value_fn`` (L-BFGS, Polyak's step size,
-    reduction on a plateau) get them. The loss is not scaled: under ``mixed_float16`` gradients below 6e-8 vanish, where
-    Keras's ``compile`` scales it; ``mixed_bfloat16`` needs no scaling.
+    regularizers) plus ``effects.penalty`` (activity regularizers). The gradient is that of the trainable weights. After
+    the optimizer's update the constraints are projected, so they hold exactly; the running statistics are those of this
+    forward pass. Optimizers that need ``value``, ``grad`` or ``value_fn`` (L-BFGS, Polyak's step size, reduction on a
+    plateau) get them. The loss is not scaled: under ``mixed_float16`` gradients below 6e-8 become zero, while Keras's
+    ``compile`` scales the loss; ``mixed_bfloat16`` needs no scaling.
 
-    ``sums`` holds ``"loss"`` (times the number of samples), the sum over samples of each metric, by its name, and
-    ``"count"``. Added over batches and passed to :func:`figures` they give means over samples, for any batch sizes.
+    ``sums`` contains ``"loss"`` (times the number of samples), the sum over samples of each metric, by its name, and
+    ``"count"``. Added over batches and passed to :func:`metric_values`, they give means over samples for any batch
+    sizes.
 
-    Where the output has a mask (``effects.mask``: the model has a ``Masking``, or an ``Embedding`` with ``mask_zero``),
-    its real steps take the place of the samples: loss and metrics see each step as a case of its own, and the loss is
-    the mean over all real steps of the batch, as in Keras.
+    If the output has a mask (``effects.mask``: the model has a ``Masking``, or an ``Embedding`` with ``mask_zero``),
+    loss and metrics treat each valid step as a sample, and the loss is the mean over all valid steps of the batch, as
+    in Keras.
 
     Args:
-        apply_fn: a layer's functions.
+        apply_fn: the functions of a layer.
         loss: ``(y_true, y_pred) -> (batch,)``.
         optimizer: any optax transformation.
-        metrics: see ``jaxconv.training.metrics``; computed from the predictions made in training, as in Keras.
+        metrics: see ``jaxconv.training.metrics``; computed from the predictions of the training step, as in Keras.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1, use_bias=False).init(jax.random.key(0), (None, 1))
@@ -90,22 +91,22 @@ def train_step(
     def objective(trainable: Params, fixed: Params, x: Any, y: Any, key: Any) -> tuple[jax.Array, Any]:
         params = merge(trainable, fixed)
         prediction, effects = apply_fn.forward(params, x, train=True, key=key)
-        cases = _cases(y, prediction, effects.mask)
-        value = _total(_mean(loss, cases), apply_fn.penalty(params), effects.penalty)
-        return value, (cases, effects.fixed)
+        terms = _compare(y, prediction, effects.mask)
+        value = _add_penalties(_mean(loss, terms), apply_fn.penalty(params), effects.penalty)
+        return value, (terms, effects.fixed)
 
     def step(state: TrainState, x: Any, y: Any, key: Any) -> tuple[TrainState, Sums]:
         def value_fn(trainable: Params) -> jax.Array:
             return objective(trainable, state.fixed, x, y, key)[0]
 
         differentiate = jax.value_and_grad(objective, has_aux=True)
-        (value, (cases, fixed)), grads = differentiate(state.trainable, state.fixed, x, y, key)
+        (value, (terms, fixed)), grads = differentiate(state.trainable, state.fixed, x, y, key)
         extra = {"value": value, "grad": grads, "value_fn": value_fn}
         with jax.numpy_dtype_promotion("standard"):  # optax relies on it: b1**count mixes float and int
             updates, opt_state = update(grads, state.opt_state, state.trainable, **extra)
             trainable = optax.apply_updates(state.trainable, updates)
         trainable, _ = apply_fn.split(apply_fn.project(merge(trainable, fixed)))
-        return TrainState(trainable, fixed, _strong(opt_state)), _sums(value, cases, metrics)
+        return TrainState(trainable, fixed, _remove_weak_types(opt_state)), _sums(value, terms, metrics)
 
     return step
 
@@ -113,100 +114,100 @@ def train_step(
 def eval_step(
     apply_fn: Any, loss: Callable[[Any, Any], jax.Array], metrics: Sequence[Metric] = ()
 ) -> Callable[[Params, Any, Any], Sums]:
-    """Build the evaluation step ``(params, x, y) -> sums``: pure, to be jitted. Nothing is trained, nothing drawn.
+    """Build the evaluation step ``(params, x, y) -> sums``: pure, to be jitted. It uses no random numbers.
 
     The loss includes the penalties, as Keras's ``val_loss`` does. Args as in :func:`train_step`.
     """
 
     def step(params: Params, x: Any, y: Any) -> Sums:
         prediction, effects = apply_fn.forward(params, x, train=False)
-        cases = _cases(y, prediction, effects.mask)
-        value = _total(_mean(loss, cases), apply_fn.penalty(params), effects.penalty)
-        return _sums(value, cases, metrics)
+        terms = _compare(y, prediction, effects.mask)
+        value = _add_penalties(_mean(loss, terms), apply_fn.penalty(params), effects.penalty)
+        return _sums(value, terms, metrics)
 
     return step
 
 
-def figures(sums: Any, metrics: Sequence[Metric]) -> dict[str, float]:
-    """Finish sums over batches: the mean loss, then each metric, by name.
+def metric_values(sums: Any, metrics: Sequence[Metric]) -> dict[str, float]:
+    """Compute the mean loss and each metric from sums over batches, by name.
 
-    >>> figures({"loss": 6.0, "count": 4.0}, ())
+    >>> metric_values({"loss": 6.0, "count": 4.0}, ())
     {'loss': 1.5}
     """
     count = float(sums["count"])
     return {"loss": float(sums["loss"] / count)} | {m.name: float(m.finish(sums[m.name], count)) for m in metrics}
 
 
-class _Cases(NamedTuple):
-    """What loss and metrics are averages over: the samples, or the steps of all samples where the output has a mask.
+class _Comparison(NamedTuple):
+    """The terms of loss and metrics: one for each sample, or for each step of all samples if the output has a mask.
 
-    real: which of them count; None where all do.
+    mask: which terms count; None if all do.
     """
 
-    y: Any
-    prediction: Any
-    real: Any
+    y_true: Any
+    y_pred: Any
+    mask: Any
 
 
-def _cases(y: Any, prediction: Any, mask: Any) -> _Cases:
-    """Give the cases. Raises ValueError for a mask over steps that targets or predictions do not have."""
+def _compare(y_true: Any, y_pred: Any, mask: Any) -> _Comparison:
+    """Return the terms. Raises ValueError for a mask over steps that targets or predictions do not have."""
     if mask is None:
-        return _Cases(y, prediction, None)
-    for what, array in (("output", prediction), ("targets", y)):
+        return _Comparison(y_true, y_pred, None)
+    for what, array in (("output", y_pred), ("targets", y_true)):
         if jnp.shape(array)[: mask.ndim] != mask.shape:
             raise ValueError(
                 f"the {what} of shape {jnp.shape(array)} does not have the steps of the output's mask, {mask.shape}; "
-                "give one value, or one vector, for each step, or end the sequence before, by pooling say"
+                "give one value, or one vector, for each step, or reduce the sequence before, for example by pooling"
             )
-    y, prediction = (jnp.asarray(v).reshape(mask.size, *jnp.shape(v)[mask.ndim :]) for v in (y, prediction))
-    real = mask.reshape(mask.size)
-    # what pads may be NaN, and a prediction there all zeros: no weight of 0 undoes a derivative that is not finite
-    return _Cases(_filled(y, real, 0), _filled(prediction, real, 1), real)
+    y_true, y_pred = (jnp.asarray(v).reshape(mask.size, *jnp.shape(v)[mask.ndim :]) for v in (y_true, y_pred))
+    mask = mask.reshape(mask.size)
+    # masked targets may be NaN and masked predictions all zeros: a weight of 0 does not remove a non-finite derivative
+    return _Comparison(_fill_masked(y_true, mask, 0), _fill_masked(y_pred, mask, 1), mask)
 
 
-def _filled(values: jax.Array, real: jax.Array, value: int) -> jax.Array:
-    """Put a value that every loss can take in the place of the cases that do not count."""
-    return jnp.where(real.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.asarray(value, values.dtype))
+def _fill_masked(values: jax.Array, mask: jax.Array, value: int) -> jax.Array:
+    """Replace the masked terms by a value that every loss accepts."""
+    return jnp.where(mask.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.asarray(value, values.dtype))
 
 
-def _mean(loss: Callable[[Any, Any], jax.Array], cases: _Cases) -> jax.Array:
-    """Average the loss over the cases that count, in float32 or wider; 0 where none does."""
-    values = jnp.asarray(loss(cases.y, cases.prediction))
+def _mean(loss: Callable[[Any, Any], jax.Array], terms: _Comparison) -> jax.Array:
+    """Average the loss over the valid terms, in float32 or wider; 0 if there is none."""
+    values = jnp.asarray(loss(terms.y_true, terms.y_pred))
     values = values.astype(promote(values.dtype, jnp.float32))
-    if cases.real is None:
+    if terms.mask is None:
         return values.mean()
-    if values.shape[:1] != cases.real.shape:
+    if values.shape[:1] != terms.mask.shape:
         raise ValueError(
-            f"the loss gives values of shape {values.shape} for {cases.real.size} steps, some of them masked; "
-            "give one value for each step"
+            f"the loss returns values of shape {values.shape} for {terms.mask.size} steps, some of them masked; "
+            "return one value for each step"
         )
-    return _added(values.reshape(cases.real.size, -1).mean(1), cases) / jnp.maximum(_number(cases, values.dtype), 1)
+    return _sum(values.reshape(terms.mask.size, -1).mean(1), terms) / jnp.maximum(_count(terms, values.dtype), 1)
 
 
-def _number(cases: _Cases, dtype: Any) -> jax.Array:
-    """Count the cases that count."""
-    if cases.real is None:
-        return jnp.asarray(cases.prediction.shape[0], dtype)
-    return cases.real.sum(dtype=dtype)
+def _count(terms: _Comparison, dtype: Any) -> jax.Array:
+    """Return the number of valid terms."""
+    if terms.mask is None:
+        return jnp.asarray(terms.y_pred.shape[0], dtype)
+    return terms.mask.sum(dtype=dtype)
 
 
-def _added(values: jax.Array, cases: _Cases) -> jax.Array:
-    """Add the values of the cases that count."""
-    return (values if cases.real is None else _filled(values, cases.real, 0)).sum(axis=0)
+def _sum(values: jax.Array, terms: _Comparison) -> jax.Array:
+    """Add the values of the valid terms."""
+    return (values if terms.mask is None else _fill_masked(values, terms.mask, 0)).sum(axis=0)
 
 
-def _total(value: jax.Array, *penalties: jax.Array) -> jax.Array:
-    """Add the penalties, in the type of the value."""
+def _add_penalties(value: jax.Array, *penalties: jax.Array) -> jax.Array:
+    """Add the penalties, in the dtype of the value."""
     return sum((penalty.astype(value.dtype) for penalty in penalties), start=value)
 
 
-def _sums(value: jax.Array, cases: _Cases, metrics: Sequence[Metric]) -> Sums:
-    count = _number(cases, value.dtype)
+def _sums(value: jax.Array, terms: _Comparison, metrics: Sequence[Metric]) -> Sums:
+    count = _count(terms, value.dtype)
     return {"loss": value * count, "count": count} | {
-        m.name: _added(m(cases.y, cases.prediction), cases) for m in metrics
+        m.name: _sum(m(terms.y_true, terms.y_pred), terms) for m in metrics
     }
 
 
-def _strong(tree: Any) -> Any:
-    """Drop the weak types of scalars, so that a state that went through a file is traced as one that did not."""
+def _remove_weak_types(tree: Any) -> Any:
+    """Remove the weak types of scalars, so that a state read from a file does not cause a second trace."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype=jnp.asarray(leaf).dtype), tree)

@@ -168,7 +168,7 @@ def _measured(
                 yield one, winner, True
             else:
                 yield one, fastest(one, platform, seconds), False
-            bar.to(number)
+            bar.update(number)
 
 
 def fastest(one: Convolution, platform: str, seconds: float) -> Winner:

@@ -1,4 +1,4 @@
-"""A config file: what it may say, what --set changes, and the one line that every mistake gets."""
+"""A config file: its contents, --set, and the one line for every mistake."""
 
 import dataclasses
 import tomllib
@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxconv.app.config import build_config, check_shapes, load_data, read_config
-from jaxconv.app.schema import ConfigError, Mismatch, Place, fit_table, fit_value
+from jaxconv.app.compatibility import check_shapes, load_data
+from jaxconv.app.config import build_config, read_config
+from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, read_arguments
 from jaxconv.app.toml import dumps, override, read_toml
 
 CONFIG = """
@@ -45,7 +46,7 @@ batch_size = 8
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Give a folder with a data set of two classes, one of numbers, and a config for the first."""
+    """Return a folder with a data set of two classes, one of numbers, and a config for the first."""
     folder = tmp_path_factory.mktemp("configs")
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(24, 12, 1)).astype("float32"), np.arange(24) % 2
@@ -56,7 +57,7 @@ def folder(tmp_path_factory):
 
 
 def message(path: Path, *settings: str) -> str:
-    """Give what a config with a mistake is answered; it is one line."""
+    """Return the message for a config with a mistake; it is one line."""
     with pytest.raises(ConfigError) as caught:
         config = read_config(path, settings)
         check_shapes(config, load_data(config))
@@ -65,110 +66,110 @@ def message(path: Path, *settings: str) -> str:
     return text
 
 
-# a setting with a mistake, and what the one line has to say: the key, the value, the nearest legal one
+# a setting with a mistake, and the facts in its message: the key, the value, the nearest legal one
 MISTAKES = [
-    ("epochs=2", ["epochs = 2", "unknown key", "did you mean 'train.epochs'?", "legal: data, model, name, train"]),
-    ("train.learning_rate=0.1", ["train.learning_rate = 0.1", "did you mean 'train.optimizer.learning_rate'?"]),
-    ("train.epoch=2", ["train.epoch = 2", "did you mean 'epochs'?"]),
-    ("train.epochs=ten", ['train.epochs = "ten"', "expected an integer"]),
-    ("train.epochs=2.0", ["train.epochs = 2.0", "expected an integer"]),
-    ("train.epochs=true", ["train.epochs = true", "expected an integer"]),
+    ("epochs=2", ["epochs = 2", "'train.epochs'", "data, model, name, train"]),
+    ("train.learning_rate=0.1", ["train.learning_rate = 0.1", "'train.optimizer.learning_rate'"]),
+    ("train.epoch=2", ["train.epoch = 2", "'epochs'"]),
+    ("train.epochs=ten", ['train.epochs = "ten"', "integer"]),
+    ("train.epochs=2.0", ["train.epochs = 2.0", "integer"]),
+    ("train.epochs=true", ["train.epochs = true", "integer"]),
     ("train.epochs=0", ["train.epochs = 0", "at least 1"]),
     ("train.batch_size=-8", ["train.batch_size = -8", "at least 1"]),
-    ("train.seed=-1", ["train.seed = -1", "legal: 0 to"]),
-    ("train.validation_split=1.5", ["train.validation_split = 1.5", "from 0"]),
+    ("train.seed=-1", ["train.seed = -1", "0 to 4294967295"]),
+    ("train.validation_split=1.5", ["train.validation_split = 1.5"]),
     (
         "train.loss=sparse_categorical_crossentropi",
-        ["train.loss = ", "did you mean 'sparse_categorical_crossentropy'?"],
+        ["train.loss = ", "'sparse_categorical_crossentropy'"],
     ),
-    ("train.loss.from_logits=maybe", ['train.loss.from_logits = "maybe"', "expected true or false"]),
+    ("train.loss.from_logits=maybe", ['train.loss.from_logits = "maybe"', "true or false"]),
     ("train.loss.from_logit=true", ["train.loss.from_logit = true", "'from_logits'"]),
-    ("train.metrics.0=acuracy", ['train.metrics.0 = "acuracy"', "did you mean 'accuracy'?"]),
-    ("train.optimizer=adamm", ['train.optimizer = "adamm"', "did you mean 'adam'?"]),
-    ("train.optimizer.name=adamm", ['train.optimizer.name = "adamm"', "did you mean 'adam'?"]),
+    ("train.metrics.0=acuracy", ['train.metrics.0 = "acuracy"', "'accuracy'"]),
+    ("train.optimizer=adamm", ['train.optimizer = "adamm"', "'adam'"]),
+    ("train.optimizer.name=adamm", ['train.optimizer.name = "adamm"', "'adam'"]),
     ("train.optimizer.lr=0.1", ["train.optimizer.lr = 0.1", "learning_rate"]),
     ("train.optimizer.learning_rate=-1", ["train.optimizer.learning_rate = -1", "at least 0"]),
     ("train.optimizer.learning_rate.name=cosine", ['learning_rate.name = "cosine"', "'cosine_decay'"]),
-    ("train.optimizer.b1=big", ['train.optimizer.b1 = "big"', "expected a number"]),
-    ("train.optimizer.nesterov=1", ["train.optimizer.nesterov = 1", "expected true or false"]),
-    ("train.optimizer=3", ["train.optimizer = 3", "expected a string or a table"]),
+    ("train.optimizer.b1=big", ['train.optimizer.b1 = "big"', "number"]),
+    ("train.optimizer.nesterov=1", ["train.optimizer.nesterov = 1", "true or false"]),
+    ("train.optimizer=3", ["train.optimizer = 3", "string", "table"]),
     ("train.early_stopping.monitor=val_loss", ['monitor = "val_loss"', "train.validation_split"]),
     ('train.early_stopping={monitor="loss", patiens=3}', ["early_stopping.patiens = 3", "'patience'"]),
     ('train.early_stopping={monitor="loss", mode="up"}', ['early_stopping.mode = "up"', "min"]),
     ('train.early_stopping={monitor="loss", patience=-1}', ["early_stopping.patience = -1", "at least 0"]),
-    ("train.best_weights=acc", ['train.best_weights = "acc"', "did you mean 'accuracy'?"]),
-    ("train=5", ["train = 5", "expected a table"]),
-    ("data.source=nzp", ['data.source = "nzp"', "did you mean 'npz'?"]),
-    ("data.file=a.npz", ['data.file = "a.npz"', "legal: path, source"]),
-    ("data.path=3", ["data.path = 3", "expected a string"]),
+    ("train.best_weights=acc", ['train.best_weights = "acc"', "'accuracy'"]),
+    ("train=5", ["train = 5", "table"]),
+    ("data.source=nzp", ['data.source = "nzp"', "'npz'"]),
+    ("data.file=a.npz", ['data.file = "a.npz"', "path, source"]),
+    ("data.path=3", ["data.path = 3", "string"]),
     ("data.path=nothing.npz", ["data.path", "'nothing.npz'"]),
     ("name=a/b", ['name = "a/b"', "folder"]),
-    ("model.layers=[]", ["model.layers", "at least one [[model.layers]]"]),
-    ("model.layer=3", ["model.layer = 3", "did you mean 'layers'?"]),
-    ("model.layers.0=3", ["model.layers.0 = 3", "expected a table"]),
-    ("model.layers.0.layer=Conv1", ['model.layers.0.layer = "Conv1"', "did you mean 'Conv1D'?"]),
-    ("model.layers.0.filter=3", ["model.layers.0.filter = 3", "did you mean 'filters'?"]),
+    ("model.layers=[]", ["model.layers", "[[model.layers]]"]),
+    ("model.layer=3", ["model.layer = 3", "'layers'"]),
+    ("model.layers.0=3", ["model.layers.0 = 3", "table"]),
+    ("model.layers.0.layer=Conv1", ['model.layers.0.layer = "Conv1"', "'Conv1D'"]),
+    ("model.layers.0.filter=3", ["model.layers.0.filter = 3", "'filters'"]),
     ("model.layers.0.filters=0", ["model.layers.0.filters = 0", "positive"]),
-    ("model.layers.0.filters=many", ['model.layers.0.filters = "many"', "expected an integer"]),
+    ("model.layers.0.filters=many", ['model.layers.0.filters = "many"', "integer"]),
     ("model.layers.0.kernel_size=0", ["model.layers.0.kernel_size = 0", "at least 1"]),
     ("model.layers.0.padding=smae", ['model.layers.0.padding = "smae"', "'same'"]),
-    ("model.layers.0.activation=rleu", ['model.layers.0.activation = "rleu"', "did you mean 'relu'?"]),
-    ("model.layers.0.use_bias=no", ['model.layers.0.use_bias = "no"', "expected true or false"]),
+    ("model.layers.0.activation=rleu", ['model.layers.0.activation = "rleu"', "'relu'"]),
+    ("model.layers.0.use_bias=no", ['model.layers.0.use_bias = "no"', "true or false"]),
     ("model.layers.0.groups=3", ["model.layers.0.groups = 3", "filters"]),
-    ("model.layers.0.kernel_constraint.max_valu=3", ["kernel_constraint.max_valu = 3", "did you mean 'max_value'?"]),
+    ("model.layers.0.kernel_constraint.max_valu=3", ["kernel_constraint.max_valu = 3", "'max_value'"]),
     ("model.layers.0.kernel_constraint={max_value=3}", ["model.layers.0.kernel_constraint", "name"]),
-    ("model.layers.0.kernel_regularizer=l3", ['kernel_regularizer = "l3"', "did you mean 'l2'?"]),
-    ("model.layers.1.layer=GlobalAveragePooling2D", ["model.layers.1", "given the shape (8, 12, 4)", "rank"]),
+    ("model.layers.0.kernel_regularizer=l3", ['kernel_regularizer = "l3"', "'l2'"]),
+    ("model.layers.1.layer=GlobalAveragePooling2D", ["model.layers.1", "(8, 12, 4)", "rank"]),
     ("model.layers.0.kernel_constraint.axis=3", ["model.layers.0 (conv1d)", "axis=3"]),
     ("train.optimizer.learning_rate=1000000000000000000000000000000", ["train.optimizer", "overflow"]),
-    ("model.layers.2.units=3", ["model.layers.2.units = 3", "gives 3 outputs", "2 classes (0, 1)", "legal: 2"]),
-    ("model.layers.2.units=1", ["model.layers.2.units = 1", "gives 1 output, but", "legal: 2"]),
-    ("train.loss=mse", ['train.loss = "mse"', "legal for these shapes: sparse_categorical_crossentropy"]),
+    ("model.layers.2.units=3", ["model.layers.2.units = 3", "3 outputs", "2 classes (0, 1)"]),
+    ("model.layers.2.units=1", ["model.layers.2.units = 1", "1 output,", "2 classes"]),
+    ("train.loss=mse", ['train.loss = "mse"', "sparse_categorical_crossentropy"]),
     ("train.loss=categorical_crossentropy", ['train.loss.name = "categorical_crossentropy"', "sparse_categorical"]),
-    ("train.metrics.0=categorical_accuracy", ['train.metrics.0 = "categorical_accuracy"', "must be equal"]),
+    ("train.metrics.0=categorical_accuracy", ['train.metrics.0 = "categorical_accuracy"', "(8,)", "(8, 2)"]),
 ]
 
 
 @pytest.mark.parametrize(("setting", "parts"), MISTAKES, ids=[setting for setting, _ in MISTAKES])
-def test_a_mistake_gets_one_line_with_file_key_value_and_what_is_legal(folder, setting, parts):
+def test_a_mistake_is_one_line_with_file_key_value_and_legal_values(folder, setting, parts):
     text = message(folder / "two.toml", setting)
     assert text.startswith(f"{folder / 'two.toml'}: ")
     for part in parts:
         assert part in text, text
 
 
-def test_arguments_that_exclude_each_other_are_shown_together(folder):
+def test_arguments_that_exclude_each_other_are_named_together(folder):
     text = message(folder / "two.toml", "model.layers.0.strides=2", "model.layers.0.dilation_rate=2")
     assert 'model.layers.0 = {"layer": "Conv1D", "strides": 2, "dilation_rate": 2}' in text
 
 
 def test_a_kernel_longer_than_the_data_is_named_with_its_layer(folder):
     text = message(folder / "two.toml", "model.layers.0.padding=valid", "model.layers.0.kernel_size=13")
-    assert "model.layers.0 (conv1d), given the shape (8, 12, 1)" in text and "shortest legal input is 13" in text
+    assert "model.layers.0 (conv1d)" in text and "(8, 12, 1)" in text and "13" in text
 
 
 def test_outputs_must_be_as_many_as_target_numbers(folder):
     path = f"data.path={folder / 'numbers.npz'}"
     text = message(folder / "two.toml", path, "train.loss=mse", "train.metrics=[]")
-    assert "model.layers.2.units = 2" in text and "each target is one number; legal: 1" in text
+    assert "model.layers.2.units = 2" in text and "legal: 1" in text
 
 
-def test_labels_stored_as_floats_are_told_apart_from_targets(folder):
+def test_floats_in_the_place_of_labels_are_named_as_targets(folder):
     text = message(folder / "two.toml", f"data.path={folder / 'numbers.npz'}")
-    assert "each target is one number (y holds floats: targets; class labels are integers or strings)" in text
+    assert "float" in text and "integers or strings" in text
 
 
 def test_a_softmax_over_one_output_is_refused(folder):
     settings = ["train.loss=binary_crossentropy", "model.layers.2.units=1"]
     text = message(folder / "two.toml", *settings)
-    assert 'model.layers.2.activation = "softmax"' in text and "always 1; legal: sigmoid" in text
+    assert 'model.layers.2.activation = "softmax"' in text and "sigmoid" in text
     check = read_config(folder / "two.toml", [*settings, "model.layers.2.activation=sigmoid"])
     check_shapes(check, load_data(check))
 
 
-def test_a_model_that_keeps_the_time_axis_is_told_to_flatten(folder):
+def test_for_a_model_that_keeps_the_time_axis_pooling_is_suggested(folder):
     text = message(folder / "two.toml", "model.layers.1={layer='Activation', activation='relu'}")
-    assert "predictions (8, 12, 2)" in text and "a Flatten or global pooling layer before the last one" in text
+    assert "(8, 12, 2)" in text and "Flatten" in text
 
 
 def test_losses_that_fit_are_listed_once(folder):
@@ -181,25 +182,25 @@ def test_losses_that_fit_are_listed_once(folder):
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        ("[data]\nsource = 'digits'\n[model]\nlayers = [{layer = 'Flatten'}]\n", ["train is missing", "[train]"]),
-        ("[model]\n[train]\n", ["data is missing"]),
-        ("[data]\n[model]\n[train]\n", ["data.source is missing", "legal: adding_problem, digits"]),
-        ("[data]\nsource = 'ucr'\n[model]\n[train]\n", ["data.name is missing", "expected a string"]),
-        ("[data]\nsource = 'digits'\n[model]\n[train]\n", ["model.layers is missing"]),
-        ("[data]\nsource = 'digits'\n[model]\nlayers = [{units = 3}]\n[train]\n", ["model.layers.0.layer is missing"]),
+        ("[data]\nsource = 'digits'\n[model]\nlayers = [{layer = 'Flatten'}]\n", ["train", "[train]"]),
+        ("[model]\n[train]\n", ["data"]),
+        ("[data]\n[model]\n[train]\n", ["data.source", "adding_problem, digits"]),
+        ("[data]\nsource = 'ucr'\n[model]\n[train]\n", ["data.name", "string"]),
+        ("[data]\nsource = 'digits'\n[model]\n[train]\n", ["model.layers"]),
+        ("[data]\nsource = 'digits'\n[model]\nlayers = [{units = 3}]\n[train]\n", ["model.layers.0.layer"]),
         (
             "[data]\nsource = 'digits'\n[model]\nlayers = [{layer = 'Dense'}]\n[train]\n",
-            ["model.layers.0.units is missing", "Dense needs it"],
+            ["model.layers.0.units", "Dense"],
         ),
         (
             "[data]\nsource = 'digits'\n[model]\nlayers = [{layer = 'Flatten'}]\n[train]\n",
-            ["train.loss is missing", "sparse_categorical_crossentropy"],
+            ["train.loss", "sparse_categorical_crossentropy"],
         ),
-        ("[data\n", ["not a TOML file", "line 1"]),
-        ("a = 1\na = 2\n", ["not a TOML file"]),
+        ("[data\n", ["TOML", "line 1"]),
+        ("a = 1\na = 2\n", ["TOML"]),
     ],
 )
-def test_what_is_missing_is_named(tmp_path, text, parts):
+def test_missing_tables_and_keys_are_named(tmp_path, text, parts):
     path = tmp_path / "a.toml"
     path.write_text(text)
     said = message(path)
@@ -207,21 +208,21 @@ def test_what_is_missing_is_named(tmp_path, text, parts):
         assert part in said, said
 
 
-def test_a_missing_file_gets_the_nearest_one(folder):
-    assert f"did you mean '{folder / 'two.toml'}'?" in message(folder / "too.toml")
-    assert "there is no such config file" in message(folder / "nowhere" / "two.toml")
+def test_for_a_missing_file_the_nearest_one_is_named(folder):
+    assert f"'{folder / 'two.toml'}'" in message(folder / "too.toml")
+    assert str(folder / "nowhere" / "two.toml") in message(folder / "nowhere" / "two.toml")
     (folder / "configs").mkdir()
     (folder / "configs" / "mine.toml").write_text("")
-    assert f"did you mean '{folder / 'configs' / 'mine.toml'}'?" in message(folder / "config" / "mine.toml")
+    assert f"'{folder / 'configs' / 'mine.toml'}'" in message(folder / "config" / "mine.toml")
 
 
-def test_a_folder_is_no_config(folder):
-    assert "is a folder" in message(folder) and "--resume" in message(folder)
+def test_a_folder_is_not_a_config(folder):
+    assert f"--resume {folder}" in message(folder)
 
 
 def test_settings_reach_any_key_and_are_read_as_toml():
     tree: dict[str, Any] = {"train": {"epochs": 1, "optimizer": "adam"}, "model": {"layers": [{"layer": "Dense"}]}}
-    settings = [
+    changes = [
         "train.epochs=50",
         "train.optimizer.learning_rate=1e-3",
         "model.layers.0.units = 3",
@@ -232,7 +233,7 @@ def test_settings_reach_any_key_and_are_read_as_toml():
         'train.loss={name="huber", delta=0.5}',
         "data.path=a=b.npz",
     ]
-    override(tree, settings)
+    override(tree, changes)
     assert tree == {
         "train": {
             "epochs": 50,
@@ -250,28 +251,28 @@ def test_settings_reach_any_key_and_are_read_as_toml():
 @pytest.mark.parametrize(
     ("setting", "part"),
     [
-        ("train.epochs", "expected KEY=VALUE"),
-        ("=3", "expected KEY=VALUE"),
-        ("train..epochs=3", "expected KEY=VALUE"),
-        ("train.epochs.x=3", "train.epochs is 1, not a table"),
-        ("train.epochs.x.y=3", "train.epochs is 1, not a table"),
-        ("layers.2=3", "layers is a list; legal: 0 to 1, not '2'"),
-        ("layers.first.units=3", "layers is a list; legal: 0 to 1, not 'first'"),
+        ("train.epochs", "KEY=VALUE"),
+        ("=3", "KEY=VALUE"),
+        ("train..epochs=3", "KEY=VALUE"),
+        ("train.epochs.x=3", "train.epochs is 1"),
+        ("train.epochs.x.y=3", "train.epochs is 1"),
+        ("layers.2=3", "0 to 1"),
+        ("layers.first.units=3", "0 to 1"),
     ],
 )
-def test_a_setting_that_leads_nowhere_is_refused(setting, part):
+def test_a_setting_with_an_illegal_path_is_refused(setting, part):
     with pytest.raises(ConfigError) as caught:
         override({"train": {"epochs": 1}, "layers": [{}, {}]}, [setting])
     assert f"--set {setting}" in str(caught.value) and part in str(caught.value)
 
 
-def test_a_value_cannot_smuggle_in_another_key():
+def test_a_value_cannot_contain_another_key():
     tree: dict[str, Any] = {}
     override(tree, ["name=1\nseed = 2"])
     assert tree == {"name": "1\nseed = 2"}
 
 
-def test_the_resolved_config_says_everything_and_reads_back_equal(folder):
+def test_the_written_config_has_all_defaults_and_reads_back_equal(folder):
     config = read_config(folder / "two.toml", ["train.early_stopping.monitor=loss", "train.optimizer=adam"])
     written = dumps(config.tree())
     assert build_config(tomllib.loads(written), config.file) == config
@@ -286,7 +287,7 @@ def test_the_resolved_config_says_everything_and_reads_back_equal(folder):
     assert first["kernel_constraint"] == {"name": "MaxNorm", "max_value": 2.0, "axis": [0, 1]}
 
 
-def test_tables_in_keras_form_and_nested_layers_are_understood(folder):
+def test_tables_in_keras_form_and_nested_layers_are_accepted(folder):
     settings = [
         'model.layers.0.kernel_constraint={class_name="MaxNorm", config={max_value=2, axis=[0, 1]}}',
         'model.layers.2={layer="Sequential", layers=[{layer="Dense", units=2}, {layer="Flatten"}]}',
@@ -307,24 +308,25 @@ values = st.recursive(plain, lambda v: st.lists(v, max_size=3) | st.dictionaries
 sections = st.dictionaries(keys, st.dictionaries(keys, values | st.lists(st.dictionaries(keys, values)), max_size=3))
 
 
+@settings(max_examples=40)
 @given(st.dictionaries(keys, plain, max_size=3), sections)
-def test_what_is_written_as_toml_reads_back(top, tables):
+def test_written_toml_reads_back_equal(top, tables):
     tree = {**top, **tables}
     assert tomllib.loads(dumps(tree)) == tree
 
 
-def test_toml_refuses_what_it_has_no_word_for():
-    with pytest.raises(TypeError, match="a config cannot hold None"):
+def test_toml_refuses_none():
+    with pytest.raises(TypeError, match="None"):
         dumps({"a": None})
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match="not a TOML file: byte 0 is 0xff, which is not UTF-8; save it as text"):
+    with pytest.raises(ConfigError, match=r"byte 0 is 0xff.*UTF-8"):
         read_toml(tmp_path / "a.toml")
 
 
-def test_a_byte_order_mark_is_no_mistake(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     (tmp_path / "a.toml").write_text("a = 1", encoding="utf-8-sig")  # as Windows editors write it
     assert read_toml(tmp_path / "a.toml") == {"a": 1}
 
@@ -343,48 +345,48 @@ def test_a_byte_order_mark_is_no_mistake(tmp_path):
         ("anything", Any, "anything"),
     ],
 )
-def test_values_fit_annotations(value, annotation, result):
-    fitted = fit_value(value, annotation)
+def test_values_are_converted_to_annotations(value, annotation, result):
+    fitted = convert_value(value, annotation)
     assert fitted == result and type(fitted) is type(result)
 
 
 @pytest.mark.parametrize(
     ("value", "annotation", "words"),
     [
-        (True, int, "expected an integer"),
-        (1, bool, "expected true or false"),
-        ("3", float, "expected a number"),
-        (3, str | None, "expected a string"),
-        (3, str | dict[str, Any], "expected a string or a table"),
-        ("x", Literal["a", "b"], "legal: a, b"),
-        (1, Literal["a", "b"], 'one of "a", "b"'),
-        ("ab", list[str], "expected a list (of a string)"),
-        (["a"], tuple[int, ...], "expected an integer"),
-        (3, dict[str, int], "expected a table"),
-        (3, Path, "expected a path"),
+        (True, int, "integer"),
+        (1, bool, "true or false"),
+        ("3", float, "number"),
+        (3, str | None, "string"),
+        (3, str | dict[str, Any], "string or a table"),
+        ("x", Literal["a", "b"], "a, b"),
+        (1, Literal["a", "b"], '"a", "b"'),
+        ("ab", list[str], "list (of a string)"),
+        (["a"], tuple[int, ...], "integer"),
+        (3, dict[str, int], "table"),
+        (3, Path, "path"),
     ],
 )
-def test_values_that_do_not_fit_are_told_what_would(value, annotation, words):
+def test_the_error_for_a_value_names_the_expected_type(value, annotation, words):
     with pytest.raises(Mismatch) as caught:
-        fit_value(value, annotation)
+        convert_value(value, annotation)
     assert words in str(caught.value)
 
 
-def test_a_dataclass_tells_its_table_too():
+def test_a_dataclass_defines_a_table():
     @dataclasses.dataclass
     class Options:
         size: int
         rate: float = 0.5
 
-    assert fit_table({"size": 3}, Options, Place("f", "t")) == {"size": 3, "rate": 0.5}
-    with pytest.raises(ConfigError, match=r"f: t.size is missing: expected an integer"):
-        fit_table({}, Options, Place("f", "t"))
-    with pytest.raises(ConfigError, match=r"f: t = 3: expected a table"):
-        fit_table(3, Options, Place("f", "t"))
+    assert read_arguments({"size": 3}, Options, Location("f", "t")) == {"size": 3, "rate": 0.5}
+    with pytest.raises(ConfigError, match=r"f: t\.size.*integer"):
+        read_arguments({}, Options, Location("f", "t"))
+    with pytest.raises(ConfigError, match=r"f: t = 3.*table"):
+        read_arguments(3, Options, Location("f", "t"))
 
 
-def test_long_values_are_cut_in_messages():
-    assert str(Place("f").error("a", "x" * 200, "wrong")) == 'f: a = "' + "x" * 76 + "...: wrong"
+def test_long_values_are_shortened_in_messages():
+    assert str(Location("f").error("a", "x" * 200, "wrong")) == 'f: a = "' + "x" * 76 + "...: wrong"
 
 
 JUNK = [-1, 0, 2.5, float("nan"), "x", "", True, [], ["a"], {}, {"name": "x"}, {"name": 3}, {"layer": "Dense"}, 10**30]
@@ -395,7 +397,7 @@ def _paths(tree: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path for key, value in entries for path in ((*above, key), *_paths(value, (*above, key)))]
 
 
-def test_junk_in_any_place_is_legal_or_gets_one_line(folder):
+def test_any_value_for_any_key_is_legal_or_one_line(folder):
     base = read_config(folder / "two.toml", ["train.early_stopping.monitor=loss"])
     splits = load_data(base)
     refused = 0
@@ -414,7 +416,7 @@ def test_junk_in_any_place_is_legal_or_gets_one_line(folder):
     assert refused > 300
 
 
-def test_a_wrapper_and_a_residual_block_stand_in_tables():
+def test_a_wrapper_and_a_residual_block_are_tables():
     text = """
     [data]
     source = "adding_problem"

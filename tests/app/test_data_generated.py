@@ -1,4 +1,4 @@
-"""Generated data: the geometry of the solids, the markers of the adding problem, same seed same numbers."""
+"""Generated data: the geometry of the solids, the markers of the adding problem, seeds."""
 
 import numpy as np
 import pytest
@@ -8,17 +8,17 @@ from jaxconv.app.data.solids import LARGEST, REACH, SMALLEST, SOLIDS, rotations
 
 
 def fine_grid(side=2.6, points=130):
-    """Points 0.02 apart, turned so that no face of a solid lies along the grid, and the volume of each."""
+    """Return points 0.02 apart, rotated so that no face of a solid is parallel to the grid, and the volume of each."""
     axis = (np.arange(points) + 0.5) * side / points - side / 2
-    turn = rotations(np.array([[0.9, 0.3, -0.2, 0.1]]))[0]
-    return np.einsum("ij,jxyz->ixyz", turn, np.meshgrid(axis, axis, axis, indexing="ij")), (side / points) ** 3
+    rotation = rotations(np.array([[0.9, 0.3, -0.2, 0.1]]))[0]
+    return np.einsum("ij,jxyz->ixyz", rotation, np.meshgrid(axis, axis, axis, indexing="ij")), (side / points) ** 3
 
 
 @pytest.mark.parametrize("name", list(SOLIDS))
 def test_solid_has_volume_one_and_its_centroid_at_the_origin(name):
     grid, cell = fine_grid()
     inside = SOLIDS[name](*grid) < 0
-    # the points nearest to the surface, 5 to 7 units of area, decide: about 15,000 coin tosses for 8e-6 each
+    # the error is that of the points near the surface (5 to 7 units of area): about 15,000 coin tosses for 8e-6 each
     assert np.sum(inside) * cell == pytest.approx(1, abs=0.003)
     np.testing.assert_allclose([axis[inside].mean() for axis in grid], 0, atol=0.003)
 
@@ -40,8 +40,8 @@ def test_solid_stays_within_reach(name):
     assert expected <= REACH
 
 
-def test_solid_has_its_symmetry():
-    """Faces, rims and vertices at points worked out by hand."""
+def test_solids_have_hand_computed_surface_points():
+    """Check faces, rims and vertices at hand-computed points."""
     half = 0.5
     assert SOLIDS["cube"](half, 0.0, 0.3) == SOLIDS["cube"](0.1, -half, 0.2) == 0
     r = (3 / (2 * np.pi)) ** (1 / 3)
@@ -57,20 +57,20 @@ def test_solid_has_its_symmetry():
 
 
 def test_rotations_are_proper_and_reach_every_orientation():
-    turn = rotations(np.random.default_rng(0).standard_normal((4000, 4)))
+    rotation = rotations(np.random.default_rng(0).standard_normal((4000, 4)))
     np.testing.assert_allclose(
-        np.einsum("nij,nkj->nik", turn, turn), np.broadcast_to(np.eye(3), turn.shape), atol=1e-12
+        np.einsum("nij,nkj->nik", rotation, rotation), np.broadcast_to(np.eye(3), rotation.shape), atol=1e-12
     )
-    np.testing.assert_allclose(np.linalg.det(turn), 1, atol=1e-12)
+    np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-12)
     # uniform: each entry is uniform in -1..1, so mean 0 and variance 1/3; 0.05 is over five standard errors
-    np.testing.assert_allclose(turn.mean(0), 0, atol=0.05)
-    np.testing.assert_allclose((turn**2).mean(0), 1 / 3, atol=0.05)
+    np.testing.assert_allclose(rotation.mean(0), 0, atol=0.05)
+    np.testing.assert_allclose((rotation**2).mean(0), 1 / 3, atol=0.05)
 
 
 def test_rotation_of_a_known_quaternion():
-    """A quarter turn about z takes x to y."""
-    turn = rotations(np.array([[1.0, 0, 0, 1.0]]))[0]
-    np.testing.assert_allclose(turn @ [1, 0, 0], [0, 1, 0], atol=1e-12)
+    """A rotation by 90 degrees about z maps x to y."""
+    rotation = rotations(np.array([[1.0, 0, 0, 1.0]]))[0]
+    np.testing.assert_allclose(rotation @ [1, 0, 0], [0, 1, 0], atol=1e-12)
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_solids_are_voxels_of_zero_and_one_in_balanced_classes(many):
 
 
 def test_solids_of_every_class_have_the_same_mean_volume(many):
-    """A lattice placed at random holds, in expectation, as many points as the solid's volume."""
+    """The expected number of points of a random lattice inside a solid is the solid's volume."""
     sides = np.linspace(SMALLEST, LARGEST, 1001) * 16
     expected = np.mean(sides**3)  # 141.6 voxels
     volumes = many.x_train.sum((1, 2, 3, 4))
@@ -98,7 +98,7 @@ def test_solids_of_every_class_have_the_same_mean_volume(many):
         assert abs(volumes[many.y_train == label].mean() - expected) < 4 * error
 
 
-def test_solids_lie_inside_the_grid_and_around_its_middle(many):
+def test_solids_are_inside_the_grid_and_centered_on_average(many):
     axis = np.arange(16) - 7.5
     volumes = many.x_train.sum((1, 2, 3, 4))
     for place in ("nxyzc,x->n", "nxyzc,y->n", "nxyzc,z->n"):
@@ -109,7 +109,7 @@ def test_solids_lie_inside_the_grid_and_around_its_middle(many):
 
 def test_sphere_has_the_same_radius_in_every_direction(many):
     x = many.x_train[many.y_train == 0][..., 0]
-    assert x[:, 0].sum() == x[:, :, -1].sum() == 0  # it never touches the border
+    assert x[:, 0].sum() == x[:, :, -1].sum() == 0  # it does not touch the border
     extents = [np.any(x, axis=axes).sum(axis=1) for axes in ((2, 3), (1, 3), (1, 2))]
     assert max(np.ptp(extents, axis=0)) <= 2  # voxel counts along the axes differ by the rounding of two ends
 
@@ -125,21 +125,20 @@ def test_noise_flips_the_given_fraction_of_voxels():
 
 
 @pytest.mark.parametrize(
-    ("config", "message"),
+    ("source", "key", "value", "legal"),
     [
-        ({"source": "solids", "size": 4}, "data.size: 4 is too small; give at least 8"),
-        ({"source": "solids", "train": 0}, "data.train: 0 is too small; give at least 1"),
-        ({"source": "solids", "noise": 0.6}, "data.noise: 0.6 is out of range; give a number from 0 to 0.5"),
-        ({"source": "solids", "seed": -1}, "data.seed: -1 is too small; give at least 0"),
-        ({"source": "adding_problem", "length": 1}, "data.length: 1 is too small; give at least 2"),
-        ({"source": "adding_problem", "test": 0}, "data.test: 0 is too small; give at least 1"),
-        ({"source": "adding_problem", "seed": -1}, "data.seed: -1 is too small; give at least 0"),
+        ("solids", "size", 4, "8"),
+        ("solids", "train", 0, "1"),
+        ("solids", "noise", 0.6, "0 to 0.5"),
+        ("solids", "seed", -1, "0"),
+        ("adding_problem", "length", 1, "2"),
+        ("adding_problem", "test", 0, "1"),
+        ("adding_problem", "seed", -1, "0"),
     ],
 )
-def test_numbers_out_of_range_name_the_key(config, message):
-    with pytest.raises(ValueError) as caught:
-        load(config)
-    assert str(caught.value) == message
+def test_numbers_out_of_range_are_refused(source, key, value, legal):
+    with pytest.raises(ValueError, match=rf"^data\.{key}: {value} .* {legal}$"):
+        load({"source": source, key: value})
 
 
 # The adding problem
@@ -167,7 +166,7 @@ def test_adding_problem_reaches_every_step():
     assert np.all(markers.sum(0) > 0)
 
 
-def test_always_answering_one_gives_a_sixth():
+def test_the_constant_prediction_one_has_an_error_of_a_sixth():
     y = load({"source": "adding_problem", "length": 2, "train": 100_000, "test": 1}).y_train.astype(np.float64)
     # the squared error has standard deviation sqrt(1/15 - 1/36) = 0.197, so the mean of 1e5 one of 0.0006
     assert np.mean((y - 1) ** 2) == pytest.approx(1 / 6, abs=4 * 0.0007)
@@ -191,8 +190,8 @@ def test_same_seed_same_numbers_and_sets_are_independent(source):
     assert not np.array_equal(small.x_train, other.x_train)
 
 
-def test_generators_give_the_recorded_numbers():
-    """The first numbers of seed 0, as recorded: a change of the stream changes every published figure."""
+def test_generators_return_the_recorded_numbers():
+    """The first numbers of seed 0: a change of the stream would change every published result."""
     solids = load({"source": "solids", "train": 12, "test": 1})
     assert solids.y_train.tolist() == [3, 2, 1, 4, 5, 5, 0, 3, 0, 4, 2, 1]
     assert solids.x_train[:4].sum((1, 2, 3, 4)).tolist() == [178, 90, 185, 93]

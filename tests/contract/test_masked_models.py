@@ -13,7 +13,7 @@ from jaxconv.contract import merge
 from jaxconv.training import evaluate, fit
 from jaxconv.training.losses import loss
 from jaxconv.training.metrics import metrics
-from jaxconv.training.step import eval_step, figures, init_state, train_step
+from jaxconv.training.step import eval_step, init_state, metric_values, train_step
 from tests.support.catalogue import inputs, randomised
 from tests.support.keras_oracle import keras, keras_rules
 
@@ -220,7 +220,7 @@ def test_loss_and_metrics_are_those_of_keras_on_a_masked_output():
         params, apply_fn = twin(model)
     chosen = metrics("accuracy")
     sums = jax.jit(eval_step(apply_fn, loss("sparse_categorical_crossentropy"), chosen))(params, x, y)
-    assert figures(sums, chosen) == pytest.approx(want, rel=1e-5)
+    assert metric_values(sums, chosen) == pytest.approx(want, rel=1e-5)
 
 
 def test_a_mask_that_a_keras_graph_passes_itself_is_refused():

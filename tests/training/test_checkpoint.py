@@ -1,4 +1,4 @@
-"""Checkpoints and archives: every dtype comes back, a broken file is named, a run killed at any moment goes on."""
+"""Checkpoints and archives: every dtype is restored, damaged files are named, killed runs resume."""
 
 import os
 import random
@@ -34,13 +34,13 @@ ARRAYS = {
 }
 
 
-def state_of(made, layer=None):
+def state_of(transformation, layer=None):
     layer = layer or Sequential([Dense(3, dtype="bfloat16"), Dense(2)])
     params, apply_fn = layer.init(jax.random.key(0), (None, 4))
-    return init_state(apply_fn, params, made)
+    return init_state(apply_fn, params, transformation)
 
 
-def test_arrays_of_every_dtype_come_back_bit_for_bit(tmp_path):
+def test_arrays_of_every_dtype_are_restored_bit_for_bit(tmp_path):
     write_archive(tmp_path / "a.npz", {"format": "x", "version": 1, "note": [1, "two", None]}, ARRAYS)
     header, arrays = read_archive(tmp_path / "a.npz", "x", 1)
     assert header["note"] == [1, "two", None] and list(arrays) == list(ARRAYS)
@@ -71,20 +71,20 @@ def test_any_truncation_and_any_flipped_byte_is_found_or_harmless(tmp_path):
             header, arrays = read_archive(path, "x", 1)
         except FileError:
             continue
-        assert header == expected[0]  # the byte was one that nobody reads, a time of day
+        assert header == expected[0]  # the byte is not read, such as a time of day
         assert all(arrays[name].tobytes() == expected[1][name].tobytes() for name in ARRAYS)
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "No such file"),
-        (b"", "is empty"),
-        (b"\x89HDF\r\n", "is not a x.*npz"),
-        (b"PK\x03\x04 and then nothing", "is truncated or damaged"),
+        (None, "a.npz"),
+        (b"", "empty"),
+        (b"\x89HDF\r\n", "not a x"),
+        (b"PK\x03\x04 and then nothing", "damaged"),
     ],
 )
-def test_a_file_that_is_none_is_named_with_the_reason(tmp_path, content, message):
+def test_an_unusable_file_is_named_with_the_reason(tmp_path, content, message):
     path = tmp_path / "a.npz"
     if content is not None:
         path.write_bytes(content)
@@ -99,16 +99,16 @@ def test_files_of_other_kinds_and_newer_versions_are_refused(tmp_path):
     with pytest.raises(FileError, match=r"header.json"):
         read_archive(path, "x", 1)
     write_archive(path, {"format": "y", "version": 3}, {})
-    with pytest.raises(FileError, match="is not a x: its header says 'y'"):
+    with pytest.raises(FileError, match=r"not a x.*'y'"):
         read_archive(path, "x", 1)
-    with pytest.raises(FileError, match="version 3 of the y format and this jaxconv reads up to 2"):
+    with pytest.raises(FileError, match=r"version 3.* 2"):
         read_archive(path, "y", 2)
-    with pytest.raises(FileError, match="Is a directory"):
+    with pytest.raises(FileError, match=r"[Dd]irectory"):
         read_archive(tmp_path, "x", 1)
 
 
 def test_pickled_objects_are_neither_written_nor_read(tmp_path):
-    with pytest.raises(TypeError, match="array 'a' has dtype object; a file holds numbers only"):
+    with pytest.raises(TypeError, match="'a' has dtype object"):
         write_archive(tmp_path / "a.npz", {"format": "x", "version": 1}, {"a": np.array([{}])})
     assert not list(tmp_path.iterdir())
 
@@ -122,12 +122,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(FileError, match=r"a.npz cannot be written: No space left on device"):
+    with pytest.raises(FileError, match=r"a.npz.*No space left on device"):
         write_archive(path, {"format": "x", "version": 1}, {})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_beside_a_file_is_removed(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (tmp_path / f".a.npz.{gone.pid}.tmp").write_bytes(b"half")
@@ -136,17 +136,17 @@ def test_what_a_killed_process_left_beside_a_file_is_removed(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"a.npz", f".a.npz.{os.getppid()}.tmp"}
 
 
-def test_litter_that_cannot_be_removed_is_no_reason_not_to_save(tmp_path, monkeypatch):
+def test_temporary_files_that_cannot_be_removed_do_not_prevent_saving(tmp_path, monkeypatch):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    litter = tmp_path / f".a.npz.{gone.pid}.tmp"
-    litter.mkdir()  # as another user's file in a folder of everybody's: unlink fails
+    leftover = tmp_path / f".a.npz.{gone.pid}.tmp"
+    leftover.mkdir()  # as another user's file in a folder of everybody's: unlink fails
     write_archive(tmp_path / "a.npz", {"format": "x", "version": 1}, {})
-    assert {p.name for p in tmp_path.iterdir()} == {"a.npz", litter.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a.npz", leftover.name}
 
 
 @pytest.mark.parametrize("name", ["adam", "lbfgs", "noisy_sgd", "adafactor"])
-def test_progress_comes_back_bit_for_bit(tmp_path, name):
+def test_progress_is_restored_bit_for_bit(tmp_path, name):
     state = state_of(optimizer(name))
     history = ({"epoch": 1, "loss": 0.1 + 0.2},)
     sums = {"loss": np.float64(1 / 3), "precision": np.array([1.0, 2.0, 3.0])}
@@ -171,22 +171,22 @@ def test_progress_comes_back_bit_for_bit(tmp_path, name):
 def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
     path, adam = tmp_path / "c.npz", optax.adam(0.1)
     save(path, Progress(state_of(adam)), RUN)
-    with pytest.raises(FileError, match="was made with batch_size=32, this run has 16"):
+    with pytest.raises(FileError, match=r"batch_size=32.* 16"):
         load(path, state_of(adam), RUN | {"batch_size": 16})
-    with pytest.raises(FileError, match=r"opt_state/0/trace/dense/bias|it holds no state/opt_state"):
+    with pytest.raises(FileError, match=r"state/opt_state/0/trace/dense/bias"):
         load(path, state_of(optax.sgd(0.1, momentum=0.9)), RUN)
-    with pytest.raises(FileError, match="it also holds state/opt_state"):
+    with pytest.raises(FileError, match="state/opt_state"):
         load(path, state_of(optax.sgd(0.1)), RUN)
-    with pytest.raises(FileError, match=r"kernel is bfloat16\[4, 3\] there and float32\[4, 5\] here"):
+    with pytest.raises(FileError, match=r"kernel.* bfloat16\[4, 3\].*float32\[4, 5\]"):
         load(path, state_of(adam, Sequential([Dense(5, use_bias=False), Dense(2)])), RUN)
 
 
-def test_a_folder_gets_a_file_of_the_usual_name(tmp_path):
+def test_a_checkpoint_in_a_folder_is_called_checkpoint_npz(tmp_path):
     assert checkpoint_path(tmp_path) == tmp_path / "checkpoint.npz"
     assert checkpoint_path(tmp_path / "new") == tmp_path / "new" / "checkpoint.npz" and (tmp_path / "new").is_dir()
     assert checkpoint_path(str(tmp_path / "mine.npz")) == tmp_path / "mine.npz"
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match=r"checkpoint folder .*file cannot be made"):
+    with pytest.raises(ValueError, match=r"checkpoint folder .*file"):
         checkpoint_path(tmp_path / "file")
 
 
@@ -198,11 +198,12 @@ from jaxconv.layers.dense import Dense
 from jaxconv.layers.dropout import Dropout
 from jaxconv.layers.normalization import BatchNormalization
 from jaxconv.models import Sequential
-from jaxconv.training.fit import EarlyStopping, fit
+from jaxconv.training.fit import fit
+from jaxconv.training.loop import EarlyStopping
 
 def report(rows, params):
     print(len(rows), flush=True)
-    time.sleep(0.01)  # 1.5 s in all: longer than the kills wait together
+    time.sleep(0.01)  # 1.5 s in total: longer than all waits before the kills
 
 folder = sys.argv[1]
 layer = Sequential([Dense(8, activation="relu"), BatchNormalization(), Dropout(0.3), Dense(1)])
@@ -224,7 +225,7 @@ def start_child(folder):
 
 
 def end_child(child, kill_after=None):
-    """Wait for a child, or kill it so many seconds after its first epoch; give the epochs that it reported."""
+    """Wait for a child, or kill it so many seconds after its first epoch; return the epochs that it reported."""
     try:
         reported = [int(child.stdout.readline())]
         if kill_after is not None:
@@ -239,15 +240,16 @@ def end_child(child, kill_after=None):
     return reported
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(tmp_path, kills):
-    undisturbed = start_child(tmp_path / "whole")
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [2, 12])
+def test_a_run_killed_at_random_moments_equals_an_uninterrupted_one(tmp_path, kills):
+    uninterrupted = start_child(tmp_path / "whole")
     moments, epochs = random.Random(kills), []
     for _ in range(kills):
         epochs += end_child(start_child(tmp_path / "killed"), kill_after=moments.uniform(0, 0.6 / kills))
     assert epochs[-1] < 150
     end_child(start_child(tmp_path / "killed"))
-    end_child(undisturbed)
+    end_child(uninterrupted)
     whole, killed = (tmp_path / name / "result.npz" for name in ("whole", "killed"))
     histories = [read_archive(path, "result", 1)[0]["history"] for path in (whole, killed)]
     assert histories[0] == histories[1]

@@ -1,4 +1,4 @@
-"""fit: the same numbers from the same seed, stopped or not; Keras's splits and batches; reasons to stop; messages."""
+"""fit: the same numbers from the same seed, interrupted or not; Keras's splits and batches; reasons to stop; errors."""
 
 import dataclasses
 import signal
@@ -16,8 +16,9 @@ from jaxconv.layers.dropout import Dropout
 from jaxconv.layers.normalization import BatchNormalization
 from jaxconv.models import Sequential
 from jaxconv.training.evaluation import evaluate, predict, predict_batches
-from jaxconv.training.fit import EarlyStopping, Interrupted, NonFiniteLoss, fit
+from jaxconv.training.fit import fit
 from jaxconv.training.interrupt import stop_on_signal
+from jaxconv.training.loop import EarlyStopping, Interrupted, NonFiniteLoss
 from jaxconv.training.metrics import Metric
 
 RNG = np.random.default_rng(11)
@@ -40,19 +41,19 @@ def assert_same(a, b):
 
 
 class Crash(Exception):
-    """Stands for a process that dies between two steps."""
+    """A process that dies between two steps."""
 
 
 class At:
-    """An on_step that does something at the n-th step."""
+    """An on_step that calls a function at the n-th step."""
 
-    def __init__(self, n, do):
-        self.n, self.do = n, do
+    def __init__(self, n, function):
+        self.n, self.function = n, function
 
-    def __call__(self, tick):
+    def __call__(self, event):
         self.n -= 1
         if self.n == 0:
-            self.do()
+            self.function()
 
 
 def crash():
@@ -60,36 +61,36 @@ def crash():
 
 
 @pytest.fixture(scope="module")
-def undisturbed():
+def uninterrupted():
     return train(best_weights="loss")
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(undisturbed):
-    assert_same(train(best_weights="loss"), undisturbed)
-    assert train(best_weights="loss", seed=1).history != undisturbed.history
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(uninterrupted):
+    assert_same(train(best_weights="loss"), uninterrupted)
+    assert train(best_weights="loss", seed=1).history != uninterrupted.history
 
 
 @pytest.mark.parametrize("step", [3, 5, 6, 10, 14])
-def test_a_run_that_died_at_any_step_resumes_bit_for_bit(tmp_path, step, undisturbed):
+def test_a_run_that_died_at_any_step_resumes_bit_for_bit(tmp_path, step, uninterrupted):
     with pytest.raises(Crash):
         train(best_weights="loss", checkpoint=tmp_path, on_step=At(step, crash))
-    assert_same(train(best_weights="loss", checkpoint=tmp_path, resume=True), undisturbed)
+    assert_same(train(best_weights="loss", checkpoint=tmp_path, resume=True), uninterrupted)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [2, 5, 8])
-def test_a_signal_saves_inside_the_epoch_and_the_run_goes_on_from_there(tmp_path, step, number, undisturbed):
+def test_a_signal_saves_inside_the_epoch_and_the_run_goes_on_from_there(tmp_path, step, number, uninterrupted):
     before = signal.getsignal(number)
-    ticks = []
+    events = []
     stop = At(step, lambda: signal.raise_signal(number))
-    with pytest.raises(Interrupted, match=r"saved to .*checkpoint.npz, from where resume=True goes on") as caught:
+    with pytest.raises(Interrupted, match=r"checkpoint.npz.*resume=True") as caught:
         train(best_weights="loss", checkpoint=tmp_path, checkpoint_every=100, on_step=stop)
     assert (caught.value.epoch, caught.value.step) == ((step - 1) // 5 + 1, (step - 1) % 5 + 1)
     assert caught.value.signal == number and caught.value.checkpoint == tmp_path / "checkpoint.npz"
     assert caught.value.fitted.stopped == "interrupted" and signal.getsignal(number) is before
-    resumed = train(best_weights="loss", checkpoint=tmp_path, resume=True, on_step=ticks.append)
-    assert len(ticks) == 15 - step
-    assert_same(resumed, undisturbed)
+    resumed = train(best_weights="loss", checkpoint=tmp_path, resume=True, on_step=events.append)
+    assert len(events) == 15 - step
+    assert_same(resumed, uninterrupted)
 
 
 def test_a_signal_during_validation_loses_nothing(tmp_path):
@@ -115,12 +116,12 @@ def test_a_signal_during_validation_loses_nothing(tmp_path):
 
 
 def test_a_signal_in_the_last_callback_is_not_swallowed(tmp_path):
-    with pytest.raises(Interrupted, match="interrupted after epoch 1, the last one"):
+    with pytest.raises(Interrupted, match="epoch 1"):
         train(epochs=1, checkpoint=tmp_path, on_epoch=lambda *_: signal.raise_signal(signal.SIGINT))
 
 
-def test_without_a_checkpoint_an_interruption_still_hands_over_the_weights():
-    with pytest.raises(Interrupted, match="nothing was saved") as caught:
+def test_without_a_checkpoint_an_interruption_returns_the_weights():
+    with pytest.raises(Interrupted, match="in epoch 2, after step 2 of 5") as caught:
         train(on_step=At(7, lambda: signal.raise_signal(signal.SIGINT)))
     assert len(caught.value.fitted.history) == 1 and caught.value.fitted.params
 
@@ -135,7 +136,7 @@ def test_a_second_ctrl_c_stops_at_once():
     assert not isinstance(caught.value, Interrupted)
 
 
-def test_outside_the_main_thread_no_handler_is_touched():
+def test_outside_the_main_thread_no_handler_is_set():
     seen = []
 
     def work():
@@ -160,57 +161,55 @@ def test_an_ignored_signal_stays_ignored():
         signal.signal(signal.SIGTERM, before)
 
 
-def test_nan_stops_with_its_place_and_the_good_checkpoint_stays(tmp_path):
+def test_nan_stops_training_and_keeps_the_last_good_checkpoint(tmp_path):
     train(LINEAR, checkpoint=tmp_path, epochs=2, shuffle=False)
     good = (tmp_path / "checkpoint.npz").read_bytes()
     x = X.copy()
     x[17] = np.nan  # third batch
-    with pytest.raises(
-        NonFiniteLoss, match=r"the loss became nan in epoch 3, step 3 of 5.*\(it was 0.001\).*checkpoint"
-    ):
+    with pytest.raises(NonFiniteLoss, match=r"nan in epoch 3, step 3 of 5.*0\.001.*checkpoint.npz"):
         train(LINEAR, x=x, checkpoint=tmp_path, shuffle=False, resume=True)
     assert (tmp_path / "checkpoint.npz").read_bytes() == good
 
 
-def test_weights_that_the_last_update_spoilt_are_noticed_and_not_saved(tmp_path):
-    with pytest.raises(NonFiniteLoss, match="a weight is not finite in epoch 1, step 1 of 1"):
+def test_weights_that_the_last_update_made_infinite_are_not_saved(tmp_path):
+    with pytest.raises(NonFiniteLoss, match=r"weight.* in epoch 1, step 1 of 1"):
         train(LINEAR, batch_size=64, optimizer=optax.sgd(float("inf")), checkpoint=tmp_path)
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
 def test_a_validation_loss_that_is_not_finite_stops():
     bad = (X, np.where(np.arange(37)[:, None] == 3, np.inf, Y))
-    with pytest.raises(NonFiniteLoss, match="the validation loss became inf in epoch 1"):
+    with pytest.raises(NonFiniteLoss, match="validation loss became inf in epoch 1"):
         train(LINEAR, validation_data=bad)
 
 
-def test_the_log_holds_exact_means_whatever_the_last_batch():
-    """With a learning rate of 0 an epoch's figures are those of the untouched weights over all 37 samples."""
+def test_the_log_has_exact_means_for_every_batch_size():
+    """With a learning rate of 0 an epoch's metrics are those of the initial weights over all 37 samples."""
     still = {"name": "sgd", "learning_rate": 0.0}
     rows = [train(LINEAR, optimizer=still, batch_size=size, epochs=1).history[0] for size in (8, 37, 100)]
     params, apply_fn = LINEAR.init(jax.random.key(0), (None, 4))
     error = np.float64(apply_fn(params, X)) - Y
     for row in rows:
-        assert row["loss"] == pytest.approx(np.square(error).mean(), rel=1e-6)  # each batch's mean is in float32
+        assert row["loss"] == pytest.approx(np.square(error).mean(), rel=1e-6)  # the mean of a batch is in float32
         assert row["mae"] == pytest.approx(np.abs(error).mean(), rel=1e-6)
         assert list(row) == ["epoch", "loss", "mae", "learning_rate"] and row["learning_rate"] == 0
 
 
-def test_each_sample_is_seen_once_an_epoch_in_an_order_of_its_own():
+def test_each_epoch_has_every_sample_once_in_a_new_order():
     seen = []
 
-    class Watched(np.ndarray):
+    class Observed(np.ndarray):
         def __getitem__(self, index):
             if isinstance(index, np.ndarray):
                 seen.append(index.tolist())
             return super().__getitem__(index)
 
-    train(LINEAR, x=X.view(Watched), epochs=2)
+    train(LINEAR, x=X.view(Observed), epochs=2)
     assert [len(rows) for rows in seen] == [8, 8, 8, 8, 5] * 2
     first, second = np.concatenate(seen[:5]).tolist(), np.concatenate(seen[5:]).tolist()
     assert sorted(first) == sorted(second) == list(range(37)) and first != second
     seen.clear()
-    train(LINEAR, x=X.view(Watched), epochs=1, shuffle=False)
+    train(LINEAR, x=X.view(Observed), epochs=1, shuffle=False)
     assert np.concatenate(seen).tolist() == list(range(37))
 
 
@@ -228,7 +227,7 @@ def test_memory_maps_are_read_a_batch_at_a_time(tmp_path):
     counted = mapped.view(Counted)
     assert_same(train(x=counted, validation_split=0.3, epochs=1), train(validation_split=0.3, epochs=1))
     assert sorted(read)[-2:] == [12 * 4, 25 * 4]  # the two halves, as views
-    assert sorted(read)[-3] == 8 * 4  # and then never more than a batch
+    assert sorted(read)[-3] == 8 * 4  # and otherwise at most a batch
 
 
 def test_the_validation_split_is_the_end_of_the_data_and_its_loss_has_the_penalties():
@@ -246,63 +245,63 @@ def test_the_validation_split_is_the_end_of_the_data_and_its_loss_has_the_penalt
     assert_same(fitted, again)
 
 
-def scripted_metric(figures, rising=False):
-    """A metric, called ``figure``, that gives one figure of a script after the other."""
+def scripted_metric(values, maximized=False):
+    """Return a metric with the name ``scripted`` that returns one of the values after the other."""
 
     @dataclasses.dataclass(frozen=True)
-    class Figure(Metric):
-        higher_is_better: ClassVar[bool] = rising
+    class Scripted(Metric):
+        higher_is_better: ClassVar[bool] = maximized
 
         def __call__(self, y_true, y_pred):
             return y_pred[:, 0]
 
         def finish(self, total, count):
-            return next(figures)
+            return next(values)
 
-    return Figure()
+    return Scripted()
 
 
 def test_early_stopping_waits_as_keras_does():
-    """A figure that is best in epoch 2: with a patience of 3 training stops after epoch 5."""
-    figures = iter([5.0, 4.0, 4.5, 3.95, 4.1, 0.0])
-    stop = EarlyStopping("figure", patience=3, min_delta=0.1)
-    fitted = train(LINEAR, metrics=scripted_metric(figures), epochs=6, early_stopping=stop, best_weights="figure")
-    assert [row["figure"] for row in fitted.history] == [5.0, 4.0, 4.5, 3.95, 4.1]
-    assert (fitted.stopped, fitted.best_epoch) == ("early_stopping", 4)  # best weights do not know of min_delta
+    """A metric that is best in epoch 2: with a patience of 3 training stops after epoch 5."""
+    values = iter([5.0, 4.0, 4.5, 3.95, 4.1, 0.0])
+    stop = EarlyStopping("scripted", patience=3, min_delta=0.1)
+    fitted = train(LINEAR, metrics=scripted_metric(values), epochs=6, early_stopping=stop, best_weights="scripted")
+    assert [row["scripted"] for row in fitted.history] == [5.0, 4.0, 4.5, 3.95, 4.1]
+    assert (fitted.stopped, fitted.best_epoch) == ("early_stopping", 4)  # min_delta does not apply to best weights
 
 
 @pytest.mark.parametrize(
-    ("stop", "rising", "epochs"),
+    ("stop", "maximized", "epochs"),
     [
-        (EarlyStopping("figure"), False, 2),  # 1, 2, ... rises: worse at once
-        (EarlyStopping("figure"), True, 5),
-        (EarlyStopping("figure", mode="max"), False, 5),
-        (EarlyStopping("figure", mode="min", patience=2), True, 3),
-        (EarlyStopping("figure", start_from_epoch=2), False, 4),
+        (EarlyStopping("scripted"), False, 2),  # 1, 2, ... rises: worse at once
+        (EarlyStopping("scripted"), True, 5),
+        (EarlyStopping("scripted", mode="max"), False, 5),
+        (EarlyStopping("scripted", mode="min", patience=2), True, 3),
+        (EarlyStopping("scripted", start_from_epoch=2), False, 4),
     ],
 )
-def test_early_stopping_knows_which_way_is_better(stop, rising, epochs):
-    metric = scripted_metric(iter([1.0, 2.0, 3.0, 4.0, 5.0]), rising)
+def test_early_stopping_minimizes_or_maximizes_as_the_metric_and_the_mode_say(stop, maximized, epochs):
+    metric = scripted_metric(iter([1.0, 2.0, 3.0, 4.0, 5.0]), maximized)
     assert len(train(LINEAR, metrics=metric, epochs=5, early_stopping=stop).history) == epochs
 
 
 def test_best_weights_are_those_of_the_best_epoch(tmp_path):
-    kept = {}
+    params_by_epoch = {}
 
     def keep(rows, params):
-        kept[len(rows)] = params
+        params_by_epoch[len(rows)] = params
 
-    metric = scripted_metric(iter([2.0, 5.0, 3.0]), rising=True)
-    fitted = train(LINEAR, metrics=metric, best_weights="figure", on_epoch=keep)
+    metric = scripted_metric(iter([2.0, 5.0, 3.0]), maximized=True)
+    fitted = train(LINEAR, metrics=metric, best_weights="scripted", on_epoch=keep)
     assert fitted.best_epoch == 2 and fitted.stopped == "epochs"
-    np.testing.assert_array_equal(fitted.params["kernel"], kept[2]["kernel"])
+    np.testing.assert_array_equal(fitted.params["kernel"], params_by_epoch[2]["kernel"])
     assert train(LINEAR).best_epoch is None
 
 
 def test_callbacks_get_all_rows_and_every_step(tmp_path):
-    rows, ticks = [], []
-    train(epochs=2, checkpoint=tmp_path, on_epoch=lambda r, _: rows.append(len(r)), on_step=ticks.append)
-    assert rows == [1, 2] and [(t.epoch, t.epochs, t.step, t.steps) for t in ticks[3:6]] == [
+    rows, events = [], []
+    train(epochs=2, checkpoint=tmp_path, on_epoch=lambda r, _: rows.append(len(r)), on_step=events.append)
+    assert rows == [1, 2] and [(t.epoch, t.epochs, t.step, t.steps) for t in events[3:6]] == [
         (1, 2, 4, 5),
         (1, 2, 5, 5),
         (2, 2, 1, 5),
@@ -316,21 +315,21 @@ def test_a_finished_run_resumes_to_its_result(tmp_path):
     assert_same(train(checkpoint=tmp_path, best_weights="loss", resume=True, on_step=At(1, crash)), whole)
 
 
-def test_resuming_where_nothing_was_saved_starts_at_the_beginning(tmp_path, undisturbed):
-    assert_same(train(best_weights="loss", checkpoint=tmp_path / "new", resume=True), undisturbed)
+def test_resuming_where_nothing_was_saved_starts_at_the_beginning(tmp_path, uninterrupted):
+    assert_same(train(best_weights="loss", checkpoint=tmp_path / "new", resume=True), uninterrupted)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"batch_size": 9}, "was made with batch_size=8, this run has 9"),
-        ({"seed": 3}, "was made with seed=0, this run has 3"),
-        ({"optimizer": "sgd"}, "was made with optimizer={'name': 'adam'}, this run has {'name': 'sgd'}"),
-        ({"loss": "mae"}, r"was made with loss='MeanSquaredError\(\)', this run has 'MeanAbsoluteError\(\)'"),
-        ({"y": 2 * Y}, "was made with data=.*, this run has .*; resume with the same"),
-        ({"layer": Dense(1, activation="tanh")}, "was made with model='.*', this run has '.*'; resume with the same"),
-        ({"layer": Dense(1, use_bias=False)}, "was made with model="),
-        ({"layer": Dense(1, activation=lambda x: x)}, "was made with model='.*', this run has None"),
+        ({"batch_size": 9}, "batch_size=8.* 9"),
+        ({"seed": 3}, "seed=0.* 3"),
+        ({"optimizer": "sgd"}, "optimizer=.*adam.*sgd"),
+        ({"loss": "mae"}, r"loss=.*MeanSquaredError.*MeanAbsoluteError"),
+        ({"y": 2 * Y}, "data="),
+        ({"layer": Dense(1, activation="tanh")}, "model="),
+        ({"layer": Dense(1, use_bias=False)}, "model="),
+        ({"layer": Dense(1, activation=lambda x: x)}, "model=.* None"),
     ],
 )
 def test_resuming_another_run_is_refused(tmp_path, change, message):
@@ -355,7 +354,7 @@ def test_a_classifier_learns():
     )  # fmt: skip
     assert fitted.history[-1]["accuracy"] > 0.95
     rates = [row["learning_rate"] for row in fitted.history]
-    assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4  # the schedule lasts for the whole run
+    assert rates == sorted(rates, reverse=True) and 0 < rates[-1] < 1e-4  # the schedule has the length of the whole run
 
 
 def test_a_loss_that_cannot_be_hashed_works_too():
@@ -393,25 +392,25 @@ def test_predictions_come_in_order_and_in_batches():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"epochs": 0}, ValueError, "epochs is 0; legal: a whole number of at least 1"),
+        ({"epochs": 0}, ValueError, "epochs is 0.*at least 1"),
         ({"batch_size": 1.5}, ValueError, "batch_size is 1.5"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every is 0"),
-        ({"seed": -1}, ValueError, "seed is -1; legal: a whole number from 0 to 4294967295"),
-        ({"validation_split": 1.0}, ValueError, "validation_split is 1.0; legal: from 0 up to"),
-        ({"validation_split": 0.99}, ValueError, "leaves none on one side"),
-        ({"validation_split": 0.5, "validation_data": (X, Y)}, ValueError, "are both given"),
-        ({"validation_data": X}, ValueError, "validation_data is no pair"),
-        ({"validation_data": (X, Y[:3])}, ValueError, "x has 37 samples and y has 3"),
-        ({"y": Y[:3]}, ValueError, "x has 37 samples and y has 3"),
-        ({"x": X[:0], "y": Y[:0]}, ValueError, r"x has shape \(0, 4\); at least one sample"),
-        ({"y": np.array(["a"] * 37)}, TypeError, "y has dtype <U1; numbers are expected"),
-        ({"best_weights": "val_loss"}, ValueError, "cannot monitor 'val_loss'.*legal: loss, mae"),
-        ({"early_stopping": EarlyStopping("mea")}, ValueError, "cannot monitor 'mea'.*did you mean 'mae'"),
-        ({"loss": "mze"}, ValueError, "unknown loss 'mze'; did you mean 'mse'"),
+        ({"seed": -1}, ValueError, "seed is -1.*0 to 4294967295"),
+        ({"validation_split": 1.0}, ValueError, "validation_split is 1.0"),
+        ({"validation_split": 0.99}, ValueError, "validation_split=0.99 of 37 samples"),
+        ({"validation_split": 0.5, "validation_data": (X, Y)}, ValueError, "validation_data and validation_split"),
+        ({"validation_data": X}, ValueError, "validation_data is a ndarray"),
+        ({"validation_data": (X, Y[:3])}, ValueError, "37 .*3"),
+        ({"y": Y[:3]}, ValueError, "37 .*3"),
+        ({"x": X[:0], "y": Y[:0]}, ValueError, r"x has shape \(0, 4\)"),
+        ({"y": np.array(["a"] * 37)}, TypeError, "y has dtype <U1"),
+        ({"best_weights": "val_loss"}, ValueError, "'val_loss'.*loss, mae"),
+        ({"early_stopping": EarlyStopping("mea")}, ValueError, "'mea'.*'mae'"),
+        ({"loss": "mze"}, ValueError, "loss 'mze'.*'mse'"),
         (
             {"layer": Dense(2), "y": LABELS + 1, "loss": "sparse_categorical_crossentropy"},
             ValueError,
-            "labels run from 1 to 2, but the model's output has 2 classes",
+            "1 to 2.*2 classes",
         ),
         (
             {
@@ -422,43 +421,43 @@ def test_predictions_come_in_order_and_in_batches():
                 "validation_data": (X, LABELS + 1),
             },
             ValueError,
-            "labels run from 1 to 2",
+            "1 to 2.*2 classes",
         ),
-        ({"early_stopping": {"monitor": "loss"}}, TypeError, r"early_stopping is .*; give EarlyStopping\(monitor=...,"),
+        ({"early_stopping": {"monitor": "loss"}}, TypeError, r"early_stopping is .*EarlyStopping\(monitor"),
     ],
 )
-def test_arguments_that_cannot_be_are_refused(options, error, message):
+def test_illegal_arguments_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         train(**{"layer": LINEAR} | options)
 
 
-def test_a_model_in_the_wrong_places_is_told_the_right_ones():
+def test_swapped_arguments_of_the_model_are_refused():
     params, apply_fn = LINEAR.init(jax.random.key(0), X.shape)
-    with pytest.raises(TypeError, match="given as dict and Apply; give apply_fn and params, in this order"):
+    with pytest.raises(TypeError, match=r"dict and Apply.*apply_fn and params"):
         fit(params, apply_fn, X, Y, loss="mse")
-    with pytest.raises(TypeError, match="given as Dense and dict"):
+    with pytest.raises(TypeError, match="Dense and dict"):
         evaluate(LINEAR, params, X, Y, loss="mse")
     fitted = fit(apply_fn, params, X, Y, loss="mse", metrics=())
-    with pytest.raises(TypeError, match=r"given as Apply and Fitted.*of what fit gave, pass \.params"):
+    with pytest.raises(TypeError, match=r"Apply and Fitted.*\.params"):
         predict(apply_fn, fitted, X)
 
 
-def test_numpy_s_whole_numbers_are_whole_numbers():
-    ours = {"epochs": np.int64(2), "batch_size": np.int32(8), "seed": np.uint8(3), "checkpoint_every": np.int64(2)}
-    assert train(LINEAR, **ours).history == train(LINEAR, **{name: int(n) for name, n in ours.items()}).history
+def test_integers_of_numpy_are_accepted():
+    options = {"epochs": np.int64(2), "batch_size": np.int32(8), "seed": np.uint8(3), "checkpoint_every": np.int64(2)}
+    assert train(LINEAR, **options).history == train(LINEAR, **{name: int(n) for name, n in options.items()}).history
 
 
-def test_evaluation_refuses_labels_that_are_no_classes():
+def test_evaluate_refuses_labels_outside_the_classes():
     params, apply_fn = Dense(2).init(jax.random.key(0), X.shape)
-    with pytest.raises(ValueError, match="labels run from 1 to 2"):
+    with pytest.raises(ValueError, match=r"1 to 2.*2 classes"):
         evaluate(apply_fn, params, X, LABELS + 1, loss="sparse_categorical_crossentropy")
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"mode": "mix"}, "unknown mode 'mix'; did you mean 'm"),
-        ({"patience": -1}, "patience is -1; legal: a number of at least 0"),
+        ({"mode": "mix"}, "mode 'mix'.*'m"),
+        ({"patience": -1}, "patience is -1.*at least 0"),
     ],
 )
 def test_early_stopping_checks_its_options(options, message):

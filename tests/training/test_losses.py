@@ -1,4 +1,4 @@
-"""Losses: Keras's values and gradients, hand-computed numbers, shapes that are refused."""
+"""Losses: Keras's values and gradients, hand-computed numbers, illegal shapes."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(7)
 
 @contextlib.contextmanager
 def as_keras_expects():
-    """Keras itself relies on implicit promotion and broadcasting."""
+    """Allow implicit promotion and broadcasting, which Keras uses."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
@@ -68,7 +68,7 @@ CASES = [
 @pytest.mark.parametrize(
     ("name", "options", "y_true", "y_pred"), CASES, ids=lambda v: str(v) if isinstance(v, str) else ""
 )
-def test_values_and_gradients_are_keras_s(name, options, y_true, y_pred):
+def test_values_and_gradients_equal_keras(name, options, y_true, y_pred):
     ours = loss({"name": name, **options})
     theirs = keras.losses.get(name)
 
@@ -91,7 +91,7 @@ def test_crossentropies_of_hand_computed_probabilities():
     assert float(loss("bce")(np.array([[1.0]]), np.array([[0.5]]))[0]) == pytest.approx(np.log(2), rel=1e-6)
 
 
-def test_every_name_of_keras_s_table_that_is_here_means_the_same_class():
+def test_every_alias_is_keras_s_name_for_the_same_class():
     for name in losses.names():
         assert type(loss(name)).__name__ == type(losses.get(name)).__name__
     for alias, name in {"MSE": "MeanSquaredError", "KLD": "KLDivergence", "BCE": "BinaryCrossentropy"}.items():
@@ -99,27 +99,27 @@ def test_every_name_of_keras_s_table_that_is_here_means_the_same_class():
 
 
 def test_equal_options_give_equal_losses_that_hash_and_survive_json():
-    made = loss({"name": "huber", "delta": 0.5})
-    assert made == loss({"class_name": "Huber", "config": {"delta": 0.5}}) and hash(made) == hash(loss(made))
-    assert loss(json.loads(json.dumps(losses.serialize(made)))) == made
+    huber = loss({"name": "huber", "delta": 0.5})
+    assert huber == loss({"class_name": "Huber", "config": {"delta": 0.5}}) and hash(huber) == hash(loss(huber))
+    assert loss(json.loads(json.dumps(losses.serialize(huber)))) == huber
 
 
 @pytest.mark.parametrize("shapes", [((6,), (6, 1)), ((6, 1), (6,)), ((6, 2), (6, 2, 1))])
-def test_a_last_axis_of_length_one_is_no_difference(shapes):
+def test_a_last_axis_of_length_one_is_ignored(shapes):
     y_true, y_pred = _normal(*shapes[0]), _normal(*shapes[1])
     expected = np.square(y_true.ravel() - y_pred.ravel()).reshape(6, -1).mean(1)
     np.testing.assert_allclose(loss("mse")(y_true, y_pred), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shapes", [((6, 1), (6, 5)), ((6,), (6, 5)), ((5, 6), (6, 5)), ((1, 5), (6, 5)), ((), ())])
-def test_shapes_that_differ_are_not_broadcast_but_named(shapes):
-    with pytest.raises(ValueError, match="MeanSquaredError: targets have shape") as caught:
+def test_different_shapes_are_not_broadcast(shapes):
+    with pytest.raises(ValueError, match="MeanSquaredError") as caught:
         loss("mse")(np.zeros(shapes[0]), np.zeros(shapes[1]))
     assert str(shapes[0]) in str(caught.value) and str(shapes[1]) in str(caught.value)
 
 
-def test_one_hot_targets_of_a_sparse_loss_are_refused_with_a_hint():
-    with pytest.raises(ValueError, match=r"\(5, 4\).*integer labels of shape \(5,\).*categorical_crossentropy"):
+def test_a_sparse_loss_refuses_one_hot_targets():
+    with pytest.raises(ValueError, match=r"\(5, 4\).*\(5,\).*categorical_crossentropy"):
         loss("sparse_categorical_crossentropy")(ONE_HOT, ONE_HOT)
 
 
@@ -129,17 +129,17 @@ def test_a_single_output_has_no_classes(name):
         loss(name)(np.zeros((3, 1)), np.ones((3, 1)))
 
 
-def test_a_label_that_is_no_class_gives_nan_and_is_found_on_the_host():
+def test_a_label_outside_the_classes_gives_nan_and_is_found_on_the_host():
     ours, y_pred = loss("sparse_categorical_crossentropy"), _probabilities(3, 4)
     assert np.isnan(ours(np.array([0, 4, -1]), y_pred)).tolist() == [False, True, True]
-    with pytest.raises(ValueError, match="labels run from -1 to 4, but the model's output has 4 classes"):
+    with pytest.raises(ValueError, match=r"-1 to 4.* 4 classes"):
         ours.check(np.array([0, 4, -1]), (3, 4))
-    with pytest.raises(ValueError, match=r"targets such as 1.5 are no class labels; give whole numbers, or a loss for"):
+    with pytest.raises(ValueError, match=r"1\.5"):
         ours.check(np.array([0.0, 1.5]), (2, 4))
     ours.check(np.array([0.0, 3.0]), (2, 4))
 
 
-def test_a_masked_logit_leaves_the_other_labels_alone():
+def test_a_logit_of_minus_infinity_does_not_affect_other_labels():
     ours, logits = (
         loss({"name": "sparse_categorical_crossentropy", "from_logits": True}),
         np.array([[1.0, 1.0, -np.inf]]),
@@ -166,29 +166,25 @@ def test_log_cosh_does_not_overflow():
 @pytest.mark.parametrize(
     ("identifier", "error", "message"),
     [
-        ("mean_square_error", ValueError, "unknown loss 'mean_square_error'; did you mean 'mean_squared_error'"),
-        ({"name": "huber", "delt": 1}, ValueError, "no argument 'delt'; did you mean 'delta'"),
-        ({"delta": 1}, ValueError, "has no 'name'"),
-        (3, TypeError, "cannot read 3 as loss"),
-        (None, TypeError, "cannot read None as loss"),
+        ("mean_square_error", ValueError, "'mean_square_error'.*'mean_squared_error'"),
+        ({"name": "huber", "delt": 1}, ValueError, "'delt'.*'delta'"),
+        ({"delta": 1}, ValueError, "'name'"),
+        (3, TypeError, "3"),
+        (None, TypeError, "None"),
     ],
 )
-def test_a_loss_that_is_none_is_refused(identifier, error, message):
+def test_an_unknown_loss_is_refused(identifier, error, message):
     with pytest.raises(error, match=message):
         loss(identifier)
 
 
 @pytest.mark.parametrize("kind", [BinaryCrossentropy, CategoricalCrossentropy])
 def test_label_smoothing_is_a_fraction(kind):
-    with pytest.raises(ValueError, match=r"label_smoothing is 1.5; legal: 0 to 1"):
+    with pytest.raises(ValueError, match=r"label_smoothing is 1\.5.*0 to 1"):
         kind(label_smoothing=1.5)
 
 
-def test_complex_predictions_are_refused():
-    with pytest.raises(TypeError, match="predictions have dtype complex64"):
-        loss("mse")(np.zeros(3), np.zeros(3, np.complex64))
-
-
-def test_complex_targets_are_refused():
-    with pytest.raises(TypeError, match="targets have dtype complex64; a loss needs real numbers"):
-        loss("mse")(np.zeros(3, np.complex64), np.zeros(3))
+@pytest.mark.parametrize("dtypes", [("float32", "complex64"), ("complex64", "float32")])
+def test_complex_numbers_are_refused(dtypes):
+    with pytest.raises(TypeError, match="complex64"):
+        loss("mse")(*(np.zeros(3, dtype) for dtype in dtypes))

@@ -1,4 +1,4 @@
-"""Metrics: Keras's figures, whatever the batches; names in the log; errors."""
+"""Metrics: Keras's values for all batch sizes; names in the log; errors."""
 
 import jax
 import jax.numpy as jnp
@@ -6,9 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from jaxconv.training.evaluation import Meter
+from jaxconv.training.evaluation import Accumulator
 from jaxconv.training.metrics import Accuracy, metric, metrics
-from jaxconv.training.step import figures
+from jaxconv.training.step import metric_values
 
 RNG = np.random.default_rng(3)
 SCORES = RNG.uniform(0.01, 1, (11, 6)).astype(np.float32)
@@ -20,11 +20,11 @@ REAL = RNG.normal(size=(2, 11, 3)).astype(np.float32)
 
 
 def over_batches(m, y_true, y_pred, size=4):
-    meter = Meter()
+    accumulator = Accumulator()
     for i in range(0, len(y_pred), size):
         y, p = y_true[i : i + size], y_pred[i : i + size]
-        meter.add({"loss": np.float32(0), "count": np.float32(len(p)), m.name: m(y, p).sum(axis=0)})
-    return figures(meter.collect(), [m])[m.name]
+        accumulator.add({"loss": np.float32(0), "count": np.float32(len(p)), m.name: m(y, p).sum(axis=0)})
+    return metric_values(accumulator.collect(), [m])[m.name]
 
 
 @pytest.mark.parametrize(
@@ -50,8 +50,8 @@ def over_batches(m, y_true, y_pred, size=4):
         ("SparseCategoricalCrossentropy", {}, LABELS, SCORES),
     ],
 )
-def test_figures_over_uneven_batches_are_keras_s_over_all_samples(name, options, y_true, y_pred):
-    if name == "Huber":  # no metric class in Keras: any loss function serves as a metric there
+def test_values_over_uneven_batches_equal_keras_over_all_samples(name, options, y_true, y_pred):
+    if name == "Huber":  # Keras has no such metric class, but wraps any loss function
         theirs = keras.metrics.MeanMetricWrapper(keras.losses.huber)
     else:
         renamed = {"thresholds" if name in ("Precision", "Recall") else key: v for key, v in options.items()}
@@ -63,20 +63,20 @@ def test_figures_over_uneven_batches_are_keras_s_over_all_samples(name, options,
     assert ours == pytest.approx(expected, rel=1e-6)  # float32
 
 
-def test_accuracy_reads_its_kind_off_the_shapes():
-    right = [1.0, 0.0]
-    assert Accuracy()(np.array([1, 0]), np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == right  # labels
-    assert Accuracy()(np.array([[1], [0]]), np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == right
-    assert Accuracy()(np.eye(2)[::-1], np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == right  # one-hot
-    assert Accuracy()(np.array([1, 0]), np.array([[0.9], [0.8]])).tolist() == right  # one output
-    assert Accuracy()(np.array([[1], [0]]), np.array([0.9, 0.8])).tolist() == right
+def test_the_kind_of_accuracy_follows_from_the_shapes():
+    expected = [1.0, 0.0]
+    assert Accuracy()(np.array([1, 0]), np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == expected  # labels
+    assert Accuracy()(np.array([[1], [0]]), np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == expected
+    assert Accuracy()(np.eye(2)[::-1], np.array([[0.1, 0.9], [0.2, 0.8]])).tolist() == expected  # one-hot
+    assert Accuracy()(np.array([1, 0]), np.array([[0.9], [0.8]])).tolist() == expected  # one output
+    assert Accuracy()(np.array([[1], [0]]), np.array([0.9, 0.8])).tolist() == expected
 
 
 def test_labels_are_compared_where_64_bit_types_are_on(x64):
     assert Accuracy()(np.array([1, 0]), np.array([[0.1, 0.9], [0.8, 0.2]])).tolist() == [1.0, 1.0]
 
 
-def test_precision_of_no_positive_answer_is_zero():
+def test_precision_and_recall_without_positives_are_zero():
     assert over_batches(metric("precision"), BITS, np.zeros_like(UNIT)) == 0
     assert over_batches(metric("recall"), np.zeros_like(BITS), UNIT) == 0
 
@@ -85,8 +85,8 @@ def test_the_name_given_is_the_name_in_the_log():
     def wobble(y_true, y_pred):
         return abs(y_true - y_pred)
 
-    given = ["acc", "mse", {"name": "top_k_categorical_accuracy", "k": 3}, wobble, Accuracy(name="mine")]
-    assert [m.name for m in metrics(given)] == ["acc", "mse", "top_k_categorical_accuracy", "wobble", "mine"]
+    identifiers = ["acc", "mse", {"name": "top_k_categorical_accuracy", "k": 3}, wobble, Accuracy(name="mine")]
+    assert [m.name for m in metrics(identifiers)] == ["acc", "mse", "top_k_categorical_accuracy", "wobble", "mine"]
     assert metrics("accuracy") == (Accuracy(),)
 
 
@@ -94,38 +94,38 @@ def test_equal_metrics_hash_equal():
     assert hash(metric("mse")) == hash(metric("mse")) and metric("acc") != metric("accuracy")
 
 
-def test_a_rising_metric_says_so():
+def test_a_metric_declares_whether_higher_is_better():
     assert metric("acc").higher_is_better and not metric("mse").higher_is_better
 
 
 @pytest.mark.parametrize(
     ("identifier", "error", "message"),
     [
-        ("acuracy", ValueError, "unknown metric 'acuracy'; did you mean 'accuracy'"),
-        ("hubber", ValueError, "unknown metric 'hubber'; did you mean 'huber'"),
-        ({"name": "precision", "treshold": 1}, ValueError, "no argument 'treshold'; did you mean 'threshold'"),
-        (3, TypeError, "cannot read 3 as metric"),
+        ("acuracy", ValueError, "'acuracy'.*'accuracy'"),
+        ("hubber", ValueError, "'hubber'.*'huber'"),
+        ({"name": "precision", "treshold": 1}, ValueError, "'treshold'.*'threshold'"),
+        (3, TypeError, "3"),
     ],
 )
-def test_a_metric_that_is_none_is_refused(identifier, error, message):
+def test_an_unknown_metric_is_refused(identifier, error, message):
     with pytest.raises(error, match=message):
         metric(identifier)
 
 
 @pytest.mark.parametrize("given", [["acc", "acc"], [lambda y, p: y, lambda y, p: p]])
 def test_two_metrics_of_one_name_are_refused(given):
-    with pytest.raises(ValueError, match="two metrics are called"):
+    with pytest.raises(ValueError, match="two metrics"):
         metrics(given)
 
 
-def test_a_function_may_give_one_number_for_the_batch():
+def test_a_function_may_return_one_number_for_the_batch():
     mean = metric(lambda y_true, y_pred: jnp.mean(y_pred))
     values = mean(jnp.zeros(4), jnp.arange(4.0))
     assert values.shape == (4,) and mean.finish(values.sum(), 4) == 1.5
 
 
-def test_shapes_that_differ_are_named():
-    with pytest.raises(ValueError, match=r"binary_accuracy: targets have shape \(11, 3\) and predictions \(11, 6\)"):
+def test_different_shapes_are_refused():
+    with pytest.raises(ValueError, match=r"binary_accuracy.*\(11, 3\).*\(11, 6\)"):
         metric("binary_accuracy")(BITS, SCORES)
-    with pytest.raises(ValueError, match=r"accuracy: targets have shape \(3,\) and predictions \(11, 6\)"):
+    with pytest.raises(ValueError, match=r"accuracy.*\(3,\).*\(11, 6\)"):
         metric("accuracy")(LABELS[:3], SCORES)

@@ -1,4 +1,4 @@
-"""Optimizers and schedules by name: all of optax, Keras's clipping, messages."""
+"""Optimizers and schedules by name: all of optax, Keras's clipping, errors."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from jaxconv.training.step import TrainState, train_step
 PARAMS = {"a": {"kernel": jnp.full((3, 2, 4), 0.1), "bias": jnp.zeros(4), "mean": None}, "b": None}
 
 
-class Bowl:
-    """An apply_fn without a layer: its output is a bowl over the weights."""
+class Quadratic:
+    """An apply_fn without a layer: its output is a quadratic function of the weights."""
 
     def forward(self, params, x, train=False, key=None):
         from jaxconv.contract import Effects
@@ -34,10 +34,13 @@ class Bowl:
         return {**params, "a": {**params["a"], "mean": None}, "b": None}, None
 
 
-def descend(made, steps=30):
-    step = jax.jit(train_step(Bowl(), lambda y, p: p, made))
+USUAL = ("adam", "adamw", "sgd", "rmsprop", "adadelta", "adafactor", "noisy_sgd", "polyak_sgd", "lbfgs")  # each kind
+
+
+def descend(transformation, steps=30):
+    step = jax.jit(train_step(Quadratic(), lambda y, p: p, transformation))
     with jax.numpy_dtype_promotion("standard"):
-        opt_state = made.init(PARAMS)
+        opt_state = transformation.init(PARAMS)
     fixed = {"a": {"kernel": None, "bias": None, "mean": jnp.zeros(4)}, "b": jnp.zeros(1)}
     state, losses = TrainState(PARAMS, fixed, opt_state), []
     for _ in range(steps):
@@ -49,36 +52,36 @@ def descend(made, steps=30):
 @pytest.mark.filterwarnings("ignore:`optimistic_adam` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[] if hasattr(optax, n) else pytest.mark.slow) for n in sorted(optimizers())],
+    [pytest.param(name, marks=[] if name in USUAL else pytest.mark.slow) for name in sorted(optimizers())],
 )
-def test_every_optimizer_of_optax_goes_downhill_by_its_name_alone(name):
+def test_every_optimizer_of_optax_decreases_the_loss_with_its_defaults(name):
     _, losses = descend(optimizer(name))
     assert np.isfinite(losses).all() and losses[-1] < losses[0]
 
 
-def test_the_names_that_people_write_are_there():
-    known = {"adam", "adamw", "sgd", "rmsprop", "nadam", "adamax", "adagrad", "adadelta", "adafactor", "lion", "lamb"}
-    assert known | {"muon", "lbfgs", "polyak_sgd", "radam", "lars"} <= set(optimizers())
+def test_the_common_names_are_available():
+    names = {"adam", "adamw", "sgd", "rmsprop", "nadam", "adamax", "adagrad", "adadelta", "adafactor", "lion", "lamb"}
+    assert names | {"muon", "lbfgs", "polyak_sgd", "radam", "lars"} <= set(optimizers())
 
 
-def test_a_spec_gives_what_optax_gives():
+def test_a_spec_equals_the_optimizer_of_optax():
     named = optimizer({"name": "AdamW", "learning_rate": 0.1, "weight_decay": 0.3, "beta_1": 0.5, "epsilon": 1e-3})
     by_hand = optax.adamw(0.1, b1=0.5, eps=1e-3, weight_decay=0.3)
     for a, b in zip(jax.tree.leaves(descend(named, 3)), jax.tree.leaves(descend(by_hand, 3)), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_transformation_passes_as_it_is():
+def test_a_transformation_is_used_unchanged():
     assert descend(optimizer(optax.sgd(0.1)), 3)[1] == descend(optimizer({"name": "sgd", "learning_rate": 0.1}), 3)[1]
 
 
-def test_transformations_that_watch_the_loss_get_it():
+def test_transformations_that_need_the_loss_get_it():
     chain = optax.chain(optax.sgd(0.05), optax.contrib.reduce_on_plateau(factor=0.5, patience=2, rtol=1.0))
     _, losses = descend(optax.with_extra_args_support(chain), 20)
     assert losses[-1] < losses[0]
 
 
-def test_rate_defaults_are_keras_s_where_optax_has_none():
+def test_default_rates_are_keras_s_if_optax_has_none():
     assert learning_rate("sgd")(0) == 0.01 and learning_rate("adam")(5) == 0.001
     assert learning_rate("prodigy")(0) == 1.0  # optax's own
     assert learning_rate("adadelta")(0) == 1.0  # its paper's
@@ -94,7 +97,7 @@ def test_rate_defaults_are_keras_s_where_optax_has_none():
         ({"global_clipnorm": float(np.sqrt(26)) / 2}, ([1.5, 2.0], [0.5])),
     ],
 )
-def test_clipping_is_keras_s(clip, expected):
+def test_clipping_equals_keras(clip, expected):
     gradients = {"k": jnp.array([3.0, 4.0]), "b": jnp.array([1.0]), "none": None}
     made = optimizer({"name": "sgd", "learning_rate": 1.0, **clip})
     updates, _ = made.update(gradients, made.init(gradients), gradients)
@@ -108,7 +111,7 @@ def test_clipping_zero_gradients_gives_zero():
     assert not np.any(made.update(gradients, made.init(gradients), gradients)[0]["k"])
 
 
-def test_schedules_of_optax_are_there_with_and_without_their_ending():
+def test_every_schedule_of_optax_is_available_with_and_without_its_suffix():
     for name in [n for n in dir(optax) if n.endswith("_schedule") and n != "scale_by_schedule"]:
         assert schedules()[name] is schedules()[name.removesuffix("_schedule")] is getattr(optax, name)
     assert schedules()["exponential_decay"] is optax.exponential_decay
@@ -135,7 +138,7 @@ def test_schedules_of_optax_are_there_with_and_without_their_ending():
         ),
     ],
 )
-def test_schedules_without_a_length_last_for_the_whole_run(spec, expected):
+def test_schedules_without_a_length_have_that_of_the_whole_run(spec, expected):
     rate = learning_rate({"name": "adam", "learning_rate": spec}, steps=100)
     for step, value in expected.items():
         assert rate(step) == pytest.approx(value, abs=1e-6)  # float32
@@ -158,31 +161,31 @@ def test_a_schedule_drives_the_optimizer():
 @pytest.mark.parametrize(
     ("spec", "error", "message"),
     [
-        ("adm", ValueError, "unknown optimizer 'adm'; did you mean 'adam'"),
-        ("dpsgd", ValueError, "'dpsgd' cannot be had by name: it needs a gradient per sample"),
-        ({"learning_rate": 1}, ValueError, "has no 'name'"),
-        (3, TypeError, "cannot read 3 as optimizer"),
-        (optax.adam, TypeError, r"cannot read <function adam.*or an optax transformation such as optax.adam\(1e-3\)"),
-        ({"name": "adam", "learning_rat": 1}, ValueError, "no argument 'learning_rat'; did you mean 'learning_rate'"),
+        ("adm", ValueError, "'adm'.*'adam'"),
+        ("dpsgd", ValueError, "'dpsgd'"),
+        ({"learning_rate": 1}, ValueError, "'name'"),
+        (3, TypeError, "3"),
+        (optax.adam, TypeError, r"<function adam.*optax.adam\(1e-3\)"),
+        ({"name": "adam", "learning_rat": 1}, ValueError, "'learning_rat'.*'learning_rate'"),
         (
             {"name": "adam", "learning_rate": -1},
             ValueError,
-            "learning_rate is -1; legal: a finite number of at least 0",
+            "learning_rate is -1.*at least 0",
         ),
         ({"name": "adam", "learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
-        ({"name": "adam", "learning_rate": "fast"}, TypeError, "cannot read learning_rate='fast'"),
-        ({"name": "adam", "learning_rate": {"name": "cosine"}}, ValueError, "did you mean 'cosine_"),
+        ({"name": "adam", "learning_rate": "fast"}, TypeError, "learning_rate='fast'"),
+        ({"name": "adam", "learning_rate": {"name": "cosine"}}, ValueError, "'cosine_"),
         (
             {"name": "adam", "learning_rate": {"name": "cosine_decay"}},
             ValueError,
-            "cosine_decay needs init_value, decay_steps",
+            "cosine_decay.*init_value, decay_steps",
         ),
-        ({"name": "adam", "clipnorm": 1, "clipvalue": 2}, ValueError, "clipnorm and clipvalue are both given"),
-        ({"name": "adam", "clipnorm": 0}, ValueError, "clipnorm is 0; legal: a number above 0"),
-        ({"name": "adamw", "mu_dtype": "float33"}, ValueError, "adamw does not take .*mu_dtype='float33'"),
+        ({"name": "adam", "clipnorm": 1, "clipvalue": 2}, ValueError, "clipnorm and clipvalue"),
+        ({"name": "adam", "clipnorm": 0}, ValueError, "clipnorm is 0"),
+        ({"name": "adamw", "mu_dtype": "float33"}, ValueError, "adamw.*mu_dtype='float33'"),
     ],
 )
-def test_a_spec_that_is_none_is_refused(spec, error, message):
+def test_an_illegal_spec_is_refused(spec, error, message):
     with pytest.raises(error, match=message):
         optimizer(spec)
 

@@ -1,6 +1,6 @@
-"""Data sources: functions that give a training and a test set. Their arguments are the keys of a config's ``[data]``.
+"""Data sources: functions that return a training and a test set. Their arguments are the keys of ``[data]``.
 
-Knows the table of sources and how a config names them; what a source reads or generates is its own file's business.
+Knows the table of sources and how a config names them. Each source is in its own file.
 """
 
 from collections.abc import Callable, Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from jaxconv.app.data import adding_problem, digits, npy, npz, solids, ucr
 from jaxconv.app.data.splits import Splits
-from jaxconv.app.schema import Mismatch, fit_value, parameters
+from jaxconv.app.schema import Mismatch, convert_value, parameters
 from jaxconv.registry import nearest
 
 __all__ = ["Splits", "load", "sources"]
@@ -24,14 +24,14 @@ sources: dict[str, Callable[..., Splits]] = {
 
 
 def load(config: Mapping[str, Any]) -> Splits:
-    """Load the data that a config's ``[data]`` table names: ``source``, and the keyword arguments of that source.
+    """Load the data of a ``[data]`` table: ``source``, and the keyword arguments of that source.
 
     Args:
-        config: ``{"source": "ucr", "name": "GunPoint"}``. Relative paths start at the current directory.
+        config: ``{"source": "ucr", "name": "GunPoint"}``. Paths are relative to the current directory.
 
     Raises:
-        ValueError: a key is unknown or missing, a value has the wrong type or means nothing to the source. The message
-            starts with the key: ``data.name: no set 'Gunpoint' ships with aeon; did you mean 'GunPoint'?``
+        ValueError: a key is unknown or missing, or a value has the wrong type or is refused by the source. The message
+            starts with the key: ``data.name: aeon has no data set 'Gunpoint'; did you mean 'GunPoint'?``
         ImportError: the source needs a package that is not installed.
 
     >>> load({"source": "ucr", "name": "ItalyPowerDemand"}).x_train.shape
@@ -39,7 +39,7 @@ def load(config: Mapping[str, Any]) -> Splits:
     """
     arguments = dict(config)
     if "source" not in arguments:
-        raise ValueError(f"data.source: the key is missing; legal: {', '.join(sources)}")
+        raise ValueError(f"data.source is missing; legal: {', '.join(sources)}")
     source = arguments.pop("source")
     if not isinstance(source, str) or source not in sources:
         raise ValueError(f"data.source: unknown source {source!r}; {nearest(str(source), sources)}")
@@ -51,10 +51,10 @@ def load(config: Mapping[str, Any]) -> Splits:
                 f"{nearest(key, ['source', *legal])}"
             )
         try:
-            arguments[key] = fit_value(value, legal[key].annotation)
+            arguments[key] = convert_value(value, legal[key].annotation)
         except Mismatch as mismatch:
             raise ValueError(f"data.{key}: {mismatch}, got {value!r}") from None
     for key, parameter in legal.items():
         if key not in arguments and parameter.default is parameter.empty:
-            raise ValueError(f"data.{key}: the key is missing; source {source!r} needs it")
+            raise ValueError(f"data.{key} is missing; source {source!r} needs it")
     return sources[source](**arguments)

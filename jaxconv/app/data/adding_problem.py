@@ -1,6 +1,6 @@
-"""The generated task "adding problem": add two marked numbers that stand far apart in a long sequence.
+"""The generated task "adding problem": add two marked numbers that are far apart in a long sequence.
 
-Knows numpy; nothing of training.
+Knows numpy; nothing about training.
 """
 
 import numpy as np
@@ -10,23 +10,23 @@ from jaxconv.app.data.splits import Splits
 
 
 def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, seed: int = 0) -> Splits:
-    """Generate the adding problem: the target is the sum of the two values that a marker points at.
+    """Generate the adding problem: the target is the sum of the two marked values.
 
-    Channel 0 holds independent values, uniform in [0, 1); channel 1 is 1 at one step of the first half and at one step
-    of the second, and 0 elsewhere. (Bai et al.'s program marks any two different steps; which ones are marked does not
-    change the distribution of the target, but two halves make every case long-range.)
+    Channel 0 contains independent values, uniform in [0, 1); channel 1 is 1 at one step of the first half and at one
+    step of the second half, and 0 elsewhere. (The program of Bai et al. marks any two different steps. This does not
+    change the distribution of the target, but with one step in each half every sample is long-range.)
 
-    Always answering 1 has an expected mean squared error of 1/6 = 0.1667, the variance of the sum of two independent
-    uniform numbers, for every way of choosing two different steps. Bai et al. print 0.1767, and no sampling of theirs
-    gives it; on a test set of 1,000 the figure scatters by 0.006.
+    The constant prediction 1 has an expected mean squared error of 1/6 = 0.1667, the variance of the sum of two
+    independent uniform numbers. Bai et al. report 0.1767, which their sampling does not give either; on a test set of
+    1,000 the standard deviation of this error is 0.006.
 
     Args:
         length: steps in a sequence, at least 2.
-        train, test: number of cases in each set. Each set depends on ``seed`` and its own size alone.
+        train, test: number of samples in each set. Each set depends on ``seed`` and its own size alone.
         seed: the same seed gives the same numbers.
 
     Shapes:
-        x ``(cases, length, 2)`` float32; y ``(cases, 1)`` float32 in [0, 2).
+        x ``(samples, length, 2)`` float32; y ``(samples, 1)`` float32 in [0, 2).
 
     Raises:
         ValueError: ``length`` is below 2, a set is empty, or ``seed`` is negative.
@@ -42,14 +42,14 @@ def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, s
     at_least(2, length=length)
     at_least(1, train=train, test=test)
     at_least(0, seed=seed)
-    return Splits(*_cases((seed, 0), train, length), *_cases((seed, 1), test, length))
+    return Splits(*_samples((seed, 0), train, length), *_samples((seed, 1), test, length))
 
 
-def _cases(seed: tuple[int, int], cases: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+def _samples(seed: tuple[int, int], samples: int, length: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
-    first, second = rng.integers(0, length // 2, cases), rng.integers(length // 2, length, cases)
-    x = np.zeros((cases, length, 2), np.float32)
-    x[..., 0] = rng.random((cases, length), np.float32)
-    every = np.arange(cases)
-    x[every, first, 1] = x[every, second, 1] = 1
-    return x, (x[every, first, 0] + x[every, second, 0])[:, None]
+    first, second = rng.integers(0, length // 2, samples), rng.integers(length // 2, length, samples)
+    x = np.zeros((samples, length, 2), np.float32)
+    x[..., 0] = rng.random((samples, length), np.float32)
+    rows = np.arange(samples)
+    x[rows, first, 1] = x[rows, second, 1] = 1
+    return x, (x[rows, first, 0] + x[rows, second, 0])[:, None]

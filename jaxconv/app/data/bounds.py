@@ -1,6 +1,6 @@
-"""Ranges of the numbers in a ``[data]`` table: one error for what lies outside, naming the key.
+"""Ranges of the numbers in a ``[data]`` table: one error, which names the key.
 
-Knows nothing of the sources that ask.
+Knows nothing about the sources.
 """
 
 

@@ -1,6 +1,6 @@
-"""The handwritten digits that ship inside scikit-learn.
+"""The handwritten digits in scikit-learn.
 
-Knows scikit-learn; nothing of training.
+Knows scikit-learn; nothing about training.
 """
 
 import numpy as np
@@ -10,14 +10,14 @@ from jaxconv.app.data.splits import Splits
 
 
 def digits(*, test_size: float = 0.2, seed: int = 0) -> Splits:
-    """Load scikit-learn's 1,797 handwritten digits and split them, every digit in the same proportion in both parts.
+    """Load scikit-learn's 1,797 handwritten digits, with the same proportion of each digit in both sets.
 
     Args:
-        test_size: fraction of the cases that goes into the test set, 0.01 to 0.9.
-        seed: chooses the split; the same seed gives the same split.
+        test_size: fraction of the samples in the test set, 0.01 to 0.9.
+        seed: of the split; the same seed gives the same split.
 
     Shapes:
-        x ``(cases, 8, 8, 1)`` float32 in 0..1 (sixteenths); y ``(cases,)`` int32.
+        x ``(samples, 8, 8, 1)`` float32 in 0..1 (sixteenths); y ``(samples,)`` int32.
 
     Raises:
         ValueError: ``test_size`` or ``seed`` is out of range.

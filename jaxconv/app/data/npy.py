@@ -1,37 +1,39 @@
-"""The user's own data in four ``.npy`` files, mapped into memory: they may be larger than it.
+"""The user's own data in four memory-mapped ``.npy`` files, which may be larger than memory.
 
-Knows the file format of numpy; the rules for the arrays are in ``arrays``.
+Knows the rules for the arrays (``arrays``) and how files are opened (``array_files``).
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from jaxconv.app.data.arrays import are_targets, check, existing
+from jaxconv.app.array_files import map_npy
+from jaxconv.app.data.arrays import are_targets, check, find_file
 from jaxconv.app.data.splits import Splits
+from jaxconv.app.schema import ConfigError
 
-MOST_CLASSES = 1_000_000  # beyond it, integers are more likely targets or hashes than class indices
-_BLOCK = 1 << 22  # labels scanned at a time
+MOST_CLASSES = 1_000_000  # larger integers are more likely targets or hashes than class indices
+_BLOCK = 1 << 22  # labels read at a time
 
 
 def npy(*, x_train: str, y_train: str, x_test: str, y_test: str) -> Splits:
-    """Map four files that ``numpy.save`` or ``numpy.lib.format.open_memmap`` wrote; x is not read, only its header.
+    """Map four files written by ``numpy.save`` or ``numpy.lib.format.open_memmap``; of x only the header is read.
 
-    The arrays keep the dtypes of their files (uint8 images stay one byte a value); a batch is cast when it is read,
-    to float32 without scaling. The dtype of y tells the task: floats are targets, integers are class indices, which
-    have to be 0..n-1 already, because mapping them would copy them. Labels are scanned once, a block at a time, for
-    their range. Nothing else is read, so a value that is not finite shows only in training.
+    The arrays keep the dtypes of their files (uint8 images remain one byte per value); a batch is converted when it is
+    read, without scaling. The dtype of y determines the task: floats are targets, integers are class indices. These
+    have to be 0..n-1 already, because a mapping would copy them. Labels are read once, block by block, for their range.
+    Nothing else is read, so a value that is not finite is found only in training.
 
     Args:
-        x_train, y_train, x_test, y_test: the files; relative paths start at the current directory.
+        x_train, y_train, x_test, y_test: the files, relative to the current directory.
 
     Shapes:
-        x ``(cases, *spatial, channels)`` of any float, integer or boolean dtype, in C order (in Fortran order one case
-        lies scattered over the whole file); y ``(cases,)`` integers, or floats ``(cases, *outputs)``.
+        x ``(samples, *spatial, channels)`` of any float, integer or boolean dtype, in C order (in Fortran order one
+        sample is scattered over the whole file); y ``(samples,)`` integers, or floats ``(samples, *outputs)``.
 
     Raises:
-        ValueError: a file is missing or is no ``.npy`` file; shapes or dtypes do not fit together; a label is negative,
-            larger than any training label, or a million or more.
+        ValueError: a file is missing or is not an ``.npy`` file; shapes or dtypes do not fit each other; a label is
+            negative, larger than any training label, or a million or more.
 
     ::
 
@@ -40,48 +42,42 @@ def npy(*, x_train: str, y_train: str, x_test: str, y_test: str) -> Splits:
     """
     paths = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
-    def at(key: str) -> str:
+    def label(key: str) -> str:
         return f"data.{key}: {paths[key]!r}"
 
-    arrays = check({key: _map(key, path) for key, path in paths.items()}, at, label_kinds="iu")
+    arrays = check({key: _map(key, path) for key, path in paths.items()}, label, label_kinds="iu")
     for key in ("x_train", "x_test"):
         if not arrays[key].flags.c_contiguous:
             raise ValueError(
-                f"{at(key)} is in Fortran order, so that one case lies scattered over the whole file; "
+                f"{label(key)} is in Fortran order, in which a sample is scattered over the whole file; "
                 "save numpy.ascontiguousarray(x)"
             )
     classes = None
     if not are_targets(arrays["y_train"]):
-        classes = tuple(str(label) for label in range(_classes(arrays["y_train"], arrays["y_test"], at)))
+        classes = tuple(str(index) for index in range(_count_classes(arrays["y_train"], arrays["y_test"], label)))
     return Splits(**arrays, classes=classes)
 
 
 def _map(key: str, path: str) -> np.ndarray:
-    file = existing(key, path, ".npy")
     try:
-        return np.lib.format.open_memmap(file, mode="r")
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(
-            f"data.{key}: {path!r} cannot be mapped as an .npy file, such as numpy.save writes: "
-            f"{' '.join(str(error).split())}"
-        ) from None
+        return map_npy(find_file(key, path, ".npy"))
+    except ConfigError as error:
+        raise ValueError(f"data.{key}: {error}") from None
 
 
-def _classes(y_train: np.ndarray, y_test: np.ndarray, at: Callable[[str], str]) -> int:
-    """Count the classes: one more than the largest training label."""
+def _count_classes(y_train: np.ndarray, y_test: np.ndarray, label: Callable[[str], str]) -> int:
+    """Return one more than the largest training label, after checking all labels."""
     for key, y in (("y_train", y_train), ("y_test", y_test)):
         low, high = _range(y)
         if low < 0 or high >= MOST_CLASSES:
             raise ValueError(
-                f"{at(key)} has the label {low if low < 0 else high}; integers are class indices from 0 "
-                f"to {MOST_CLASSES - 1} at most, and targets are stored as floats"
+                f"{label(key)} has the label {low if low < 0 else high}; integers are class indices from 0 "
+                f"to at most {MOST_CLASSES - 1}, and targets are stored as floats"
             )
         if key == "y_train":
             classes = high + 1
         elif high >= classes:
-            raise ValueError(
-                f"{at(key)} has the label {high}, but y_train has 0 to {classes - 1}; no model could learn it"
-            )
+            raise ValueError(f"{label(key)} has the label {high}, but y_train has only 0 to {classes - 1}")
     return classes
 
 

@@ -1,6 +1,6 @@
-"""The generated task "solids": tell six voxelised solids apart, whatever their size, place and orientation.
+"""The generated task "solids": classify six voxelized solids of any size, position and orientation.
 
-Knows geometry and numpy; nothing of training.
+Knows geometry and numpy; nothing about training.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,8 +11,8 @@ from jaxconv.app.data.bounds import at_least, between
 from jaxconv.app.data.splits import Splits
 
 SMALLEST, LARGEST = 0.28, 0.37  # cube root of a solid's volume, as a fraction of the grid's side
-REACH = 1.2491  # radius of the tetrahedron of volume 1 about its centroid: no other solid below reaches farther
-_BLOCK = 1 << 20  # voxels worked on at a time: 8 MiB for each float64 temporary
+REACH = 1.2491  # radius of the tetrahedron of volume 1 about its centroid, the largest of all solids below
+_BLOCK = 1 << 20  # voxels computed at a time: 8 MiB for each float64 temporary
 
 Field = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -26,26 +26,26 @@ def _cube(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 def _cylinder(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Height four radii: volume pi r^2 * 4r."""
+    """Compute the cylinder: height four radii, volume pi r^2 * 4r."""
     r = (1 / (4 * np.pi)) ** (1 / 3)
     return np.maximum(np.sqrt(x * x + y * y) - r, abs(z) - 2 * r)
 
 
 def _cone(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Height two radii: volume pi r^2 * 2r / 3. The centroid lies a quarter of the height above the base."""
+    """Compute the cone: height two radii, volume pi r^2 * 2r / 3; centroid at a quarter of the height."""
     r = (3 / (2 * np.pi)) ** (1 / 3)
     return np.maximum(np.sqrt(x * x + y * y) - (1.5 * r - z) / 2, -z - r / 2)
 
 
 def _tetrahedron(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Regular: volume 8 sqrt(3) r^3 for an inscribed ball of radius r, which all four faces touch."""
+    """Compute the regular tetrahedron: volume 8 sqrt(3) r^3 for an inscribed ball of radius r."""
     r = (1 / (8 * np.sqrt(3))) ** (1 / 3)
     faces = np.maximum(np.maximum(x + y + z, x - y - z), np.maximum(y - x - z, z - x - y))
     return faces / np.sqrt(3) - r
 
 
 def _torus(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Ring radius 2.5 tube radii: volume 2 pi^2 * 2.5 r^3."""
+    """Compute the torus: ring radius 2.5 tube radii, volume 2 pi^2 * 2.5 r^3."""
     r = (1 / (5 * np.pi**2)) ** (1 / 3)
     ring = np.sqrt(x * x + y * y) - 2.5 * r
     return np.sqrt(ring * ring + z * z) - r
@@ -63,24 +63,24 @@ SOLIDS: dict[str, Field] = {
 
 
 def solids(*, size: int = 16, train: int = 2000, test: int = 600, noise: float = 0.0, seed: int = 0) -> Splits:
-    """Generate voxelised solids: sphere, cube, cylinder, cone, tetrahedron, torus, in equal numbers and random order.
+    """Generate voxelized solids: sphere, cube, cylinder, cone, tetrahedron, torus, in equal numbers and random order.
 
-    A voxel is 1 where its centre lies inside the solid. Volume (its cube root is uniform in 0.28..0.37 of the grid's
-    side), orientation (uniform over all rotations) and the place of the centroid (uniform where even the tetrahedron
-    fits) have the same distribution for every class, so that nothing but shape tells them apart. The cylinder is four
-    radii high, the cone two, the ring of the torus has 2.5 times the radius of its tube.
+    A voxel is 1 if its center is inside the solid. Volume (its cube root is uniform in 0.28..0.37 of the grid's side),
+    orientation (uniform over all rotations) and centroid (uniform over the positions where the tetrahedron fits) have
+    the same distribution for every class, so that only the shape differs. The height of the cylinder is four radii,
+    that of the cone two; the ring radius of the torus is 2.5 times that of its tube.
 
     Test accuracy with the defaults: majority 0.167; logistic regression on the voxels 0.462 (the best of C = 0.001,
     0.01, 0.1); three Conv3D(3x3x3) with 16, 32 and 64 filters, each with max pooling, 0.97 after 7 epochs of Adam.
 
     Args:
-        size: voxels along each side of the grid, at least 8; below 16 the solids are hard to tell apart.
-        train, test: number of cases in each set. Each set depends on ``seed`` and its own size alone.
-        noise: probability that a voxel is flipped, each by itself, 0 to 0.5.
+        size: voxels along each side of the grid, at least 8; below 16 the solids are hard to distinguish.
+        train, test: number of samples in each set. Each set depends on ``seed`` and its own size alone.
+        noise: probability that a voxel is flipped, independently of the others, 0 to 0.5.
         seed: the same seed gives the same volumes.
 
     Shapes:
-        x ``(cases, size, size, size, 1)`` float32, 0 or 1; y ``(cases,)`` int32.
+        x ``(samples, size, size, size, 1)`` float32, 0 or 1; y ``(samples,)`` int32.
 
     Raises:
         ValueError: a size is too small, ``noise`` is out of range or ``seed`` negative.
@@ -98,37 +98,37 @@ def solids(*, size: int = 16, train: int = 2000, test: int = 600, noise: float =
     return Splits(x_train, y_train, x_test, y_test, tuple(SOLIDS))
 
 
-def _volumes(rng: np.random.Generator, cases: int, size: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
-    y = rng.permutation(np.arange(cases) % len(SOLIDS)).astype(np.int32)
-    side = size * rng.uniform(SMALLEST, LARGEST, cases)
-    centre = rng.uniform(-1, 1, (cases, 3)) * (size / 2 - REACH * side)[:, None]
-    turn = rotations(rng.standard_normal((cases, 4)))
-    x = np.empty((cases, size**3), np.float32)
+def _volumes(rng: np.random.Generator, samples: int, size: int, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    y = rng.permutation(np.arange(samples) % len(SOLIDS)).astype(np.int32)
+    side = size * rng.uniform(SMALLEST, LARGEST, samples)
+    center = rng.uniform(-1, 1, (samples, 3)) * (size / 2 - REACH * side)[:, None]
+    rotation = rotations(rng.standard_normal((samples, 4)))
+    x = np.empty((samples, size**3), np.float32)
     for label, field in enumerate(SOLIDS.values()):
         for block in _blocks(np.flatnonzero(y == label), size**3):
-            x[block] = field(*_coordinates(size, side[block], centre[block], turn[block])) < 0
-    for block in _blocks(np.arange(cases if noise else 0), size**3):
+            x[block] = field(*_coordinates(size, side[block], center[block], rotation[block])) < 0
+    for block in _blocks(np.arange(samples if noise else 0), size**3):
         x[block] = np.where(rng.random((len(block), size**3)) < noise, 1 - x[block], x[block])
-    return x.reshape(cases, size, size, size, 1), y
+    return x.reshape(samples, size, size, size, 1), y
 
 
-def _blocks(cases: np.ndarray, voxels: int) -> Iterator[np.ndarray]:
-    """Cut a list of cases into pieces whose float64 temporaries stay small."""
+def _blocks(samples: np.ndarray, voxels: int) -> Iterator[np.ndarray]:
+    """Divide a list of samples into blocks with small float64 temporaries."""
     step = max(1, _BLOCK // voxels)
-    return (cases[start : start + step] for start in range(0, len(cases), step))
+    return (samples[start : start + step] for start in range(0, len(samples), step))
 
 
-def _coordinates(size: int, side: np.ndarray, centre: np.ndarray, turn: np.ndarray) -> np.ndarray:
-    """Give each voxel centre in the frame of each unit solid: ``(3, cases, size**3)``."""
+def _coordinates(size: int, side: np.ndarray, center: np.ndarray, rotation: np.ndarray) -> np.ndarray:
+    """Return each voxel center in the frame of each unit solid: ``(3, samples, size**3)``."""
     axis = np.arange(size) - (size - 1) / 2
     grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij")).reshape(3, -1)
-    return np.einsum("nij,njv->inv", turn / side[:, None, None], grid - centre[:, :, None])
+    return np.einsum("nij,njv->inv", rotation / side[:, None, None], grid - center[:, :, None])
 
 
 def rotations(quaternions: np.ndarray) -> np.ndarray:
-    """Turn quaternions ``(cases, 4)`` of any length into rotation matrices ``(cases, 3, 3)``.
+    """Convert quaternions ``(samples, 4)`` of any length to rotation matrices ``(samples, 3, 3)``.
 
-    Normally distributed quaternions give rotations that are uniform over all orientations (Shoemake, "Uniform random
+    Normally distributed quaternions give uniformly distributed rotations (Shoemake, "Uniform random
     rotations", 1992).
     """
     w, x, y, z = (quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)).T

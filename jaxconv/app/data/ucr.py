@@ -1,7 +1,7 @@
-"""UCR and UEA time series that ship inside the package aeon.
+"""UCR and UEA time series in the package aeon.
 
-Knows aeon's files and its reader. It never reaches for the network: aeon's own ``load_classification`` would download
-a set that it does not have, so names are checked against the files first.
+Knows aeon's files and its reader. It never uses the network: aeon's own ``load_classification`` downloads a data set
+that it does not have, so names are checked against the files first.
 """
 
 from pathlib import Path
@@ -15,23 +15,23 @@ from jaxconv.registry import nearest
 
 
 def ucr(*, name: str, normalize: bool = False) -> Splits:
-    """Load a UCR or UEA set from aeon's package folder, with the archive's own training and test split.
+    """Load a UCR or UEA data set from aeon's package folder, with the archive's own training and test split.
 
-    Classification sets give class indices in the sorted order of their labels (aeon reads labels in lower case);
-    regression sets give float targets ``(cases, 1)``. Sets whose series differ in length are refused: where the package
-    has an equal-length version, its name ends in ``_eq``.
+    Classification sets have class indices in the sorted order of their labels (aeon reads labels in lower case);
+    regression sets have float targets ``(samples, 1)``. Sets whose series differ in length are refused; if the package
+    has a version with equal lengths, its name ends in ``_eq``.
 
     Args:
-        name: the set, as the archive spells it: "GunPoint", "ArrowHead", "BasicMotions" (six channels), "ACSF1".
-        normalize: subtract each channel's mean and divide by its standard deviation, both taken over all cases and
-            steps of the training set; a constant channel becomes 0. In many univariate sets of the archive every
-            series is normalised already, by its own mean and deviation.
+        name: the name in the archive: "GunPoint", "ArrowHead", "BasicMotions" (six channels), "ACSF1".
+        normalize: subtract each channel's mean and divide by its standard deviation, both computed over all samples
+            and steps of the training set; a constant channel becomes 0. In many univariate sets of the archive every
+            series is already normalized by its own mean and deviation.
 
     Shapes:
-        x ``(cases, time, channels)`` float32; y ``(cases,)`` int32, or ``(cases, 1)`` float32 for regression.
+        x ``(samples, time, channels)`` float32; y ``(samples,)`` int32, or ``(samples, 1)`` float32 for regression.
 
     Raises:
-        ValueError: aeon ships no such set, or its series differ in length.
+        ValueError: aeon has no such data set, or its series differ in length.
         ImportError: aeon is not installed.
 
     Source: Dau et al., "The UCR time series archive", 2019; https://timeseriesclassification.com.
@@ -40,9 +40,9 @@ def ucr(*, name: str, normalize: bool = False) -> Splits:
     >>> gunpoint.x_train.shape, gunpoint.x_test.shape, gunpoint.classes
     ((50, 150, 1), (150, 150, 1), ('1', '2'))
     """
-    files = _shipped()
+    files = _data_files()
     if name not in files:
-        raise ValueError(f"data.name: no set {name!r} ships with aeon; {nearest(name, files)}")
+        raise ValueError(f"data.name: aeon has no data set {name!r}; {nearest(name, files)}")
     (x_train, y_train, regression), (x_test, y_test, _) = (_read(name, file, files) for file in files[name])
     if normalize:
         mean, deviation = x_train.mean((0, 1)), x_train.std((0, 1))
@@ -56,10 +56,10 @@ def ucr(*, name: str, normalize: bool = False) -> Splits:
     return Splits(x_train.astype(np.float32), y_train, x_test.astype(np.float32), y_test, classes)
 
 
-def _shipped() -> dict[str, tuple[Path, Path]]:
-    """Find the sets in aeon's package folder: name -> (training file, test file)."""
+def _data_files() -> dict[str, tuple[Path, Path]]:
+    """Return the data sets in aeon's package folder: name -> (training file, test file)."""
     try:
-        import aeon  # light: the readers, with pandas and numba behind them, are imported in _read
+        import aeon  # fast: the readers, which import pandas and numba, are imported in _read
     except ImportError:
         raise ImportError("data.source 'ucr' needs aeon; install it with: pip install 'jaxconv[train]'") from None
     files = {}
@@ -72,15 +72,15 @@ def _shipped() -> dict[str, tuple[Path, Path]]:
 
 
 def _read(name: str, file: Path, names: Any) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Give x ``(cases, time, channels)`` float64, the labels or targets, and whether they are targets."""
+    """Return x ``(samples, time, channels)`` float64, the labels or targets, and whether they are targets."""
     from aeon.datasets import load_from_ts_file
 
     x, y, header = load_from_ts_file(str(file), return_meta_data=True)
     lengths = sorted({series.shape[-1] for series in x})
     if len(lengths) > 1:
-        instead = f"; {name}_eq has one length" if f"{name}_eq" in names else ""
+        hint = f"; {name}_eq has one length" if f"{name}_eq" in names else ""
         raise ValueError(
             f"data.name: the series of {name!r} have {lengths[0]} to {lengths[-1]} steps, "
-            f"and a batch needs one length{instead}"
+            f"and a batch needs one length{hint}"
         )
     return np.asarray(x).transpose(0, 2, 1), y, header["targetlabel"]

@@ -1,0 +1,127 @@
+"""Whether the model of a config fits its data: the shapes between the layers, the loss, and the number of outputs.
+
+Knows configs and shapes. Nothing is computed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconv.app import data
+from jaxconv.app.config import Config
+from jaxconv.app.model_table import layer_output_shapes, layer_table
+from jaxconv.app.schema import ConfigError, Location, one_line
+from jaxconv.models import Sequential
+from jaxconv.registry import snake_case
+from jaxconv.training.losses import loss as resolve_loss
+from jaxconv.training.losses import losses
+from jaxconv.training.metrics import metrics as resolve_metrics
+
+Shape = tuple[Any, ...]
+
+
+def load_data(config: Config) -> data.Splits:
+    """Load the data of a config. Raises ConfigError if the source raises; ImportError if it needs a package."""
+    try:
+        return data.load(config.data)
+    except (ValueError, TypeError, OSError) as error:
+        raise ConfigError(one_line(f"{config.file}: {error}")) from None
+
+
+def check_shapes(config: Config, splits: data.Splits) -> None:
+    """Check the model against the data: every layer's input, and the output against the targets and the loss.
+
+    Raises:
+        ConfigError: the first layer, loss or metric that does not fit.
+    """
+    top, train = Location(config.file), config.train
+    shape = (min(train.batch_size, len(splits.x_train)), *splits.x_train.shape[1:])
+    if isinstance(config.model, Sequential) and config.pretrained is None:
+        shapes = layer_output_shapes(config.model, shape, top / "model")
+    else:
+        shapes = [_pretrained_output_shape(config, shape)]
+    y = jax.ShapeDtypeStruct((shape[0], *splits.y_train.shape[1:]), np.dtype("int32" if splits.classes else "float32"))
+    prediction = jax.ShapeDtypeStruct(shapes[-1], np.dtype("float32"))
+    _check_output_size(config, [shape, *shapes], splits)
+    _check_softmax(config, shapes[-1])
+    _check_loss(train.loss, y, prediction, top / "train")
+    for i, (spec, metric) in enumerate(zip(train.metrics, resolve_metrics(train.metrics), strict=True)):
+        try:
+            jax.eval_shape(metric, y, prediction)
+        except (ValueError, TypeError) as error:
+            raise (top / "train" / "metrics").error(i, spec, str(error)) from None
+
+
+def _pretrained_output_shape(config: Config, shape: Shape) -> Shape:
+    """Return the output shape of a model from a file. Raises ConfigError if it does not accept the data."""
+    file = config.pretrained.file if config.pretrained is not None else config.file
+    params = config.pretrained.params if config.pretrained is not None else {}
+    try:
+        x = jax.ShapeDtypeStruct(shape, np.dtype("float32"))
+        output = jax.eval_shape(config.model.apply_fn, params, x)
+    except (ValueError, TypeError) as error:
+        message = f"{file} does not accept the data, of shape {(None, *shape[1:])}: {error}"
+        raise ConfigError(one_line(message)) from None
+    if not hasattr(output, "shape"):
+        raise ConfigError(f"{file} has {len(jax.tree.leaves(output))} outputs; only models of one output are trained")
+    return output.shape
+
+
+def _check_loss(spec: Any, y: Any, prediction: Any, location: Location) -> None:
+    try:
+        jax.eval_shape(resolve_loss(spec), y, prediction)
+    except (ValueError, TypeError) as error:
+        class_names = {type(resolve_loss(name)).__name__ for name in losses.names()}  # without the aliases
+        fitting = [name for name in map(snake_case, sorted(class_names)) if _loss_fits(name, y, prediction)]
+        hint = f"; legal for these shapes: {', '.join(fitting)}" if fitting else ""
+        if y.ndim == 1 and prediction.ndim > 2:
+            hint += "; for one prediction per sample, add a Flatten or global pooling layer before the last layer"
+        if isinstance(spec, dict) and "name" in spec:
+            raise (location / "loss").error("name", spec["name"], f"{error}{hint}") from None
+        raise location.error("loss", spec, f"{error}{hint}") from None
+
+
+def _loss_fits(name: str, y: Any, prediction: Any) -> bool:
+    try:
+        jax.eval_shape(resolve_loss(name), y, prediction)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def _check_output_size(config: Config, shapes: Sequence[Shape], splits: data.Splits) -> None:
+    """Check that the model has one output per class or per target, and name the layer that determines the number."""
+    expects_labels = hasattr(resolve_loss(config.train.loss), "check")
+    if expects_labels and splits.classes:
+        names = ", ".join(splits.classes[:10]) + (", ..." if len(splits.classes) > 10 else "")
+        expected, reason = len(splits.classes), f"the data has {len(splits.classes)} classes ({names})"
+    elif splits.classes is None and splits.y_train.ndim == 2:
+        expected = splits.y_train.shape[1]
+        reason = f"each target has {expected} numbers" if expected > 1 else "each target is one number"
+        if expects_labels:
+            reason += " (the dtype of y is float: targets; class labels are integers or strings)"
+    else:
+        return
+    size = shapes[-1][-1]
+    if size == expected or len(shapes[-1]) != 2:
+        return
+    if config.pretrained is not None:
+        raise ConfigError(f"{config.pretrained.file} has {size} outputs, but {reason}; legal: a model of {expected}")
+    i = max(i for i in range(len(shapes) - 1) if i == 0 or shapes[i][-1] != shapes[i + 1][-1])
+    table = layer_table([*config.model.children.values()][i])
+    keys = [key for key, value in table.items() if type(value) is int and value == size]
+    location, key = Location(config.file) / "model" / "layers" / i, keys[0] if keys else None
+    message = f"the model has {size} output{'s' * (size != 1)}, but {reason}; legal: {expected}"
+    raise location.error(key, table[keys[0]] if keys else table["layer"], message)
+
+
+def _check_softmax(config: Config, shape: Shape) -> None:
+    """Refuse a softmax over a single output, which is 1 for all weights. Keras warns."""
+    if config.pretrained is not None:
+        return
+    last = len(config.model.children) - 1
+    if shape[-1] == 1 and layer_table([*config.model.children.values()][last]).get("activation") == "softmax":
+        location = Location(config.file) / "model" / "layers" / last
+        raise location.error("activation", "softmax", "the softmax of a single output is always 1; legal: sigmoid")

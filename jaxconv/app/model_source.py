@@ -1,0 +1,78 @@
+"""Where a model comes from: a run folder, a model file or a config, and the shape of its input.
+
+Knows files; computes nothing.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxconv.app.compatibility import load_data
+from jaxconv.app.config import Config, read_config
+from jaxconv.app.run_folder import CONFIG, MODEL, check_run_folder
+from jaxconv.app.schema import ConfigError
+from jaxconv.contract import Layer
+from jaxconv.files.model import model_info
+
+
+class ModelSource(NamedTuple):
+    """A model and what its source says about it.
+
+    input_shape: batch first, or a structure of several; None if unknown. classes: the names of the outputs.
+    config: None for a model file. info: the contents of a model file, see ``jaxconv.files.model.model_info``.
+    folder: the run folder.
+    """
+
+    name: str
+    layer: Layer
+    input_shape: Any
+    classes: Any = None
+    config: Config | None = None
+    info: dict[str, Any] | None = None
+    folder: Path | None = None
+
+
+def read_model_source(model: str, input_shape: Any = None) -> ModelSource:
+    """Read a run folder, a model file or a config.
+
+    Args:
+        model: its path.
+        input_shape: by default that of the model file, or that of the config's data, which is loaded for this.
+
+    Raises:
+        ConfigError: the path is none of the three, or the config has a mistake.
+        FileError: a model file that cannot be read.
+    """
+    path = Path(model)
+    if path.is_file() and path.suffix != ".toml":
+        info = model_info(path)
+        shape = info["input_shape"] if input_shape is None else input_shape
+        return ModelSource(str(path), info["layer"], shape, info["about"].get("classes"), info=info)
+    if not path.exists() and path.suffix != ".toml":
+        raise ConfigError(f"{path}: no such run folder, model file or config")
+    folder = path if path.is_dir() else None
+    if folder is not None:
+        check_run_folder(folder)
+    config = read_config(path if folder is None else folder / CONFIG)
+    shape, classes = input_shape, None
+    if folder is not None and (folder / MODEL).is_file():
+        info = model_info(folder / MODEL)
+        shape, classes = input_shape or info["input_shape"], info["about"].get("classes")
+    elif input_shape is None:
+        splits = load_data(config)
+        shape, classes = (None, *splits.x_train.shape[1:]), splits.classes
+    return ModelSource(config.name, config.model, shape, classes, config, folder=folder)
+
+
+def parse_sizes(option: str, text: str) -> tuple[int, ...]:
+    """Return the sizes in the value of an option, such as ``--input-shape 48,48,1``.
+
+    >>> parse_sizes("--input-shape", "48,48,1")
+    (48, 48, 1)
+    """
+    try:
+        sizes = tuple(int(size) for size in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(f"{option} {text}: legal: the sizes of one sample, without the batch, such as 48,48,1")
+    return sizes

@@ -1,0 +1,93 @@
+"""Pretrained models: read from a file for a run, with some of their layers frozen.
+
+Knows containers and layers by the contract, and model files by their reader.
+"""
+
+import dataclasses
+import fnmatch
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jaxconv.contract import Layer, Params
+from jaxconv.files.loading import read_model
+from jaxconv.models.container import Container
+
+
+class PretrainedModel(NamedTuple):
+    """The initial model of a run: its file, the patterns of frozen layers, and the params in the file."""
+
+    file: Path
+    freeze: tuple[str, ...]
+    params: Params
+
+
+def read_pretrained(file: Path, freeze: Sequence[str]) -> tuple[Layer, PretrainedModel]:
+    """Read a model for training, and freeze the layers that match the patterns.
+
+    Raises:
+        FileError: as :func:`jaxconv.load_model`.
+        ValueError: as :func:`freeze_layers`.
+    """
+    read = read_model(file)
+    return freeze_layers(read.layer, freeze), PretrainedModel(file, tuple(freeze), read.params)
+
+
+def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:
+    """Return a model in which the layers that match one of the patterns are not trained.
+
+    A pattern is a shell pattern ("conv*"). It is compared with the name of each layer and with its path in nested
+    models ("encoder/conv1d"). A container that matches is frozen with all layers inside.
+
+    Raises:
+        ValueError: a pattern matches no layer; no weights are left to train.
+
+    >>> model = freeze_layers(jaxconv.Sequential([jaxconv.Conv1D(2, 3), jaxconv.Dense(2)]), ["conv*"])
+    >>> [layer.trainable for layer in model.layers]
+    [False, True]
+    """
+    if not isinstance(layer, Container):
+        if patterns:
+            raise ValueError(
+                f"--freeze {patterns[0]}: the model is a single layer, {layer.label}; give a model of several"
+            )
+        return layer
+    names = list(_names(layer))
+    for pattern in patterns:
+        if not any(_matches(name, [pattern]) for name in names):
+            raise ValueError(f"--freeze {pattern} matches no layer; the layers are {', '.join(names)}")
+    result = _freeze(layer, patterns, "")
+    if patterns and not any(_is_trained(leaf) for leaf in _leaves(result)):
+        raise ValueError(f"--freeze {' '.join(patterns)} leaves no weights to train; the layers are {', '.join(names)}")
+    return result
+
+
+def _freeze(layer: Container, patterns: Sequence[str], prefix: str) -> Container:
+    def change(name: str, child: Layer) -> Layer:
+        if _matches(prefix + name, patterns):
+            return dataclasses.replace(child, trainable=False)
+        return _freeze(child, patterns, f"{prefix}{name}/") if isinstance(child, Container) else child
+
+    return layer.map_layers(change) if patterns else layer
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    name = path.rpartition("/")[2]
+    return any(fnmatch.fnmatchcase(path, pattern) or fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _names(layer: Container, prefix: str = "") -> Iterator[str]:
+    for name, child in layer.children.items():
+        yield prefix + name
+        if isinstance(child, Container):
+            yield from _names(child, f"{prefix}{name}/")
+
+
+def _leaves(layer: Layer) -> Iterator[Layer]:
+    for child in layer.children.values():
+        yield child
+        yield from _leaves(child)
+
+
+def _is_trained(layer: Layer) -> bool:
+    return layer.trainable and any(leaf not in layer.statistics for leaf in layer.leaves)

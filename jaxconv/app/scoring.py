@@ -1,0 +1,77 @@
+"""Trained models on test data: a run folder or model file and the user's files in, metrics out.
+
+Knows where a model and its data are; the metrics are computed in ``jaxconv.training.evaluation``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxconv.app.array_files import npz_names, read_npz
+from jaxconv.app.compatibility import load_data
+from jaxconv.app.config import read_config
+from jaxconv.app.data.labels import label_text
+from jaxconv.app.prediction import check_input
+from jaxconv.app.run import format_test_metrics
+from jaxconv.app.run_folder import CONFIG, model_file
+from jaxconv.app.schema import ConfigError
+from jaxconv.files.model import model_info
+from jaxconv.training.evaluation import evaluate
+
+
+def score(model: str, data: str | None = None) -> str:
+    """Return the loss and metrics of a model on a test set, as one line.
+
+    Args:
+        model: a run folder, or its model file.
+        data: an ``.npz`` file with ``x_test`` and ``y_test`` (or ``x`` and ``y``), with the labels of the training
+            data; or a config, for its test set, and for loss and metrics if the model is not in a run folder.
+
+    Raises:
+        ConfigError: a file is missing, or does not fit the model.
+    """
+    file = model_file(model)
+    config_file = Path(data) if data and data.endswith(".toml") else file.with_name(CONFIG)
+    if not config_file.exists() and config_file.name == CONFIG:
+        raise ConfigError(f"{file}: no {CONFIG} beside it for loss and metrics; give a config: --data CONFIG.toml")
+    config = read_config(config_file)
+    info = model_info(file)
+    apply_fn, params = info["layer"].apply_fn, info["params"]
+    if data and not data.endswith(".toml"):
+        x, y = _read_test_set(data, info["about"].get("classes"))
+    else:
+        splits = load_data(config)
+        x, y = splits.x_test, splits.y_test
+    check_input(str(file), apply_fn, params, x, info["input_shape"])
+    train = config.train
+    test = evaluate(apply_fn, params, x, y, loss=train.loss, metrics=train.metrics, batch_size=train.batch_size)
+    return f"{format_test_metrics(test)}, {len(x)} samples"
+
+
+def _read_test_set(path: str, classes: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        x_name, y_name = ("x_test", "y_test") if "x_test" in npz_names(path) else ("x", "y")
+        arrays = read_npz(path, [x_name, y_name])
+    except ConfigError as error:
+        raise ConfigError(f"--data {error} (x_test and y_test, or x and y, are expected)") from None
+    x, y = arrays[x_name], arrays[y_name]
+    for name, array in arrays.items():
+        if array.ndim == 0 or not len(array):
+            raise ConfigError(f"--data {path}: {name} has shape {array.shape}; at least one sample is expected")
+    if len(x) != len(y):
+        raise ConfigError(f"--data {path}: {x_name} has {len(x)} samples and {y_name} has {len(y)}; give equal numbers")
+    return x, (_class_indices(path, y_name, y, classes) if classes else y)
+
+
+def _class_indices(path: str, name: str, y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    if y.dtype.kind not in "biuUS":
+        raise ConfigError(
+            f"--data {path}: {name} has dtype {y.dtype}; the training data has class labels, which are "
+            f"integers or strings: {', '.join(classes)}"
+        )
+    index = {name: i for i, name in enumerate(classes)}
+    unknown = sorted({label_text(label) for label in np.unique(y).tolist()} - set(index))
+    if unknown:
+        raise ConfigError(f"--data {path}: {name} has the label {unknown[0]!r}; legal: {', '.join(classes)}")
+    return np.array([index[label_text(label)] for label in y.ravel().tolist()], np.int32)

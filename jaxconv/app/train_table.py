@@ -1,0 +1,168 @@
+"""The ``[train]`` section of a config: the arguments of ``fit``, checked and completed with their defaults.
+
+Knows losses, metrics and optimizers by their names and arguments. It trains nothing.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxconv.app.schema import Location, read_arguments
+from jaxconv.registry import nearest
+from jaxconv.training.loop import EarlyStopping
+from jaxconv.training.losses import loss as resolve_loss
+from jaxconv.training.metrics import metrics as resolve_metrics
+from jaxconv.training.optimizers import learning_rate, optimizers
+from jaxconv.training.optimizers import optimizer as resolve_optimizer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainTable:
+    """The section ``[train]``: arguments of ``fit``, under the same names.
+
+    Args:
+        loss: a name, or a table with a name and options.
+        optimizer: a name, or a table with a name and options; its ``learning_rate`` is a number or a table.
+        metrics: names or tables.
+        epochs: passes over the training set.
+        batch_size: samples per step.
+        seed: of the initial weights, the order of the samples, and dropout.
+        shuffle: whether each epoch has a new order of the samples.
+        validation_split: the fraction of the training set, at the end, that is used for validation instead.
+        early_stopping: a table with the arguments of ``EarlyStopping``: monitor, patience, ...
+        best_weights: the column of metrics.csv whose best epoch gives the model; by default the last epoch.
+        checkpoint_every: epochs between checkpoints.
+    """
+
+    loss: str | dict[str, Any]
+    optimizer: str | dict[str, Any] = "adam"
+    metrics: tuple[str | dict[str, Any], ...] = ()
+    epochs: int = 100
+    batch_size: int = 32
+    seed: int = 0
+    shuffle: bool = True
+    validation_split: float = 0.0
+    early_stopping: dict[str, Any] | None = None
+    best_weights: str | None = None
+    checkpoint_every: int = 10
+
+
+def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTable:
+    """Check the section and complete its defaults.
+
+    Raises:
+        ConfigError: the first mistake.
+    """
+    train = _read(table, location)
+    _check_ranges(train, location)
+    loss = _resolve(resolve_loss, train.loss, location, "loss")
+    if isinstance(train.loss, dict) and "class_name" not in train.loss:
+        # for the types: the constructor of a loss checks only the names
+        read_arguments(train.loss, type(loss), location / "loss", legal=["name"])
+    metrics = _resolve(resolve_metrics, train.metrics, location, "metrics")
+    if isinstance(train.optimizer, dict):
+        _check_option_types(train.optimizer, location / "optimizer")
+    _resolve(_try_optimizer, train.optimizer, location, "optimizer")
+    stopping = _check_columns(train, [metric.name for metric in metrics], location)
+    return dataclasses.replace(
+        train,
+        loss=_complete_loss(train.loss, loss),
+        optimizer=_complete_optimizer(train.optimizer),
+        early_stopping=stopping,
+    )
+
+
+def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
+    if "learning_rate" in table:
+        legal = nearest("", [field.name for field in dataclasses.fields(TrainTable)])
+        message = f"unknown key; did you mean 'train.optimizer.learning_rate'? {legal}"
+        raise location.error("learning_rate", table["learning_rate"], message)
+    if "loss" not in table:
+        raise location.missing("loss", "such as 'sparse_categorical_crossentropy' for classes, 'mse' for numbers")
+    if isinstance(table.get("metrics"), str):
+        table = {**table, "metrics": [table["metrics"]]}
+    if isinstance(table.get("optimizer"), Mapping):  # --set train.optimizer.learning_rate=... keeps the default name
+        table = {**table, "optimizer": {"name": TrainTable.optimizer, **table["optimizer"]}}
+    return TrainTable(**read_arguments(table, TrainTable, location))
+
+
+def _check_ranges(train: TrainTable, location: Location) -> None:
+    for key in ("epochs", "batch_size", "checkpoint_every"):
+        if getattr(train, key) < 1:
+            raise location.error(key, getattr(train, key), "legal: at least 1")
+    if not 0 <= train.seed < 2**32:
+        raise location.error("seed", train.seed, "legal: 0 to 4294967295")
+    if not 0 <= train.validation_split < 1:
+        raise location.error("validation_split", train.validation_split, "legal: from 0 up to, not including, 1")
+
+
+def _check_columns(train: TrainTable, metrics: Sequence[str], location: Location) -> dict[str, Any] | None:
+    """Check the names of columns of metrics.csv, and return the table ``early_stopping`` with all defaults."""
+    columns = ["loss", *metrics]
+    if train.validation_split:
+        columns += [f"val_{name}" for name in columns]
+    hint = "" if train.validation_split else " (val_ columns need train.validation_split)"
+    if train.best_weights is not None and train.best_weights not in columns:
+        message = f"no such column in metrics.csv; {nearest(train.best_weights, columns)}{hint}"
+        raise location.error("best_weights", train.best_weights, message)
+    if train.early_stopping is None:
+        return None
+    stopping = location / "early_stopping"
+    arguments = read_arguments(train.early_stopping, EarlyStopping, stopping)
+    if arguments["monitor"] not in columns:
+        message = f"no such column in metrics.csv; {nearest(arguments['monitor'], columns)}{hint}"
+        raise stopping.error("monitor", arguments["monitor"], message)
+    return dataclasses.asdict(_resolve(lambda spec: EarlyStopping(**spec), arguments, location, "early_stopping"))
+
+
+def _resolve(function: Callable[[Any], Any], value: Any, location: Location, key: str) -> Any:
+    """Call the function that interprets a name or table, and add the location to its error."""
+    try:
+        return function(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise location.nested_error(key, value, str(error)) from None
+
+
+def _check_option_types(table: Mapping[str, Any], location: Location) -> None:
+    """Refuse strings where an optimizer needs numbers: optax does not check its options when it is built."""
+    factory = optimizers().get(str(table.get("name")))
+    parameters = {} if factory is None else inspect.signature(factory).parameters
+    for key, value in table.items():
+        default = parameters[key].default if key in parameters else None
+        if isinstance(default, bool) and not isinstance(value, bool):
+            raise location.error(key, value, "expected true or false")
+        if key in parameters and isinstance(value, str) and not isinstance(default, str) and "dtype" not in key:
+            raise location.error(key, value, "expected a number")
+
+
+def _try_optimizer(spec: Any) -> None:
+    """Build an optimizer and trace an update of one weight, because many options are not checked before."""
+    optimizer = resolve_optimizer(spec, steps=1000)
+
+    def update(weights: Any) -> Any:
+        extra = {"value": jnp.sum(weights["w"]), "grad": weights, "value_fn": lambda some: jnp.sum(some["w"])}
+        return optimizer.update(weights, optimizer.init(weights), weights, **extra)
+
+    with jax.numpy_dtype_promotion("standard"):
+        jax.eval_shape(update, {"w": jax.ShapeDtypeStruct((2, 2), np.dtype("float32"))})
+
+
+def _complete_loss(spec: Any, loss: Any) -> Any:
+    options = loss.get_config() if hasattr(loss, "get_config") else {}
+    if isinstance(spec, str):
+        return {"name": spec, **options} if options else spec
+    return spec if "class_name" in spec else spec | options
+
+
+def _complete_optimizer(spec: Any) -> Any:
+    """Add the learning rate, the only default of an optimizer that is not optax's."""
+    spec = {"name": spec} if isinstance(spec, str) else dict(spec)
+    if not {"learning_rate", "max_learning_rate"} & set(spec):
+        rate = learning_rate(spec, steps=1)
+        spec |= {} if rate is None else {"learning_rate": float(rate(0))}
+    return spec

@@ -1,0 +1,59 @@
+"""``jaxconv tune``: measure the fastest way to compute a model's convolutions on this machine."""
+
+import argparse
+
+NAME, SUMMARY = "tune", "measure how to compute a model's convolutions on this machine"
+TEXT = """\
+Measure every way to compute the convolutions of MODEL, and their gradients, on this machine, and remember the fastest.
+Every later process uses it for convolutions of these shapes. The results are saved as they are found, in the user's
+cache folder, one file for each device and version of JAX; JAXCONV_TUNED=FILE names another one, and JAXCONV_TUNED=
+turns this off.
+
+Examples
+  jaxconv tune configs/gunpoint_fcn.toml                      for the batch size of its config
+  jaxconv tune model.keras --batch 1 --inference              without gradients
+  jaxconv tune model.keras --input-shape 128,16 --forget      forget everything on this device, and measure again
+  jaxconv tune --forget
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="a run folder, a model file, or a config")
+    parser.add_argument("--batch", type=int, metavar="N", help="batch size (default: that of the config, or 32)")
+    parser.add_argument(
+        "--input-shape", metavar="N,N", help="of one sample: 128,16 (default: that of the data or the file)"
+    )
+    parser.add_argument("--dtype", default="float32", help="of the input: int32 for an Embedding (default: float32)")
+    parser.add_argument("--inference", action="store_true", help="omit the gradients")
+    parser.add_argument("--seconds", type=float, default=0.2, metavar="S", help="per measurement (default: 0.2)")
+    parser.add_argument("--forget", action="store_true", help="first forget the measurements on this device")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Measure, and print a table."""
+    import jax
+
+    from jaxconv.app.model_source import parse_sizes, read_model_source
+    from jaxconv.kernels import tuning_cache
+    from jaxconv.tuning import tune
+
+    if options.model is None and not options.forget:
+        raise ValueError("jaxconv tune needs a run folder, a model file or a config (or --forget)")
+    if options.batch is not None and options.batch < 1:
+        raise ValueError(f"--batch {options.batch}: legal: at least 1")
+    if not options.seconds >= 0:
+        raise ValueError(f"--seconds {options.seconds}: legal: 0 or more")
+    if options.forget:
+        platform = jax.default_backend()
+        file = tuning_cache.path(platform)
+        print(f"{tuning_cache.forget(platform) or 'no'} winners forgotten: {file}")
+    if options.model is None:
+        return
+    shape = None if options.input_shape is None else (None, *parse_sizes("--input-shape", options.input_shape))
+    source = read_model_source(options.model, shape)
+    if source.input_shape is None:
+        raise ValueError(f"{options.model} does not contain the shape of its input; give it: --input-shape 128,16")
+    batch = options.batch or (32 if source.config is None else source.config.train.batch_size)
+    train, dtype = not options.inference, options.dtype
+    print(tune(source.layer, source.input_shape, train=train, batch=batch, dtype=dtype, seconds=options.seconds))

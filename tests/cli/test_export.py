@@ -1,0 +1,60 @@
+"""``jaxconv export``: programs that predict the same as their models."""
+
+import numpy as np
+import pytest
+
+import jaxconv as jc
+from jaxconv.cli.command_line import main
+from jaxconv.files.loading import load_model
+
+pytest.importorskip("h5py")
+pytest.importorskip("flatbuffers")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["m.keras", "m.jaxexport", "--platforms", "cpu,gpu"], ["gpu", "cpu, cuda, tpu"]),
+        (["m.keras", "two.keras"], ["two.keras", "--force"]),
+        (["shapeless.keras", "n.jaxexport"], ["shapeless.keras", "--input-shape 48,48,1"]),
+        (["shapeless.keras", "n.jaxexport", "--input-shape", "a"], ["--input-shape a", "48,48,1"]),
+    ],
+)
+def test_a_mistake_is_one_line(at_home, error_line, arguments, facts):
+    error = error_line("export", *arguments)
+    for fact in facts:
+        assert fact in error, error
+
+
+@pytest.mark.parametrize("options", [[], ["--optimize", "--platforms", "cpu"]], ids=["all platforms", "optimized"])
+def test_an_exported_model_predicts_the_same(at_home, tmp_path, error_line, options):
+    params, apply_fn = load_model("m.keras")
+    expected = np.asarray(apply_fn(params, np.load("x.npy")))
+    program, out = str(tmp_path / "m.jaxexport"), str(tmp_path / "y.npy")
+    assert main(["export", "m.keras", program, *options]) == 0
+    assert main(["predict", program, "x.npy", "--out", out, "--batch", "7"]) == 0
+    np.testing.assert_allclose(np.load(out), expected, atol=1e-5)  # folding changes the rounding in float32
+
+
+def test_an_exported_model_refuses_inputs_of_another_shape(at_home, tmp_path, error_line, capsys):
+    program, out = str(tmp_path / "m.jaxexport"), str(tmp_path / "y.npy")
+    assert main(["export", "m.keras", program, "--platforms", "cpu"]) == 0
+    capsys.readouterr()
+    np.save(tmp_path / "wide.npy", np.zeros((3, 10, 2), "float32"))
+    error = error_line("predict", program, str(tmp_path / "wide.npy"), "--out", out)
+    assert "(3, 10, 2)" in error and "(batch, 10, 1)" in error
+
+
+def test_an_exported_model_of_several_inputs_predicts(at_home, tmp_path):
+    ones, program, out = (str(tmp_path / name) for name in ("ones.npy", "two.jaxexport", "y.npz"))
+    np.save(ones, np.ones((5, 4, 1)))
+    assert main(["export", "two.keras", program, "--platforms", "cpu"]) == 0
+    assert main(["predict", program, ones, ones, "--out", out]) == 0
+    with np.load(out) as y:
+        np.testing.assert_array_equal(y["output_0"], np.full((5, 4, 1), 2.0))
+
+
+def test_the_input_shape_can_be_given(at_home, tmp_path):
+    program = str(tmp_path / "s.jaxexport")
+    assert main(["export", "shapeless.keras", program, "--input-shape", "3", "--platforms", "cpu"]) == 0
+    assert jc.load_exported(program)(np.ones((2, 3), "float32")).shape == (2, 2)

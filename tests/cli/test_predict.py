@@ -1,0 +1,126 @@
+"""``jaxconv predict``: the outputs of the model, one batch in memory at a time, and nothing after a failure."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jaxconv.app import prediction
+from jaxconv.cli.command_line import main
+from jaxconv.files.loading import load_model
+from jaxconv.training import evaluation
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["runs/tiny", "x.npy", "--out", "x.npy"], ["--out x.npy"]),
+        (["runs/tiny", "x.npy", "--out", "y.csv"], ["y.csv", ".npy"]),
+        (["runs/tiny", "x.npy", "--out", "no/y.npy"], ["no/y.npy"]),
+        (["runs/tiny", "x.npy", "--out", "y.npy", "--batch", "0"], ["--batch 0", "at least 1"]),
+        (["runs/tiny", "no.npy", "--out", "y.npy"], ["no.npy"]),
+        (["runs/tiny", "tiny.toml", "--out", "y.npy"], ["tiny.toml", ".npy"]),
+        (["tiny.npz", "x.npy", "--out", "y.npy"], ["tiny.npz"]),
+        (["two.keras", "x.npy", "--out", "y.npz"], ["x.npy", "single array"]),
+        (["two.keras", "tiny.npz", "--out", "y.npz"], ["'left'", "x_train"]),
+        (["two.keras", *["x.npy"] * 3, "--out", "y.npz"], ["2 inputs: left, right", "3 files"]),
+        (["two.keras", "x.npy", "x.npy", "--out", "y.npy"], ["(total, difference)", ".npz"]),
+        (["two.keras", "x.npy", "x.npy", "--out", "y.npz"], ["(16, 10, 1)", "(batch, 4, 1)"]),
+        (["m.keras", "x.npy", "x.npy", "--out", "y.npy"], ["one input", "2 files"]),
+    ],
+)
+def test_a_mistake_is_one_line(at_home, error_line, arguments, facts):
+    error = error_line("predict", *arguments)
+    for fact in facts:
+        assert fact in error, error
+
+
+@pytest.mark.parametrize(
+    ("x", "facts"),
+    [
+        (np.zeros((3, 10), "float32"), ["(3, 10)", "(batch, 10, 1)"]),
+        (np.zeros((3, 10, 2), "float32"), ["(3, 10, 2)", "(batch, 10, 1)"]),
+        (np.zeros((3, 10, 1), "complex64"), ["complex64"]),
+        (np.zeros((0, 10, 1), "float32"), ["(0, 10, 1)"]),
+    ],
+    ids=["rank", "channels", "complex", "empty"],
+)
+def test_an_input_that_does_not_fit_is_refused(at_home, tmp_path, error_line, x, facts):
+    np.save(tmp_path / "x.npy", x)
+    error = error_line("predict", "runs/tiny", str(tmp_path / "x.npy"), "--out", str(tmp_path / "y.npy"))
+    for fact in facts:
+        assert fact in error, error
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_predictions_are_those_of_the_model_for_every_batch_size(at_home, tmp_path, capsys):
+    params, apply_fn = load_model("runs/tiny/model.keras")
+    expected = np.asarray(apply_fn(params, np.load("x.npy")))
+    for batch in ("7", "16", "100"):
+        out = str(tmp_path / f"y{batch}.npy")
+        assert main(["predict", "runs/tiny", "x.npy", "--out", out, "--batch", batch]) == 0
+        printed = capsys.readouterr().out
+        assert "16" in printed and "(2)" in printed and out in printed
+        # sums of another batch size may be rounded differently, by a few units in the last place of float32
+        np.testing.assert_allclose(np.load(out), expected, rtol=1e-5)
+        assert np.load(out).dtype == np.float32
+
+
+def test_integers_and_doubles_are_converted(at_home, tmp_path):
+    x = np.arange(30).reshape(3, 10, 1)
+    for dtype in ("int64", "float64"):
+        np.save(tmp_path / f"{dtype}.npy", x.astype(dtype))
+        out = str(tmp_path / f"{dtype}_y.npy")
+        assert main(["predict", "runs/tiny", str(tmp_path / f"{dtype}.npy"), "--out", out]) == 0
+    np.testing.assert_array_equal(np.load(tmp_path / "int64_y.npy"), np.load(tmp_path / "float64_y.npy"))
+
+
+def test_the_input_stays_on_disk_and_the_output_appears_when_complete(at_home, tmp_path, monkeypatch):
+    batches, out = [], tmp_path / "y.npy"
+
+    def observed(apply_fn, params, x, batch_size):
+        assert isinstance(x, np.memmap)
+        for rows in evaluation.predict_batches(apply_fn, params, x, batch_size):
+            batches.append(len(rows))
+            assert not out.exists()
+            yield rows
+
+    monkeypatch.setattr(prediction, "predict_batches", observed)
+    assert main(["predict", "runs/tiny", "x.npy", "--out", str(out), "--batch", "8"]) == 0
+    assert batches == [8, 8] and np.load(out).shape == (16, 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "outputs", "name"),
+    [
+        ("runs/tiny", ["x.npy"], np.zeros((8, 2), "float32"), "y.npy"),
+        ("two.keras", ["four.npy", "four.npy"], [np.zeros((2, 4, 1), "float32")] * 2, "y.npz"),
+    ],
+)
+def test_an_interrupted_prediction_leaves_no_file(at_home, tmp_path, monkeypatch, model, inputs, outputs, name):
+    np.save("four.npy", np.zeros((5, 4, 1)))
+
+    def interrupted(*args):
+        yield outputs
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(prediction, "predict_batches", interrupted)
+    assert main(["predict", model, *inputs, "--out", str(tmp_path / name)]) == 130
+    assert os.listdir(tmp_path) == []
+
+
+def test_several_inputs_and_outputs(at_home, tmp_path, monkeypatch, capsys, error_line):
+    model = str(Path("two.keras").resolve())
+    monkeypatch.chdir(tmp_path)
+    left, right = np.arange(20.0).reshape(5, 4, 1), np.ones((5, 4, 1))
+    np.save("left.npy", left), np.save("right.npy", right), np.save("short.npy", right[:3])
+    np.savez("both.npz", right=right, left=left)
+    for out, files in (("a.npz", ["left.npy", "right.npy"]), ("b.npz", ["both.npz"])):
+        assert main(["predict", model, *files, "--out", out, "--batch", "2"]) == 0
+        with np.load(out) as y:
+            np.testing.assert_array_equal(y["total"], left + right)
+            np.testing.assert_array_equal(y["difference"], left - right)
+    capsys.readouterr()
+    error = error_line("predict", model, "left.npy", "short.npy", "--out", "c.npz")
+    assert "left has 5, right has 3" in error
