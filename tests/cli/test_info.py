@@ -68,4 +68,4 @@ def test_several_inputs_are_shown(at_home, capsys):
 
 def test_without_an_input_shape_the_layers_are_named(at_home, capsys):
     assert main(["info", "shapeless.keras"]) == 0
-    assert "dense: Dense(units=2)" in capsys.readouterr().out
+    assert "dense: Dense(" in capsys.readouterr().out
