@@ -11,14 +11,15 @@ from jaxconv.app.config import Config, read_config
 from jaxconv.app.run_folder import CONFIG, MODEL, check_run_folder
 from jaxconv.app.schema import ConfigError
 from jaxconv.contract import Layer
-from jaxconv.files.model import model_info
+from jaxconv.files.keras.model import Read
+from jaxconv.files.loading import read_model
 
 
 class ModelSource(NamedTuple):
     """A model and what its source says about it.
 
     input_shape: batch first, or a structure of several; None if unknown. classes: the names of the outputs.
-    config: None for a model file. info: the contents of a model file, see ``jaxconv.files.model.model_info``.
+    config: None for a model file. file: the contents of a model file.
     folder: the run folder.
     """
 
@@ -27,7 +28,7 @@ class ModelSource(NamedTuple):
     input_shape: Any
     classes: Any = None
     config: Config | None = None
-    info: dict[str, Any] | None = None
+    file: Read | None = None
     folder: Path | None = None
 
 
@@ -44,9 +45,9 @@ def read_model_source(model: str, input_shape: Any = None) -> ModelSource:
     """
     path = Path(model)
     if path.is_file() and path.suffix != ".toml":
-        info = model_info(path)
-        shape = info["input_shape"] if input_shape is None else input_shape
-        return ModelSource(str(path), info["layer"], shape, info["about"].get("classes"), info=info)
+        read = read_model(path)
+        shape = read.input_shape if input_shape is None else input_shape
+        return ModelSource(str(path), read.layer, shape, read.about.get("classes"), file=read)
     if not path.exists() and path.suffix != ".toml":
         raise ConfigError(f"{path}: no such run folder, model file or config")
     folder = path if path.is_dir() else None
@@ -55,8 +56,8 @@ def read_model_source(model: str, input_shape: Any = None) -> ModelSource:
     config = read_config(path if folder is None else folder / CONFIG)
     shape, classes = input_shape, None
     if folder is not None and (folder / MODEL).is_file():
-        info = model_info(folder / MODEL)
-        shape, classes = input_shape or info["input_shape"], info["about"].get("classes")
+        read = read_model(folder / MODEL)
+        shape, classes = input_shape or read.input_shape, read.about.get("classes")
     elif input_shape is None:
         splits = load_data(config)
         shape, classes = (None, *splits.x_train.shape[1:]), splits.classes

@@ -5,13 +5,13 @@ Knows run folders, model files and configs; computes no output.
 
 import json
 from pathlib import Path
-from typing import Any
 
 from jaxconv.app.config import Config
 from jaxconv.app.model_source import read_model_source
 from jaxconv.app.run import format_test_metrics
 from jaxconv.app.run_folder import RESULTS, read_metrics, resume_command
 from jaxconv.contract.display import summary
+from jaxconv.files.keras.model import Read
 from jaxconv.progress import format_metrics
 
 
@@ -26,8 +26,8 @@ def overview(model: str) -> str:
     facts = _data_facts(source.config) if source.config is not None else []
     if source.classes:
         facts.append(("classes", ", ".join(source.classes[:20]) + (", ..." if len(source.classes) > 20 else "")))
-    if source.info is not None:
-        facts += _file_facts(source.info)
+    if source.file is not None:
+        facts += _file_facts(source.file)
     if source.config is not None and source.folder is not None:
         facts += _run_facts(source.folder, source.config)
     layers = repr(source.layer) if source.input_shape is None else str(summary(source.layer, source.input_shape))
@@ -39,13 +39,13 @@ def _data_facts(config: Config) -> list[tuple[str, str]]:
     return [("data", f"{config.data['source']} ({arguments})")]
 
 
-def _file_facts(info: dict[str, Any]) -> list[tuple[str, str]]:
-    about = info["about"]
+def _file_facts(read: Read) -> list[tuple[str, str]]:
+    about = read.about
     facts = []
     if {"name", "test"} <= set(about):
         facts = [("run", about["name"]), ("result", format_test_metrics(about["test"]))]
-    facts.append(("format", f"{info['format']}, Keras {info['version'] or 'of an unknown version'}"))
-    return facts + [("note", note) for note in info["notes"]]
+    facts.append(("format", f"{read.format}, Keras {read.version or 'of an unknown version'}"))
+    return facts + [("note", note) for note in read.notes]
 
 
 def _run_facts(folder: Path, config: Config) -> list[tuple[str, str]]:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.app.array_files import map_npy, read_npz
@@ -19,7 +18,7 @@ from jaxconv.app.schema import ConfigError, one_line
 from jaxconv.contract.display import format_shapes
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
-from jaxconv.files.model import model_info
+from jaxconv.files.loading import read_model
 from jaxconv.models import Model
 from jaxconv.models.container import Container
 from jaxconv.progress import display
@@ -53,8 +52,8 @@ def load_predictor(file: Path) -> Predictor:
 
 
 def _model_predictor(file: Path) -> Predictor:
-    info = model_info(file)
-    layer = info["layer"]
+    read = read_model(file)
+    layer = read.layer
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     if isinstance(layer, Model) and layer.structure.num_leaves > 1:
@@ -62,7 +61,7 @@ def _model_predictor(file: Path) -> Predictor:
         inputs = tuple(sorted(example) if isinstance(example, dict) else [source.name for source in layer.sources])
     if isinstance(layer, Container) and layer.output_structure.num_leaves > 1:
         outputs = _output_names(layer)
-    return Predictor(str(file), layer.apply_fn, info["params"], info["input_shape"], inputs, outputs)
+    return Predictor(str(file), layer.apply_fn, read.params, read.input_shape, inputs, outputs)
 
 
 def _output_names(layer: Container) -> tuple[str, ...]:
@@ -90,10 +89,7 @@ def _exported_predictor(file: Path) -> Predictor:
         inputs = tuple(f"input_{n}" for n in range(len(shape))) if isinstance(shape, list) else ()
 
     def apply_fn(params: Any, x: Any) -> Any:
-        if not inputs:
-            return program(jnp.asarray(x, program.dtype))
-        arrays = {name: jnp.asarray(array, program.dtype) for name, array in x.items()}
-        return program(arrays if isinstance(shape, dict) else [arrays[name] for name in inputs])
+        return program([x[name] for name in inputs] if isinstance(shape, list) else x)
 
     outputs = tuple(f"output_{n}" for n in range(program.outputs)) if program.outputs > 1 else ()
     return Predictor(str(file), apply_fn, {}, shape, inputs, outputs)

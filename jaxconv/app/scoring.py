@@ -16,7 +16,7 @@ from jaxconv.app.prediction import check_input
 from jaxconv.app.run import format_test_metrics
 from jaxconv.app.run_folder import CONFIG, model_file
 from jaxconv.app.schema import ConfigError
-from jaxconv.files.model import model_info
+from jaxconv.files.loading import read_model
 from jaxconv.training.evaluation import evaluate
 
 
@@ -36,14 +36,14 @@ def score(model: str, data: str | None = None) -> str:
     if not config_file.exists() and config_file.name == CONFIG:
         raise ConfigError(f"{file}: no {CONFIG} beside it for loss and metrics; give a config: --data CONFIG.toml")
     config = read_config(config_file)
-    info = model_info(file)
-    apply_fn, params = info["layer"].apply_fn, info["params"]
+    read = read_model(file)
+    apply_fn, params = read.layer.apply_fn, read.params
     if data and not data.endswith(".toml"):
-        x, y = _read_test_set(data, info["about"].get("classes"))
+        x, y = _read_test_set(data, read.about.get("classes"))
     else:
         splits = load_data(config)
         x, y = splits.x_test, splits.y_test
-    check_input(str(file), apply_fn, params, x, info["input_shape"])
+    check_input(str(file), apply_fn, params, x, read.input_shape)
     train = config.train
     test = evaluate(apply_fn, params, x, y, loss=train.loss, metrics=train.metrics, batch_size=train.batch_size)
     return f"{format_test_metrics(test)}, {len(x)} samples"

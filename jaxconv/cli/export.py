@@ -31,13 +31,13 @@ def run(options: argparse.Namespace) -> None:
     from jaxconv.app.model_source import parse_sizes
     from jaxconv.app.run_folder import model_file
     from jaxconv.files.conversion import refuse_to_replace
-    from jaxconv.files.model import model_info
+    from jaxconv.files.loading import read_model
     from jaxconv.serving import export, optimize
 
     file = model_file(options.model)
     refuse_to_replace(file, options.out, options.force)
-    info = model_info(file)
-    layer, params, shape = info["layer"], info["params"], info["input_shape"]
+    read = read_model(file)
+    layer, params, shape = read.layer, read.params, read.input_shape
     if options.input_shape is not None:
         shape = (None, *parse_sizes("--input-shape", options.input_shape))
     if shape is None:

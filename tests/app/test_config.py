@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jaxconv.app.compatibility import check_shapes, load_data
@@ -305,11 +305,13 @@ def test_a_single_metric_needs_no_list(folder):
 # everything that TOML treats in a special way, and some that it does not
 keys = st.text("ab1_-é☃\U0001f600 .=,#\"'\\[]{}\t\n\r\x01\x7f\x85", min_size=1, max_size=5)
 plain = st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | keys
-values = st.recursive(plain, lambda v: st.lists(v, max_size=3) | st.dictionaries(keys, v, max_size=3), max_leaves=4)
-sections = st.dictionaries(keys, st.dictionaries(keys, values | st.lists(st.dictionaries(keys, values)), max_size=3))
+values = st.recursive(plain, lambda v: st.lists(v, max_size=3) | st.dictionaries(keys, v, max_size=3), max_leaves=3)
+sections = st.dictionaries(
+    keys, st.dictionaries(keys, values | st.lists(st.dictionaries(keys, plain, max_size=2), max_size=2), max_size=3)
+)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(keys, plain, max_size=3), sections)
 def test_written_toml_reads_back_equal(top, tables):
     tree = {**top, **tables}

@@ -12,8 +12,7 @@ import pytest
 from jaxconv.app import run, run_folder
 from jaxconv.app.run_folder import read_metrics
 from jaxconv.app.schema import ConfigError
-from jaxconv.files.loading import load_model
-from jaxconv.files.model import model_info
+from jaxconv.files.loading import load_model, read_model
 from jaxconv.training.loop import Interrupted, NonFiniteLoss
 from tests.support.small_run import write_small_run
 
@@ -65,7 +64,7 @@ def test_a_run_writes_config_metrics_curves_model_checkpoint_and_results(config,
 
     params, apply_fn = load_model(folder / "model.keras")
     assert apply_fn(params, np.zeros((5, 10, 1), "float32")).shape == (5, 2)
-    assert model_info(folder / "model.keras")["about"]["classes"] == ["no", "yes"]
+    assert read_model(folder / "model.keras").about["classes"] == ["no", "yes"]
 
     out, err = capsys.readouterr()
     for fact in ("tiny", "16 training", "8 test", "(10, 1)", "22 parameters", "runs/tiny"):

@@ -6,7 +6,7 @@ import pytest
 
 import jaxconv as jc
 from jaxconv.cli.command_line import main
-from jaxconv.files import conversion, model
+from jaxconv.files import conversion
 from jaxconv.files.loading import load_layer, load_model
 
 pytest.importorskip("h5py")
@@ -44,8 +44,8 @@ def test_the_new_file_has_the_same_model(at_home, tmp_path, capsys):
 
 
 def test_the_notes_of_the_reader_are_printed(at_home, tmp_path, capsys, monkeypatch):
-    info = model.model_info("m.keras")
-    monkeypatch.setattr(conversion, "model_info", lambda *args: info | {"notes": ("conv: nb_filter is filters",)})
+    read = conversion.read_model("m.keras")._replace(notes=("conv: nb_filter is filters",))
+    monkeypatch.setattr(conversion, "read_model", lambda *args, **options: read)
     assert main(["convert", "m.keras", str(tmp_path / "noted.keras")]) == 0
     assert "note: conv: nb_filter is filters\n" in capsys.readouterr().out
 
