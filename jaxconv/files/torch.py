@@ -1,17 +1,17 @@
-"""Weights from and to PyTorch, by order: PyTorch names no layers that jaxconv could know, but both have an order.
+"""Weights from and to PyTorch, matched by order: PyTorch's names of layers are not known here, but both have an order.
 
-Knows layers and graphs by their contract, and not PyTorch: anything that numpy takes for an array will do.
+Knows layers and graphs by their contract, and not PyTorch: anything that numpy accepts as an array is accepted.
 
-What is not a weight is for the caller to say in the layer. PyTorch's ``BatchNorm`` has epsilon 1e-5 and counts
-momentum the other way (0.1 there is 0.9 here). Its ``padding=p`` is ``padding=(p, p)`` here, for each axis; so is that
-of a transposed convolution, with ``output_padding`` as there (0, where nothing is said). "same" is the same for
-stride 1 and odd kernels alone: for stride 2 and kernel 3, Keras's "same" pads (0, 1) at even lengths, PyTorch's
-``padding=1`` pads (1, 1). For a file that Keras opens, write ``ZeroPadding2D(p)`` and a convolution with "valid".
+Options are for the caller to set in the layer. PyTorch's ``BatchNorm`` has epsilon 1e-5 and counts momentum the other
+way (0.1 there is 0.9 here). Its ``padding=p`` is ``padding=(p, p)`` here, for each axis, also for transposed
+convolutions, whose ``output_padding`` is the same (0 by default). "same" is equal for stride 1 and odd kernels alone:
+for stride 2 and kernel 3, Keras's "same" pads (0, 1) at even lengths, PyTorch's ``padding=1`` pads (1, 1). For a file
+that Keras opens, write ``ZeroPadding2D(p)`` and a convolution with "valid".
 """
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,93 +20,91 @@ import numpy as np
 from jaxconv.contract import Layer, Params
 from jaxconv.errors import explain
 from jaxconv.files.input_shapes import fitting_shape, input_shape_of, output_shape_of
+from jaxconv.files.leaves import flat, nested
 from jaxconv.files.torch_layout import tensors
 from jaxconv.models.container import Container
 
 Order = tuple[int, ...] | None
-_COUNTERS = "num_batches_tracked"  # BatchNorm counts its batches in PyTorch; nothing here needs it
+_COUNTERS = "num_batches_tracked"  # BatchNorm counts its batches in PyTorch; it has no counterpart here
 
 
 def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> Params:
-    """Make params from the weights of a PyTorch module with the same layers in the same order.
+    """Return params with the weights of a PyTorch module that has the same layers in the same order.
 
-    Kernels are turned from (outputs, inputs, *taps) to (*taps, inputs, outputs), grouped, transposed and depthwise ones
-    included. Where a Flatten stands before a Dense, PyTorch has flattened channels first: the rows of the kernel (and
-    the normalization between the two) are put in the order that this layer flattens in.
+    Kernels are transposed from (outputs, inputs, *window) to (*window, inputs, outputs), grouped, transposed and
+    depthwise ones included. PyTorch flattens channels first: the rows of the kernel of a Dense after a Flatten, and a
+    normalization between the two, are permuted to the order in which this layer flattens.
 
     Args:
-        layer: the layer to have weights for: options are its own, see the head of this module for padding.
-        state: a ``state_dict``, or a list of arrays. Its order is that of the layers here (``params_to_torch`` shows
-            it); entries called num_batches_tracked are left out. bfloat16 tensors are read as such.
-        input_shape: what the layer will be given, batch first; the layer's own if None. It is needed for a Flatten,
-            and makes the check of the shapes complete.
+        layer: the layer to make params for. Its options are its own; see the top of this module for padding.
+        state: a ``state_dict``, or a list of arrays, in the order of the layers here (that of ``params_to_torch``).
+            Entries named num_batches_tracked are left out. bfloat16 tensors keep their type.
+        input_shape: of the layer, batch first; the layer's own if None. It is needed for a Flatten, and makes the check
+            of shapes complete.
 
     Returns:
-        params, each leaf in the type that ``init`` would give it.
+        params, each leaf in the type that ``init`` gives it.
 
     Raises:
-        ValueError: a weight of another shape, too many or too few; a layer with weights that PyTorch has no like of; a
-            Flatten of unknown lengths, or one after which features are mixed by anything but a Dense.
+        ValueError: a weight of another shape, too many or too few; a layer whose weights have no counterpart in
+            PyTorch; a Flatten of unknown lengths, or one whose features another layer than a Dense mixes.
 
     >>> weight, bias = np.zeros((8, 4, 3), np.float32), np.ones(8, np.float32)  # torch.nn.Conv1d(4, 8, 3)
     >>> params = params_from_torch(jaxconv.Conv1D(8, 3), {"weight": weight, "bias": bias})
     >>> params["kernel"].shape, params["bias"].shape
     ((3, 4, 8), (8,))
     """
-    given = list(_named(state))
-    taken = iter(given)
-    params: Params = {}
+    given = _named_arrays(state)
+    remaining = iter(given)
+    leaves: dict[str, Any] = {}
 
     def visit(place: str, one: Layer, shape: Any, order: Order) -> Params:
-        own = _take(place, one, shape, order, taken)
-        _put(params, place, own)
+        own = _from_tensors(place or one.label, one, shape, order, remaining)
+        leaves.update({f"{place}/{leaf}" if place else leaf: value for leaf, value in own.items()})
         return own
 
     _Walk(layer, visit).run(input_shape_of(layer, input_shape))
-    if left := [name for name, _ in taken]:
-        number = len(given) - len(left)
-        raise ValueError(f"{layer.label}: takes {number} weights; there are more: {', '.join(left[:8])}")
-    return params
+    if extra := [name for name, _ in remaining]:
+        number = len(given) - len(extra)
+        raise ValueError(f"{layer.label}: takes {number} weights; there are more: {', '.join(extra[:8])}")
+    return nested(leaves)
 
 
 def params_to_torch(
     layer: Layer, params: Params, *, input_shape: Any = None, names: Iterable[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Give the weights as PyTorch lays them out, in order: the way back from :func:`params_from_torch`.
+    """Return the weights in PyTorch's layout, in order: the inverse of :func:`params_from_torch`.
 
-    ``net.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()}, strict=False)`` takes them, where
-    ``names=net.state_dict()`` was given. (torch.tensor takes no bfloat16 from numpy: widen it before.)
+    With ``names=net.state_dict()``, ``net.load_state_dict({name: torch.tensor(array) for name, array in ...}, strict=
+    False)`` loads them. (torch.tensor does not accept numpy's bfloat16: cast to float32 before.)
 
     Args:
         layer, params: the model.
         input_shape: as in :func:`params_from_torch`.
-        names: the names to give the arrays, in order; num_batches_tracked among them is left out. By default
+        names: the names of the arrays, in order; num_batches_tracked among them is left out. By default
             ``conv1d.weight``, ``conv1d.bias``, ...
 
     Returns:
         numpy arrays by name.
 
     Raises:
-        ValueError: as :func:`params_from_torch`; names that are not as many as arrays.
+        ValueError: as :func:`params_from_torch`; another number of names than of arrays.
 
     >>> params, _ = jaxconv.Dense(2).init(jax.random.key(0), (None, 3))
     >>> {name: array.shape for name, array in params_to_torch(jaxconv.Dense(2), params).items()}
     {'weight': (2, 3), 'bias': (2,)}
     """
-    arrays: dict[str, np.ndarray] = {}
+    leaves, arrays = flat(params), dict[str, np.ndarray]()
 
     def visit(place: str, one: Layer, shape: Any, order: Order) -> Params:
-        own: Any = params
-        for key in place.split("/") if place else ():
-            own = own.get(key, {})
+        prefix, own = f"{place}/" if place else "", {}
         for tensor in tensors(one):
-            if tensor.leaf not in own:
-                raise ValueError(f"{place or one.label}: params hold no {tensor.leaf}")
-            array = np.asarray(own[tensor.leaf])
-            if order is not None and tensor.features is not None and array.shape[tensor.features] == len(order):
-                array = np.take(array, np.argsort(order), tensor.features)
+            if f"{prefix}{tensor.leaf}" not in leaves:
+                raise ValueError(f"{place or one.label}: params have no {tensor.leaf}")
+            own[tensor.leaf] = array = np.asarray(leaves[f"{prefix}{tensor.leaf}"])
+            array = _reordered(array, None if order is None else tuple(np.argsort(order)), tensor.features)
             with explain(place or one.label):
-                arrays[".".join([*place.split("/"), tensor.name] if place else [tensor.name])] = tensor.give(array)
+                arrays[f"{prefix.replace('/', '.')}{tensor.name}"] = tensor.to_torch(array)
         return own
 
     _Walk(layer, visit).run(input_shape_of(layer, input_shape))
@@ -114,14 +112,14 @@ def params_to_torch(
         return arrays
     wanted = [name for name in names if not name.endswith(_COUNTERS)]
     if len(wanted) != len(arrays):
-        raise ValueError(f"{layer.label}: gives {len(arrays)} arrays ({', '.join(arrays)}); names has {len(wanted)}")
+        raise ValueError(f"{layer.label}: has {len(arrays)} arrays ({', '.join(arrays)}); names has {len(wanted)}")
     return dict(zip(wanted, arrays.values(), strict=True))
 
 
 # -- one layer's weights
 
 
-def _named(state: Any) -> Iterable[tuple[str, Any]]:
+def _named_arrays(state: Any) -> list[tuple[str, Any]]:
     if isinstance(state, Mapping):
         return [(name, value) for name, value in state.items() if not name.endswith(_COUNTERS)]
     if hasattr(state, "shape") or isinstance(state, str) or not isinstance(state, Iterable):
@@ -129,8 +127,8 @@ def _named(state: Any) -> Iterable[tuple[str, Any]]:
     return [(f"array {index}", value) for index, value in enumerate(state)]
 
 
-def _array(value: Any) -> np.ndarray:
-    """Give a tensor as a numpy array; numpy knows no bfloat16, float32 holds all of it."""
+def _as_numpy(value: Any) -> np.ndarray:
+    """Return a tensor as a numpy array; PyTorch cannot convert bfloat16, but float32 holds all of it."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":
@@ -138,49 +136,43 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def _take(place: str, layer: Layer, shape: Any, order: Order, taken: Any) -> Params:
-    """Give a layer's params from the next tensors."""
-    own, where, seen = {}, place or layer.label, []
+def _reordered(array: np.ndarray, order: Order, axis: int | None) -> np.ndarray:
+    """Return an array with its features along ``axis`` in another order, if it has as many."""
+    return array if order is None or axis is None or array.shape[axis] != len(order) else np.take(array, order, axis)
+
+
+def _from_tensors(where: str, layer: Layer, shape: Any, order: Order, remaining: Iterator) -> Params:
+    """Return a layer's params from the next tensors."""
+    own: Params = {}
+    sources: dict[str, str] = {}
     for tensor in tensors(layer):
-        name, value = next(taken, (None, None))
+        name, value = next(remaining, (None, None))
         if name is None:
-            raise ValueError(f"{where}: there is no weight left for its {tensor.leaf}")
-        array = _array(value)
-        seen.append(f"{name} of shape {tuple(array.shape)}")
+            raise ValueError(f"{where}: no weight is left for its {tensor.leaf}")
+        array = _as_numpy(value)
+        sources[tensor.leaf] = f"{name} of shape {array.shape}"
         try:
-            array = tensor.take(array, layer)
+            array = tensor.from_torch(array, layer)
         except ValueError as error:
-            raise ValueError(f"{where}: {tensor.leaf} cannot be made from {seen[-1]}: {error}") from None
-        if order is not None and tensor.features is not None and array.shape[tensor.features] == len(order):
-            array = np.take(array, order, tensor.features)
-        own[tensor.leaf] = jnp.asarray(array.astype(layer.policy.variable))
-    if not own:
-        return own
-    if shape is None and fitting_shape(layer, own) is None:
-        raise ValueError(f"{where}: {', '.join(seen)} are no weights of {layer}")
-    wanted = {} if shape is None else layer.weights(shape)
-    for (leaf, weight), told in zip(wanted.items(), seen, strict=False):
+            raise ValueError(f"{where}: {tensor.leaf} cannot be made from {sources[tensor.leaf]}: {error}") from None
+        own[tensor.leaf] = jnp.asarray(_reordered(array, order, tensor.features).astype(layer.policy.variable))
+    if own and shape is None and fitting_shape(layer, own) is None:
+        raise ValueError(f"{where}: {', '.join(sources.values())} are not weights of {layer}")
+    for leaf, weight in layer.weights(shape).items() if own and shape is not None else ():
         if own[leaf].shape != weight.shape:
             raise ValueError(
                 f"{where}: {leaf} has to be of shape {weight.shape} for input of shape {shape}; "
-                f"{told} gives {own[leaf].shape}"
+                f"{sources[leaf]} becomes {own[leaf].shape}"
             )
     return own
 
 
-def _put(params: Params, place: str, own: Params) -> None:
-    here = params
-    for key in place.split("/") if place and own else ():
-        here = here.setdefault(key, {})
-    here.update(own)
-
-
-# -- the way through the layers
+# -- all layers in order
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Value:
-    """What is known of an array on its way: its shape, and where PyTorch keeps each of its features, if elsewhere."""
+    """What is known of an array: its shape, and the positions of its features in PyTorch if they differ."""
 
     shape: Any = None
     order: Order = None
@@ -190,36 +182,34 @@ Visit = Callable[[str, Layer, Any, Order], Params]
 
 
 class _Walk:
-    """Go through all layers in their order; call ``visit(place, layer, shape, order)`` once for each: its params."""
+    """Calls ``visit(place, layer, shape, order)``, which returns the layer's params, once for each layer, in order."""
 
     def __init__(self, layer: Layer, visit: Visit):
         self.layer, self.visit = layer, visit
         self.seen: set[str] = set()
-        formats = [one.data_format for one in _inside(layer) if hasattr(one, "data_format") and not _flattens(one)]
-        self.first = bool(formats) and formats[0] == "channels_first"
+        formats = [one.data_format for one in _leaves(layer) if hasattr(one, "data_format") and not _flattens(one)]
+        self.channels_first = bool(formats) and formats[0] == "channels_first"
 
     def run(self, shape: Any) -> None:
-        count = self.layer.graph.input_count if isinstance(self.layer, Container) else 1
-        shapes = [None] * count if shape is None else [shape]
-        if shape is not None and isinstance(self.layer, Container):
-            shapes = self.layer.flat_inputs(shape)
-        if isinstance(self.layer, Container):
-            self._container("", self.layer, [_Value(one) for one in shapes])
+        layer = self.layer
+        if not isinstance(layer, Container):
+            self._layer("", layer, [_Value(shape)], None)
+        elif shape is None:
+            self._container("", layer, [_Value()] * layer.graph.input_count)
         else:
-            self._leaf("", self.layer, [_Value(one) for one in shapes], None)
+            self._container("", layer, [_Value(one) for one in layer.flat_inputs(shape)])
 
-    def _container(self, place: str, layer: Container, values: list[_Value]) -> list[_Value]:
-        values, children = list(values), layer.children
-        for name, takes, structure in layer.graph.calls:
-            child, path = children[name], f"{place}/{name}" if place else name
-            given = structure.unflatten(values[index] for index in takes)
+    def _container(self, place: str, layer: Container, inputs: list[_Value]) -> list[_Value]:
+        values, children = list(inputs), layer.children
+        for _, call, given in layer.graph.steps(values):
+            child, path = children[call.name], f"{place}/{call.name}" if place else call.name
             if isinstance(child, Container):
                 values += self._container(path, child, child.flat_inputs(given))
             else:
-                values += self._leaf(path, child, [values[index] for index in takes], structure)
+                values += self._layer(path, child, [values[index] for index in call.inputs], call.structure)
         return [values[index] for index in layer.graph.outputs]
 
-    def _leaf(self, place: str, layer: Layer, given: list[_Value], structure: Any) -> list[_Value]:
+    def _layer(self, place: str, layer: Layer, given: list[_Value], structure: Any) -> list[_Value]:
         where, known = place or layer.label, all(value.shape is not None for value in given)
         shapes = [value.shape for value in given]
         shape = None if not known else shapes[0] if structure is None else structure.unflatten(shapes)
@@ -232,26 +222,26 @@ class _Walk:
             shape = fitting_shape(layer, own) if shape is None and own else shape
         out = None if shape is None else output_shape_of(layer, shape)
         if _flattens(layer):
-            order = self._flattened(where, layer, shape)
+            order = self._flattened_order(where, layer, shape)
         elif order is not None:
-            consumed = any(tensor.features == 0 and tensor.leaf == "kernel" for tensor in tensors(layer))
-            if not consumed and out != shapes[0]:
+            mixes = any(tensor.features == 0 and tensor.leaf == "kernel" for tensor in tensors(layer))
+            if not mixes and out != shapes[0]:
                 raise ValueError(f"{where}: moves features that PyTorch flattens in another order; put a Dense before")
-            order = None if consumed else order
+            order = None if mixes else order
         if out is None:
             return [_Value(None, order)]
         return [_Value(one, order) for one in layer.output_structure.flatten_up_to(out)]
 
-    def _flattened(self, where: str, layer: Any, shape: Any) -> Order:
-        """Give, of each feature after a Flatten, its place in PyTorch's, which has the channels first."""
-        if self.first and layer.data_format != "channels_first":
-            return None  # as they lie, which is PyTorch's order
+    def _flattened_order(self, where: str, layer: Any, shape: Any) -> Order:
+        """Return the position of each feature after a Flatten in PyTorch's, which has the channels first."""
+        if self.channels_first and layer.data_format != "channels_first":
+            return None  # PyTorch's order
         if shape is None or None in shape[1:]:
             raise ValueError(
                 f"{where}: flattens input of shape {shape}, and PyTorch flattens it in another order; "
                 "give input_shape with all lengths"
             )
-        sizes = shape[1:] if self.first else (shape[-1], *shape[1:-1])
+        sizes = shape[1:] if self.channels_first else (shape[-1], *shape[1:-1])
         order = np.moveaxis(np.arange(math.prod(sizes)).reshape(sizes), 0, -1).ravel()
         return None if (order == np.arange(len(order))).all() else tuple(order.tolist())
 
@@ -260,6 +250,6 @@ def _flattens(layer: Layer) -> bool:
     return type(layer).__name__ == "Flatten"
 
 
-def _inside(layer: Layer) -> Sequence[Any]:
-    """List the layers inside, or the layer itself."""
-    return [one for child in layer.children.values() for one in _inside(child)] if layer.children else [layer]
+def _leaves(layer: Layer) -> Sequence[Any]:
+    """Return the layers inside, or the layer itself."""
+    return [one for child in layer.children.values() for one in _leaves(child)] if layer.children else [layer]

@@ -1,6 +1,6 @@
 """How PyTorch lays out the weights of each kind of layer: which tensors, in which order, with which axes.
 
-Knows kinds of layers by their names, as every file format does. PyTorch itself is not needed.
+Knows kinds of layers by their names, as every file format does. PyTorch is not needed.
 """
 
 import re
@@ -15,107 +15,103 @@ Array = np.ndarray
 
 
 class Tensor(NamedTuple):
-    """One tensor of PyTorch's, and the leaf of params that it is.
+    """A tensor of PyTorch's, and the leaf of params that corresponds to it.
 
-    leaf: the leaf. name: what PyTorch calls it.
-    give: our array -> PyTorch's. take: (PyTorch's array, the layer) -> ours.
-    features: the axis of our array along which the features of the input lie; None where there is none.
+    leaf: the leaf. name: PyTorch's name.
+    to_torch: our array -> PyTorch's. from_torch: (PyTorch's array, the layer) -> ours.
+    features: the axis of our array with the features of the input; None if it has none.
     """
 
     leaf: str
     name: str
-    give: Callable[[Array], Array]
-    take: Callable[[Array, Any], Array]
+    to_torch: Callable[[Array], Array]
+    from_torch: Callable[[Array, Any], Array]
     features: int | None = None
 
 
 def tensors(layer: Layer) -> list[Tensor]:
-    """Give the tensors of a layer in PyTorch's order.
+    """Return the tensors of a layer in PyTorch's order.
 
     Raises:
-        ValueError: a layer with weights that PyTorch has no like of.
+        ValueError: a layer whose weights have no counterpart in PyTorch.
 
     >>> [(tensor.leaf, tensor.name) for tensor in tensors(jaxconv.BatchNormalization())]
     [('gamma', 'weight'), ('beta', 'bias'), ('moving_mean', 'running_mean'), ('moving_variance', 'running_var')]
     """
-    if not layer.leaves and not any(map(_holds, layer.children.values())):
+    if not layer.leaves and not any(map(_has_weights, layer.children.values())):
         return []
     kind = re.sub(r"[123]D", "", type(layer).__name__)
     known = [tensor for tensor in _KINDS.get(kind, ()) if tensor.leaf in layer.leaves]
     if not known or len(known) < len(layer.leaves):
-        held = sorted(layer.leaves or layer.children)
         raise ValueError(
-            f"{layer.label}: PyTorch has no layer with the weights of {type(layer).__name__}, {held}; "
-            f"legal: {', '.join(_KINDS)}, and layers without weights"
+            f"{layer.label}: PyTorch has no layer with the weights of {type(layer).__name__}, "
+            f"{sorted(layer.leaves or layer.children)}; legal: {', '.join(_KINDS)}, and layers without weights"
         )
     return known
 
 
-def _holds(layer: Layer) -> bool:
-    """Tell whether a layer, or one inside it, has weights."""
-    return bool(layer.leaves) or any(map(_holds, layer.children.values()))
+def _has_weights(layer: Layer) -> bool:
+    return bool(layer.leaves) or any(map(_has_weights, layer.children.values()))
 
 
-def _as_is(array: Array, layer: Any = None) -> Array:
+def _same(array: Array, layer: Any = None) -> Array:
     return array
 
 
-def _turned(array: Array, layer: Any = None) -> Array:
-    """Bring (*taps, inputs, outputs) to (outputs, inputs, *taps)."""
-    taps = tuple(range(array.ndim - 2))
-    return array.transpose(array.ndim - 1, array.ndim - 2, *taps)
+def _kernel_to_torch(array: Array) -> Array:
+    """Transpose (*window, inputs, outputs) to (outputs, inputs, *window)."""
+    return array.transpose(array.ndim - 1, array.ndim - 2, *range(array.ndim - 2))
 
 
-def _turned_back(array: Array, layer: Any = None) -> Array:
+def _kernel_from_torch(array: Array, layer: Any = None) -> Array:
     return array.transpose(*range(2, array.ndim), 1, 0)
 
 
-def _depthwise(array: Array) -> Array:
-    """Bring (*taps, channels, multiplier) to (channels * multiplier, 1, *taps)."""
-    joined = array.reshape(*array.shape[:-2], 1, -1)
-    return _turned(joined)
+def _depthwise_to_torch(array: Array) -> Array:
+    """Bring (*window, channels, multiplier) to (channels * multiplier, 1, *window)."""
+    return _kernel_to_torch(array.reshape(*array.shape[:-2], 1, -1))
 
 
-def _depthwise_back(array: Array, layer: Any) -> Array:
+def _depthwise_from_torch(array: Array, layer: Any) -> Array:
     if array.ndim < 2 or array.shape[1] != 1:
-        raise ValueError(f"a depthwise weight has one input for each output; this one has {array.shape}")
-    return _turned_back(array).reshape(*array.shape[2:], -1, layer.depth_multiplier)
+        raise ValueError(f"a depthwise weight has one input for each output; this one has shape {array.shape}")
+    return _kernel_from_torch(array).reshape(*array.shape[2:], -1, layer.depth_multiplier)
 
 
-def _slopes(array: Array) -> Array:
+def _alpha_to_torch(array: Array) -> Array:
     if array.size != max(array.shape, default=1):
         raise ValueError(f"PyTorch's PReLU has a weight for each channel; alpha of shape {array.shape} has more")
     return array.ravel()
 
 
-def _slopes_back(array: Array, layer: Any) -> Array:
-    rank = len(layer.shared_axes or ()) + 2  # one axis of its own, for the channels
+def _alpha_from_torch(array: Array, layer: Any) -> Array:
+    rank = len(layer.shared_axes or ()) + 2  # one axis is not shared: the channels
     shared = {axis % rank for axis in layer.shared_axes or ()}
     return array.reshape([1 if axis in shared else -1 for axis in range(1, rank)])
 
 
-_BIAS = Tensor("bias", "bias", _as_is, _as_is)
-_KERNEL = Tensor("kernel", "weight", _turned, _turned_back)
-_AFFINE = (Tensor("gamma", "weight", _as_is, _as_is, 0), Tensor("beta", "bias", _as_is, _as_is, 0))
+_BIAS = Tensor("bias", "bias", _same, _same)
+_KERNEL = Tensor("kernel", "weight", _kernel_to_torch, _kernel_from_torch)
+_AFFINE = (Tensor("gamma", "weight", _same, _same, 0), Tensor("beta", "bias", _same, _same, 0))
 _KINDS: dict[str, tuple[Tensor, ...]] = {
     "Conv": (_KERNEL, _BIAS),
-    "ConvTranspose": (_KERNEL, _BIAS),  # (*taps, filters, channels) <-> (channels, filters, *taps)
-    "DepthwiseConv": (Tensor("kernel", "weight", _depthwise, _depthwise_back), _BIAS),
+    "ConvTranspose": (_KERNEL, _BIAS),  # (*window, filters, channels) <-> (channels, filters, *window)
+    "DepthwiseConv": (Tensor("kernel", "weight", _depthwise_to_torch, _depthwise_from_torch), _BIAS),
     "SeparableConv": (
-        Tensor("depthwise_kernel", "depthwise.weight", _depthwise, _depthwise_back),
-        Tensor("pointwise_kernel", "pointwise.weight", _turned, _turned_back),
-        Tensor("bias", "pointwise.bias", _as_is, _as_is),
+        Tensor("depthwise_kernel", "depthwise.weight", _depthwise_to_torch, _depthwise_from_torch),
+        Tensor("pointwise_kernel", "pointwise.weight", _kernel_to_torch, _kernel_from_torch),
+        Tensor("bias", "pointwise.bias", _same, _same),
     ),
-    "Dense": (Tensor("kernel", "weight", _turned, _turned_back, 0), _BIAS),
+    "Dense": (_KERNEL._replace(features=0), _BIAS),
     "BatchNormalization": (
         *_AFFINE,
-        Tensor("moving_mean", "running_mean", _as_is, _as_is, 0),
-        Tensor("moving_variance", "running_var", _as_is, _as_is, 0),
+        Tensor("moving_mean", "running_mean", _same, _same, 0),
+        Tensor("moving_variance", "running_var", _same, _same, 0),
     ),
     "LayerNormalization": _AFFINE,
-    "RMSNormalization": (Tensor("scale", "weight", _as_is, _as_is, 0),),
+    "RMSNormalization": (Tensor("scale", "weight", _same, _same, 0),),
     "GroupNormalization": _AFFINE,
     "InstanceNormalization": _AFFINE,
-    "Embedding": (Tensor("embeddings", "weight", _as_is, _as_is),),
-    "PReLU": (Tensor("alpha", "weight", _slopes, _slopes_back),),
+    "Embedding": (Tensor("embeddings", "weight", _same, _same),),
+    "PReLU": (Tensor("alpha", "weight", _alpha_to_torch, _alpha_from_torch),),
 }

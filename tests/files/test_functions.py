@@ -25,7 +25,7 @@ def run(tmp_path, *entries, x=X, shape=(None, 4, 6, 3), end=None, **options):
 
 
 def function(name, first, /, **arguments):
-    """Give a TFOpLambda: ``first`` is the name of what it takes, a list of names, or a constant."""
+    """Return a TFOpLambda: ``first`` is the name of what it takes, a list of names, or a constant."""
     taken = [[one, 0, 0, arguments] for one in first] if isinstance(first, list) else [first, 0, 0, arguments]
     taken = taken if isinstance(first, str | list) else ["_CONSTANT_VALUE", -1, first, arguments]
     return layer("TFOpLambda", f"tf.{name}", [taken], function=name, trainable=True, dtype="float32")

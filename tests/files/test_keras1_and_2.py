@@ -109,7 +109,7 @@ def test_keras_2_kernels_of_theano_are_turned(tmp_path):
 
 
 def scatter(x, kernel, strides, lengths, before):
-    """Give the gradient of a convolution: each entry of x scatters kernel (rows, cols, out, in), and edges are cut."""
+    """The gradient of a convolution: each entry of x scatters kernel (rows, cols, out, in); edges are cropped."""
     full = np.zeros((len(x), lengths[0] + 20, lengths[1] + 20, kernel.shape[2]))
     for row, col in np.ndindex(x.shape[1:3]):
         r, c = row * strides[0], col * strides[1]
@@ -131,16 +131,16 @@ DECONVOLUTIONS = {  # border_mode, strides, kernel, input and output lengths, ba
 
 @pytest.mark.parametrize("kind", DECONVOLUTIONS)
 def test_keras_1_deconvolution_gives_the_shape_it_was_told(kind, tmp_path):
-    rule, strides, size, lengths, told, backend, before = DECONVOLUTIONS[kind]
+    rule, strides, size, lengths, lengths_out, backend, before = DECONVOLUTIONS[kind]
     kernel, x = draw(*size, 3, 2), draw(2, *lengths, 2)  # (rows, cols, filters, channels): today's
     stored = kernel.transpose(0, 1, 3, 2)[::-1, ::-1] if backend == "theano" else kernel.transpose(0, 1, 3, 2)
     options = {**CONV, "border_mode": rule, "bias": False, "dim_ordering": "tf", "subsample": list(strides)}
-    options |= {"nb_filter": 3, "nb_row": size[0], "nb_col": size[1], "output_shape": [None, *told, 3]}
+    options |= {"nb_filter": 3, "nb_row": size[0], "nb_col": size[1], "output_shape": [None, *lengths_out, 3]}
     config = sequential(layer("Deconvolution2D", "d", batch_input_shape=[None, *lengths, 2], **options), form=list)
     params, apply_fn = load_model(write_hdf5(tmp_path / "m.h5", config, {"d": [("d_W", stored)]}, "1.2.2", backend))
     y = apply_fn(params, x)
-    assert y.shape == (2, *told, 3)
-    np.testing.assert_allclose(y, scatter(x, kernel, strides, told, before), atol=1e-5)
+    assert y.shape == (2, *lengths_out, 3)
+    np.testing.assert_allclose(y, scatter(x, kernel, strides, lengths_out, before), atol=1e-5)
 
 
 def test_keras_1_deconvolution_of_volumes_and_channels_first(tmp_path):
@@ -160,7 +160,7 @@ def test_keras_1_deconvolution_of_volumes_and_channels_first(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("told", "parts"),
+    ("lengths_out", "parts"),
     [
         ([None, 12, 12, 3], ["(10, 10)", "(None, 4, 4, 2)", "(12, 12)"]),
         ([None, 2, 2, 3], ["layer 'd'", "output_shape", "(2, 2)"]),
@@ -168,9 +168,9 @@ def test_keras_1_deconvolution_of_volumes_and_channels_first(tmp_path):
         ([None, None, 12, 3], ["layer 'd'", "output_shape=", "2 axes"]),
     ],
 )
-def test_keras_1_deconvolution_of_an_impossible_shape_is_refused_by_name(told, parts, tmp_path):
+def test_keras_1_deconvolution_of_an_impossible_shape_is_refused_by_name(lengths_out, parts, tmp_path):
     options = {**CONV, "bias": False, "nb_filter": 3, "nb_row": 4, "nb_col": 4, "dim_ordering": "tf"}
-    inside = layer("Deconvolution2D", "d", subsample=[2, 2], output_shape=told, **options)
+    inside = layer("Deconvolution2D", "d", subsample=[2, 2], output_shape=lengths_out, **options)
     inner = sequential({**inside, "config": {**inside["config"], "batch_input_shape": [None, 4, 4, 2]}})
     with pytest.raises(FileError, match=facts(*parts)):
         load_model(write_hdf5(tmp_path / "m.h5", inner, {"d": [("d_W", draw(4, 4, 2, 3))]}, "1.2.2", "tensorflow"))
@@ -215,7 +215,7 @@ def test_what_keras_3_refuses_and_says_nothing_is_left_out_and_noted(tmp_path):
 
 
 def nested(first):
-    """Give a model with a model inside that is called twice, its calls counted from ``first``."""
+    """Return a model with a model inside that is called twice, its calls counted from ``first``."""
     inner = functional(
         [
             layer("InputLayer", "x", [], batch_input_shape=[None, 3]),

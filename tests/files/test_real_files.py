@@ -48,11 +48,27 @@ def test_the_wake_word_net_gets_41_of_45_windows_right():
         assert int((np.argmax(np.asarray(y), -1) == windows["labels"]).sum()) == 41
 
 
-def test_constraints_of_eegnet_act_in_training():
+NORMS = [("depthwise_conv2d", "kernel", 1.0), ("dense", "kernel", 0.25)]  # of EEGNet's constraints
+
+
+def assert_projected(free, bound):
+    for name, leaf, most in NORMS:
+        assert np.linalg.norm(free[name][leaf], axis=0).max() > most
+        assert np.linalg.norm(bound[name][leaf], axis=0).max() <= most * (1 + 1e-5)
+
+
+def test_constraints_of_eegnet_are_read():
     layer, params = load_layer(MODELS / "eegnet_8_2.h5")
     depthwise = next(one for one in layer.layers if isinstance(one, jc.DepthwiseConv2D))
     assert depthwise.depthwise_constraint == jc.constraints.MaxNorm(1.0, axis=0)
     assert layer.children["dense"].kernel_constraint == jc.constraints.MaxNorm(0.25, axis=0)
+    free = jax.tree.map(lambda leaf: 10 * leaf, params)
+    assert_projected(free, layer.apply_fn.project(free))
+
+
+@pytest.mark.slow
+def test_constraints_of_eegnet_act_in_training():
+    layer, params = load_layer(MODELS / "eegnet_8_2.h5")
     apply_fn = layer.apply_fn
     trainable, fixed = apply_fn.split(params)
     x = jax.random.normal(jax.random.key(0), (4, 1, 60, 151))
@@ -67,10 +83,7 @@ def test_constraints_of_eegnet_act_in_training():
         free = jc.merge(far, fixed)
         return free, apply_fn.project(free)
 
-    free, bound = step(trainable)
-    for name, leaf, most in [("depthwise_conv2d", "kernel", 1.0), ("dense", "kernel", 0.25)]:
-        assert np.linalg.norm(free[name][leaf], axis=0).max() > most
-        assert np.linalg.norm(bound[name][leaf], axis=0).max() <= most * (1 + 1e-5)
+    assert_projected(*step(trainable))
 
 
 def test_regularizers_of_mini_xception_act_in_training():

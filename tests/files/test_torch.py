@@ -8,6 +8,7 @@ import pytest
 import jaxconv as jc
 from jaxconv.files.torch import params_from_torch, params_to_torch
 from tests.support.catalogue import CASES, inputs
+from tests.support.messages import facts
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
@@ -17,10 +18,10 @@ def array(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
-# -- without PyTorch: every entry stands where the definition of the layer wants it
+# -- without PyTorch: every entry is where the definition of the layer needs it
 
 
-def test_a_kernel_is_turned_entry_by_entry():
+def test_a_kernel_is_transposed_entry_by_entry():
     weight, bias = array(6, 2, 3, 5), array(6)  # torch.nn.Conv2d(4, 6, (3, 5), groups=2)
     params = params_from_torch(jc.Conv2D(6, (3, 5), groups=2), [weight, bias], input_shape=(None, 9, 9, 4))
     kernel = np.asarray(params["kernel"])
@@ -45,7 +46,7 @@ def test_dense_rows_after_a_flatten_are_put_in_the_order_of_the_flatten():
     np.testing.assert_allclose(layer.apply_fn(params, x), want, rtol=1e-5, atol=1e-5)  # float32 sums of 12
 
 
-def test_channels_first_flattens_as_pytorch_does_unless_it_is_told_to_move_the_channels():
+def test_channels_first_flattens_as_pytorch_does_unless_its_data_format_moves_the_channels():
     for flatten, moved in [(jc.Flatten("channels_last"), False), (jc.Flatten("channels_first"), True)]:
         layer = jc.Sequential([jc.Conv1D(2, 1, data_format="channels_first"), flatten, jc.Dense(2)])
         weight = array(2, 6)
@@ -62,13 +63,13 @@ def test_a_normalization_between_flatten_and_dense_is_put_in_order_too():
 
 
 def kinds(layer):
-    """Give the classes of the layers inside that have weights, a wrapper's own among them."""
+    """Return the classes of the layers inside that have weights, a wrapper's own included."""
     inside = set().union(*map(kinds, layer.children.values()))
     return inside | ({type(layer).__name__} if layer.leaves or (inside and hasattr(layer, "layer")) else set())
 
 
 def drawn(case):
-    """Give random params of a case's shapes and types; no initializer runs."""
+    """Return random params of a case's shapes and types; no initializer runs."""
     shapes = jax.eval_shape(lambda: case.layer.init(KEY, case.shape)[0])
     return jax.tree.map(lambda leaf: np.asarray(RNG.normal(size=leaf.shape)).astype(leaf.dtype), shapes)
 
@@ -83,7 +84,7 @@ KNOWN = [
 
 
 @pytest.mark.parametrize("name", KNOWN)
-def test_there_and_back_is_the_same_to_the_bit(name):
+def test_a_round_trip_is_the_same_to_the_bit(name):
     layer, shape = CASES[name]
     params = drawn(CASES[name])
     state = params_to_torch(layer, params, input_shape=shape)
@@ -94,11 +95,9 @@ def test_there_and_back_is_the_same_to_the_bit(name):
 
 
 @pytest.mark.parametrize("name", sorted(set(CASES) - set(KNOWN)))
-def test_layers_without_a_like_in_pytorch_are_named(name):
+def test_layers_without_a_counterpart_in_pytorch_are_named(name):
     kind = type(CASES[name].layer).__name__
-    with pytest.raises(
-        ValueError, match=f"has no layer with the weights of {kind}|PyTorch's {kind} has a weight for each"
-    ):
+    with pytest.raises(ValueError, match=facts("PyTorch", kind)):
         params_to_torch(CASES[name].layer, drawn(CASES[name]), input_shape=CASES[name].shape)
 
 
@@ -109,7 +108,7 @@ def test_names_are_the_caller_s_or_the_places_in_params():
     names = ["0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked"]
     named = params_to_torch(layer, params, names=names)
     assert list(named) == names[:-1]
-    with pytest.raises(ValueError, match=r"gives 6 arrays .*; names has 1"):
+    with pytest.raises(ValueError, match=r"6 arrays .*names has 1"):
         params_to_torch(layer, params, names=["weight"])
 
 
@@ -121,52 +120,52 @@ def test_shared_layers_are_converted_once():
     assert list(params) == ["conv1d"]
 
 
-ERRORS = {
-    r"conv1d_1: there is no weight left for its bias": ([array(2, 3, 1), array(2), array(4, 2, 1)], None),
-    r"takes 4 weights; there are more: array 4": ([array(2, 3, 1), array(2), array(4, 2, 1), array(4), array(4)], None),
-    r"conv1d: array 0 of shape \(2, 3, 5\), array 1 of shape \(2,\) are no weights of Conv1D": (
+ERRORS = {  # the weights, the shape of the input, and the facts of the message
+    "too few": ([array(2, 3, 1), array(2), array(4, 2, 1)], None, ["conv1d_1", "bias"]),
+    "too many": ([array(2, 3, 1), array(2), array(4, 2, 1), array(4), array(4)], None, ["4 weights", "array 4"]),
+    "window": (
         [array(2, 3, 5), array(2), array(4, 2, 1), array(4)],
         None,
+        ["conv1d", "array 0 of shape (2, 3, 5), array 1 of shape (2,)", "Conv1D"],
     ),
-    r"conv1d_1: kernel has to be of shape \(1, 2, 4\) for input of shape \(None, 9, 2\); array 2 of": (
+    "channels": (
         [array(2, 3, 1), array(2), array(4, 5, 1), array(4)],
         (None, 9, 3),
+        ["conv1d_1: kernel", "(1, 2, 4)", "(None, 9, 2)", "array 2 of shape (4, 5, 1)"],
     ),
-    r"conv1d: kernel cannot be made from array 0 of shape \(\): ": ([np.float32(1)], None),
-    r"state is of type int; give a state_dict": (3, None),
+    "scalar": ([np.float32(1)], None, ["conv1d: kernel", "array 0 of shape ()"]),
+    "number": (3, None, ["state", "int", "state_dict"]),
 }
 
 
-@pytest.mark.parametrize("message", ERRORS)
-def test_weights_that_do_not_fit_are_named(message):
+@pytest.mark.parametrize("kind", ERRORS)
+def test_weights_that_do_not_fit_are_named(kind):
+    state, shape, parts = ERRORS[kind]
     layer = jc.Sequential([jc.Conv1D(2, 1), jc.Conv1D(4, 1)])
-    with pytest.raises((ValueError, TypeError), match=message):
-        params_from_torch(layer, ERRORS[message][0], input_shape=ERRORS[message][1])
+    with pytest.raises((ValueError, TypeError), match=facts(*parts)):
+        params_from_torch(layer, state, input_shape=shape)
 
 
-def test_layers_that_pytorch_has_not_are_named():
-    with pytest.raises(ValueError, match=r"has no layer with the weights of LocallyConnected1D, \['bias', 'kern"):
+def test_layers_that_pytorch_lacks_are_named():
+    with pytest.raises(ValueError, match=facts("PyTorch", "LocallyConnected1D", "['bias', 'kernel']")):
         params_from_torch(jc.LocallyConnected1D(2, 2), [array(2, 3, 1)])
-    with pytest.raises(ValueError, match=r"depthwise weight has one input for each output; this one has \(4, 2, 3\)"):
+    with pytest.raises(ValueError, match=facts("kernel", "depthwise", "(4, 2, 3)")):
         params_from_torch(jc.DepthwiseConv1D(3), [array(4, 2, 3), array(4)])
-    with pytest.raises(ValueError, match=r"dense: params hold no kernel"):
+    with pytest.raises(ValueError, match=facts("dense", "kernel")):
         params_to_torch(jc.Sequential([jc.Dense(2)]), {})
 
 
 def test_a_flatten_of_unknown_lengths_and_moved_features_are_refused():
     layer = jc.Sequential([jc.Flatten(), jc.Dense(2)])
-    with pytest.raises(ValueError, match=r"flatten: flattens input of shape None, .*; give input_shape"):
+    with pytest.raises(ValueError, match=facts("flatten", "None", "input_shape")):
         params_from_torch(layer, [array(2, 6), array(2)])
-    for between, message in [
-        (jc.Reshape((2, 3)), "reshape: moves features"),
-        (jc.RepeatVector(2), "repeat_vector: mov"),
-    ]:
+    for between, name in [(jc.Reshape((2, 3)), "reshape"), (jc.RepeatVector(2), "repeat_vector")]:
         layer = jc.Sequential([jc.Flatten(), between, jc.Dense(2)])
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises(ValueError, match=facts(name, "features", "order")):
             params_from_torch(layer, [array(2, 6), array(2)], input_shape=(None, 3, 2))
     x = jc.Input((3, 2))
     model = jc.Model(x, jc.Concatenate()([jc.Flatten()(x), jc.GlobalMaxPooling1D()(x)]))
-    with pytest.raises(ValueError, match="joins features that were flattened in different orders"):
+    with pytest.raises(ValueError, match=facts("concatenate", "features", "orders")):
         params_from_torch(model, [])
 
 
@@ -185,9 +184,9 @@ def compare(layer, net, shape, rtol=1e-5):
     last = not isinstance(layer, jc.Sequential) and len(shape) < 3
     ours = params_from_torch(layer, net.state_dict(), input_shape=shape)
     with torch.no_grad():
-        there = net(torch.tensor(x if last else np.moveaxis(x, -1, 1))).numpy()
+        theirs = net(torch.tensor(x if last else np.moveaxis(x, -1, 1))).numpy()
     got = np.asarray(layer.apply_fn(ours, x))
-    want = np.moveaxis(there, 1, -1) if there.ndim > 2 else there
+    want = np.moveaxis(theirs, 1, -1) if theirs.ndim > 2 else theirs
     assert got.shape == want.shape
     # relative to the largest entry: sums of some dozen float32 products, in another order
     np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * np.abs(want).max())
@@ -198,7 +197,7 @@ def compare(layer, net, shape, rtol=1e-5):
 
 
 def convolutions():
-    """Give (layer, module, shape) of every family."""
+    """Return (layer, module, shape) of every family."""
     nn = pytest.importorskip("torch").nn
     return {
         "conv1d": (jc.Conv1D(6, 3, 2, (1, 1)), nn.Conv1d(4, 6, 3, 2, 1), (None, 9, 4)),

@@ -139,7 +139,7 @@ def test_shapes_that_cannot_be_compiled_for_are_named(trained, shapes, message):
 # -- exported
 
 
-@pytest.mark.parametrize("batch", [1, 5, 21])
+@pytest.mark.parametrize("batch", [1, 21])
 def test_an_exported_model_runs_for_any_batch(trained, exported, batch):
     loaded = load_exported(exported)
     np.testing.assert_allclose(loaded(X[:batch]), trained[1](trained[0], X[:batch]), rtol=1e-5, atol=1e-6)
@@ -151,8 +151,8 @@ def test_the_file_runs_without_jaxconv(trained, exported, tmp_path):
     np.save(tmp_path / "x.npy", X[:3])
     code = f"""
 import sys, numpy as np, jax.export
-with np.load({str(exported)!r}) as held:
-    program = bytearray(held["program"].tobytes())
+with np.load({str(exported)!r}) as file:
+    program = bytearray(file["program"].tobytes())
 y = jax.export.deserialize(program).call(np.load({str(tmp_path / "x.npy")!r}))
 np.save({str(tmp_path / "y.npy")!r}, y)
 assert not [name for name in sys.modules if name.startswith("jaxconv")]
@@ -162,8 +162,8 @@ assert not [name for name in sys.modules if name.startswith("jaxconv")]
 
 
 def program_of(path):
-    with np.load(path) as held:
-        return held["program"]
+    with np.load(path) as file:
+        return file["program"]
 
 
 def test_the_program_calls_nothing_that_only_one_machine_has(exported):

@@ -55,13 +55,13 @@ def write_keras(path, config, tables, version="3.15.1", names=(), method=zipfile
 
 
 def layer(class_name, name, calls=None, **config):
-    """Give a layer's entry in a config; with ``calls``, its inbound nodes."""
+    """Return a layer's entry in a config; with ``calls``, its inbound nodes."""
     entry = {"class_name": class_name, "config": {"name": name, **config}}
     return entry if calls is None else {**entry, "name": name, "inbound_nodes": calls}
 
 
 def sequential(*layers, form=dict):
-    """Give a Sequential's config, in the form of a list (until Keras 2.2) or a dict."""
+    """Return a Sequential's config, in the form of a list (until Keras 2.2) or a dict."""
     inside = list(layers)
     return {"class_name": "Sequential", "config": inside if form is list else {"name": "net", "layers": inside}}
 

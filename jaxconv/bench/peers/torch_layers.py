@@ -73,7 +73,7 @@ def function_of(layer: Layer, params: Params, shapes: Sequence[Shape], channels_
     if layer.policy.compute != np.float32:
         raise Unsupported(f"it computes in {layer.policy.compute}; the PyTorch implementation uses float32")
     try:
-        weights = {one.name: tensor(one.give(np.asarray(params[one.leaf], np.float32))) for one in tensors(layer)}
+        weights = {one.name: tensor(one.to_torch(np.asarray(params[one.leaf], np.float32))) for one in tensors(layer)}
     except ValueError as error:
         raise Unsupported(str(error)) from None
     return _BUILDERS[kind](Call(layer, weights, shapes, channels_first))
