@@ -12,7 +12,7 @@ from jaxconv.bench.agreement import Loaded, Unsupported, difference, disagreeing
 from jaxconv.bench.network_speed import INFERENCE
 from jaxconv.bench.timing import medians
 from jaxconv.contract import Layer, Params
-from jaxconv.files.model import model_info
+from jaxconv.files.loading import read_model
 
 MODES = (INFERENCE,)
 LIBRARIES = ("keras", "torch", "jaxconv")  # the outputs are compared with those of the first one that is installed
@@ -46,9 +46,9 @@ def read_trained(files: Sequence[str], batches: Sequence[int]) -> dict[str, Trai
     stems = [Path(file).stem for file in files]
     rows = {}
     for file, stem in zip(files, stems, strict=True):
-        info = model_info(Path(file))
+        info = read_model(file)
         for batch in batches:
-            row = Trained(file, info["layer"], info["params"], _with_batch(file, info["input_shape"], batch), batch)
+            row = Trained(file, info.layer, info.params, _with_batch(file, info.input_shape, batch), batch)
             rows[f"{stem if stems.count(stem) == 1 else file}, batch {batch}"] = row
     return rows
 

@@ -7,7 +7,7 @@ import pytest
 
 import jaxconv as jc
 from jaxconv.files.errors import FileError
-from jaxconv.files.model import model_info
+from jaxconv.files.loading import read_model
 
 pytest.importorskip("h5py")
 SHAPE = (None, 9, 2)
@@ -59,22 +59,22 @@ def test_a_layer_alone_comes_back_alone(tmp_path):
 
 
 def test_a_file_tells_what_it_holds(saved):
-    info = model_info(saved[0])
-    assert info["layer"].names == NET.names
-    assert info["input_shape"] == SHAPE and info["about"] == {"classes": ["a", "b"], "mean": 0.5}
+    info = read_model(saved[0])
+    assert info.layer.names == NET.names
+    assert info.input_shape == SHAPE and info.about == {"classes": ["a", "b"], "mean": 0.5}
 
 
 def test_an_array_and_the_layer_s_own_shape_can_stand_for_the_input_shape(tmp_path):
     params, _ = jc.Dense(3).init(jax.random.key(0), (None, 4))
     jc.save_model(tmp_path / "a.keras", jc.Dense(3), params, input_shape=jnp.ones((5, 4)))
-    assert model_info(tmp_path / "a.keras")["input_shape"] == (5, 4)
+    assert read_model(tmp_path / "a.keras").input_shape == (5, 4)
     jc.save_model(tmp_path / "b.keras", jc.Dense(3, input_shape=(4,)), params)
-    assert model_info(tmp_path / "b.keras")["input_shape"] == (None, 4)
+    assert read_model(tmp_path / "b.keras").input_shape == (None, 4)
 
 
 def test_several_inputs_have_several_shapes(tmp_path):
     jc.save_model(tmp_path / "m.keras", jc.Add(), {}, input_shape=[(None, 4), (None, 4)])
-    assert model_info(tmp_path / "m.keras")["input_shape"] == [(None, 4), (None, 4)]
+    assert read_model(tmp_path / "m.keras").input_shape == [(None, 4), (None, 4)]
 
 
 def test_saving_over_a_file_replaces_it_whole(saved):
@@ -90,4 +90,4 @@ def test_truncated_files_are_named(saved):
     for length in (0, 100, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:length])
         with pytest.raises(FileError, match=r"m\.keras"):
-            model_info(path)
+            read_model(path)
