@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv import activations, constraints, initializers, regularizers
+from jaxconv import activations, constraints, data_format, initializers, regularizers
 from jaxconv.contract.policy import policy_name
 from jaxconv.contract.shapes import as_shape
 from jaxconv.errors import explain
@@ -39,7 +39,7 @@ def set_fields(layer: Any, /, **values: Any) -> None:
 
 
 def canonical_options(layer: Any) -> None:
-    """Make the options that every layer may have canonical: name, bools, dtype, input shape, and those of the tables.
+    """Make the options that any layer may have canonical: name, bools, dtype, shapes, data format, and the tables'.
 
     Raises:
         ValueError, TypeError: an option that is not legal, naming the layer and the option.
@@ -54,6 +54,8 @@ def canonical_options(layer: Any) -> None:
     set_fields(layer, dtype=policy_name(layer.dtype, where))
     if layer.input_shape is not None:
         set_fields(layer, input_shape=as_shape(layer.input_shape, f"{where}: input_shape"))
+    if hasattr(layer, "data_format"):
+        set_fields(layer, data_format=data_format.canonical(layer.data_format, where))
     filter_axes = {prefix: layer.filter_axes(leaf) for leaf, prefix in layer.leaves.items()}
     for field in dataclasses.fields(layer):
         prefix, _, ending = field.name.rpartition("_")

@@ -1,10 +1,20 @@
-"""The spatial axes of an input in both data formats: their lengths, checked, and windows put around the channels."""
+"""The spatial axes of an input in both data formats: where they are, their lengths, and their windows."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from jaxconv import data_format as formats
 from jaxconv.windows import Window
+
+
+def spatial_axes(rank: int, data_format: str | None) -> range:
+    """Return the spatial axes of an input, counted with the batch.
+
+    >>> spatial_axes(2, "channels_first")
+    range(2, 4)
+    """
+    first = 1 if data_format == "channels_last" else 2
+    return range(first, first + rank)
 
 
 def spatial_lengths(
@@ -19,15 +29,15 @@ def spatial_lengths(
         ValueError: an input of another rank, or with a spatial axis of length 0.
     """
     formats.check_rank(shape, rank, str(data_format), where)
-    lengths = shape[1:-1] if data_format == "channels_last" else shape[2:]
-    for axis, length in enumerate(lengths, 1 if data_format == "channels_last" else 2):
-        if isinstance(length, int) and length < 1:
-            for window in windows[axis - (1 if data_format == "channels_last" else 2) :][:1]:
-                window.output_length(length, where)
+    axes = spatial_axes(rank, data_format)
+    for index, axis in enumerate(axes):
+        if isinstance(shape[axis], int) and shape[axis] < 1:
+            if windows:
+                windows[index].output_length(shape[axis], where)
             raise ValueError(
                 f"{where}: input of length 0 along axis {axis}, in shape {tuple(shape)}; the shortest legal input is 1"
             )
-    return tuple(lengths)
+    return tuple(shape[axis] for axis in axes)
 
 
 def with_channels(data_format: str | None, spatial: Sequence[Window], channels: Window) -> tuple[Window, ...]:

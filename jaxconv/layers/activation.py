@@ -1,4 +1,4 @@
-"""Activation, a function of the table as a layer, and the layers around functions with options of their own."""
+"""Activation, which applies any function of the table, and layers for activations with options or weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -9,18 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import activations
-from jaxconv.contract import (
-    MIXED,
-    POINTWISE,
-    Effects,
-    Layer,
-    Params,
-    Shape,
-    Weight,
-    Window,
-    layers,
-    whole,
-)
+from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
 from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
 from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
@@ -31,7 +20,7 @@ Array = jax.Array
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Activation(Layer):
-    """Apply an activation to every element (softmax and its kin: along the last axis).
+    """Apply an activation to every element; softmax, log_softmax and glu work along the last axis.
 
     Args:
         activation: name, function or config; None is linear.
@@ -49,8 +38,8 @@ class Activation(Layer):
     activity_regularizer: Any = None
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        rank, along = len(input_shape) - 1, uses_axis(self.activation)
-        if rank < 1 or not along:
+        rank = len(input_shape) - 1
+        if rank < 1 or not uses_axis(self.activation):
             return (POINTWISE,) * max(rank, 0)
         width = input_shape[-1]
         halved = width is not None and activated_width(self.activation, width, "Activation") != width
@@ -62,7 +51,7 @@ class Activation(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class _Pointwise(Layer):
-    """What keeps the shape and has no weights."""
+    """A function of each element."""
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         return (POINTWISE,) * (len(input_shape) - 1)
@@ -78,12 +67,12 @@ class _Pointwise(Layer):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ReLU(_Pointwise):
-    """Return ``x`` above ``threshold``, at most ``max_value``, and ``negative_slope * (x - threshold)`` below.
+    """Apply a ReLU: ``min(x, max_value)`` from ``threshold`` on, ``negative_slope * (x - threshold)`` below.
 
     Args:
-        max_value: the largest value given, at least 0; None means unbounded.
+        max_value: upper bound of the output, at least 0; None means unbounded.
         negative_slope: slope below the threshold, at least 0.
-        threshold: where the function starts to let ``x`` through, at least 0.
+        threshold: smallest input that is returned as it is, at least 0.
 
     Shapes:
         Any shape, kept.
@@ -114,11 +103,11 @@ class ReLU(_Pointwise):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class LeakyReLU(_Pointwise):
-    """Return ``x`` where it is positive, ``negative_slope * x`` elsewhere.
+    """Apply a leaky ReLU: ``x`` where positive, ``negative_slope * x`` elsewhere.
 
     Args:
-        negative_slope: slope below 0, at least 0. The default is 0.3; that of the function ``leaky_relu`` is 0.2.
-            Configs of Keras 2 call it ``alpha``, which ``from_config`` reads.
+        negative_slope: slope for negative inputs, at least 0. The default is 0.3; that of the function ``leaky_relu``
+            is 0.2. Configs of Keras 2 call it ``alpha``, which ``from_config`` reads.
 
     Shapes:
         Any shape, kept.
@@ -144,23 +133,23 @@ class LeakyReLU(_Pointwise):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the layer from its config, or from Keras's, also where Keras 2 wrote it."""
+        """Build the layer from its config, or from one of Keras 2 or 3."""
         return super().from_config({"negative_slope" if k == "alpha" else k: v for k, v in config.items()})
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ELU(_Pointwise):
-    """Return ``x`` where it is positive, ``alpha * (exp(x) - 1)`` elsewhere.
+    """Apply an exponential linear unit: ``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
     Args:
-        alpha: minus the value that large negative inputs come to.
+        alpha: the output for large negative inputs is ``-alpha``.
 
     Shapes:
         Any shape, kept.
 
     Raises:
-        ValueError: an alpha that is no number.
+        ValueError: an alpha that is not a finite number.
 
     Source: Clevert et al. 2016, https://arxiv.org/abs/1511.07289
 
@@ -182,19 +171,19 @@ class ELU(_Pointwise):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Softmax(Layer):
-    """Return ``exp(x) / sum(exp(x))`` along one or more axes.
+    """Apply a softmax: ``exp(x) / sum(exp(x))`` along one or more axes.
 
-    What a mask leaves out gets 0 and has no part in the sum. It is one over the steps, (batch, time), or one over the
-    entries that broadcasts against the input, as in Keras (whose layer refuses the former).
+    Masked entries get 0 and are left out of the sum. The mask covers the steps, (batch, time), or all entries, with a
+    shape that broadcasts against the input. Keras's layer takes the second form only.
 
     Args:
-        axis: axis, or axes that share one sum; 0 is the batch.
+        axis: axis, or axes that are summed over together; 0 is the batch.
 
     Shapes:
         Any shape of rank 1 or more, kept.
 
     Raises:
-        TypeError: an axis that is no integer.
+        TypeError: an axis that is not an integer.
         ValueError: an axis that the input does not have.
 
     >>> params, apply_fn = Softmax().init(jax.random.key(0), (None, 2))
@@ -218,6 +207,7 @@ class Softmax(Layer):
         steps, sizes = self.mask_layouts(len(shape)), np.shape(mask)
         if len(sizes) > len(shape):
             raise ValueError(f"{self.label}: mask of shape {sizes} has more axes than input of shape {shape}")
+        # Keras's form, over all entries, is read as well
         entries = [tuple(range(len(shape) - len(sizes), len(shape)))]
         either = fitting_axes(sizes, shape, entries, broadcast=True)
         if fitting_axes(sizes, shape, steps) and not (either and len(sizes) == 1):
@@ -228,25 +218,23 @@ class Softmax(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         if mask is None:
             return activations.softmax(x, self.axis), Effects()
-        y = activations.softmax(
-            fill_masked(x, mask, float(jnp.finfo(x.dtype).min)), self.axis
-        )  # not -inf: all may be masked
-        return fill_masked(y, mask), Effects()
+        least = float(jnp.finfo(x.dtype).min)  # not -inf: all entries may be masked
+        return fill_masked(activations.softmax(fill_masked(x, mask, least), self.axis), mask), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        """Return a mask over steps as it is; a mask over entries says nothing about steps."""
+        # a mask over entries does not say which steps are real
         return mask if mask is not None and mask.ndim < x.ndim else None
 
 
 @layers.register("prelu")
 @dataclasses.dataclass(frozen=True)
 class PReLU(Layer):
-    """Return ``x`` where it is positive, ``alpha * x`` elsewhere, with a learned alpha for each entry of a sample.
+    """Apply a ReLU with learned slopes: ``x`` where positive, ``alpha * x`` elsewhere, one alpha for each entry.
 
     Args:
         alpha_initializer, alpha_regularizer, alpha_constraint: as in every layer.
-        shared_axes: axis or axes of the input (from 1 on, or counted from the end) along which one alpha serves all:
-            [1, 2] for an image under channels_last gives one alpha for each channel. None shares nothing.
+        shared_axes: axis or axes of the input (from 1 on, or counted from the end) along which alpha is the same:
+            [1, 2] for an image under channels_last means one alpha for each channel. None shares nothing.
 
     Shapes:
         Any shape of rank 2 or more, kept.
@@ -255,8 +243,8 @@ class PReLU(Layer):
         alpha: the input's shape without batch, with 1 for each shared axis, ``alpha_initializer``.
 
     Raises:
-        TypeError: a shared axis that is no integer.
-        ValueError: a shared axis that the input does not have; an axis that is not shared and of unknown size.
+        TypeError: a shared axis that is not an integer.
+        ValueError: a shared axis that the input does not have; an axis of unknown size that is not shared.
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852
 
@@ -272,21 +260,16 @@ class PReLU(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shared_axes is not None and self.shared_axes not in ((), []):
-            axes = as_axis(self.shared_axes, "PReLU", "shared_axes")
-            self._set(shared_axes=axes if isinstance(axes, tuple) else (axes,))
-        else:
-            self._set(shared_axes=None)
+        axes = None if self.shared_axes in (None, (), []) else as_axis(self.shared_axes, "PReLU", "shared_axes")
+        self._set(shared_axes=(axes,) if isinstance(axes, int) else axes)
 
     def _shared(self, shape: Shape) -> tuple[int, ...]:
-        if self.shared_axes is None:
-            return ()
-        return input_axes(self.shared_axes, shape, "PReLU", what="shared_axes")
+        return input_axes(self.shared_axes, shape, "PReLU", what="shared_axes") if self.shared_axes else ()
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         if len(input_shape) < 2:
             raise ValueError(
-                f"PReLU: input of shape {input_shape} has one number a sample; give (batch, ..., channels)"
+                f"PReLU: input of shape {input_shape} has no axis after the batch; give (batch, ..., channels)"
             )
         self._shared(input_shape)
         return (POINTWISE,) * (len(input_shape) - 1)

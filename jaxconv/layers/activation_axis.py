@@ -1,6 +1,6 @@
-"""What an activation does to the channels of a layer: along which axis it works, and how many it leaves.
+"""Activations along the channel axis, in both data formats, and the number of channels they return.
 
-Knows activations, no layer.
+Knows activations, not layers.
 """
 
 import functools
@@ -24,9 +24,9 @@ def uses_axis(activation: Any) -> bool:
 
 
 def activate(activation: Any, y: Array, axis: int) -> Array:
-    """Apply an activation, along the channel axis where it works along one (softmax, glu): in both data formats.
+    """Apply an activation; one that works along an axis, such as softmax or glu, along the channel axis ``axis``.
 
-    Keras takes the last axis always, which under "channels_first" is a spatial one; the documentation says channels.
+    Keras always uses the last axis, which is a spatial one under "channels_first"; its documentation says channels.
     """
     return activation(y, axis=axis) if uses_axis(activation) else activation(y)
 
@@ -41,5 +41,5 @@ def activated_width(activation: Any, width: int, where: str) -> int:
 
 
 def is_linear(activation: Any) -> bool:
-    """Tell whether an activation leaves everything as it is."""
+    """Return whether an activation is the identity."""
     return activation is None or activation is activations.linear

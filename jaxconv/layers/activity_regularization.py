@@ -1,4 +1,4 @@
-"""ActivityRegularization: a penalty on what passes through, and nothing else."""
+"""ActivityRegularization: a penalty on the input, which is returned unchanged."""
 
 import dataclasses
 from typing import Any
@@ -15,9 +15,9 @@ Array = jax.Array
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ActivityRegularization(Layer):
-    """Return the input unchanged, and ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size, as a penalty.
+    """Add the penalty ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size; the output is the input.
 
-    The penalty is in ``effects.penalty``, as that of an ``activity_regularizer`` is.
+    The penalty is in ``effects.penalty``, like that of an ``activity_regularizer``.
 
     Args:
         l1, l2: factors, at least 0.
@@ -43,7 +43,7 @@ class ActivityRegularization(Layer):
 
     @property
     def activity_regularizer(self) -> Any:
-        """Return the penalty on the output that the two factors make."""
+        """Return the penalty on the output."""
         return L1L2(self.l1, self.l2)
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:

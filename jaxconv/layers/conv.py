@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxconv import geometry as geo
 from jaxconv import ops
 from jaxconv.contract import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
@@ -41,12 +40,8 @@ class BaseConv(Convolving):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.canonical(filters=geo.as_size(self.filters, "filters", type(self).__name__))
         if not self.strides_with_dilation:
             self.refuse_strides_with_dilation(f"conv{self.rank}d")
-
-    def width(self, channels: int | None) -> int:
-        return self.filters
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
         return {"kernel": Weight((*self.kernel_size, channels // self.groups, self.filters), self.kernel_initializer)}
@@ -59,31 +54,31 @@ class BaseConv(Convolving):
 @layers.register("Convolution1D")
 @dataclasses.dataclass(frozen=True)
 class Conv1D(BaseConv):
-    """Convolve over one axis, time say: ``activation(conv1d(x, kernel) + bias)``.
+    """Convolve over one axis, such as time: ``activation(conv1d(x, kernel) + bias)``.
 
     Keras's layer, argument for argument. Differs deliberately: padding may be (before, after) pairs; groups and
-    channels_first work on every platform; ``bias_initializer=None`` is zeros, as documented; ``axis="filter"`` in a
-    norm constraint means each filter's own norm; complex input is refused; a mask goes through, and each sequence is
-    convolved as if it were alone, between its own padding.
+    channels_first work on every platform; ``bias_initializer=None`` means zeros, as documented; ``axis="filter"`` in a
+    norm constraint means the norm of each filter; complex input is an error; a mask is passed on, and each sequence is
+    convolved with its own padding, as if it were not batched.
 
     Args:
         filters: number of output channels.
         kernel_size: length of the kernel in taps.
-        strides: output steps, in input steps. Above 1 it excludes ``dilation_rate`` above 1.
-        padding: "valid", "same", "causal" (output t sees no input after t), any case; or a pair (before, after).
-            In two and three dimensions: a name, or for each axis a name ("causal" too) or a pair.
+        strides: input steps from one output to the next. Not above 1 together with a ``dilation_rate`` above 1.
+        padding: "valid", "same", "causal" (output t reads no input after t), in any case; or a pair (before, after).
+            In two and three dimensions: a name, or for each axis a name ("causal" included) or a pair.
         data_format: "channels_last" (batch, time, channels), "channels_first" (batch, channels, time); None means
             ``image_data_format()`` when the layer is built. Kernels have the same shape in both.
         dilation_rate: distance of neighbouring taps, in input steps.
-        groups: channel groups convolved apart from each other; divides channels and filters.
+        groups: number of channel groups, each convolved separately; divides channels and filters.
         activation: name, function or None.
-        use_bias: whether there is a bias.
+        use_bias: whether to add a bias.
         kernel_initializer, bias_initializer: name, instance, config, array or ``(key, shape, dtype) -> array``; None
             means the default.
         kernel_regularizer, bias_regularizer: penalty on the weight, in ``apply_fn.penalty``.
         activity_regularizer: penalty on the output, divided by the batch size, in ``effects.penalty``.
         kernel_constraint, bias_constraint: projection after an update, in ``apply_fn.project``.
-        padding_mode: what stands in the padding: "zeros", "reflect", "replicate" or "circular" (beyond Keras).
+        padding_mode: what the padding holds: "zeros", "reflect", "replicate" or "circular" (beyond Keras).
         strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
         name, trainable, dtype, input_shape: as in every layer.
 
@@ -91,7 +86,7 @@ class Conv1D(BaseConv):
         (batch, time, channels) -> (batch, new_time, filters).
 
     Params:
-        kernel: (kernel_size, channels / groups, filters), ``kernel_initializer``.
+        kernel: (\\*kernel_size, channels / groups, filters), ``kernel_initializer``.
         bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
@@ -115,12 +110,7 @@ class Conv2D(BaseConv):
 
     Arguments, params and errors are those of :class:`Conv1D`, with one size for each axis or one for both;
     ``padding=("causal", "same")`` is causal along the first axis, time in a spectrogram.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
-
-    Params:
-        kernel: (\\*kernel_size, channels / groups, filters). bias: (filters,).
+    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
 
     >>> params, apply_fn = Conv2D(8, (3, 5), strides=2, padding="same").init(jax.random.key(0), (None, 28, 28, 1))
     >>> apply_fn(params, jnp.ones((2, 28, 28, 1))).shape
@@ -137,12 +127,7 @@ class Conv3D(BaseConv):
 
     Arguments, params and errors are those of :class:`Conv1D`, with one size for each axis or one for all;
     ``padding=("causal", "same", "same")`` is causal along the first axis, time in video.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
-
-    Params:
-        kernel: (\\*kernel_size, channels / groups, filters). bias: (filters,).
+    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
 
     Source: https://keras.io/api/layers/convolution_layers/convolution3d/
 

@@ -28,9 +28,7 @@ class BaseConvTranspose(Convolving):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where = type(self).__name__
-        self.canonical(filters=geo.as_size(self.filters, "filters", where))
-        self._set(output_padding=as_output_padding(self.output_padding, self.strides, where))
+        self._set(output_padding=as_output_padding(self.output_padding, self.strides, type(self).__name__))
         if not self.strides_with_dilation:
             self.refuse_strides_with_dilation(f"conv{self.rank}d_transpose")
 
@@ -42,9 +40,6 @@ class BaseConvTranspose(Convolving):
         each = zip(self.kernel_size, self.strides, self.dilation_rate, rules, more, strict=True)
         return [Window(k, s, d, rule, "zeros", True, extra) for k, s, d, rule, extra in each]
 
-    def width(self, channels: int | None) -> int:
-        return self.filters
-
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
         return {"kernel": Weight((*self.kernel_size, self.filters // self.groups, channels), self.kernel_initializer)}
 
@@ -55,7 +50,7 @@ class BaseConvTranspose(Convolving):
 
 @dataclasses.dataclass(frozen=True)
 class BasePlanarConvTranspose(BaseConvTranspose):
-    """The fields in Keras's order for one and two dimensions; in three, data_format stands before output_padding."""
+    """The fields in Keras's order for one and two dimensions; in three, data_format comes before output_padding."""
 
     filters: int
     kernel_size: Any
@@ -80,27 +75,29 @@ class BasePlanarConvTranspose(BaseConvTranspose):
 @layers.register("Convolution1DTranspose")
 @dataclasses.dataclass(frozen=True)
 class Conv1DTranspose(BasePlanarConvTranspose):
-    """Transpose a convolution over one axis: the layer that undoes the shape of :class:`~jaxconv.Conv1D`.
+    """Transpose a convolution over one axis: the output has the shape that :class:`~jaxconv.Conv1D` would reduce.
 
     Keras's layer, argument for argument; beyond it ``groups``, explicit padding, and strides with dilation. It is the
-    gradient of a convolution with respect to its input: each input step scatters its multiple of the kernel.
+    gradient of a convolution with respect to its input: each input step adds its multiple of the kernel to the output.
 
     Args:
         filters: number of output channels.
         kernel_size: length of the kernel in taps.
-        strides: distance of neighbouring input steps in the output. Above 1 it excludes ``dilation_rate`` above 1.
-        padding: "valid" or "same" (``length * strides`` steps come out), or a pair (before, after) that is cut off.
+        strides: distance of neighbouring input steps in the output. Not above 1 together with a ``dilation_rate`` above
+            1.
+        padding: "valid", "same" (``length * strides`` output steps), or a pair (before, after) that is cut off.
         output_padding: None for Keras's default lengths; or steps, below ``strides``, added to the shortest output.
         data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
         dilation_rate: distance of neighbouring taps, in output steps.
-        groups: channel groups transposed apart from each other; divides channels and filters (beyond Keras).
+        groups: number of channel groups, each transposed separately; divides channels and filters (beyond Keras).
         strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
 
     Shapes:
         (batch, time, channels) -> (batch, new_time, filters).
 
     Params:
-        kernel: (kernel_size, filters / groups, channels), ``kernel_initializer``; its fans are Keras's, exchanged.
+        kernel: (kernel_size, filters / groups, channels), ``kernel_initializer``, with fan-in and fan-out exchanged as
+            in Keras.
         bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
@@ -122,9 +119,7 @@ class Conv2DTranspose(BasePlanarConvTranspose):
     """Transpose a convolution over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for both.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
+    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
 
     >>> Conv2DTranspose(8, 4, strides=2, padding="same").output_shape((None, 7, 7, 3))
     (None, 14, 14, 8)
@@ -139,10 +134,8 @@ class Conv3DTranspose(BaseConvTranspose):
     """Transpose a convolution over three axes, those of a volume or of video.
 
     Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for all; but
-    ``data_format`` stands before ``output_padding``, as in Keras.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
+    ``data_format`` comes before ``output_padding``, as in Keras.
+    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
 
     >>> Conv3DTranspose(8, 3, strides=2).output_shape((None, 4, 4, 4, 3))
     (None, 9, 9, 9, 8)

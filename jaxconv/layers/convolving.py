@@ -1,13 +1,12 @@
-"""What every layer with a sliding kernel shares: its sizes, the places of its axes, bias and activation.
+"""The base of the layers that slide kernels over an input: sizes, windows, bias and activation.
 
-Knows no particular convolution, and declares no fields: their order is each family's own, as in Keras.
+Knows no particular convolution, and declares no fields: their order differs between the families, as in Keras.
 """
 
 from typing import Any, ClassVar
 
 import jax
 
-from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Weight, Window, whole
 from jaxconv.contract.spatial import spatial_lengths, with_channels
@@ -19,16 +18,16 @@ Array = jax.Array
 
 
 class Convolving(Layer):
-    """A layer that slides kernels over ``rank`` spatial axes. Its fields bear Keras's names.
+    """A layer that slides kernels over ``rank`` spatial axes. Its fields have Keras's names.
 
-    A subclass gives ``kernels`` (the weights but for the bias), ``width`` (how many channels come out, before the
-    activation) and ``convolve``; it may change ``spatial`` (output lengths).
+    A subclass implements ``kernels`` (the weights except the bias), ``width`` (the output channels before the
+    activation) and ``convolve``.
     """
 
     rank: ClassVar[int]
-    causal: ClassVar[bool] = True  # whether "causal" is a padding
+    causal: ClassVar[bool] = True  # whether padding="causal" is legal
 
-    # the fields that every family has, wherever in its order
+    # the fields of every family, in whatever order
     kernel_size: Any
     strides: Any
     padding: Any
@@ -36,25 +35,25 @@ class Convolving(Layer):
     activation: Any
     use_bias: bool
     bias_initializer: Any
-    dilation_rate: Any = (1,)  # a family without dilation has no such field
+    dilation_rate: Any = 1  # a family without dilation has no such field
     padding_mode: str = "zeros"
     groups: int = 1
 
-    def canonical(self, **more: Any) -> None:
-        """Bring the shared fields to their canonical form, and set ``more``."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
         where, rank = type(self).__name__, self.rank
+        for what in ("filters", "depth_multiplier", "groups"):
+            if hasattr(self, what):
+                self._set(**{what: geo.as_size(getattr(self, what), what, where)})
         self._set(
             kernel_size=geo.as_sizes(self.kernel_size, rank, "kernel_size", where),
             strides=geo.as_sizes(self.strides, rank, "strides", where),
             padding=geo.as_padding(self.padding, rank, where, causal=self.causal),
-            data_format=formats.canonical(self.data_format, where),
-            dilation_rate=geo.as_sizes(self.dilation_rate if self._dilates else 1, rank, "dilation_rate", where),
+            dilation_rate=geo.as_sizes(self.dilation_rate, rank, "dilation_rate", where),
             padding_mode=as_padding_mode(self.padding_mode, where),
-            groups=geo.as_size(self.groups, "groups", where),
-            **more,
         )
-        filters = getattr(self, "filters", None)  # depthwise layers have none: their width follows from the input
-        if filters is None:
+        filters = getattr(self, "filters", None)
+        if filters is None:  # a depthwise layer: its width depends on the input
             return
         if filters % self.groups:
             raise ValueError(
@@ -62,10 +61,6 @@ class Convolving(Layer):
                 f"filters must be a multiple of {self.groups}"
             )
         activated_width(self.activation, filters, where)
-
-    @property
-    def _dilates(self) -> bool:
-        return "dilation_rate" in type(self).__dataclass_fields__
 
     def refuse_strides_with_dilation(self, function: str) -> None:
         """Raise the ValueError that Keras documents for strides above 1 with a dilation above 1."""
@@ -76,19 +71,17 @@ class Convolving(Layer):
                 f"jaxconv.{function}, which computes both"
             )
 
-    # -- what a subclass says
-
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
-        """Return the weights but for the bias, for an input of these channels and spatial lengths."""
-        raise TypeError(f"{type(self).__name__} does not say this")
+        """Return the weights except the bias, for an input with these channels and spatial lengths."""
+        raise NotImplementedError
 
-    def width(self, channels: int | None) -> int | None:
-        """Return the channel count of the output before the activation."""
-        raise TypeError(f"{type(self).__name__} does not say this")
+    def width(self, channels: Any) -> Any:
+        """Return the channel count of the output before the activation; None if it depends on unknown channels."""
+        return self.filters  # type: ignore[attr-defined]
 
     def convolve(self, params: Params, x: Array) -> Array:
-        """Return the output before bias and activation."""
-        raise TypeError(f"{type(self).__name__} does not say this")
+        """Compute the output before bias and activation."""
+        raise NotImplementedError
 
     def spatial_windows(self) -> list[Window]:
         """Return the windows of the spatial axes."""
@@ -98,36 +91,25 @@ class Convolving(Layer):
 
     def bias_shape(self, channels: int, lengths: Shape) -> tuple[int, ...]:
         """Return the shape of the bias."""
-        return (self._known_width(channels),)
-
-    # -- the contract
+        return (self.width(channels),)
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return tuple(range(self.rank + 1)) if leaf.endswith("kernel") else ()
 
-    def _known_width(self, channels: int) -> int:
-        width = self.width(channels)
-        assert width is not None  # channels are known
-        return width
-
-    def _parts(self, shape: Shape) -> tuple[int | None, Shape]:
-        """Return the channel count and the spatial lengths of an input's shape, checked."""
+    def _channels_and_lengths(self, shape: Shape) -> tuple[int | None, Shape]:
+        """Return the channel count and the spatial lengths of an input shape, checked."""
         where = type(self).__name__
         lengths = spatial_lengths(shape, self.rank, self.data_format, where, self.spatial_windows())
-        return shape[-1 if self.data_format == "channels_last" else 1], lengths
-
-    def check_channels(self, channels: int, shape: Shape) -> None:
-        """Raise ValueError for a channel count that this layer cannot take."""
-        if channels < 1 or channels % self.groups:
+        channels = shape[-1 if self.data_format == "channels_last" else 1]
+        if channels is not None and (channels < 1 or channels % self.groups):
             raise ValueError(
-                f"{type(self).__name__}: input of shape {shape} has {channels} channels, which do not divide into "
+                f"{where}: input of shape {shape} has {channels} channels, which do not divide into "
                 f"groups={self.groups}; the count must be a positive multiple of {self.groups}"
             )
+        return channels, lengths
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        channels, _ = self._parts(input_shape)
-        if channels is not None:
-            self.check_channels(channels, input_shape)
+        channels, _ = self._channels_and_lengths(input_shape)
         width = self.width(channels)
         width = None if width is None else activated_width(self.activation, width, type(self).__name__)
         return with_channels(self.data_format, self.spatial_windows(), whole(width))
@@ -137,7 +119,7 @@ class Convolving(Layer):
         return output_lengths(self.spatial_windows(), lengths, type(self).__name__)
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
-        channels, lengths = self._parts(input_shape)
+        channels, lengths = self._channels_and_lengths(input_shape)
         if channels is None:
             raise ValueError(
                 f"{type(self).__name__}: the channel count in input shape {input_shape} is None; "

@@ -1,4 +1,4 @@
-"""What happens at the edges of the spatial axes: Cropping1D, 2D, 3D cut, ZeroPadding1D, 2D, 3D put zeros there."""
+"""Cropping1D, 2D and 3D remove steps at the ends of the spatial axes; ZeroPadding1D, 2D and 3D add zeros."""
 
 import dataclasses
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class _Edges(Layer):
         if len(items) != rank:
             raise ValueError(f"{where}: {self.edges}={value!r} does not fit; give {rank} integer(s) or pair(s)")
         pairs = tuple(geo.as_sizes(item, 2, self.edges, where, 0) for item in items)
-        self._set(**{self.edges: pairs}, data_format=formats.canonical(self.data_format, where))
+        self._set(**{self.edges: pairs})
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
@@ -54,7 +54,7 @@ class _Edges(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class _Cropping(_Edges):
-    """Cut from both ends of the spatial axes, in any rank."""
+    """Remove steps at both ends of the spatial axes, in any rank."""
 
     cropping: Any = 1
     data_format: str | None = None
@@ -68,11 +68,11 @@ class _Cropping(_Edges):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Cropping1D(_Cropping):
-    """Cut steps from both ends of a sequence.
+    """Remove steps at both ends of a sequence.
 
     Args:
         cropping: (before, after), or one count for both ends, in steps.
-        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
+        data_format: "channels_last" (the default, whatever the config file says) or "channels_first" (beyond Keras).
 
     Shapes:
         (batch, time, channels) -> (batch, time - before - after, channels).
@@ -89,14 +89,14 @@ class Cropping1D(_Cropping):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         if self.data_format == "channels_last":
-            del config["data_format"]  # Keras's layer knows no other and refuses the word
+            del config["data_format"]  # Keras's layer does not have this argument
         return config
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Cropping2D(_Cropping):
-    """Cut rows and columns from the edges of an image: one count, one for each axis, or (before, after) for each.
+    """Remove rows and columns at the edges of an image: one count, one for each axis, or (before, after) for each.
 
     >>> Cropping2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
     (None, 7, 4, 3)
@@ -109,7 +109,7 @@ class Cropping2D(_Cropping):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Cropping3D(_Cropping):
-    """Cut from the faces of a volume: one count, one for each axis, or (before, after) for each.
+    """Remove planes at the faces of a volume: one count, one for each axis, or (before, after) for each.
 
     >>> Cropping3D(1).output_shape((None, 8, 8, 8, 3))
     (None, 6, 6, 6, 3)
@@ -121,7 +121,7 @@ class Cropping3D(_Cropping):
 
 @dataclasses.dataclass(frozen=True)
 class _ZeroPadding(_Edges):
-    """Put zeros before and after the spatial axes, in any rank."""
+    """Add zeros at both ends of the spatial axes, in any rank."""
 
     padding: Any = 1
     data_format: str | None = None
@@ -135,7 +135,7 @@ class _ZeroPadding(_Edges):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ZeroPadding1D(_ZeroPadding):
-    """Put zeros before and after a sequence.
+    """Add zeros before and after a sequence.
 
     Args:
         padding: (before, after), or one count for both ends, in steps.
@@ -158,7 +158,7 @@ class ZeroPadding1D(_ZeroPadding):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ZeroPadding2D(_ZeroPadding):
-    """Put zeros around an image: one count, one for each axis, or (before, after) for each.
+    """Add zeros around an image: one count, one for each axis, or (before, after) for each.
 
     >>> ZeroPadding2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
     (None, 9, 12, 3)
@@ -171,7 +171,7 @@ class ZeroPadding2D(_ZeroPadding):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class ZeroPadding3D(_ZeroPadding):
-    """Put zeros around a volume: one count, one for each axis, or (before, after) for each.
+    """Add zeros around a volume: one count, one for each axis, or (before, after) for each.
 
     >>> ZeroPadding3D(1).output_shape((None, 8, 8, 8, 3))
     (None, 10, 10, 10, 3)

@@ -5,7 +5,6 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxconv import geometry as geo
 from jaxconv import ops
 from jaxconv.contract import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
@@ -36,10 +35,6 @@ class BaseDepthwiseConv(Convolving):
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.canonical(depth_multiplier=geo.as_size(self.depth_multiplier, "depth_multiplier", type(self).__name__))
-
     @property
     def leaves(self) -> dict[str, str]:
         return {"kernel": "depthwise"} | ({"bias": "bias"} if self.use_bias else {})
@@ -47,7 +42,7 @@ class BaseDepthwiseConv(Convolving):
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return tuple(range(self.rank)) if leaf == "kernel" else ()
 
-    def width(self, channels: int | None) -> int | None:
+    def width(self, channels: Any) -> Any:
         return None if channels is None else channels * self.depth_multiplier
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
@@ -85,14 +80,6 @@ class BaseSeparableConv(Convolving):
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        where = type(self).__name__
-        self.canonical(
-            filters=geo.as_size(self.filters, "filters", where),
-            depth_multiplier=geo.as_size(self.depth_multiplier, "depth_multiplier", where),
-        )
-
     @property
     def leaves(self) -> dict[str, str]:
         kernels = {"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"}
@@ -101,9 +88,6 @@ class BaseSeparableConv(Convolving):
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         spatial = tuple(range(self.rank))
         return {"depthwise_kernel": spatial, "pointwise_kernel": (*spatial, self.rank)}.get(leaf, ())
-
-    def width(self, channels: int | None) -> int:
-        return self.filters
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
         ones, mixed = (1,) * self.rank, channels * self.depth_multiplier
@@ -123,20 +107,21 @@ class BaseSeparableConv(Convolving):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class DepthwiseConv1D(BaseDepthwiseConv):
-    """Convolve each channel by kernels of its own, over one axis, time say.
+    """Convolve each channel with its own kernels, over one axis, such as time.
 
-    Differs from Keras deliberately: any axis may be causal, padding may be explicit, integers are cast. Strides go
-    together with dilation, as in Keras since 3.15.
+    Differs from Keras deliberately: any axis may be causal, padding may be explicit, integers are cast. Strides and
+    dilation may be combined, as in Keras since 3.15.
 
     Args:
         kernel_size: length of the kernels in taps, one for all axes or one for each.
-        strides: output steps, in input steps.
+        strides: input steps from one output to the next.
         padding: a name, or for each axis a name or a pair (before, after); as in :class:`~jaxconv.Conv1D`.
-        depth_multiplier: kernels for each channel.
+        depth_multiplier: number of kernels for each channel.
         data_format, dilation_rate, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
-        depthwise_initializer, depthwise_regularizer, depthwise_constraint: of the kernels; ``axis="filter"`` means the
+        depthwise_initializer, depthwise_regularizer, depthwise_constraint: for the kernels; ``axis="filter"`` means the
             taps of one kernel.
-        bias_initializer, bias_regularizer, activity_regularizer, bias_constraint, padding_mode: as there.
+        bias_initializer, bias_regularizer, activity_regularizer, bias_constraint, padding_mode: as in
+            :class:`~jaxconv.Conv1D`.
 
     Shapes:
         (batch, time, channels) -> (batch, new_time, channels * depth_multiplier).
@@ -158,12 +143,10 @@ class DepthwiseConv1D(BaseDepthwiseConv):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class DepthwiseConv2D(BaseDepthwiseConv):
-    """Convolve each channel by kernels of its own, over two axes, the rows and columns of an image.
+    """Convolve each channel with its own kernels, over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`DepthwiseConv1D`.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels * depth_multiplier).
+    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels * depth_multiplier).
 
     >>> DepthwiseConv2D(3, depth_multiplier=2).output_shape((None, 10, 9, 3))
     (None, 8, 7, 6)
@@ -175,12 +158,10 @@ class DepthwiseConv2D(BaseDepthwiseConv):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class DepthwiseConv3D(BaseDepthwiseConv):
-    """Convolve each channel by kernels of its own, over three axes (not in Keras).
+    """Convolve each channel with its own kernels, over three axes (not in Keras).
 
     Arguments, params and errors are those of :class:`DepthwiseConv1D`.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, ..., channels * depth_multiplier).
+    Shapes: (batch, depth, rows, columns, channels) -> (batch, ..., channels * depth_multiplier).
 
     >>> DepthwiseConv3D(3, depth_multiplier=2).output_shape((None, 6, 6, 6, 3))
     (None, 4, 4, 4, 6)
@@ -192,16 +173,17 @@ class DepthwiseConv3D(BaseDepthwiseConv):
 @layers.register("SeparableConvolution1D")
 @dataclasses.dataclass(frozen=True)
 class SeparableConv1D(BaseSeparableConv):
-    """Convolve each channel by itself, then mix the channels, over one axis, time say.
+    """Convolve each channel by itself, then mix the channels, over one axis, such as time.
 
-    One bias, after the second convolution, and nothing between. Differs from Keras as :class:`DepthwiseConv1D`.
+    The one bias comes after the second convolution; nothing is applied between them. Differs from Keras as
+    :class:`DepthwiseConv1D` does.
 
     Args:
         filters: number of output channels.
-        kernel_size, strides, padding, dilation_rate, depth_multiplier, padding_mode: of the first convolution, as in
+        kernel_size, strides, padding, dilation_rate, depth_multiplier, padding_mode: for the first convolution, as in
             :class:`DepthwiseConv1D`.
         data_format, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
-        depthwise_*, pointwise_*, bias_*, activity_regularizer: what initializes, penalises and constrains each weight.
+        depthwise_*, pointwise_*, bias_*, activity_regularizer: initializer, regularizer and constraint of each weight.
 
     Shapes:
         (batch, time, channels) -> (batch, new_time, filters).
@@ -229,9 +211,7 @@ class SeparableConv2D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over two axes, the rows and columns of an image.
 
     Arguments, params and errors are those of :class:`SeparableConv1D`.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
+    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
 
     >>> SeparableConv2D(6, 3).output_shape((None, 10, 9, 3))
     (None, 8, 7, 6)
@@ -246,9 +226,7 @@ class SeparableConv3D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over three axes (not in Keras).
 
     Arguments, params and errors are those of :class:`SeparableConv1D`.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
+    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
 
     >>> SeparableConv3D(6, 3).output_shape((None, 6, 6, 6, 3))
     (None, 4, 4, 4, 6)

@@ -1,4 +1,4 @@
-"""Dropout and its kin, which set entries, whole channels, or entries of a selu network to a constant in training."""
+"""Dropout, AlphaDropout and SpatialDropout1D, 2D and 3D, which set random entries or channels to a constant."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -16,24 +16,24 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class _Masked(Noise):
-    """What keeps each entry, or all along an axis together, with probability ``1 - rate``."""
+    """The base of layers that keep each entry, or all entries along an axis, with probability ``1 - rate``."""
 
     rate: float
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(rate=as_number(self.rate, "rate", type(self).__name__, 0, 1, ", the part dropped"))
+        self._set(rate=as_number(self.rate, "rate", type(self).__name__, 0, 1, ", the fraction dropped"))
 
     @property
     def is_identity(self) -> bool:
         return self.rate == 0
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the shape of the mask for an input's; size 1 where all along an axis is kept or dropped together."""
+        """Return the shape of the random mask; along an axis of size 1 all entries are kept or dropped together."""
         return shape
 
     def keep(self, x: Array, key: Any) -> Array:
-        """Draw the mask."""
+        """Return a random mask: True where an entry is kept."""
         mask = jax.random.bernoulli(key, 1 - self.rate, self.mask_shape(x.shape))
         return jnp.broadcast_to(mask, x.shape)
 
@@ -45,7 +45,7 @@ class _Masked(Noise):
 
 @dataclasses.dataclass(frozen=True)
 class _Shaped(_Masked):
-    """What takes the shape of its mask as an option."""
+    """The base of layers that have the shape of the random mask as an option."""
 
     noise_shape: Any = None
     seed: int | None = None
@@ -78,12 +78,13 @@ class _Shaped(_Masked):
 class Dropout(_Shaped):
     """Set a fraction of the entries to zero in training and scale the others by 1 / (1 - rate).
 
-    The key is the caller's: ``forward(params, x, train=True, key=key)``; the same key drops the same entries.
+    The caller passes the key: ``forward(params, x, train=True, key=key)``; the same key drops the same entries.
 
     Args:
         rate: fraction dropped, 0 to 1.
-        noise_shape: shape of the mask; an axis of size 1 drops all along it together, None stands for the input's size.
-        seed: folded into the caller's key; None leaves it alone.
+        noise_shape: shape of the random mask; entries along an axis of size 1 are dropped together, None means the
+            input's size.
+        seed: folded into the caller's key; None leaves the key unchanged.
 
     Shapes:
         Any shape, kept.
@@ -101,15 +102,14 @@ class Dropout(_Shaped):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class AlphaDropout(_Shaped):
-    """Set a fraction of the entries to selu's lower limit in training, and scale and shift all of them.
+    """Set a fraction of the entries to selu's lower limit in training, then scale and shift all entries.
 
-    Dropped entries become ``-1.758``, the value of selu at minus infinity. An affine map follows, by which an input of
-    mean 0 and variance 1 keeps both; ordinary dropout would change the variance.
+    Dropped entries become ``-1.758``, the limit of selu at minus infinity. The affine map that follows keeps mean 0 and
+    variance 1 of the input; ordinary dropout would change the variance.
 
     Args:
         rate: fraction dropped, 0 to below 1. (At 1 Keras divides by zero.)
-        noise_shape: shape of the mask; an axis of size 1 drops all along it together, None stands for the input's size.
-        seed: folded into the caller's key; None leaves it alone.
+        noise_shape, seed: as in :class:`Dropout`.
 
     Shapes:
         Any shape, kept.
@@ -139,16 +139,12 @@ class AlphaDropout(_Shaped):
 
 @dataclasses.dataclass(frozen=True)
 class _Spatial(_Masked):
-    """What drops whole channels, in any rank."""
+    """The base of layers that drop whole channels, in any rank."""
 
     data_format: str | None = None
     seed: int | None = None
 
     rank: ClassVar[int]
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(data_format=formats.canonical(self.data_format, type(self).__name__))
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         formats.check_rank(input_shape, self.rank, str(self.data_format), type(self).__name__)
@@ -161,21 +157,21 @@ class _Spatial(_Masked):
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
         if self.trainable:
-            del config["trainable"]  # Keras's layer has no weights and refuses the word
+            del config["trainable"]  # Keras's layer does not have this argument
         return config
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class SpatialDropout1D(_Spatial):
-    """Set a fraction of the channels to zero in training, whole, and scale the others by 1 / (1 - rate).
+    """Set a fraction of the channels to zero in training, at all steps, and scale the others by 1 / (1 - rate).
 
-    Neighbouring steps are alike: what a dropped entry was, its neighbours tell; of a dropped channel nothing is left.
+    Neighbouring steps are correlated, so dropping single entries removes little information; dropping a channel does.
 
     Args:
         rate: fraction of the channels of each sample that is dropped, 0 to 1.
-        seed: folded into the caller's key; None leaves it alone.
-        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
+        seed: folded into the caller's key; None leaves the key unchanged.
+        data_format: "channels_last" (the default, whatever the config file says) or "channels_first" (beyond Keras).
 
     Shapes:
         (batch, time, channels), kept.
@@ -187,7 +183,7 @@ class SpatialDropout1D(_Spatial):
 
     >>> params, apply_fn = SpatialDropout1D(0.5).init(jax.random.key(0), (None, 5, 4))
     >>> y, _ = apply_fn.forward(params, jnp.ones((1, 5, 4)), train=True, key=jax.random.key(1))
-    >>> bool((y == y[:, :1]).all())  # all steps of a channel share its fate
+    >>> bool((y == y[:, :1]).all())  # all steps of a channel are alike
     True
     """
 
@@ -204,7 +200,7 @@ class SpatialDropout2D(_Spatial):
     Arguments are rate, data_format ("channels_last", "channels_first", None for ``image_data_format()``) and seed.
 
     >>> params, apply_fn = SpatialDropout2D(0.5).init(jax.random.key(0), (None, 2, 2, 3))
-    >>> apply_fn(params, jnp.ones((1, 2, 2, 3))).sum()  # nothing at inference
+    >>> apply_fn(params, jnp.ones((1, 2, 2, 3))).sum()  # no effect at inference
     Array(12., dtype=float32)
     """
 

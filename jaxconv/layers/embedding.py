@@ -1,4 +1,4 @@
-"""Embedding: a row of a table for each whole number of the input."""
+"""Embedding: one row of a table for each integer of the input."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -18,17 +18,17 @@ Array = jax.Array
 class Embedding(Layer):
     """Look each id up in a table: ``embeddings[id]``.
 
-    Integer input stays integer, whatever the dtype policy; other input is cut to int32, as in Keras on JAX. So is what
-    an id means that the table does not have: a negative one counts from the end, and one outside ``-input_dim`` to
-    ``input_dim - 1`` gives a row of NaN. Compiled code cannot raise, and NaN is hard to overlook.
-    For Keras's ``weights`` give ``embeddings_initializer`` an array.
+    Integer input stays integer, whatever the dtype policy; other input is truncated to int32. A negative id counts from
+    the end, and the row of an id outside ``-input_dim`` to ``input_dim - 1`` is NaN, because compiled code cannot
+    raise. All of this is as in Keras on JAX. In place of Keras's ``weights`` pass an array as
+    ``embeddings_initializer``.
 
     Args:
-        input_dim: number of ids: legal are 0 to input_dim - 1.
+        input_dim: number of ids; legal ids are 0 to input_dim - 1.
         output_dim: length of each row.
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: as in every layer; ``axis="filter"`` in a
-            constraint means each row's own norm.
-        mask_zero: whether the id 0 is padding: the output has a mask then, in ``effects.mask``, that later layers see.
+            constraint means the norm of each row.
+        mask_zero: whether the id 0 is padding: if so, ``effects.mask`` marks it, and later layers get this mask.
         activity_regularizer: penalty on the output, divided by the batch size.
 
     Shapes:
@@ -85,10 +85,10 @@ class Embedding(Layer):
         return rows.astype(self.policy.compute), Effects()
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        return [tuple(range(rank))]
+        return [tuple(range(rank))]  # the input has no channels
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        """Return the mask of the ids, and with ``mask_zero`` leave out the id 0."""
+        # with mask_zero the values of the input say which steps are real
         if not self.mask_zero:
             return mask
         real = x != 0

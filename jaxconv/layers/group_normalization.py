@@ -1,4 +1,4 @@
-"""Normalizations of each sample within groups of its channels: GroupNormalization and InstanceNormalization."""
+"""GroupNormalization and InstanceNormalization: each sample is normalized within groups of its channels."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from jaxconv.contract import MIXED, Effects, Layer, Params, Shape, Weight, Windo
 from jaxconv.contract.masks import layouts
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, standardize
-from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
+from jaxconv.layers.options import as_number, as_one_axis, input_axes, known_sizes
 
 Array = jax.Array
 
@@ -20,15 +20,14 @@ Array = jax.Array
 class GroupNormalization(Layer):
     """Normalize each sample within groups of neighbouring channels: mean 0 and variance 1 over group and positions.
 
-    ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with a gamma and a beta for each channel. Computed in
-    float32 at least from the input on, so that nothing overflows in float16. Masked steps are not counted, as they are
-    in Keras.
+    ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with a gamma and a beta for each channel. The input is
+    cast to float32 at least, so that nothing overflows in float16. Masked steps do not count; in Keras they do.
 
     Args:
-        groups: number of groups; it divides the channels. -1 means as many as channels: instance normalization.
+        groups: number of groups; divides the channels. -1 means one group for each channel: instance normalization.
         axis: the channel axis: -1 for channels_last, 1 for channels_first.
         epsilon: added to the variance, in squared units of the input.
-        center, scale: whether there is a beta, a gamma.
+        center, scale: whether to have beta and gamma.
         *_initializer, *_regularizer, *_constraint: as in every layer.
 
     Shapes:
@@ -38,7 +37,7 @@ class GroupNormalization(Layer):
         gamma: (channels,), ``gamma_initializer``. beta: (channels,), ``beta_initializer``.
 
     Raises:
-        TypeError: an axis that is no integer.
+        TypeError: an axis that is not an integer.
         ValueError: groups that do not divide the channels; an axis that the input does not have, or of unknown size.
 
     Source: Wu and He 2018, https://arxiv.org/abs/1803.08494
@@ -67,10 +66,11 @@ class GroupNormalization(Layer):
             raise ValueError(
                 f"{where}: groups={groups!r} is not legal; give a positive integer, or -1 for the channels"
             )
-        axis = as_axis(self.axis, where)
-        if isinstance(axis, tuple):
-            raise TypeError(f"{where}: axis={self.axis!r} is not one axis; give the channel axis, -1 or 1 say")
-        self._set(groups=groups.__index__(), axis=axis, epsilon=as_number(self.epsilon, "epsilon", where, 0))
+        self._set(
+            groups=groups.__index__(),
+            axis=as_one_axis(self.axis, where),
+            epsilon=as_number(self.epsilon, "epsilon", where, 0),
+        )
 
     @property
     def leaves(self) -> dict[str, str]:
@@ -96,22 +96,22 @@ class GroupNormalization(Layer):
         return {leaf: Weight(sizes, getattr(self, f"{leaf}_initializer")) for leaf in self.leaves}
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        return layouts(rank, self.axis % rank)
+        return layouts(rank, self.axis % rank)  # the channel axis is an option here, not a data format
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         (axis,) = input_axes(self.axis, x.shape, type(self).__name__)
         groups = x.shape[axis] if self.groups == -1 else self.groups
-        apart = x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
-        together = tuple(i for i in range(1, apart.ndim) if i != axis)
+        grouped = x.reshape(*x.shape[:axis], groups, x.shape[axis] // groups, *x.shape[axis + 1 :])
+        reduced = tuple(i for i in range(1, grouped.ndim) if i != axis)
         mask = None if mask is None else jnp.expand_dims(mask, axis)  # the one channel axis becomes two
-        y = standardize(apart, together, self.epsilon, mask).reshape(x.shape)
+        y = standardize(grouped, reduced, self.epsilon, mask).reshape(x.shape)
         return affine(y, params, (axis,)).astype(self.policy.compute), Effects()
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class InstanceNormalization(GroupNormalization):
-    """Normalize each channel of each sample over its positions: ``GroupNormalization(groups=-1)`` by its own name.
+    """Normalize each channel of each sample over its positions: ``GroupNormalization(groups=-1)``.
 
     Not in Keras's core. Arguments, params and errors are those of :class:`GroupNormalization` without ``groups``.
 

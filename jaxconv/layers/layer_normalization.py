@@ -1,6 +1,6 @@
-"""Normalizations of each sample along axes of its own: LayerNormalization, RMSNormalization, UnitNormalization.
+"""LayerNormalization, RMSNormalization and UnitNormalization: each sample is normalized along some of its axes.
 
-Know no batch: every sample is normalized as if it were alone.
+Nothing here depends on the other samples of a batch.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class _AlongAxes(Layer):
-    """What works along one or more axes of a sample, in float32 at least; masked steps count for nothing."""
+    """A normalization along one or more axes of a sample, in float32 at least; masked steps do not count."""
 
     axis: Any = -1
 
@@ -53,11 +53,11 @@ class _AlongAxes(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         axes = self._axes(x.shape)
         if mask is not None and all(mask.shape[axis] == 1 for axis in axes):
-            mask = None  # each step by itself
+            mask = None  # steps are independent
         return self.normalize(params, x, axes, mask).astype(self.policy.compute), Effects()
 
     def normalize(self, params: Params, x: Array, axes: tuple[int, ...], where: Array | None) -> Array:
-        """Compute the output along ``axes``, in the type of ``x``, from the entries at which ``where`` is True."""
+        """Normalize along ``axes``, in the type of ``x``, with statistics of the entries where ``where`` is True."""
         raise NotImplementedError
 
 
@@ -66,17 +66,17 @@ class _AlongAxes(Layer):
 class LayerNormalization(_AlongAxes):
     """Normalize each sample along ``axis``: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
-    Mean and (biased) variance are those of each sample, over the axes named; all others, time say, stay apart.
-    Computed in float32 at least from the input on, so that nothing overflows in float16. Differs deliberately: axes
-    are put in order after counting them from the front (Keras orders -1 before 1), and the batch is refused.
+    Mean and (biased) variance are those of each sample over ``axis``, separately for each position on the other axes.
+    The input is cast to float32 at least, so that nothing overflows in float16. Differs deliberately: axes are sorted
+    after negative ones are counted from the front (Keras sorts -1 before 1), and the batch axis is an error.
 
     Args:
         axis: axis, or axes, that are normalized together; negative ones count from the end.
         epsilon: added to the variance, in squared units of the input.
-        center, scale: whether there is a beta, a gamma.
+        center, scale: whether to have beta and gamma.
         *_initializer, *_regularizer, *_constraint: as in every layer.
-        rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``, without beta and whatever
-            ``scale`` says. It is not the root mean square: for that there is :class:`RMSNormalization`.
+        rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``: no beta, and gamma whatever
+            ``scale`` is. It does not divide by the root mean square; :class:`RMSNormalization` does.
 
     Shapes:
         Any shape of rank 2 or more, kept.
@@ -85,7 +85,7 @@ class LayerNormalization(_AlongAxes):
         gamma: sizes of the axes, in order, ``gamma_initializer``. beta: the same, ``beta_initializer``.
 
     Raises:
-        TypeError: an axis that is no integer.
+        TypeError: an axis that is not an integer.
         ValueError: an axis that the input does not have, that is the batch, or of unknown size.
 
     Source: Ba, Kiros and Hinton 2016, https://arxiv.org/abs/1607.06450
@@ -124,8 +124,8 @@ class LayerNormalization(_AlongAxes):
 class RMSNormalization(_AlongAxes):
     """Divide each sample by its root mean square along ``axis``: ``scale * x / sqrt(mean(x^2) + epsilon)``.
 
-    Differs deliberately: ``scale`` lies along ``axis`` wherever that is (Keras lays it along the last axes, which is
-    right only where ``axis`` means those).
+    Differs deliberately: ``scale`` is applied along ``axis``; Keras applies it along the last axes, whatever ``axis``
+    is.
 
     Args:
         axis: axis, or axes, that are normalized together; negative ones count from the end.
@@ -138,7 +138,7 @@ class RMSNormalization(_AlongAxes):
         scale: sizes of the axes, in order, ones.
 
     Raises:
-        TypeError: an axis that is no integer.
+        TypeError: an axis that is not an integer.
         ValueError: an axis that the input does not have, that is the batch, or of unknown size.
 
     Source: Zhang and Sennrich 2019, https://arxiv.org/abs/1910.07467
@@ -166,9 +166,9 @@ class RMSNormalization(_AlongAxes):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class UnitNormalization(_AlongAxes):
-    """Divide each sample by its Euclidean norm along ``axis``; what is shorter than 1e-12 is divided by that.
+    """Divide each sample by its Euclidean norm along ``axis``; a norm below 1e-12 counts as 1e-12.
 
-    Differs from Keras in the derivative at zero alone, which is finite here.
+    Differs from Keras only in the derivative at zero, which is finite here.
 
     Args:
         axis: axis, or axes, that are normalized together; negative ones count from the end.
@@ -177,7 +177,7 @@ class UnitNormalization(_AlongAxes):
         Any shape of rank 2 or more, kept.
 
     Raises:
-        TypeError: an axis that is no integer.
+        TypeError: an axis that is not an integer.
         ValueError: an axis that the input does not have, or that is the batch.
 
     >>> params, apply_fn = UnitNormalization().init(jax.random.key(0), (None, 2))
@@ -188,6 +188,6 @@ class UnitNormalization(_AlongAxes):
     least: ClassVar[float] = 1e-12
 
     def normalize(self, params: Params, x: Array, axes: tuple[int, ...], where: Array | None) -> Array:
-        seen = x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))
-        square = jnp.square(seen).sum(axes, keepdims=True)
+        real = x if where is None else jnp.where(where, x, jnp.zeros((), x.dtype))
+        square = jnp.square(real).sum(axes, keepdims=True)
         return x * lax.rsqrt(jnp.maximum(square, self.least**2))

@@ -1,4 +1,4 @@
-"""LocallyConnected1D, 2D and 3D: convolutions whose kernel is another one at each place. Gone from Keras 3."""
+"""LocallyConnected1D, 2D and 3D: convolutions with a separate kernel for each output position, as in Keras 2."""
 
 import dataclasses
 import itertools
@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv import geometry as geo
 from jaxconv.contract import Params, Shape, Weight, layers
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.options import known
@@ -39,38 +38,33 @@ class BaseLocallyConnected(Convolving):
     padding_mode: str = dataclasses.field(default="zeros", kw_only=True)
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
-    # Keras 2 had three ways to compute the same; 1 is the one whose weights have the shapes below
+    # Keras 2 had three implementations; the weights of number 1 have the shapes below
     keras_only: ClassVar[dict[str, tuple]] = {"implementation": (1,)}
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.canonical(filters=geo.as_size(self.filters, "filters", type(self).__name__))
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (1,) if leaf == "kernel" else ()
 
-    def width(self, channels: int | None) -> int:
-        return self.filters
-
-    def _places(self, lengths: Shape) -> tuple[int, ...]:
+    def _known_lengths(self, lengths: Shape) -> tuple[int, ...]:
+        """Return the spatial lengths of the output. Raises ValueError where one is unknown."""
         out = self.output_lengths(lengths)
         if not known(out):
             raise ValueError(
-                f"{type(self).__name__}: a length in {lengths} is None; a kernel for each place needs numbers"
+                f"{type(self).__name__}: a length in {lengths} is None; the number of kernels depends on it, "
+                "so give a number"
             )
         return tuple(out)
 
     def bias_shape(self, channels: int, lengths: Shape) -> tuple[int, ...]:
-        return (*self._places(lengths), self.filters)
+        return (*self._known_lengths(lengths), self.filters)
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
-        taps = math.prod(self.kernel_size) * channels
-        return {"kernel": Weight((math.prod(self._places(lengths)), taps, self.filters), self.kernel_initializer, True)}
+        positions, taps = math.prod(self._known_lengths(lengths)), math.prod(self.kernel_size) * channels
+        return {"kernel": Weight((positions, taps, self.filters), self.kernel_initializer, True)}
 
     def convolve(self, params: Params, x: Array) -> Array:
         axes = dimension_numbers(self.rank, str(self.data_format))
         lengths = [x.shape[axis] for axis in axes[2:]]
-        out = self._places(tuple(lengths))
+        out = self._known_lengths(tuple(lengths))
         pads = tuple(w.pads(n) for w, n in zip(self.spatial_windows(), lengths, strict=True))
         x = pad(type(self).__name__, x, self.padding_mode, pads, axes[2:])
         x = jnp.transpose(x, (axes[0], *axes[2:], axes[1]))
@@ -81,7 +75,7 @@ class BaseLocallyConnected(Convolving):
         return y if self.data_format == "channels_last" else jnp.moveaxis(y, -1, 1)
 
     def _tap(self, x: Array, tap: tuple[int, ...], out: tuple[int, ...]) -> Array:
-        """Return what one tap of the kernel sees at every place."""
+        """Return the inputs that one tap of the kernel reads, for every output position."""
         last = [t + (n - 1) * s + 1 for t, n, s in zip(tap, out, self.strides, strict=True)]
         return lax.slice(x, (0, *tap, 0), (x.shape[0], *last, x.shape[-1]), (1, *self.strides, 1))
 
@@ -89,7 +83,7 @@ class BaseLocallyConnected(Convolving):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class LocallyConnected1D(BaseLocallyConnected):
-    """Convolve with a kernel of its own at each place, over one axis, time say.
+    """Convolve over one axis, such as time, with a separate kernel for each output position.
 
     The layer of Keras 2, argument for argument, with its weights in the layout of its ``implementation=1``. Beyond it:
     any padding, and one layout of the weights for both data formats.
@@ -97,15 +91,15 @@ class LocallyConnected1D(BaseLocallyConnected):
     Args:
         filters: number of output channels.
         kernel_size, strides, padding, padding_mode: as in :class:`~jaxconv.Conv1D`.
-        data_format, activation, use_bias: as there, and so are initializers, regularizers and constraints.
+        data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
 
     Params:
-        kernel: (places, taps * channels, filters), ``kernel_initializer``, where places is the product of the output's
-            spatial lengths.
+        kernel: (positions, taps * channels, filters), ``kernel_initializer``; ``positions`` is the product of the
+            output's spatial lengths.
         bias: (\\*new_spatial, filters), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: options or an input shape that are not legal; a length that is not known at ``init``.
+        ValueError: options or an input shape that are not legal; a length that is unknown at ``init``.
 
     Source: https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/LocallyConnected1D
 
@@ -122,12 +116,10 @@ class LocallyConnected1D(BaseLocallyConnected):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class LocallyConnected2D(BaseLocallyConnected):
-    """Convolve with a kernel of its own at each place, over two axes, the rows and columns of an image.
+    """Convolve over two axes, the rows and columns of an image, with a separate kernel for each output position.
 
     Arguments, params and errors are those of :class:`LocallyConnected1D`.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
+    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
 
     >>> LocallyConnected2D(6, 3).output_shape((None, 10, 9, 3))
     (None, 8, 7, 6)
@@ -139,12 +131,10 @@ class LocallyConnected2D(BaseLocallyConnected):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class LocallyConnected3D(BaseLocallyConnected):
-    """Convolve with a kernel of its own at each place, over three axes (Keras never had it).
+    """Convolve over three axes with a separate kernel for each output position (not in Keras).
 
     Arguments, params and errors are those of :class:`LocallyConnected1D`.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
+    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
 
     >>> LocallyConnected3D(6, 3).output_shape((None, 6, 6, 6, 3))
     (None, 4, 4, 4, 6)

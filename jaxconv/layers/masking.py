@@ -1,4 +1,4 @@
-"""Masking: where a mask begins, for inputs that say by a value which steps are padding."""
+"""Masking: derive a mask from a value that marks padding in the input."""
 
 import dataclasses
 from typing import Any
@@ -16,19 +16,19 @@ Array = jax.Array
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Masking(Layer):
-    """Mask the steps at which every channel is ``mask_value``, and put zeros there.
+    """Mask the steps at which every channel is ``mask_value``, and set them to zero.
 
-    The mask is in ``effects.mask``, and layers after this one see it. A step that was masked before stays so; in Keras
-    this layer's mask takes the place of another.
+    The mask is in ``effects.mask``, and later layers get it. A step that is masked already stays masked; in Keras this
+    layer's mask replaces the other.
 
     Args:
-        mask_value: what padding is made of.
+        mask_value: the value of padding.
 
     Shapes:
-        (batch, ..., channels), kept; the mask has the shape without channels.
+        (batch, ..., channels), kept; the mask has this shape without channels.
 
     Raises:
-        ValueError: a mask value that is no finite number; an input without channels.
+        ValueError: a mask value that is not a finite number; an input without channels.
 
     >>> y, effects = Masking().apply_fn.forward({}, jnp.array([[[1.0, 0.0], [0.0, 0.0]]]))
     >>> effects.mask
@@ -42,18 +42,18 @@ class Masking(Layer):
         self._set(mask_value=as_number(self.mask_value, "mask_value", "Masking"))
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        return [tuple(range(rank - 1))]
+        return [tuple(range(rank - 1))]  # channels are last, whatever the data format
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         if len(input_shape) < 2:
             raise ValueError(f"Masking: input of shape {input_shape} has no channels; give (batch, ..., channels)")
-        return (*(POINTWISE,) * (len(input_shape) - 2), MIXED)  # a step is kept or not by all its channels
+        return (*(POINTWISE,) * (len(input_shape) - 2), MIXED)  # all channels of a step decide whether it is masked
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         return jnp.where(self._real(x)[..., None], x, jnp.zeros((), x.dtype)), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Array:
-        """Return True where any channel differs from the value."""
+        # the values of the input say which steps are real
         real = self._real(x)
         return real if mask is None else real & broadcast_mask(mask, x.shape, self.mask_layouts(x.ndim))[..., 0]
 

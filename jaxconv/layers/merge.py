@@ -1,6 +1,6 @@
-"""Layers of several inputs, merged entry by entry: Add, Subtract, Multiply, Average, Maximum, Minimum; their base.
+"""Layers of several inputs that are merged element by element, Add to Minimum, and the base of all merges.
 
-An input is a list or tuple of arrays here, and its shape a list of shapes. Knows nothing of graphs.
+The input is a list or tuple of arrays, and its shape a list of shapes. Knows nothing of graphs.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ Array = jax.Array
 class Merge(Layer):
     """A layer over a list of inputs. Subclasses implement ``merged_shape`` and ``merge``."""
 
-    input_count: ClassVar[int | None] = None  # how many inputs, where the number is fixed
+    input_count: ClassVar[int | None] = None  # the number of inputs, if it is fixed
 
     def merged_shape(self, shapes: list[Shape]) -> Shape:
-        """Return the output shape. Raises ValueError where two shapes do not fit."""
+        """Return the output shape. Raises ValueError if two shapes do not fit."""
         raise NotImplementedError
 
     def merge(self, inputs: list[Array]) -> Array:
@@ -37,6 +37,7 @@ class Merge(Layer):
         return as_shapes(input_shape, type(self).__name__)
 
     def output_shape(self, input_shape: Any) -> Shape:
+        # a window reads one input; here the shapes of all of them are compared
         where, shapes = type(self).__name__, self.read_shape(input_shape)
         if self.input_count is not None and len(shapes) != self.input_count:
             raise ValueError(f"{where}: takes exactly {self.input_count} inputs; got {len(shapes)}, of shapes {shapes}")
@@ -58,17 +59,17 @@ class Merge(Layer):
         return self.merge(x), Effects()
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        """Return how the output reads each input: pointwise along the axes on which all have the same length."""
+        # how the output reads each of the inputs: pointwise along axes on which all have the same length
         out = self.output_shape(input_shape)
         alike = len({len(shape) for shape in input_shape}) == 1
         sizes = zip(*input_shape, strict=True) if alike else [()] * len(out)
         return tuple(POINTWISE if len(set(n)) == 1 else whole(m) for n, m in list(zip(sizes, out, strict=True))[1:])
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        return [*super().mask_layouts(rank), tuple(range(rank))]  # Keras takes one over all entries too
+        return [*super().mask_layouts(rank), tuple(range(rank))]  # as in Keras, also a mask over all entries
 
     def read_mask(self, mask: Any, shape: Any) -> Any:
-        """Read a list of masks, one for each input, or None for one without; None where all are."""
+        # a list of masks, one for each input, with None for an input without
         if mask is None:
             return None
         if not isinstance(mask, list | tuple):
@@ -77,125 +78,124 @@ class Merge(Layer):
             )
         if len(mask) != len(shape):
             raise ValueError(f"{self.label}: got {len(mask)} masks for {len(shape)} inputs; give one for each, or None")
-        masks = []
-        for index, (one, own) in enumerate(zip(mask, shape, strict=True)):
-            where = f"{self.label}: input {index}"
-            masks.append(None if one is None else as_mask(one, own, self.mask_layouts(len(own)), where))
+        masks = [
+            None if one is None else as_mask(one, own, self.mask_layouts(len(own)), f"{self.label}: input {index}")
+            for index, (one, own) in enumerate(zip(mask, shape, strict=True))
+        ]
         return None if all(one is None for one in masks) else masks
 
-    def refuse(self, shapes: list[Shape], one: int, other: int, why: str) -> ValueError:
+    def mismatch(self, shapes: list[Shape], i: int, j: int, reason: str) -> ValueError:
+        """Return the error for two inputs whose shapes do not fit."""
         return ValueError(
-            f"{type(self).__name__}: input {one} of shape {shapes[one]} and input {other} of shape {shapes[other]} "
-            f"do not fit: {why}"
+            f"{type(self).__name__}: input {i} of shape {shapes[i]} and input {j} of shape {shapes[j]} do not fit: "
+            f"{reason}"
         )
 
 
 class _Elementwise(Merge):
-    """A merge entry by entry. Axes of length 1 are repeated; an input of lower rank gets axes after the batch."""
+    """A merge of elements. Axes of length 1 are repeated; an input of lower rank gets axes after the batch."""
 
-    together: ClassVar[Any]  # (array, array) -> array
+    combine: ClassVar[Any]  # (array, array) -> array
 
     def merged_shape(self, shapes: list[Shape]) -> Shape:
-        wide = [self._widened(shape, max(map(len, shapes))) for shape in shapes]
-        out = list(wide[0])
-        for index, shape in enumerate(wide):
-            for axis, size in enumerate(shape):
-                known, last = out[axis], axis - len(shape)
-                if axis == 0 and None not in (known, size) and known != size:
-                    raise self.refuse(shapes, 0, index, f"batch sizes {known} and {size} differ")
-                if axis and None not in (known, size) and known != size and 1 not in (known, size):
-                    clash = next(i for i, s in enumerate(wide) if s[axis] == known)
-                    raise self.refuse(
-                        shapes, clash, index, f"axis {last} has {known} and {size}; equal, or 1, is legal"
-                    )
-                out[axis] = _broadcast(known, size, batch=axis == 0)
+        full = [self._full_rank(shape, max(map(len, shapes))) for shape in shapes]
+        out = list(full[0])
+        for index, shape in enumerate(full):
+            for axis, (first, size) in enumerate(zip(out, shape, strict=True)):
+                if None not in (first, size) and first != size:
+                    if axis == 0:
+                        raise self.mismatch(shapes, 0, index, f"batch sizes {first} and {size} differ")
+                    if 1 not in (first, size):
+                        other = next(i for i, s in enumerate(full) if s[axis] == first)
+                        sizes = f"axis {axis - len(shape)} has {first} and {size}"
+                        raise self.mismatch(shapes, other, index, f"{sizes}; they must be equal, or one of them 1")
+                out[axis] = _broadcast(first, size, batch=axis == 0)
         return tuple(out)
 
-    def _widened(self, shape: Shape, rank: int) -> Shape:
+    def _full_rank(self, shape: Shape, rank: int) -> Shape:
         return (shape[0], *(1,) * (rank - len(shape)), *shape[1:])
 
     def merge(self, inputs: list[Array]) -> Array:
-        return functools.reduce(type(self).together, self._wide(inputs))
+        return functools.reduce(type(self).combine, self._full(inputs))
 
-    def _wide(self, inputs: list[Array]) -> list[Array]:
+    def _full(self, inputs: list[Array]) -> list[Array]:
+        """Return the inputs, all with the rank of the output."""
         rank = max(x.ndim for x in inputs)
-        return [x.reshape(self._widened(x.shape, rank)) for x in inputs]
+        return [x.reshape(self._full_rank(x.shape, rank)) for x in inputs]
 
-    def _wide_masks(self, inputs: list[Array], masks: Any) -> list:
-        """Return each mask with the rank of the output; None where an input has none."""
+    def _full_masks(self, inputs: list[Array], masks: Any) -> list:
+        """Return each mask with the rank of the output; None for an input without a mask."""
         rank = max(x.ndim for x in inputs)
-        wide = [
+        own = [
             None if m is None else broadcast_mask(m, x.shape, self.mask_layouts(x.ndim))
             for x, m in zip(inputs, masks or [None] * len(inputs), strict=True)
         ]
-        return [None if m is None else m.reshape(self._widened(m.shape, rank)) for m in wide]
+        return [None if m is None else m.reshape(self._full_rank(m.shape, rank)) for m in own]
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        """Return True where any input is real; None where one has no mask, unless it is the same at all steps."""
+        # True where any input is real; None if an input has no mask, unless that input is the same at all steps
         if mask is None:
             return None
-        wide, inputs = self._wide_masks(x, mask), self._wide(x)
+        masks, inputs = self._full_masks(x, mask), self._full(x)
         most = max((one.ndim, index) for index, one in enumerate(mask) if one is not None)[1]
         axes = fitting_axes(mask[most].shape, x[most].shape, self.mask_layouts(x[most].ndim))
         assert axes is not None  # read_mask has checked it
         axes = tuple(axis + (inputs[most].ndim - x[most].ndim) * (axis > 0) for axis in axes)
-        for one, value in zip(wide, inputs, strict=True):
-            alike = [value.shape[axis] == 1 != inputs[most].shape[axis] for axis in axes[1:]]
-            if one is None and not (alike and all(alike)):
+        for one, value in zip(masks, inputs, strict=True):
+            constant = [value.shape[axis] == 1 != inputs[most].shape[axis] for axis in axes[1:]]
+            if one is None and not (constant and all(constant)):
                 return None
-        real = functools.reduce(jnp.logical_or, [one for one in wide if one is not None])
+        real = functools.reduce(jnp.logical_or, [one for one in masks if one is not None])
         return real.any(tuple(axis for axis in range(real.ndim) if axis not in axes))
 
 
-class _Gathering(_Elementwise):
-    """A merge in which a masked step leaves the result to the other inputs."""
+class _Extremum(_Elementwise):
+    """A merge in which the result at a step depends only on the inputs that are not masked at it."""
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        pairs = zip(self._wide(x), self._wide_masks(x, mask), strict=True)
+        pairs = zip(self._full(x), self._full_masks(x, mask), strict=True)
         y, real = next(pairs)
         for value, own in pairs:
             value = value if own is None else jnp.where(own, value, y)
             y = y if real is None else jnp.where(real, y, value)
             real = None if own is None or real is None else own | real
-            y = type(self).together(y, value)
+            y = type(self).combine(y, value)
         return y, Effects()
 
 
-def _broadcast(known: int | None, size: int | None, *, batch: bool) -> int | None:
-    """Return the size of an axis that two inputs share: an unknown one may still be 1, except for the batch."""
-    if batch:
-        return size if known is None else known
-    if known is None or size is None:
-        other = size if known is None else known
-        return None if other in (None, 1) else other
-    return size if known == 1 else known
+def _broadcast(first: int | None, second: int | None, *, batch: bool) -> int | None:
+    """Return the size of an axis that two inputs share: an unknown one may be 1, except for the batch."""
+    if first is None or second is None:
+        size = second if first is None else first
+        return None if size == 1 and not batch else size
+    return first if batch or first != 1 else second
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Add(_Elementwise):
-    """Add inputs entry by entry.
+    """Add inputs element by element.
 
-    As in Keras, and for all merges entry by entry: an axis of length 1 is repeated, and an input of lower rank gets
-    axes of length 1 after its batch axis. A step of the output is real where one of any input is; there is no mask
-    where an input has none, as in Keras, unless that input is the same at all steps.
+    As in Keras, here and in the other merges of elements: an axis of length 1 is repeated, and an input of lower rank
+    gets axes of length 1 after its batch axis. A step of the output is real if it is real in any input. If an input has
+    no mask, the output has none, as in Keras, unless that input is the same at all steps.
 
     Args:
-        name, trainable, dtype: as for every layer.
+        name, trainable, dtype: as in every layer.
 
     Shapes:
         list of (batch, ...) -> (batch, ...).
 
     Raises:
         ValueError: two shapes that do not fit, both named.
-        TypeError: an input that is no list.
+        TypeError: an input that is not a list.
 
     >>> params, apply_fn = Add().init(jax.random.key(0), [(None, 3), (None, 3)])
     >>> apply_fn(params, [jnp.ones((1, 3)), jnp.ones((1, 3))])
     Array([[2., 2., 2.]], dtype=float32)
     """
 
-    together = staticmethod(operator.add)
+    combine = staticmethod(operator.add)
 
 
 @layers.register()
@@ -208,39 +208,39 @@ class Subtract(_Elementwise):
     """
 
     input_count = 2
-    together = staticmethod(operator.sub)
+    combine = staticmethod(operator.sub)
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Multiply(_Elementwise):
-    """Multiply inputs entry by entry: a gate, where one of them has one channel.
+    """Multiply inputs element by element; an input with one channel gates the others.
 
     >>> Multiply().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.full((1, 1), 2.0)])
     Array([[6., 6.]], dtype=float32)
     """
 
-    together = staticmethod(operator.mul)
+    combine = staticmethod(operator.mul)
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        wide, inputs = self._wide_masks(x, mask), self._wide(x)
-        factors = [v if m is None else fill_masked(v, m, 1) for v, m in zip(inputs, wide, strict=True)]
+        masks, inputs = self._full_masks(x, mask), self._full(x)
+        factors = [v if m is None else fill_masked(v, m, 1) for v, m in zip(inputs, masks, strict=True)]
         y = functools.reduce(operator.mul, factors)
-        if None not in wide:
-            y = fill_masked(y, functools.reduce(jnp.logical_or, wide))
+        if None not in masks:
+            y = fill_masked(y, functools.reduce(jnp.logical_or, masks))
         return y, Effects()
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Average(_Elementwise):
-    """Average inputs entry by entry: their sum, divided by how many they are.
+    """Average inputs element by element.
 
     >>> Average().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.ones((1, 2))])
     Array([[2., 2.]], dtype=float32)
     """
 
-    together = staticmethod(operator.add)
+    combine = staticmethod(operator.add)
 
     def merge(self, inputs: list[Array]) -> Array:
         return super().merge(inputs) / len(inputs)
@@ -248,23 +248,23 @@ class Average(_Elementwise):
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Maximum(_Gathering):
-    """Keep the largest of the inputs, entry by entry. Where two are equal, each gets half of the gradient.
+class Maximum(_Extremum):
+    """Compute the maximum of the inputs, element by element. Of two equal ones each gets half of the gradient.
 
     >>> Maximum().apply_fn({}, [jnp.array([[1.0, 5.0]]), jnp.array([[4.0, 2.0]])])
     Array([[4., 5.]], dtype=float32)
     """
 
-    together = staticmethod(jnp.maximum)
+    combine = staticmethod(jnp.maximum)
 
 
 @layers.register()
 @dataclasses.dataclass(frozen=True)
-class Minimum(_Gathering):
-    """Keep the smallest of the inputs, entry by entry. Where two are equal, each gets half of the gradient.
+class Minimum(_Extremum):
+    """Compute the minimum of the inputs, element by element. Of two equal ones each gets half of the gradient.
 
     >>> Minimum().apply_fn({}, [jnp.array([[1.0, 5.0]]), jnp.array([[4.0, 2.0]])])
     Array([[1., 2.]], dtype=float32)
     """
 
-    together = staticmethod(jnp.minimum)
+    combine = staticmethod(jnp.minimum)

@@ -1,7 +1,6 @@
-"""Layers of several inputs, joined along an axis: Concatenate, Dot. As in merging, an input is a list of arrays."""
+"""Layers of several inputs that are merged along an axis: Concatenate and Dot."""
 
 import dataclasses
-import operator
 from typing import Any
 
 import jax
@@ -12,7 +11,7 @@ from jaxconv.contract import POINTWISE, Shape, Window, layers, whole
 from jaxconv.contract.masks import broadcast_mask, fitting_axes
 from jaxconv.dtypes import promote
 from jaxconv.layers.merge import Merge
-from jaxconv.layers.options import known
+from jaxconv.layers.options import as_one_axis, known
 
 Array = jax.Array
 
@@ -20,16 +19,16 @@ Array = jax.Array
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Concatenate(Merge):
-    """Put inputs one after the other along an axis.
+    """Concatenate inputs along an axis.
 
     Args:
-        axis: the axis, counted with the batch; the last for channels under "channels_last", 1 under "channels_first".
+        axis: the axis, counted with the batch: -1 for channels_last, 1 for channels_first.
 
     Shapes:
-        list of shapes that are equal but for ``axis`` -> that shape, the sizes along ``axis`` added.
+        list of shapes that are equal except along ``axis`` -> that shape, with the sizes along ``axis`` added.
 
     Raises:
-        ValueError: shapes that differ elsewhere, both named; an axis that they do not have.
+        ValueError: shapes that differ on another axis, both named; an axis that they do not have.
 
     >>> Concatenate().output_shape([(None, 8, 3), (None, 8, 5)])
     (None, 8, 8)
@@ -39,24 +38,23 @@ class Concatenate(Merge):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(axis=_as_axis(self.axis, "Concatenate", "axis"))
+        self._set(axis=as_one_axis(self.axis, "Concatenate"))
 
     def merged_shape(self, shapes: list[Shape]) -> Shape:
         rank = len(shapes[0])
         if not -rank <= self.axis < rank:
             raise ValueError(
-                f"Concatenate: axis={self.axis} is none of the {rank} axes of input 0 of shape {shapes[0]}"
+                f"Concatenate: axis={self.axis} is not one of the {rank} axes of input 0 of shape {shapes[0]}"
             )
         out, along = list(shapes[0]), self.axis % rank
         for index, shape in enumerate(shapes):
             if len(shape) != rank:
-                raise self.refuse(shapes, 0, index, f"ranks {rank} and {len(shape)} differ")
+                raise self.mismatch(shapes, 0, index, f"ranks {rank} and {len(shape)} differ")
             for axis, size in enumerate(shape):
                 if axis != along and None not in (out[axis], size) and out[axis] != size:
-                    clash = next(i for i, s in enumerate(shapes) if s[axis] == out[axis])
-                    raise self.refuse(
-                        shapes, clash, index, f"axis {axis} has {out[axis]} and {size}; only axis {along} may differ"
-                    )
+                    other = next(i for i, s in enumerate(shapes) if s[axis] == out[axis])
+                    reason = f"axis {axis} has {out[axis]} and {size}; only axis {along} may differ"
+                    raise self.mismatch(shapes, other, index, reason)
                 out[axis] = size if out[axis] is None else out[axis]
         sizes = [shape[along] for shape in shapes]
         out[along] = sum(sizes) if known(sizes) else None
@@ -70,7 +68,7 @@ class Concatenate(Merge):
         return lax.concatenate(inputs, self.axis % inputs[0].ndim)
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        """Return True where any channel is real; an input without a mask is real everywhere."""
+        # True where any channel is real; an input without a mask is real everywhere
         if mask is None:
             return None
         ways, ranks = self.mask_layouts(x[0].ndim), [0 if one is None else one.ndim for one in mask]
@@ -80,8 +78,8 @@ class Concatenate(Merge):
         real = [
             jnp.ones((), bool) if m is None else broadcast_mask(m, v.shape, ways) for v, m in zip(x, mask, strict=True)
         ]
-        wide = [jnp.broadcast_to(m, v.shape) for v, m in zip(x, real, strict=True)]
-        return lax.concatenate(wide, self.axis % x[0].ndim).any(channels)
+        full = [jnp.broadcast_to(m, v.shape) for v, m in zip(x, real, strict=True)]
+        return lax.concatenate(full, self.axis % x[0].ndim).any(channels)
 
 
 @layers.register()
@@ -89,12 +87,12 @@ class Concatenate(Merge):
 class Dot(Merge):
     """Multiply two inputs and sum over one axis of each, sample by sample.
 
-    The other axes of the first come before those of the second. Two vectors give (batch, 1), as in Keras.
+    The other axes of the first come before those of the second. The output for two vectors is (batch, 1), as in Keras.
 
     Args:
-        axes: the axis of both, or a pair; counted with the batch, which cannot be one of them.
-        normalize: scale to length 1 along the axes first, so that vectors give their cosine. A vector of zeros gives
-            zeros, with a zero gradient; Keras's gradient is NaN there.
+        axes: the axis of both inputs, or a pair; counted with the batch, which is not legal.
+        normalize: whether to scale to norm 1 along the axes first, which yields cosine similarities. The result for a
+            vector of zeros is 0, with a gradient of 0; Keras's gradient is NaN.
 
     Shapes:
         [(batch, ..., n, ...), (batch, ..., n, ...)] -> (batch, rest of the first, rest of the second).
@@ -113,17 +111,14 @@ class Dot(Merge):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        axes = self.axes
-        if isinstance(axes, list | tuple):
-            if len(axes) != 2:
-                raise ValueError(f"Dot: axes={axes!r} has {len(axes)} entries; give one axis, or one for each input")
-            axes = tuple(_as_axis(axis, "Dot", "axes") for axis in axes)
-        else:
-            axes = _as_axis(axes, "Dot", "axes")
-        self._set(axes=axes, normalize=bool(self.normalize))
+        axes, several = self.axes, isinstance(self.axes, list | tuple)
+        if several and len(axes) != 2:
+            raise ValueError(f"Dot: axes={axes!r} has {len(axes)} entries; give one axis, or one for each input")
+        one = [as_one_axis(axis, "Dot", "axes") for axis in (axes if several else [axes])]
+        self._set(axes=tuple(one) if several else one[0])
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        return None  # as in Keras: the steps have been summed over
+        return None  # as in Keras: the output has no steps
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         return tuple(map(whole, self.output_shape(input_shape)[1:]))
@@ -135,7 +130,7 @@ class Dot(Merge):
             if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
                 raise ValueError(
                     f"Dot: axes={self.axes} names axis {axis} of input {index} of shape {shape}; "
-                    f"legal: 1 to {len(shape) - 1} (the batch axis is summed over by no layer)"
+                    f"legal: 1 to {len(shape) - 1}"
                 )
             found.append(axis % len(shape))
         return found[0], found[1]
@@ -144,10 +139,10 @@ class Dot(Merge):
         first, second = self._axes(shapes)
         sizes = shapes[0][first], shapes[1][second]
         if None not in sizes and sizes[0] != sizes[1]:
-            raise self.refuse(shapes, 0, 1, f"axis {first} has {sizes[0]} and axis {second} has {sizes[1]}")
+            raise self.mismatch(shapes, 0, 1, f"axis {first} has {sizes[0]} and axis {second} has {sizes[1]}")
         batch = shapes[0][0], shapes[1][0]
         if None not in batch and batch[0] != batch[1]:
-            raise self.refuse(shapes, 0, 1, f"batch sizes {batch[0]} and {batch[1]} differ")
+            raise self.mismatch(shapes, 0, 1, f"batch sizes {batch[0]} and {batch[1]} differ")
         rest = [n for i, n in enumerate(shapes[0]) if i not in (0, first)]
         rest += [n for i, n in enumerate(shapes[1]) if i not in (0, second)]
         return (batch[1] if batch[0] is None else batch[0], *(rest or [1]))
@@ -161,15 +156,9 @@ class Dot(Merge):
 
 
 def _unit(x: Array, axis: int) -> Array:
-    """Scale to length 1 along an axis; vectors shorter than 1e-7 are scaled by 1e7, as Keras does."""
-    wide = x.astype(promote(x.dtype, jnp.float32))
-    square = jnp.sum(jnp.square(wide), axis, keepdims=True)
+    """Scale to norm 1 along an axis; vectors with a norm below 1e-7 are scaled by 1e7, as in Keras."""
+    vectors = x.astype(promote(x.dtype, jnp.float32))
+    square = jnp.sum(jnp.square(vectors), axis, keepdims=True)
     tiny = square <= 1e-14
     scale = jnp.where(tiny, 1e7, lax.rsqrt(jnp.where(tiny, 1.0, square)))
-    return (wide * scale.astype(wide.dtype)).astype(x.dtype)
-
-
-def _as_axis(axis: Any, where: str, name: str) -> int:
-    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
-        raise TypeError(f"{where}: {name}={axis!r} is no whole number; give one like -1")
-    return operator.index(axis)
+    return (vectors * scale.astype(vectors.dtype)).astype(x.dtype)

@@ -1,4 +1,4 @@
-"""The arithmetic that normalizations share: moments, mean 0 and variance 1, gamma and beta. Knows no layer."""
+"""The arithmetic that normalizations share: moments, standardization, gamma and beta. Knows no layer."""
 
 import functools
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ Axes = tuple[int, ...]
 
 
 def average(x: Array, axes: Axes, where: Array | None = None) -> Array:
-    """Return the mean along ``axes``, which are kept with size 1, of the entries at which ``where`` is True.
+    """Return the mean along ``axes``, which are kept with size 1, of the entries where ``where`` is True.
 
-    It is 0 where there are no such entries.
+    The mean of no entries is 0.
 
     Args:
-        where: booleans that broadcast against ``x``; None counts all.
+        where: booleans that broadcast against ``x``; None means all entries.
 
     >>> average(jnp.array([[1.0, 3.0, 8.0]]), (1,), jnp.array([[True, True, False]]))
     Array([[2.]], dtype=float32)
@@ -33,8 +33,8 @@ def average(x: Array, axes: Axes, where: Array | None = None) -> Array:
 def moments(x: Array, axes: Axes, where: Array | None = None) -> tuple[Array, Array]:
     """Return mean and biased variance along ``axes``, which are kept with size 1.
 
-    They are those of the entries at which ``where`` is True. The variance comes from deviations: a mean of squares
-    minus a squared mean would cancel.
+    Entries where ``where`` is False are left out. The variance is computed from deviations: the mean of squares minus
+    the squared mean would lose digits by cancellation.
     """
     mean = average(x, axes, where)
     return mean, average(jnp.square(x - mean), axes, where)
@@ -51,10 +51,10 @@ def standardize(x: Array, axes: Axes, epsilon: float, where: Array | None = None
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
 def normalize(x: Array, scale: Array, offset: Array, where: Array | None, axes: Axes, epsilon: float) -> Array:
-    """Return ``z * scale + offset``, with z being x standardized along ``axes``.
+    """Return ``z * scale + offset``, where z is x standardized along ``axes``.
 
-    The derivative is written down, because so it needs nothing but z that is as large as x, and two sums in place of
-    five: training keeps less and reads less. It can be differentiated again, in either mode.
+    The derivative is explicit: it stores only z at the size of x, and needs two sums instead of five, so that training
+    takes less memory and bandwidth. It can be differentiated again, in either mode.
 
     Args:
         scale, offset: the same for all entries along ``axes``: they broadcast against the mean.
@@ -66,27 +66,27 @@ def normalize(x: Array, scale: Array, offset: Array, where: Array | None, axes: 
 def _normalize_jvp(axes: Axes, epsilon: float, primals: Any, tangents: Any) -> tuple[Array, Array]:
     (x, scale, offset, where), (dx, d_scale, d_offset, _) = primals, tangents
     z, rate = _standardize(x, where, axes, epsilon)
-    # scale and rate are multiplied after the averages, so that the transpose has its sums in common with d_scale's
+    # scale and rate are multiplied after the averages, so that the transpose shares its sums with that of d_scale
     steep = scale * rate
     d_scale, d_offset = d_scale - steep * average(z * dx, axes, where), d_offset - steep * average(dx, axes, where)
     return z * scale + offset, dx * steep + z * d_scale + d_offset
 
 
 def _standardize(x: Array, where: Array | None, axes: Axes, epsilon: float) -> tuple[Array, Array]:
-    """Return the standardized x, and what its deviations were multiplied by."""
+    """Return the standardized x, and the factor of its deviations."""
     mean, variance = moments(x, axes, where)
     rate = lax.rsqrt(variance + epsilon)
     return (x - mean) * rate, rate
 
 
 def spread(value: Array, axes: Axes, like: Array) -> Array:
-    """Lay a weight out along ``axes`` of an array of the rank, and in the type, of ``like``."""
+    """Reshape a weight so that it broadcasts along ``axes`` against ``like``, and cast it to its type."""
     shape = [n if axis in axes else 1 for axis, n in enumerate(like.shape)]
     return value.astype(like.dtype).reshape(shape)
 
 
 def affine(y: Array, params: Mapping[str, Any], axes: Axes) -> Array:
-    """Multiply by ``gamma`` and add ``beta`` along ``axes``, as far as params has them."""
+    """Multiply by ``gamma`` and add ``beta`` along ``axes``, if params has them."""
     if "gamma" in params:
         y = y * spread(params["gamma"], axes, y)
     return y + spread(params["beta"], axes, y) if "beta" in params else y

@@ -1,4 +1,4 @@
-"""Noise in training: GaussianNoise, GaussianDropout, and the base of all that draws. At inference nothing happens."""
+"""GaussianNoise, GaussianDropout, and the base of all layers that add noise in training and none at inference."""
 
 import dataclasses
 import math
@@ -14,7 +14,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class Noise(Layer):
-    """The base of layers that add noise in training, from the caller's key, and change nothing at inference.
+    """The base of layers that add noise in training, with the caller's key, and are the identity at inference.
 
     A subclass has a field ``seed``, folded into the key unless it is None, and implements ``is_identity`` and
     ``add_noise``.
@@ -28,7 +28,7 @@ class Noise(Layer):
 
     @property
     def is_identity(self) -> bool:
-        """Return whether the options mean no noise at all."""
+        """Return whether the options mean no noise."""
         raise NotImplementedError
 
     def add_noise(self, x: Array, key: Any) -> Array:
@@ -50,11 +50,11 @@ class Noise(Layer):
 class GaussianNoise(Noise):
     """Add noise of mean 0 and standard deviation ``stddev`` in training.
 
-    Differs deliberately: ``stddev`` may be above 1, for it is in units of the input; Keras refuses that.
+    Differs deliberately: ``stddev`` may be above 1, because it is in units of the input; Keras requires at most 1.
 
     Args:
         stddev: standard deviation of the noise, in units of the input; at least 0.
-        seed: folded into the caller's key; None leaves it alone.
+        seed: folded into the caller's key; None leaves the key unchanged.
 
     Shapes:
         Any shape, kept.
@@ -88,11 +88,11 @@ class GaussianNoise(Noise):
 class GaussianDropout(Noise):
     """Multiply by noise of mean 1 and standard deviation ``sqrt(rate / (1 - rate))`` in training.
 
-    Mean and variance of the result are those that :class:`~jaxconv.Dropout` of the same rate gives.
+    Mean and variance of the result are those of :class:`~jaxconv.Dropout` with the same rate.
 
     Args:
         rate: from 0 to below 1; the fraction that Dropout would drop. (At 1 Keras divides by zero.)
-        seed: folded into the caller's key; None leaves it alone.
+        seed: folded into the caller's key; None leaves the key unchanged.
 
     Shapes:
         Any shape, kept.
@@ -124,7 +124,7 @@ class GaussianDropout(Noise):
 
 
 def below_one(rate: Any, where: str) -> float:
-    """Return a rate from 0 to below 1. Raises ValueError for any other, 1 too: nothing would be left to scale up."""
+    """Return a rate from 0 to below 1. Raises ValueError for any other value, 1 included."""
     if as_number(rate, "rate", where, 0, 1) == 1:
-        raise ValueError(f"{where}: rate={rate!r} would leave nothing; give a number from 0 to below 1")
+        raise ValueError(f"{where}: rate={rate!r} would drop everything; give a number from 0 to below 1")
     return float(rate)

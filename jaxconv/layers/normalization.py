@@ -24,28 +24,27 @@ CLIPS = ("rmax", "rmin", "dmax")
 class BatchNormalization(Layer):
     """Normalize each channel: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
-    In training, mean and (biased) variance are those of the batch over all other axes, and the running ones move:
-    ``moving = momentum * moving + (1 - momentum) * batch``; the new ones come in ``effects.fixed``. At inference, and
-    with ``trainable=False`` always, the running ones are used, as in Keras. Statistics are float32 at least.
-    Masked steps are not counted in them, as in Keras.
-    Under ``jit`` with a batch sharded over devices the statistics are those of the whole batch; inside ``shard_map``
-    they are each shard's own.
+    In training, mean and (biased) variance are those of the batch over all other axes, and the running statistics are
+    updated: ``moving = momentum * moving + (1 - momentum) * batch``; the new ones are in ``effects.fixed``. The running
+    statistics are used at inference, and always with ``trainable=False``, as in Keras. Statistics are float32 at least.
+    Masked steps do not count, as in Keras. Under ``jit`` with a batch sharded over devices the statistics are those of
+    the whole batch; inside ``shard_map`` they are those of each shard.
 
     With ``renorm`` (batch renormalization) the result in training is ``r * y + d``, before gamma and beta, with
-    ``r = stddev / renorm_stddev`` and ``d = (mean - renorm_mean) / renorm_stddev`` clipped and not differentiated: what
-    training computes then is nearly what inference will. The moving variance is ``moving_stddev^2 - epsilon``.
+    ``r = stddev / renorm_stddev`` and ``d = (mean - renorm_mean) / renorm_stddev`` clipped and not differentiated, so
+    that training computes nearly the same as inference. The moving variance is ``moving_stddev^2 - epsilon``.
 
     Args:
         axis: the channel axis: -1 for channels_last, 1 for channels_first.
-        momentum: the part of the old running value that is kept at each step.
+        momentum: the fraction of the old running value that is kept in each update.
         epsilon: added to the variance.
-        center, scale: whether there is a beta, a gamma.
+        center, scale: whether to have beta and gamma.
         *_initializer, *_regularizer, *_constraint: as in every layer.
-        renorm: whether to correct the batch's statistics towards the running ones.
-        renorm_clipping: {"rmax": ..., "rmin": ..., "dmax": ...}: bounds of r and of the size of d, all or some; None
-            means no bounds.
-        renorm_momentum: what ``momentum`` is, for renorm_mean and renorm_stddev.
-        synchronized: accepted for Keras's sake: statistics are those of the whole batch, on however many devices.
+        renorm: whether to correct the statistics of the batch towards the running ones.
+        renorm_clipping: {"rmax": ..., "rmin": ..., "dmax": ...}: bounds of r and of the absolute value of d, all or
+            some; None means no bounds.
+        renorm_momentum: the momentum of renorm_mean and renorm_stddev.
+        synchronized: accepted for compatibility: statistics are always those of the whole batch.
 
     Shapes:
         Any shape of rank 2 or more, kept.
@@ -95,7 +94,7 @@ class BatchNormalization(Layer):
         if isinstance(self.axis, list | tuple) and len(self.axis) == 1:
             self._set(axis=self.axis[0])  # the form that Keras 2 wrote
         if isinstance(self.axis, bool) or not hasattr(self.axis, "__index__"):
-            raise ValueError(f"BatchNormalization: axis={self.axis!r} is not a whole number; give -1 or 1, say")
+            raise ValueError(f"BatchNormalization: axis={self.axis!r} is not an integer; give one like -1 or 1")
         for what in ("momentum", "epsilon", "renorm_momentum"):
             self._set(**{what: as_number(getattr(self, what), what, "BatchNormalization", 0, 1)})
         self._set(renorm_clipping=_bounds(self.renorm_clipping))
@@ -128,47 +127,44 @@ class BatchNormalization(Layer):
         axis = self.axis + len(shape) * (self.axis < 0)
         if not 0 < axis < len(shape):
             raise ValueError(
-                f"BatchNormalization: axis={self.axis} is no channel axis of input shape {shape}; "
+                f"BatchNormalization: axis={self.axis} is not a channel axis of input shape {shape}; "
                 f"legal: 1 to {len(shape) - 1}, or -1"
             )
         return axis
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        own = layouts(rank, self.axis % rank)
+        own = layouts(rank, self.axis % rank)  # the channel axis is an option here, not a data format
         return own + [axes for axes in layouts(rank, rank - 1) if axes not in own]
 
     def read_mask(self, mask: Any, shape: Any) -> Any:
-        """Read a mask over all axes but the channels, or over the first of them; size 1 stands for any, as in Keras."""
+        # as in Keras, a size of 1 in the mask broadcasts
         return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, broadcast=True)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         axis = self._axis(x.shape)
         wide = x.astype(promote(x.dtype, jnp.float32))
         if not (train and self.trainable):
-            mean, variance = params["moving_mean"].astype(wide.dtype), params["moving_variance"].astype(wide.dtype)
-            return affine(self._standard(wide, mean, variance, axis), params, (axis,)).astype(x.dtype), Effects()
+            mean, variance = (spread(params[leaf], (axis,), wide) for leaf in ("moving_mean", "moving_variance"))
+            y = (wide - mean) * lax.rsqrt(variance + self.epsilon)
+            return affine(y, params, (axis,)).astype(x.dtype), Effects()
         others = tuple(i for i in range(x.ndim) if i != axis)
         if 0 in (x.shape[i] for i in others):
             raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
         mean, variance = (moment.reshape(-1) for moment in moments(wide, others, mask))
-        gamma, beta = self._gamma_and_beta(params, wide.dtype)
+        gamma, beta = (
+            params[leaf].astype(wide.dtype) if leaf in params else jnp.full((), value, wide.dtype)
+            for leaf, value in (("gamma", 1), ("beta", 0))
+        )
         if self.renorm:
             r, d = self._correction(params, mean, variance)
             gamma, beta = gamma * r, beta + gamma * d
         scale, offset = (spread(v, (axis,), wide) if v.ndim else v for v in (gamma, beta))
         y = normalize(wide, scale, offset, mask, others, self.epsilon)
-        statistics = self._moved(params, lax.stop_gradient(mean), lax.stop_gradient(variance))
+        statistics = self._updated(params, lax.stop_gradient(mean), lax.stop_gradient(variance))
         return y.astype(x.dtype), Effects(statistics)
 
-    def _gamma_and_beta(self, params: Params, dtype: Any) -> tuple[Array, Array]:
-        gamma, beta = params.get("gamma", jnp.ones(())), params.get("beta", jnp.zeros(()))
-        return gamma.astype(dtype), beta.astype(dtype)
-
-    def _standard(self, x: Array, mean: Array, variance: Array, axis: int) -> Array:
-        return (x - spread(mean, (axis,), x)) * spread(lax.rsqrt(variance + self.epsilon), (axis,), x)
-
     def _correction(self, params: Params, mean: Array, variance: Array) -> tuple[Array, Array]:
-        """Return r and d, which bring a batch's standardized values to the running mean and deviation."""
+        """Return r and d, which correct the standardized values of a batch to the running mean and deviation."""
         least = jnp.sqrt(jnp.asarray(self.epsilon, mean.dtype))
         deviation = jnp.maximum(params["renorm_stddev"].astype(mean.dtype), least)
         r = jnp.sqrt(variance + self.epsilon) / deviation
@@ -179,22 +175,22 @@ class BatchNormalization(Layer):
             d = jnp.clip(d, -bounds["dmax"], bounds["dmax"])
         return lax.stop_gradient(r), lax.stop_gradient(d)
 
-    def _moved(self, params: Params, mean: Array, variance: Array) -> Params:
+    def _updated(self, params: Params, mean: Array, variance: Array) -> Params:
         """Return the running statistics after this batch, each in its own type."""
 
-        def move(leaf: str, new: Array, momentum: float) -> Array:
+        def average(leaf: str, new: Array, momentum: float) -> Array:
             return params[leaf].astype(new.dtype) * momentum + new * (1 - momentum)
 
-        moved = {"moving_mean": move("moving_mean", mean, self.momentum)}
+        updated = {"moving_mean": average("moving_mean", mean, self.momentum)}
         if self.renorm:
             stddev = jnp.sqrt(variance + self.epsilon)
-            moved["renorm_mean"] = move("renorm_mean", mean, self.renorm_momentum)
-            moved["renorm_stddev"] = move("renorm_stddev", stddev, self.renorm_momentum)
-            moved["moving_stddev"] = move("moving_stddev", stddev, self.momentum)
-            moved["moving_variance"] = jax.nn.relu(jnp.square(moved["moving_stddev"]) - self.epsilon)
+            updated["renorm_mean"] = average("renorm_mean", mean, self.renorm_momentum)
+            updated["renorm_stddev"] = average("renorm_stddev", stddev, self.renorm_momentum)
+            updated["moving_stddev"] = average("moving_stddev", stddev, self.momentum)
+            updated["moving_variance"] = jax.nn.relu(jnp.square(updated["moving_stddev"]) - self.epsilon)
         else:
-            moved["moving_variance"] = move("moving_variance", variance, self.momentum)
-        return {leaf: new.astype(params[leaf].dtype) for leaf, new in moved.items()}
+            updated["moving_variance"] = average("moving_variance", variance, self.momentum)
+        return {leaf: new.astype(params[leaf].dtype) for leaf, new in updated.items()}
 
     def get_config(self) -> dict[str, Any]:
         clipping = None if self.renorm_clipping is None else dict(self.renorm_clipping)
@@ -202,14 +198,16 @@ class BatchNormalization(Layer):
 
 
 def _bounds(clipping: Any) -> tuple[tuple[str, float], ...] | None:
-    """Return the bounds of renorm in a form that can be hashed; None where there are none."""
+    """Return the bounds of renorm as a tuple of pairs, which has a hash; None for no bounds."""
     if clipping is None or len(clipping) == 0:
         return None
     where = "BatchNormalization"
     if isinstance(clipping, tuple):
-        clipping = dict(clipping)  # the form that this function gives
+        clipping = dict(clipping)  # the result of this function
     if not isinstance(clipping, Mapping):
-        raise TypeError(f'{where}: renorm_clipping={clipping!r} is no mapping; give one like {{"rmax": 3, "dmax": 5}}')
+        raise TypeError(
+            f'{where}: renorm_clipping={clipping!r} is not a mapping; give one like {{"rmax": 3, "dmax": 5}}'
+        )
     bounds = {}
     for name, bound in clipping.items():
         if name not in CLIPS:

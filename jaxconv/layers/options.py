@@ -1,4 +1,4 @@
-"""How the options of a layer that are numbers, seeds and axes are read and checked. Knows no layer."""
+"""Checks for options of layers: numbers, seeds, axes. Knows no layer."""
 
 import math
 import operator
@@ -28,42 +28,46 @@ def as_number(
 
 
 def as_seed(seed: Any, where: str) -> int | None:
-    """Return an integer, or None for no seed of the layer's own. Raises ValueError for anything else."""
+    """Return a seed as an integer; None stays None. Raises ValueError for anything else."""
     if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32):
-        raise ValueError(f"{where}: seed={seed!r} is not a whole number from 0 to {2**32 - 1}; give one, or None")
+        raise ValueError(f"{where}: seed={seed!r} is not an integer from 0 to {2**32 - 1}; give one, or None")
     return None if seed is None else operator.index(seed)
 
 
 def as_axis(axis: Any, where: str, what: str = "axis") -> int | tuple[int, ...]:
-    """Return an axis, or a tuple of them. Raises TypeError for anything that is no integer, ValueError for none at all.
+    """Return an axis, or a tuple of axes. Raises TypeError for anything but integers, ValueError for an empty list.
 
     >>> as_axis([1, 2], "Softmax"), as_axis(-1, "Softmax")
     ((1, 2), -1)
     """
-    several = isinstance(axis, list | tuple)
-    items = list(axis) if several else [axis]
-    for item in items:
-        if isinstance(item, bool) or not hasattr(item, "__index__"):
-            raise TypeError(f"{where}: {what}={axis!r} is not legal; give an integer, or a list of integers")
-    if not items:
+    if not isinstance(axis, list | tuple):
+        return as_one_axis(axis, where, what)
+    if not axis:
         raise ValueError(f"{where}: {what}={axis!r} names no axis; give an integer, or a list of integers")
-    return tuple(map(operator.index, items)) if several else operator.index(axis)
+    return tuple(as_one_axis(item, where, what) for item in axis)
+
+
+def as_one_axis(axis: Any, where: str, what: str = "axis") -> int:
+    """Return an axis. Raises TypeError for anything but an integer."""
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise TypeError(f"{where}: {what}={axis!r} is not one axis; give an integer like -1")
+    return operator.index(axis)
 
 
 def input_axes(
     axis: int | tuple[int, ...], shape: Shape, where: str, batch: bool = False, what: str = "axis"
 ) -> tuple[int, ...]:
-    """Return the axes of an input that ``axis`` means: counted from the front, in order.
+    """Return the axes of an input that ``axis`` names: counted from the front, sorted.
 
     Args:
-        axis: what :func:`as_axis` gave.
-        shape: the input's, batch first.
+        axis: the result of :func:`as_axis`.
+        shape: the input shape, batch first.
         where: the layer, for messages.
-        batch: whether the batch is a legal one.
+        batch: whether the batch axis is legal.
         what: the option, for messages.
 
     Raises:
-        ValueError: an axis that the input does not have, that is named twice, or that is the batch.
+        ValueError: an axis that the input does not have, that is named twice, or that is the batch axis.
 
     >>> input_axes((-1, 1), (None, 5, 3), "LayerNormalization")
     (1, 2)
@@ -72,18 +76,22 @@ def input_axes(
     rank, first = len(shape), 0 if batch else 1
     found = sorted({a + rank * (a < 0) for a in axes})
     if len(found) != len(axes) or found[0] < first or found[-1] >= rank:
-        legal = f"{first} to {rank - 1}, or {first - rank} to -1" if rank > first else "none, for it has no such axis"
+        legal = (
+            f"{first} to {rank - 1}, or {first - rank} to -1"
+            if rank > first
+            else "none, because the input has no other axis"
+        )
         raise ValueError(f"{where}: {what}={axis} does not name distinct axes of input shape {shape}; legal: {legal}")
     return tuple(found)
 
 
 def known(sizes: Sequence[int | None]) -> TypeGuard[Sequence[int]]:
-    """Say whether no size is None."""
+    """Return whether no size is None."""
     return None not in sizes
 
 
 def known_sizes(axes: tuple[int, ...], shape: Shape, where: str) -> tuple[int, ...]:
-    """Return the sizes of some axes, which shape the params. Raises ValueError where one is unknown."""
+    """Return the sizes of axes on which the shapes of params depend. Raises ValueError if one is unknown."""
     sizes = tuple(shape[axis] for axis in axes)
     if not known(sizes):
         raise ValueError(

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
 from jaxconv.contract.masks import fill_masked
@@ -21,7 +20,7 @@ Array = jax.Array
 
 @dataclasses.dataclass(frozen=True)
 class BasePooling(Layer):
-    """A window that slides over the spatial axes, in any rank. Subclasses reduce it."""
+    """A window that slides over the spatial axes, in any rank. Subclasses reduce each window to one value."""
 
     pool_size: Any = 2
     strides: Any = None
@@ -40,48 +39,44 @@ class BasePooling(Layer):
             pool_size=size,
             strides=size if self.strides is None else geo.as_sizes(self.strides, self.rank, "strides", where),
             padding=self.padding.lower(),
-            data_format=formats.canonical(self.data_format, where),
         )
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        windows = self.spatial_windows()
+        pairs = zip(self.pool_size, self.strides, strict=True)
+        windows = [Window(size, stride, 1, self.padding) for size, stride in pairs]
         spatial_lengths(input_shape, self.rank, self.data_format, type(self).__name__, windows)
         return with_channels(self.data_format, windows, POINTWISE)
 
-    def spatial_windows(self) -> list[Window]:
-        """Return the windows of the spatial axes."""
-        return [Window(size, step, 1, self.padding) for size, step in zip(self.pool_size, self.strides, strict=True)]
-
-    def _window(self, x: Array) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
-        """Return window, strides and pads over all axes of ``x``."""
+    def _sizes_strides_pads(self, x: Array) -> tuple[tuple[int, ...], tuple[int, ...], tuple[tuple[int, int], ...]]:
+        """Return the window's sizes, strides and pads along all axes of ``x``."""
         windows = (POINTWISE, *self.windows(x.shape))
         pads = [window.pads(length) for window, length in zip(windows, x.shape, strict=True)]
         return tuple(w.size for w in windows), tuple(w.stride for w in windows), tuple(pads)
 
 
 class _Max(BasePooling):
-    """Keep the largest value of each window; padding never wins."""
+    """Compute the largest value of each window; padding is never the largest."""
 
     masked_value: ClassVar[float] = -np.inf
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        y = largest(x, *self._window(x))
-        return (y if mask is None else fill_masked(y, y != -np.inf)), Effects()  # a window of masked steps alone
+        y = largest(x, *self._sizes_strides_pads(x))
+        return (y if mask is None else fill_masked(y, y != -np.inf)), Effects()  # all steps of the window masked
 
 
 class _Average(BasePooling):
-    """Average each window over its real values; padding does not count, as in Keras."""
+    """Compute the mean of each window over its real values; padding does not count, as in Keras."""
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        window, strides, padding = self._window(x)
+        window, strides, padding = self._sizes_strides_pads(x)
         dtype = promote(x.dtype, np.float32)  # the sum of a window may not fit in float16
         total = lax.reduce_window(x.astype(dtype), np.array(0, dtype), lax.add, window, strides, padding)
         if mask is not None:
-            sizes = [n if n == 1 else None for n in mask.shape]
-            strides = tuple(1 if n == 1 else s for n, s in zip(sizes, strides, strict=True))
-            window = tuple(1 if n == 1 else w for n, w in zip(sizes, window, strict=True))
-            padding = tuple((0, 0) if n == 1 else p for n, p in zip(sizes, padding, strict=True))
-            count = lax.reduce_window(mask.astype(dtype), np.array(0, dtype), lax.add, window, strides, padding)
+            options = [  # along an axis of size 1, where the mask is the same for all steps, a window reads that alone
+                (1, 1, (0, 0)) if n == 1 else own for n, *own in zip(mask.shape, window, strides, padding, strict=True)
+            ]
+            mask_options = list(zip(*options, strict=True))
+            count = lax.reduce_window(mask.astype(dtype), np.array(0, dtype), lax.add, *mask_options)
             return (total / jnp.maximum(count, 1)).astype(x.dtype), Effects()
         for axis, size in enumerate(x.shape):
             if window[axis] > 1:
@@ -89,7 +84,7 @@ class _Average(BasePooling):
         return total.astype(x.dtype), Effects()
 
     def _count(self, axis: int, size: int, out: Any, window: Any, strides: Any, padding: Any, dtype: Any) -> Array:
-        """Return how many steps of one axis each window holds; the axis may have a symbolic length."""
+        """Return how many steps of one axis each window contains; the axis may have a symbolic length."""
         start = jnp.arange(out[axis], dtype=np.int32) * strides[axis] - padding[axis][0]
         last = jnp.minimum(start + window[axis], jnp.asarray(size, np.int32))
         count = (last - jnp.maximum(start, 0)).astype(dtype)
@@ -99,12 +94,12 @@ class _Average(BasePooling):
 @layers.register("MaxPool1D")
 @dataclasses.dataclass(frozen=True)
 class MaxPooling1D(_Max):
-    """Keep the largest value of each window of a sequence.
+    """Compute the largest value of each window of a sequence.
 
     Args:
-        pool_size: window, in steps; one integer or one for each spatial axis.
-        strides: output steps, in input steps; None means ``pool_size``.
-        padding: "valid", or "same" (padding never wins).
+        pool_size: size of the window, in steps; one integer or one for each spatial axis.
+        strides: input steps from one output to the next; None means ``pool_size``.
+        padding: "valid", or "same" (padding is never the largest value).
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
 
     Shapes:
@@ -120,12 +115,9 @@ class MaxPooling1D(_Max):
 @layers.register("MaxPool2D")
 @dataclasses.dataclass(frozen=True)
 class MaxPooling2D(_Max):
-    """Keep the largest value of each window of an image.
+    """Compute the largest value of each window of an image; arguments as in :class:`MaxPooling1D`.
 
-    Arguments as in :class:`MaxPooling1D`.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels).
+    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels).
 
     >>> MaxPooling2D(2).output_shape((None, 8, 6, 3))
     (None, 4, 3, 3)
@@ -137,12 +129,9 @@ class MaxPooling2D(_Max):
 @layers.register("MaxPool3D")
 @dataclasses.dataclass(frozen=True)
 class MaxPooling3D(_Max):
-    """Keep the largest value of each window of a volume.
+    """Compute the largest value of each window of a volume; arguments as in :class:`MaxPooling1D`.
 
-    Arguments as in :class:`MaxPooling1D`.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, channels).
+    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, channels).
 
     >>> MaxPooling3D(2).output_shape((None, 8, 6, 4, 3))
     (None, 4, 3, 2, 3)
@@ -154,11 +143,11 @@ class MaxPooling3D(_Max):
 @layers.register("AvgPool1D")
 @dataclasses.dataclass(frozen=True)
 class AveragePooling1D(_Average):
-    """Average each window of a sequence.
+    """Compute the mean of each window of a sequence.
 
     Args:
-        pool_size: window, in steps; one integer or one for each spatial axis.
-        strides: output steps, in input steps; None means ``pool_size``.
+        pool_size: size of the window, in steps; one integer or one for each spatial axis.
+        strides: input steps from one output to the next; None means ``pool_size``.
         padding: "valid", or "same" (padding does not count).
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
 
@@ -175,12 +164,9 @@ class AveragePooling1D(_Average):
 @layers.register("AvgPool2D")
 @dataclasses.dataclass(frozen=True)
 class AveragePooling2D(_Average):
-    """Average each window of an image.
+    """Compute the mean of each window of an image; arguments as in :class:`AveragePooling1D`.
 
-    Arguments as in :class:`AveragePooling1D`.
-
-    Shapes:
-        (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels).
+    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels).
 
     >>> AveragePooling2D(2).output_shape((None, 8, 6, 3))
     (None, 4, 3, 3)
@@ -192,12 +178,9 @@ class AveragePooling2D(_Average):
 @layers.register("AvgPool3D")
 @dataclasses.dataclass(frozen=True)
 class AveragePooling3D(_Average):
-    """Average each window of a volume.
+    """Compute the mean of each window of a volume; arguments as in :class:`AveragePooling1D`.
 
-    Arguments as in :class:`AveragePooling1D`.
-
-    Shapes:
-        (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, channels).
+    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, channels).
 
     >>> AveragePooling3D(2).output_shape((None, 8, 6, 4, 3))
     (None, 4, 3, 2, 3)

@@ -1,4 +1,4 @@
-"""Rescaling and Normalization: fixed affine maps between the numbers of a data set and those that a network likes."""
+"""Rescaling and Normalization: fixed affine maps of the input, given as options or measured on data."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv import data_format as formats
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shape, layers
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
@@ -19,7 +18,7 @@ Array = jax.Array
 
 
 def _constant(value: Any, what: str, where: str) -> FrozenArray:
-    """Return a number, or nested lists of them, as a value that can be compared and hashed; float64 inside."""
+    """Return a number, or nested lists of numbers, as a comparable and hashable value, stored as float64."""
     try:
         frozen = FrozenArray.of(value, f"{where}: {what}")
         numbers = frozen.numpy().astype(np.float64)
@@ -33,21 +32,21 @@ def _constant(value: Any, what: str, where: str) -> FrozenArray:
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Rescaling(Layer):
-    """Return ``x * scale + offset``: images of 0 to 255 come to -1 to 1 with ``Rescaling(1 / 127.5, -1)``.
+    """Compute ``x * scale + offset``: ``Rescaling(1 / 127.5, -1)`` maps images of 0 to 255 to -1 to 1.
 
-    Computed in float32 at least from the input on, then cast. Differs deliberately: where the channels are is an
-    option, while Keras asks the config file; and ``offset`` follows it as ``scale`` does.
+    Computed in float32 at least, then cast. Differs deliberately: the channel axis is an option, while Keras reads it
+    from the config file; and it holds for ``offset`` as it does for ``scale``.
 
     Args:
-        scale: factor: a number, or one for each channel, or an array that broadcasts against the last axes.
-        offset: added after it, in the same forms.
-        data_format: where the channels are for which there are single numbers: "channels_last" or "channels_first".
+        scale: factor: a number, one number for each channel, or an array that broadcasts against the last axes.
+        offset: added after scaling; the same forms.
+        data_format: the channel axis, for one number for each channel: "channels_last" or "channels_first".
 
     Shapes:
         Any shape, kept.
 
     Raises:
-        TypeError: a scale or offset that is no number and no array of numbers.
+        TypeError: a scale or offset that is neither a number nor an array of numbers.
         ValueError: one that is not finite, or does not fit the input.
 
     >>> params, apply_fn = Rescaling(1 / 127.5, -1).init(jax.random.key(0), (None, 3))
@@ -66,7 +65,6 @@ class Rescaling(Layer):
         self._set(
             scale=_constant(self.scale, "scale", "Rescaling"),
             offset=_constant(self.offset, "offset", "Rescaling"),
-            data_format=formats.canonical(self.data_format, "Rescaling"),
         )
 
     def input_dtype(self, given: Any) -> Any:
@@ -76,23 +74,23 @@ class Rescaling(Layer):
         shape = input_shape
         for what in ("scale", "offset"):
             own = getattr(self, what).shape
-            laid = self._laid_out(own, len(shape))
-            if len(laid) != len(shape) or any(n not in (1, size) for n, size in zip(laid, shape, strict=True) if size):
+            full = self._full_shape(own, len(shape))
+            if len(full) != len(shape) or any(n not in (1, size) for n, size in zip(full, shape, strict=True) if size):
                 raise ValueError(
                     f"Rescaling: {what} of shape {own} does not fit input of shape {shape} under {self.data_format}; "
                     "give a number, one for each channel, or an array that broadcasts against the last axes"
                 )
         return (POINTWISE,) * (len(shape) - 1)
 
-    def _laid_out(self, own: tuple[int, ...], rank: int) -> tuple[int, ...]:
-        """Return the shape that a constant takes for inputs of ``rank``."""
+    def _full_shape(self, own: tuple[int, ...], rank: int) -> tuple[int, ...]:
+        """Return the shape of a constant with the axes of an input of this rank."""
         if self.data_format == "channels_first" and len(own) == 1:
             own = (*own, *(1,) * (rank - 2))
         return (1,) * (rank - len(own)) + own
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         scale, offset = (
-            jnp.asarray(constant.numpy().reshape(self._laid_out(constant.shape, x.ndim)), x.dtype)
+            jnp.asarray(constant.numpy().reshape(self._full_shape(constant.shape, x.ndim)), x.dtype)
             for constant in (self.scale, self.offset)
         )
         return (x * scale + offset).astype(self.policy.compute), Effects()
@@ -101,26 +99,26 @@ class Rescaling(Layer):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Normalization(Layer):
-    """Shift and scale by numbers known before training: ``(x - mean) / sqrt(variance)``.
+    """Shift and scale by statistics of the data: ``(x - mean) / sqrt(variance)``.
 
-    ``Normalization().adapt(data)`` measures them. A layer is a frozen record, so ``adapt`` gives a new one, with mean
-    and variance as its options: they are in its config and equality, and not in params. Differs deliberately: a layer
-    that was neither given the numbers nor adapted raises; Keras's passes its input on unchanged. Computed in float32 at
-    least from the input on, then cast. A standard deviation below 1e-7 counts as 1e-7.
+    ``Normalization().adapt(data)`` measures them. A layer is immutable, so ``adapt`` returns a new one, with mean and
+    variance as its options: they are in its config and equality, and not in params. Differs deliberately: a layer
+    without mean and variance raises an error; Keras's returns its input unchanged. Computed in float32 at least, then
+    cast. A standard deviation below 1e-7 counts as 1e-7.
 
     Args:
-        axis: axis or axes that have numbers of their own, the channels say; all others are measured together. None: one
-            number for all.
+        axis: axis or axes with separate statistics, such as the channels; the others are averaged over. None: one mean
+            and one variance for all entries.
         mean, variance: a number, or an array along the axes in order; both or neither.
-        invert: give ``x * sqrt(variance) + mean`` instead, the way back.
+        invert: whether to compute the inverse, ``x * sqrt(variance) + mean``.
 
     Shapes:
         Any shape that has the axes, kept.
 
     Raises:
-        TypeError: an axis that is no integer; a mean that is no number and no array of numbers.
-        ValueError: one of mean and variance alone, of different shapes, or negative variance; an input that does not
-            fit; no numbers.
+        TypeError: an axis that is not an integer; a mean that is neither a number nor an array of numbers.
+        ValueError: only one of mean and variance, different shapes, or negative variance; an input that does not fit;
+            a call without statistics.
 
     >>> layer = Normalization().adapt(np.array([[0.0, 10.0], [2.0, 30.0]]))
     >>> params, apply_fn = layer.init(jax.random.key(0), (None, 2))
@@ -141,7 +139,9 @@ class Normalization(Layer):
         self._set(axis=axis if isinstance(axis, tuple) else (axis,), invert=bool(self.invert))
         given = [what for what in ("mean", "variance") if getattr(self, what) is not None]
         if len(given) == 1:
-            raise ValueError(f"Normalization: {given[0]} is given alone; give both mean and variance, or neither")
+            raise ValueError(
+                f"Normalization: {given[0]} is given without the other; give both mean and variance, or neither"
+            )
         for what in given:
             self._set(**{what: _constant(getattr(self, what), what, "Normalization")})
         if not given:
@@ -165,7 +165,7 @@ class Normalization(Layer):
         axes = self._axes(shape)
         if self.mean is None:
             raise ValueError(
-                "Normalization: mean and variance are not known; give both, or use the layer that adapt(data) gives"
+                "Normalization: mean and variance are not known; give both, or use the layer that adapt(data) returns"
             )
         own = self.mean.shape
         sizes = [shape[axis] for axis in axes[len(axes) - len(own) :]]
@@ -187,14 +187,14 @@ class Normalization(Layer):
         return y.astype(self.policy.compute), Effects()
 
     def adapt(self, data: Any) -> Self:
-        """Return a layer with the mean and variance of some data; this one stays as it is.
+        """Return a copy of this layer with the mean and variance of some data.
 
         Args:
-            data: an array with batch first, or an iterable of such arrays or of tuples that begin with one,
-                ``(x, y)`` say. An array on disk is read in parts. Sums are kept in float64.
+            data: an array with batch first, or an iterable of such arrays or of tuples that begin with one, such as
+                ``(x, y)``. An array on disk is read in parts. Sums are computed in float64.
 
         Raises:
-            TypeError: data that is neither.
+            TypeError: data of another type.
             ValueError: no data, parts of different shapes, numbers that are not finite.
         """
         count, mean, square = 0, np.zeros(()), np.zeros(())  # square: the sum of squared deviations
@@ -209,19 +209,18 @@ class Normalization(Layer):
             number = part.size // max(int(np.prod(own)), 1)
             if number == 0:
                 continue
-            wide = part.astype(np.float64)
-            new_mean, total = wide.mean(others), count + number
-            gap = new_mean - mean
-            square = square + wide.var(others) * number + gap**2 * (count * number / total)
-            mean, count = mean + gap * (number / total), total
+            part, total = part.astype(np.float64), count + number
+            difference = part.mean(others) - mean
+            square = square + part.var(others) * number + difference**2 * (count * number / total)
+            mean, count = mean + difference * (number / total), total
         if count == 0:
-            raise ValueError("Normalization.adapt: there is no data; give at least one sample")
+            raise ValueError("Normalization.adapt: the data is empty; give at least one sample")
         with explain("Normalization.adapt: the data"):
             return dataclasses.replace(self, mean=mean, variance=square / count)
 
 
 def _parts(data: Any) -> Iterator[np.ndarray]:
-    """Cut an array into parts of some thousand samples, or take the inputs out of batches."""
+    """Yield an array in parts of 4096 samples, or the inputs of batches."""
     if hasattr(data, "shape") and hasattr(data, "__getitem__"):
         if not data.shape:
             raise TypeError("Normalization.adapt: data is a single number; give an array with batch first")
@@ -229,9 +228,9 @@ def _parts(data: Any) -> Iterator[np.ndarray]:
             yield np.asarray(data[start : start + 4096])
         return
     if isinstance(data, str | bytes) or not isinstance(data, Iterable):
-        raise TypeError(f"Normalization.adapt: data={data!r} is no array and no iterable of arrays")
+        raise TypeError(f"Normalization.adapt: data={data!r} is neither an array nor an iterable of arrays")
     for batch in data:
         x = batch[0] if isinstance(batch, tuple) else batch
         if not getattr(x, "shape", ()):
-            raise TypeError(f"Normalization.adapt: data holds {x!r}, which is no array with batch first")
+            raise TypeError(f"Normalization.adapt: data holds {x!r}, which is not an array with batch first")
         yield np.asarray(x)

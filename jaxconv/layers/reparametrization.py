@@ -1,6 +1,6 @@
-"""SpectralNormalization and WeightNormalization: another layer, computed with a kernel made from the stored one.
+"""SpectralNormalization and WeightNormalization: wrappers that compute a layer's kernel from the stored one.
 
-Know the wrapped layer by its contract and by the name of one leaf: "kernel", or "embeddings".
+They know the wrapped layer by its contract and by the name of one leaf: "kernel" or "embeddings".
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ KERNELS = ("kernel", "embeddings")
 
 @dataclasses.dataclass(frozen=True)
 class Reparametrization(Wrapper):
-    """A wrapper of a layer with a kernel, beside whose params is what the subclass needs to make its kernel."""
+    """A wrapper of a layer with a kernel. The subclass implements ``kernel``, and may have weights of its own."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -33,25 +33,22 @@ class Reparametrization(Wrapper):
         if not set(KERNELS) & set(inside.leaves):
             raise ValueError(f"{where}: {inside.label} has no kernel and no embeddings; wrap a layer like Conv1D(8, 3)")
 
-    # -- what a subclass says
-
     def kernel(self, params: Params, train: bool) -> tuple[Array, Params]:
-        """Return (the kernel to compute with, new values of statistics) from the stored one."""
+        """Return (the kernel to compute with, new values of statistics)."""
         raise NotImplementedError
-
-    # -- what follows
 
     @property
     def leaf(self) -> str:
-        """Return the name of the leaf that is made anew."""
+        """Return the name of the wrapped layer's leaf that is replaced."""
         return next(name for name in KERNELS if name in self.layer.leaves)
 
     def output_shape(self, input_shape: Any) -> Shape:
+        # so that an error names both layers
         with explain(type(self).__name__):
             return self.layer.output_shape(input_shape)
 
     def multiply_adds(self, input_shape: Any) -> int | None:
-        return self.layer.multiply_adds(input_shape)  # the kernel can be made once
+        return self.layer.multiply_adds(input_shape)  # without the kernel, which can be computed in advance
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         return self.layer.windows(input_shape)
@@ -72,7 +69,7 @@ class Reparametrization(Wrapper):
         kernel = kernel.astype(inside[self.leaf].dtype)
         y, effects = self.layer.forward({**inside, self.leaf: kernel}, x, train=train, key=key, mask=mask)
         fixed = self.select(params, fixed=True)
-        stored = fixed["layer"][self.leaf]  # a frozen layer would hand back the kernel that it was given
+        stored = fixed["layer"][self.leaf]  # a frozen layer returns the kernel that it was called with
         fixed = {**fixed, **statistics, "layer": {**effects.fixed, self.leaf: stored}}
         return y, Effects(fixed, effects.penalty, effects.mask)
 
@@ -80,15 +77,15 @@ class Reparametrization(Wrapper):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class SpectralNormalization(Reparametrization):
-    """Divide the kernel of a layer by its largest singular value: a bound of 1 on how much the layer can stretch.
+    """Divide the kernel of a layer by its largest singular value, which bounds the spectral norm of the kernel by 1.
 
     The kernel counts as a matrix of shape (all other axes, last axis). Each training call improves the estimate
     ``u`` of its singular vector by ``power_iterations`` steps and computes with ``kernel / sigma``, differentiated
     as if ``u`` and ``v`` were constant. At inference the kernel is used as it is stored, as in Keras.
 
     Keras writes the divided kernel into the layer during the call. Here a call changes no weights: ``project`` divides
-    the stored kernel, after each update, so that what inference uses is normalized too. With ``trainable=False``, of
-    this layer or the one inside, nothing is divided and ``u`` stays. A kernel of zeros is left alone.
+    the stored kernel after each update, so that inference uses a normalized kernel as well. With ``trainable=False``,
+    of this layer or the one inside, nothing is divided and ``u`` stays the same. A kernel of zeros stays zero.
     Regularizers and constraints of the layer inside act on the stored kernel, constraints before the division.
 
     Args:
@@ -103,7 +100,7 @@ class SpectralNormalization(Reparametrization):
         vector_u: (1, last size of the kernel), truncated normal of deviation 0.02; fixed.
 
     Raises:
-        TypeError: something that is no layer.
+        TypeError: an argument that is not a layer.
         ValueError: a layer without kernel; a count below 1; the errors of the layer inside.
 
     Source: Miyato et al. 2018, https://arxiv.org/abs/1802.05957
@@ -130,7 +127,7 @@ class SpectralNormalization(Reparametrization):
 
     @property
     def variables(self) -> tuple[tuple[str, ...], ...]:
-        return (("layer", self.leaf), ("vector_u",))  # Keras's wrapper counts the kernel inside as its own, too
+        return (("layer", self.leaf), ("vector_u",))  # Keras's wrapper lists the kernel inside as its own
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         width = self.layer.weights(input_shape)[self.leaf].shape[-1]
@@ -144,16 +141,16 @@ class SpectralNormalization(Reparametrization):
         return divided, {"vector_u": u.astype(params["vector_u"].dtype)}
 
     def _divide(self, stored: Array, u: Array) -> tuple[Array, Array]:
-        """Return the kernel divided by its spectral norm, and the better estimate of the singular vector."""
+        """Return the kernel divided by its spectral norm, and the improved estimate of the singular vector."""
         matrix = stored.reshape(-1, stored.shape[-1]).astype(promote(stored.dtype, jnp.float32))
         constant, better = lax.stop_gradient(matrix), u.astype(matrix.dtype)
         for _ in range(self.power_iterations):
             v = _unit(better @ constant.T)
             better = _unit(v @ constant)
         sigma = (v @ matrix @ better.T).reshape(())
-        something = sigma != 0
-        divided = matrix / jnp.where(something, sigma, jnp.ones_like(sigma))
-        return divided.reshape(stored.shape).astype(stored.dtype), jnp.where(something, better, u.astype(better.dtype))
+        nonzero = sigma != 0
+        divided = matrix / jnp.where(nonzero, sigma, jnp.ones_like(sigma))
+        return divided.reshape(stored.shape).astype(stored.dtype), jnp.where(nonzero, better, u.astype(better.dtype))
 
     def project(self, params: Params) -> Params:
         done = super().project(params)
@@ -170,11 +167,11 @@ def _unit(vector: Array) -> Array:
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class WeightNormalization(Reparametrization):
-    """Compute a layer with ``kernel = g * v / ||v||``: length and direction of each filter are learned apart.
+    """Compute a layer with ``kernel = g * v / ||v||``: norm and direction of each filter are learned separately.
 
-    ``v`` is what the layer inside stores as its kernel, and ``||v||`` the norm of each of its filters: at first it
-    computes what the layer alone would. Not in Keras's core. Regularizers and constraints of the layer inside act
-    on ``v``. Where a filter is all zeros, so is the kernel.
+    ``v`` is the stored kernel of the layer inside, and ``||v||`` the norm of each filter. ``g`` starts as ``||v||``, so
+    that the initial kernel is ``v``. Not in Keras's core. Regularizers and constraints of the layer inside act on
+    ``v``. A filter of zeros stays zero.
 
     Args:
         layer: a layer with a kernel or with embeddings.
@@ -183,11 +180,11 @@ class WeightNormalization(Reparametrization):
         Those of the layer inside.
 
     Params:
-        layer: the params of the layer inside, its kernel being v.
-        g: the kernel's sizes without the axes of one filter, (filters,) for a convolution; the norms of v.
+        layer: the params of the layer inside; its kernel is v.
+        g: the sizes of the kernel without the axes of one filter, (filters,) for a convolution; the norms of v.
 
     Raises:
-        TypeError: something that is no layer.
+        TypeError: an argument that is not a layer.
         ValueError: a layer without kernel; the errors of the layer inside.
 
     Source: Salimans and Kingma 2016, https://arxiv.org/abs/1602.07868
@@ -214,15 +211,15 @@ class WeightNormalization(Reparametrization):
 
     def init_params(self, key: Any, input_shape: Shape) -> Params:
         params = super().init_params(key, input_shape)
-        _, norm = self._lengths(params["layer"][self.leaf])
+        _, norm = self._norms(params["layer"][self.leaf])
         return params | {"g": norm.reshape(params["g"].shape).astype(params["g"].dtype)}
 
-    def _lengths(self, stored: Array) -> tuple[Array, Array]:
+    def _norms(self, stored: Array) -> tuple[Array, Array]:
         """Return v in float32 at least, and the norms of its filters."""
         v = stored.astype(promote(stored.dtype, jnp.float32))
         square = jnp.sum(jnp.square(v), self._axes(v.ndim), keepdims=True)
         return v, jnp.sqrt(jnp.maximum(square, 1e-30))  # the root has no derivative at zero
 
     def kernel(self, params: Params, train: bool) -> tuple[Array, Params]:
-        v, norm = self._lengths(params["layer"][self.leaf])
+        v, norm = self._norms(params["layer"][self.leaf])
         return v * (params["g"].astype(v.dtype).reshape(norm.shape) / norm), {}

@@ -1,4 +1,4 @@
-"""Layers that rearrange and compute nothing: Flatten, Reshape, Permute, RepeatVector."""
+"""Flatten, Reshape, Permute and RepeatVector: the same entries in another shape or order."""
 
 import dataclasses
 import math
@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Window, as_shape, layers, whole
 from jaxconv.layers.options import known
@@ -19,7 +18,7 @@ Array = jax.Array
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Flatten(Layer):
-    """Lay out all axes but the batch in one.
+    """Flatten all axes after the batch into one.
 
     Args:
         data_format: "channels_first" moves the channels last before flattening, so that both formats give the same
@@ -35,10 +34,6 @@ class Flatten(Layer):
 
     data_format: str | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(data_format=formats.canonical(self.data_format, "Flatten"))
-
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         sizes = _with_batch(input_shape, "Flatten")[1:]
         return (whole(math.prod(sizes) if known(sizes) else None),)
@@ -52,10 +47,10 @@ class Flatten(Layer):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Reshape(Layer):
-    """Lay out the entries of each sample in another shape, in the same order (the last axis runs fastest).
+    """Reshape each sample, in row-major order.
 
     Args:
-        target_shape: the shape without batch; one size may be -1, which follows from the others.
+        target_shape: the shape without batch; one size may be -1, and is computed from the others.
 
     Shapes:
         (batch, ...) -> (batch, *target_shape).
@@ -80,7 +75,7 @@ class Reshape(Layer):
         self._set(target_shape=sizes)
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        """Follow the axes where axes of length 1 are added or removed, and nothing else is done."""
+        # axes are pointwise only if axes of length 1 are added or removed, and nothing else changes
         before, after = input_shape[1:], self._sizes(_with_batch(input_shape, "Reshape"))
         kept = [axis for axis, size in enumerate(before) if size != 1]
         if None in before or [before[axis] for axis in kept] != [size for size in after if size != 1]:
@@ -93,14 +88,14 @@ class Reshape(Layer):
         target = self.target_shape
         if None in inner:
             return tuple(None if size == -1 else size for size in target)
-        total, known = math.prod(inner), math.prod(size for size in target if size != -1)
-        open_size = -1 in target
-        if (total != known) if not open_size else (not known or total % known):
+        total, product = math.prod(inner), math.prod(size for size in target if size != -1)
+        infer = -1 in target
+        if (not product or total % product) if infer else (total != product):
             raise ValueError(
-                f"Reshape: input of shape {(batch, *inner)} has {total} entries a sample; target_shape={target} needs "
-                + (f"a multiple of {known}" if open_size else f"{known}")
+                f"Reshape: input of shape {(batch, *inner)} has {total} entries in each sample; "
+                f"target_shape={target} needs {'a multiple of ' * infer}{product}"
             )
-        return tuple(total // known if size == -1 else size for size in target)
+        return tuple(total // product if size == -1 else size for size in target)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         return x.reshape(x.shape[0], *self._sizes(x.shape)), Effects()
@@ -112,13 +107,13 @@ class Permute(Layer):
     """Reorder the axes after the batch.
 
     Args:
-        dims: for each axis of the output, the axis of the input it is, counted from 1: (2, 1) swaps time and channels.
+        dims: the input axis of each output axis, counted from 1: (2, 1) swaps time and channels.
 
     Shapes:
         (batch, ...) -> (batch, ...) in the order of ``dims``.
 
     Raises:
-        ValueError: dims that are no permutation of 1 to their number; an input of another rank.
+        ValueError: dims that are not a permutation of 1 to their number; an input of another rank.
 
     >>> Permute((3, 1, 2)).output_shape((None, 8, 6, 3))  # channels last to channels first
     (None, 3, 8, 6)
@@ -130,7 +125,7 @@ class Permute(Layer):
         super().__post_init__()
         dims = _as_integers(self.dims, "Permute", "dims")
         if sorted(dims) != list(range(1, len(dims) + 1)):
-            raise ValueError(f"Permute: dims={dims} is no permutation; give each of 1 to {len(dims)} once")
+            raise ValueError(f"Permute: dims={dims} is not a permutation; give each of 1 to {len(dims)} once")
         self._set(dims=dims)
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
@@ -167,7 +162,7 @@ class RepeatVector(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.n, bool):  # in Keras too, whose other layers take True for 1
+        if isinstance(self.n, bool):  # as in Keras; other layers take True as 1
             raise TypeError(f"RepeatVector: n={self.n!r} is a bool; give a positive integer")
         self._set(n=geo.as_size(self.n, "n", "RepeatVector"))
 
@@ -182,7 +177,7 @@ class RepeatVector(Layer):
         return jnp.repeat(x[:, None], self.n, 1), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        """Return the mask of the samples, (batch,), at each step."""
+        # the input's mask has no steps: repeat the one of the samples, (batch,)
         return None if mask is None else jnp.repeat(mask[:, None], self.n, 1)
 
 
@@ -190,7 +185,7 @@ def _as_integers(value: Any, where: str, name: str) -> tuple[int, ...]:
     try:
         return tuple(operator.index(item) for item in value)
     except TypeError:
-        raise TypeError(f"{where}: {name}={value!r} is no tuple of whole numbers; give one like (2, 1)") from None
+        raise TypeError(f"{where}: {name}={value!r} is not a tuple of integers; give one like (2, 1)") from None
 
 
 def _with_batch(input_shape: Any, where: str) -> Shape:

@@ -1,7 +1,4 @@
-"""TimeDistributed: one layer at each step of a sequence, with the steps laid out as more samples.
-
-Knows the layer inside by its contract alone.
-"""
+"""TimeDistributed: one layer applied to each step of a sequence. Knows the layer inside by its contract alone."""
 
 import dataclasses
 from typing import Any
@@ -20,30 +17,29 @@ Array = jax.Array
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class TimeDistributed(Wrapper):
-    """Apply a layer to each step of a sequence: to the frames of a film, each an image, with the same weights.
+    """Apply a layer with the same weights to each step of a sequence, such as the frames of a film.
 
-    The steps join the batch, so all of them are one call of the layer inside. Differs deliberately from Keras 3, and
-    is as in tf.keras: in training, a batch normalization inside takes the statistics of all steps together, where
-    Keras takes those of one step after the other; the activity regularizer of the layer inside counts, where Keras
-    forgets it.
+    Time is merged into the batch, so that the layer inside is called once. Differs deliberately from Keras 3, and
+    agrees with tf.keras: in training, a batch normalization inside has statistics of all steps together, in Keras of
+    one step after the other; the activity regularizer of the layer inside counts, in Keras it does not.
 
-    A mask (batch, time) goes on unchanged, as in Keras. Of masked steps nothing counts in the statistics and penalties
-    of a layer inside that works on each entry alone (normalization, dense, activation); a convolution or a model inside
-    is not told of them. A mask of more axes is one for the layer inside, too: the steps of its output are masked as it
-    says, and a step of which nothing is real is masked where it says nothing.
+    A mask (batch, time) is passed on unchanged, as in Keras. Masked steps do not count in statistics and penalties of a
+    layer inside that works on single entries (normalization, dense, activation); a convolution or a model inside gets
+    no mask. A mask with more axes is a mask for the layer inside as well: its output mask is the mask of the output; if
+    it has none, a step is masked when all its entries are.
 
     Args:
         layer: the layer, or a model, of one input and one output.
 
     Shapes:
-        (batch, time, ...) -> (batch, time, ...): what the layer makes of (batch, ...), at each step.
+        (batch, time, ...) -> (batch, time, ...): the layer's output shape for (batch, ...), with time.
 
     Params:
-        layer: the params of the layer inside; absent where it has none.
+        layer: the params of the layer inside; absent if it has none.
 
     Raises:
-        TypeError: something that is no layer, or one of several inputs.
-        ValueError: a model of several outputs; an input of less than three axes; the errors of the layer inside.
+        TypeError: an argument that is not a layer, or a layer of several inputs.
+        ValueError: a model of several outputs; an input of fewer than three axes; the errors of the layer inside.
 
     >>> layer = TimeDistributed(jaxconv.Conv2D(4, 3))
     >>> params, apply_fn = layer.init(jax.random.key(0), (None, 10, 8, 8, 3))
@@ -54,10 +50,10 @@ class TimeDistributed(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layer.output_structure != LEAF:
-            raise ValueError(f"TimeDistributed: {self.layer.label} has several outputs; wrap a layer of one")
+            raise ValueError(f"TimeDistributed: {self.layer.label} has several outputs; wrap a layer of one output")
 
     def _step(self, input_shape: Any) -> Any:
-        """Return the shape of the input at one step."""
+        """Return the shape of one step of the input."""
         shape = as_shape(input_shape, "TimeDistributed")
         if len(shape) < 3:
             raise ValueError(
@@ -72,24 +68,21 @@ class TimeDistributed(Wrapper):
         return {"layer": inside} if inside else {}
 
     def _check_own_names(self, params: Any) -> None:
-        if params != {}:  # of a layer without weights
+        if params != {}:  # a layer without weights has no entry
             super()._check_own_names(params)
 
-    # -- masks
-
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        return [tuple(range(rank - 1))]
+        return [tuple(range(rank - 1))]  # time is axis 1, and the channels of the layer inside are last
 
     def read_mask(self, mask: Any, shape: Any) -> Any:
+        # at least (batch, time)
         return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, least=2)
 
     def _inner_mask(self, mask: Any) -> Any:
-        """Return the mask for the layer inside: that of its samples, unless it needs to know its own steps."""
+        """Return the mask for the layer inside: one boolean for each of its samples, or none if it needs more."""
         if mask is None or (mask.ndim == 2 and not _takes_sample_mask(self.layer)):
             return None
         return mask.reshape(-1, *mask.shape[2:])
-
-    # -- what is computed
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         with explain(f"{self.label}: the input is not an array of numbers"):
@@ -101,15 +94,15 @@ class TimeDistributed(Wrapper):
             x = fill_masked(x, broadcast_mask(mask, x.shape, self.mask_layouts(x.ndim)))
         with explain(f"{self.label}, at each step"):
             steps = x.reshape(batch * time, *x.shape[2:])
-            own = params.get("layer", {})
-            y, effects = self.layer.forward(own, steps, train=train, key=key, mask=self._inner_mask(mask))
+            inside = params.get("layer", {})
+            y, effects = self.layer.forward(inside, steps, train=train, key=key, mask=self._inner_mask(mask))
         fixed = {"layer": effects.fixed} if params else {}
-        penalty = effects.penalty * jnp.asarray(time, effects.penalty.dtype)  # it was divided by batch and time
+        penalty = effects.penalty * jnp.asarray(time, effects.penalty.dtype)  # it was divided by batch * time
         y = y.reshape(batch, time, *y.shape[1:])
         return y, Effects(fixed, penalty, self._outer_mask(mask, effects.mask))
 
     def _outer_mask(self, mask: Any, inside: Any) -> Any:
-        """Return the output's mask from the input's and that of the layer inside."""
+        """Return the output's mask from the input's mask and the output mask of the layer inside."""
         if mask is None or mask.ndim == 2:
             return mask
         if inside is None:
@@ -117,11 +110,12 @@ class TimeDistributed(Wrapper):
         return inside.reshape(*mask.shape[:2], *inside.shape[1:])
 
     def multiply_adds(self, input_shape: Any) -> int | None:
+        # once for each step
         time, one = input_shape[1], self.layer.multiply_adds(self._step(input_shape))
         return None if None in (time, one) else time * one
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        """Return the windows of the layer inside, one axis further; each step reads itself."""
+        # time is pointwise; the windows of the layer inside follow, with their axes shifted by one
         step = self._step(input_shape)
         with explain("TimeDistributed, at each step"):
             self.layer.output_shape(step)
@@ -130,6 +124,6 @@ class TimeDistributed(Wrapper):
 
 
 def _takes_sample_mask(layer: Any) -> bool:
-    """Return whether a layer takes a mask of one boolean a sample; one over time needs to know its own steps."""
+    """Return whether a layer takes a mask (batch,); a layer over time needs one with its own steps."""
     inside = layer.children.values()
     return layer.graph is None and getattr(layer, "rank", 0) != 1 and all(map(_takes_sample_mask, inside))

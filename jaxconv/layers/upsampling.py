@@ -1,4 +1,4 @@
-"""More entries along the spatial axes: UpSampling1D, UpSampling2D, UpSampling3D."""
+"""UpSampling1D, UpSampling2D and UpSampling3D: repetition or interpolation along the spatial axes."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
-from jaxconv.contract.spatial import spatial_lengths, with_channels
+from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.registry import nearest
 
@@ -17,7 +17,7 @@ Array = jax.Array
 
 # Keras's names -> those of jax.image.resize; "nearest" is repetition
 METHODS = {"bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3", "lanczos5": "lanczos5"}
-REACHES = {"bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}  # input steps seen on either side
+REACHES = {"bilinear": 1, "bicubic": 2, "lanczos3": 3, "lanczos5": 5}  # input steps read on either side
 
 
 def _window(factor: int, reach: int | None) -> Window:
@@ -48,12 +48,8 @@ class _UpSampling(Layer):
             )
         self._set(
             size=geo.as_sizes(self.size, self.rank, "size", where),
-            data_format=formats.canonical(self.data_format, where),
             interpolation=self.interpolation.lower(),
         )
-
-    def _first(self) -> int:
-        return 1 if self.data_format == "channels_last" else 2
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         where = type(self).__name__
@@ -66,13 +62,13 @@ class _UpSampling(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         if self.interpolation == "nearest":
-            for axis, factor in enumerate(self.size, self._first()):
+            for axis, factor in zip(spatial_axes(self.rank, self.data_format), self.size, strict=True):
                 x = jnp.repeat(x, factor, axis)
             return x, Effects()
-        wide = x.astype(promote(x.dtype, jnp.float32))  # the weights of the neighbours must add to one
-        y = self._resize(wide)
-        if mask is not None:  # the weights of the real neighbours add to one, as at the end of a sequence alone
-            weight = self._resize(jnp.broadcast_to(mask, x.shape).astype(wide.dtype))
+        dtype = promote(x.dtype, jnp.float32)  # in half precision the weights would not sum to one
+        y = self._resize(x.astype(dtype))
+        if mask is not None:  # the weights of the real steps sum to one, as at the end of an unbatched sequence
+            weight = self._resize(jnp.broadcast_to(mask, x.shape).astype(dtype))
             y = y / jnp.where(weight == 0, jnp.ones_like(weight), weight)
         return y.astype(x.dtype), Effects()
 
@@ -84,7 +80,7 @@ class _UpSampling(Layer):
         if self.rank == 1:
             config["size"] = config["size"][0]
             if self.data_format == "channels_last":
-                del config["data_format"]  # Keras's layer knows no other and refuses the word
+                del config["data_format"]  # Keras's layer does not have this argument
         if self.rank != 2 and self.interpolation == "nearest":
             del config["interpolation"]
         return config
@@ -97,9 +93,9 @@ class UpSampling1D(_UpSampling):
 
     Args:
         size: the factor.
-        data_format: "channels_last", whatever the config file says, or "channels_first", which Keras's layer has not.
-        interpolation: "nearest" repeats each step; "bilinear" (a line between two steps here), "bicubic", "lanczos3"
-            and "lanczos5" take samples half a step apart from the ends, as Keras's UpSampling2D does. Keras repeats.
+        data_format: "channels_last" (the default, whatever the config file says) or "channels_first" (beyond Keras).
+        interpolation: "nearest" repeats each step, as Keras's layer does; beyond it "bilinear" (linear in one
+            dimension), "bicubic", "lanczos3" and "lanczos5", with samples at half steps as in Keras's UpSampling2D.
 
     Shapes:
         (batch, time, channels) -> (batch, time * size, channels).
@@ -113,7 +109,7 @@ class UpSampling1D(_UpSampling):
     rank: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.size, bool):  # in Keras too, whose other layers take True for 1
+        if isinstance(self.size, bool):  # as in Keras; other layers take True as 1
             raise TypeError(f"UpSampling1D: size={self.size!r} is a bool; give a positive integer")
         super().__post_init__()
 
@@ -123,8 +119,8 @@ class UpSampling1D(_UpSampling):
 class UpSampling2D(_UpSampling):
     """Enlarge an image by whole factors: one for both axes, or one for each.
 
-    ``interpolation`` is "nearest" (repeat rows and columns), "bilinear", "bicubic", "lanczos3" or "lanczos5", with the
-    pixels as squares: their corners stay where they are, not their centres.
+    ``interpolation`` is "nearest" (repeat rows and columns), "bilinear", "bicubic", "lanczos3" or "lanczos5". Pixels
+    are squares: the corners of the image keep their positions, not the centres of the corner pixels.
 
     >>> UpSampling2D((2, 3), interpolation="bilinear").output_shape((None, 8, 8, 3))
     (None, 16, 24, 3)
@@ -137,7 +133,7 @@ class UpSampling2D(_UpSampling):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class UpSampling3D(_UpSampling):
-    """Enlarge a volume by whole factors: one for all axes, or one for each. Keras's repeats and interpolates never.
+    """Enlarge a volume by whole factors: one for all axes, or one for each. Interpolation is beyond Keras.
 
     >>> UpSampling3D((1, 2, 2)).output_shape((None, 8, 8, 8, 3))
     (None, 8, 16, 16, 3)

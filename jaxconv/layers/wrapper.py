@@ -1,7 +1,4 @@
-"""What every layer around one other layer shares: the field ``layer``, whose params stand under "layer".
-
-Knows the layer inside by its contract alone, and not what is done with it.
-"""
+"""The base of layers around one other layer, whose params are under "layer". Knows it by its contract alone."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,7 +10,7 @@ from jaxconv.contract.policy import Policy
 
 @dataclasses.dataclass(frozen=True)
 class Wrapper(Layer):
-    """A layer with one layer inside. ``trainable=False`` and a ``dtype`` hold for that one as they do in a Sequential.
+    """A layer with one layer inside, to which ``trainable=False`` and ``dtype`` apply as in a Sequential.
 
     >>> jaxconv.WeightNormalization(jaxconv.Dense(2), trainable=False).layer.trainable
     False
@@ -27,7 +24,7 @@ class Wrapper(Layer):
         super().__post_init__()
         inside = self.layer
         if not isinstance(inside, Layer):
-            raise TypeError(f"{type(self).__name__}: {inside!r} is no layer; give one like Conv1D(8, 3)")
+            raise TypeError(f"{type(self).__name__}: {inside!r} is not a layer; give one like Conv1D(8, 3)")
         if inside.dtype is None and self.dtype is not None:
             inside = dataclasses.replace(inside, dtype=self.dtype)
         if inside.trainable and not self.trainable:
@@ -55,5 +52,5 @@ class Wrapper(Layer):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the wrapper from what ``get_config`` gave, or from Keras's own config."""
+        """Build the wrapper from the result of ``get_config``, or from Keras's own config."""
         return super().from_config({**config, "layer": layers.get(config.get("layer"))})

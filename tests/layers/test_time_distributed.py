@@ -113,7 +113,7 @@ def test_sequences_inside_sequences_have_a_mask_of_their_own():
 def test_what_does_not_fit_is_refused_by_name():
     with pytest.raises(ValueError, match=r"TimeDistributed: input of shape \(None, 4\) has rank 2; this layer needs"):
         jc.TimeDistributed(jc.Dense(2)).init(KEY, (None, 4))
-    with pytest.raises(TypeError, match="TimeDistributed: 3 is no layer; give one like Conv1D"):
+    with pytest.raises(TypeError, match="TimeDistributed: 3 is not a layer; give one like Conv1D"):
         jc.TimeDistributed(3)
     with pytest.raises(ValueError, match="TimeDistributed, at each step: Conv2D: input of shape"):
         jc.TimeDistributed(jc.Conv2D(2, 3)).init(KEY, (None, 4, 5, 2))
