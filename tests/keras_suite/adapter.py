@@ -1,7 +1,7 @@
-"""jaxconv behind the surface of Keras 3: what Keras's own test modules find in place of ``layers``, ``knn``, ...
+"""jaxconv's layers with the interface of Keras 3, for Keras's own test modules.
 
-A stand-in layer keeps its weights in Keras variables and hands them to jaxconv's pure functions at each call; a
-symbolic call adds a node to jaxconv's graph. Nothing is computed here. Knows no test case.
+A stand-in layer stores its weights in Keras variables and passes them to jaxconv's pure functions in each call; a
+symbolic call adds a node to jaxconv's graph. Independent of test cases.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ PATHS: Any = jax.tree_util.tree_flatten_with_path
 
 
 class Symbol(KerasTensor):
-    """A KerasTensor that remembers jaxconv's symbolic tensor."""
+    """A KerasTensor with jaxconv's symbolic tensor."""
 
     def __init__(self, symbolic: SymbolicTensor, dtype: Any = "float32"):
         super().__init__(symbolic.shape, dtype=dtype)
@@ -34,7 +34,7 @@ class Symbol(KerasTensor):
 
 
 class MaskOf(KerasTensor):
-    """Stands for the mask of a symbol."""
+    """The mask of a symbol."""
 
     def __init__(self, symbol: Symbol):
         super().__init__(symbol.shape[:-1], dtype="bool")
@@ -42,7 +42,7 @@ class MaskOf(KerasTensor):
 
 
 def symbolic(x: Any) -> Any:
-    """Give jaxconv's symbolic tensors for Keras's: those remembered, or new inputs."""
+    """Convert KerasTensors to jaxconv's symbolic tensors; those that are not symbols become new inputs."""
     make = lambda t: getattr(t, "symbolic", None) or Input(batch_shape=t.shape)  # noqa: E731
     return jax.tree.map(lambda t: make(t) if isinstance(t, KerasTensor) else t, x, is_leaf=is_leaf)
 
@@ -56,7 +56,7 @@ def is_symbolic(x: Any) -> bool:
 
 
 def arrays(x: Any) -> Any:
-    """Give JAX's arrays for Keras's variables and for numpy's arrays."""
+    """Convert Keras variables and numpy arrays to JAX arrays."""
 
     def array(leaf: Any) -> Any:
         leaf = leaf.value if isinstance(leaf, Variable) else leaf
@@ -66,19 +66,19 @@ def arrays(x: Any) -> Any:
 
 
 def tuples(x: Any) -> Any:
-    """Give a tuple for a list, and for each list in it."""
+    """Convert nested lists to tuples."""
     return tuple(map(tuples, x)) if isinstance(x, list) else x
 
 
 def unwrap(x: Any) -> Any:
-    """Give what of jaxconv's a stand-in stands for, in lists too."""
+    """Return jaxconv's object for a stand-in, also in lists."""
     if isinstance(x, list):
         return [unwrap(part) for part in x]
     return x.layer if isinstance(x, StandIn) else getattr(x, "stands_for", x)
 
 
 class StandIn:
-    """A layer as Keras has it, with state, around one of jaxconv's. Subclasses say which: see ``stand_in``."""
+    """A Keras layer with state that wraps a layer of jaxconv; ``stand_in`` creates the subclasses."""
 
     layer_class: Any = None
 
@@ -104,7 +104,7 @@ class StandIn:
         return self.tree is not None
 
     def build(self, input_shape: Any) -> None:
-        """Make the weights: a Keras variable for each leaf of params."""
+        """Create a Keras variable for each leaf of params."""
         with keras_words():
             params, self.apply_fn = self.layer.init(jax.random.key(0), as_shapes(input_shape))
         leaves, self.tree = PATHS(params)
@@ -117,7 +117,7 @@ class StandIn:
 
     @property
     def params(self) -> Any:
-        """Give jaxconv's params, from the variables as they are now."""
+        """Return params with the current values of the variables."""
         return jax.tree.unflatten(self.tree, [weight.value for weight in self.weights])
 
     @property
@@ -132,7 +132,7 @@ class StandIn:
 
     @property
     def losses(self) -> list[Any]:
-        """List the penalties: one for each regularized weight, then those of the calls."""
+        """Return the penalties: one for each regularized weight, then those of the calls."""
         entries = [(leaf, getattr(self.layer, f"{prefix}_regularizer", None)) for leaf, prefix in self.leaves.items()]
         own = [entry(self.paths[leaf].value) for leaf, entry in entries if entry is not None and leaf in self.paths]
         return own + self.penalties
@@ -149,7 +149,7 @@ class StandIn:
             self.mark(self.params)
 
     def mark(self, params: Any) -> None:
-        """Say of each variable whether it is trained."""
+        """Set ``trainable`` of each variable."""
         fixed = {path for path, _ in PATHS(self.apply_fn.split(params)[1])[0]}
         for (path, _), weight in zip(PATHS(params)[0], self.weights, strict=True):
             weight.trainable = path not in fixed
@@ -185,14 +185,14 @@ class StandIn:
     call = __call__
 
     def symbol(self, tensor: SymbolicTensor, masked: Any) -> Symbol:
-        """Give the KerasTensor of an output, with a stand-in for its mask where there is one."""
+        """Return the KerasTensor of an output, with its mask if it has one."""
         made = Symbol(tensor, self.compute_dtype)
         if masked:
             set_mask(made, MaskOf(made))
         return made
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
-        """Ask the layer for the mask of its output; in place of KerasTensors there are zeros."""
+        """Return the layer's output mask; KerasTensors are replaced by zeros."""
         masks = mask if isinstance(mask, list) else [mask]
 
         def zeros(x: KerasTensor) -> Any:
@@ -220,7 +220,7 @@ class StandIn:
         return self(x)
 
     def get_config(self) -> dict[str, Any]:
-        """Give jaxconv's config in Keras's types: tuples where the layer holds them, dtype None as its policy."""
+        """Return jaxconv's config with Keras's types: tuples for the tuples of the layer, a policy for dtype None."""
         layer = dataclasses.replace(self.layer, dtype=self.layer.policy.name)
         config = layer.get_config()
         config |= {name: tuples(v) for name, v in config.items() if isinstance(getattr(layer, name, None), tuple)}
@@ -233,7 +233,7 @@ class StandIn:
         return made
 
     def adopt(self, layer: Layer) -> None:
-        """Become a stand-in for a layer that is already there."""
+        """Initialize the stand-in for an existing layer."""
         self.weights, self.paths, self.tree, self.calls, self.penalties = [], {}, None, 0, []
         self.layer = layer
 
@@ -242,18 +242,18 @@ class StandIn:
 
 
 class ModelStandIn(StandIn):
-    """A model as Keras has it: trained in place; ``gives_mask`` where its output is to be the mask of its output."""
+    """A Keras model that is trained in place; with ``returns_mask`` it returns the mask of its output."""
 
     layer_class = Model
-    gives_mask = False
+    returns_mask = False
 
     def __call__(self, inputs: Any, mask: Any = None, training: bool = False) -> Any:
         y = super().__call__(inputs, mask, training)
-        return get_mask(y) if self.gives_mask else y
+        return get_mask(y) if self.returns_mask else y
 
     @property
     def layers(self) -> list[Any]:
-        """List the layers as Keras does, inputs first: what has weights, with the weights by name."""
+        """Return the layers as Keras does, inputs first: namespaces with the weights."""
         weights = [types.SimpleNamespace(**self.params.get(name, {})) for name in self.layer.names]
         return [None] * len(self.layer.sources) + weights
 
@@ -269,7 +269,7 @@ class ModelStandIn(StandIn):
 
 
 def as_shapes(shape: Any) -> Any:
-    """Read what a test gives ``build``: a shape, a list of shapes; a shape in a list is a shape."""
+    """Convert the argument of ``build``: a shape, possibly a list, or a list of shapes."""
     if isinstance(shape, list | tuple) and shape and isinstance(shape[0], list | tuple):
         return [tuple(part) for part in shape]
     return tuple(shape) if isinstance(shape, list) else shape
@@ -277,6 +277,6 @@ def as_shapes(shape: Any) -> Any:
 
 @functools.cache
 def stand_in(layer_class: Any) -> Any:
-    """Give the stand-in class of one of jaxconv's layer classes, with its signature."""
+    """Return the stand-in class of a layer class, with its signature."""
     body = {"layer_class": layer_class, "__signature__": inspect.signature(layer_class)}
     return type(layer_class.__name__, (StandIn,), body)

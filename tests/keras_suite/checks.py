@@ -1,4 +1,4 @@
-"""What stands in place of the checks of Keras's ``TestCase``: ``run_layer_test`` and the config round trip."""
+"""Replacements for the checks of Keras's ``TestCase``: ``run_layer_test`` and the config round trip."""
 
 import json
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.keras_oracle import keras
 
 
 def run_class_serialization_test(self: Any, instance: Any, custom_objects: Any = None) -> Any:
-    """Check that a config, that of the stand-in too, survives JSON and gives an equal object."""
+    """Check that a config round-trips through JSON, for the stand-in and for the layer."""
     config = instance.get_config()
     revived = type(instance).from_config(json.loads(json.dumps(config)))
     self.assertEqual(config, revived.get_config())
@@ -42,13 +42,13 @@ def run_layer_test(
     run_mixed_precision_check: bool = True,
     **unchecked: Any,
 ) -> None:
-    """Check config round trip, weight counts, output shape (asked, symbolic, computed), dtypes, one gradient step.
+    """Check config round trip, weight counts, output shape (declared, symbolic, computed), dtypes, one gradient step.
 
-    Not looked at: ``supports_masking`` (masks go another way here), ``assert_built_after_instantiation``.
+    Ignores ``supports_masking``, because masks are arguments here, and ``assert_built_after_instantiation``.
     """
     call_kwargs = call_kwargs or {}
     if unchecked.get("expected_output_sparse") or unchecked.get("input_ragged"):
-        self.fail("sparse and ragged arrays are not there")
+        self.fail("jaxconv has no sparse or ragged arrays")
     run_class_serialization_test(self, layer_cls(**init_kwargs))
     if input_data is None and input_shape is None:
         return
@@ -73,7 +73,7 @@ def run_layer_test(
     shapes = jax.tree.map(np.shape, arrays(data))
     layer = layer_cls(**init_kwargs)
     layer.build(shapes if input_shape is None else input_shape)
-    asked = layer.compute_output_shape(shapes)
+    declared = layer.compute_output_shape(shapes)
 
     inputs = jax.tree.map(lambda x: keras.KerasTensor(x.shape, dtype=str(x.dtype)), data, is_leaf=is_leaf)
     layer = layer_cls(**init_kwargs)
@@ -84,7 +84,7 @@ def run_layer_test(
     layer = layer_cls(**init_kwargs)
     y = layer(data, **call_kwargs)
     check(layer, y)
-    self.assertEqual(tuple(asked), tuple(y.shape))
+    self.assertEqual(tuple(declared), tuple(y.shape))
     if expected_output is not None:
         self.assertAllClose(expected_output, y)
     if expected_num_losses is not None:
@@ -99,7 +99,7 @@ def run_layer_test(
 
 
 def draw(shape: Any, dtype: Any) -> Any:
-    """Draw inputs in [0, 3), as Keras does: for one shape, or a list of shapes."""
+    """Return random inputs in [0, 3), as Keras does, for one shape or a list of shapes."""
     if shape and isinstance(shape[0], list | tuple):
         dtypes = dtype if isinstance(dtype, list | tuple) else [dtype] * len(shape)
         return [draw(one, kind) for one, kind in zip(shape, dtypes, strict=True)]
@@ -107,7 +107,7 @@ def draw(shape: Any, dtype: Any) -> Any:
 
 
 def gradient_step(self: Any, layer: Any, data: Any) -> None:
-    """Take one step of gradient descent on the sum of the outputs in training."""
+    """Take one gradient descent step on the sum of the outputs in training mode."""
     apply_fn = layer.apply_fn
     trainable, fixed = apply_fn.split(layer.params)
 

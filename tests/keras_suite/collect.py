@@ -1,4 +1,4 @@
-"""Finds Keras's test cases in the installed wheel, with jaxconv in the place of the modules under test."""
+"""Collects Keras's test cases from the installed wheel, with jaxconv instead of the modules under test."""
 
 import ast
 import contextlib
@@ -43,7 +43,7 @@ OTHERS = [
 
 @contextlib.contextmanager
 def in_place() -> Iterator[None]:
-    """Put the stand-ins where ``from keras.src import layers`` finds them, and what Keras's own conftest gives."""
+    """Replace the attributes of ``keras.src`` and Keras's conftest by the stand-ins."""
     before = {name: getattr(keras.src, name) for name in surfaces.GLOBALS}
     conftest = sys.modules.get("conftest")
     theirs = types.ModuleType("conftest")
@@ -62,11 +62,11 @@ def in_place() -> Iterator[None]:
 
 
 def load(name: str) -> Any:
-    """Import one of Keras's test modules with the stand-ins in it."""
+    """Import one of Keras's test modules with the stand-ins."""
     with in_place(), keras_rules():
         module = importlib.import_module(f"keras.src.{name}")
     layer = name.removeprefix("layers.activations.").removesuffix("_test")
-    if hasattr(module, layer) and name.startswith("layers.activations."):  # a module of one layer, named for it
+    if hasattr(module, layer) and name.startswith("layers.activations."):  # a module named after its layer
         setattr(module, layer, surfaces.LAYERS)
     for imported, own in surfaces.NAMES.items():
         if hasattr(module, imported):
@@ -81,7 +81,7 @@ def load(name: str) -> Any:
 
 
 def cases(name: str) -> Iterator[tuple[str, Any]]:
-    """Give (id, case class) of the cases of a module; of ``ops.nn_test`` the convolutions alone."""
+    """Yield (id, case class) for the cases of a module; only the convolutions of ``ops.nn_test``."""
     module = load(name)
     for cls in list(vars(module).values()):
         if isinstance(cls, type) and issubclass(cls, unittest.TestCase) and cls.__module__ == module.__name__:
@@ -93,23 +93,24 @@ def cases(name: str) -> Iterator[tuple[str, Any]]:
 
 
 def skipped(case: str, cls: Any) -> bool:
-    """Say whether Keras skips a case, by left_out.SKIPPED."""
+    """Return whether Keras skips a case, according to left_out.SKIPPED."""
     rule = next((rule for key, rule in left_out.SKIPPED.items() if case.startswith(key)), None)
     if rule is None:
         return False
-    given = getattr(getattr(cls, case.rpartition("::")[2]), "__x_params_repr__", "()")  # "(strides=1, padding='same')"
-    call: Any = ast.parse(f"case{given}", mode="eval").body
+    method = getattr(cls, case.rpartition("::")[2])
+    arguments = getattr(method, "__x_params_repr__", "()")  # "(strides=1, padding='same')"
+    call: Any = ast.parse(f"case{arguments}", mode="eval").body
     return rule({keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords})
 
 
 def run(case: str, cls: Any) -> None:
-    """Run a case; it skips where Keras skips it, which is known beforehand, and fails as it does."""
+    """Run a case; check that Keras skips exactly the cases of left_out.SKIPPED."""
     method = case.rpartition("::")[2]
-    np.random.seed(0)  # the cases draw their data; float32 tolerances are for one draw
+    np.random.seed(0)  # the cases use random data, and their float32 tolerances may not hold for all seeds
     try:
         with keras_rules(), surfaces.default_data_format():
             cls(method).debug()
     except (pytest.skip.Exception, unittest.SkipTest) as why:
-        assert skipped(case, cls), f"Keras skips this case, of which left_out.SKIPPED says nothing: {why}"
+        assert skipped(case, cls), f"Keras skips this case, but it is not in left_out.SKIPPED: {why}"
         raise
-    assert not skipped(case, cls), "Keras does not skip this case, as left_out.SKIPPED says"
+    assert not skipped(case, cls), "Keras does not skip this case, but it is in left_out.SKIPPED"

@@ -1,4 +1,4 @@
-"""Lets Keras's test modules be imported: the marks that they use are legal here."""
+"""Registers the markers of Keras's test modules, so that they can be imported."""
 
 
 def pytest_configure(config):

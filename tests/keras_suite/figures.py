@@ -1,6 +1,6 @@
-"""How many of Keras's cases pass, counted from the lists, to which the suite holds every run: see test_suite.py.
+"""How many of Keras's cases pass, counted from the lists that test_suite.py checks.
 
-``cd tests && python -m keras_suite.figures`` prints them.
+``python -m tests.keras_suite.figures`` prints them.
 """
 
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ OTHERS = {case: cls for name in collect.OTHERS for case, cls in collect.cases(na
 
 
 class Figures(NamedTuple):
-    """Numbers of cases: all, those left out, those that jaxconv fails by design, those that Keras skips."""
+    """Numbers of cases: all, left out, failing by design, skipped by Keras."""
 
     cases: int
     left_out: int
@@ -21,17 +21,17 @@ class Figures(NamedTuple):
 
     @property
     def passed(self) -> int:
-        """Count the rest: each passes, or its own item fails."""
+        """Return the number of the other cases, which pass."""
         return self.cases - self.left_out - self.differ - self.skipped
 
     @property
     def share(self) -> float:
-        """Give how many of 100 pass, of all that Keras itself runs."""
+        """Return the percentage of passing cases among those that Keras runs."""
         return 100 * self.passed / (self.cases - self.skipped)
 
     def __str__(self) -> str:
         return (
-            f"{self.passed} pass ({self.share:.1f} of 100 that Keras runs), {self.left_out} left out, "
+            f"{self.passed} pass ({self.share:.1f} % of those that Keras runs), {self.left_out} left out, "
             f"{self.differ} differ, {self.skipped} skipped by Keras: {self.cases} cases"
         )
 

@@ -1,18 +1,18 @@
-"""The cases of Keras's that are not run, each with its reason. A key is a case, or the beginning of several.
+"""The cases of Keras that do not run, each with its reason, and those that Keras skips, with Keras's condition.
 
-And those that Keras itself skips, by the rule that stands in the case: a run checks each.
+A key is the name of a case, or the common beginning of several.
 """
 
 from collections.abc import Callable
 from typing import Any
 
-LORA = "LoRA: jaxconv has none"
-SPARSE = "sparse arrays: jaxconv takes dense ones"
-KERAS = "tests what of Keras's nothing of jaxconv stands for: attention, a variable's layout over devices"
-SCOPE = "autocast scopes: a policy is an argument here, never ambient"
-CHANNELS = "computes with an unknown number of channels: jaxconv's functions take arrays, and layers refuse it"
-SEEDS = "writes a seed generator, which has state, to a config: jaxconv's seeds are integers"
-NONE = "None is no factor to Keras's check, but the default to each regularizer, of Keras's and of jaxconv's"
+LORA = "jaxconv has no LoRA"
+SPARSE = "jaxconv has no sparse arrays"
+KERAS = "tests attention or variable layouts, which jaxconv does not have"
+SCOPE = "jaxconv has no autocast scopes: a policy is an argument"
+CHANNELS = "the number of channels is unknown, which jaxconv does not support"
+SEEDS = "the seed is a generator with state; jaxconv's seeds are integers"
+NONE = "Keras's check refuses None, which is the default factor of the regularizers of Keras and jaxconv"
 MERGES = ("add", "subtract", "multiply", "average", "maximum", "minimum", "concat", "dot_2d", "dot_3d")
 
 LEFT_OUT: dict[str, str] = {
@@ -33,26 +33,28 @@ LEFT_OUT: dict[str, str] = {
     "regularizers_test::ValidateFloatArgTest::test_validate_float_with_none": NONE,
 }
 
-# cases that fail because jaxconv does otherwise: each is expected to fail, and says so when it passes
+# cases that fail because of a deliberate difference; the suite checks that they fail
 DIFFERS: dict[str, str] = {
-    "spectral_normalization_test::SpectralNormalizationTest::test_invalid_layer": "refused as early as it is known: "
-    "when the wrapper is built, not when it is first called",
+    "spectral_normalization_test::SpectralNormalizationTest::test_invalid_layer": "the constructor raises the error, "
+    "not the first call",
 }
 
 
-def padded_beyond_strides(given: dict[str, Any]) -> bool:
-    return given["output_padding"] is not None and given["output_padding"] >= given["strides"]
+def padded_beyond_strides(options: dict[str, Any]) -> bool:
+    return options["output_padding"] is not None and options["output_padding"] >= options["strides"]
 
 
-# cases that Keras skips: the beginning of their names -> whether it does, for the case's parameters
+# cases that Keras skips: beginning of the name -> condition on the parameters of the case
 SKIPPED: dict[str, Callable[[dict[str, Any]], bool]] = {
     "conv_transpose_test::ConvTransposeCorrectnessTest::test_conv1d_transpose_consistency": padded_beyond_strides,
     "conv_transpose_test::ConvTransposeCorrectnessTest::test_shape_inference_static_unknown": padded_beyond_strides,
-    "nn_test::NNOpsCorrectnessTest::test_conv_1d": lambda given: given["strides"] > 1 and given["dilation_rate"] > 1,
-    **{f"merging_test::MergingLayersTest::test_errors_dot_{rank}d": lambda given: True for rank in (2, 3)},
+    "nn_test::NNOpsCorrectnessTest::test_conv_1d": lambda options: (
+        options["strides"] > 1 and options["dilation_rate"] > 1
+    ),
+    **{f"merging_test::MergingLayersTest::test_errors_dot_{rank}d": lambda options: True for rank in (2, 3)},
 }
 
 
 def reason(case: str, table: dict[str, str]) -> str | None:
-    """Give the reason of a case, or None where it is in no entry of the table."""
+    """Return the reason of a case, or None if it is not in the table."""
     return next((why for key, why in table.items() if case.startswith(key)), None)

@@ -35,7 +35,7 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         ValueError,
     ),
     (
-        r"input of length \d+ .*effective kernel",
+        r"input of length \d+ .*shortest legal input is \d+",
         "Computed output size would be zero or negative.",
         ValueError,
     ),

@@ -1,4 +1,4 @@
-"""What stands in place of Keras's modules: ``layers``, ``knn``, ``activations``, ... Knows no test case."""
+"""Replacements for Keras's modules: ``layers``, ``knn``, ``activations``, ... Independent of test cases."""
 
 import contextlib
 import dataclasses
@@ -29,11 +29,11 @@ from tests.support.keras_oracle import keras
 
 
 class Surface(types.ModuleType):
-    """A module of Keras's in which jaxconv's things stand at the places of Keras's; ``given`` go before all."""
+    """A Keras module whose attributes are jaxconv's: those in ``attributes``, and those that ``find`` returns."""
 
-    def __init__(self, name: str, find: Any, **given: Any):
+    def __init__(self, name: str, find: Any, **attributes: Any):
         super().__init__(name)
-        self.__dict__.update(given, find=find)
+        self.__dict__.update(attributes, find=find)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -60,13 +60,13 @@ def make_input(*args: Any, **kwargs: Any) -> Symbol:
 def make_model(inputs: Any, outputs: Any, **kwargs: Any) -> StandIn:
     of_mask = isinstance(outputs, MaskOf)
     model = ModelStandIn(symbolic(inputs), symbolic(outputs.symbol if of_mask else outputs), **kwargs)
-    model.gives_mask = of_mask
+    model.returns_mask = of_mask
     return model
 
 
 @functools.cache
 def function(compute: Any) -> Any:
-    """Give a function of jaxconv's that takes what Keras's take: variables, and KerasTensors, for their shape."""
+    """Wrap a function of jaxconv so that it accepts Keras variables, and KerasTensors for their shapes."""
 
     @functools.wraps(compute)
     def on_anything(*args: Any, **kwargs: Any) -> Any:
@@ -80,7 +80,7 @@ def function(compute: Any) -> Any:
 
 
 def traced(compute: Any, args: Any, kwargs: Any) -> Any:
-    """Compute shapes alone. An unknown size is 83 once and 89 once; a size of the result that differs is unknown."""
+    """Compute the shape of the result, with 83 and with 89 for unknown sizes; a size that differs is unknown."""
 
     def shape(fill: int) -> Any:
         leaves, tree = jax.tree.flatten((args, kwargs), is_leaf=is_leaf)
@@ -101,14 +101,14 @@ def traced(compute: Any, args: Any, kwargs: Any) -> Any:
 
 
 class Mirror(type):
-    """A class of which jaxconv's own instances are instances too."""
+    """A class that jaxconv's instances are instances of as well."""
 
     def __instancecheck__(cls, instance: Any) -> bool:
         return isinstance(instance, cls.__mro__[1])
 
 
 def remade(x: Any, cls: type) -> Any:
-    """Give the same object as one of another class with the same fields."""
+    """Convert an object to another class with the same fields."""
     made = object.__new__(cls)
     made.__dict__.update(x.__dict__)
     return made
@@ -116,7 +116,7 @@ def remade(x: Any, cls: type) -> Any:
 
 @functools.cache
 def entry(found: type) -> Any:
-    """Give the stand-in of a class of initializers, regularizers or constraints.
+    """Return the stand-in of a class of initializers, regularizers or constraints.
 
     An initializer is called with (shape, dtype) as Keras's are. The key, which counts where it has no integer seed,
     is its caller's: the next of a seed generator, or the initializer's own.
@@ -149,7 +149,7 @@ def entry(found: type) -> Any:
 
 
 def table(module: Any) -> Surface:
-    """Give the stand-in of jaxconv.initializers, jaxconv.regularizers or jaxconv.constraints."""
+    """Return the stand-in of jaxconv.initializers, jaxconv.regularizers or jaxconv.constraints."""
 
     def find(name: str) -> Any:
         found = getattr(module, name)
@@ -166,7 +166,7 @@ def table(module: Any) -> Surface:
 
 
 def validate_float_arg(value: Any, name: str) -> float:
-    """Check a factor as the regularizers do; None means a default to them, here as in Keras."""
+    """Check a factor as the regularizers do, which accept None."""
     with keras_words():
         return jaxconv.regularizers.L2(value).l2
 
@@ -194,7 +194,7 @@ KNN = Surface("knn", absent, **{op: function(getattr(jaxconv, op)) for op in OPS
 
 @contextlib.contextmanager
 def default_data_format() -> Any:
-    """Put the default data format back, jaxconv's and Keras's, when a case has run."""
+    """Restore the default data formats of jaxconv and Keras after a case."""
     before = jaxconv.image_data_format()
     set_image_data_format(before)
     try:

@@ -1,6 +1,6 @@
-"""Keras's own test cases, from the installed wheel and untouched, run against jaxconv in the place of Keras.
+"""Keras's own test cases, unchanged from the installed wheel, run on jaxconv instead of Keras.
 
-Each case that is not run stands in left_out.py with its reason; all others pass, but for those that Keras itself skips.
+left_out.py lists the cases that do not run, with reasons; all others pass, except those that Keras skips.
 figures.py counts them.
 """
 
@@ -13,13 +13,13 @@ from tests.keras_suite.figures import CONVOLUTIONS, OTHERS, Figures, figures
 from tests.keras_suite.left_out import DIFFERS, LEFT_OUT, SKIPPED, reason
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # of Keras's Variable
-    pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning"),  # of Keras's reference in numpy
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # by Keras's Variable
+    pytest.mark.filterwarnings("ignore:overflow encountered in exp:RuntimeWarning"),  # by Keras's numpy reference
 ]
 
 
 def items(cases):
-    """Give the cases that are run as pytest's parameters."""
+    """Return the cases that run as pytest parameters."""
     marks = {case: reason(case, DIFFERS) for case in cases if not reason(case, LEFT_OUT)}
     return [
         pytest.param(case, marks=[pytest.mark.xfail(strict=True, reason=why)] if why else [], id=case)
@@ -39,7 +39,7 @@ def test_other_case_of_keras(case):
 
 
 def test_at_least_358_convolution_cases_pass():
-    # of Keras 3.15.1; skipped are output_padding not below strides (2 x 80) and strides with dilation (4)
+    # Keras 3.15.1 skips output_padding >= strides (2 x 80) and strides with dilation (4)
     assert figures(CONVOLUTIONS) == Figures(cases=537, left_out=11, differ=0, skipped=164)
     assert figures(CONVOLUTIONS).passed == 362 >= 358
 
@@ -47,7 +47,7 @@ def test_at_least_358_convolution_cases_pass():
 def test_95_of_100_other_cases_pass_and_fewer_than_5_are_left_out():
     found = figures(OTHERS)
     assert found.cases == 652  # of Keras 3.15.1
-    assert found.passed >= 0.95 * found.cases  # those that Keras skips not counted as passing
+    assert found.passed >= 0.95 * found.cases  # the cases that Keras skips do not count as passed
     assert found.left_out < 0.05 * found.cases
 
 

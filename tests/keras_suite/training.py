@@ -1,6 +1,6 @@
-"""Keras's ``Sequential`` with ``compile``, ``fit`` and ``predict``, on jaxconv's own step of training.
+"""Keras's ``Sequential`` with ``compile``, ``fit`` and ``predict``, implemented with jaxconv's training step.
 
-Knows no test case. A batch may have another shape than the one before; the step is built once.
+Independent of test cases. Batches may have different shapes.
 """
 
 from typing import Any
@@ -14,13 +14,13 @@ from tests.keras_suite.adapter import arrays, stand_in
 
 
 class Sequential(stand_in(jaxconv.Sequential)):  # type: ignore[misc]
-    """A stand-in that trains: one epoch, whose batches are what ``fit`` is given."""
+    """A stand-in with training for one epoch."""
 
     def compile(self, optimizer: Any = "rmsprop", loss: Any = None) -> None:
         self.optimizer, self.loss = training.optimizer(optimizer), training.loss(loss)
 
     def fit(self, x: Any, y: Any = None, steps_per_epoch: int | None = None, epochs: int = 1) -> list[float]:
-        """Take one step for each batch: (x, y) is one, an iterator gives several. Give the losses, which are finite."""
+        """Train one step on (x, y), or on each batch of an iterator. Return the losses, which are finite."""
         assert epochs == 1
         batches = [(x, y)] if y is not None else list(x)
         assert len(batches) == (steps_per_epoch or 1)
@@ -38,6 +38,6 @@ class Sequential(stand_in(jaxconv.Sequential)):  # type: ignore[misc]
         return losses
 
     def predict(self, x: Any, **_: Any) -> np.ndarray:
-        """Give the outputs for an array, or for the batches that an iterator gives, one after the other."""
+        """Return the outputs for an array, or for all batches of an iterator."""
         batches = [(x,)] if hasattr(x, "shape") else x
         return np.concatenate([np.asarray(self(inputs)) for inputs, *_ in batches])

@@ -9,7 +9,7 @@ import pytest
 import jaxconv as jc
 from jaxconv.contract import layers
 from tests.support.catalogue import CASES
-from tests.support.keras_oracle import KEY, assert_config_comes_back, compare, keras, without_names
+from tests.support.keras_oracle import KEY, assert_config_round_trip, compare, keras, without_names
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Do not pass an `input_shape`:UserWarning"),
@@ -69,7 +69,7 @@ def test_our_config_loads_in_keras_and_comes_back(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         other = keras.layers.deserialize(json.loads(json.dumps(layers.serialize(layer))))
-    assert_config_comes_back(layer, other)
+    assert_config_round_trip(layer, other)
 
 
 def test_built_keras_model_loads_with_its_input_shape():

@@ -1,4 +1,4 @@
-"""Keras 3 on JAX as an oracle: ``keras`` itself, the promotion rules that it needs, a comparison for any layer."""
+"""Keras 3 on JAX as an oracle: the module, its promotion rules, and a comparison for any layer."""
 
 import contextlib
 import functools
@@ -19,7 +19,7 @@ from jaxconv.contract import layers, merge
 os.environ["KERAS_BACKEND"] = "jax"
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # not our imports
+    warnings.simplefilter("ignore")  # warnings of Keras's imports
     keras = pytest.importorskip("keras")
 
 KEY = jax.random.key(0)
@@ -27,25 +27,25 @@ KEY = jax.random.key(0)
 
 @contextlib.contextmanager
 def keras_rules():
-    """Run a block under JAX's default promotion rules; ours are strict, and Keras does not follow them."""
+    """Use JAX's default promotion rules, which Keras needs; the tests use strict ones."""
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
         yield
 
 
 def theirs(layer, shape):
-    """Build Keras's layer from our config, after its own config gave our layer again; without values.
+    """Build Keras's layer from our config, without initial values, and check that its config gives our layer.
 
-    Running its initializers would compile each of them.
+    Keras would compile each of its initializers.
     """
     other = keras.layers.deserialize(json.loads(json.dumps(layers.serialize(layer))))
-    assert_config_comes_back(layer, other)
+    assert_config_round_trip(layer, other)
     with keras_rules(), keras.StatelessScope(initialize_variables=False):
         other.build([(None, *one[1:]) for one in shape] if isinstance(shape, list) else (None, *shape[1:]))
     return other
 
 
 def without_names(layer):
-    """Give the config without what Keras fills in, drops from a container, or rounds (some factors, to float32)."""
+    """Return the config without the keys that Keras adds or drops, and with the factors that it rounds to float32."""
 
     def strip(config):
         if isinstance(config, list):
@@ -61,21 +61,21 @@ def without_names(layer):
     return strip(json.loads(json.dumps(layer.get_config())))
 
 
-def assert_config_comes_back(layer, other):
-    """Read the config of Keras's layer, which was made from ours, and compare the two."""
+def assert_config_round_trip(layer, other):
+    """Check that the config of Keras's layer gives our layer."""
     again = layers.get(json.loads(json.dumps(keras.layers.serialize(other))))
     assert type(again) is type(layer)
     assert without_names(again) == without_names(layer)
 
 
 def paths(layer):
-    """List the paths of all weights of a layer in the order of Keras's variables."""
+    """Return the paths of all weights of a layer in the order of Keras's variables."""
     inside = [(name, *path) for name, child in layer.children.items() for path in paths(child)]
     return [*layer.variables, *(path for path in inside if path not in layer.variables)]
 
 
 def keras_values(params, layer):
-    """List our params in the order of Keras's (trainable, non-trainable) variables."""
+    """Return our params in the order of Keras's (trainable, non-trainable) variables."""
     found = [
         [functools.reduce(operator.getitem, path, part) for path in paths(layer)]
         for part in layer.apply_fn.split(params)
@@ -84,7 +84,7 @@ def keras_values(params, layer):
 
 
 def random_params(layer, shape, rng):
-    """Give params of either sign and of order 1, running no initializer; variances and deviations are positive."""
+    """Return normal random params without running an initializer; variances and deviations are positive."""
 
     def value(path, like):
         positive = path[-1].key.endswith(("variance", "stddev"))
@@ -97,17 +97,17 @@ def random_params(layer, shape, rng):
 def assert_close(got, want, what, rtol=1e-5):
     got, want = np.asarray(got, np.float64), np.asarray(want, np.float64)
     assert got.shape == want.shape, what
-    # relative to the largest entry: sums of many float32 terms cancel in single ones. Where all are below 0.1 the
-    # result is what dozens of terms of order 1 left when they cancelled, with rounding errors of up to 1e-6
+    # Relative to the largest entry, because terms of order 1 cancel in single entries. If all entries are below 0.1,
+    # dozens of terms cancelled, with rounding errors of up to 1e-6.
     scale = max(np.abs(want).max(initial=0), 0.1)
     np.testing.assert_allclose(got, want, rtol=0, atol=rtol * scale, err_msg=what)
 
 
 def compare(layer, shape, seed=0, train=False):
-    """Hold a layer against Keras's on random weights and a random input.
+    """Compare a layer with Keras's on random weights and a random input.
 
-    Compared are the config there and back, the output, the statistics after the call, all penalties, the gradients
-    of output and penalties with respect to weights and input, and the weights under their constraints.
+    Compares the config round trip, the output, the statistics after the call, all penalties, the gradients of output
+    and penalties with respect to weights and input, and the constrained weights.
     """
     rng = np.random.default_rng(seed)
     params, apply_fn = random_params(layer, shape, rng), layer.apply_fn
@@ -130,13 +130,13 @@ def compare(layer, shape, seed=0, train=False):
     def keras_loss(trainable, x):
         variables = [*other.trainable_variables, *other.non_trainable_variables]
         values = list(zip(variables, [*trainable, *mine[1], *seeds], strict=True))
-        # stateless_call would leave out the activity regularizer of the layer itself
+        # stateless_call omits the activity regularizer of the layer itself
         with keras.StatelessScope(values, collect_losses=True) as scope:
             y, penalty = other(x, **flags), jnp.asarray(sum(other.losses), jnp.float32)
         state = [scope.get_current_value(v) for v in other.non_trainable_variables]
         return jnp.sum(weight * y) + penalty, (y, penalty, state)
 
-    @jax.jit  # one program for both: compiling is nearly all of the time
+    @jax.jit  # one program for both, because compiling takes most of the time
     def both(trainable, flat, x):
         ours_of = jax.value_and_grad(ours, (0, 1), has_aux=True)(trainable, x)
         projected = apply_fn.project(merge(trainable, fixed))
@@ -157,6 +157,6 @@ def compare(layer, shape, seed=0, train=False):
         assert_close(one, wanted, "weight gradient")
     for one, wanted in zip(keras_values(merge(trainable, new), layer)[1], state, strict=False):
         assert_close(one, wanted, "statistics")
-    if not isinstance(layer, jc.SpectralNormalization):  # ours divides its kernel in project, Keras's in the call
+    if not isinstance(layer, jc.SpectralNormalization):  # ours divides the kernel in project, Keras in the call
         for one, wanted in zip(keras_values(projected, layer)[0], bound, strict=True):
             assert_close(one, wanted, "weight under its constraint")

@@ -1,7 +1,4 @@
-"""For every layer that Keras has too: a hypothesis strategy of its options and of an input shape that they fit.
-
-The bounds are those of the documentation.
-"""
+"""Hypothesis strategies for the layers of Keras: options within the documented bounds, and a fitting input shape."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -28,7 +25,7 @@ from tests.support.option_draws import (
 
 
 class Draw(NamedTuple):
-    """A layer, the shape of an input (a list of them for several inputs), and whether the call is one in training."""
+    """A layer, the shape of its input (a list of shapes for several inputs), and whether the call is for training."""
 
     layer: Layer
     shape: Any
@@ -39,7 +36,7 @@ class Draw(NamedTuple):
 
 
 def windowed(draw, rank, padding, size, strides, rate):
-    """Draw spatial lengths that a window fits into, or any where padding makes it fit."""
+    """Draw spatial lengths: at least the extent of the window with valid padding, otherwise any."""
     extents = [(k - 1) * d + 1 for k, d in zip(each(size, rank), each(rate, rank), strict=True)]
     return [draw(st.integers(n, n + 3) if padding == "valid" else st.integers(1, n + 2)) for n in extents]
 
@@ -50,11 +47,11 @@ def convolution(draw, kind, rank):
     transposed, depthwise, separable = "Transpose" in kind, "Depthwise" in kind, "Separable" in kind
     plain = not (transposed or depthwise or separable)
     size, strides, rate = draw(sizes(rank, most=3 if rank < 3 else 2)), 1, 1
-    spread = draw(st.sampled_from(["none", "strides", "dilation", "both"]))
-    if spread in ("strides", "both"):
-        # one stride for all axes is what Keras documents for a depthwise convolution
+    steps = draw(st.sampled_from(["none", "strides", "dilation", "both"]))
+    if steps in ("strides", "both"):
+        # Keras documents equal strides for depthwise convolutions
         strides = draw(sizes(rank) if plain or transposed else st.integers(1, 3))
-    if spread == "dilation" or (spread == "both" and (depthwise or separable)):
+    if steps == "dilation" or (steps == "both" and (depthwise or separable)):
         rate = draw(sizes(rank))
     data_format = draw(FORMATS)
     padding = draw(st.sampled_from(["valid", "same", "causal"] if plain and rank == 1 else ["valid", "same"]))
@@ -73,7 +70,7 @@ def convolution(draw, kind, rank):
     options |= governed(draw, **dict.fromkeys(kernels, rank + 2), bias=1)
     options |= activated(draw, filters) | {"use_bias": draw(st.booleans()), "data_format": data_format}
     if transposed:
-        # from an even kernel, "same" without output padding makes nothing of one step
+        # an even kernel with "same" and output padding has an empty output for one step
         least = 2 if padding == "same" and options["output_padding"] else 1
         lengths = [draw(st.integers(least, 3)) for _ in range(rank)]
     else:
@@ -96,12 +93,12 @@ def pooling(draw, kind, rank):
     return Draw(layer, (draw(BATCHES), *inner_shape(data_format, lengths, channels)))
 
 
-# -- what keeps or rearranges the shape
+# -- cropping, padding, reshaping
 
 
 @st.composite
 def edges(draw, kind, rank):
-    """Draw a cropping that leaves something, or a padding."""
+    """Draw a cropping with a nonempty output, or a padding."""
     data_format = "channels_last" if rank == 1 else draw(FORMATS)
     pair = st.tuples(st.integers(0, 2), st.integers(0, 2))
     if rank == 1:
@@ -128,7 +125,7 @@ def upsampling(draw, kind, rank):
 
 @st.composite
 def reshape(draw):
-    """Draw some sizes, and a target that lays them out in another order, some joined and one perhaps left open."""
+    """Draw sizes, and a target with the sizes permuted, some merged, and perhaps one -1."""
     parts = draw(st.lists(st.integers(1, 4), max_size=4))
     target = [n for n in draw(st.permutations(parts)) if n > 1 or draw(st.booleans())]
     if len(target) > 1 and draw(st.booleans()):
@@ -151,7 +148,7 @@ repeat = st.builds(
 )
 
 
-# -- without a window
+# -- layers without windows
 
 
 @st.composite
@@ -163,7 +160,7 @@ def dense(draw):
 
 @st.composite
 def embedding(draw):
-    """Draw a table that is larger than the normal numbers that it is asked for: it cuts them to whole ones."""
+    """Draw a table that is larger than the normal random numbers that are its indices after rounding."""
     options = governed(draw, embeddings=2)
     return Draw(jc.Embedding(draw(st.integers(6, 9)), draw(st.integers(1, 4)), **options), draw(shapes(1, 3)))
 
@@ -189,7 +186,7 @@ def prelu(draw):
 
 
 def built(cls, *options, **more):
-    """Draw a layer that takes any shape."""
+    """Draw a layer for any shape."""
     layer = st.builds(cls, *options, **more)
     return st.builds(Draw, layer, shapes(), st.just(False))
 
@@ -257,7 +254,7 @@ def spectral_normalization(draw):
 
 @st.composite
 def time_distributed(draw):
-    """Draw a layer for each step; at inference, without activity regularizer: see the README."""
+    """Draw a layer for each step; training and activity regularizers differ from Keras."""
     kinds = [dense(), convolution("Conv{}D", 1), convolution("DepthwiseConv{}D", 2), batch_normalization(), prelu()]
     inside = draw(st.one_of(*kinds, pooling("GlobalMaxPooling{}D", 2), permute()))
     layer = inside.layer
@@ -283,7 +280,7 @@ def rescaling(draw):
 
 @st.composite
 def masking(draw):
-    # time is there always; 0 and 1 do not occur among the inputs, so that no step is masked here: tests/test_masks.py
+    # 0 and 1 do not occur in the inputs, so that no step is masked; masks are tested in tests/contract/test_masks.py
     shape = (draw(st.integers(1, 3)), *draw(shapes()))
     return Draw(jc.Masking(draw(st.sampled_from([0, 0.0, 1.0, -3]))), shape)
 
@@ -294,7 +291,7 @@ def normalization(draw):
     axis = draw(some(axes_of(len(shape), 1)))
     own = [] if axis is None else [shape[a] for a in (axis if isinstance(axis, tuple) else (axis,))]
     own = own if draw(st.booleans()) else []
-    # no variance counts as a deviation of 1e-7
+    # a variance of 0 counts as a deviation of 1e-7
     mean, variance = draw(array(factor(-2, 2), own)), draw(array(factor(0.1) | st.just(0.0), own))
     return Draw(jc.Normalization(axis, mean, variance, draw(st.booleans())), shape)
 
@@ -321,7 +318,7 @@ def spatial_dropout(draw, kind, rank):
 
 @st.composite
 def elementwise(draw, kind):
-    """Draw shapes that fit one another: some axes 1, some left out after the batch."""
+    """Draw shapes that broadcast: some axes are 1, some leading axes after the batch are absent."""
     full = draw(shapes())
     count = 2 if kind == "Subtract" else draw(st.integers(1, 4))
     drawn = []
@@ -341,7 +338,7 @@ def concatenation(draw):
 
 @st.composite
 def dot(draw):
-    """Draw two shapes with one size in common, anywhere after the batch."""
+    """Draw two shapes with one size in common, on any axis after the batch."""
     first, second = list(draw(shapes())), list(draw(shapes()))
     axes = draw(st.integers(1, len(first) - 1)), draw(st.integers(1, len(second) - 1))
     second[0], second[axes[1]] = first[0], first[axes[0]]

@@ -1,6 +1,6 @@
-"""What the strategies of layers are made of: sizes, shapes, axes, and what acts on a weight or an output.
+"""Strategies for the options of layers: sizes, shapes, axes, initializers, regularizers, constraints, activations.
 
-Knows no layer. All sizes are tiny: a draw costs what its compiling costs.
+Independent of layers. All sizes are small, because compiling takes most of the time.
 """
 
 import functools
@@ -16,7 +16,7 @@ NAMES = sorted({*jc.activations.registry.names()} & {*dir(keras.activations)} - 
 
 
 def some(strategy):
-    """Draw nothing as often as something."""
+    """Draw None as often as a value."""
     return st.none() | strategy
 
 
@@ -30,7 +30,7 @@ def each(size, rank):
 
 
 def factor(least=0.0, most=2.0):
-    """Draw a number of three digits: from floats, hypothesis would draw whole ones again and again."""
+    """Draw a number with three decimals; from floats, hypothesis would mostly draw integers."""
     return st.integers(round(1000 * least), round(1000 * most)).map(lambda n: n / 1000)
 
 
@@ -39,18 +39,18 @@ def inner_shape(data_format, lengths, channels):
 
 
 def axes_of(rank, first=0):
-    """Draw an axis, counted from either end, or several."""
+    """Draw an axis, positive or negative, or a tuple of axes."""
     one = st.integers(first, rank - 1) | st.integers(first - rank, -1)
     return one | st.lists(st.integers(first, rank - 1), min_size=1, unique=True).map(lambda axes: tuple(sorted(axes)))
 
 
 @st.composite
 def shapes(draw, least=2, most=4, longest=4):
-    """Draw a shape with batch first, of a rank in these bounds."""
+    """Draw a shape, batch first, with a rank from ``least`` to ``most``."""
     return (draw(BATCHES), *draw(st.lists(st.integers(1, longest), min_size=least - 1, max_size=most - 1)))
 
 
-# -- what acts on a weight
+# -- options of weights
 
 
 @functools.cache
@@ -83,7 +83,7 @@ def constraints(rank):
 
 
 def governed(draw, **ranks):
-    """Draw what governs weights: ``governed(draw, kernel=3, bias=1)`` gives nine options, for those and the layer."""
+    """Draw initializer, regularizer and constraint for each weight ``prefix=rank``, and ``trainable``."""
     options = {"trainable": draw(st.sampled_from([True, True, True, False]))}
     for prefix, rank in ranks.items():
         options[f"{prefix}_initializer"] = draw(initializers(rank))

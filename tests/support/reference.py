@@ -1,4 +1,4 @@
-"""The trilinear form behind every convolution, in float64 numpy by its definition: one product per tap and output."""
+"""The three bilinear maps in float64 numpy, from their definition: one product per kernel step and output step."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ EQUATIONS = {"convolve": "ngc,gcf->ngf", "transpose": "ngf,gcf->ngc", "correlate
 
 
 def split(array, letter, geometry):
-    """Give x as (n, g, c, *spatial), w as (g, c, f, *spatial), y as (n, g, f, *spatial), whatever its order of axes."""
+    """Transpose x to (n, g, c, *spatial), w to (g, c, f, *spatial), or y to (n, g, f, *spatial)."""
     dims = {"x": geometry.x_dims, "w": geometry.w_dims, "y": geometry.y_dims}[letter]
     array = np.transpose(np.asarray(array, np.result_type(array.dtype, np.float64)), dims)
     if letter == "w":
@@ -22,7 +22,7 @@ def split(array, letter, geometry):
 
 
 def join(array, letter, geometry):
-    """Undo :func:`split`."""
+    """Return the inverse of :func:`split`."""
     dims = {"x": geometry.x_dims, "w": geometry.w_dims, "y": geometry.y_dims}[letter]
     if letter == "w":
         array = np.moveaxis(array, 2, 1)
@@ -44,22 +44,22 @@ def evaluate(name, a, b, geometry: Geometry):
     }
     out = np.zeros([*(sizes[i] for i in equation[-3:]), *lengths[third]], np.result_type(a, b))
     for tap in np.ndindex(*geometry.w_lengths):
-        for place in np.ndindex(*geometry.y_lengths):
-            stretched = [
+        for step in np.ndindex(*geometry.y_lengths):
+            dilated = [
                 o * s + j * d - p[0]
                 for o, s, j, d, p in zip(
-                    place, geometry.strides, tap, geometry.rhs_dilation, geometry.padding, strict=True
+                    step, geometry.strides, tap, geometry.rhs_dilation, geometry.padding, strict=True
                 )
             ]
-            pairs = list(zip(stretched, geometry.lhs_dilation, geometry.x_lengths, strict=True))
+            pairs = list(zip(dilated, geometry.lhs_dilation, geometry.x_lengths, strict=True))
             if all(i % b == 0 and 0 <= i // b < n for i, b, n in pairs):
-                at = {"x": tuple(i // b for i, b, _ in pairs), "w": tap, "y": place}
+                at = {"x": tuple(i // b for i, b, _ in pairs), "w": tap, "y": step}
                 out[(..., *at[third])] += np.einsum(equation, a[(..., *at[first])], b[(..., *at[second])])
     return join(out, third, geometry)
 
 
 def random_geometry(rng, rank=None):
-    """Draw a geometry and outer sizes (n, c, f): any order of axes, strides, dilations, pads (negative too), groups."""
+    """Draw a geometry and sizes (n, c, f): any order of axes, strides, dilations, pads (also negative) and groups."""
     rank = rank or int(rng.integers(1, 4))
     longest = {1: 9, 2: 6, 3: 4}[rank]
 
@@ -72,7 +72,7 @@ def random_geometry(rng, rank=None):
     geometry = Geometry(
         draw(1, longest + 1), draw(1, 4), draw(1, 4), pads, draw(1, 3), draw(1, 3), groups, *dims
     )  # fmt: skip
-    # more cannot be cropped than is there
+    # do not crop more than the length
     pairs = zip(geometry.padding, geometry.x_lengths, geometry.lhs_dilation, strict=True)
     kept = tuple(pad if dilate(n, b) + sum(pad) >= 0 else (0, 0) for pad, n, b in pairs)
     return dataclasses.replace(geometry, padding=kept), tuple(int(v) for v in rng.integers(1, 4, 3))
