@@ -290,16 +290,23 @@ def exponential(x: jax.Array) -> jax.Array:
 # --- Functions of a whole axis ----------------------------------------------------------------------------------------
 
 
+def _in_float32(function: Callable[[jax.Array], jax.Array], x: Any) -> jax.Array:
+    """Apply a function with sums in it, or in its derivative: in float32 for an input in half precision."""
+    x = jnp.asarray(x)
+    half = jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32
+    return function(x.astype(jnp.float32)).astype(x.dtype) if half else function(x)
+
+
 @registry.register()
 def softmax(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
-    """Return ``exp(x) / sum(exp(x))`` along ``axis``."""
-    return jax.nn.softmax(x, axis)
+    """Return ``exp(x) / sum(exp(x))`` along ``axis``. Half-precision inputs are computed in float32."""
+    return _in_float32(lambda wide: jax.nn.softmax(wide, axis), x)
 
 
 @registry.register()
 def log_softmax(x: jax.Array, axis: int | tuple[int, ...] = -1) -> jax.Array:
-    """Return ``log(softmax(x))`` along ``axis`` without underflow."""
-    return jax.nn.log_softmax(x, axis)
+    """Return ``log(softmax(x))`` along ``axis`` without underflow. Half-precision inputs are computed in float32."""
+    return _in_float32(lambda wide: jax.nn.log_softmax(wide, axis), x)
 
 
 @registry.register()

@@ -106,7 +106,8 @@ class Window:
         """
         return self.transposed or (self.stride == 1 and self.mode == "zeros")
 
-    def _tail(self) -> int:
+    @property
+    def tail(self) -> int:
         """Return the output length of a transposed window minus ``(length - 1) * stride``."""
         more = self.output_padding
         if not isinstance(self.padding, str):
@@ -125,8 +126,8 @@ class Window:
         if self.transposed:
             before = self.padding[0] if not isinstance(self.padding, str) else 0
             if self.padding == "same":
-                before = max(self.extent - self._tail(), 0) // 2
-            return before, self.extent - self._tail() - before
+                before = max(self.extent - self.tail, 0) // 2
+            return before, self.extent - self.tail - before
         if not isinstance(self.padding, str):
             return self.padding
         if self.padding == "valid":
@@ -157,13 +158,13 @@ class Window:
         if self.pointwise or length is None:
             return length
         if self.transposed:
-            least = max(1, -(-(1 - self._tail()) // self.stride) + 1)
+            least = max(1, -(-(1 - self.tail) // self.stride) + 1)
             if isinstance(length, int) and length < least:
                 raise ValueError(
                     f"{where}: input of length {length} leaves no output ({self.describe()}); "
                     f"the shortest legal input is {least}"
                 )
-            return (length - 1) * self.stride + self._tail()
+            return (length - 1) * self.stride + self.tail
         before, after = self.pads(length)
         if isinstance(length, int):
             self._check(length, before, after, where)

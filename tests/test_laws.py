@@ -2,6 +2,7 @@
 
 import functools
 import json
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,18 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 import jaxconv as jc
 from jaxconv.contract import layers, merge
-from tests.support.catalogue import CASES, Case, in_float64, in_other_format, inputs, map_shapes, randomised, tolerance
+from tests.support.catalogue import (
+    CASES,
+    TAGS,
+    Case,
+    in_float64,
+    in_other_format,
+    inputs,
+    map_shapes,
+    randomised,
+    tolerance,
+)
+from tests.support.padded import BY_STEP, assert_padded_is_alone, takes_sequences, time_axis
 
 KEY = jax.random.key(0)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -20,24 +32,37 @@ FIRST = {type(case.layer).__name__.rstrip("123D"): name for name, case in revers
 EACH = {name: (case,) for name, case in CASES.items()}
 
 
-WEIGHTED = ("conv", "dense", "normalization", "locally", "prelu", "embedding", "model", "residual")
+def has_weights(layer):
+    return bool(layer.leaves or layer.children)
 
 
-def costly(cases, words=("",)):
-    """Give the parameters of a law that takes long to check: one case of a layer always, the others when slow.
+def has_nontrivial_gradient(layer):
+    return has_weights(layer) or layer.needs_key or isinstance(layer, jc.Dot | jc.Softmax | jc.MaxPooling1D)
 
-    words: where it takes very long, what one of has to be in the name of a case that is checked always.
+
+def costly(cases, always=lambda layer: True):
+    """Return the parameters of a law that is expensive to check: one case of a layer by default, the others when slow.
+
+    always: where it is very expensive, which layers are checked by default.
     """
-    always = {name for name in FIRST if any(word in name for word in words)}
     return [
-        pytest.param(*values, id=name, marks=() if name.partition("-")[0] in always else pytest.mark.slow)
+        pytest.param(
+            *values,
+            id=name,
+            marks=() if name.partition("-")[0] in FIRST and always(values[0].layer) else pytest.mark.slow,
+        )
         for name, values in cases.items()
     ]
 
 
+def quick_first(names, firsts):
+    """Return names as parameters, of which only some are checked by default."""
+    return [pytest.param(name, id=name, marks=() if name in firsts else pytest.mark.slow) for name in names]
+
+
 @functools.cache
 def made(case):
-    """Give (params, apply_fn, x) of a case, with every leaf of params away from its special first value."""
+    """Return (params, apply_fn, x) of a case, with every leaf of params away from its special first value."""
     params, apply_fn = case.layer.init(KEY, case.shape)
     return randomised(params), apply_fn, inputs(case.shape)
 
@@ -105,9 +130,8 @@ WITH_FORMAT = {
     for name, case in CASES.items()
     if isinstance(case.shape, tuple)
     and len(case.shape) > 2
-    and case.layer != jc.Sequential([])
-    and name not in ("sequential", "sequential_mixed")
-    if has_format(case.layer) and name != "dropout_noise_shape" and "time_distributed" not in name
+    and name not in TAGS["one_format"]
+    and has_format(case.layer)
 }
 
 
@@ -161,18 +185,20 @@ def test_project_is_idempotent_and_penalty_is_a_finite_scalar(case):
 # -- law 4
 
 
+def holds_statistics(layer):
+    return isinstance(layer, jc.BatchNormalization) or any(map(holds_statistics, layer.children.values()))
+
+
 # a second derivative would be one of noise where a layer computes in half precision: all run in float64
-# what these differentiate in training is not their value: their statistics count as constants, by definition
-STOPPED = ("batch_normalization_renorm", "spectral_normalization", "spectral_normalization_embedding")
-DERIVATIVES = {f"{name}-train": (case, True) for name, case in CASES.items() if name not in STOPPED}
+DERIVATIVES = {f"{name}-train": (case, True) for name, case in CASES.items() if name not in TAGS["stop_gradient"]}
 DERIVATIVES |= {
     f"{name}-inference": (case, False)
     for name, case in CASES.items()
-    if "sequential" in name or "batch" in name or name in STOPPED
+    if name in TAGS["stop_gradient"] or holds_statistics(case.layer)
 }
 
 
-@pytest.mark.parametrize("case, train", costly(DERIVATIVES, (*WEIGHTED, "pooling", "softmax", "dropout", "dot")))
+@pytest.mark.parametrize("case, train", costly(DERIVATIVES, has_nontrivial_gradient))
 def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(case, train, x64):
     params, apply_fn, _ = made(Case(in_float64(case.layer), case.shape))
     trainable, fixed = apply_fn.split(params)
@@ -236,7 +262,7 @@ def test_config_round_trip_gives_an_equal_layer_and_equal_params(case):
 
 
 def candidates(layer, shape):
-    """Give shapes to try: some are illegal for most layers."""
+    """Return shapes to try: some are illegal for most layers."""
     rng = np.random.default_rng(0)
     if not isinstance(shape, tuple):  # several inputs: alike, and each in its own way
         alike = [map_shapes(lambda s, n=n: (s[0], *(n or size for size in s[1:])), shape) for n in (0, 2)]
@@ -294,7 +320,7 @@ def test_unknown_lengths_stay_unknown(case):
 # -- law 8
 
 
-@pytest.mark.parametrize("case", costly(EACH, (*WEIGHTED, "dropout", "noise")))
+@pytest.mark.parametrize("case", costly(EACH, lambda layer: has_weights(layer) or layer.needs_key))
 def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(case):
     layer, shape = case.layer, map_shapes(lambda s: (8, *s[1:]), case.shape)
     if jax.device_count() < 8:
@@ -315,3 +341,30 @@ def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(ca
         )  # the same numbers; compiled, the last bit may differ
     assert_close(sharded, y, tolerance(layer))
     assert_close(own_effects, effects, tolerance(layer))
+
+
+# -- law 9
+
+SEQUENCES = {name: (case,) for name, case in CASES.items() if takes_sequences(case)}
+FIRST_SEQUENCES = {type(case.layer): name for name, (case,) in reversed(SEQUENCES.items())}.values()
+
+
+@pytest.mark.parametrize("name", quick_first(SEQUENCES, FIRST_SEQUENCES))
+def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(name):
+    (case,) = SEQUENCES[name]
+    length = 3 + zlib.crc32(name.encode()) % 3
+    start = 0 if isinstance(case.layer, BY_STEP) else 2
+    assert_padded_is_alone(case.layer, case.shape, length, start, tolerance(case.layer))
+
+
+@pytest.mark.parametrize("name", quick_first(SEQUENCES, FIRST_SEQUENCES))
+def test_a_mask_that_is_true_everywhere_changes_nothing(name):
+    (case,) = SEQUENCES[name]
+    params, apply_fn, x = made(case)
+    several = isinstance(x, list)
+    masks = []
+    for value in x if several else [x]:
+        axis = time_axis(case.layer, value.shape)
+        masks.append(None if axis is None else jnp.ones((value.shape[0], value.shape[axis]), bool))
+    y = apply_fn(params, x)
+    assert_close(apply_fn(params, x, mask=masks if several else masks[0]), y, tolerance(case.layer))

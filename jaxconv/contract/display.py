@@ -254,21 +254,24 @@ def drawing(layer: Any) -> str:
         boxes.append((call.name, 1 + max((boxes[box][1] for box in from_boxes), default=0)))
         lines += [(box, len(boxes) - 1) for box in from_boxes]
         source += [len(boxes) - 1] * layer.children[call.name].output_structure.num_leaves
-    width, height = 150, 44
+    width, height = 180, 44
     columns: dict[int, int] = {}
     places: list[tuple[int, int, str]] = []
     for name, row in boxes:
         column = columns[row] = columns.get(row, -1) + 1
-        places.append((10 + column * (width + 14), 6 + row * height, name))
+        places.append((44 + column * (width + 14), 6 + row * height, name))
     parts = []
     for start, end in lines:
         (x1, y1, _), (x2, y2, _) = places[start], places[end]
-        parts.append(f'<path d="M{x1 + width // 2} {y1 + 24} L{x2 + width // 2} {y2}" stroke="#888" fill="none"/>')
+        line = f"M{x1 + width // 2} {y1 + 24} L{x2 + width // 2} {y2}"
+        if y2 - y1 > height:  # past the boxes between, on their left
+            line = f"M{x1} {y1 + 12} C{x1 - 38} {y1 + 12} {x2 - 38} {y2 + 12} {x2} {y2 + 12}"
+        parts.append(f'<path d="{line}" stroke="#888" fill="none"/>')
     for x, y, name in places:
-        label = escaping.escape(name if len(name) < 22 else name[:20] + "…")
+        label = escaping.escape(name if len(name) < 28 else name[:26] + "…")
         parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="24" rx="4" fill="#eef3fa" stroke="#3b6fb6"/>')
         parts.append(f'<text x="{x + width // 2}" y="{y + 16}" text-anchor="middle" font-size="11">{label}</text>')
-    size = f'width="{24 + (width + 14) * (1 + max(columns.values()))}" height="{40 + height * max(columns)}"'
+    size = f'width="{58 + (width + 14) * (1 + max(columns.values()))}" height="{40 + height * max(columns)}"'
     return f'<svg {size} xmlns="http://www.w3.org/2000/svg" font-family="sans-serif">{"".join(parts)}</svg>'
 
 

@@ -29,7 +29,7 @@ from jaxconv.contract import display, masks
 from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_params
 from jaxconv.contract.options import canonical_options, check_arguments, set_fields, to_config
 from jaxconv.contract.policy import Policy, policy
-from jaxconv.contract.shapes import LEAF, Shape, as_shape, shape_of
+from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
 from jaxconv.contract.symbolic import connect, is_symbolic
 from jaxconv.contract.weights import Weight, check_shapes, governing, make_params, sum_penalties
 from jaxconv.errors import explain
@@ -182,8 +182,8 @@ class Layer:
             return 0
         shape = self.read_shape(input_shape)
         out, windows = self.output_shape(shape)[1:], self.windows(shape)
-        if None in (*shape[1:], *out):
-            return None
+        if None in (*shape[1:], *out) or sum(window.reads_all for window in windows) > 1:
+            return None  # how often a kernel is used along an axis that is read as a whole, the windows do not say
         inputs = [shape[1 + (i if w.axis is None else w.axis)] for i, w in enumerate(windows)]
         steps = [n if w.transposed else m for n, m, w in zip(inputs, out, windows, strict=True) if not w.reads_all]
         kernels = [weight for leaf, weight in self.weights(shape).items() if "kernel" in leaf]
@@ -300,7 +300,7 @@ class Layer:
         """Cast an input to the compute type. Raises TypeError for complex numbers."""
         self.policy.require(self.label)
         with explain(f"{self.label}: the input is not an array of numbers"):
-            x = jnp.asarray(x)
+            x = as_array(x, self.input_dtype(jnp.int32))
         if jnp.issubdtype(x.dtype, jnp.complexfloating):
             raise TypeError(
                 f"{self.label}: got complex input ({x.dtype}); this layer computes in {self.policy.compute}; "

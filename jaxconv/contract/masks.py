@@ -139,7 +139,7 @@ def _pads_of(window: Window, length: Array) -> tuple[Array, Array]:
 def _output_count(window: Window, length: Array) -> Array:
     """Return how many outputs sequences of these lengths have; none where the sequence alone would be refused."""
     if window.transposed:
-        count = (length - 1) * window.stride + (window.output_length(1))
+        count = (length - 1) * window.stride + window.tail
         return jnp.where(length > 0, jnp.maximum(count, 0), 0)
     before, after = _pads_of(window, length)
     count = (length + before + after - window.extent) // window.stride + 1

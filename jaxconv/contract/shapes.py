@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 Shape = tuple[int | None, ...]
@@ -52,3 +53,30 @@ def shape_of(x: Any) -> Any:
     if isinstance(x, list | tuple) and any(hasattr(value, "shape") for value in x):
         return [shape_of(value) for value in x]
     return tuple(np.shape(x))
+
+
+def as_array(x: Any, dtype: Any) -> jax.Array:
+    """Convert an input to a JAX array; 64-bit integers, which JAX would wrap to 32 bits, go to ``dtype`` on the host.
+
+    Args:
+        dtype: the type that an integer input is cast to in the end.
+
+    Raises:
+        ValueError: integers that an integer ``dtype`` cannot hold.
+
+    >>> as_array(np.array([3_000_000_000]), np.float32)
+    Array([3.e+09], dtype=float32)
+    """
+    if isinstance(x, jax.Array) or jax.config.read("jax_enable_x64"):
+        return jnp.asarray(x)
+    host = np.asarray(x)
+    if host.dtype.kind not in "iu" or host.dtype.itemsize < 8:
+        return jnp.asarray(x)
+    if not jnp.issubdtype(dtype, jnp.integer):
+        return jnp.asarray(host.astype(np.float32))
+    bounds = np.iinfo(np.int32)
+    if host.size and not (bounds.min <= host.min() and host.max() <= bounds.max):
+        raise ValueError(
+            f"integers from {host.min()} to {host.max()} do not fit in 32 bits, from {bounds.min} to {bounds.max}"
+        )
+    return jnp.asarray(host.astype(np.int32))

@@ -11,6 +11,7 @@ import numpy as np
 from jaxconv import activations
 from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
 from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
+from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 
@@ -280,5 +281,5 @@ class PReLU(Layer):
         return {"alpha": Weight(known_sizes(tuple(range(1, len(own))), own, "PReLU"), self.alpha_initializer)}
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        alpha = params["alpha"].astype(x.dtype)[None]
+        alpha = broadcast(params["alpha"][None], x.shape, x.dtype)
         return jax.nn.relu(x) - alpha * jax.nn.relu(-x), Effects()

@@ -10,6 +10,7 @@ import jax
 from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Weight, Window, whole
 from jaxconv.contract.spatial import spatial_lengths, with_channels
+from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width
 from jaxconv.ops.operands import as_padding_mode
 from jaxconv.windows import output_lengths
@@ -129,10 +130,11 @@ class Convolving(Layer):
         return self.kernels(channels, lengths) | bias
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        own = {leaf: value.astype(x.dtype) for leaf, value in params.items()}
-        y, last = self.convolve(own, x), self.data_format == "channels_last"
+        kernels = {leaf: value.astype(x.dtype) for leaf, value in params.items() if leaf != "bias"}
+        y, last = self.convolve(kernels, x), self.data_format == "channels_last"
         if self.use_bias:
-            bias = own["bias"]
+            bias = params["bias"]
             bias = bias.reshape((1,) * (self.rank + 1 - bias.ndim) + bias.shape)  # one for all places, or one for each
-            y = y + (bias if last else bias.transpose(self.rank, *range(self.rank)))[None]
+            bias = (bias if last else bias.transpose(self.rank, *range(self.rank)))[None]
+            y = y + broadcast(bias, y.shape, y.dtype)
         return activate(self.activation, y, -1 if last else 1), Effects()

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
+from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width
 
 Array = jax.Array
@@ -83,5 +84,5 @@ class Dense(Layer):
         kernel = params["kernel"].astype(x.dtype)
         y = jnp.matmul(x, kernel)
         if self.use_bias:
-            y = y + params["bias"].astype(y.dtype).reshape((1,) * (y.ndim - 1) + (-1,))
+            y = y + broadcast(params["bias"].reshape((1,) * (y.ndim - 1) + (-1,)), y.shape, y.dtype)
         return activate(self.activation, y, -1), Effects()

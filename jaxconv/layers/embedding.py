@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
 from jaxconv.contract.masks import broadcast_mask
+from jaxconv.dtypes import promote
 
 Array = jax.Array
 
@@ -81,7 +82,8 @@ class Embedding(Layer):
         return {"embeddings": Weight((self.input_dim, self.output_dim), self.embeddings_initializer)}
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        rows = jnp.take(params["embeddings"], x, axis=0, mode="fill")
+        table = params["embeddings"]  # in float32 at least: its gradient is a sum over all uses of a row
+        rows = jnp.take(table.astype(promote(table.dtype, jnp.float32)), x, axis=0, mode="fill")
         return rows.astype(self.policy.compute), Effects()
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:

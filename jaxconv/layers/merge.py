@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shapes, layers, whole
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked, fitting_axes
 from jaxconv.contract.shapes import shape_of
+from jaxconv.dtypes import broadcast
 from jaxconv.errors import explain
 
 Array = jax.Array
@@ -116,7 +117,9 @@ class _Elementwise(Merge):
         return (shape[0], *(1,) * (rank - len(shape)), *shape[1:])
 
     def merge(self, inputs: list[Array]) -> Array:
-        return functools.reduce(type(self).combine, self._full(inputs))
+        inputs = self._full(inputs)
+        shape = jnp.broadcast_shapes(*(x.shape for x in inputs))
+        return functools.reduce(type(self).combine, [broadcast(x, shape, x.dtype) for x in inputs])
 
     def _full(self, inputs: list[Array]) -> list[Array]:
         """Return the inputs, all with the rank of the output."""

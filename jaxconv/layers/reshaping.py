@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Window, as_shape, layers, whole
+from jaxconv.dtypes import broadcast
 from jaxconv.layers.options import known
 
 Array = jax.Array
@@ -174,7 +175,7 @@ class RepeatVector(Layer):
         return (whole(self.n), Window(axis=0))
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        return jnp.repeat(x[:, None], self.n, 1), Effects()
+        return broadcast(x[:, None], (x.shape[0], self.n, x.shape[1]), x.dtype), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Any:
         # the input's mask has no steps: repeat the one of the samples, (batch,)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from jaxconv.contract import LEAF, POINTWISE, Effects, Params, Shape, Window, as_shape, layers
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked
+from jaxconv.contract.shapes import as_array
 from jaxconv.errors import explain
 from jaxconv.layers.wrapper import Wrapper
 
@@ -86,7 +87,7 @@ class TimeDistributed(Wrapper):
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         with explain(f"{self.label}: the input is not an array of numbers"):
-            x = jnp.asarray(x)
+            x = as_array(x, self.layer.input_dtype(jnp.int32))
         self.output_shape(x.shape)
         mask = self.read_mask(mask, x.shape)
         batch, time = x.shape[:2]

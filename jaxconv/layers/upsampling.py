@@ -62,9 +62,10 @@ class _UpSampling(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         if self.interpolation == "nearest":
+            y = x.astype(promote(x.dtype, jnp.float32))  # the gradient is a sum
             for axis, factor in zip(spatial_axes(self.rank, self.data_format), self.size, strict=True):
-                x = jnp.repeat(x, factor, axis)
-            return x, Effects()
+                y = jnp.repeat(y, factor, axis)
+            return y.astype(x.dtype), Effects()
         dtype = promote(x.dtype, jnp.float32)  # in half precision the weights would not sum to one
         y = self._resize(x.astype(dtype))
         if mask is not None:  # the weights of the real steps sum to one, as at the end of an unbatched sequence

@@ -9,8 +9,10 @@ from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxconv.contract import Effects, Layer, Params, SymbolicTensor, as_shape, layers, shape_of
+from jaxconv.contract.shapes import as_array
 from jaxconv.errors import explain
 from jaxconv.models import functional
 from jaxconv.models.container import Container, Graph
@@ -164,7 +166,9 @@ class Model(Container):
         for source, given in zip(self.sources, self.flat_inputs(x), strict=True):
             where = f"{self.label}: input {source.name!r}"
             with explain(f"{where} is not an array of numbers"):
-                value = jnp.asarray(given)
+                # integers of 64 bits stay on the host: each layer casts them to its own type
+                value = given if hasattr(given, "dtype") else np.asarray(given)
+                value = value if value.dtype.kind in "iu" and source.dtype is None else as_array(value, source.dtype)
             integers = source.dtype is not None and not jnp.issubdtype(source.dtype, jnp.inexact)
             if integers and jnp.issubdtype(value.dtype, jnp.inexact):
                 raise TypeError(f"{where} has type {value.dtype}; its Input says {source.dtype}: round it before")

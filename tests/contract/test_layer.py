@@ -428,3 +428,14 @@ def test_init_can_be_jitted_and_an_apply_fn_passed_through_jit():
     assert apply_fn == layer.apply_fn
     x = jnp.ones((1, 8, 3))
     np.testing.assert_allclose(jax.jit(lambda f, p, x: f(p, x))(apply_fn, params, x), apply_fn(params, x), atol=1e-6)
+
+
+def test_integers_beyond_32_bits_are_converted_and_not_wrapped():
+    big = np.array([[3_000_000_000, -3_000_000_000]])
+    y = jc.Rescaling(1.0).apply_fn({}, big)
+    np.testing.assert_array_equal(y, big.astype(np.float32))
+    params, apply_fn = jc.Dense(1, kernel_initializer="ones", use_bias=False).init(jax.random.key(0), (None, 1))
+    np.testing.assert_array_equal(apply_fn(params, [[3_000_000_000]]), [[3e9]])
+    params, apply_fn = jc.Embedding(4, 2).init(jax.random.key(0), (None, 1))
+    with pytest.raises(ValueError, match=r"Embedding: .*3000000000 .* 32 bits"):
+        apply_fn(params, np.array([[3_000_000_000]]))

@@ -31,21 +31,21 @@ SEQUENCE, IMAGE, VOLUME = (2, 7, 4), (2, 6, 5, 4), (2, 4, 5, 3, 2)
 
 
 def map_shapes(change: Any, shape: Any) -> Any:
-    """Give ``change(shape)``, or the list or dict of it over a list or dict of shapes."""
+    """Return ``change(shape)``, or the list or dict of it over a list or dict of shapes."""
     if isinstance(shape, dict):
         return {key: map_shapes(change, one) for key, one in shape.items()}
     return [map_shapes(change, one) for one in shape] if isinstance(shape, list) else change(shape)
 
 
 def siamese() -> jc.Model:
-    """Give a model of two inputs with a shared encoder that holds a statistic."""
+    """Return a model of two inputs with a shared encoder that holds a statistic."""
     left, right = jc.Input((None, 2), name="left"), jc.Input((None, 2), name="right")
     conv, norm, pool = jc.Conv1D(3, 2, kernel_regularizer="l2"), jc.BatchNormalization(), jc.GlobalAveragePooling1D()
     return jc.Model([left, right], jc.Dot(1)([pool(norm(conv(x))) for x in (left, right)]))
 
 
 def two_outputs() -> jc.Model:
-    """Give a model that takes and gives a dict, with a Sequential and a Model of two outputs inside."""
+    """Return a model that takes and gives a dict, with a Sequential and a Model of two outputs inside."""
     x, y = jc.Input((4, 2), name="x"), jc.Input((3,), name="y")
     h = jc.Input((4, 3))
     heads = jc.Model(h, [jc.Conv1D(2, 1)(h), jc.Dropout(0.3)(h)])
@@ -297,8 +297,27 @@ CASES: dict[str, Case] = {
 }
 
 
+# what laws ask of a case beyond its layer
+TAGS: dict[str, set[str]] = {
+    # the other data format would be another layer
+    "one_format": {
+        "dropout_noise_shape",
+        "time_distributed",
+        "time_distributed_image",
+        "time_distributed_frozen",
+        "time_distributed_model",
+        "time_distributed_flatten",
+        "sequential_empty",
+        "sequential",
+        "sequential_mixed",
+    },
+    # training differentiates something else than its value: it takes its statistics as constants
+    "stop_gradient": {"batch_normalization_renorm", "spectral_normalization", "spectral_normalization_embedding"},
+}
+
+
 def inputs(shape: Any, seed: int = 1, dtype: Any = jnp.float32) -> Any:
-    """Give a random input of this shape; for a list or dict of shapes, a list or dict of inputs."""
+    """Return a random input of this shape; for a list or dict of shapes, a list or dict of inputs."""
     if isinstance(shape, dict):
         return dict(zip(shape, inputs(list(shape.values()), seed, dtype), strict=True))
     if isinstance(shape, list):
@@ -307,7 +326,7 @@ def inputs(shape: Any, seed: int = 1, dtype: Any = jnp.float32) -> Any:
 
 
 def randomised(params: Any, seed: int = 2) -> Any:
-    """Give params in which no leaf is zero or one: positive values, so that a variance stays one."""
+    """Return params in which no leaf is zero or one: positive values, so that a variance stays one."""
     leaves, tree = jax.tree.flatten(params)
     keys = jax.random.split(jax.random.key(seed), max(len(leaves), 1))
     return jax.tree.unflatten(
@@ -317,7 +336,7 @@ def randomised(params: Any, seed: int = 2) -> Any:
 
 
 def tolerance(layer: Layer) -> float:
-    """Give the relative error to allow: a few dozen rounding errors of the coarsest type that the layer computes in."""
+    """Return the relative error to allow: some rounding errors of the coarsest type that the layer computes in."""
     coarse = [float(jnp.finfo(leaf.policy.compute).eps) for leaf in flat(layer)]
     return 40 * max([*coarse, float(jnp.finfo(jnp.float32).eps)])
 
@@ -343,12 +362,12 @@ def rebuilt(layer: Layer, change: Any) -> Layer:
 
 
 def in_float64(layer: Layer) -> Layer:
-    """Give the layer with every policy float64."""
+    """Return the layer with every policy float64."""
     return rebuilt(layer, lambda _: {"dtype": "float64"})
 
 
 def in_other_format(layer: Layer) -> Layer:
-    """Give the layer for the other data format."""
+    """Return the layer for the other data format."""
 
     def change(one: Layer) -> dict[str, Any]:
         if isinstance(one, jc.BatchNormalization | jc.GroupNormalization):
