@@ -1,4 +1,4 @@
-"""Dtype policies: in which type a layer keeps its weights and in which it computes. Knows no layers."""
+"""Dtype policies: the types of a layer's weights and of its computation. Knows no layers."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -31,14 +31,14 @@ class Policy:
 
     @property
     def penalty(self) -> Any:
-        """Return the type that penalties are summed in: the weights' own, but not below float32."""
+        """Return the type in which penalties are summed: that of the weights, float32 at least."""
         return promote(self.variable, jnp.float32)
 
     def require(self, where: str) -> None:
-        """Raise ValueError where this policy needs float64 and JAX would silently compute in float32."""
+        """Raise ValueError if this policy needs float64 and JAX would silently compute in float32."""
         if self.name == "float64" and not jax.config.read("jax_enable_x64"):
             raise ValueError(
-                f"{where}: dtype 'float64' needs 64-bit types, which JAX has switched off; "
+                f"{where}: dtype 'float64' needs 64-bit types, which are disabled in JAX; "
                 "call jax.config.update('jax_enable_x64', True) first"
             )
 

@@ -1,6 +1,6 @@
-"""Shapes of inputs, batch first: how one is read, and how that of an array or of a structure of arrays is had.
+"""Shapes of inputs, batch first: reading one from an argument, an array or a structure of arrays.
 
-Knows no layers. A structure is what JAX takes for one: lists and dicts, nested.
+Knows no layers. A structure is a JAX pytree of lists and dicts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 Shape = tuple[int | None, ...]
-LEAF = jax.tree.structure(0)  # the structure of one thing alone
+LEAF = jax.tree.structure(0)  # the structure of a single value
 
 
 def as_shape(shape: Any, where: str) -> Shape:
@@ -25,7 +25,7 @@ def as_shape(shape: Any, where: str) -> Shape:
         if size is None or jax.export.is_symbolic_dim(size):
             sizes.append(size)
         elif isinstance(size, bool) or not hasattr(size, "__index__"):
-            raise TypeError(f"{where}: size {size!r} in shape {tuple(shape)} is neither a whole number nor None")
+            raise TypeError(f"{where}: size {size!r} in shape {tuple(shape)} is neither an integer nor None")
         elif size < 0:
             raise ValueError(f"{where}: size {size} in shape {tuple(shape)} is negative; sizes are at least 0")
         else:

@@ -1,7 +1,6 @@
-"""Arrays that are not there yet: ``Input``, and the record of a layer called on one, from which a graph is read.
+"""Symbolic tensors: ``Input``, and the node of a layer called on one, from which a graph is traced.
 
-Knows layers by three methods alone. There is no list of tensors or calls anywhere: a record holds what it came from,
-nothing holds it.
+Knows layers by three methods only. No list of tensors or calls exists: a tensor refers to the call that it comes from.
 """
 
 import dataclasses
@@ -16,12 +15,12 @@ from jaxconv.errors import explain
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Node:
-    """One call of one layer. Each call is itself alone, however equal the layers and inputs are.
+    """One call of one layer. Two calls are never equal, even of equal layers on equal inputs.
 
     Args:
         layer: the layer that was called.
         inputs: the symbolic tensors that it was called on, in JAX's order of the leaves.
-        structure: how they hang together: one, a list, a dict.
+        structure: their structure: one, a list, a dict.
     """
 
     layer: Any
@@ -29,24 +28,24 @@ class Node:
     structure: Any
 
     def outputs(self) -> Any:
-        """Return the symbolic tensors that the layer gives here, in its structure. Raises ValueError if it cannot."""
+        """Return the output tensors of the call, in the layer's structure. Raises ValueError for illegal inputs."""
         form = self.layer.output_structure
         shapes = self.structure.unflatten(tensor.shape for tensor in self.inputs)
-        given = form.flatten_up_to(self.layer.output_shape(self.layer.read_shape(shapes)))
-        return form.unflatten(SymbolicTensor(shape, self, index) for index, shape in enumerate(given))
+        outputs = form.flatten_up_to(self.layer.output_shape(self.layer.read_shape(shapes)))
+        return form.unflatten(SymbolicTensor(shape, self, index) for index, shape in enumerate(outputs))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class SymbolicTensor:
-    """Stands for an array in a graph: its shape, batch first, and where it comes from.
+    """A placeholder for an array in a graph: its shape, batch first, and its origin.
 
-    Two are equal where they are the same output of the same call, or the same ``Input`` object.
+    Two are equal if they are the same output of the same call, or the same ``Input`` object.
 
     Args:
         shape: with None for unknown sizes.
-        node: the call that gives it; None for an ``Input``.
-        index: which of the outputs of that call it is.
-        dtype: of an ``Input``: the type to bring the array to first; None leaves it to the layers.
+        node: the call whose output it is; None for an ``Input``.
+        index: the index among the outputs of that call.
+        dtype: of an ``Input``: the type to which the array is cast first; None leaves it to the layers.
         name: of an ``Input``.
 
     >>> jaxconv.Flatten()(Input((4, 3)))
@@ -74,15 +73,15 @@ class SymbolicTensor:
 def Input(
     shape: Any = None, batch_size: int | None = None, dtype: Any = None, *, batch_shape: Any = None, name: Any = None
 ) -> SymbolicTensor:
-    """Start a graph: give a symbolic tensor to call layers on.
+    """Start a graph: return a symbolic tensor to call layers on.
 
-    As ``keras.Input``, without ``sparse``, ``ragged``, ``tensor`` and ``optional``, which JAX has no arrays for.
+    As ``keras.Input``, without ``sparse``, ``ragged``, ``tensor`` and ``optional``, which do not apply to JAX arrays.
 
     Args:
         shape: without batch; None where a length is unknown.
-        batch_size: the batch size, where it is fixed.
-        dtype: the type to bring the input to. "float32", and None, leave it to the layers, which cast as their policy
-            says; "int32" refuses floats.
+        batch_size: the batch size, if it is fixed.
+        dtype: the type to which the input is cast. "float32" and None leave it to the layers, which cast to the type of
+            their policy; with "int32" floats are an error.
         batch_shape: the shape with batch, in place of ``shape`` and ``batch_size``.
         name: for messages and configs; counted in the model when None.
 
@@ -97,7 +96,7 @@ def Input(
     if (shape is None) == (batch_shape is None):
         raise ValueError(f"Input: got shape={shape} and batch_shape={batch_shape}; give one of them, like (128, 16)")
     if batch_shape is not None and batch_size is not None:
-        raise ValueError(f"Input: batch_shape={batch_shape} says the batch size; leave out batch_size={batch_size}")
+        raise ValueError(f"Input: batch_shape={batch_shape} includes the batch size; leave out batch_size={batch_size}")
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
         raise ValueError(f"Input: name={name!r} is not legal; give a non-empty string without '/'")
     full = as_shape(batch_shape, "Input") if shape is None else (batch_size, *as_shape(shape, "Input"))
@@ -108,12 +107,12 @@ def Input(
 
 
 def is_symbolic(inputs: Any) -> bool:
-    """Tell whether there is a symbolic tensor anywhere in ``inputs``."""
+    """Return whether ``inputs`` contains a symbolic tensor."""
     return any(isinstance(leaf, SymbolicTensor) for leaf in jax.tree.leaves(inputs))
 
 
 def connect(layer: Any, inputs: Any) -> Any:
-    """Call a layer on a symbolic tensor, or a list or dict of them: give its output tensor, or the structure of them.
+    """Call a layer on symbolic tensors (one, or a list or dict): return its output tensor, or the structure of them.
 
     Raises:
         ValueError: shapes that the layer cannot take.
@@ -125,14 +124,14 @@ def connect(layer: Any, inputs: Any) -> Any:
         if not isinstance(leaf, SymbolicTensor):
             raise TypeError(
                 f"{layer.label}: called on symbolic tensors and on a {type(leaf).__name__}; "
-                "give symbolic tensors alone: an array goes in by an Input, or later, into apply_fn"
+                "give only symbolic tensors; arrays are arguments of apply_fn"
             )
     with explain(f"{layer.label}, called on {inputs}"):
         return Node(layer, tuple(leaves), structure).outputs()
 
 
 def as_lists(structure: Any) -> Any:
-    """Return a structure with every tuple in it a list: a config knows no tuples."""
+    """Return a structure with lists in place of tuples, which configs do not have."""
     if isinstance(structure, dict):
         return {key: as_lists(value) for key, value in structure.items()}
     return [as_lists(value) for value in structure] if isinstance(structure, list | tuple) else structure

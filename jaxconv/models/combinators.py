@@ -1,4 +1,4 @@
-"""Parallel and Residual: branches on one input, joined, as one layer. Know layers by their contract alone."""
+"""Parallel and Residual: branches on one input and a merging layer, as one layer. Know layers by their contract."""
 
 import contextlib
 import dataclasses
@@ -14,16 +14,10 @@ from jaxconv.models.sequential import Sequential
 
 @dataclasses.dataclass(frozen=True)
 class _Branching(Container):
-    """Several layers on one input, and a merging layer on what they give."""
+    """Several layers on one input, and a merging layer on their outputs."""
 
-    def branch(self, given: Any) -> Layer:
-        """Return a branch as one layer: a list stands for a Sequential."""
-        if isinstance(given, Layer) or not isinstance(given, Iterable):
-            return self.adopt(given)
-        return self.adopt(Sequential(list(given)))
-
-    def join(self, names: tuple[str, ...], inside: list[Layer]) -> None:
-        """Set the graph: each layer but the last on the input, the last on what they give."""
+    def connect(self, names: tuple[str, ...], inside: list[Layer]) -> None:
+        """Set the graph: the last layer is called on the outputs of the others, and these on the input."""
         calls, count = [], 1
         for name, layer in zip(names[:-1], inside[:-1], strict=True):
             calls.append(Call(name, (0,)))
@@ -39,20 +33,20 @@ class _Branching(Container):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Parallel(_Branching):
-    """Apply several branches to the same input and merge what they give. Keras has no such layer; it needs a Model.
+    """Apply several branches to the same input and merge their outputs (not in Keras, which needs a Model for this).
 
     Args:
         branches: layers, or lists of layers (each a Sequential).
-        merge: the name of a merging layer, ``"concatenate"``, ``"add"``, ..., or such a layer with options.
+        merge: the name of a merging layer, such as ``"concatenate"`` or ``"add"``, or a merging layer.
 
     Shapes:
-        that of the branches -> that of ``merge`` over what they give.
+        the input shape of the branches -> the output shape of ``merge`` for their outputs.
 
     Params:
         name of a branch: its params, as in a Sequential of the branches.
 
     Raises:
-        ValueError: no branch; two of one name; outputs that do not fit, naming their shapes.
+        ValueError: no branch; two branches of the same name; outputs that do not fit, naming their shapes.
 
     >>> windows = Parallel([layers["Conv1D"](4, k, padding="same") for k in (3, 5, 9)])  # as in Inception
     >>> params, apply_fn = windows.init(jax.random.key(0), (None, 32, 2))
@@ -67,15 +61,17 @@ class Parallel(_Branching):
         super().__post_init__()
         if isinstance(self.branches, Layer | str | Mapping) or not isinstance(self.branches, Iterable):
             raise TypeError(
-                f"Parallel: branches={self.branches!r} is no list; give one like [Conv1D(8, 3), Conv1D(8, 5)]"
+                f"Parallel: branches={self.branches!r} is not a list; give one like [Conv1D(8, 3), Conv1D(8, 5)]"
             )
-        branches = [self.branch(given) for given in self.branches]
+        branches = [
+            self.adopt(Sequential(list(branch)) if isinstance(branch, Iterable) else branch) for branch in self.branches
+        ]
         if not branches:
             raise ValueError("Parallel: got no branches; give at least one")
         last = self.adopt(_as_merge(self.merge))
         inside = [*branches, last]
         self._set(branches=tuple(branches), merge=last)
-        self.join(count_names(inside, "Parallel"), inside)
+        self.connect(count_names(inside, "Parallel"), inside)
 
     def with_graph(self, graph: Graph) -> Self:
         if graph[1:] != self.graph[1:]:
@@ -97,26 +93,24 @@ class Parallel(_Branching):
 @layers.register()
 @dataclasses.dataclass(frozen=True)
 class Residual(_Branching):
-    """Add what layers make of the input to the input itself: ``y = layers(x) + shortcut(x)``.
-
-    Keras has no such layer; there it needs a Model.
+    """Add the output of layers to their input: ``y = layers(x) + shortcut(x)`` (not in Keras, which needs a Model).
 
     Args:
         layers: layers, applied one after the other.
-        shortcut: the layer on the other path, where the shapes differ: a convolution of width 1, mostly. None is the
+        shortcut: the layer on the other path, usually a convolution of width 1, if the shapes differ. None means the
             input itself.
 
     Shapes:
-        that of the layers -> their output's, which the shortcut's must fit.
+        the input shape of the layers -> their output shape, which that of the shortcut must fit.
 
     Params:
-        body: the params of the layers, by name. shortcut: those of the shortcut. Without weights, no entry.
+        body: the params of the layers, by name. shortcut: those of the shortcut. No entry without weights.
 
     Raises:
         ValueError: outputs that do not fit, naming both shapes.
 
     Source:
-        He et al. 2015, arXiv:1512.03385; below, the block of Bai et al. 2018, arXiv:1803.01271, without dropout.
+        He et al. 2015, arXiv:1512.03385; the example is the block of Bai et al. 2018, arXiv:1803.01271.
 
     >>> def block(filters, rate):
     ...     conv = layers["Conv1D"](filters, 3, padding="causal", dilation_rate=rate, activation="relu")
@@ -132,18 +126,17 @@ class Residual(_Branching):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.layers, Layer | str | Mapping) or not isinstance(self.layers, Iterable):
-            raise TypeError(f"Residual: layers={self.layers!r} is no list of layers; give one like [Conv1D(8, 3), ...]")
+            raise TypeError(f"Residual: layers={self.layers!r} is not a list; give one like [Conv1D(8, 3), ...]")
         body = self.adopt(Sequential(list(self.layers)))
-        past = self.adopt(Sequential([]) if self.shortcut is None else self.shortcut)
-        self._set(layers=body.layers, shortcut=None if self.shortcut is None else past)  # type: ignore[attr-defined]
-        self.join(("body", "shortcut", "add"), [body, past, self.adopt(layers["Add"]())])
+        shortcut = self.adopt(Sequential([]) if self.shortcut is None else self.shortcut)
+        self._set(layers=body.layers, shortcut=None if self.shortcut is None else shortcut)  # type: ignore[attr-defined]
+        self.connect(("body", "shortcut", "add"), [body, shortcut, self.adopt(layers["Add"]())])
 
     def with_graph(self, graph: Graph) -> Self:
-        (_, body), (_, past), _ = graph.children
+        (_, body), (_, shortcut), _ = graph.children
         if graph[1:] != self.graph[1:] or not isinstance(body, Sequential):
             return super().with_graph(graph)
-        shortcut = None if self.shortcut is None else past
-        return dataclasses.replace(self, layers=body.layers, shortcut=shortcut)
+        return dataclasses.replace(self, layers=body.layers, shortcut=None if self.shortcut is None else shortcut)
 
     def get_config(self) -> dict[str, Any]:
         inside = [layers.serialize(layer) for layer in self.layers]
@@ -156,13 +149,13 @@ class Residual(_Branching):
 
 
 def _as_merge(given: Any) -> Layer:
-    """Return the merging layer that is meant: one that reads a list of shapes."""
+    """Return a merging layer: one that reads a list of shapes."""
     if isinstance(given, str):
-        layers[given]  # an unknown name raises, with the nearest one
+        layers[given]  # an unknown name is an error that names the nearest one
     try:
         layer = layers.get(given)
-        with contextlib.suppress(ValueError):  # a list it is, if not of these shapes
+        with contextlib.suppress(ValueError):  # it reads lists, though not of these shapes
             layer.read_shape([(None, 1), (None, 1)])
     except (TypeError, AttributeError):
-        raise TypeError(f"Parallel: merge={given!r} is no merging layer; give a name like 'add', or Add()") from None
+        raise TypeError(f"Parallel: merge={given!r} is not a merging layer; give a name like 'add', or Add()") from None
     return layer

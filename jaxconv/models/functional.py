@@ -1,6 +1,6 @@
 """Keras 3's config form of a graph: layers with ``inbound_nodes``, ``input_layers`` and ``output_layers``, both ways.
 
-Knows layers by their contract alone, and nothing of Model: only what stands in a config.
+Knows layers by their contract alone, and configs, but not Model.
 """
 
 from collections import deque
@@ -12,9 +12,9 @@ from jaxconv.contract.graph import Graph
 from jaxconv.errors import explain
 
 Config = dict[str, Any]
-# what Keras computes masks with stands in its configs as layers of their own; here masks go beside the values
+# Keras's configs contain the operations on masks as layers; here masks travel separately
 MASK_OPS = frozenset({"NotEqual", "Any", "LogicalOr", "ExpandDims", "OnesLike", "ZerosLike", "Concatenate"})
-MODELS = ("Functional", "Model")  # in input_layers and output_layers, Keras counts the calls of these from 1
+MODELS = ("Functional", "Model")  # input_layers and output_layers count the calls of these from 1, as Keras does
 
 
 def input_layer(shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> Config:
@@ -25,7 +25,7 @@ def input_layer(shape: Sequence[int | None], dtype: str | None = None, name: str
 
 
 def input_shape(entry: Any) -> list | None:
-    """Return the shape, batch first, that an entry for an input says; None for any other entry."""
+    """Return the shape, batch first, of an entry for an input; None for any other entry."""
     if not isinstance(entry, Mapping) or entry.get("class_name") != "InputLayer":
         return None
     config = entry["config"]
@@ -38,13 +38,13 @@ def input_shape(entry: Any) -> list | None:
 def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
     """Return "layers", "input_layers" and "output_layers" of a graph with these inputs, in this structure."""
     children = dict(graph.children)
-    origin: list[list] = [[source.name, 0, 0] for source in sources]  # place -> [layer, number of its call, output]
+    origin: list[list] = [[source.name, 0, 0] for source in sources]  # of each value: layer, number of its call, output
     about = [{"shape": list(source.shape), "dtype": source.dtype or "float32"} for source in sources]
     nodes: dict[str, list] = {name: [] for name in children}
-    for name, inputs, given in graph.calls:
-        shapes = given.unflatten(tuple(about[index]["shape"]) for index in inputs)
+    for name, inputs, form in graph.calls:
+        shapes = form.unflatten(tuple(about[index]["shape"]) for index in inputs)
         out = children[name].output_structure.flatten_up_to(children[name].output_shape(shapes))
-        tensors = given.unflatten(_tensor(about[index], origin[index]) for index in inputs)
+        tensors = form.unflatten(_tensor(about[index], origin[index]) for index in inputs)
         origin += [[name, len(nodes[name]), index] for index in range(len(out))]
         about += [{"shape": list(shape), "dtype": children[name].policy.compute.name} for shape in out]
         nodes[name].append({"args": [tensors], "kwargs": {}})
@@ -54,14 +54,14 @@ def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
     ]
     models = {entry["name"] for entry in entries if entry["class_name"] in MODELS}
 
-    def place_of(place: int) -> list:
-        name, call, index = origin[place]
-        return [name, call + (name in models), index]
+    def described(value: int) -> list:
+        name, call, output = origin[value]
+        return [name, call + (name in models), output]
 
     return {
         "layers": entries,
-        "input_layers": structure.unflatten(place_of(place) for place in range(len(sources))),
-        "output_layers": graph.structure.unflatten(place_of(place) for place in graph.outputs),
+        "input_layers": structure.unflatten(map(described, range(len(sources)))),
+        "output_layers": graph.structure.unflatten(map(described, graph.outputs)),
     }
 
 
@@ -73,26 +73,26 @@ def _tensor(about: Config, history: list) -> Config:
 
 
 def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -> tuple[Any, Any]:
-    """Return the (inputs, outputs) that a config describes, by calling its layers in an order that works.
+    """Return the (inputs, outputs) that a config describes, by calling its layers as soon as their inputs exist.
 
     Args:
         config: with "layers", "input_layers" and "output_layers".
         make: from a layer's entry to the layer.
 
     Raises:
-        ValueError: a missing part; a layer that is not here; calls that wait for each other or for one not there.
+        ValueError: a missing part; an unknown layer; calls that depend on each other or on a missing layer.
     """
     for part in ("layers", "input_layers", "output_layers"):
         if part not in config:
-            raise ValueError(f"Model: the config has no {part!r}; a functional model's has layers and how they connect")
+            raise ValueError(f"Model: the config has no {part!r}; a functional model's has all three")
     made: Config = {}
     known: dict[tuple, SymbolicTensor] = {}
     ready: deque[tuple[str, int, Any]] = deque()
-    waiting: dict[tuple, list] = {}  # a tensor that is not known yet -> the calls that take it
-    about_masks = mask_ops(config["layers"])
+    waiting: dict[tuple, list] = {}  # tensor that does not exist yet -> calls that need it
+    masks_only = mask_ops(config["layers"])
     for entry in config["layers"]:
         name = entry.get("name") or entry["config"]["name"]
-        if name in about_masks:
+        if name in masks_only:
             continue
         shape = input_shape(entry)
         if shape is not None:
@@ -101,28 +101,28 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
             continue
         with explain(f"Model: layer {name!r} of the config"):
             made[name] = make(entry if entry["config"].get("name") else _named(entry, name))
-        nodes = [_without_mask(node, about_masks) for node in entry["inbound_nodes"]]
+        nodes = [_without_mask(node, masks_only) for node in entry["inbound_nodes"]]
         ready += [(name, number, node) for number, node in enumerate(nodes)]
     while ready:
         name, number, node = ready.popleft()
         try:
-            given = _call(made, known, name, number, node)
+            outputs = _call(made, known, name, number, node)
         except KeyError as missing:
             waiting.setdefault(missing.args[0], []).append((name, number, node))
             continue
-        for key in given:
+        for key in outputs:
             ready += waiting.pop(key, ())
     if waiting:
         raise ValueError(
-            f"Model: the calls of {sorted({name for late in waiting.values() for name, *_ in late})} wait for each "
-            "other, or for a layer that is not in the config; a graph has no cycle, and each call finds what it takes"
+            f"Model: the calls of {sorted({name for late in waiting.values() for name, *_ in late})} depend "
+            "on each other, or on a layer that is not in the config; a graph has no cycles and no missing layers"
         )
     models = {entry.get("name") for entry in config["layers"] if entry["class_name"] in MODELS}
     return tuple(_find(config[part], known, models, part) for part in ("input_layers", "output_layers"))
 
 
 def mask_ops(entries: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the names of the entries that compute masks alone: no layer takes what they give as its input."""
+    """Return the names of the entries that compute only masks: no layer has their outputs as inputs."""
     ops = {
         entry["name"]
         for entry in entries
@@ -148,10 +148,10 @@ def _origins(value: Any) -> list[str]:
     return [name for part in parts for name in _origins(part)]
 
 
-def _without_mask(node: Any, about_masks: set[str]) -> Any:
-    """Return a call without the mask that Keras passed on by itself; one that somebody passed stays, and is refused."""
+def _without_mask(node: Any, masks_only: set[str]) -> Any:
+    """Return a call without a mask that Keras added; a mask that the user passed stays, and is an error."""
     mask = node.get("kwargs", {}).get("mask") if isinstance(node, Mapping) else None
-    if mask is None or not set(_origins(mask)) <= about_masks:
+    if mask is None or not set(_origins(mask)) <= masks_only:
         return node
     return {**node, "kwargs": {key: value for key, value in node["kwargs"].items() if key != "mask"}}
 
@@ -161,16 +161,16 @@ def _named(entry: Mapping[str, Any], name: str) -> Config:
 
 
 def _call(made: Config, known: dict, name: str, number: int, node: Any) -> list[tuple]:
-    """Call a layer as a node says; give the keys of what is known by that. KeyError where it takes the unknown."""
+    """Call a layer as a node describes; return the keys of its outputs. KeyError if an input does not exist yet."""
     with explain(f"Model: call {number} of {name!r} in the config"):
         out = made[name](_arguments(node, known))
-    given = {(name, number, i): out for i, out in enumerate(made[name].output_structure.flatten_up_to(out))}
-    known.update(given)
-    return list(given)
+    outputs = {(name, number, i): one for i, one in enumerate(made[name].output_structure.flatten_up_to(out))}
+    known.update(outputs)
+    return list(outputs)
 
 
 def _arguments(node: Any, known: dict) -> Any:
-    """Return what a layer is called on; KeyError where a tensor is not known yet."""
+    """Return the inputs of a call; KeyError if a tensor does not exist yet."""
     if not isinstance(node, Mapping):  # Keras 2: a list of [layer, call, output, keyword arguments]
         found = [known[tuple(one[:3])] for one in node]
         odd = {key: value for one in node if len(one) > 3 for key, value in one[3].items()}
@@ -178,10 +178,10 @@ def _arguments(node: Any, known: dict) -> Any:
     else:
         args = [_revive(arg, known) for arg in node["args"]]
         odd = dict(node.get("kwargs", {}))
-    # Keras writes training=False where nothing was said, and lets the model's own call decide
+    # Keras writes training=False as the default, and lets the call of the model decide
     odd = {key: value for key, value in odd.items() if value is not None and (key, value) != ("training", False)}
     if odd or not args:
-        raise ValueError(f"the layer is called with {odd or 'nothing'}; a call takes inputs alone here")
+        raise ValueError(f"the layer is called with {odd or 'nothing'}; a call has only inputs here")
     return args[0] if len(args) == 1 else args  # x + y, written as a call of Add with two arguments
 
 
@@ -189,7 +189,7 @@ def _revive(value: Any, known: dict) -> Any:
     if isinstance(value, list | tuple):
         return [_revive(item, known) for item in value]
     if not isinstance(value, Mapping):
-        raise ValueError(f"the layer is called with {value!r}; a call takes tensors alone here")
+        raise ValueError(f"the layer is called with {value!r}; a call has only tensors here")
     if value.get("class_name") == "__keras_tensor__":
         return known[tuple(value["config"]["keras_history"])]
     if value.get("class_name") == "__tuple__":

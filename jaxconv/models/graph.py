@@ -4,7 +4,7 @@ Knows layers by their contract alone.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import jax
@@ -25,31 +25,31 @@ Array = jax.Array
 @layers.register("Functional")
 @dataclasses.dataclass(frozen=True)
 class Model(Container):
-    """Compute outputs from inputs through a graph of layers, written down by calling layers on an ``Input``.
+    """Compute outputs from inputs through a graph of layers, which is built by calling layers on an ``Input``.
 
-    Keras's functional way. A layer object that is called twice is shared: one set of params. Two layer objects are two
-    layers, also where they are equal; so ``[Conv1D(8, 3)] * 2`` is one layer, twice. Layers are named as in
-    :class:`Sequential`, counted in the order in which Keras runs them: those farthest from the outputs first.
-    ``apply_fn(params, x)`` takes and gives the structures of ``inputs`` and ``outputs``: one array, a list or a dict
-    (a tuple counts as a list, and a list of one as that one). Nested Models are layers like any other.
+    This is Keras's functional API. A layer object that is called twice is shared: it has one set of params. Two layer
+    objects are two layers even if they are equal; so ``[Conv1D(8, 3)] * 2`` is one layer, called twice. Layers are
+    named as in :class:`Sequential`, counted in the order in which Keras runs them: those farthest from the outputs
+    first. ``apply_fn(params, x)`` takes and returns the structures of ``inputs`` and ``outputs``: one array, a list or
+    a dict (a tuple counts as a list, and a list of one as its element). Nested Models are layers like any other.
 
-    Unlike Keras: an input that no output depends on raises; inputs are neither squeezed nor widened to the rank of
-    their ``Input``; the models made of one set of layers share them only through the params that you hand them.
+    Unlike Keras: an input that no output depends on is an error; inputs are not reshaped to the rank of their
+    ``Input``; models of the same layers share weights only if they are called with the same params.
 
     Args:
-        inputs: an ``Input``, or a list or dict of them; also what a layer gave, to begin a graph in the middle.
-        outputs: what the layers gave for them, in the structure to be returned.
+        inputs: an ``Input``, or a list or dict of them; or outputs of layers, to start in the middle of a graph.
+        outputs: outputs of layers that depend on them, in the structure to be returned.
 
     Shapes:
-        those of the inputs -> those of the outputs, in their structures.
+        the shapes of the inputs -> the shapes of the outputs, in their structures.
 
     Params:
         name of a layer: its params.
 
     Raises:
-        ValueError: an output that depends on an Input that is not given; an input that no output depends on; two layers
-            of one name; at a call, inputs that do not fit in number, names or shape.
-        TypeError: something that is no symbolic tensor.
+        ValueError: an output that depends on an Input that is not in ``inputs``; an input that no output depends on;
+            two layers of the same name; at a call, inputs that do not fit in number, names or shape.
+        TypeError: an input or output that is not a symbolic tensor.
 
     >>> x = jaxconv.Input((128, 2), name="signal")
     >>> h = layers["Conv1D"](4, 3, padding="same", activation="relu")(x)
@@ -64,7 +64,7 @@ class Model(Container):
 
     inputs: Any = dataclasses.field(compare=False)
     outputs: Any = dataclasses.field(compare=False)
-    graph: Any = dataclasses.field(init=False)  # type: ignore[misc]  # here it is what tells models apart
+    graph: Any = dataclasses.field(init=False)  # type: ignore[misc]  # models are equal if their graphs are
     sources: tuple[Source, ...] = dataclasses.field(init=False)
     structure: Any = dataclasses.field(init=False)
 
@@ -72,35 +72,37 @@ class Model(Container):
         super().__post_init__()
         if self.input_shape is not None:
             raise ValueError(
-                f"Model: input_shape={self.input_shape} has no place here; a Model's Inputs say its shapes"
+                f"Model: input_shape={self.input_shape} is not an option; a Model's Inputs have its shapes"
             )
-        self._set(**trace(self.inputs, self.outputs, self._enter)._asdict())
-        self._draw()
+        self._set(**trace(self.inputs, self.outputs, self._named)._asdict())
+        self._set_tensors()
 
-    def _enter(self, layer: Layer, name: str) -> Layer:
+    def _named(self, layer: Layer, name: str) -> Layer:
+        """Return a layer as part of this model, under its name."""
         return self.adopt(layer if layer.name == name else dataclasses.replace(layer, name=name))
 
-    def _draw(self) -> None:
-        """Set ``inputs`` and ``outputs`` to tensors of the layers as they are in here."""
-        inputs, outputs = self._drawn(self.graph)
+    def _set_tensors(self) -> None:
+        """Set ``inputs`` and ``outputs`` to symbolic tensors of the layers as they are in this model."""
+        inputs, outputs = self._tensors(self.graph)
         self._set(inputs=inputs, outputs=outputs)
 
-    def _drawn(self, graph: Graph) -> tuple[Any, Any]:
+    def _tensors(self, graph: Graph) -> tuple[Any, Any]:
+        """Return the symbolic inputs and outputs of a graph."""
         children = dict(graph.children)
         values = [SymbolicTensor(s.shape, dtype=s.dtype, name=s.name) for s in self.sources]
         inputs = self.structure.unflatten(values)
-        for _, call, given in graph.steps(values):
+        for _, call, tensors in graph.steps(values):
             child = children[call.name]
-            values += child.output_structure.flatten_up_to(child(given))
+            values += child.output_structure.flatten_up_to(child(tensors))
         return inputs, graph.result(values)
 
     def __getstate__(self) -> dict[str, Any]:
-        # the tensors are drawn again: a chain of a thousand records is too deep for pickle
+        # the tensors are built again: a chain of a thousand nodes is too deep for pickle
         return {key: value for key, value in self.__dict__.items() if key not in ("inputs", "outputs")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._set(**state)
-        self._draw()
+        self._set_tensors()
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -108,7 +110,7 @@ class Model(Container):
         return tuple(layer for _, layer in self.graph.children)
 
     def tensor(self, name: str, call: int = 0) -> Any:
-        """Return what a layer gives inside this model, to end another model there, or to go on from it.
+        """Return the output tensor of a layer in this model, as an output of another model or to call more layers on.
 
         >>> x = jaxconv.Input((8, 2))
         >>> model = Model(x, layers["Flatten"]()(layers["Conv1D"](4, 3, name="features")(x)))
@@ -116,24 +118,14 @@ class Model(Container):
         (None, 6, 4)
         """
         if name not in self.names:
-            raise ValueError(f"{self.label}: there is no layer {name!r}; {nearest(name, self.names)}")
+            raise ValueError(f"{self.label}: no layer has the name {name!r}; {nearest(name, self.names)}")
         nodes = [node for node in calls_between(self.inputs, self.outputs) if node.layer.name == name]
         if not 0 <= call < len(nodes):
             raise ValueError(f"{self.label}: {name} is called {len(nodes)} time(s); call={call} counts from 0")
         return nodes[call].outputs()
 
-    def map_layers(self, change: Callable[[str, Layer], Layer]) -> Self:
-        """Return the same graph with ``change(name, layer)`` in place of each layer, under the same names.
-
-        >>> x = jaxconv.Input((8, 2))
-        >>> model = Model(x, layers["Conv1D"](4, 3)(x))
-        >>> frozen = model.map_layers(lambda name, layer: dataclasses.replace(layer, trainable=False))
-        """
-        changed = {name: dataclasses.replace(change(name, layer), name=name) for name, layer in self.children.items()}
-        return self.with_graph(self.graph._replace(children=tuple(changed.items())))
-
     def with_graph(self, graph: Graph) -> Self:
-        inputs, outputs = self._drawn(graph)
+        inputs, outputs = self._tensors(graph)
         return dataclasses.replace(self, inputs=inputs, outputs=outputs)
 
     @property
@@ -144,53 +136,53 @@ class Model(Container):
         example = self.structure.unflatten(range(len(self.sources)))
         names = [source.name for source in self.sources]
         if isinstance(value, Mapping) and not isinstance(example, dict):  # by name, as in Keras
-            self._matched(dict.fromkeys(names, 0), value)
+            self._flatten_like(dict.fromkeys(names, 0), value)
             return [value[name] for name in names]
         if example == 0 and isinstance(value, list | tuple) and len(value) == 1:
             value = value[0] if hasattr(value[0], "shape") or isinstance(value[0], tuple) else value
-        return self._matched(example, value)
+        return self._flatten_like(example, value)
 
     def read_shape(self, input_shape: Any) -> Any:
         shapes = []
-        for source, given in zip(self.sources, self.flat_inputs(input_shape), strict=True):
+        for source, shape in zip(self.sources, self.flat_inputs(input_shape), strict=True):
             where = f"{self.label}: input {source.name!r}"
-            shape = as_shape(given, where)
+            shape = as_shape(shape, where)
             clash = [(n, m) for n, m in zip(shape, source.shape, strict=False) if None not in (n, m) and n != m]
             if len(shape) != len(source.shape) or clash:
-                raise ValueError(f"{where} has shape {shape}; its Input says {source.shape}")
+                raise ValueError(f"{where} has shape {shape}; its Input has {source.shape}")
             shapes.append(tuple(m if n is None else n for n, m in zip(shape, source.shape, strict=True)))
         return self.structure.unflatten(shapes)
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
         values = []
-        for source, given in zip(self.sources, self.flat_inputs(x), strict=True):
+        for source, array in zip(self.sources, self.flat_inputs(x), strict=True):
             where = f"{self.label}: input {source.name!r}"
             with explain(f"{where} is not an array of numbers"):
                 # integers of 64 bits stay on the host: each layer casts them to its own type
-                value = given if hasattr(given, "dtype") else np.asarray(given)
+                value = array if hasattr(array, "dtype") else np.asarray(array)
                 value = value if value.dtype.kind in "iu" and source.dtype is None else as_array(value, source.dtype)
             integers = source.dtype is not None and not jnp.issubdtype(source.dtype, jnp.inexact)
             if integers and jnp.issubdtype(value.dtype, jnp.inexact):
-                raise TypeError(f"{where} has type {value.dtype}; its Input says {source.dtype}: round it before")
+                raise TypeError(f"{where} has type {value.dtype}; its Input has {source.dtype}: round it before")
             values.append(value if source.dtype is None else value.astype(source.dtype))
         x = self.structure.unflatten(values)
         self.read_shape(shape_of(x))
         return super().call(params, x, train=train, key=key, mask=mask)
 
-    def _matched(self, example: Any, value: Any) -> list:
+    def _flatten_like(self, example: Any, value: Any) -> list:
         """Return the leaves of ``value``, which must have the structure of ``example``."""
         if isinstance(example, dict):
             if not isinstance(value, Mapping) or set(value) != set(example):
                 got = f"the names {sorted(value)}" if isinstance(value, Mapping) else f"a {type(value).__name__}"
                 raise ValueError(f"{self.label}: takes a dict of the inputs {sorted(example)}; got {got}")
-            return [leaf for key in sorted(example) for leaf in self._matched(example[key], value[key])]
+            return [leaf for key in sorted(example) for leaf in self._flatten_like(example[key], value[key])]
         if not isinstance(example, list):
             return [value]
         if not isinstance(value, list | tuple) or len(value) != len(example):
             got = f"{len(value)}" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
             names = [source.name for source in self.sources]
             raise ValueError(f"{self.label}: takes a list of {len(example)} inputs, {names}; got {got}")
-        return [leaf for one, part in zip(example, value, strict=True) for leaf in self._matched(one, part)]
+        return [leaf for one, part in zip(example, value, strict=True) for leaf in self._flatten_like(one, part)]
 
     def get_config(self) -> dict[str, Any]:
         config = {"name": self.name, "trainable": self.trainable}
@@ -199,10 +191,10 @@ class Model(Container):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the model from what ``get_config`` gave, or from that of Keras's functional model.
+        """Build the model from the result of ``get_config``, or from that of Keras's functional model.
 
         Raises:
-            ValueError: a layer that is not here; calls that wait for each other (a cycle), or for one not there.
+            ValueError: an unknown layer; calls that depend on each other (a cycle) or on a missing layer.
         """
         inputs, outputs = functional.read(config)
         options = {key: config[key] for key in ("name", "trainable", "dtype") if config.get(key) is not None}

@@ -14,19 +14,18 @@ from jaxconv.models.functional import input_layer, input_shape
 class Sequential(Container):
     """Apply layers one after the other.
 
-    Each layer's params stand under its name: the one it was given, or its class's in snake_case, counted in this
-    container (``conv1d``, ``conv1d_1``). Layers without weights have no entry. ``trainable=False`` holds for all layers
-    inside, and ``dtype`` for those that have none of their own, as a global policy does in Keras.
+    The params of each layer are under its name: its option ``name``, or the name of its class in snake_case, counted in
+    this container (``conv1d``, ``conv1d_1``). Layers without weights have no entry. ``trainable=False`` applies to all
+    layers inside, and ``dtype`` to those without a dtype, like a global policy in Keras.
 
     Args:
-        layers: layers, each with any options, nested Sequentials included. An ``Input`` as the first one says the
-            shape, as ``input_shape`` does.
+        layers: layers, including other Sequentials. An ``Input`` as the first one sets ``input_shape``.
 
     Params:
         name of a layer: its params.
 
     Raises:
-        ValueError: two layers of one name; an error of a layer, with its name and the shape it was given in front.
+        ValueError: two layers of the same name; an error of a layer, preceded by its name and its input shape.
 
     >>> model = Sequential([layers["Conv1D"](8, 3, activation="relu"), layers["Flatten"](), layers["Dense"](2)])
     >>> params, apply_fn = model.init(jax.random.key(0), (None, 10, 3))
@@ -40,9 +39,7 @@ class Sequential(Container):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.layers, Layer) or not isinstance(self.layers, Iterable):
-            raise TypeError(
-                f"Sequential: layers={self.layers!r} is no list of layers; give one like [Conv1D(8, 3), ...]"
-            )
+            raise TypeError(f"Sequential: layers={self.layers!r} is not a list; give one like [Conv1D(8, 3), ...]")
         inside = list(self.layers)
         if inside and isinstance(inside[0], SymbolicTensor) and inside[0].node is None:
             shape = inside.pop(0).shape[1:]
@@ -72,12 +69,12 @@ class Sequential(Container):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the model from what ``get_config`` gave, or from Keras's own; its input layer is a shape here."""
-        given = dict(config)
-        shape, inside = given.pop("build_input_shape", None), list(given.pop("layers", ()))
-        said = input_shape(inside[0]) if inside else None
-        if said is not None:
-            shape, inside = said, inside[1:]
+        """Build the model from the result of ``get_config``, or from Keras's own, whose input layer becomes a shape."""
+        options = dict(config)
+        shape, inside = options.pop("build_input_shape", None), list(options.pop("layers", ()))
+        first = input_shape(inside[0]) if inside else None
+        if first is not None:
+            shape, inside = first, inside[1:]
         if shape is not None:
-            given.setdefault("input_shape", shape[1:])
-        return cls(**given, layers=[layers.get(layer) for layer in inside])
+            options.setdefault("input_shape", shape[1:])
+        return cls(**options, layers=[layers.get(layer) for layer in inside])

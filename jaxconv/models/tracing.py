@@ -1,4 +1,4 @@
-"""From symbolic tensors to a graph: which calls lie between inputs and outputs, in which order, and what is wrong.
+"""Tracing: from symbolic tensors to the graph of the calls between inputs and outputs.
 
 Knows layers by their contract alone. Works without recursion: a graph may be thousands of calls deep.
 """
@@ -13,7 +13,7 @@ from jaxconv.models.container import Call, Graph, count_names, free_name
 
 
 class Source(NamedTuple):
-    """One input of a model: its name, its shape, batch first, and the type it is brought to (None: the layers' own)."""
+    """One input of a model: its name, its shape, batch first, and the type it is cast to (None: that of the layers)."""
 
     name: str
     shape: Shape
@@ -21,7 +21,7 @@ class Source(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """What ``trace`` finds: sources and their structure, and the layers and calls that lead to the outputs."""
+    """The result of ``trace``: the inputs, their structure, and the graph of layers and calls."""
 
     sources: tuple[Source, ...]
     structure: Any
@@ -29,10 +29,10 @@ class Traced(NamedTuple):
 
 
 def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
-    """Return the tensors of a structure and how they hang together; a list of one is that one, as in Keras.
+    """Return the tensors of a structure, and the structure; a list of one counts as its element, as in Keras.
 
     Raises:
-        TypeError: anything in it that is no symbolic tensor. ValueError: nothing in it.
+        TypeError: an element that is not a symbolic tensor. ValueError: no elements.
     """
     structure = as_lists(structure)
     if isinstance(structure, list) and len(structure) == 1:
@@ -41,116 +41,114 @@ def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
     for tensor in tensors:
         if not isinstance(tensor, SymbolicTensor):
             raise TypeError(
-                f"Model: {what} has {tensor!r}, which is no symbolic tensor; give Input(...), or what came of one"
+                f"Model: {what} has {tensor!r}, which is not a symbolic tensor; give Input(...), or a layer's output"
             )
     if not tensors:
-        raise ValueError(f"Model: {what}={structure!r} has no tensor in it; give at least one")
+        raise ValueError(f"Model: {what}={structure!r} contains no tensor; give at least one")
     return tensors, tree
 
 
 def trace(inputs: Any, outputs: Any, adopt: Any) -> Traced:
     """Find the graph between inputs and outputs.
 
-    Calls stand in the order in which Keras runs them: those farthest from the outputs first. Layers stand in the same
-    order and are named in it.
+    Calls are in the order in which Keras runs them: those farthest from the outputs first. Layers are in the same
+    order and get their names in it.
 
     Args:
-        inputs, outputs: structures of symbolic tensors. An input may be what a layer gave: the graph begins there.
-        adopt: (layer, name) -> the layer as it is in the model.
+        inputs, outputs: structures of symbolic tensors. The output of a layer as an input starts the graph at it.
+        adopt: (layer, name) -> the layer as part of the model.
 
     Raises:
-        ValueError: an output that needs an Input that is not given; an input that no output needs; one name twice.
+        ValueError: an output that needs an Input that is not in ``inputs``; an input that no output needs; one name
+            for two layers.
     """
-    starts, takes = flatten(inputs, "inputs")
-    ends, gives = flatten(outputs, "outputs")
+    starts, input_structure = flatten(inputs, "inputs")
+    ends, output_structure = flatten(outputs, "outputs")
     by_key = isinstance(inputs, dict) and len(inputs) == len(starts)
     keys = sorted(inputs) if by_key else [None] * len(starts)  # JAX's order of the leaves of a dict
-    given = [start.name or key for start, key in zip(starts, keys, strict=True)]
+    names = [start.name or key for start, key in zip(starts, keys, strict=True)]
     if len(set(starts)) < len(starts):
         twice = next(start for start in starts if starts.count(start) > 1)
         raise ValueError(f"Model: inputs has {twice} twice; give each once")
-    order, met = _walk(starts, ends)
+    order, first_seen = _walk(starts, ends)
     used = {tensor for node in order for tensor in node.inputs} | set(ends)
-    for start, name in zip(starts, given, strict=True):
+    for start, name in zip(starts, names, strict=True):
         if start not in used:
             raise ValueError(f"Model: no output depends on {name or start!r}; leave this input out, or connect it")
-    nodes, ranked = _by_depth(order, met, starts)
-
+    nodes, inside = _by_depth(order, first_seen, starts)
     count: dict[str, int] = {}
-    inside = [layer for layer, _ in sorted(ranked, key=lambda pair: pair[1])]
-    taken = [*filter(None, given), *(layer.name for layer in inside if layer.name)]
-    sources = [name or free_name("input_layer", taken, count) for name in given]
-    names = {id(layer): name for layer, name in zip(inside, count_names(inside, "Model", sources), strict=True)}
+    taken = [*filter(None, names), *(layer.name for layer in inside if layer.name)]
+    names = [name or free_name("input_layer", taken, count) for name in names]
+    sources = tuple(Source(name, start.shape, start.dtype) for name, start in zip(names, starts, strict=True))
+    layer_names = dict(zip(map(id, inside), count_names(inside, "Model", names), strict=True))
+    children = tuple((layer_names[id(layer)], adopt(layer, layer_names[id(layer)])) for layer in inside)
 
-    place: dict[tuple[Any, int], int] = {}
-    at = {start: index for index, start in enumerate(starts)}
-    calls = []
+    index: dict[SymbolicTensor, int] = {start: i for i, start in enumerate(starts)}
+    calls, number = [], len(starts)
     for node in nodes:
-        where = tuple(at[t] if t in at else place[t.node, t.index] for t in node.inputs)
-        calls.append(Call(names[id(node.layer)], where, node.structure))
-        for index in range(node.layer.output_structure.num_leaves):
-            place[node, index] = len(starts) + len(place)
-    children = tuple((names[id(layer)], adopt(layer, names[id(layer)])) for layer in inside)
-    out = tuple(at[end] if end in at else place[end.node, end.index] for end in ends)
-    described = (Source(name, s.shape, s.dtype) for name, s in zip(sources, starts, strict=True))
-    return Traced(tuple(described), takes, Graph(children, tuple(calls), out, gives, len(starts)))
+        calls.append(Call(layer_names[id(node.layer)], tuple(index[t] for t in node.inputs), node.structure))
+        for i in range(node.layer.output_structure.num_leaves):
+            index.setdefault(SymbolicTensor((), node, i), number)  # an input may be the output of this call
+            number += 1
+    graph = Graph(children, tuple(calls), tuple(index[end] for end in ends), output_structure, len(starts))
+    return Traced(sources, input_structure, graph)
 
 
 def calls_between(inputs: Any, outputs: Any) -> list[Node]:
-    """Return the calls between inputs and outputs in the order of a graph's."""
+    """Return the calls between inputs and outputs, in the order of a graph."""
     starts = flatten(inputs, "inputs")[0]
     return _by_depth(*_walk(starts, flatten(outputs, "outputs")[0]), starts)[0]
 
 
 def _walk(starts: Sequence[SymbolicTensor], ends: Sequence[SymbolicTensor]) -> tuple[list, dict[int, int]]:
-    """Return the calls that the ends need, each after those it needs itself, and when each layer was first met."""
-    begin, done, order = set(starts), set(), []
-    met: dict[int, int] = {}
+    """Return the calls that the ends depend on, in topological order, and in which order the layers were found."""
+    start_set, done, order = set(starts), set(), []
+    first_seen: dict[int, int] = {}
 
-    def needs(tensors: Sequence[SymbolicTensor], whose: str) -> Iterator[Any]:
+    def needed(tensors: Sequence[SymbolicTensor], whose: str) -> Iterator[Any]:
         for tensor in tensors:
-            if tensor in begin:
+            if tensor in start_set:
                 continue
             if tensor.node is None:
                 names = ", ".join(start.name or repr(start) for start in starts)
                 raise ValueError(
                     f"Model: {whose} depends on {tensor!r}, which is not among the inputs ({names}); "
-                    "add it to inputs, or begin elsewhere"
+                    "add it to inputs, or start from other tensors"
                 )
             if tensor.node not in done:
                 yield tensor.node
 
     for number, end in enumerate(ends):
-        stack: list[tuple[Any, Iterator]] = [(None, needs([end], f"output {number}"))]
+        stack: list[tuple[Any, Iterator]] = [(None, needed([end], f"output {number}"))]
         while stack:
             node, rest = stack[-1]
-            below = next(rest, None)
-            if below is not None and below not in done:
-                met.setdefault(id(below.layer), len(met))
-                stack.append((below, needs(below.inputs, f"output {number}, at {below.layer.label},")))
-            elif below is None:
+            source = next(rest, None)
+            if source is not None and source not in done:
+                first_seen.setdefault(id(source.layer), len(first_seen))
+                stack.append((source, needed(source.inputs, f"output {number}, at {source.layer.label},")))
+            elif source is None:
                 stack.pop()
                 if node is not None:
                     done.add(node)
                     order.append(node)
-    return order, met
+    return order, first_seen
 
 
-def _by_depth(order: list, met: dict[int, int], starts: Sequence[SymbolicTensor]) -> tuple[list, list]:
-    """Sort the calls by how far they are from the outputs, farthest first; give each layer with its rank as well.
+def _by_depth(order: list, first_seen: dict[int, int], starts: Sequence[SymbolicTensor]) -> tuple[list, list[Layer]]:
+    """Sort the calls and the layers by their distance from the outputs, farthest first.
 
-    All calls of a shared layer count as far as the farthest that is known when they are reached, as in Keras.
+    All calls of a shared layer have at least the largest distance found for it so far, as in Keras.
     """
-    begin = set(starts)
+    start_set = set(starts)
     depth: dict[Any, int] = {}
-    far: dict[int, int] = {}
+    layer_depth: dict[int, int] = {}
     layers: dict[int, Layer] = {}
     for node in reversed(order):
         own = id(node.layer)
-        depth[node] = far[own] = max(depth.get(node, 0), far.get(own, 0))
+        depth[node] = layer_depth[own] = max(depth.get(node, 0), layer_depth.get(own, 0))
         layers[own] = node.layer
         for tensor in node.inputs:
-            if tensor not in begin:
+            if tensor not in start_set:
                 depth[tensor.node] = max(depth.get(tensor.node, 0), depth[node] + 1)
-    nodes = sorted(depth, key=lambda node: -depth[node])  # stable: as they were met
-    return nodes, [(layer, (-far[own], met[own])) for own, layer in layers.items()]
+    nodes = sorted(depth, key=lambda node: -depth[node])  # stable: in the order in which they were found
+    return nodes, [layers[own] for own in sorted(layers, key=lambda own: (-layer_depth[own], first_seen[own]))]

@@ -114,7 +114,7 @@ def test_init_refuses_what_is_no_key(bad):
         (128, TypeError, "cannot read 128 as a shape"),
         ("abc", TypeError, "cannot read 'abc' as a shape"),
         ((-1, 10, 3), ValueError, r"size -1 in shape \(-1, 10, 3\) is negative"),
-        ((2, 10.0, 3), TypeError, r"size 10\.0 in shape .* is neither a whole number nor None"),
+        ((2, 10.0, 3), TypeError, r"size 10\.0 in shape .* is neither an integer nor None"),
         ((2, True, 3), TypeError, "size True"),
         ((10, 3), ValueError, r"shape \(10, 3\) has rank 2; this layer needs rank 3: \(batch, time, channels\)"),
         ((None, 10, None), ValueError, "channel count in input shape .* is None; .* give a number"),

@@ -109,7 +109,7 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         ValueError,
     ),
     (
-        r"noise_shape: .* is neither a whole number",
+        r"noise_shape: .* is neither an integer",
         "Invalid value received for argument `noise_shape`. Expected all elements to be integers or None.",
         ValueError,
     ),

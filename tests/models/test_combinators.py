@@ -117,13 +117,13 @@ def test_configs_come_back_equal(layer):
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: jc.Residual(jc.Dense(3)), TypeError, "Residual: layers=.* is no list of layers"),
+        (lambda: jc.Residual(jc.Dense(3)), TypeError, "Residual: layers=.* is not a list"),
         (lambda: jc.Residual([3]), TypeError, "3 is no layer"),
         (lambda: jc.Residual([jc.Dense]), TypeError, "is no layer; write it with parentheses"),
-        (lambda: jc.Residual([], shortcut="dense"), TypeError, "Residual: 'dense' is no layer"),
-        (lambda: jc.Parallel(jc.Dense(3)), TypeError, "Parallel: branches=.* is no list"),
+        (lambda: jc.Residual([], shortcut="dense"), TypeError, "Residual: 'dense' is not a layer"),
+        (lambda: jc.Parallel(jc.Dense(3)), TypeError, "Parallel: branches=.* is not a list"),
         (lambda: jc.Parallel([]), ValueError, "got no branches"),
-        (lambda: jc.Parallel([3]), TypeError, "Parallel: 3 is no layer"),
+        (lambda: jc.Parallel([3]), TypeError, "Parallel: 3 is not a layer"),
         (
             lambda: jc.Parallel([jc.Dense(3)], "concat"),
             ValueError,

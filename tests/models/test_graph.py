@@ -217,7 +217,7 @@ def test_input_dtype_reaches_the_first_layer():
     ids = jc.Input((3,), dtype="int32", name="ids")
     apply_fn = jc.Model(ids, jc.Flatten()(ids)).apply_fn
     assert apply_fn({}, np.array([[1, 2, 3]])).dtype == jnp.float32  # Flatten's own policy
-    with pytest.raises(TypeError, match="input 'ids' has type float32; its Input says int32: round it before"):
+    with pytest.raises(TypeError, match=r"input 'ids' has type float32; its Input .*int32"):
         apply_fn({}, jnp.ones((1, 3)))
 
 
@@ -233,7 +233,7 @@ def test_a_model_may_begin_and_end_in_the_middle():
 
     skip = part(jc.Model(model.inputs, model.tensor("batch_normalization")), x)
     assert_close(part(rest, [part(low, x), skip]), apply_fn(params, x))
-    with pytest.raises(ValueError, match="unet: there is no layer 'conv2d_9'; did you mean 'conv2d"):
+    with pytest.raises(ValueError, match=r"unet: .*'conv2d_9'; did you mean 'conv2d"):
         model.tensor("conv2d_9")
     with pytest.raises(ValueError, match="conv2d is called 1 time"):
         model.tensor("conv2d", 1)
@@ -508,7 +508,7 @@ def test_a_cycle_cannot_be_built_and_is_refused_in_a_config():
     config = jc.Model(x, y).get_config()
     entry = next(entry for entry in config["layers"] if entry["name"] == "back")
     entry["inbound_nodes"][0]["args"][0]["config"]["keras_history"][0] = "sum"
-    with pytest.raises(ValueError, match=r"the calls of \['back', 'sum'\] wait for each other"):
+    with pytest.raises(ValueError, match=r"the calls of \['back', 'sum'\]"):
         jc.Model.from_config(config)
 
 
@@ -526,7 +526,7 @@ def test_a_config_that_lacks_something_says_what():
     odd["layers"][1]["inbound_nodes"][0]["kwargs"] = {"training": False, "mask": None}  # what Keras writes by itself
     assert jc.Model.from_config(odd) == jc.Model(x, jc.Dense(2, name="d")(x))
     odd["layers"][1]["inbound_nodes"][0] = {"args": [3.0], "kwargs": {}}
-    with pytest.raises(ValueError, match=r"called with 3\.0; a call takes tensors alone"):
+    with pytest.raises(ValueError, match=r"layer is called with 3\.0"):
         jc.Model.from_config(odd)
     odd["layers"][1]["class_name"] = "Dens"
     with pytest.raises(ValueError, match="layer 'd' of the config: unknown layer 'Dens'; did you mean"):
@@ -543,7 +543,7 @@ def test_inputs_that_do_not_fit_name_the_input():
         model.apply_fn({}, one)
     with pytest.raises(ValueError, match=r"takes a dict of the inputs \['a', 'b'\]; got the names \['a', 'c'\]"):
         model.apply_fn({}, {"a": one, "c": one})
-    with pytest.raises(ValueError, match=r"both: input 'b' has shape \(2, 4\); its Input says \(None, 3\)"):
+    with pytest.raises(ValueError, match=r"both: input 'b' has shape \(2, 4\); its Input .*\(None, 3\)"):
         model.apply_fn({}, [one, jnp.ones((2, 4))])
     with pytest.raises(ValueError, match=r"input 'a' has shape \(3,\)"):
         model.init(KEY, [(3,), (None, 3)])
@@ -578,13 +578,13 @@ def test_what_is_no_symbolic_tensor_is_refused():
         jc.Add()(x, x)
     with pytest.raises(TypeError, match="a layer holds no weights and cannot be called"):
         jc.Add()([jnp.ones((1, 3))])
-    with pytest.raises(TypeError, match="Model: outputs has 3, which is no symbolic tensor"):
+    with pytest.raises(TypeError, match="Model: outputs has 3, which is not a symbolic tensor"):
         jc.Model(x, [3])
     with pytest.raises(TypeError, match=r"Model: inputs has .*Dense"):
         jc.Model(jc.Dense(2), x)
-    with pytest.raises(ValueError, match=r"Model: outputs=\[\] has no tensor in it"):
+    with pytest.raises(ValueError, match=r"Model: outputs=\[\] contains no tensor"):
         jc.Model(x, [])
-    with pytest.raises(ValueError, match=r"input_shape=\(3,\) has no place here"):
+    with pytest.raises(ValueError, match=r"input_shape=\(3,\) is not an option"):
         jc.Model(x, x, input_shape=(3,))
     with pytest.raises(ValueError, match="Model: unknown argument 'input'"):
         jc.Model(input=x, outputs=x)

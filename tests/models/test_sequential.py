@@ -114,15 +114,15 @@ def test_a_training_step_by_hand_moves_statistics_and_weights(key):
 @pytest.mark.parametrize(
     "given, kind, message",
     [
-        (None, TypeError, "layers=None is no list of layers"),
-        (jc.Flatten(), TypeError, "is no list of layers; give one like"),
-        ([jc.Flatten], TypeError, "is no layer; write it with parentheses"),
-        (["Flatten"], TypeError, "'Flatten' is no layer"),
-        ([jc.Flatten(), None], TypeError, "None is no layer"),
+        (None, TypeError, "layers=None is not a list"),
+        (jc.Flatten(), TypeError, "is not a list; give one like"),
+        ([jc.Flatten], TypeError, "is not a layer; call it"),
+        (["Flatten"], TypeError, "'Flatten' is not a layer"),
+        ([jc.Flatten(), None], TypeError, "None is not a layer"),
         ([jc.Flatten(name="a"), jc.Dense(1, name="a")], ValueError, "2 layers have the name 'a'; names must differ"),
     ],
 )
-def test_what_is_no_list_of_layers(given, kind, message):
+def test_anything_but_a_list_of_layers_raises(given, kind, message):
     with pytest.raises(kind, match=f"Sequential: .*{message}"):
         jc.Sequential(given)
 
