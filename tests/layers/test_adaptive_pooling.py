@@ -63,7 +63,7 @@ def test_bins_of_a_long_sequence_are_exact():
 
 
 @pytest.mark.parametrize("kind, rank, size", CASES)
-def test_each_place_is_the_largest_or_the_mean_of_its_box(key, kind, rank, size):
+def test_each_output_is_the_maximum_or_mean_of_its_bin(key, kind, rank, size):
     layer = getattr(jc, f"Adaptive{kind}Pooling{rank}D")(size)  # the other data format: see test_laws
     x = jax.random.normal(key, (2, *LENGTHS[rank], 3))
     want = by_definition(x, layer.output_size, np.max if kind == "Max" else np.mean)
@@ -73,7 +73,7 @@ def test_each_place_is_the_largest_or_the_mean_of_its_box(key, kind, rank, size)
 
 
 @pytest.mark.parametrize("kind, rank, size", [case for case in CASES if case[2] not in (7, (2, 5, 4))])
-def test_values_and_gradients_are_keras_s(key, kind, rank, size):
+def test_values_and_gradients_equal_keras(key, kind, rank, size):
     name = f"Adaptive{kind}Pooling{rank}D"
     ours, theirs = getattr(jc, name)(size), getattr(keras.layers, name)(size)
     x = jnp.round(2 * jax.random.normal(key, (2, *LENGTHS[rank], 3)))  # with ties, of which the first gets it all
@@ -90,7 +90,7 @@ def test_values_and_gradients_are_keras_s(key, kind, rank, size):
 
 
 @pytest.mark.parametrize("count", [7, 13, 14])
-def test_as_many_bins_as_steps_are_the_steps(count):
+def test_with_as_many_bins_as_steps_the_output_is_the_input(count):
     x = jnp.arange(float(count)).reshape(1, count, 1)
     np.testing.assert_array_equal(jax.jit(jc.AdaptiveMaxPooling1D(count).apply_fn)({}, x), x)
     with keras_rules():  # Keras's bins come from a float32 quotient, and these miss; told by this when it is mended
@@ -141,7 +141,7 @@ def test_inputs_that_do_not_fit(key):
         jc.AdaptiveAveragePooling1D(2).init(key, (None, 0, 2))
 
 
-def test_a_length_that_an_export_leaves_open_is_refused_and_an_open_batch_is_not():
+def test_a_symbolic_length_raises_and_a_symbolic_batch_does_not():
     shape = jax.export.symbolic_shape("b, t, 2")
     run = jax.jit(lambda x: jc.AdaptiveMaxPooling1D(2).apply_fn({}, x))
     with pytest.raises(ValueError, match=r"axis 1 has the symbolic length t; .* export with a number"):

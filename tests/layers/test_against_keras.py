@@ -95,7 +95,7 @@ def test_dtype_policies_of_keras_are_read(policy):
     assert jc.Conv1D(3, 3, dtype=keras.dtype_policies.DTypePolicy(policy)).dtype == policy
 
 
-def test_what_we_cannot_do_in_a_keras_config_is_refused_by_name():
+def test_unsupported_options_in_a_keras_config_raise_and_are_named():
     config = keras.layers.serialize(keras.layers.Dense(2, lora_rank=4))
     with pytest.raises(ValueError, match="Dense: unknown argument 'lora_rank' = 4"):
         layers.get(config)
@@ -121,7 +121,7 @@ OWN |= {"DepthwiseConv3D", "SeparableConv3D", *(f"LocallyConnected{rank}D" for r
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name not in OWN])
-def test_positional_order_and_defaults_are_keras_s(name):
+def test_positional_order_and_defaults_equal_keras(name):
     cls = getattr(keras.layers, name, None) or getattr(keras, name)
     want = [p for p in inspect.signature(cls.__init__).parameters.values() if p.name not in ABSENT]
     ours = [p for p in inspect.signature(layers[name]).parameters.values() if p.kind is not p.KEYWORD_ONLY]

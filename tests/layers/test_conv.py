@@ -23,7 +23,7 @@ RAMP = jnp.arange(1.0, 7).reshape(1, 6, 1)
     ],
 )
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_ones_slid_over_one_to_six(key, options, want, data_format):
+def test_convolving_one_to_six_with_ones(key, options, want, data_format):
     first = data_format == "channels_first"
     x = RAMP.reshape(1, 1, 6) if first else RAMP
     layer = jc.Conv1D(1, *options, data_format, kernel_initializer="ones")
@@ -209,7 +209,7 @@ def test_wrong_rank_at_init_and_at_apply(key, layer, shape, words):
 
 
 @pytest.mark.parametrize("padding, shortest", [("valid", 9), ("same", 1), ("causal", 1), ((3, 1), 5)])
-def test_an_input_that_is_too_short_is_told_the_shortest(key, padding, shortest):
+def test_a_too_short_input_raises_with_the_shortest_legal_length(key, padding, shortest):
     layer = jc.Conv1D(2, 5, padding=padding, dilation_rate=2)
     params, apply_fn = layer.init(key, (None, shortest, 3))
     for length in {0, shortest - 1}:

@@ -23,7 +23,7 @@ def arrays(rng, *shapes):
 
 
 def scatter(x, kernel, strides, rate, groups):
-    """Give the full transposed convolution, channels last, in float64 by its definition: every step adds the kernel."""
+    """Return the full transposed convolution, channels last, in float64 by its definition: steps add kernels."""
     rank = x.ndim - 2
     full = [(n - 1) * s + (k - 1) * d + 1 for n, s, k, d in zip(x.shape[1:], strides, kernel.shape, rate, strict=False)]
     width, channels = kernel.shape[-2], kernel.shape[-1] // groups
@@ -123,7 +123,7 @@ def test_locally_connected_with_one_kernel_everywhere_is_a_convolution(rank, pad
     np.testing.assert_allclose(apply_fn(same, x), jc.conv(x, kernel, strides, padding) + 1, atol=1e-5)
 
 
-def test_locally_connected_takes_another_kernel_at_each_place():
+def test_locally_connected_uses_a_separate_kernel_at_each_position():
     _, apply_fn = jc.LocallyConnected1D(1, 2, use_bias=False).init(jax.random.key(0), (1, 4, 1))
     x = jnp.array([[[1.0], [2.0], [3.0], [4.0]]])
     kernel = jnp.array([[[1.0], [0.0]], [[0.0], [1.0]], [[1.0], [1.0]]])
@@ -170,7 +170,7 @@ def test_one_switch_allows_strides_with_dilation(layer):
     assert allowed.get_config()["strides_with_dilation"] and "strides_with_dilation" not in layer(2, 3).get_config()
 
 
-def test_filter_axes_are_each_familys_own():
+def test_filter_axes_of_each_family():
     constraint = MaxNorm(1.0, axis="filter")
     assert jc.Conv2DTranspose(4, 3, kernel_constraint=constraint).kernel_constraint.axis == (0, 1, 3)
     assert jc.DepthwiseConv2D(3, depthwise_constraint=constraint).depthwise_constraint.axis == (0, 1)
@@ -210,6 +210,6 @@ def test_filter_axes_are_each_familys_own():
         ),
     ],
 )
-def test_bad_options_are_refused_in_a_sentence(make, message):
+def test_illegal_options_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()

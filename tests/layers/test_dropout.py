@@ -71,7 +71,7 @@ def test_training_without_a_key_is_refused_also_deep_inside():
 
 
 @pytest.mark.parametrize("bad", [0, jnp.zeros(()), jax.random.split(jax.random.key(0))])
-def test_what_is_no_key_is_refused(bad):
+def test_anything_but_a_key_raises(bad):
     with pytest.raises(TypeError, match=r"Dropout: the key is .* not a PRNG key"):
         dropped(jc.Dropout(0.5), bad)
 
@@ -99,6 +99,6 @@ def test_masks_that_do_not_fit(key, noise_shape):
         jc.Dropout(0.5, noise_shape).init(key, (2, 10, 3))
 
 
-def test_a_noise_shape_that_is_no_shape():
+def test_an_illegal_noise_shape_raises():
     with pytest.raises(TypeError, match="noise_shape: cannot read 3 as a shape"):
         jc.Dropout(0.5, 3)

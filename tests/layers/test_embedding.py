@@ -12,7 +12,7 @@ KEY = jax.random.key(0)
 
 @pytest.fixture
 def table():
-    """Give params, apply_fn and the table of a small embedding."""
+    """Return params, apply_fn and the table of a small embedding."""
     params, apply_fn = jc.Embedding(5, 3).init(KEY, (None, 4))
     return params, apply_fn, np.asarray(params["embeddings"])
 

@@ -91,7 +91,7 @@ def test_shapes_that_do_not_fit_name_both_inputs(layer, shapes, message):
         layer.apply_fn({}, [jnp.ones(shape) for shape in shapes])
 
 
-def test_one_array_is_no_list():
+def test_a_single_array_raises():
     message = r"Add: takes a list of inputs; got one of shape \(2, 3\); give \[x1, x2, ...\]"
     with pytest.raises(TypeError, match=message):
         jc.Add().init(KEY, (2, 3))
@@ -117,6 +117,6 @@ def test_one_array_is_no_list():
         (lambda: jc.Add(axis=1), ValueError, "Add: unknown argument 'axis' = 1"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(make, error, message):
+def test_illegal_options_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()

@@ -94,7 +94,7 @@ def test_a_rate_of_one_leaves_zeros_and_no_nan(layer):
 
 
 @pytest.mark.parametrize("layer", [jc.GaussianNoise(0), jc.GaussianDropout(0), jc.AlphaDropout(0.0)])
-def test_no_noise_is_none(layer):
+def test_zero_noise_is_the_identity(layer):
     assert (train(layer, jnp.ones((2, 3))) == 1).all()
 
 

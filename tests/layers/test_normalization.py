@@ -166,7 +166,7 @@ def test_keras_s_config_is_read_with_all_its_arguments():
         ({}, (None, 10, None), r"axis 2 of input shape \(None, 10, None\) is None; .* give a number"),
     ],
 )
-def test_what_is_not_legal(key, options, shape, message):
+def test_illegal_options_raise(key, options, shape, message):
     with pytest.raises(ValueError, match=f"BatchNormalization: {message}"):
         jc.BatchNormalization(**options).init(key, shape)
 

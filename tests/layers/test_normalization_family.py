@@ -18,7 +18,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}  # a few dozen roundings of float32
 
 
 def apply(layer, x, seed=2):
-    """Give params away from zeros and ones, and the output."""
+    """Return params away from zeros and ones, and the output."""
     params, apply_fn = layer.init(KEY, x)
     params = randomised(params, seed)
     return params, np.asarray(apply_fn(params, x), np.float64)
@@ -42,7 +42,7 @@ def test_layer_normalization_is_its_definition_along_any_axes(axis, axes):
 
 
 @pytest.mark.parametrize("axis, axes", [(-1, (2,)), (1, (1,)), ((1, 2), (1, 2))])
-def test_rms_normalization_lays_its_scale_along_the_axis(axis, axes):
+def test_rms_normalization_applies_its_scale_along_the_axis(axis, axes):
     x = inputs((2, 4, 3))
     params, y = apply(jc.RMSNormalization(axis, 0.01), x)
     p, x = as64(params), np.asarray(x, np.float64)
@@ -79,7 +79,7 @@ def test_one_group_is_layer_normalization_over_the_whole_sample():
     np.testing.assert_allclose(apply(group, x)[1], apply(layer, x)[1], **CLOSE)
 
 
-def test_unit_normalization_gives_length_one_and_leaves_zero_where_it_is_with_a_finite_derivative():
+def test_unit_normalization_returns_norm_one_and_keeps_zero_with_a_finite_derivative():
     layer = jc.UnitNormalization()
     y = layer.apply_fn({}, jnp.array([[3.0, 4.0], [0.0, 0.0]]))
     np.testing.assert_allclose(y, [[0.6, 0.8], [0, 0]], **CLOSE)
@@ -224,7 +224,7 @@ def test_a_filter_of_zeros_gives_zeros_with_finite_derivatives():
 # -- wrappers
 
 
-def test_a_wrapper_hands_dtype_shape_key_penalty_and_statistics_of_the_layer_inside_on():
+def test_a_wrapper_has_dtype_shape_key_penalty_and_statistics_of_the_layer_inside():
     inside = jc.Conv1D(2, 2, input_shape=(5, 3), activity_regularizer="l2", kernel_regularizer="l2")
     layer = jc.SpectralNormalization(inside, dtype="mixed_bfloat16")
     assert layer.layer.dtype == "mixed_bfloat16" and layer.policy == layer.layer.policy
@@ -235,7 +235,7 @@ def test_a_wrapper_hands_dtype_shape_key_penalty_and_statistics_of_the_layer_ins
     np.testing.assert_array_equal(apply_fn.penalty(params), layer.layer.penalty(params["layer"]))
 
 
-def test_a_wrapper_stands_in_a_sequential_like_any_layer():
+def test_a_wrapper_works_in_a_sequential():
     model = jc.Sequential([jc.SpectralNormalization(jc.Dense(3)), jc.WeightNormalization(jc.Dense(2))])
     params, apply_fn = model.init(KEY, (None, 4))
     assert {name: set(own) for name, own in params.items()} == {

@@ -137,7 +137,7 @@ def test_aliases():
     assert (jc.GlobalMaxPool3D, jc.GlobalAvgPool1D) == (jc.GlobalMaxPooling3D, jc.GlobalAveragePooling1D)
 
 
-def test_groups_convolve_apart_and_stand_one_after_the_other(key):
+def test_groups_are_convolved_separately_and_concatenated(key):
     x = jax.random.normal(key, (2, 3, 3, 3, 4))
     params, apply_fn = jc.Conv3D(6, 2, groups=2, use_bias=False).init(key, x)
     assert params["kernel"].shape == (2, 2, 2, 2, 6)

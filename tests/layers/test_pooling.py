@@ -38,7 +38,7 @@ def test_the_largest_of_negative_numbers_is_not_the_padding():
     np.testing.assert_array_equal(y, -7)
 
 
-def test_corners_of_an_average_count_what_is_there():
+def test_an_average_at_the_corners_counts_only_real_values():
     y = jc.AveragePooling2D(3, 1, "same").apply_fn({}, jnp.ones((1, 3, 3, 1)).at[0, 1, 1, 0].set(10.0))
     np.testing.assert_allclose(
         y[0, :, :, 0], [[13 / 4, 15 / 6, 13 / 4], [15 / 6, 2, 15 / 6], [13 / 4, 15 / 6, 13 / 4]], rtol=1e-6

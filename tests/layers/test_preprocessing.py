@@ -76,14 +76,14 @@ def test_adapt_gives_a_new_layer_and_parts_give_what_the_whole_gives(tmp_path):
     np.testing.assert_allclose([y.mean(0), y.var(0)], [[0] * 3, [1] * 3], atol=1e-5)
 
 
-def test_inverting_is_the_way_back():
+def test_invert_is_the_inverse():
     data = np.asarray(inputs((50, 3))) * 4 + 2
     there = jc.Normalization().adapt(data)
     back = type(there).from_config({**there.get_config(), "invert": True})
     np.testing.assert_allclose(apply(back, apply(there, data)), data, rtol=1e-5, atol=1e-5)
 
 
-def test_an_adapted_layer_goes_through_json_and_stands_in_a_model():
+def test_an_adapted_layer_goes_through_json_and_works_in_a_model():
     layer = jc.Normalization().adapt(np.asarray(inputs((9, 3))))
     assert layers.get(json.loads(json.dumps(layers.serialize(layer)))) == layer
     params, apply_fn = jc.Sequential([layer, jc.Dense(2)]).init(KEY, (None, 3))

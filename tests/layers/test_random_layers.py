@@ -28,7 +28,7 @@ class Family(NamedTuple):
 
 
 def ranked(strategy, many, *names, most=3):
-    """Give the entries of layers that there are in several ranks."""
+    """Return the entries of layers that there are in several ranks."""
     found = [(name, rank) for name in names for rank in range(1, most + 1)]
     return {name.format(rank): Family(strategy(name, rank), many) for name, rank in found}
 

@@ -67,7 +67,7 @@ def test_croppings_that_are_not_legal(layer, cropping, kind, message):
         layer(cropping)
 
 
-def test_nothing_left_is_refused(key):
+def test_cropping_everything_raises(key):
     with pytest.raises(ValueError, match=r"cropping \(5, 5\).*shortest legal input is 11"):
         jc.Cropping1D((5, 5)).init(key, (2, 10, 3))
     with pytest.raises(ValueError, match=r"needs rank 4: \(batch, rows, columns, channels\)"):

@@ -98,7 +98,7 @@ def test_configs_have_keras_s_form():
         (lambda: jc.RepeatVector(1.5), ValueError, "n=1.5 is not a whole number"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(make, error, message):
+def test_illegal_options_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

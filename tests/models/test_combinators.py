@@ -81,7 +81,7 @@ def test_branches_of_several_inputs_and_outputs_fit_in():
     np.testing.assert_array_equal(y, [[3, 3, 3, 2, 2, 2, 1, 1, 1]])
 
 
-def test_both_train_statistics_and_draw_keys():
+def test_both_update_statistics_and_use_keys():
     layer = jc.Residual([jc.BatchNormalization(), jc.Dropout(0.5)], jc.Parallel([jc.Dropout(0.5)]))
     params, apply_fn = layer.init(KEY, (None, 8))
     x = inputs((4, 8))
@@ -118,8 +118,8 @@ def test_configs_come_back_equal(layer):
     "make, error, message",
     [
         (lambda: jc.Residual(jc.Dense(3)), TypeError, "Residual: layers=.* is not a list"),
-        (lambda: jc.Residual([3]), TypeError, "3 is no layer"),
-        (lambda: jc.Residual([jc.Dense]), TypeError, "is no layer; write it with parentheses"),
+        (lambda: jc.Residual([3]), TypeError, "3 is not a layer"),
+        (lambda: jc.Residual([jc.Dense]), TypeError, "is not a layer; call it"),
         (lambda: jc.Residual([], shortcut="dense"), TypeError, "Residual: 'dense' is not a layer"),
         (lambda: jc.Parallel(jc.Dense(3)), TypeError, "Parallel: branches=.* is not a list"),
         (lambda: jc.Parallel([]), ValueError, "got no branches"),
@@ -129,9 +129,9 @@ def test_configs_come_back_equal(layer):
             ValueError,
             "unknown layer 'concat'; did you mean 'concatenate'",
         ),
-        (lambda: jc.Parallel([jc.Dense(3)], "dense"), TypeError, "merge='dense' is no merging layer"),
-        (lambda: jc.Parallel([jc.Dense(3)], None), TypeError, "merge=None is no merging layer"),
-        (lambda: jc.Parallel([jc.Dense(3)], jc.Dense(3)), TypeError, "merge=.*Dense.* is no merging layer"),
+        (lambda: jc.Parallel([jc.Dense(3)], "dense"), TypeError, "merge='dense' is not a merging layer"),
+        (lambda: jc.Parallel([jc.Dense(3)], None), TypeError, "merge=None is not a merging layer"),
+        (lambda: jc.Parallel([jc.Dense(3)], jc.Dense(3)), TypeError, "merge=.*Dense.* is not a merging layer"),
         (
             lambda: jc.Parallel([jc.Dense(3, name="a"), jc.Dense(3, name="a")]),
             ValueError,
@@ -139,7 +139,7 @@ def test_configs_come_back_equal(layer):
         ),
     ],
 )
-def test_what_makes_no_sense_is_refused(make, error, message):
+def test_illegal_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

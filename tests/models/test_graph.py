@@ -20,7 +20,7 @@ KEY = jax.random.key(0)
 
 
 def unet():
-    """Give a net of two levels with a skip connection, BatchNormalization and Dropout in it."""
+    """Return a net of two levels with a skip connection, BatchNormalization and Dropout in it."""
     x = jc.Input((8, 6, 2), name="image")
     down = jc.BatchNormalization()(jc.Conv2D(3, 3, padding="same", activation="relu")(x))
     low = jc.Conv2D(4, 3, padding="same", activation="tanh")(jc.MaxPooling2D(2)(down))
@@ -30,7 +30,7 @@ def unet():
 
 
 def two_in_two_out():
-    """Give a net of a sequence and a vector, as a dict, that gives a sequence and a vector, as a dict."""
+    """Return a net of a sequence and a vector, as a dict, that gives a sequence and a vector, as a dict."""
     sound, speaker = jc.Input((7, 3), name="sound"), jc.Input((4,), name="speaker")
     steps = jc.Conv1D(5, 3, padding="causal", kernel_regularizer="l2")(sound)
     bias = jc.RepeatVector(7)(jc.Dense(5)(speaker))
@@ -41,7 +41,7 @@ def two_in_two_out():
 
 
 def siamese():
-    """Give the cosine of two sequences under one shared encoder, which holds a statistic too."""
+    """Return the cosine of two sequences under one shared encoder, which holds a statistic too."""
     left, right = jc.Input((6, 2), name="left"), jc.Input((6, 2), name="right")
     conv, norm, pool = jc.Conv1D(4, 3, activation="tanh"), jc.BatchNormalization(), jc.GlobalMaxPooling1D()
     encoded = [pool(norm(conv(x))) for x in (left, right)]
@@ -49,7 +49,7 @@ def siamese():
 
 
 def nested():
-    """Give a model that holds a model of two outputs, called twice, and a Sequential."""
+    """Return a model that holds a model of two outputs, called twice, and a Sequential."""
     x = jc.Input((6, 4))
     half = jc.Model(x, [jc.Conv1D(2, 1)(x), jc.Conv1D(2, 3, padding="same", activation="gelu")(x)], name="halves")
     y = jc.Input((6, 4), name="y")
@@ -60,7 +60,7 @@ def nested():
 
 
 def shared_at_two_depths():
-    """Give A(B(A(B(x)))): shared layers whose calls lie at different depths."""
+    """Return A(B(A(B(x)))): shared layers whose calls lie at different depths."""
     a, b = jc.Dense(3, "tanh", name="a"), jc.Dense(3, "elu", name="b")
     x = jc.Input((3,))
     return jc.Model(x, a(b(a(b(x))))), (2, 3)
@@ -108,8 +108,8 @@ def test_unet_is_the_net_written_by_hand():
         up = jc.UpSampling2D(2, interpolation="bilinear").apply_fn({}, low)
         return jc.Conv2D(1, 1, activation="sigmoid").apply_fn(params["conv2d_2"], jnp.concatenate([up, down], -1))
 
-    assert_close(apply_fn(params, x), by_hand(params, x))
-    grads = [jax.grad(lambda p, f=f: jnp.sum(jnp.square(f(p, x))))(params) for f in (apply_fn, by_hand)]
+    assert_close(jax.jit(apply_fn)(params, x), jax.jit(by_hand)(params, x))
+    grads = [jax.jit(jax.grad(lambda p, f=f: jnp.sum(jnp.square(f(p, x)))))(params) for f in (apply_fn, by_hand)]
     assert_close(*grads, rtol=1e-5)
 
 
@@ -158,7 +158,7 @@ def test_equal_layers_are_two_and_one_layer_object_is_one():
     assert not np.array_equal(params["dense"]["kernel"], params["dense_1"]["kernel"])
 
 
-def test_two_calls_of_a_shared_dropout_draw_differently():
+def test_two_calls_of_a_shared_dropout_use_different_masks():
     drop, x = jc.Dropout(0.5), jc.Input((50,))
     model = jc.Model(x, [drop(x), drop(x)])
     first, second = model.apply_fn.forward({}, jnp.ones((1, 50)), train=True, key=KEY)[0]
@@ -314,7 +314,7 @@ def test_a_model_is_a_layer_of_a_sequential_and_a_sequential_may_begin_with_an_i
 
 
 def assign(model, params):
-    """Give Keras's model our params, by the names of its layers; give the path of each variable as well."""
+    """Return Keras's model our params, by the names of its layers; give the path of each variable as well."""
     paths = {}
     for layer in model.layers:
         own = params.get(layer.name, {})
@@ -335,7 +335,11 @@ def at(params, path):
 
 
 @pytest.mark.parametrize("train", [pytest.param(False, marks=pytest.mark.slow), True])
-@every_net
+@pytest.mark.parametrize(
+    "net",
+    [pytest.param(net, marks=pytest.mark.slow if net in (unet, nested) else ()) for net in NETS.values()],
+    ids=NETS,
+)
 def test_keras_s_functional_model_of_our_config_gives_the_same_values_and_gradients(net, train):
     model, params, apply_fn, x = made(net)
     if train and net is unet:
@@ -387,7 +391,7 @@ def random_graph(seed):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_random_graphs_are_keras_s(seed):
+def test_random_graphs_equal_keras(seed):
     model, shapes = random_graph(seed)
     assert jc.Model.from_config(json.loads(json.dumps(model.get_config()))) == model
     params, apply_fn = model.init(KEY, shapes)
@@ -570,7 +574,7 @@ def test_a_shared_layer_that_would_need_two_sets_of_weights_is_refused():
         model.init(KEY)
 
 
-def test_what_is_no_symbolic_tensor_is_refused():
+def test_anything_but_a_symbolic_tensor_raises():
     x = jc.Input((3,))
     with pytest.raises(TypeError, match="dense: called on symbolic tensors and on a ArrayImpl"):
         jc.Add(name="dense")([x, jnp.ones((1, 3))])
@@ -603,7 +607,7 @@ def test_what_is_no_symbolic_tensor_is_refused():
         ({"shape": (3,), "dtype": "float33"}, TypeError, "Input: dtype"),
     ],
 )
-def test_an_input_that_makes_no_sense_is_refused(arguments, error, message):
+def test_an_illegal_input_raises(arguments, error, message):
     with pytest.raises(error, match=message):
         jc.Input(**arguments)
 

@@ -157,7 +157,7 @@ def test_params_of_another_model_are_refused(key):
         apply_fn(X, params)
 
 
-def test_config_is_keras_s_form():
+def test_config_has_the_form_of_keras():
     config = layers.serialize(stack(name="net"))
     assert (config["module"], config["class_name"], config["config"]["name"]) == ("keras", "Sequential", "net")
     assert [layer["class_name"] for layer in config["config"]["layers"]] == [
