@@ -88,6 +88,7 @@ from jaxconv.ops import (
     separable_conv3d,
 )
 from jaxconv.serving import compile, export, load_exported, optimize
+from jaxconv.streaming import Stream, stream
 from jaxconv.tuning import tune
 from jaxconv.version import __version__
 

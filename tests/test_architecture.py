@@ -22,7 +22,7 @@ FLOORS = [
     {"layers"},
     {"models"},
     {"files"},
-    {"training", "serving"},
+    {"training", "serving", "streaming"},
     {"tuning", "bench"},
     {"app"},
     {"cli"},

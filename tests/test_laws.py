@@ -24,6 +24,7 @@ from tests.support.catalogue import (
     tolerance,
 )
 from tests.support.padded import BY_STEP, assert_padded_is_alone, takes_sequences, time_axis
+from tests.support.streams import assert_streams, legal_length
 
 KEY = jax.random.key(0)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -84,6 +85,10 @@ def assert_close(got, want, rtol):
 def test_the_catalogue_holds_every_layer():
     seen = {type(layer) for case in CASES.values() for layer in (case.layer, *case.layer.children.values())}
     assert {layers[name] for name in layers.names()} == seen
+
+
+def is_shape(value):
+    return isinstance(value, tuple)
 
 
 # -- law 1
@@ -315,6 +320,39 @@ def test_unknown_lengths_stay_unknown(case):
     for one, other in zip(got, want, strict=True):
         assert len(one) == len(other)
         assert all(a is None or a == b for a, b in zip(one, other, strict=True))
+
+
+# -- law 7
+
+
+STREAMED = {
+    name: case for name, case in CASES.items() if max(map(len, jax.tree.leaves(case.shape, is_leaf=is_shape))) > 2
+}
+# what reads all steps, treats them differently, or merges without a time axis: case -> a fact of the reason
+NOT_STREAMED = {
+    "conv1d_reflected": "'reflect'", "prelu": "own for each step", "reshape": "all steps", "dot": "does not merge",
+    "softmax_layer": "all steps", "layer_normalization_axes": "all steps", "rms_normalization": "all steps",
+    "unit_normalization": "all steps", "group_normalization": "all steps", "group_normalization_first": "all steps",
+    "instance_normalization": "all steps", "spectral_normalization_frozen": "all steps", "add": "does not merge",
+    "subtract": "whose lengths differ", "multiply": "whose lengths differ", "model_two_outputs": "axis=1",
+}  # fmt: skip
+NOT_STREAMED |= {name: "own for each step" for name in CASES if name.startswith("locally_connected")}
+NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith("adaptive")}
+
+
+@pytest.mark.parametrize("name, case", costly({name: (name, case) for name, case in STREAMED.items()}))
+def test_a_stream_in_random_chunks_equals_the_whole(name, case):
+    axis = 2 if "first" in name else 1
+    if name in NOT_STREAMED:
+        with pytest.raises(ValueError, match=NOT_STREAMED[name]):
+            jc.stream(case.layer, case.shape, axis=axis)
+        return
+    running = jc.stream(case.layer, case.shape, axis=axis, pooling="cumulative")
+    params, _, x = made(case)
+    length = jax.tree.leaves(x)[0].shape[axis]
+    if legal_length(running, length) != length:  # "same" with a stride: a length that the block divides
+        x = inputs(map_shapes(lambda s: (*s[:axis], length + 1, *s[axis + 1 :]), case.shape))
+    assert_streams(running, params, x, tolerance(case.layer), np.random.default_rng(0))
 
 
 # -- law 8

@@ -1,0 +1,370 @@
+"""How a call of a layer runs step by step: the operation, and the signal that it computes; or why it cannot.
+
+Knows layers by their windows, and a few by type: those whose padding is moved into the stream.
+"""
+
+import dataclasses
+from typing import Any
+
+from jaxconv.contract.masks import reader
+from jaxconv.contract.receptive_field import Field
+from jaxconv.geometry import each_axis
+from jaxconv.layers.conv_transpose import BaseConvTranspose
+from jaxconv.layers.convolving import Convolving
+from jaxconv.layers.crop_pad import _Edges as Edges
+from jaxconv.layers.global_pooling import BaseGlobalPooling
+from jaxconv.layers.masking import Masking
+from jaxconv.layers.merge import Merge
+from jaxconv.layers.pooling import BasePooling
+from jaxconv.layers.reshaping import Flatten, Reshape
+from jaxconv.layers.upsampling import REACHES
+from jaxconv.layers.upsampling import _UpSampling as UpSampling
+from jaxconv.streaming.operation import (
+    Cumulate,
+    EachStep,
+    Frame,
+    Interpolate,
+    Operation,
+    Overlap,
+    Pool,
+    Reshaped,
+    Slide,
+)
+from jaxconv.streaming.signal import Signal
+from jaxconv.windows import Window
+
+ODD_LENGTHS = (1009, 2003)  # no constant of a layer has one of these lengths along time by accident
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+    """What the user has chosen for layers that read the whole time axis: see ``stream``."""
+
+    pooling: str | None = None
+    window: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """An operation, the signal of its result, and how many steps the result must still wait.
+
+    same: the window, if it pads by "same" with a stride: it then depends on the length.
+    """
+
+    operation: Operation
+    signal: Signal
+    late: int = 0
+    same: Window | None = None
+
+
+class StreamError(ValueError):
+    """A layer cannot run step by step; the message names it, the axis, the reason and what to do instead."""
+
+
+def refuse(name: str, layer: Any, axis: int | None, reason: str, instead: str) -> StreamError:
+    """Return the error for a layer that cannot run step by step."""
+    along = "" if axis is None else f" along axis {axis}"
+    return StreamError(f"stream: {name} ({type(layer).__name__}) {reason}{along}; {instead}")
+
+
+def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> Choice:
+    """Return how a call of a layer runs step by step.
+
+    Args:
+        name: of the layer, for messages. inputs: what it is called on, all with the same delay.
+
+    Raises:
+        ValueError: a layer that cannot run step by step; names it, the axis, the reason and what to do instead.
+    """
+    if isinstance(layer, Merge):
+        return _merge(name, layer, inputs)
+    signal = inputs[0]
+    if signal.axis is None:
+        shape = layer.output_shape(signal.shape)
+        return Choice(EachStep(layer, inputs), dataclasses.replace(signal, shape=shape, source=name))
+    if isinstance(layer, Reshape) and signal.length not in (None, 1):
+        reshaped = _reshape(name, layer, signal)
+        if reshaped is not None:
+            return reshaped
+    windows = layer.windows(signal.shape)
+    found = reader(windows, signal.axis)
+    if found is None or found[1].reads_all:
+        return _whole(name, layer, signal, heads, mixed=found is not None and found[1].in_place)
+    _check_weights(name, layer, signal)
+    axis, window = found
+    shape = layer.output_shape(signal.shape)
+    masks = isinstance(layer, Masking) or getattr(layer, "mask_zero", False)
+    out = dataclasses.replace(
+        signal,
+        shape=shape,
+        axis=axis,
+        source=name,
+        masked=name if masks else signal.masked,
+        length=_length(layer, signal, axis),
+    )
+    if window.pointwise:
+        return Choice(Operation(layer, inputs), out)
+    if signal.masked is not None:
+        raise refuse(
+            signal.masked, layer, signal.axis, f"masks steps by their values before {name} reads several of them",
+            "leave the mask out and give stream.step a mask",
+        )  # fmt: skip
+    return _windowed(name, layer, signal, window, out)
+
+
+def _length(layer: Any, signal: Signal, axis: int) -> int | None:
+    """Return the output length for the whole input that the user named; None where it is unknown or too short."""
+    try:
+        return None if signal.length is None else layer.output_shape(signal.sized(signal.length))[axis]
+    except ValueError:
+        return None
+
+
+def _check_weights(name: str, layer: Any, signal: Signal) -> None:
+    """Raise ValueError for a layer that treats the steps differently: with weights or constants for each."""
+    try:
+        layer.weights(signal.shape)
+        for length in ODD_LENGTHS:
+            layer.output_shape(signal.sized(length))
+    except ValueError as error:
+        raise refuse(
+            name, layer, signal.axis, f"has values of its own for each step ({error})",
+            "use a layer that treats all steps alike",
+        ) from error  # fmt: skip
+
+
+def reads_early(layer: Any) -> bool:
+    """Return whether a layer may be given a signal whose first steps, zeros, are there before the stream begins."""
+    return isinstance(layer, Convolving) and not isinstance(layer, BaseConvTranspose)
+
+
+# -- layers of several inputs
+
+
+def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
+    first = inputs[0]
+    if not all(one.axis is None for one in inputs) and not all(one.axis is not None for one in inputs):
+        reduced = next(one for one in inputs if one.axis is None)
+        other = next(one for one in inputs if one.axis is not None)
+        raise refuse(
+            name, layer, other.axis,
+            f"merges {other.source}, which has a time axis, with {reduced.source}, which has reduced it,",
+            "reduce both or neither",
+        )  # fmt: skip
+    for one in inputs[1:]:
+        if one.rate != first.rate:
+            raise refuse(
+                name, layer, one.axis,
+                f"merges {first.source}, with {first.rate} steps for each input step, and {one.source}, {one.rate},",
+                "give both branches the same total stride",
+            )  # fmt: skip
+        probes = range(10**6, 10**6 + 2 * max(one.rate.denominator, 1))
+        if any(one.lengths(n) != first.lengths(n) for n in probes):
+            raise refuse(
+                name, layer, one.axis, f"merges {first.source} and {one.source}, whose lengths differ by "
+                f"{abs(one.lengths(10**6) - first.lengths(10**6))},", "pad or crop one of them",
+            )  # fmt: skip
+    fields = [one.field for one in inputs if one.field is not None]
+    union = None
+    if len(fields) == len(inputs):
+        union = Field(min(f.low for f in fields), max(f.high for f in fields), fields[0].stride)
+    shape = layer.output_shape([one.shape for one in inputs])
+    padded, masked = (
+        next((getattr(one, what) for one in inputs if getattr(one, what)), None) for what in ("padded", "masked")
+    )
+    out = dataclasses.replace(first, shape=shape, source=name, field=union, padded=padded, masked=masked)
+    if first.axis is None:
+        return Choice(EachStep(layer, inputs, True), out)
+    rank = max(len(one.shape) for one in inputs)
+    axes = {one.time + rank - len(one.shape) for one in inputs}
+    same_rank = len({len(one.shape) for one in inputs}) == 1
+    window = layer.windows([one.shape for one in inputs])[min(axes) - 1] if same_rank and len(axes) == 1 else None
+    if len(axes) > 1 or (window is not None and not window.pointwise) or rank != len(shape):
+        raise refuse(name, layer, first.axis, "does not merge step by step", "merge along another axis")
+    return Choice(Operation(layer, inputs, True), dataclasses.replace(out, axis=axes.pop()))
+
+
+# -- layers that read the whole axis
+
+
+def _reshape(name: str, layer: Any, signal: Signal) -> Choice | None:
+    """Return how a Reshape runs that keeps the time axis; None for another one."""
+    whole = signal.sized(signal.length)
+    found = reader(layer.windows(whole), signal.time)
+    if found is None or not found[1].pointwise:
+        return None
+    shape = tuple(None if axis == found[0] else size for axis, size in enumerate(layer.output_shape(whole)))
+    out = dataclasses.replace(signal, shape=shape, axis=found[0], source=name)
+    return Choice(Reshaped(layer, (signal,), shape=shape), out)
+
+
+def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> Choice:
+    """Return how a layer runs that reads the whole time axis: over the last steps, or over all so far."""
+    flat = isinstance(layer, Flatten | Reshape) and signal.length is not None
+    flat = flat and len(layer.output_shape(signal.sized(signal.length))) == 2
+    pools = isinstance(layer, BaseGlobalPooling)
+    if pools and heads.pooling == "cumulative":
+        return _cumulate(name, layer, signal)
+    if heads.window is not None:
+        if signal.padded is not None:
+            raise refuse(
+                name, layer, signal.axis,
+                f"reads the last {heads.window} steps, and {signal.padded} before it pads or crops",
+                f"use padding 'valid' in {signal.padded}, or leave window out",
+            )  # fmt: skip
+        frames = signal.lengths(heads.window)
+        if frames < 1:
+            least = next(n for n in range(1, 10**7) if signal.lengths(n) > 0)
+            raise refuse(
+                name, layer, None, f"reads nothing of window={heads.window} steps",
+                f"the shortest legal window is {least}",
+            )  # fmt: skip
+        return _frame(name, layer, signal, frames)
+    if flat:
+        return _frame(name, layer, signal, signal.length)  # type: ignore[arg-type]
+    if isinstance(layer, Flatten):
+        instead = "name the number of steps in input_shape, or give window=W for the last W steps"
+    elif pools:
+        instead = (
+            "give pooling='cumulative' (all steps so far; the last output is that of the whole sequence) "
+            "or window=W (the last W steps)"
+        )
+    else:
+        instead = "give window=W to run the layers behind it on the last W steps"
+        instead = f"use a layer that works within each step, or {instead}" if mixed else instead
+    raise refuse(name, layer, signal.axis, "reads all steps", instead)
+
+
+def _cumulate(name: str, layer: Any, signal: Signal) -> Choice:
+    others = tuple(axis for axis in layer._axes() if axis != signal.axis)
+    shape = layer.output_shape(signal.sized(1))
+    out = dataclasses.replace(signal, shape=shape, axis=None, length=None, field=None, source=name, padded=name)
+    maximum = layer.masked_value != 0
+    return Choice(Cumulate(layer, (signal,), maximum=maximum, others=others), out)
+
+
+def _frame(name: str, layer: Any, signal: Signal, frames: int) -> Choice:
+    shape = layer.output_shape(signal.sized(frames))
+    out = _moved(signal, Window(frames), signal.delay + frames - 1)
+    out = dataclasses.replace(out, shape=shape, axis=None, length=None, source=name)
+    return Choice(Frame(layer, (signal,), frames=frames), out)
+
+
+# -- layers with a window along time
+
+
+def _moved(signal: Signal, window: Window, delay: int) -> Signal:
+    """Return the signal behind a window: its rate, delay, lengths and field."""
+    if window.transposed:
+        tail = window.output_length(10**6) - (10**6 - 1) * window.stride
+        rate, lengths = signal.rate * window.stride, signal.lengths.then(window.stride, tail - window.stride, 1)
+    else:
+        stride, (before, after) = window.stride, window.pads()
+        more = stride - 1 if window.padding == "same" else before + after - window.extent + stride
+        rate, lengths = signal.rate / stride, signal.lengths.then(1, more, stride)
+    field, reach = signal.field, window.reach()
+    if field is not None and reach is not None:
+        low, high = field.low + reach.low * field.stride, field.high + reach.high * field.stride
+        field = Field(low, high, field.stride * reach.step)
+    return dataclasses.replace(signal, rate=rate, lengths=lengths, field=field, delay=delay)
+
+
+def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal) -> Choice:
+    """Return how a layer runs whose window along time is more than one step, or padded."""
+    if isinstance(layer, UpSampling) and window.mode == "renormalize":
+        reach, factor = REACHES[layer.interpolation], window.stride
+        moved = _moved(signal, window, (signal.delay + reach) * factor)
+        operation: Operation = Interpolate(layer, (signal,), reach=reach, factor=factor)
+        return Choice(operation, _joined(out, moved, name))
+    if window.pads() == (0, 0) and not window.transposed:
+        window = dataclasses.replace(window, mode="zeros")
+    if window.mode != "zeros":
+        raise refuse(
+            name, layer, signal.axis, f"pads with mode {window.mode!r}, which reads later steps,",
+            "use padding_mode='zeros'",
+        )  # fmt: skip
+    plan = window.stream(signal.delay)
+    if isinstance(layer, Edges):  # the zeros before the first step are there before the stream begins: it is early
+        plan = plan._replace(keep=0, delay=signal.delay - window.pads()[0])
+    moved = _moved(signal, window, plan.delay)
+    operation = _operation(name, layer, signal, window, plan.keep, out.shape)
+    pads = window.pads() != (0, 0) if not window.transposed else window.extent > window.stride
+    out = _joined(out, moved, name if pads else None)
+    late = max(_waiting(window, signal.delay) - plan.delay, 0)
+    same = window if window.padding == "same" and window.stride > 1 and not window.transposed else None
+    return Choice(operation, dataclasses.replace(out, delay=out.delay + late), late, same)
+
+
+def _joined(out: Signal, moved: Signal, padded: str | None) -> Signal:
+    return dataclasses.replace(
+        out, rate=moved.rate, delay=moved.delay, lengths=moved.lengths, field=moved.field, padded=out.padded or padded
+    )
+
+
+def _waiting(window: Window, delay: int) -> int:
+    """Return the least delay of the output at which it is known that an output is not cut off at the end."""
+    if window.transposed:
+        tail = window.output_length(10**6) - (10**6 - 1) * window.stride
+        return delay * window.stride + window.stride - tail
+    before, after = window.pads()
+    return -((before + after - window.extent - delay) // window.stride) - 1
+
+
+def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int, output: tuple) -> Operation:
+    """Return the operation of a window that reads zeros beyond the ends."""
+    direct = window.transposed and window.pads()[0] == 0 and window.extent <= window.stride
+    if direct and window.output_length(1) == window.stride:
+        return Operation(layer, (signal,))  # each step makes its own outputs
+    if isinstance(layer, BaseConvTranspose):
+        free = _without_padding(layer, signal)
+        free = dataclasses.replace(free, use_bias=False, activation=None)
+        width = layer.filters
+        output = tuple(
+            width if a == (len(output) - 1 if layer.data_format == "channels_last" else 1) else n
+            for a, n in enumerate(output)
+        )
+        return Overlap(free, (signal,), whole=layer, output=output, extent=window.extent, stride=window.stride)
+    options: dict[str, Any] = {
+        "keep": keep, "extent": window.extent, "stride": window.stride, "dilation": window.dilation,
+        "fill": window.pads() != (0, 0) or (window.padding == "same" and window.stride > 1),
+    }  # fmt: skip
+    if isinstance(layer, BasePooling):
+        free = dataclasses.replace(layer, padding="valid")
+        known = signal.sized(10**4)
+        pads = [w.pads(n) for w, n in zip(layer.windows(known), known[1:], strict=True)]
+        pads = [(0, 0) if axis == signal.axis else pad for axis, pad in enumerate([(0, 0), *pads])]
+        return Pool(free, (signal,), pads=tuple(pads), **options)
+    if isinstance(layer, Convolving | Edges):
+        free = _without_padding(layer, signal)
+        return Slide(free, (signal,), dense=_dense(free, signal), **options)
+    raise refuse(name, layer, signal.axis, "has a window that cannot run step by step", "use a convolution or pooling")
+
+
+def _place(layer: Any, signal: Signal) -> int:
+    """Return the position of the time axis among the spatial axes."""
+    assert signal.axis is not None
+    return signal.axis - (1 if layer.data_format == "channels_last" else 2)
+
+
+def _without_padding(layer: Any, signal: Signal) -> Any:
+    """Return the layer without padding, or cropping, along time."""
+    place, option = _place(layer, signal), getattr(layer, "edges", "padding")
+    rules = list(each_axis(getattr(layer, option), layer.rank))
+    rules[place] = (0, 0)
+    more = {}
+    if isinstance(layer, BaseConvTranspose) and layer.output_padding is not None:
+        more = {"output_padding": tuple(0 if a == place else n for a, n in enumerate(layer.output_padding))}
+    return dataclasses.replace(layer, **{option: tuple(rules)}, **more)
+
+
+def _dense(layer: Any, signal: Signal) -> Any:
+    """Return the layer without stride and dilation along time; None where it has neither."""
+    if not isinstance(layer, Convolving):
+        return None
+    place = _place(layer, signal)
+    options: dict[str, Any] = {}
+    for option in ("strides", "dilation_rate"):
+        sizes = getattr(layer, option)
+        if sizes[place] > 1:
+            options[option] = tuple(1 if a == place else n for a, n in enumerate(sizes))
+    return dataclasses.replace(layer, **options) if options else None

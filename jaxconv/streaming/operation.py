@@ -1,0 +1,314 @@
+"""What one call of a layer does in one step of a stream, by the way in which it reads the time axis.
+
+Knows layers by their contract, with two exceptions that the mathematics needs: a transposed convolution adds its bias
+and activation after partial sums have met, and pooling counts the real steps of each window.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv.dtypes import promote
+from jaxconv.layers.activation_axis import activate
+from jaxconv.streaming.signal import Signal
+
+Array = jax.Array
+Real = Callable[[int, int], Array]  # (first, count) -> (batch, count): which steps are real, from a chunk's start
+
+
+def infer(layer: Any, params: Any, x: Any) -> Array:
+    """Return a layer's output at inference."""
+    return layer.forward(params, x, train=False, key=None)[0]
+
+
+def spread(mask: Array, rank: int, axis: int) -> Array:
+    """Reshape a mask (batch, time) so that it broadcasts against an array of this rank with time at ``axis``."""
+    return lax.broadcast_in_dim(
+        mask, [mask.shape[{0: 0, axis: 1}[a]] if a in (0, axis) else 1 for a in range(rank)], (0, axis)
+    )
+
+
+def cut(x: Array, axis: int, start: int, stop: int, step: int = 1) -> Array:
+    """Return a slice of one axis."""
+    return x if (start, stop, step) == (0, x.shape[axis], 1) else lax.slice_in_dim(x, start, stop, step, axis)
+
+
+def append(kept: Array | None, x: Array, axis: int) -> Array:
+    """Return the kept steps and the new ones in one array."""
+    return x if kept is None else lax.concatenate([kept, x], axis)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Operation:
+    """One call in one step: without a state, each step of the output reads its own step of the input.
+
+    layer: what is computed. inputs: the signals that it is given. output: the shape of its result in the sense of
+    :class:`~jaxconv.streaming.signal.Signal`.
+    """
+
+    layer: Any
+    inputs: tuple[Signal, ...]
+    listed: bool = False
+
+    @property
+    def signal(self) -> Signal:
+        """Return the only input."""
+        return self.inputs[0]
+
+    def init(self, batch: int) -> Array | None:
+        """Return the state before the first step, or None for an operation without a state."""
+        return None
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        """Compute the outputs for the next steps: (outputs, new state)."""
+        return infer(self.layer, params, xs if self.listed else xs[0]), state
+
+    def multiply_adds(self, steps: int) -> int | None:
+        """Return the products for this many input steps, for one example."""
+        shapes = [one.sized(steps) for one in self.inputs]
+        return self.layer.multiply_adds(shapes if self.listed else shapes[0])
+
+    def kept(self, batch: int, steps: int, value: float = 0) -> Array | None:
+        """Return a buffer for this many steps of the input; None for no step."""
+        shape = self.signal.array_shape(batch, steps)
+        return jnp.full(shape, value, self.layer.policy.compute) if steps else None
+
+
+class Pass(Operation):
+    """Return the input as it is; what is wanted is the delay before it."""
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        return xs[0], state
+
+    def multiply_adds(self, steps: int) -> int | None:
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reshaped(Operation):
+    """Change the shape of the other axes; ``shape`` is that of the output, with None for time."""
+
+    shape: tuple = ()
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        x = self.layer._input(xs[0])
+        steps = x.shape[self.signal.time]
+        return x.reshape(x.shape[0], *(steps if n is None else n for n in self.shape[1:])), state
+
+    def multiply_adds(self, steps: int) -> int | None:
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class EachStep(Operation):
+    """Apply the layer to each step alone, with the steps as more samples: time has been reduced before."""
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        batch, steps = xs[0].shape[:2]
+        flat = [x.reshape(batch * steps, *x.shape[2:]) for x in xs]
+        y = infer(self.layer, params, flat if self.listed else flat[0])
+        return y.reshape(batch, steps, *y.shape[1:]), state
+
+    def multiply_adds(self, steps: int) -> int | None:
+        count = super().multiply_adds(steps)
+        return None if count is None else count * steps
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Slide(Operation):
+    """Slide a window over the kept and the new steps.
+
+    layer: the layer without padding along time. keep: how many steps are kept. fill: whether steps that are not real
+    may be read by real outputs, and are to be replaced by what the layer's padding holds. dense: the same layer
+    without dilation and stride along time, for a single output.
+    """
+
+    keep: int = 0
+    extent: int = 1
+    stride: int = 1
+    dilation: int = 1
+    fill: bool = False
+    dense: Any = None
+
+    def init(self, batch: int) -> Array | None:
+        return self.kept(batch, self.keep, self.layer.masked_value if self.fill else 0)
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        x, axis = self.layer._input(xs[0]), self.signal.time
+        steps = x.shape[axis]
+        count = steps // self.stride
+        if self.fill:
+            mask = spread(real(0, steps), x.ndim, axis)
+            x = jnp.where(mask, x, jnp.asarray(self.layer.masked_value, x.dtype))
+        window = append(state, x, axis)
+        new = cut(window, axis, window.shape[axis] - self.keep, window.shape[axis]) if self.keep else None
+        if count == 1 and self.dense is not None:
+            return self.compute(self.dense, params, cut(window, axis, 0, self.extent, self.dilation), real), new
+        window = cut(window, axis, 0, (count - 1) * self.stride + self.extent)
+        return self.compute(self.layer, params, window, real), new
+
+    def compute(self, layer: Any, params: Any, window: Array, real: Real) -> Array:
+        """Return the outputs of the layer over the steps that they read."""
+        return infer(layer, params, window)
+
+    def multiply_adds(self, steps: int) -> int | None:
+        return super().multiply_adds((steps // self.stride - 1) * self.stride + self.extent)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pool(Slide):
+    """Pool over the kept and the new steps; steps that are not real count as nothing.
+
+    pads: the padding of the other axes, which the layer then leaves out.
+    """
+
+    pads: tuple[tuple[int, int], ...] = ()
+
+    def compute(self, layer: Any, params: Any, window: Array, real: Real) -> Array:
+        if not self.fill and not any(map(any, self.pads)):
+            return infer(layer, params, window)
+        axis, steps = self.signal.time, window.shape[self.signal.time]
+        mask = spread(real(-self.keep, steps), window.ndim, axis)
+        sizes = [n if any(pad) else m for n, m, pad in zip(window.shape, mask.shape, self.pads, strict=True)]
+        outside = [(*pad, 0) for pad in self.pads]
+        mask = lax.pad(jnp.broadcast_to(mask, sizes), np.array(False), outside)
+        window = lax.pad(window, jnp.asarray(layer.masked_value, window.dtype), outside)
+        return layer.call(params, window, train=False, key=None, mask=mask)[0]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Overlap(Operation):
+    """Add the outputs of a transposed convolution to those that earlier steps have begun.
+
+    layer: the layer without bias, activation and padding along time. whole: the layer as it is.
+    """
+
+    whole: Any = None
+    extent: int = 1
+    stride: int = 1
+    output: tuple = ()
+
+    @property
+    def keep(self) -> int:
+        """Return how many unfinished outputs are kept."""
+        return max(self.extent - self.stride, 0)
+
+    def init(self, batch: int) -> Array | None:
+        shape = [self.keep if axis == self.signal.axis else n for axis, n in enumerate(self.output)]
+        return jnp.zeros((batch, *shape[1:]), self.layer.policy.compute) if self.keep else None
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        x, axis = self.layer._input(xs[0]), self.signal.time
+        steps = x.shape[axis]
+        x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
+        own = {leaf: value for leaf, value in params.items() if leaf != "bias"}
+        y = infer(self.layer, own, x)
+        total, zero = steps * self.stride + self.keep, jnp.zeros((), y.dtype)
+        y = lax.pad(y, zero, [(0, total - y.shape[axis] if a == axis else 0, 0) for a in range(y.ndim)])
+        if state is not None:
+            y = y + lax.pad(state, zero, [(0, total - self.keep if a == axis else 0, 0) for a in range(y.ndim)])
+        new = cut(y, axis, steps * self.stride, total) if self.keep else None
+        y, channels = cut(y, axis, 0, steps * self.stride), -1 if self.whole.data_format == "channels_last" else 1
+        if self.whole.use_bias:
+            y = y + jnp.expand_dims(
+                params["bias"].astype(y.dtype), [a for a in range(y.ndim) if a != channels % y.ndim]
+            )
+        return activate(self.whole.activation, y, channels), new
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Interpolate(Operation):
+    """Interpolate between the steps before and after; at both ends the weights of the real steps add to one.
+
+    reach: how many steps are read on either side. factor: outputs for each step.
+    """
+
+    reach: int = 1
+    factor: int = 1
+
+    def init(self, batch: int) -> Array | None:
+        return self.kept(batch, 2 * self.reach)
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        x, axis = self.layer._input(xs[0]), self.signal.time
+        steps = x.shape[axis]
+        x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
+        window = append(state, x, axis)
+        mask = spread(real(-2 * self.reach, steps + 2 * self.reach), x.ndim, axis)
+        y = self.layer.call(params, window, train=False, key=None, mask=mask)[0]
+        new = cut(window, axis, steps, steps + 2 * self.reach)
+        return cut(y, axis, self.reach * self.factor, (self.reach + steps) * self.factor), new
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cumulate(Operation):
+    """Pool over all real steps so far: the last output is that of the whole sequence.
+
+    maximum: whether the largest value is kept, and not the average. others: the other axes that are pooled.
+    """
+
+    maximum: bool = False
+    others: tuple[int, ...] = ()
+
+    def init(self, batch: int) -> Any:
+        shape = tuple(
+            n for a, n in enumerate(self.signal.array_shape(batch, 1)) if a not in (*self.others, self.signal.time)
+        )
+        dtype = promote(self.layer.policy.compute, np.float32)
+        value = jnp.full(shape, -jnp.inf if self.maximum else 0, dtype)
+        return value if self.maximum else {"total": value, "count": jnp.zeros((batch,), dtype)}
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        x, axis = self.layer._input(xs[0]), self.signal.time
+        mask = real(0, x.shape[axis])
+        wide, dtype = promote(x.dtype, np.float32), x.dtype
+        value = jnp.where(spread(mask, x.ndim, axis), x.astype(wide), jnp.asarray(self.layer.masked_value, wide))
+        value = jnp.moveaxis(value, axis, 1)
+        spatial = tuple(a + (a < axis) for a in self.others)
+        if self.maximum:
+            value = lax.cummax(jnp.maximum(value.max(spatial) if spatial else value, state[:, None]), 1)
+            return self._shaped(jnp.where(value == -jnp.inf, jnp.zeros((), wide), value).astype(dtype)), value[:, -1]
+        value = value.mean(spatial) if spatial else value
+        total = state["total"][:, None] + jnp.cumsum(value, 1)
+        count = state["count"][:, None] + jnp.cumsum(mask.astype(wide), 1)
+        y = total / jnp.maximum(count, 1).reshape(*count.shape, *(1,) * (total.ndim - 2))
+        return self._shaped(y.astype(dtype)), {"total": total[:, -1], "count": count[:, -1]}
+
+    def _shaped(self, y: Array) -> Array:
+        """Return the outputs with the pooled axes at size 1, where the layer keeps them."""
+        if not self.layer.keepdims:
+            return y
+        gone = sorted((*self.others, self.signal.time))
+        return jnp.expand_dims(y, [axis + 1 for axis in gone])
+
+    def multiply_adds(self, steps: int) -> int | None:
+        return 0
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Frame(Operation):
+    """Apply a layer that reads the whole time axis to the last ``frames`` steps, at each step."""
+
+    frames: int = 1
+
+    def init(self, batch: int) -> Array | None:
+        return self.kept(batch, self.frames - 1)
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        x, axis = self.layer._input(xs[0]), self.signal.time
+        batch, steps = x.shape[0], x.shape[axis]
+        x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
+        window = append(state, x, axis)
+        new = cut(window, axis, steps, steps + self.frames - 1) if self.frames > 1 else None
+        each = jnp.stack([cut(window, axis, t, t + self.frames) for t in range(steps)], 1)
+        y = infer(self.layer, params, each.reshape(batch * steps, *each.shape[2:]))
+        return y.reshape(batch, steps, *y.shape[1:]), new
+
+    def multiply_adds(self, steps: int) -> int | None:
+        count = self.layer.multiply_adds(self.signal.sized(self.frames))
+        return None if count is None else count * steps

@@ -1,0 +1,153 @@
+"""The plan of a stream: every call in a model with its operation, the delay lines before merges, and the block.
+
+Knows models by their graphs of calls.
+"""
+
+import dataclasses
+import math
+from fractions import Fraction
+from typing import Any
+
+from jaxconv.contract import Layer
+from jaxconv.errors import explain
+from jaxconv.layers.reparametrization import Reparametrization
+from jaxconv.streaming.choice import Choice, Heads, choose, reads_early, refuse
+from jaxconv.streaming.operation import Pass
+from jaxconv.streaming.signal import Signal
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One call of one layer.
+
+    key: the name of its state. path: where its params are. wrappers: the layers around it that make its kernel.
+    values: the numbers of the values that it is called on. waits: by how many steps each of these is delayed first.
+    """
+
+    key: str
+    path: tuple[str, ...]
+    wrappers: tuple[Reparametrization, ...]
+    choice: Choice
+    values: tuple[int, ...]
+    waits: tuple[int, ...]
+
+    def params(self, params: Any) -> Any:
+        """Return the params of this call out of those of the model."""
+        for name in self.path:
+            params = params.get(name, {})
+        for wrapper in self.wrappers:
+            params = {**params["layer"], wrapper.leaf: wrapper.kernel(params, False)[0]}
+        return params
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """The calls of a stream in order, and the signals of all values: the inputs, then the result of each call.
+
+    outputs: the numbers of the values that the stream returns. block: how many steps must arrive together.
+    """
+
+    steps: tuple[Step, ...]
+    signals: tuple[Signal, ...]
+    inputs: int
+    outputs: tuple[int, ...]
+    block: int
+
+    @property
+    def span(self) -> int:
+        """Return a number of input steps behind which nothing depends on where the sequence began."""
+        reaches = [signal.delay / signal.rate for signal in self.signals]
+        reaches += [Fraction(abs(offset)) for signal in self.signals for _, offset, _ in signal.lengths.windows]
+        return self.block * (math.ceil((4096 + 4 * max(reaches, default=0)) / self.block) + 1)
+
+
+class _Walk:
+    """Collects the calls of a model while its graph is walked."""
+
+    def __init__(self, signals: list[Signal], heads: Heads):
+        self.signals, self.heads, self.steps = signals, heads, list[Step]()
+        self.seen: dict[str, int] = {}
+
+    def visit(self, layer: Layer, path: tuple[str, ...], inputs: list[int]) -> list[int]:
+        """Add the calls inside a layer, or its own; return the numbers of its outputs."""
+        if layer.graph is None:
+            return [self._add(layer, path, inputs)]
+        values, children = list(inputs), layer.children
+        for call in layer.graph.calls:
+            values += self.visit(children[call.name], (*path, call.name), [values[index] for index in call.inputs])
+        return [values[index] for index in layer.graph.outputs]
+
+    def _add(self, layer: Layer, path: tuple[str, ...], values: list[int]) -> int:
+        name = "/".join(path) or layer.label
+        number = self.seen[name] = self.seen.get(name, -1) + 1
+        wrappers = []
+        while isinstance(layer, Reparametrization):
+            wrappers.append(layer)
+            layer = layer.layer
+        given = [self.signals[value] for value in values]
+        late = max(signal.delay for signal in given)
+        late = late if reads_early(layer) else max(late, 0)
+        alike = tuple(dataclasses.replace(signal, delay=late) for signal in given)
+        with explain(f"{name}, given shape {' and '.join(str(signal.shape) for signal in alike)}"):
+            choice = choose(name, layer, alike, self.heads)
+        waits = tuple(late - signal.delay for signal in given)
+        key = f"{name}#{number}" if number else name
+        self.steps.append(Step(key, path, tuple(wrappers), choice, tuple(values), waits))
+        self.signals.append(choice.signal)
+        return len(self.signals) - 1
+
+    def on_time(self, index: int, layer: Layer) -> int:
+        """Return the number of a value that is not early: of this one, or of it behind a delay."""
+        signal = self.signals[index]
+        if signal.delay >= 0:
+            return index
+        on_time = dataclasses.replace(signal, delay=0)
+        choice = Choice(Pass(layer, (on_time,)), on_time)
+        self.steps.append(Step(f"output {index}", (), (), choice, (index,), (-signal.delay,)))
+        self.signals.append(on_time)
+        return len(self.signals) - 1
+
+
+def make_plan(layer: Layer, shapes: list[tuple], axis: int, heads: Heads) -> Plan:
+    """Return the plan of a stream.
+
+    Args:
+        layer: the model. shapes: those of its inputs, batch first. axis: of time, the same for all inputs.
+
+    Raises:
+        ValueError: a layer that cannot run step by step; a window that the block does not divide.
+    """
+    signals = []
+    for number, shape in enumerate(shapes):
+        if not isinstance(shape, tuple):
+            raise ValueError(f"stream: the model takes {shape} as one input; make it a Model with an Input for each")
+        if not 0 < axis < len(shape):
+            raise ValueError(
+                f"stream: axis={axis} is not a time axis of input {number} of shape {shape}; "
+                f"legal: 1 to {len(shape) - 1}"
+            )
+        open_shape = tuple(None if place in (0, axis) else size for place, size in enumerate(shape))
+        source = "the input" if len(shapes) == 1 else f"input {number}"
+        signals.append(Signal(open_shape, axis, shape[axis], source=source))
+    walk = _Walk(signals, heads)
+    outputs = [walk.on_time(index, layer) for index in walk.visit(layer, (), list(range(len(shapes))))]
+    block = math.lcm(*(Fraction(signal.rate).denominator for signal in signals))
+    if heads.window is not None and heads.window % block:
+        low = heads.window // block * block
+        raise ValueError(
+            f"stream: window={heads.window} is not a multiple of the block of {block} steps; "
+            f"give {low or block} or {low + block}"
+        )
+    _check_sizes(walk)
+    return Plan(tuple(walk.steps), tuple(signals), len(shapes), tuple(outputs), block)
+
+
+def _check_sizes(walk: _Walk) -> None:
+    """Raise ValueError for a call whose state would have an unknown shape."""
+    for step in walk.steps:
+        for signal in step.choice.operation.inputs:
+            if None in [size for axis, size in enumerate(signal.shape) if axis not in (0, signal.axis)]:
+                raise refuse(
+                    step.key, step.choice.operation.layer, None,
+                    f"gets shape {signal.shape}, in which a size other than time is unknown", "name it in input_shape",
+                )  # fmt: skip

@@ -1,0 +1,85 @@
+"""What is known about a value inside a stream before it runs: its time axis, rate, delay and length.
+
+Knows integers only: no arrays and no layers.
+"""
+
+import dataclasses
+from fractions import Fraction
+from typing import Any
+
+import jax.numpy as jnp
+
+from jaxconv.contract.receptive_field import Field
+
+
+@dataclasses.dataclass(frozen=True)
+class Lengths:
+    """How long a value is for an input of ``n`` steps: ``(n * factor + offset) // divisor`` for each window in turn.
+
+    A result below one means that there is no output; no later window then has one.
+
+    >>> Lengths(((1, -2, 1), (1, 1, 2)))(9), Lengths(((1, -2, 1),))(2)
+    (4, 0)
+    """
+
+    windows: tuple[tuple[int, int, int], ...] = ()
+
+    def then(self, factor: int, offset: int, divisor: int) -> "Lengths":
+        """Return the lengths behind one more window."""
+        if (factor, offset, divisor) == (1, 0, 1):
+            return self
+        return Lengths((*self.windows, (factor, offset, divisor)))
+
+    def __call__(self, count: Any) -> Any:
+        """Return the length for ``count`` input steps: an integer, or an array of integers."""
+        for factor, offset, divisor in self.windows:
+            found = (count * factor + offset) // divisor
+            if isinstance(count, int):
+                count = max(found, 0) if count > 0 else 0
+            else:
+                count = jnp.where(count > 0, jnp.maximum(found, 0), 0)
+        return count
+
+
+ONE_STEP = Field()
+
+
+@dataclasses.dataclass(frozen=True)
+class Signal:
+    """A value inside a stream.
+
+    shape: batch first, as the layer that uses it expects it, with None along the streamed axis.
+    axis: the streamed axis in ``shape``. None where a layer has reduced it: the value then is one result for each
+        step, of this shape, and the array has time at axis 1 in addition.
+    length: its steps for the whole input shape that the user named, where that is known.
+    rate: its steps for each step of the stream's input. delay: how many of its first steps are not real.
+    lengths: its number of real steps. field: which input steps one of its steps reads; None for all earlier ones.
+    source: the name of the layer that computes it. padded: the first layer before it that pads or crops the time
+        axis, so that a window of the signal is not what the network computes on that window alone.
+    masked: a layer before it that masks steps by their values.
+    """
+
+    shape: tuple
+    axis: int | None
+    length: int | None
+    rate: Fraction = Fraction(1)
+    delay: int = 0
+    lengths: Lengths = Lengths()
+    field: Field | None = ONE_STEP
+    source: str = "the input"
+    padded: str | None = None
+    masked: str | None = None
+
+    @property
+    def time(self) -> int:
+        """Return the axis of time in the array."""
+        return 1 if self.axis is None else self.axis
+
+    def sized(self, steps: int | None) -> tuple:
+        """Return ``shape`` with this many steps along the streamed axis."""
+        return tuple(steps if axis == self.axis else size for axis, size in enumerate(self.shape))
+
+    def array_shape(self, batch: int, steps: int) -> tuple:
+        """Return the shape of an array that holds this many steps."""
+        sizes = self.sized(steps) if self.axis is not None else (None, steps, *self.shape[1:])
+        return (batch, *sizes[1:])

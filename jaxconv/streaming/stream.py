@@ -1,0 +1,391 @@
+"""``stream``: a model that runs step by step, with its state as an argument and a result.
+
+Knows models through their plan.
+"""
+
+import dataclasses
+import functools
+import math
+from fractions import Fraction
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxconv.contract import Layer
+from jaxconv.errors import explain
+from jaxconv.streaming.choice import Heads
+from jaxconv.streaming.operation import Operation, append, cut, spread
+from jaxconv.streaming.plan import Plan, Step, make_plan
+from jaxconv.streaming.signal import Signal
+
+Array = jax.Array
+State = dict[str, Any]
+RUN_STEPS = 1024  # steps of a chunk in run: the work of a chunk then outweighs the cost of its start
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stream:
+    """A model that runs step by step; made by :func:`stream`.
+
+    layer: the model. axis: that of time in its inputs. plan: what each call in it does.
+    """
+
+    layer: Layer
+    axis: int
+    plan: Plan
+
+    # -- what a user needs to know
+
+    @property
+    def block(self) -> int:
+        """Return the number of input steps that must arrive together; a chunk is any multiple of it."""
+        return self.plan.block
+
+    @property
+    def ratio(self) -> Any:
+        """Return the number of output steps for each input step, a fraction; several outputs: in their structure."""
+        return self._each(lambda signal: signal.rate)
+
+    @property
+    def delay(self) -> Any:
+        """Return how many of the first output steps are not real; several outputs: in their structure."""
+        return self._each(lambda signal: signal.delay)
+
+    @property
+    def flush(self) -> int:
+        """Return how many steps to feed after the end, a multiple of the block, until all outputs have come."""
+        count = 64 * self.block * math.ceil((self.plan.span + 1) / self.block)
+        full = (
+            self._steps_needed(count + rest) - -(-(count + rest) // self.block) * self.block
+            for rest in range(self.block)
+        )
+        return max(0, *full, 0)
+
+    @property
+    def receptive_field(self) -> Any:
+        """Return how many input steps one output step depends on; None where it is all so far."""
+        return self._each(lambda signal: None if signal.field is None else signal.field.size)
+
+    @property
+    def state_bytes(self) -> int:
+        """Return the size of the state for one row, in bytes."""
+        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.init(1)))
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+    @property
+    def multiply_adds(self) -> int | None:
+        """Return the products of one block of one row; None where they are not known."""
+        counts = []
+        for step in self.plan.steps:
+            operation = step.choice.operation
+            counts.append(operation.multiply_adds(int(operation.signal.rate * self.block)))
+        return None if None in counts else sum(count or 0 for count in counts)
+
+    # -- running
+
+    def init(self, batch_size: int) -> State:
+        """Return the state before the first step: arrays of fixed shapes and types, batch first.
+
+        Raises:
+            ValueError: a batch size that is not a positive integer.
+        """
+        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
+            raise ValueError(f"stream.init: batch_size={batch_size!r} is not a positive integer; give one like 1")
+        kept: dict[str, Any] = {}
+        for step in self.plan.steps:
+            own = step.choice.operation.init(batch_size)
+            if own is not None:
+                kept[step.key] = own
+            for key, signal, steps, dtype in self._lines(step):
+                kept[key] = jnp.zeros(signal.array_shape(batch_size, steps), dtype)
+        fed, real = (jnp.zeros((batch_size,), jnp.int32) for _ in range(2))
+        return {"fed": fed, "real": real, "kept": kept}
+
+    def step(
+        self, params: Any, state: State, x: Any, mask: Any = None, reset: Any = None, active: Any = None
+    ) -> tuple[Any, Any, State]:
+        """Compute the outputs for the next steps of the input.
+
+        A pure function: jit, scan, grad, vmap and export it. Donate ``state`` to update it in place.
+
+        Args:
+            params: those of the model. state: from ``init`` or from the last step.
+            x: any multiple of ``block`` steps along time; several inputs in their structure.
+            mask: (batch, steps), True at each real step; None where all are. The first False ends a row: the steps
+                from there on push out its last outputs. Only a reset starts the row again.
+            reset: (batch,), True for a row that starts anew with this chunk.
+            active: (batch,), False for a row whose state stays as it is; its outputs are not real.
+
+        Returns:
+            (outputs, their mask (batch, output steps), new state). An output that is not real is zero.
+
+        Raises:
+            ValueError: a chunk that the block does not divide; a state of another stream or batch size; params of
+                another model.
+            TypeError: a mask, ``reset`` or ``active`` that is not boolean.
+        """
+        values = list(map(jnp.asarray, _flat(self.layer, x)))
+        batch, steps = self._check_chunk(values, state)
+        self.layer.check_names(params)
+        old = state
+        if reset is not None:
+            state = self._select(_flags(reset, (batch,), "reset"), self.init(batch), state)
+        mask = jnp.ones((batch, steps), bool) if mask is None else _flags(mask, (batch, steps), "mask")
+        leading = jnp.sum(jnp.cumprod(mask.astype(jnp.int32), 1), 1, dtype=jnp.int32)
+        real = state["real"] + jnp.where(state["real"] == state["fed"], leading, 0)
+        clock = _Clock(self.plan, state["fed"], real, steps)
+        for index, signal in enumerate(self.plan.signals[: self.plan.inputs]):  # what comes after the end may be NaN
+            own = spread(clock.real(signal, 0, steps), values[index].ndim, self.axis)
+            values[index] = jnp.where(own, values[index], jnp.zeros((), values[index].dtype))
+        kept = self._compute(params, values, state["kept"], clock)
+        outputs, masks = [], []
+        for index in self.plan.outputs:
+            signal, y = self.plan.signals[index], values[index]
+            own = clock.real(signal, 0, y.shape[signal.time])
+            if active is not None:
+                own &= _flags(active, (batch,), "active")[:, None]
+            if index < self.plan.inputs:
+                y = self.layer._input(y)
+            outputs.append(jnp.where(spread(own, y.ndim, signal.time), y, jnp.zeros((), y.dtype)))
+            masks.append(own)
+        new = {**clock.counters(), "kept": kept}
+        if active is not None:
+            new = self._select(_flags(active, (batch,), "active"), new, old)
+        structure = self.layer.output_structure
+        return structure.unflatten(outputs), structure.unflatten(masks), new
+
+    def run(self, params: Any, x: Any, chunk: int | None = None) -> Any:
+        """Compute the outputs for whole sequences, chunk by chunk in bounded memory: those of ``apply_fn``.
+
+        Args:
+            params: those of the model.
+            x: the input, all rows of the same length; several inputs in their structure.
+            chunk: how many steps run at a time, a multiple of ``block``; None chooses.
+
+        Raises:
+            ValueError: a chunk that the block does not divide; a length at which "same" padding with a stride is
+                another one than in the stream, with the nearest legal lengths.
+        """
+        values = list(map(jnp.asarray, _flat(self.layer, x)))
+        length = values[0].shape[self.axis]
+        self._check_length(length)
+        needed = max(self._steps_needed(length), self.block)
+        if chunk is None:
+            chunk = min(self.block * -(-RUN_STEPS // self.block), needed)
+        if chunk < 1 or chunk % self.block:
+            raise ValueError(f"stream.run: chunk={chunk} is not a positive multiple of the block of {self.block} steps")
+        count = -(-needed // chunk)
+        pads = [[(0, count * chunk - length if a == self.axis else 0) for a in range(v.ndim)] for v in values]
+        values = [jnp.pad(value, pad) for value, pad in zip(values, pads, strict=True)]
+        batch = values[0].shape[0]
+        form: Any = jax.tree.structure(x)
+
+        def body(state: State, start: Array) -> tuple[State, list]:
+            own = [lax.dynamic_slice_in_dim(value, start, chunk, self.axis) for value in values]
+            mask = jnp.broadcast_to((start + jnp.arange(chunk, dtype=jnp.int32) < length)[None], (batch, chunk))
+            y, _, state = self.step(params, state, form.unflatten(own), mask)
+            return state, self.layer.output_structure.flatten_up_to(y)
+
+        _, ys = lax.scan(body, self.init(batch), jnp.arange(count, dtype=jnp.int32) * chunk)
+        outputs = []
+        for index, y in zip(self.plan.outputs, ys, strict=True):
+            signal = self.plan.signals[index]
+            y = jnp.moveaxis(y, 0, signal.time)
+            y = y.reshape(*y.shape[: signal.time], -1, *y.shape[signal.time + 2 :])
+            y = cut(y, signal.time, signal.delay, signal.delay + signal.lengths(length))
+            outputs.append(y)
+        return self.layer.output_structure.unflatten(outputs)
+
+    # -- inside
+
+    def _each(self, value: Any) -> Any:
+        return self.layer.output_structure.unflatten(value(self.plan.signals[index]) for index in self.plan.outputs)
+
+    def _lines(self, step: Step) -> list[tuple[str, Signal, int, Any]]:
+        """Return the delay lines of a call: (key, what is delayed, by how many steps, type)."""
+        operation = step.choice.operation
+        dtype = operation.layer.policy.compute
+        found = [
+            (f"{step.key}/input {number}", signal, wait, dtype)
+            for number, (signal, wait) in enumerate(zip(operation.inputs, step.waits, strict=True))
+            if wait
+        ]
+        late = step.choice.late
+        return found + ([(f"{step.key}/output", step.choice.signal, late, dtype)] if late else [])
+
+    def _compute(self, params: Any, values: list[Array], state: dict[str, Any], clock: "_Clock") -> dict[str, Any]:
+        """Append the result of each call to ``values``; return what is kept for the next step."""
+        kept: dict[str, Any] = {}
+
+        def wait(key: str, x: Array, signal: Signal, steps: int) -> Array:
+            both = append(state[key], x, signal.time)
+            kept[key] = cut(both, signal.time, x.shape[signal.time], x.shape[signal.time] + steps)
+            return cut(both, signal.time, 0, x.shape[signal.time])
+
+        for step in self.plan.steps:
+            operation: Operation = step.choice.operation
+            given = [values[index] for index in step.values]
+            for number, (signal, steps) in enumerate(zip(operation.inputs, step.waits, strict=True)):
+                if steps:
+                    x = given[number].astype(operation.layer.policy.compute)
+                    given[number] = wait(f"{step.key}/input {number}", x, signal, steps)
+            real = functools.partial(clock.real, operation.signal)
+            with explain(step.key):
+                y, own = operation.step(step.params(params), given, real, state.get(step.key))
+            if own is not None:
+                kept[step.key] = own
+            if step.choice.late:
+                y = wait(f"{step.key}/output", y, step.choice.signal, step.choice.late)
+            values.append(y)
+        return kept
+
+    def _select(self, flags: Array, one: State, other: State) -> State:
+        """Return the state with the rows of ``one`` where ``flags`` is True, and those of ``other`` elsewhere."""
+        return jax.tree.map(lambda a, b: jnp.where(flags.reshape(-1, *(1,) * (a.ndim - 1)), a, b), one, other)
+
+    def _steps_needed(self, length: int) -> int:
+        """Return after how many steps, a multiple of the block, all outputs for ``length`` steps have come."""
+        signals = [self.plan.signals[index] for index in self.plan.outputs]
+        most = max([Fraction(length), *((one.lengths(length) + one.delay) / one.rate for one in signals)])
+        return math.ceil(most / self.block) * self.block
+
+    def _check_length(self, length: int) -> None:
+        """Raise ValueError for a length at which "same" padding is not that of the stream."""
+
+        def wrong(length: int) -> Step | None:
+            for step in self.plan.steps:
+                window, own = step.choice.same, step.choice.operation.signal.lengths(length)
+                if window is not None and own > 0 and window.pads(own)[0] != window.pads()[0]:
+                    return step
+            return None
+
+        step = wrong(length)
+        if step is not None:
+            ways = range(1, self.block + 1)
+            near = [
+                next((n for n in (length + sign * d for d in ways) if n > 0 and wrong(n) is None), None)
+                for sign in (-1, 1)
+            ]
+            raise ValueError(
+                f"stream.run: with {length} steps, {step.key} pads 'same' with a stride differently than for a length "
+                f"that the block of {self.block} divides; legal: {' or '.join(str(n) for n in near if n)}"
+            )
+
+    def _check_chunk(self, values: list[Array], state: Any) -> tuple[int, int]:
+        """Return (batch, steps) of a chunk. Raises ValueError for one that does not fit the stream or the state."""
+        shapes = [value.shape for value in values]
+        for shape, signal in zip(shapes, self.plan.signals, strict=False):
+            sizes = zip(signal.shape[1:], shape[1:], strict=False)
+            if len(shape) != len(signal.shape) or any(n not in (None, m) for n, m in sizes):
+                raise ValueError(
+                    f"stream.step: input of shape {shape}; this stream takes {signal.shape}, batch first, with None "
+                    "for batch and steps"
+                )
+        batch, steps = shapes[0][0], shapes[0][self.axis]
+        if any((shape[0], shape[self.axis]) != (batch, steps) for shape in shapes) or steps < 1 or steps % self.block:
+            low = steps // self.block * self.block
+            raise ValueError(
+                f"stream.step: chunks of {[shape[self.axis] for shape in shapes]} steps; all inputs need the same "
+                f"multiple of the block of {self.block} steps: {low or self.block} or {low + self.block}"
+            )
+        want: Any = jax.eval_shape(lambda: self.init(batch))
+        forms: list[Any] = [jax.tree.structure(tree) for tree in (want, state)]
+        shape_and_type = functools.partial(jax.tree.map, lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)))
+        if forms[0] != forms[1]:
+            raise ValueError("stream.step: the state is not one of this stream; make it with this stream's init")
+        if shape_and_type(want) != shape_and_type(state):
+            rows = jnp.shape(state["fed"])
+            raise ValueError(
+                f"stream.step: the state is for a batch of {rows[0] if rows else '?'} or for another stream, and the "
+                f"input has a batch of {batch}; make the state with stream.init({batch})"
+            )
+        return batch, steps
+
+
+class _Clock:
+    """Where a step lies in each row's sequence, and which steps of each value are real."""
+
+    def __init__(self, plan: Plan, fed: Array, real: Array, steps: int):
+        self.plan, self.fed, self.count, self.steps = plan, fed, real, steps
+        self.lengths: dict[Any, Array] = {}
+
+    def real(self, signal: Signal, first: int, count: int) -> Array:
+        """Return the mask (batch, count) of the steps of a value from ``first`` on, counted from the chunk's start."""
+        if signal.lengths not in self.lengths:
+            self.lengths[signal.lengths] = signal.lengths(self.count)
+        start = self.fed // self.plan.block * int(signal.rate * self.plan.block) + (first - signal.delay)
+        step = start[:, None] + jnp.arange(count, dtype=jnp.int32)[None]
+        return (step >= 0) & (step < self.lengths[signal.lengths][:, None])
+
+    def counters(self) -> dict[str, Array]:
+        """Return how many steps have been fed, and how many of them were real, both small: behind a span of steps
+        only their difference matters, and it matters only while outputs come.
+        """
+        span = self.plan.span
+        fed = jnp.minimum(self.fed + self.steps, self.count // self.plan.block * self.plan.block + 4 * span)
+        # whole spans are taken off both, at once for a long chunk
+        times = jnp.maximum(jnp.minimum(self.count, fed) // span - 1, 0)
+        return {"fed": fed - times * span, "real": self.count - times * span}
+
+
+def _flat(layer: Layer, value: Any) -> list:
+    """Return the inputs of a layer, or their shapes, as a list."""
+    if layer.graph is not None:
+        return layer.flat_inputs(value)  # type: ignore[attr-defined]
+    return list(value) if isinstance(value, list) else [value]
+
+
+def _flags(value: Any, shape: tuple, what: str) -> Array:
+    """Return an argument as booleans of this shape. Raises TypeError for numbers, ValueError for another shape."""
+    value = jnp.asarray(value) if hasattr(value, "dtype") else jnp.asarray(np.asarray(value))
+    if value.dtype != bool:
+        raise TypeError(f"stream.step: {what} has type {value.dtype}; give booleans, True at what counts")
+    if value.shape != shape:
+        raise ValueError(f"stream.step: {what} has shape {value.shape}; this chunk needs {shape}")
+    return value
+
+
+def stream(
+    layer: Layer, input_shape: Any = None, axis: int = 1, pooling: str | None = None, window: int | None = None
+) -> Stream:
+    """Return a model as a stream: its outputs for a whole sequence, computed step by step.
+
+    Each window along time keeps the inputs that later outputs read. Where branches meet, the earlier one is delayed.
+    Padding is exact at both ends: every layer sees the zeros of its own padding. Weights are those of the model.
+
+    Args:
+        layer: any layer or model. ``jaxconv.load_layer`` reads one from a file.
+        input_shape: batch first, with None for time. A number for time is the length that ``Flatten`` and ``Reshape``
+            count with: behind them, each output is that of the last so many steps. None: the one that the model knows.
+        axis: that of time, counted with the batch; the same for all inputs.
+        pooling: "cumulative" lets global pooling take all steps so far: its last output is that of the whole sequence.
+        window: global pooling, and any other layer that reads all steps, reads the last ``window`` steps of the input.
+            Each output is then the model's on these steps. Layers before it must not pad.
+
+    Raises:
+        ValueError: a layer that cannot run step by step, with the reason and what to do; an axis that is not time.
+        TypeError: something that is not a layer.
+
+    >>> layer = jaxconv.Conv1D(4, 3, padding="same")
+    >>> params, apply_fn = layer.init(jax.random.key(0), (None, 8, 2))
+    >>> running = stream(layer, (None, None, 2))
+    >>> y, mask, state = running.step(params, running.init(1), jnp.ones((1, 2, 2)))
+    >>> running.delay, mask.tolist()
+    (1, [[False, True]])
+    """
+    if not isinstance(layer, Layer):
+        raise TypeError(f"stream: got {type(layer).__name__}, not a layer; give a layer or a model, without its params")
+    if pooling not in (None, "cumulative"):
+        raise ValueError(f"stream: pooling={pooling!r} is not known; legal: None, 'cumulative'")
+    if window is not None and (isinstance(window, bool) or not hasattr(window, "__index__") or window < 1):
+        raise ValueError(f"stream: window={window!r} is not a positive number of steps")
+    if pooling is not None and window is not None:
+        raise ValueError(f"stream: pooling={pooling!r} and window={window} exclude each other; give one of them")
+    shape = layer.known_input_shape if input_shape is None else input_shape
+    if shape is None:
+        raise ValueError(f"stream: {layer.label} does not know its input; give input_shape, like (None, None, 16)")
+    shape = layer.read_shape(shape)
+    return Stream(layer, axis, make_plan(layer, _flat(layer, shape), axis, Heads(pooling, window)))
