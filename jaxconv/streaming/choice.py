@@ -190,8 +190,9 @@ def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
 def _reshape(name: str, layer: Any, signal: Signal) -> Choice | None:
     """Return how a Reshape runs that keeps the time axis; None for another one."""
     whole = signal.sized(signal.length)
-    found = reader(layer.windows(whole), signal.time)
-    if found is None or not found[1].pointwise:
+    reading = [(axis, window) for axis, window in enumerate(layer.windows(whole), 1) if not window.reads_all]
+    found = [axis for axis, window in reading if window.axis == signal.time - 1]
+    if not found:
         return None
     shape = tuple(None if axis == found[0] else size for axis, size in enumerate(layer.output_shape(whole)))
     out = dataclasses.replace(signal, shape=shape, axis=found[0], source=name)

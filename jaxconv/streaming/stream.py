@@ -31,6 +31,10 @@ class Stream:
     """A model that runs step by step; made by :func:`stream`.
 
     layer: the model. axis: that of time in its inputs. plan: what each call in it does.
+
+    >>> running = stream(jaxconv.Conv1D(4, 3, strides=2, padding="same"), (None, None, 2))
+    >>> running.block, running.ratio, running.delay, running.flush
+    (2, Fraction(1, 2), 1, 2)
     """
 
     layer: Layer
