@@ -16,6 +16,7 @@ import optax
 import jaxconv as jc
 
 FRAMES, BANDS, CLASSES = 30, 40, 3
+REPEATS = 200  # of a timed call
 
 
 def generated(key, count):
@@ -57,10 +58,10 @@ def train(epochs):
     return layer, jc.merge(trainable, fixed)
 
 
-def seconds_per_call(function, *arguments, count):
+def seconds_per_call(function, *arguments):
     """Return the median time of a call."""
     times = []
-    for _ in range(count):
+    for _ in range(REPEATS):
         start = time.perf_counter()
         jax.block_until_ready(function(*arguments))
         times.append(time.perf_counter() - start)
@@ -90,8 +91,8 @@ def main():
     print(f"{len(decisions)} decisions, one per frame; largest difference from whole windows {error:.1e}")
     assert error < 1e-4
 
-    frame = seconds_per_call(step, params, state, recording[:, :1], count=200)
-    window = seconds_per_call(apply_fn, params, windows[:1], count=200)
+    frame = seconds_per_call(step, params, state, recording[:, :1])
+    window = seconds_per_call(apply_fn, params, windows[:1])
     work = layer.multiply_adds((None, FRAMES, 1, BANDS)) / stream.multiply_adds
     print(f"latency per frame {frame * 1e6:.0f} us; recomputing a window {window * 1e6:.0f} us")
     print(f"a frame makes 1/{work:.1f} of the multiply-adds of a window, in 1/{window / frame:.1f} of the time")

@@ -24,6 +24,12 @@ FEWER_CASES = {
 # example -> what the shortened form replaces; each text occurs once
 SHORTENED = {
     "faster_flax": {"(8, 64, 64, 3)": "(8, 16, 16, 3)", "range(7)": "range(1)"},
+    "streaming_wakeword": {
+        "parse_args()": "parse_args([])",
+        "default=300": "default=60",
+        "default=200": "default=3",
+        "REPEATS = 200": "REPEATS = 2",
+    },
     "train_by_hand": {"range(501)": "range(3)"},
 }
 PACKAGES = {"faster_flax": ["flax"]}

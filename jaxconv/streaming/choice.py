@@ -237,7 +237,7 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
 
 
 def _cumulate(name: str, layer: Any, signal: Signal) -> Choice:
-    others = tuple(axis for axis in layer._axes() if axis != signal.axis)
+    others = tuple(axis for axis in layer.axes if axis != signal.axis)
     shape = layer.output_shape(signal.sized(1))
     out = dataclasses.replace(signal, shape=shape, axis=None, length=None, field=None, source=name, padded=name)
     maximum = layer.masked_value != 0
