@@ -340,7 +340,7 @@ NOT_STREAMED |= {name: "own for each step" for name in CASES if name.startswith(
 NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith("adaptive")}
 
 
-@pytest.mark.parametrize("name, case", costly({name: (name, case) for name, case in STREAMED.items()}))
+@pytest.mark.parametrize("case, name", costly({name: (case, name) for name, case in STREAMED.items()}))
 def test_a_stream_in_random_chunks_equals_the_whole(name, case):
     axis = 2 if "first" in name else 1
     if name in NOT_STREAMED:
