@@ -1,4 +1,4 @@
-"""Constraints: numbers by hand, Keras's values, the bounds that they promise, and the filters of a convolution."""
+"""Constraints: numbers by hand, Keras's values, the documented bounds, and the filters of a convolution."""
 
 import json
 import pickle
@@ -46,26 +46,26 @@ def w():
 @pytest.mark.parametrize(("name", "arguments"), CONFIGURED, ids=str)
 def test_values_equal_keras(name, arguments, w):
     with keras_rules():
-        expected = in_keras(name, arguments)(w)
-    np.testing.assert_allclose(ours(name, arguments)(w), expected, rtol=5e-7)
+        expected = jax.jit(in_keras(name, arguments).__call__)(w)
+    np.testing.assert_allclose(jax.jit(ours(name, arguments))(w), expected, rtol=5e-7)
 
 
 @pytest.mark.parametrize("axis", [0, (0, 1), -1, None])
 def test_norm_formulas_in_float64(axis, w):
     exact = np.asarray(w, np.float64)
     norm = np.sqrt(np.square(exact).sum(axis, keepdims=True))
-    aim = 0.3 * np.clip(norm, 1, 1.5) + 0.7 * norm
+    target = 0.3 * np.clip(norm, 1, 1.5) + 0.7 * norm
     np.testing.assert_allclose(MaxNorm(1.5, axis)(w), exact * np.minimum(norm, 1.5) / (norm + 1e-7), rtol=1e-6)
     np.testing.assert_allclose(UnitNorm(axis)(w), exact / (norm + 1e-7), rtol=1e-6)
-    np.testing.assert_allclose(MinMaxNorm(1, 1.5, 0.3, axis)(w), exact * aim / (norm + 1e-7), rtol=1e-6)
+    np.testing.assert_allclose(MinMaxNorm(1, 1.5, 0.3, axis)(w), exact * target / (norm + 1e-7), rtol=1e-6)
 
 
-def test_max_norm_shortens_only_the_long():
+def test_max_norm_scales_only_long_vectors():
     w = jnp.array([[3.0, 0.3], [4.0, 0.4]])
     np.testing.assert_allclose(MaxNorm(2.0)(w), [[1.2, 0.3], [1.6, 0.4]], rtol=1e-6)  # 1e-7 / norm, as documented
 
 
-def test_min_max_norm_moves_a_part_of_the_way():
+def test_min_max_norm_moves_by_the_rate():
     w = jnp.array([[3.0, 0.3], [4.0, 0.4]])  # norms 5 and 0.5 into [1, 2]
     np.testing.assert_allclose(norms(MinMaxNorm(1.0, 2.0)(w), 0), [2.0, 1.0], rtol=1e-6)
     np.testing.assert_allclose(norms(MinMaxNorm(1.0, 2.0, rate=0.5)(w), 0), [3.5, 0.75], rtol=1e-6)
@@ -149,10 +149,10 @@ def test_radial_rings_of_even_kernels_are_those_of_tf_2():
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7])
 def test_radial_kernels_have_the_symmetries_of_the_square(size):
     w = jnp.asarray(np.random.default_rng(1).normal(size=(size, size, 2, 3)))
-    rings = np.asarray(RadialConstraint()(w))
+    rings = np.asarray(jax.jit(RadialConstraint())(w))
     np.testing.assert_array_equal(rings, np.rot90(rings))
     np.testing.assert_array_equal(rings, rings[::-1])
-    assert np.isin(rings[..., 0, 0], w[..., 0, 0]).all()  # each filter is made of its own entries
+    assert np.isin(rings[..., 0, 0], w[..., 0, 0]).all()  # each filter has its own entries only
 
 
 # --- Names and configs ------------------------------------------------------------------------------------------------

@@ -95,14 +95,15 @@ def test_the_command_writes_a_table_results_and_a_chart(tiny, tmp_path, capsys):
 
 
 def test_networks_and_the_cost_of_a_call_are_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(networks, "NETWORKS", {"everything": EVERYTHING})
+    body = (networks.Conv(4, 3), networks.Norm(), networks.Mean(), networks.Dense(3))  # 24 + 8 + 15 parameters
+    monkeypatch.setattr(networks, "NETWORKS", {"small": EVERYTHING._replace(name="small", body=body)})
     monkeypatch.setattr(network_speed, "CALLS", 2)
     names = [name for name in ("jaxconv", "flax") if name in PEERS]
     out = tmp_path / "out"
     assert main(["bench", "--models", "--only", ",".join(names), "--seconds", "0", "--out", str(out)]) == 0
     assert "microseconds" in capsys.readouterr().out
     network, dispatch = json.loads((out / "bench.json").read_text())["rows"]
-    assert network["parameters"] == PARAMETERS
+    assert network["parameters"] == 47
     assert set(network["milliseconds"]["train step"]) == set(network["milliseconds"]["inference"]) == set(names)
     assert set(dispatch["milliseconds"]["call"]) == {"lax", "jaxconv"}
 
