@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.files.archive import read_archive, write_archive
-from jaxconv.files.errors import FileError
+from jaxconv.files.errors import FileError, damaged
 from jaxconv.training.step import TrainState
 
 _FORMAT, _VERSION = "jaxconv checkpoint", 1
@@ -104,6 +104,20 @@ def load(path: str | os.PathLike[str], template: TrainState, run: Mapping[str, A
         FileError: the file is unusable, or belongs to another run: other options, another model, another optimizer.
     """
     header, arrays = read_archive(path, _FORMAT, _VERSION)
+    with damaged(path, "its header"):
+        return _progress(path, template, run, header, arrays)
+
+
+def completed_epochs(path: str | os.PathLike[str]) -> int:
+    """Return the number of completed epochs in a checkpoint. Raises FileError as :func:`load`."""
+    header, _ = read_archive(path, _FORMAT, _VERSION)
+    with damaged(path, "its header"):
+        return int(header["epoch"])
+
+
+def _progress(
+    path: Any, template: TrainState, run: Mapping[str, Any], header: dict[str, Any], arrays: dict[str, np.ndarray]
+) -> Progress:
     for name, value in run.items():
         if header["run"].get(name) != value:
             raise FileError(
@@ -117,8 +131,12 @@ def load(path: str | os.PathLike[str], template: TrainState, run: Mapping[str, A
     sums = {name.removeprefix("sums/"): arrays.pop(name) for name in list(arrays) if name.startswith("sums/")}
     if arrays:
         raise FileError(f"{path} does not fit this model and optimizer: it also contains {', '.join(sorted(arrays))}")
-    header["history"] = tuple(header["history"])
-    return Progress(state=state, sums=sums, best_params=best, **{name: header[name] for name in _PLAIN})
+    plain = {name: header[name] for name in _PLAIN}
+    counts = [plain["epoch"], plain["step"], plain["waited"], len(plain["history"]) - plain["epoch"]]
+    logs = all(isinstance(log, dict) and "loss" in log for log in plain["history"])
+    if not logs or not all(type(count) is int and count >= 0 for count in counts) or counts[-1]:
+        raise ValueError("the numbers of epochs, steps and logs do not fit each other")
+    return Progress(state=state, sums=sums, best_params=best, **plain | {"history": tuple(plain["history"])})
 
 
 def _leaves_by_name(prefix: str, tree: Any) -> dict[str, np.ndarray]:

@@ -58,7 +58,7 @@ def batch_sums(
     """Yield the sums of each batch. The arguments are resolved and checked already."""
     step = _compiled(apply_fn, loss, tuple(metrics))
     for rows in batch_slices(len(x), batch_size):
-        yield step(params, np.asarray(x[rows]), np.asarray(y[rows]))
+        yield step(params, host_batch(x, rows), host_batch(y, rows))
 
 
 def cached(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -94,7 +94,7 @@ def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32)
     inputs = dict(zip(x, as_samples(*x.values()), strict=True)) if isinstance(x, Mapping) else as_samples(x)[0]
     step = jax.jit(apply_fn)
     for rows in batch_slices(len(jax.tree.leaves(inputs)[0]), batch_size):
-        y = step(params, jax.tree.map(lambda array: np.asarray(array[rows]), inputs))  # noqa: B023
+        y = step(params, jax.tree.map(lambda array: host_batch(array, rows), inputs))  # noqa: B023
         yield jax.tree.map(np.asarray, y)
 
 
@@ -107,6 +107,30 @@ def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.n
     (5, 4)
     """
     return np.concatenate(list(predict_batches(apply_fn, params, x, batch_size)))
+
+
+def host_batch(array: np.ndarray, rows: Any) -> np.ndarray:
+    """Return rows of an array in the dtype that the device will have, with the same values.
+
+    Without 64-bit types JAX converts int64 to int32, and integers outside int32 wrap. Such a batch becomes float32.
+    Foreign byte order, which JAX refuses, becomes native.
+    """
+    batch = np.asarray(array[rows])
+    dtype = device_dtype(batch.dtype)
+    if dtype.kind in "iu" and dtype.itemsize < batch.dtype.itemsize and batch.size:
+        limits = np.iinfo(dtype)
+        if batch.min() < limits.min or batch.max() > limits.max:
+            return batch.astype(np.float32)
+    return batch.astype(batch.dtype.newbyteorder("="), copy=False)
+
+
+def device_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of an array of this dtype on the device.
+
+    >>> device_dtype(np.dtype(">i8"))
+    dtype('int32')
+    """
+    return jax.dtypes.canonicalize_dtype(dtype.newbyteorder("="))
 
 
 def batch_slices(count: int, batch_size: int) -> Iterator[slice]:
@@ -130,7 +154,7 @@ def check_model(apply_fn: Any, params: Any) -> None:
 def check_labels(apply_fn: Any, params: Params, loss: Any, *data: tuple[Any, Any] | None) -> None:
     """Check all targets before anything is computed, if the loss has a method ``check``."""
     for x, y in (pair for pair in data if pair is not None and hasattr(loss, "check")):
-        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jax.dtypes.canonicalize_dtype(x.dtype))
+        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), device_dtype(x.dtype))
         loss.check(y, jax.eval_shape(apply_fn, params, one).shape)
 
 

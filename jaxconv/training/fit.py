@@ -29,6 +29,8 @@ from jaxconv.training.optimizers import learning_rate
 from jaxconv.training.optimizers import optimizer as resolve_optimizer
 from jaxconv.training.step import init_state, train_step
 
+MOST_EPOCHS = 2**31 - 1  # the step function gets the epoch as int32
+
 
 def fit(
     apply_fn: Any,
@@ -107,7 +109,7 @@ def fit(
     loss, metrics = resolve_loss(loss), resolve_metrics(metrics)
     _check_columns([m.name for m in metrics], validation is not None, best_weights, early_stopping)
     check_labels(apply_fn, params, loss, (x, y), validation)
-    steps = math.ceil(len(x) / batch_size) * epochs
+    steps = min(math.ceil(len(x) / batch_size) * epochs, MOST_EPOCHS)  # optax counts steps in int32
     transformation = resolve_optimizer(optimizer, steps)
     path = checkpoint_path(checkpoint)
     same = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle, "seed": seed, "best_weights": best_weights}
@@ -170,13 +172,23 @@ def _split_validation(training: tuple[Any, ...], data: Any, split: float) -> tup
         return x, y, as_samples(*data)
     if not split:
         return x, y, None
-    cut = math.floor(len(x) * (1 - split))
-    if cut == 0 or cut == len(x):
+    cut = training_count(len(x), split)
+    return x[:cut], y[:cut], (x[cut:], y[cut:])
+
+
+def training_count(samples: int, validation_split: float) -> int:
+    """Return the number of samples that remain for training. Raises ValueError if there are none, or all.
+
+    >>> training_count(37, 0.25)
+    27
+    """
+    count = math.floor(samples * (1 - validation_split))
+    if validation_split and not 0 < count < samples:
         raise ValueError(
-            f"validation_split={split} of {len(x)} samples leaves no sample on one side; "
+            f"validation_split={validation_split} of {samples} samples leaves no sample on one side; "
             "give another fraction or more samples"
         )
-    return x[:cut], y[:cut], (x[cut:], y[cut:])
+    return count
 
 
 def _data_checksum(*arrays: Any) -> int:
@@ -188,12 +200,11 @@ def _data_checksum(*arrays: Any) -> int:
     return checksum
 
 
-def _integer(name: str, value: Any, low: int = 1, high: int | None = None) -> int:
+def _integer(name: str, value: Any, low: int = 1, high: int = MOST_EPOCHS) -> int:
     """Return an integer, of numpy or Python, as Python's int. Raises ValueError for anything else."""
     integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not integer or value < low or (high is not None and value > high):
-        legal = f"of at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value!r}; legal: an integer {legal}")
+    if not integer or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; legal: an integer from {low} to {high}")
     return int(value)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from jaxconv.contract import Params
 from jaxconv.registry import nearest
 from jaxconv.training.checkpoint import Progress
-from jaxconv.training.evaluation import Accumulator, batch_slices, batch_sums
+from jaxconv.training.evaluation import Accumulator, batch_slices, batch_sums, host_batch
 from jaxconv.training.interrupt import StopRequest
 from jaxconv.training.metrics import Metric
 from jaxconv.training.step import metric_values
@@ -162,7 +162,7 @@ class Loop:
         state, done = progress.state, progress.step
         for rows in itertools.islice(batch_slices(len(order), self.batch_size), done, None):
             index = order[rows]
-            x, y = np.asarray(self.x[index]), np.asarray(self.y[index])
+            x, y = host_batch(self.x, index), host_batch(self.y, index)
             state, sums = self.step(state, x, y, np.int32(progress.epoch), np.int32(done))
             done += 1
             accumulator.add(sums)

@@ -17,7 +17,7 @@ from jaxconv.files.archive import read_archive, write_archive
 from jaxconv.files.errors import FileError
 from jaxconv.layers.dense import Dense
 from jaxconv.models import Sequential
-from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save
+from jaxconv.training.checkpoint import Progress, checkpoint_path, completed_epochs, load, save
 from jaxconv.training.optimizers import optimizer
 from jaxconv.training.step import init_state
 
@@ -179,6 +179,34 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
         load(path, state_of(optax.sgd(0.1)), RUN)
     with pytest.raises(FileError, match=r"kernel.* bfloat16\[4, 3\].*float32\[4, 5\]"):
         load(path, state_of(adam, Sequential([Dense(5, use_bias=False), Dense(2)])), RUN)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({name: ...} for name in ("run", "epoch", "step", "history", "best_value", "waited")),
+        {"epoch": -1},
+        {"epoch": "two"},
+        {"history": 7},
+        {"history": [3]},
+        {"history": []},
+        {"run": None},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_with_a_damaged_header_is_refused(tmp_path, change):
+    path, state = tmp_path / "c.npz", state_of(optax.sgd(0.1))
+    save(path, Progress(state, epoch=1, history=({"epoch": 1, "loss": 0.5},)), RUN)
+    header, arrays = read_archive(path, "jaxconv checkpoint", 1)
+    del header["arrays"]
+    write_archive(path, {name: v for name, v in (header | change).items() if v is not ...}, arrays)
+    with pytest.raises(FileError, match=r"c\.npz"):
+        load(path, state, RUN)
+
+
+def test_the_number_of_completed_epochs_is_read_from_a_checkpoint(tmp_path):
+    save(tmp_path / "c.npz", Progress(state_of(optax.sgd(0.1)), epoch=3, history=({"loss": 1.0},) * 3), RUN)
+    assert completed_epochs(tmp_path / "c.npz") == 3
 
 
 def test_a_checkpoint_in_a_folder_is_called_checkpoint_npz(tmp_path):

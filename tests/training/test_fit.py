@@ -380,6 +380,32 @@ def test_equal_runs_compile_once_and_other_seeds_too():
     assert traced == [(8, 1), (5, 1)]
 
 
+LARGE = np.arange(12).reshape(6, 2) * 1_000_000_007 - 2_500_000_000  # beyond int32 on both sides
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"), [("int64", LARGE), ("uint64", LARGE + 3 * 10**9), (">i8", LARGE), (">f4", LARGE / 7)]
+)
+def test_numbers_that_jax_would_wrap_or_refuse_are_converted(dtype, values):
+    params, apply_fn = Dense(1, kernel_initializer="ones").init(jax.random.key(0), (None, 2))
+    x, y = values.astype(dtype), values[:, :1].astype(dtype)
+    # the same numbers in float32 and in float64: what a model computes with
+    plain_x, plain_y = x.astype(np.float32), y.astype(np.float32)
+    expected = plain_x.astype(np.float64).sum(1, keepdims=True)
+    np.testing.assert_allclose(predict(apply_fn, params, x, batch_size=4), expected, rtol=1e-6)
+    found = evaluate(apply_fn, params, x, y, loss="mae", batch_size=4)
+    assert found["loss"] == pytest.approx(np.abs(expected - y).mean(), rel=1e-6)
+    options = {"loss": "mse", "metrics": "mae", "validation_split": 0.34, "batch_size": 2, "optimizer": "sgd"}
+    rate = {"name": "sgd", "learning_rate": 1e-22}
+    ours = fit(apply_fn, params, x, y, **options | {"optimizer": rate})
+    assert ours.history == fit(apply_fn, params, plain_x, plain_y, **options | {"optimizer": rate}).history
+
+
+def test_integers_stay_integers_where_jax_keeps_their_values(x64):
+    params, apply_fn = Dense(1, kernel_initializer="ones", dtype="float64").init(jax.random.key(0), (None, 2))
+    np.testing.assert_array_equal(predict(apply_fn, params, LARGE), LARGE.sum(1, keepdims=True))
+
+
 def test_predictions_come_in_order_and_in_batches():
     params, apply_fn = LINEAR.init(jax.random.key(0), (None, 4))
     parts = list(predict_batches(apply_fn, params, X, batch_size=16))
@@ -392,7 +418,8 @@ def test_predictions_come_in_order_and_in_batches():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"epochs": 0}, ValueError, "epochs is 0.*at least 1"),
+        ({"epochs": 0}, ValueError, "epochs is 0.*1 to"),
+        ({"epochs": 10**29}, ValueError, "epochs is 10{29}.*1 to"),
         ({"batch_size": 1.5}, ValueError, "batch_size is 1.5"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every is 0"),
         ({"seed": -1}, ValueError, "seed is -1.*0 to 4294967295"),
