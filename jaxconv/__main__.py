@@ -1,8 +1,6 @@
 """``python -m jaxconv`` is the command ``jaxconv``."""
 
-import sys
-
-from jaxconv.cli.command_line import main
+from jaxconv.cli.command_line import entry_point
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry_point()

@@ -33,7 +33,7 @@ def nearest(word: str, options: Iterable[str]) -> str:
     omitted = aliases.keys() if word == word.lower() else set(aliases.values())
     options = [option for option in options if option not in omitted]
     shown = ", ".join(options) if len(options) <= 60 else f"{', '.join(options[:60])}, ..."
-    return f"{hint}legal: {shown}"
+    return f"{hint}legal: {shown or 'none'}"
 
 
 def plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from jaxconv.app.model_table import layer_output_shapes, layer_table
 from jaxconv.app.schema import ConfigError, Location, one_line
 from jaxconv.models import Sequential
 from jaxconv.registry import snake_case
+from jaxconv.training.fit import training_count
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.losses import losses
 from jaxconv.training.metrics import metrics as resolve_metrics
@@ -26,8 +27,8 @@ def load_data(config: Config) -> data.Splits:
     """Load the data of a config. Raises ConfigError if the source raises; ImportError if it needs a package."""
     try:
         return data.load(config.data)
-    except (ValueError, TypeError, OSError) as error:
-        raise ConfigError(one_line(f"{config.file}: {error}")) from None
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        raise ConfigError(one_line(f"{config.file}: {error or 'not enough memory for the data'}")) from None
 
 
 def check_shapes(config: Config, splits: data.Splits) -> None:
@@ -37,6 +38,10 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
         ConfigError: the first layer, loss or metric that does not fit.
     """
     top, train = Location(config.file), config.train
+    try:
+        training_count(len(splits.x_train), train.validation_split)
+    except ValueError as error:
+        raise (top / "train").error("validation_split", train.validation_split, str(error)) from None
     shape = (min(train.batch_size, len(splits.x_train)), *splits.x_train.shape[1:])
     if isinstance(config.model, Sequential) and config.pretrained is None:
         shapes = layer_output_shapes(config.model, shape, top / "model")

@@ -12,7 +12,7 @@ from jaxconv.app import data
 from jaxconv.app.model_table import build_model, layer_table
 from jaxconv.app.pretrained import PretrainedModel, read_pretrained
 from jaxconv.app.schema import ConfigError, Location, one_line, read_arguments
-from jaxconv.app.toml import override, read_toml
+from jaxconv.app.toml import check_limits, override, read_toml
 from jaxconv.app.train_table import TrainTable, check_train_table
 from jaxconv.contract import Layer
 from jaxconv.registry import nearest
@@ -76,6 +76,7 @@ def read_config(
             raise ConfigError(f"--set {model[0]}: with --from, the model is that of {pretrained}")
         tree["model"] = {"file": str(pretrained.resolve()), "freeze": list(freeze)}
     override(tree, settings)
+    check_limits(tree, str(path))
     return build_config(tree, str(path), default_name=Path(path).stem)
 
 

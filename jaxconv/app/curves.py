@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxconv.files.atomic import replacing
 from jaxconv.progress import format_number
 
 _TRAIN, _VALIDATION, _TEST, _GRID = "#3b6fb6", "#e07b39", "#2a9d6f", "#d9dce1"
@@ -33,6 +34,7 @@ def draw_curves(
         best_epoch: the epoch of the saved weights, marked by a thin line.
 
     Raises:
+        FileError: the picture cannot be written.
         ImportError: matplotlib is not installed.
     """
     try:
@@ -49,7 +51,8 @@ def draw_curves(
         _draw_panel(axes, rows, name, (test or {}).get(name), best_epoch)
     if title:
         figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
-    figure.savefig(path)
+    with replacing(path) as handle:
+        figure.savefig(handle, format=Path(path).suffix[1:] or "png")
 
 
 def metric_names(rows: Sequence[Mapping[str, float]]) -> list[str]:

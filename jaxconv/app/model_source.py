@@ -15,6 +15,14 @@ from jaxconv.files.keras.model import Read
 from jaxconv.files.loading import read_model
 
 
+def class_names(read: Read) -> list[str] | None:
+    """Return the names of the classes that a model file contains; None if there are none."""
+    classes = read.about.get("classes")
+    if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
+        return None
+    return classes
+
+
 class ModelSource(NamedTuple):
     """A model and what its source says about it.
 
@@ -46,22 +54,21 @@ def read_model_source(model: str, input_shape: Any = None) -> ModelSource:
     path = Path(model)
     if path.is_file() and path.suffix != ".toml":
         read = read_model(path)
-        shape = read.input_shape if input_shape is None else input_shape
-        return ModelSource(str(path), read.layer, shape, read.about.get("classes"), file=read)
+        return ModelSource(str(path), read.layer, input_shape or read.input_shape, class_names(read), file=read)
     if not path.exists() and path.suffix != ".toml":
         raise ConfigError(f"{path}: no such run folder, model file or config")
     folder = path if path.is_dir() else None
     if folder is not None:
         check_run_folder(folder)
     config = read_config(path if folder is None else folder / CONFIG)
-    shape, classes = input_shape, None
+    source = ModelSource(config.name, config.model, input_shape, config=config, folder=folder)
     if folder is not None and (folder / MODEL).is_file():
         read = read_model(folder / MODEL)
-        shape, classes = input_shape or read.input_shape, read.about.get("classes")
-    elif input_shape is None:
+        return source._replace(input_shape=input_shape or read.input_shape, classes=class_names(read))
+    if input_shape is None:
         splits = load_data(config)
-        shape, classes = (None, *splits.x_train.shape[1:]), splits.classes
-    return ModelSource(config.name, config.model, shape, classes, config, folder=folder)
+        return source._replace(input_shape=(None, *splits.x_train.shape[1:]), classes=splits.classes)
+    return source
 
 
 def parse_sizes(option: str, text: str) -> tuple[int, ...]:

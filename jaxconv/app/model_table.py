@@ -5,6 +5,8 @@ Knows layers by the registry and the contract alone: their names, their argument
 
 import dataclasses
 import functools
+import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +20,8 @@ from jaxconv.models import Sequential
 from jaxconv.registry import nearest, plain
 
 INSIDE = "inside"  # the key for a wrapper's argument ``layer``: in a table, ``layer`` is the class
+
+_MOST_LAYERS = 10_000  # more take minutes to build and hours to compile
 
 
 def build_model(table: Any, location: Location) -> Sequential:
@@ -39,6 +43,9 @@ def build_model(table: Any, location: Location) -> Sequential:
         raise location.missing(
             "layers", "expected at least one [[model.layers]] table, such as: layer = 'Dense', units = 2"
         )
+    count = _count_layers(tables)
+    if count > _MOST_LAYERS:
+        raise location.error("layers", f"{count} layers", f"legal: at most {_MOST_LAYERS}")
     stack = [build_layer(entry, location / "layers" / i) for i, entry in enumerate(tables)]
     try:
         return Sequential(stack)
@@ -80,6 +87,16 @@ def build_layer(table: Any, location: Location) -> Any:
         return _make(kind, arguments)
     except (ValueError, TypeError) as error:
         raise _construction_error(kind, given, arguments, required, error, location) from None
+
+
+def _count_layers(tables: list[Any]) -> int:
+    """Return the number of layer tables, including those inside others."""
+    count, remaining = 0, list(tables)
+    while remaining:
+        value = remaining.pop()
+        count += isinstance(value, Mapping) and "layer" in value
+        remaining += value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return count
 
 
 def _class_names() -> list[str]:
@@ -158,17 +175,34 @@ def _short_form(value: Any) -> Any:
     return {key: _short_form(item) for key, item in value.items() if item is not None}
 
 
+def machine_memory() -> float:
+    """Return the memory of this machine in bytes; infinity if it is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
+
 def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Location) -> list[tuple[int | None, ...]]:
     """Return the output shape of each layer for inputs of ``shape`` (with the batch axis); nothing is computed.
 
     Raises:
-        ConfigError: a layer does not accept its input shape, or its weights cannot be made for it.
+        ConfigError: a layer does not accept its input shape, or needs more memory than this machine has.
     """
     shapes = []
+    memory, used = machine_memory(), 0
     for i, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
         try:
             output_shape = layer.output_shape(shape)
-            jax.eval_shape(functools.partial(layer.init_params, input_shape=shape), jax.random.key(0))
+            params = jax.eval_shape(functools.partial(layer.init_params, input_shape=shape), jax.random.key(0))
+            used += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+            output = math.prod(size or 1 for size in output_shape) if isinstance(output_shape, tuple) else 0
+            needed = max(used, 4 * output)
+            if needed > memory:
+                raise ValueError(
+                    f"the weights up to here and the output of shape {output_shape} need {needed / 1e9:,.0f} GB; this "
+                    f"machine has {memory / 1e9:,.0f} GB"
+                )
         except (ValueError, TypeError, OverflowError) as error:
             layer_location = location / "layers" / i
             raise ConfigError(

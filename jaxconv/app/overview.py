@@ -3,13 +3,12 @@
 Knows run folders, model files and configs; computes no output.
 """
 
-import json
 from pathlib import Path
 
 from jaxconv.app.config import Config
 from jaxconv.app.model_source import read_model_source
 from jaxconv.app.run import format_test_metrics
-from jaxconv.app.run_folder import RESULTS, read_metrics, resume_command
+from jaxconv.app.run_folder import are_metrics, read_metrics, read_results, resume_command
 from jaxconv.contract.display import summary
 from jaxconv.files.keras.model import Read
 from jaxconv.progress import format_metrics
@@ -42,8 +41,8 @@ def _data_facts(config: Config) -> list[tuple[str, str]]:
 def _file_facts(read: Read) -> list[tuple[str, str]]:
     about = read.about
     facts = []
-    if {"name", "test"} <= set(about):
-        facts = [("run", about["name"]), ("result", format_test_metrics(about["test"]))]
+    if are_metrics(about.get("test")):
+        facts = [("run", str(about.get("name"))), ("result", format_test_metrics(about["test"]))]
     facts.append(("format", f"{read.format}, Keras {read.version or 'of an unknown version'}"))
     return facts + [("note", note) for note in read.notes]
 
@@ -54,7 +53,7 @@ def _run_facts(folder: Path, config: Config) -> list[tuple[str, str]]:
     if rows:
         last = {name: value for name, value in rows[-1].items() if name not in ("epoch", "learning_rate")}
         facts.append(("last", format_metrics(last)))
-    results = json.loads((folder / RESULTS).read_text()) if (folder / RESULTS).is_file() else None
+    results = read_results(folder)
     if results is not None and results["epochs"] == len(rows):
         return [*facts, ("result", f"{format_test_metrics(results['test'])}, {results['seconds']} s")]
     return [*facts, ("result", f"not finished; resume with: {resume_command(folder)}")]

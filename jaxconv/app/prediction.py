@@ -23,7 +23,7 @@ from jaxconv.models import Model
 from jaxconv.models.container import Container
 from jaxconv.progress import display
 from jaxconv.serving.artifact import is_exported, load_exported
-from jaxconv.training.evaluation import predict_batches
+from jaxconv.training.evaluation import device_dtype, predict_batches
 
 
 class Predictor(NamedTuple):
@@ -142,7 +142,7 @@ def check_input(name: str, apply_fn: Any, params: Any, x: Any, input_shape: Any)
 
 
 def _device_dtype(array: Any) -> Any:
-    return jax.dtypes.canonicalize_dtype(array.dtype) if array.dtype.kind in "iub" else np.dtype("float32")
+    return device_dtype(array.dtype) if array.dtype.kind in "iub" else np.dtype("float32")
 
 
 def _read_inputs(model: Predictor, files: Sequence[str]) -> Any:
@@ -165,10 +165,10 @@ def _read_inputs(model: Predictor, files: Sequence[str]) -> Any:
 
 
 def _check_numbers(what: str, array: np.ndarray) -> None:
-    if array.dtype.kind not in "fiub" or array.ndim < 2 or not len(array):
-        raise ConfigError(
-            f"{what} has dtype {array.dtype} and shape {array.shape}; real numbers (examples, ...) are expected"
-        )
+    if array.dtype.kind not in "fiub":
+        raise ConfigError(f"{what} has dtype {array.dtype}; real numbers are expected")
+    if array.ndim < 2 or not array.size:
+        raise ConfigError(f"{what} has shape {array.shape}; at least one example is expected: (examples, ...)")
 
 
 @contextlib.contextmanager
@@ -179,22 +179,21 @@ def _open_result(out: str, names: Sequence[str], count: int) -> Iterator[Callabl
             yield lambda rows: _append(handle, rows[0], count)
         return
     try:
-        temporary = tempfile.TemporaryDirectory(prefix=f".{Path(out).name}.", dir=Path(out).parent)
+        with tempfile.TemporaryDirectory(prefix=f".{Path(out).name}.", dir=Path(out).parent) as folder:
+            paths = [Path(folder) / f"{index}.npy" for index in range(len(names))]
+            with contextlib.ExitStack() as open_files:
+                handles = [open_files.enter_context(open(path, "wb")) for path in paths]
+
+                def write(rows: Sequence[np.ndarray]) -> None:
+                    for handle, array in zip(handles, rows, strict=True):
+                        _append(handle, array, count)
+
+                yield write
+            with replacing(out) as handle, zipfile.ZipFile(handle, "w") as archive:
+                for name, path in zip(names, paths, strict=True):
+                    archive.write(path, f"{name}.npy")
     except OSError as error:
         raise FileError(f"{out} cannot be written: {error.strerror or error}") from error
-    with temporary as folder, contextlib.ExitStack() as open_files:
-        paths = [Path(folder) / f"{index}.npy" for index in range(len(names))]
-        handles = [open_files.enter_context(open(path, "wb")) for path in paths]
-
-        def write(rows: Sequence[np.ndarray]) -> None:
-            for handle, array in zip(handles, rows, strict=True):
-                _append(handle, array, count)
-
-        yield write
-        open_files.close()
-        with replacing(out) as handle, zipfile.ZipFile(handle, "w") as archive:
-            for name, path in zip(names, paths, strict=True):
-                archive.write(path, f"{name}.npy")
 
 
 def _append(handle: IO[bytes], rows: np.ndarray, count: int) -> None:

@@ -30,6 +30,7 @@ from jaxconv.app.toml import dumps
 from jaxconv.files.atomic import replacing
 from jaxconv.files.keras.writing import save_model
 from jaxconv.progress import format_metrics, format_number
+from jaxconv.training.checkpoint import completed_epochs
 from jaxconv.training.evaluation import evaluate
 from jaxconv.training.fit import fit
 from jaxconv.training.loop import EarlyStopping, Fitted, Interrupted, NonFiniteLoss
@@ -64,9 +65,23 @@ def train(
     """
     config, splits = _read_and_check(path, settings, pretrained=pretrained, freeze=freeze)
     folder = run_folder.new_run_folder(config.name, out)
-    if config.pretrained is not None:
-        config = _copy_pretrained(config, config.pretrained, folder)
-    return _run(config, splits, folder, resume=False)
+    with run_folder.locked(folder):
+        if config.pretrained is not None:
+            config = _copy_pretrained(config, config.pretrained, folder)
+        try:
+            return _run(config, splits, folder, resume=False)
+        except (ValueError, TypeError):
+            _remove_unused(folder)
+            raise
+
+
+def _remove_unused(folder: Path) -> None:
+    """Remove the folder of a run that failed before it trained: it cannot be resumed."""
+    files = list(folder.iterdir())
+    if not {file.stem if file.stem == PRETRAINED else file.name for file in files} - {CONFIG, PRETRAINED}:
+        for file in files:
+            file.unlink()
+        folder.rmdir()
 
 
 def _copy_pretrained(config: Config, pretrained: PretrainedModel, folder: Path) -> Config:
@@ -91,13 +106,18 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
     """
     folder = Path(folder)
     run_folder.check_run_folder(folder)
+    with run_folder.locked(folder):
+        return _resume(folder, settings)
+
+
+def _resume(folder: Path, settings: Sequence[str]) -> Path:
     for setting in settings:
         key = setting.partition("=")[0].strip()
         if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
             raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
     config, splits = _read_and_check(folder / CONFIG, settings)
-    done = len(run_folder.read_metrics(folder))
-    if settings and config.train.epochs < done:
+    done = completed_epochs(folder / CHECKPOINT) if settings and (folder / CHECKPOINT).exists() else 0
+    if config.train.epochs < done:
         setting = f"--set train.epochs={config.train.epochs}"
         raise ConfigError(f"{setting}: {folder} has {done} epochs already; legal: at least {done}")
     return _run(config, splits, folder, resume=True)

@@ -3,13 +3,22 @@
 Knows files and paths; nothing about training.
 """
 
-import csv
+import contextlib
+import json
+import os
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxconv.app.schema import ConfigError
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 CONFIG, METRICS, CURVE, MODEL = "config.toml", "metrics.csv", "learning_curve.png", "model.keras"
 CHECKPOINT, RESULTS, PRETRAINED = "checkpoint.npz", "results.json", "initial"
@@ -77,13 +86,71 @@ def model_file(model: str) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of a run folder while the block runs, so that no other process trains in it.
+
+    The system releases the lock when the process ends, however it ends. Nothing is locked where the system has no such
+    locks (Windows, some network file systems).
+
+    Raises:
+        ConfigError: another process holds the lock.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(f"{folder} is in use: another process trains in it; wait for it, or stop it") from None
+        except OSError:  # the file system has no locks
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
 def read_metrics(folder: Path) -> list[dict[str, float]]:
-    """Read ``metrics.csv``, one dict per epoch; an empty list if there is none yet."""
+    """Read the complete rows of ``metrics.csv``, one dict per epoch; an empty list if there is none yet.
+
+    A full disk or a crash can cut off the last row; the rows before it are returned.
+    """
     path = folder / METRICS
-    if not path.exists():
+    if not path.is_file():
         return []
-    with open(path, encoding="utf-8", newline="") as handle:
-        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(handle)]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # what follows the last one is cut off
+    names = lines[0].split(",") if lines else []
+    rows = []
+    for line in lines[1:]:
+        values = line.split(",")
+        try:
+            rows.append({name: float(value) for name, value in zip(names, values, strict=True)})
+        except ValueError:
+            break
+    return rows
+
+
+def read_results(folder: Path) -> dict[str, Any] | None:
+    """Read ``results.json``; None if there is none yet, or if it is damaged."""
+    try:
+        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    complete = isinstance(results, dict) and {"epochs", "seconds", "test"} <= set(results)
+    return results if complete and are_metrics(results["test"]) else None
+
+
+def are_metrics(value: Any) -> bool:
+    """Return whether a value read from a file is what ``evaluate`` returns: numbers by name, with a loss.
+
+    >>> are_metrics({"loss": 0.5}), are_metrics({})
+    (True, False)
+    """
+    if not isinstance(value, dict) or "loss" not in value:
+        return False
+    return all(isinstance(name, str) and isinstance(number, int | float) for name, number in value.items())
 
 
 def write_text(path: Path, text: str) -> None:

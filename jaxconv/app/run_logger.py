@@ -3,11 +3,13 @@
 Knows the callbacks of ``fit``; nothing about models.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from jaxconv.app.run_folder import METRICS, write_text
+from jaxconv.app.schema import ConfigError
 from jaxconv.progress import Display, display
 from jaxconv.training.loop import StepEvent
 
@@ -52,11 +54,25 @@ class RunLogger:
     def record(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Make ``metrics.csv`` contain these rows: append the last one, or rewrite the file if more has changed."""
         if rows and len(rows) == len(self.rows) + 1 and self.rows:
-            with open(self.path, "a", encoding="utf-8") as handle:
-                handle.write(_csv_line(rows[-1].values()))
+            _append(self.path, _csv_line(rows[-1].values()))
         elif len(rows) != len(self.rows):
             write_text(self.path, "".join(_csv_line(line) for line in [rows[0], *(row.values() for row in rows)]))
         self.rows = [dict(row) for row in rows]
+
+
+def _append(path: Path, line: str) -> None:
+    """Append a whole line or nothing. Raises ConfigError if that is not possible."""
+    try:
+        with open(path, "ab") as handle:
+            size = handle.tell()
+            try:
+                handle.write(line.encode())
+                handle.flush()
+            except OSError:
+                os.truncate(path, size)
+                raise
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _csv_line(values: Iterable[Any]) -> str:

@@ -12,6 +12,7 @@ from jaxconv.app.array_files import npz_names, read_npz
 from jaxconv.app.compatibility import load_data
 from jaxconv.app.config import read_config
 from jaxconv.app.data.labels import label_text
+from jaxconv.app.model_source import class_names
 from jaxconv.app.prediction import check_input
 from jaxconv.app.run import format_test_metrics
 from jaxconv.app.run_folder import CONFIG, model_file
@@ -39,7 +40,7 @@ def score(model: str, data: str | None = None) -> str:
     read = read_model(file)
     apply_fn, params = read.layer.apply_fn, read.params
     if data and not data.endswith(".toml"):
-        x, y = _read_test_set(data, read.about.get("classes"))
+        x, y = _read_test_set(data, class_names(read))
     else:
         splits = load_data(config)
         x, y = splits.x_test, splits.y_test

@@ -13,25 +13,51 @@ from typing import Any
 from jaxconv.app.schema import ConfigError, format_value, one_line
 from jaxconv.registry import nearest
 
+_MOST_BYTES, _MOST_LEVELS = 1 << 24, 50
+_TOO_DEEP = f"tables and lists are nested too deeply; legal: at most {_MOST_LEVELS} levels"
+
 
 def read_toml(path: str | Path) -> dict[str, Any]:
     """Read a TOML file. Raises ConfigError if the file is missing or is not TOML."""
     path = Path(path)
     if path.is_dir():
         raise ConfigError(f"{path} is a folder; a config file is expected (to continue a run, use --resume {path})")
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"{path} is not a regular file; a config file is expected")
     if not path.is_file():
         near = path.parent.glob("*.toml") if path.parent.is_dir() else path.parent.parent.glob(f"*/{path.name}")
         beside = [str(entry) for entry in near]
         raise ConfigError(
             f"{path}: no such config file; {nearest(str(path), beside) if beside else 'legal: a .toml file'}"
         )
+    if path.stat().st_size > _MOST_BYTES:
+        raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; legal for a config: at most {_MOST_BYTES:,}")
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is 0x{error.object[error.start]:02x}"
         raise ConfigError(f"{path}: not a TOML file: {byte}, which is not UTF-8; save it as text in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError:
+        raise ConfigError(f"{path}: {_TOO_DEEP}") from None
+    except ValueError as error:
         raise ConfigError(one_line(f"{path}: not a TOML file: {error}")) from None
+
+
+def check_limits(tree: Mapping[str, Any], file: str) -> None:
+    """Check what the parser does not: the depth of the tables and lists, and TOML's range of integers.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    remaining: list[tuple[str, int, Any]] = [("", 0, tree)]
+    while remaining:
+        path, depth, value = remaining.pop()
+        if depth > _MOST_LEVELS:
+            raise ConfigError(f"{file}: {path[:80]}...: {_TOO_DEEP}")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ConfigError(f"{file}: {path} = {format_value(value)}: legal: integers of 64 bits, as in TOML")
+        entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        remaining += [(f"{path}.{key}" if path else str(key), depth + 1, entry) for key, entry in entries]
 
 
 def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
@@ -74,7 +100,7 @@ def _entry(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
 
 
 def _index(here: list[Any], key: str, above: Sequence[str], setting: str) -> int:
-    if key.isdecimal() and int(key) < len(here):
+    if key.isdecimal() and len(key) < 10 and int(key) < len(here):
         return int(key)
     raise ConfigError(f"--set {setting}: {'.'.join(above)} is a list; legal: 0 to {len(here) - 1}, not {key!r}")
 
@@ -83,7 +109,9 @@ def _parse(text: str) -> Any:
     text = text.strip()
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise ConfigError(f"--set ...={text[:40]}...: {_TOO_DEEP}") from None
+    except ValueError:
         return text
     return parsed["value"] if len(parsed) == 1 else text
 

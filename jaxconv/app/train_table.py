@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxconv.app.schema import Location, read_arguments
 from jaxconv.registry import nearest
+from jaxconv.training.fit import MOST_EPOCHS
 from jaxconv.training.loop import EarlyStopping
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import metrics as resolve_metrics
@@ -93,8 +94,8 @@ def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
 
 def _check_ranges(train: TrainTable, location: Location) -> None:
     for key in ("epochs", "batch_size", "checkpoint_every"):
-        if getattr(train, key) < 1:
-            raise location.error(key, getattr(train, key), "legal: at least 1")
+        if not 1 <= getattr(train, key) <= MOST_EPOCHS:
+            raise location.error(key, getattr(train, key), f"legal: 1 to {MOST_EPOCHS}")
     if not 0 <= train.seed < 2**32:
         raise location.error("seed", train.seed, "legal: 0 to 4294967295")
     if not 0 <= train.validation_split < 1:

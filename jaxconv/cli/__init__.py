@@ -4,6 +4,6 @@ A command module has NAME, SUMMARY and TEXT for the help, ``arguments(parser)`` 
 does is imported inside ``run``, so that ``--help`` is fast.
 """
 
-from jaxconv.cli.command_line import main
+from jaxconv.cli.command_line import entry_point, main
 
-__all__ = ["main"]
+__all__ = ["entry_point", "main"]

@@ -1,6 +1,7 @@
 """``jaxconv bench``: speed compared with other libraries."""
 
 import argparse
+from pathlib import Path
 
 NAME, SUMMARY = "bench", "measure speed compared with other libraries"
 TEXT = """\
@@ -32,13 +33,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="per measurement (default: 1)")
     parser.add_argument("--accuracy", action="store_true", help="compare convolutions with float64, too; slow")
     parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: a new one, runs/bench...)")
+    parser.add_argument("--force", action="store_true", help="overwrite results in DIR")
 
 
 def run(options: argparse.Namespace) -> None:
     """Measure, and print a table."""
     from jaxconv.app.run_folder import model_file
-    from jaxconv.bench.run import bench
+    from jaxconv.bench.run import CHART, JSON, bench
 
+    for name in (JSON, CHART) if options.out and not options.force else ():
+        if (Path(options.out) / name).exists():
+            raise ValueError(f"{options.out} has a {name} already; give another folder, or --force to overwrite it")
     bench(
         options.filter,
         models=options.models,

@@ -5,6 +5,7 @@ Every failure becomes one line and an exit code. What a command does is in its o
 
 import argparse
 import dataclasses
+import os
 import re
 import sys
 import traceback
@@ -13,6 +14,7 @@ from importlib import metadata
 from typing import Any, NoReturn
 
 from jaxconv.cli import bench, convert, evaluate, export, info, predict, train, tune
+from jaxconv.cli.process import ctrl_c_ignored, printable, run_process, safe_output
 from jaxconv.registry import nearest
 
 COMMANDS = {command.NAME: command for command in (train, evaluate, predict, info, convert, export, tune, bench)}
@@ -62,7 +64,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0: done. 1: the run failed. 2: a mistake in the command or the config. 70: a bug of jaxconv. 130: Ctrl-C.
     Tracebacks are printed only with ``--traceback``.
     """
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    with safe_output():
+        return _run(sys.argv[1:] if arguments is None else list(arguments))
+
+
+def entry_point() -> NoReturn:
+    """Run the command line as the whole process."""
+    run_process(main)
+
+
+def _run(arguments: Sequence[str]) -> int:
     parser, parsers = _parsers()
     command = next((word for word in arguments if not word.startswith("-")), None)
     if command is not None and command not in COMMANDS:
@@ -82,9 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         COMMANDS[options.command].run(options)
         return 0
     except BaseException as error:
-        if options.traceback:
-            traceback.print_exc()
-        return _report_error(error)
+        with ctrl_c_ignored():
+            if options.traceback:
+                traceback.print_exc()
+            return _report_error(error)
 
 
 def _print_version() -> int:
@@ -118,18 +130,19 @@ def _report_error(error: BaseException) -> int:
     """Print an error in one line and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         return _report(str(error) or "interrupted", 128 + getattr(error, "signal", 2), head="jaxconv")
-    if isinstance(error, BrokenPipeError):  # the reader of the output closed it, as in: jaxconv info ... | head
-        sys.stderr.close()
-        return 0
     if isinstance(error, ArithmeticError | MemoryError) or type(error).__name__ == "JaxRuntimeError":
         return _report(str(error) or type(error).__name__, FAILED)  # a JaxRuntimeError is mostly "out of memory"
     if isinstance(error, OSError) and error.filename is not None:
         return _report(f"{error.filename}: {error.strerror}", MISTAKE)
+    if isinstance(error, OSError) and error.strerror:  # without its number, which says nothing
+        return _report(error.strerror, MISTAKE)
+    if str(error).startswith("Unable to initialize backend"):  # a RuntimeError of JAX, for example for JAX_PLATFORMS
+        return _report(f"{error}; JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}", MISTAKE)
     if isinstance(error, ValueError | TypeError | OSError | ImportError):
         return _report(str(error), MISTAKE)
     return _report(f"{type(error).__name__}: {error}; this is a bug of jaxconv: rerun with --traceback", BUG)
 
 
 def _report(message: str, code: int, head: str = "jaxconv: error") -> int:
-    print(f"{head}: {' '.join(message.split())}", file=sys.stderr)
+    print(printable(f"{head}: {' '.join(message.split())}"), file=sys.stderr)
     return code

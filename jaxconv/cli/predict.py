@@ -22,6 +22,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or an exported model")
     parser.add_argument("x", nargs="+", metavar="X.npy", help="the input, one example per row")
     parser.add_argument("--out", required=True, metavar="Y.npy", help="the file of the predictions")
+    parser.add_argument("--force", action="store_true", help="overwrite Y.npy if it exists")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="examples per step (default: 32)")
 
 
@@ -29,5 +30,8 @@ def run(options: argparse.Namespace) -> None:
     """Predict, and print what was written."""
     from jaxconv.app.prediction import load_predictor, predict_files
     from jaxconv.app.run_folder import model_file
+    from jaxconv.files.conversion import refuse_to_replace
 
-    print(predict_files(load_predictor(model_file(options.model)), options.x, options.out, batch=options.batch))
+    file = model_file(options.model)
+    refuse_to_replace(file, options.out, options.force)
+    print(predict_files(load_predictor(file), options.x, options.out, batch=options.batch))

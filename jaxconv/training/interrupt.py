@@ -1,10 +1,12 @@
-"""Ctrl-C and SIGTERM as a request that a loop answers at its next safe point. Knows nothing about training."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that a loop answers at its next safe point. Knows nothing about training."""
 
 import contextlib
 import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class StopRequest:
@@ -18,7 +20,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Make the first Ctrl-C (or SIGTERM) set a flag and the second one raise, while the block runs.
+    """Make the first Ctrl-C (or SIGTERM, or SIGHUP) set a flag and the second one raise, while the block runs.
 
     The previous handlers are restored at the end. An ignored signal stays ignored. Outside the main thread, where
     Python does not allow setting handlers, nothing changes and the flag is never set.
@@ -37,7 +39,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
     before = {}
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 before[number] = signal.signal(number, request)
     try:

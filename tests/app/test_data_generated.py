@@ -127,12 +127,12 @@ def test_noise_flips_the_given_fraction_of_voxels():
 @pytest.mark.parametrize(
     ("source", "key", "value", "legal"),
     [
-        ("solids", "size", 4, "8"),
-        ("solids", "train", 0, "1"),
+        ("solids", "size", 4, "8 to 1000000000"),
+        ("solids", "train", 0, "1 to 1000000000"),
         ("solids", "noise", 0.6, "0 to 0.5"),
         ("solids", "seed", -1, "0"),
-        ("adding_problem", "length", 1, "2"),
-        ("adding_problem", "test", 0, "1"),
+        ("adding_problem", "length", 10**18, "2 to 1000000000"),
+        ("adding_problem", "test", 0, "1 to 1000000000"),
         ("adding_problem", "seed", -1, "0"),
     ],
 )

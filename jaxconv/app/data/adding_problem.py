@@ -5,7 +5,7 @@ Knows numpy; nothing about training.
 
 import numpy as np
 
-from jaxconv.app.data.bounds import at_least
+from jaxconv.app.data.bounds import MOST, at_least, between
 from jaxconv.app.data.splits import Splits
 
 
@@ -39,8 +39,8 @@ def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, s
     >>> splits.x_train.shape, splits.x_train[..., 1].sum(axis=1).tolist()
     ((3, 6, 2), [2.0, 2.0, 2.0])
     """
-    at_least(2, length=length)
-    at_least(1, train=train, test=test)
+    between(2, MOST, length=length)
+    between(1, MOST, train=train, test=test)
     at_least(0, seed=seed)
     return Splits(*_samples((seed, 0), train, length), *_samples((seed, 1), test, length))
 

@@ -3,6 +3,8 @@
 Knows nothing about the sources.
 """
 
+MOST = 10**9  # of samples, steps, voxels: beyond it numpy fails without naming the key
+
 
 def at_least(low: int, **keys: int) -> None:
     """Raise ValueError for the first of ``keys`` that is below ``low``.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jaxconv.app.data.bounds import at_least, between
+from jaxconv.app.data.bounds import MOST, at_least, between
 from jaxconv.app.data.splits import Splits
 
 SMALLEST, LARGEST = 0.28, 0.37  # cube root of a solid's volume, as a fraction of the grid's side
@@ -89,8 +89,8 @@ def solids(*, size: int = 16, train: int = 2000, test: int = 600, noise: float =
     >>> splits.x_train.shape, sorted(splits.y_test.tolist()), splits.classes[5]
     ((6, 16, 16, 16, 1), [0, 1, 2, 3, 4, 5], 'torus')
     """
-    at_least(8, size=size)
-    at_least(1, train=train, test=test)
+    between(8, MOST, size=size)
+    between(1, MOST, train=train, test=test)
     between(0, 0.5, noise=noise)
     at_least(0, seed=seed)
     x_train, y_train = _volumes(np.random.default_rng((seed, 0)), train, size, noise)
