@@ -59,23 +59,21 @@ def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.nda
     try:
         with open(path, "rb") as handle:
             start = handle.read(6)
-        if not start.startswith((b"PK", b"\x93NUMPY")):
-            raise ValueError("it begins with other bytes")
-        archive = np.load(path, allow_pickle=False)
-        if isinstance(archive, np.ndarray):
-            raise ConfigError(
-                f"{path} is a single array; an .npz file of several, as written by numpy.savez, is needed"
-            )
-        with archive:
-            for name in names:
-                if name not in archive.files:
-                    raise ConfigError(f"{path} has no array {name!r}; it has {', '.join(archive.files) or 'none'}")
-            arrays = {}
-            for name in names:
-                arrays[name] = archive[name]
-                if not isinstance(arrays[name], np.ndarray):
-                    raise ConfigError(f"{path}: {name} is not an array in numpy's format")
-            return archive.files, arrays
+            handle.seek(0)
+            if start == b"\x93NUMPY":
+                raise ConfigError(f"{path} is a single array; an .npz file, as written by numpy.savez, is expected")
+            if not start.startswith(b"PK"):
+                raise ValueError("it is not a zip file")
+            with np.load(handle, allow_pickle=False) as archive:
+                for name in names:
+                    if name not in archive.files:
+                        raise ConfigError(f"{path} has no array {name!r}; it has {', '.join(archive.files) or 'none'}")
+                arrays = {}
+                for name in names:
+                    arrays[name] = archive[name]
+                    if not isinstance(arrays[name], np.ndarray):
+                        raise ConfigError(f"{path}: {name} is not an array in numpy's format")
+                return archive.files, arrays
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors for damaged bytes

@@ -6,7 +6,6 @@ Knows layers by the registry and the contract alone: their names, their argument
 import dataclasses
 import functools
 import math
-import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import jax
 
 import jaxconv.layers  # noqa: F401  registers every layer
+from jaxconv.app.memory import machine_memory
 from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, one_line, parameters
 from jaxconv.contract import layers
 from jaxconv.models import Sequential
@@ -173,14 +173,6 @@ def _short_form(value: Any) -> Any:
         if "name" not in arguments:
             return {"name": value["class_name"], **arguments} if arguments else value["class_name"]
     return {key: _short_form(item) for key, item in value.items() if item is not None}
-
-
-def machine_memory() -> float:
-    """Return the memory of this machine in bytes; infinity if it is unknown."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return math.inf
 
 
 def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Location) -> list[tuple[int | None, ...]]:

@@ -3,25 +3,45 @@
 Knows run folders, model files and configs; computes no output.
 """
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxconv.app.config import Config
 from jaxconv.app.model_source import read_model_source
 from jaxconv.app.run import format_test_metrics
 from jaxconv.app.run_folder import are_metrics, read_metrics, read_results, resume_command
-from jaxconv.contract.display import summary
+from jaxconv.contract.display import format_shapes, summary
+from jaxconv.files.errors import FileError
 from jaxconv.files.keras.model import Read
+from jaxconv.files.outline import Outline, group_notes, read_outline
 from jaxconv.progress import format_metrics
+from jaxconv.serving.artifact import is_exported, load_exported
+
+Facts = list[tuple[str, str]]
 
 
-def overview(model: str) -> str:
+def overview(model: str, input_shape: tuple[int | None, ...] | None = None) -> str:
     """Describe a run folder, a model file or a config: layers, output shapes, parameters, and the result of the run.
 
+    Of a file of weights, or of a model that cannot be loaded, the names are listed, and the reason is given.
+
+    Args:
+        model: the path.
+        input_shape: batch first; by default that in the file, or that of the config's data.
+
     Raises:
-        ConfigError: it is none of the three, or the config has a mistake.
-        FileError: a model file that cannot be read.
+        ConfigError: it is not a run folder, a model file or a config, or the config has a mistake.
+        FileError: a file of another kind.
     """
-    source = read_model_source(model)
+    if Path(model).is_file() and is_exported(model):
+        return _exported_overview(model)
+    try:
+        source = read_model_source(model, input_shape)
+    except FileError as error:
+        if not Path(model).is_file():
+            raise
+        return _outline_overview(model, error)
     facts = _data_facts(source.config) if source.config is not None else []
     if source.classes:
         facts.append(("classes", ", ".join(source.classes[:20]) + (", ..." if len(source.classes) > 20 else "")))
@@ -29,25 +49,37 @@ def overview(model: str) -> str:
         facts += _file_facts(source.file)
     if source.config is not None and source.folder is not None:
         facts += _run_facts(source.folder, source.config)
-    layers = repr(source.layer) if source.input_shape is None else str(summary(source.layer, source.input_shape))
-    return "\n".join([source.name, "", layers, "", *(f"{name:<8}{fact}" for name, fact in facts)]).rstrip()
+    if source.input_shape is None:
+        layers = repr(source.layer)
+        facts.append(("shapes", "unknown, because the file has no input shape; give it: --input-shape 128,16"))
+    else:
+        layers = str(summary(source.layer, source.input_shape))
+        if isinstance(source.input_shape, tuple) and None in source.input_shape[1:]:
+            facts.append(("lengths", "None is any length; for multiply-adds, give one: --input-shape 128,16"))
+    return _text(source.name, layers, facts)
 
 
-def _data_facts(config: Config) -> list[tuple[str, str]]:
+def _text(title: str, body: str, facts: Facts) -> str:
+    return "\n".join([title, "", body, "", *(f"{name:<7} {fact}" for name, fact in facts)]).rstrip()
+
+
+def _data_facts(config: Config) -> Facts:
     arguments = ", ".join(f"{key}={value}" for key, value in config.data.items() if key != "source")
     return [("data", f"{config.data['source']} ({arguments})")]
 
 
-def _file_facts(read: Read) -> list[tuple[str, str]]:
-    about = read.about
+def _file_facts(read: Read) -> Facts:
     facts = []
-    if are_metrics(about.get("test")):
-        facts = [("run", str(about.get("name"))), ("result", format_test_metrics(about["test"]))]
-    facts.append(("format", f"{read.format}, Keras {read.version or 'of an unknown version'}"))
-    return facts + [("note", note) for note in read.notes]
+    if are_metrics(read.about.get("test")):
+        facts = [("run", str(read.about.get("name"))), ("result", format_test_metrics(read.about["test"]))]
+    return [*facts, _format_fact(read), *(("note", note) for note in group_notes(read.notes))]
 
 
-def _run_facts(folder: Path, config: Config) -> list[tuple[str, str]]:
+def _format_fact(file: Read | Outline) -> tuple[str, str]:
+    return "format", f"{file.format}, Keras {file.version or 'of an unknown version'}"
+
+
+def _run_facts(folder: Path, config: Config) -> Facts:
     rows = read_metrics(folder)
     facts = [("epochs", f"{len(rows)} of {config.train.epochs}")]
     if rows:
@@ -57,3 +89,38 @@ def _run_facts(folder: Path, config: Config) -> list[tuple[str, str]]:
     if results is not None and results["epochs"] == len(rows):
         return [*facts, ("result", f"{format_test_metrics(results['test'])}, {results['seconds']} s")]
     return [*facts, ("result", f"not finished; resume with: {resume_command(folder)}")]
+
+
+def _exported_overview(file: str) -> str:
+    program = load_exported(file)
+    rows = [
+        ("name", program.name),
+        ("input", format_shapes(program.input_shape)),
+        ("dtype", str(program.dtype)),
+        ("outputs", str(program.outputs)),
+        ("for", ", ".join(program.platforms)),
+    ]
+    return _text(file, _columns(rows), [("format", f"exported by jaxconv with JAX {program.jax_version}")])
+
+
+def _outline_overview(file: str, error: FileError) -> str:
+    """Return the overview of a file whose model cannot be loaded, or that has none. Raises the error for others."""
+    try:
+        outline = read_outline(file)
+    except (FileError, OSError):
+        raise error from None
+    parameters = f"{sum(math.prod(shape) for _, shape in outline.weights):,} parameters"
+    facts = [_format_fact(outline)] if outline.format != "safetensors" else [("format", outline.format)]
+    if outline.layers:
+        return _text(file, _columns(outline.layers), [("total", parameters), *facts, ("refused", str(error))])
+    rows = [(name, str(list(shape))) for name, shape in outline.weights]
+    if outline.format == "safetensors":
+        facts.append(("model", "none: params alone; read them with jaxconv.load_params"))
+    else:
+        facts.append(("model", f"none that can be loaded: {error}"))
+    return _text(file, _columns(rows), [("total", parameters), *facts])
+
+
+def _columns(rows: Sequence[tuple[str, str]]) -> str:
+    width = max((len(first) for first, _ in rows), default=0)
+    return "\n".join(f"{first:<{width}}  {second}" for first, second in rows)

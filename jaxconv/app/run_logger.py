@@ -63,11 +63,11 @@ class RunLogger:
 def _append(path: Path, line: str) -> None:
     """Append a whole line or nothing. Raises ConfigError if that is not possible."""
     try:
-        with open(path, "ab") as handle:
-            size = handle.tell()
+        with open(path, "ab", buffering=0) as handle:
+            size, rest = handle.tell(), line.encode()
             try:
-                handle.write(line.encode())
-                handle.flush()
+                while rest:  # on a disk that is almost full, a part is written before the error
+                    rest = rest[handle.write(rest) :]
             except OSError:
                 os.truncate(path, size)
                 raise

@@ -77,7 +77,7 @@ def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
         dotted, equals, text = setting.partition("=")
         keys = dotted.strip().split(".")
         if not equals or not all(keys):
-            raise ConfigError(f"--set {setting}: expected KEY=VALUE, such as train.epochs=50")
+            raise ConfigError(f"--set {setting[:80]}: expected KEY=VALUE, such as train.epochs=50")
         here: Any = tree
         for i, key in enumerate(keys[:-1]):
             here = _entry(here, key, keys[:i], setting)
@@ -86,7 +86,7 @@ def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
         elif isinstance(here, dict):
             here[keys[-1]] = _parse(text)
         else:
-            raise ConfigError(f"--set {setting}: {'.'.join(keys[:-1])} is {format_value(here)}, not a table")
+            raise ConfigError(f"--set {setting[:80]}: {'.'.join(keys[:-1])} is {format_value(here)}, not a table")
 
 
 def _entry(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
@@ -96,13 +96,15 @@ def _entry(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
         return here.setdefault(key, {})
     if isinstance(here, list):
         return here[_index(here, key, above, setting)]
-    raise ConfigError(f"--set {setting}: {'.'.join(above)} is {format_value(here)}, not a table")
+    raise ConfigError(f"--set {setting[:80]}: {'.'.join(above)} is {format_value(here)}, not a table")
 
 
 def _index(here: list[Any], key: str, above: Sequence[str], setting: str) -> int:
     if key.isdecimal() and len(key) < 10 and int(key) < len(here):
         return int(key)
-    raise ConfigError(f"--set {setting}: {'.'.join(above)} is a list; legal: 0 to {len(here) - 1}, not {key!r}")
+    raise ConfigError(
+        f"--set {setting[:80]}: {'.'.join(above)} is a list; legal: 0 to {len(here) - 1}, not {key[:40]!r}"
+    )
 
 
 def _parse(text: str) -> Any:

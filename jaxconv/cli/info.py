@@ -12,16 +12,20 @@ Examples
   jaxconv info model.h5
   jaxconv info configs/gunpoint_fcn.toml
   jaxconv info runs/gunpoint_fcn
+  jaxconv info headless.h5 --input-shape 48,48,1
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or a config")
+    parser.add_argument("--input-shape", metavar="N,N", help="of one sample (default: that of the data or the file)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print an overview of a model."""
+    from jaxconv.app.model_source import parse_sizes
     from jaxconv.app.overview import overview
 
-    print(overview(options.model))
+    shape = None if options.input_shape is None else (None, *parse_sizes("--input-shape", options.input_shape))
+    print(overview(options.model, shape))

@@ -11,6 +11,7 @@ import jax
 from jaxconv.files.errors import FileError
 from jaxconv.files.keras.writing import save_model
 from jaxconv.files.loading import read_model
+from jaxconv.files.outline import group_notes
 from jaxconv.files.safetensors import save_params
 
 
@@ -49,7 +50,7 @@ def convert(
     what = "the model with its" if suffix == ".keras" else "its"
     return [
         f"{old} ({read.format}{version}): {what} {count:,} parameters in {new}",
-        *(f"note: {note}" for note in read.notes),
+        *(f"note: {note}" for note in group_notes(read.notes)),
     ]
 
 

@@ -85,7 +85,7 @@ def read_model(
     until: str | None = None,
 ) -> Read:
     """Read a trained model, and what its file says about it: format, version, notes, input shape. Raises FileError."""
-    with _source(path) as source:
+    with open_source(path) as source:
         if source.config is None:
             raise FileError(f"{path}: it has weights and no model: load it with load_weights into a layer")
         return read_keras(source, custom_layers, until)
@@ -121,13 +121,13 @@ def load_weights(
     jaxconv.files.errors.FileError: no_such.weights.h5: No such file or directory
     """
     layer = layer.layer if isinstance(layer, Apply) else layer
-    with _source(path) as source, damaged(path, "the record of its weights"):
+    with open_source(path) as source, damaged(path, "the record of its weights"):
         found = match_weights(source.store, without_file(layer), by_name, strict)
         return read_weights(source.store, found, params, None if strict else params, source.origin, [])
 
 
 @contextlib.contextmanager
-def _source(path: str | os.PathLike[str]) -> Iterator[Source]:
+def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
     """Open a Keras file of either kind, and close it at the end."""
     path = Path(path)
     with damaged(path), open(path, "rb") as handle:

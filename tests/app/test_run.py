@@ -166,6 +166,54 @@ def test_ctrl_c_outside_the_loop_names_the_command_to_resume(config, monkeypatch
     assert caught.value.signal == 2 and not isinstance(caught.value, Interrupted)
 
 
+# Damaged and locked folders
+
+
+def test_a_run_whose_table_was_cut_off_resumes_from_its_checkpoint(home, done, capsys):
+    table = done / "metrics.csv"
+    whole = table.read_bytes()
+    for cut in (1, 5, 20, len(whole) - 3):
+        table.write_bytes(whole[:-cut])
+        assert len(read_metrics(done)) < 2
+        run.resume(done)
+        assert are_equal(home / "done", done)
+
+
+def test_the_epochs_of_a_resumed_run_are_counted_in_its_checkpoint(done):
+    (done / "metrics.csv").write_text("what is this")
+    with pytest.raises(ConfigError, match=r"train\.epochs=1.* 2 epochs"):
+        run.resume(done, ["train.epochs=1"])
+
+
+def test_two_processes_cannot_train_in_one_folder(config, done, monkeypatch):
+    with run_folder.locked(done), pytest.raises(ConfigError, match=r"copy.*in use"):
+        run.resume(done)
+    monkeypatch.setattr(run_folder, "new_run_folder", lambda name, out: done)
+    with run_folder.locked(done), pytest.raises(ConfigError, match=r"copy.*in use"):
+        run.train(config)
+    run.resume(done)
+
+
+def test_a_run_that_fails_before_training_leaves_no_folder(config, monkeypatch):
+    def fail(*args, **options):
+        raise ValueError("anything that only fit checks")
+
+    monkeypatch.setattr(run, "fit", fail)
+    with pytest.raises(ValueError, match="only fit checks"):
+        run.train(config)
+    assert not Path("runs/tiny").exists()
+
+
+def test_an_interrupted_run_keeps_its_folder(config, monkeypatch):
+    def fail(*args, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "fit", fail)
+    with pytest.raises(KeyboardInterrupt):
+        run.train(config)
+    assert Path("runs/tiny/config.toml").exists()
+
+
 def test_test_metrics_are_one_line():
     assert run.format_test_metrics({"loss": 0.25}) == "test loss 0.2500"
     assert run.format_test_metrics({"loss": 0.25, "a": 1.0, "b": 2.0}) == "test a 1.0000  (loss 0.2500  b 2.0000)"

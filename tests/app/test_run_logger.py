@@ -2,9 +2,13 @@
 
 import csv
 import io
+import resource
+
+import pytest
 
 from jaxconv.app.run_folder import read_metrics
 from jaxconv.app.run_logger import RunLogger
+from jaxconv.app.schema import ConfigError
 from jaxconv.training.loop import StepEvent
 
 ROWS = [{"epoch": i, "loss": 0.1 / i, "accuracy": 1 / 3} for i in range(1, 6)]
@@ -31,6 +35,37 @@ def test_a_resumed_table_has_every_row_once(tmp_path):
 
 def test_a_folder_without_a_table_has_no_rows(tmp_path):
     assert read_metrics(tmp_path) == []
+
+
+def test_a_full_disk_is_named_and_leaves_whole_rows(tmp_path):
+    logger = RunLogger(tmp_path, 5)
+    logger.on_epoch(ROWS[:1], None)
+    table = (tmp_path / "metrics.csv").read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(table) + 3, before[1]))  # a file cannot grow beyond this
+    try:
+        with pytest.raises(ConfigError, match=r"metrics\.csv"):
+            logger.on_epoch(ROWS[:2], None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "metrics.csv").read_bytes() == table
+
+
+@pytest.mark.parametrize(
+    ("text", "rows"),
+    [
+        ("", 0),
+        ("epoch,loss", 0),
+        ("epoch,loss\n1,0.5\n2,0.2", 1),
+        ("epoch,loss\n1,0.5\n2\n", 1),
+        ("epoch,loss\n1,0.5\n2,0.2.5\n3,0.1\n", 1),
+        ("epoch,loss\n1,0.5\n\0\0\0\n", 1),
+        ("epoch,loss\n1,0.5\n2,nan\n", 2),
+    ],
+)
+def test_only_whole_rows_are_read(tmp_path, text, rows):
+    (tmp_path / "metrics.csv").write_text(text)
+    assert [row["epoch"] for row in read_metrics(tmp_path)] == [1, 2, 3][:rows]
 
 
 class Terminal(io.StringIO):

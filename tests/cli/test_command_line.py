@@ -93,6 +93,8 @@ def test_a_bug_is_one_line_and_a_traceback_on_request(error_line, capsys, monkey
         (PermissionError(13, "Permission denied", "a.toml"), 2, "a.toml: Permission denied"),
         (ImportError("needs aeon"), 2, "needs aeon"),
         (TypeError("wrong kind"), 2, "wrong kind"),
+        (OSError(28, "No space left on device"), 2, "No space left on device"),
+        (RuntimeError("Unable to initialize backend 'nonsense': not known"), 2, "JAX_PLATFORMS"),
     ],
 )
 def test_each_kind_of_failure_has_its_exit_code(error_line, monkeypatch, error, code, fact):

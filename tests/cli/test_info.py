@@ -1,10 +1,16 @@
 """``jaxconv info``: the table of layers, and the facts about runs, files and configs."""
 
 import sys
+import warnings
 
+import jax
+import numpy as np
 import pytest
 
+import jaxconv as jc
 from jaxconv.cli.command_line import main
+from jaxconv.files.loading import read_model
+from tests.support.keras_oracle import keras, keras_rules
 
 pytest.importorskip("h5py")
 
@@ -66,6 +72,83 @@ def test_several_inputs_are_shown(at_home, capsys):
     assert "(batch, 4, 1), (batch, 4, 1)" in capsys.readouterr().out
 
 
-def test_without_an_input_shape_the_layers_are_named(at_home, capsys):
+def test_without_an_input_shape_the_layers_are_named_and_the_option_is(at_home, capsys):
     assert main(["info", "shapeless.keras"]) == 0
-    assert "dense: Dense(" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "dense: Dense(" in text and "--input-shape" in text
+    assert main(["info", "shapeless.keras", "--input-shape", "3"]) == 0
+    text = capsys.readouterr().out
+    assert ["total", "8", "0", "6"] in cells(text) and "--input-shape" not in text
+
+
+def test_an_unknown_length_is_not_called_batch(at_home, tmp_path, capsys):
+    net = jc.Sequential([jc.Conv1D(2, 3), jc.GlobalMaxPooling1D()])
+    params, _ = net.init(jax.random.key(0), (None, 9, 4))
+    jc.save_model(tmp_path / "m.keras", net, params, input_shape=(None, None, 4))
+    assert main(["info", str(tmp_path / "m.keras")]) == 0
+    text = capsys.readouterr().out
+    assert "(batch, None, 4)" in text and "--input-shape" in text
+    assert main(["info", str(tmp_path / "m.keras"), "--input-shape", "9,4"]) == 0
+    assert "(batch, 7, 2)" in capsys.readouterr().out
+
+
+@pytest.fixture(scope="module")
+def keras_home(tmp_path_factory):
+    """Return a folder with files of Keras: a model with a recurrent layer, in two formats, and its weights."""
+    folder = tmp_path_factory.mktemp("keras")
+    layers = keras.layers
+    with keras_rules(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # HDF5 is a legacy format
+        model = keras.Sequential([keras.Input((7, 4)), layers.Conv1D(3, 3, name="conv"), layers.LSTM(3, name="memory")])
+        model.save(folder / "recurrent.keras")
+        model.save(folder / "recurrent.h5")
+        model.save_weights(folder / "only.weights.h5")
+    return folder
+
+
+@pytest.mark.parametrize("name", ["recurrent.keras", "recurrent.h5"])
+def test_of_a_refused_file_the_layers_and_the_reason_are_shown(keras_home, capsys, name):
+    assert main(["info", str(keras_home / name)]) == 0
+    text = capsys.readouterr().out
+    assert ["conv", "Conv1D"] in cells(text) and ["memory", "LSTM"] in cells(text)
+    assert "123 parameters" in text and "'memory'" in text and f"Keras {keras.__version__}" in text
+
+
+def test_of_a_file_of_weights_names_and_shapes_are_shown(keras_home, tmp_path, capsys):
+    assert main(["info", str(keras_home / "only.weights.h5")]) == 0
+    text = capsys.readouterr().out
+    assert "[3, 4, 3]" in text and "123 parameters" in text and "load_weights" in text
+    pytest.importorskip("safetensors")
+    jc.save_params(tmp_path / "p.safetensors", {"dense": {"kernel": np.ones((3, 2))}})
+    assert main(["info", str(tmp_path / "p.safetensors")]) == 0
+    assert ["dense/kernel", "[3,", "2]"] in cells(capsys.readouterr().out)
+
+
+def test_of_an_exported_model_inputs_and_platforms_are_shown(at_home, tmp_path, capsys):
+    pytest.importorskip("flatbuffers")
+    assert main(["export", "m.keras", str(tmp_path / "m.jaxexport"), "--platforms", "cpu"]) == 0
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "m.jaxexport")]) == 0
+    rows = cells(capsys.readouterr().out)
+    assert ["input", "(batch,", "10,", "1)"] in rows and ["for", "cpu"] in rows
+
+
+def test_equal_notes_are_one_line(at_home, capsys, monkeypatch):
+    read = read_model("m.keras")._replace(notes=tuple(f"conv{i}: nb_filter is filters" for i in range(17)))
+    monkeypatch.setattr("jaxconv.app.model_source.read_model", lambda path: read)
+    assert main(["info", "m.keras"]) == 0
+    notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
+    assert len(notes) == 1 and "17 layers" in notes[0] and "conv0" in notes[0]
+
+
+def test_control_characters_in_a_file_do_not_reach_the_terminal(at_home, tmp_path, capsys, error_line):
+    net = jc.Sequential([jc.Dense(2)])
+    params, _ = net.init(jax.random.key(0), (None, 3))
+    evil = "\x1b]0;owned\x07\x9b2J\u202e"
+    about = {"name": evil, "test": {"loss": 1.0, evil: 2.0}, "classes": [evil]}
+    jc.save_model(tmp_path / "m.keras", net, params, input_shape=(None, 3), about=about)
+    assert main(["info", str(tmp_path / "m.keras")]) == 0
+    text = capsys.readouterr().out
+    assert "owned" in text and all(c.isprintable() or c == "\n" for c in text)
+    error = error_line("info", f"no{evil}such")
+    assert "owned" in error and all(c.isprintable() or c == "\n" for c in error)

@@ -1,6 +1,8 @@
 """``jaxconv predict``: the outputs of the model, one batch in memory at a time, and nothing after a failure."""
 
 import os
+import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ from jaxconv.training import evaluation
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (["runs/tiny", "x.npy", "--out", "x.npy"], ["--out x.npy"]),
+        (["runs/tiny", "x.npy", "--out", "x.npy"], ["x.npy", "--force"]),
+        (["runs/tiny", "x.npy", "--out", "x.npy", "--force"], ["--out x.npy"]),
         (["runs/tiny", "x.npy", "--out", "y.csv"], ["y.csv", ".npy"]),
         (["runs/tiny", "x.npy", "--out", "no/y.npy"], ["no/y.npy"]),
         (["runs/tiny", "x.npy", "--out", "y.npy", "--batch", "0"], ["--batch 0", "at least 1"]),
@@ -42,9 +45,10 @@ def test_a_mistake_is_one_line(at_home, error_line, arguments, facts):
         (np.zeros((3, 10), "float32"), ["(3, 10)", "(batch, 10, 1)"]),
         (np.zeros((3, 10, 2), "float32"), ["(3, 10, 2)", "(batch, 10, 1)"]),
         (np.zeros((3, 10, 1), "complex64"), ["complex64"]),
-        (np.zeros((0, 10, 1), "float32"), ["(0, 10, 1)"]),
+        (np.zeros((0, 10, 1), "float32"), ["(0, 10, 1)", "at least one"]),
+        (np.zeros((3, 0, 1), "float32"), ["(3, 0, 1)", "at least one"]),
     ],
-    ids=["rank", "channels", "complex", "empty"],
+    ids=["rank", "channels", "complex", "no examples", "no steps"],
 )
 def test_an_input_that_does_not_fit_is_refused(at_home, tmp_path, error_line, x, facts):
     np.save(tmp_path / "x.npy", x)
@@ -67,13 +71,15 @@ def test_predictions_are_those_of_the_model_for_every_batch_size(at_home, tmp_pa
         assert np.load(out).dtype == np.float32
 
 
-def test_integers_and_doubles_are_converted(at_home, tmp_path):
-    x = np.arange(30).reshape(3, 10, 1)
-    for dtype in ("int64", "float64"):
+def test_numbers_of_every_type_and_byte_order_are_converted(at_home, tmp_path):
+    x = np.arange(30).reshape(3, 10, 1) * 200_000_000  # beyond int32
+    types = ("int64", ">i8", ">f4", "float64")
+    for dtype in types:
         np.save(tmp_path / f"{dtype}.npy", x.astype(dtype))
         out = str(tmp_path / f"{dtype}_y.npy")
         assert main(["predict", "runs/tiny", str(tmp_path / f"{dtype}.npy"), "--out", out]) == 0
-    np.testing.assert_array_equal(np.load(tmp_path / "int64_y.npy"), np.load(tmp_path / "float64_y.npy"))
+    for dtype in types[:-1]:
+        np.testing.assert_array_equal(np.load(tmp_path / f"{dtype}_y.npy"), np.load(tmp_path / "float64_y.npy"))
 
 
 def test_the_input_stays_on_disk_and_the_output_appears_when_complete(at_home, tmp_path, monkeypatch):
@@ -107,6 +113,37 @@ def test_an_interrupted_prediction_leaves_no_file(at_home, tmp_path, monkeypatch
 
     monkeypatch.setattr(prediction, "predict_batches", interrupted)
     assert main(["predict", model, *inputs, "--out", str(tmp_path / name)]) == 130
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_existing_file_is_overwritten_only_with_force(at_home, tmp_path, error_line):
+    out = tmp_path / "y.npy"
+    out.write_bytes(b"mine")
+    assert "--force" in error_line("predict", "runs/tiny", "x.npy", "--out", str(out))
+    assert out.read_bytes() == b"mine"
+    assert main(["predict", "runs/tiny", "x.npy", "--out", str(out), "--force"]) == 0
+    assert np.load(out).shape == (16, 2)
+
+
+def test_a_folder_may_have_any_name(at_home, tmp_path):
+    folder = tmp_path / "it has version 9 of the jaxconv exported model format"
+    folder.mkdir()
+    model = shutil.copy("runs/tiny/model.keras", folder)
+    assert main(["predict", str(model), "x.npy", "--out", str(tmp_path / "y.npy")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "inputs", "name"), [("runs/tiny", ["x.npy"], "y.npy"), ("two.keras", ["four.npy", "four.npy"], "y.npz")]
+)
+def test_a_full_disk_is_named_and_leaves_no_file(at_home, tmp_path, capsys, model, inputs, name):
+    np.save("four.npy", np.zeros((5, 4, 1)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60, before[1]))  # no file can be larger
+    try:
+        assert main(["predict", model, *inputs, "--out", str(tmp_path / name)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert str(tmp_path / name) in capsys.readouterr().err.splitlines()[-1]
     assert os.listdir(tmp_path) == []
 
 

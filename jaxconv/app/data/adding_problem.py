@@ -5,7 +5,7 @@ Knows numpy; nothing about training.
 
 import numpy as np
 
-from jaxconv.app.data.bounds import MOST, at_least, between
+from jaxconv.app.data.bounds import MOST, at_least, between, check_memory
 from jaxconv.app.data.splits import Splits
 
 
@@ -41,6 +41,7 @@ def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, s
     """
     between(2, MOST, length=length)
     between(1, MOST, train=train, test=test)
+    check_memory(2 * length * (train + test), length=length, train=train, test=test)
     at_least(0, seed=seed)
     return Splits(*_samples((seed, 0), train, length), *_samples((seed, 1), test, length))
 

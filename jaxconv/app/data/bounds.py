@@ -3,6 +3,8 @@
 Knows nothing about the sources.
 """
 
+from jaxconv.app.memory import machine_memory
+
 MOST = 10**9  # of samples, steps, voxels: beyond it numpy fails without naming the key
 
 
@@ -28,3 +30,16 @@ def between(low: float, high: float, **keys: float) -> None:
     for key, value in keys.items():
         if not low <= value <= high:  # also catches nan
             raise ValueError(f"data.{key}: {value} is out of range; give a number from {low} to {high}")
+
+
+def check_memory(values: int, **keys: int) -> None:
+    """Raise ValueError if this machine has no memory for so many float32 values, whose number follows from ``keys``.
+
+    >>> check_memory(10**18, train=10**9, length=10**9)
+    Traceback (most recent call last):
+    ValueError: data: train=1000000000, length=1000000000 need 4,000,000,000 GB; this machine has ... GB
+    """
+    if 4 * values > machine_memory():
+        named = ", ".join(f"{key}={value}" for key, value in keys.items())
+        gigabytes = f"{4 * values / 1e9:,.0f} GB; this machine has {machine_memory() / 1e9:,.0f} GB"
+        raise ValueError(f"data: {named} need {gigabytes}")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from jaxconv.app.data.bounds import MOST, at_least, between
+from jaxconv.app.data.bounds import MOST, at_least, between, check_memory
 from jaxconv.app.data.splits import Splits
 
 SMALLEST, LARGEST = 0.28, 0.37  # cube root of a solid's volume, as a fraction of the grid's side
@@ -92,6 +92,7 @@ def solids(*, size: int = 16, train: int = 2000, test: int = 600, noise: float =
     between(8, MOST, size=size)
     between(1, MOST, train=train, test=test)
     between(0, 0.5, noise=noise)
+    check_memory(size**3 * (train + test), size=size, train=train, test=test)
     at_least(0, seed=seed)
     x_train, y_train = _volumes(np.random.default_rng((seed, 0)), train, size, noise)
     x_test, y_test = _volumes(np.random.default_rng((seed, 1)), test, size, noise)

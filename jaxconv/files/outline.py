@@ -1,0 +1,81 @@
+"""The outline of a model file: its layers and weights by name, also if the model in it cannot be built.
+
+Knows the kinds of files by ``loading``.
+"""
+
+import collections
+import json
+import os
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from jaxconv.files.errors import FileError, damaged
+from jaxconv.files.keras.config import Entry, read_model_config
+from jaxconv.files.loading import open_source
+
+_MOST_BYTES = 1 << 24  # of a header
+
+
+class Outline(NamedTuple):
+    """What a file contains, without the model.
+
+    format: the kind of file. version: Keras's, if the file has it. layers: the path and the class of each layer; empty
+    for a file of weights. weights: the path and the shape of each array.
+    """
+
+    format: str
+    version: str | None
+    layers: tuple[tuple[str, str], ...]
+    weights: tuple[tuple[str, tuple[int, ...]], ...]
+
+
+def read_outline(path: str | os.PathLike[str]) -> Outline:
+    """Read the outline of a Keras file or a file of params.
+
+    Raises:
+        FileError: the file is missing, damaged or of another kind.
+    """
+    with damaged(path), open(path, "rb") as handle:
+        start = handle.read(9)
+        if start[8:] == b"{":  # the length of a safetensors header, then the header
+            size = min(int.from_bytes(start[:8], "little"), _MOST_BYTES)
+            header = json.loads(b"{" + handle.read(size - 1))
+            entries = [(name, entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
+            weights = tuple((name, tuple(int(length) for length in shape)) for name, shape in entries)
+            return Outline("safetensors", None, (), weights)
+    with open_source(path) as source:
+        layers: list[tuple[str, str]] = []
+        if source.config is not None:
+            try:
+                layers = _layers(read_model_config(source.config), "")
+            except (FileError, ValueError, TypeError):
+                layers = []  # the config is what makes the file unusable
+        tables = source.store.tables.items()
+        return Outline(source.format, source.version, tuple(layers), tuple((name, t.shape) for name, t in tables))
+
+
+def _layers(entry: Entry, prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for child in entry.layers or ():
+        found.append((prefix + child.stored_name, child.class_name))
+        found += _layers(child, f"{prefix}{child.stored_name}/")
+    return found
+
+
+def group_notes(notes: Iterable[str]) -> list[str]:
+    """Return notes about layers with equal notes in one line.
+
+    >>> group_notes(["conv1: nb_filter is read as filters", "conv2: nb_filter is read as filters", "no version"])
+    ['nb_filter is read as filters (2 layers: conv1, conv2)', 'no version']
+    """
+    layers: dict[str, list[str]] = collections.defaultdict(list)
+    for note in notes:
+        match = re.fullmatch(r"([^\s:]+): (.*)", note, re.DOTALL)
+        layers[match[2] if match else note] += [match[1]] if match else []
+    grouped = []
+    for note, names in layers.items():
+        listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        one = f"{names[0]}: {note}" if names else note
+        grouped.append(f"{note} ({len(names)} layers: {listed})" if len(names) > 1 else one)
+    return grouped

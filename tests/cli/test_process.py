@@ -1,0 +1,97 @@
+"""Commands as processes: closed pipes, signals, the environment."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxconv
+from jaxconv.cli.process import Output
+
+PACKAGE = str(Path(jaxconv.__file__).parents[1])
+
+
+def start(*arguments: str, **environment: str) -> subprocess.Popen:
+    """Start the command in its own process."""
+    paths = os.pathsep.join(filter(None, [PACKAGE, os.environ.get("PYTHONPATH", "")]))
+    return subprocess.Popen(
+        [sys.executable, "-m", "jaxconv", *arguments],
+        env=os.environ | {"PYTHONPATH": paths} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    """Wait until a condition is true or the process has ended."""
+    while process.poll() is None and not condition():
+        time.sleep(0.01)
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def test_a_closed_pipe_does_not_stop_training(at_home, tmp_path):
+    """As in ``jaxconv train CONFIG 2>&1 | head -1``."""
+    process = start("train", "tiny.toml", "--set", "train.epochs=30", "--out", str(tmp_path / "run"))
+    process.stdout.readline()
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait() == 0
+    assert (tmp_path / "run" / "model.keras").exists() and lines_of(tmp_path / "run" / "metrics.csv") == 31
+
+
+@pytest.mark.parametrize("count", [5, pytest.param(25, marks=pytest.mark.slow)])
+def test_any_number_of_ctrl_c_is_one_line_and_the_run_can_be_resumed(at_home, tmp_path, count):
+    folder = tmp_path / "run"
+    process = start("train", "tiny.toml", "--set", "train.epochs=100000", "--out", str(folder))
+    wait_for(lambda: lines_of(folder / "metrics.csv") > 15, process)
+    for _ in range(count):
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        time.sleep(0.005)
+    error = process.communicate()[1]
+    assert process.returncode == 130 and "Traceback" not in error
+    assert f"jaxconv train --resume {folder}" in error.splitlines()[-1]
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=["SIGTERM", "SIGHUP"]
+)
+def test_a_terminated_prediction_leaves_no_file(at_home, tmp_path, number):
+    with open(tmp_path / "x.npy", "wb") as handle:  # large, and sparse
+        header = {"descr": "<f4", "fortran_order": False, "shape": (10**8, 10, 1)}
+        np.lib.format.write_array_header_1_0(handle, header)
+        handle.truncate(handle.tell() + 4 * 10**9)
+    process = start("predict", "runs/tiny", str(tmp_path / "x.npy"), "--out", str(tmp_path / "y.npy"))
+    wait_for(lambda: any(path.stat().st_size > 1000 for path in tmp_path.glob(".y.npy*")), process)
+    process.send_signal(number)
+    error = process.communicate()[1]
+    assert process.returncode == 128 + number and "Traceback" not in error
+    assert os.listdir(tmp_path) == ["x.npy"]
+
+
+def test_an_unknown_platform_is_a_mistake(at_home):
+    process = start("info", "tiny.toml", JAX_PLATFORMS="nonsense")
+    error = process.communicate()[1]
+    assert process.returncode == 2 and "JAX_PLATFORMS" in error and error.count("\n") == 1
+
+
+def test_a_stream_whose_reader_is_gone_discards_its_output():
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        output = Output(stream, escapes=True)
+        print("first", file=output, flush=True)
+        assert os.read(reader, 100) == b"first\n"
+        os.close(reader)
+        for _ in range(3):
+            print("second" * 10_000, file=output, flush=True)
