@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TextIO
 class Output:
     """A text stream that neither fails when its reader closes it nor passes on control characters from files.
 
-    After ``jaxconv train CONFIG | head -1`` the reader is gone; the command goes on, and its output is discarded.
+    After ``jaxconv train CONFIG | head -1`` the reader is gone; the command continues, and its output is discarded.
 
     Args:
         stream: the stream to write to.

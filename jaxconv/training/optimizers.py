@@ -135,7 +135,7 @@ def optimizer(spec: Any, steps: int | None = None) -> optax.GradientTransformati
         return optax.with_extra_args_support(spec)
     try:
         text = json.dumps(spec, sort_keys=True)
-    except TypeError:  # it holds a callable
+    except TypeError:  # it contains a callable
         return _build_optimizer(spec, steps)
     return _cached_optimizer(text, steps)
 
