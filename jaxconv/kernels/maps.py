@@ -25,6 +25,7 @@ from jaxconv.kernels import choice, tuning_cache
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowerings.xla import XLA
 from jaxconv.kernels.override import current as current_override
+from jaxconv.kernels.varying import vary_alike
 
 Array = jax.Array
 
@@ -72,7 +73,7 @@ def _checked(
 def _bind(
     name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None = None
 ) -> Array:
-    a, b = _same_varying_axes(a, b)
+    a, b = vary_alike(a, b)
     dtype = jnp.dtype(a.dtype if dtype is None else dtype)
     precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter must be hashable
     if precision is None:  # the default in force here, not where jit lowers: the context manager may be closed by then
@@ -86,17 +87,6 @@ def _explicit_mesh(*arrays: Array) -> bool:
     """Return whether a mesh with explicit axis types is in force, the default of ``jax.make_mesh``."""
     meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
     return any(jax.sharding.AxisType.Explicit in mesh.axis_types for mesh in meshes)
-
-
-def _same_varying_axes(a: Array, b: Array) -> tuple[Array, Array]:
-    """Mark both as varying over the same mesh axes: in ``shard_map`` a replicated kernel meets sharded data."""
-    varying = [jax.typeof(v).mat.varying for v in (a, b)]
-    every = varying[0] | varying[1]
-
-    def mark(v: Array, own: frozenset) -> Array:
-        return jax.lax.pcast(v, tuple(every - own), to="varying") if every - own else v
-
-    return mark(a, varying[0]), mark(b, varying[1])
 
 
 def _dims(letter: str, geometry: Geometry) -> tuple[int, ...]:

@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
 from jaxconv.geometry import dilate
@@ -19,6 +18,7 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes, exact
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy, window_at, window_starts
+from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
@@ -53,7 +53,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     def step(i: Array, y: Array) -> Array:
         return lax.dynamic_update_slice_in_dim(y, block(i * rows).astype(arithmetic.result_dtype), i * rows, 1)
 
-    y = jnp.zeros((x.shape[0], *problem.y, filters), arithmetic.result_dtype)
+    y = varying_zeros((x.shape[0], *problem.y, filters), arithmetic.result_dtype, x, w)
     return lax.fori_loop(0, problem.y[0] // rows, step, y)
 
 
@@ -75,12 +75,12 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
             entries = window_at(shown, starts[tap], part).reshape(-1, channels)
             return lax.dynamic_update_slice_in_dim(patches, entries, tap * channels, 1)
 
-        empty = jnp.zeros((x.shape[0] * math.prod(part.y), problem.taps * channels), x.dtype)
+        empty = varying_zeros((x.shape[0] * math.prod(part.y), problem.taps * channels), x.dtype, x)
         patches = lax.fori_loop(0, problem.taps, write_tap, empty)
         part_of_y = lax.dynamic_slice_in_dim(y, i * rows, rows, 1).reshape(-1, filters)
         return w + arithmetic.dot(transposed_copy(part_of_y), patches, ([1], [0]))
 
-    w = jnp.zeros((filters, problem.taps * channels), arithmetic.accumulate_dtype)
+    w = varying_zeros((filters, problem.taps * channels), arithmetic.accumulate_dtype, x, y)
     w = lax.fori_loop(0, problem.y[0] // rows, block, w)
     return w.T.reshape(*problem.w, channels, filters)
 

@@ -24,6 +24,7 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, total, window_at, window_starts
+from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
@@ -90,7 +91,7 @@ def _loop(x: Array, w: Array, first: Problem, arithmetic: Arithmetic, planes: An
     """Loop over the taps, each with the planes that it reads."""
     x, starts = pad(x, first.pads), window_starts(first)
     shape = jax.eval_shape(planes, window_at(x, starts[0], first), w[0]).shape
-    zeros = jnp.zeros(shape, arithmetic.accumulate_dtype)
+    zeros = varying_zeros(shape, arithmetic.accumulate_dtype, x, w)
     return lax.fori_loop(0, len(w), lambda j, y: y + planes(window_at(x, starts[j], first), w[j]), zeros)
 
 
