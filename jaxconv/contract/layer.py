@@ -58,7 +58,7 @@ class Layer:
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Double(Layer):
-    ...     def windows(self, input_shape): return (POINTWISE,) * (len(input_shape) - 1)
+    ...     def windows(self, input_shape): return (Window(),) * (len(input_shape) - 1)
     ...     def call(self, params, x, *, train, key, mask): return 2 * x, Effects()
     >>> Double().apply_fn({}, jnp.ones((1, 3)))
     Array([[2., 2., 2.]], dtype=float32)

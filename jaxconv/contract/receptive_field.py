@@ -39,7 +39,7 @@ def propagate(windows: Sequence[Window], inputs: Sequence[Fields], lengths: Sequ
         inputs: the fields of its inputs.
         lengths: the input's, on which a padding rule may depend.
 
-    >>> (field, _) = propagate((Window(3, 2, padding="same"), whole(8)), [(Field(), None)], (9, 4))
+    >>> (field, _) = propagate((Window(3, 2, padding="same"), Window(reads_all=True)), [(Field(), None)], (9, 4))
     >>> field.size, field.stride
     (3, Fraction(2, 1))
     """

@@ -31,12 +31,12 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
     """
     top = top_group(store)
     names = store.names(top.rstrip("/"), "layer_names")
-    if names is None:
-        raise FileError(f"{store.path}: it has no weights of a Keras model: neither layer_names nor layers")
-    tables = {name: _tables(store, f"{top}{name}", name) for name in names}
-    weights = {name: own for name, own in tables.items() if own and not _are_moments(own)}
     layers = root.layers if root.layers is not None else (root,)
     expected = [stored for stored in layers if stored.layer is None or leaves_of(stored)]
+    if names is None and expected:
+        raise FileError(f"{store.path}: it has no weights of a Keras model: neither layer_names nor layers")
+    tables = {name: _tables(store, f"{top}{name}", name) for name in names or []}
+    weights = {name: own for name, own in tables.items() if own and not _are_moments(own)}
     if by_name:
         pairs = [(stored, weights.pop(stored.name)) for stored in expected if stored.name in weights]
         if weights and strict:
