@@ -4,16 +4,19 @@ An ``.npz`` that NumPy opens, with the additional entry ``header.json``. No pick
 """
 
 import contextlib
+import io
 import json
+import math
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.files.atomic import replacing
+from jaxconv.files.bounds import ZipReader, open_file
 from jaxconv.files.errors import FileError, damaged
 
 _HEADER = "header.json"
@@ -56,8 +59,9 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
 
 def read_format(path: str | os.PathLike[str]) -> str | None:
     """Return the format that the header of an archive names; None for any other file."""
-    with contextlib.suppress(FileError), _opened(path, "archive") as archive:
-        found = json.loads(archive.read(_HEADER)).get("format")
+    with contextlib.suppress(FileError), open_file(path) as handle:
+        header = ZipReader(path, handle).read_json(_HEADER)
+        found = header.get("format") if isinstance(header, dict) else None
         return found if isinstance(found, str) else None
     return None
 
@@ -75,10 +79,15 @@ def read_archive(
     Raises:
         FileError: the file is missing, empty, truncated, damaged, of another format, or of a newer version.
     """
-    with _opened(path, format) as archive:
-        if _HEADER not in archive.namelist():
+    with open_file(path) as handle, damaged(path):
+        start = handle.read(2)
+        if start != b"PK":
+            reason = "not an .npz file" if start else "it is empty"
+            raise FileError(f"{path} is not a {format}: {reason}")
+        archive = ZipReader(path, handle)
+        if _HEADER not in archive.names:
             raise FileError(f"{path} is not a {format}: it has no {_HEADER}")
-        header = json.loads(archive.read(_HEADER))
+        header = archive.read_json(_HEADER)
         if header.get("format") != format:
             raise FileError(f"{path} is not a {format}: its header says {header.get('format')!r}")
         if header["version"] > version:
@@ -89,27 +98,16 @@ def read_archive(
         return header, {name: _array(archive, name, spec) for name, spec in header["arrays"].items()}
 
 
-@contextlib.contextmanager
-def _opened(path: str | os.PathLike[str], format: str) -> Iterator[zipfile.ZipFile]:
-    with damaged(path), open(path, "rb") as handle:
-        start = handle.read(4)
-        if not start.startswith(b"PK"):
-            reason = "not an .npz file" if start else "it is empty"
-            raise FileError(f"{path} is not a {format}: {reason}")
-        with zipfile.ZipFile(handle) as archive:
-            yield archive
-
-
-def _array(archive: zipfile.ZipFile, name: str, spec: Mapping[str, Any]) -> np.ndarray:
-    with archive.open(f"{name}.npy") as entry:
-        array = np.lib.format.read_array(entry, allow_pickle=False)
-        entry.read(1)  # zipfile compares the checksum at the end of the entry
-    dtype = jnp.dtype(spec["dtype"])
-    if array.dtype != dtype and array.dtype.kind == "u" and array.dtype.itemsize == dtype.itemsize:
-        array = array.view(dtype)
-    if array.dtype != dtype or list(array.shape) != spec["shape"]:
-        raise ValueError(
-            f"entry {name!r} has dtype {array.dtype} and shape {array.shape}, the header says "
-            f"{dtype} and {tuple(spec['shape'])}"
-        )
-    return array
+def _array(archive: ZipReader, name: str, spec: Mapping[str, Any]) -> np.ndarray:
+    content = archive.read(f"{name}.npy")
+    dtype, shape = jnp.dtype(spec["dtype"]), tuple(spec["shape"])
+    if math.prod(shape) * dtype.itemsize > len(content):
+        raise ValueError(f"entry {name!r} has {len(content)} bytes, too few for {dtype} of shape {shape}")
+    file = io.BytesIO(content)
+    read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+    stored_shape, fortran, stored = read_header[np.lib.format.read_magic(file)[0]](file)
+    same_bits = stored == dtype or (stored.kind == "u" and stored.itemsize == dtype.itemsize)
+    if fortran or not same_bits or stored_shape != shape:
+        raise ValueError(f"entry {name!r} has {stored} of shape {stored_shape}, the header says {dtype} of {shape}")
+    array = np.frombuffer(content, stored, math.prod(shape), file.tell())
+    return array.copy().view(dtype).reshape(shape)

@@ -2,6 +2,10 @@
 
 import contextlib
 import os
+import platform
+import re
+import secrets
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -13,21 +17,19 @@ from jaxconv.files.errors import FileError
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces ``path`` when the block ends without an exception.
 
-    The temporary file is in the same folder and has the process id in its name. It is flushed to disk (fsync) and then
-    renamed: a process killed at any moment leaves the old file or the new one, never a part. Temporary files that
-    killed processes left for ``path`` are removed.
+    The temporary file is in the same folder, under a name of its own for each writer: two threads that save to one path
+    do not meet, and the last one wins. It is flushed to disk (fsync) and then renamed: a process killed at any moment
+    leaves the old file or the new one, never a part. Temporary files that killed processes of this machine left for
+    ``path`` are removed.
 
     Raises:
         FileError: the folder does not exist or cannot be written to.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    for old in path.parent.glob(f".{path.name}.*.tmp"):
-        if not _is_running(old.name.split(".")[-2]):
-            with contextlib.suppress(OSError):  # it may belong to another user; saving goes on
-                old.unlink()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.tmp")
+    _remove_leftovers(path)
     try:
-        with open(temporary, "wb") as handle:
+        with open(temporary, "xb") as handle:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
@@ -36,15 +38,28 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise FileError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # after the rename, or on a read-only file system
+            temporary.unlink()
 
 
-def _is_running(pid: str) -> bool:
+def _machine() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _remove_leftovers(path: Path) -> None:
+    name = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,9}})-{_machine()}-[0-9a-f]{{8}}\.tmp")
+    with contextlib.suppress(OSError):  # of another user, or no such folder; saving goes on
+        for other in path.parent.iterdir():
+            if (match := name.fullmatch(other.name)) and not _is_running(int(match[1])):
+                other.unlink()
+
+
+def _is_running(pid: int) -> bool:
     if os.name == "nt":
         return True  # unknown: signal 0 would be a Ctrl-C there
     try:
-        os.kill(int(pid), 0)
-    except (ProcessLookupError, ValueError, OverflowError):
+        os.kill(pid, 0)
+    except ProcessLookupError:
         return False
     except PermissionError:
         return True

@@ -10,32 +10,26 @@ import math
 import mmap
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
 
+from jaxconv.files.bounds import budget
 from jaxconv.files.errors import FileError, damaged
-from jaxconv.files.hdf5_heap import check_heaps
+from jaxconv.files.hdf5_chunks import check_chunks
+from jaxconv.files.hdf5_heap import OFFSETS, SIGNATURE, Heaps
 
-OBJECTS = 50_000  # the largest number of groups and tables; the largest of Keras's own models have 5,000
+OBJECTS = 20_000  # the largest number of groups and tables; the largest of Keras's own models have 5,000
 DEPTH = 64  # the deepest nesting of groups
-_FILTERS = {1, 2, 3, 32000}  # deflate, shuffle, fletcher32, lzf: HDF5 would look for a plugin to run for any other
-_SIGNATURE = b"\x89HDF\r\n\x1a\n"
-
-
-def budget(size: int) -> int:
-    """Return how many bytes a file of ``size`` bytes may unpack to: weights hardly compress, a bomb does."""
-    return 2**26 + 32 * size
+_PARTS = 100  # the largest number of attributes that a list of names may be split into
 
 
 def is_hdf5(handle: Any) -> bool:
     """Return whether an open file begins as HDF5 does, after a user block of up to 4096 bytes or none."""
-    for offset in (0, 512, 1024, 2048, 4096):
-        handle.seek(offset)
-        if handle.read(8) == _SIGNATURE:
-            return True
-    return False
+    handle.seek(0)
+    start = handle.read(OFFSETS[-1] + len(SIGNATURE))
+    return any(start[offset:].startswith(SIGNATURE) for offset in OFFSETS)
 
 
 def folders_of(name: str) -> Iterator[str]:
@@ -51,11 +45,20 @@ def folders_of(name: str) -> Iterator[str]:
 
 
 class Table:
-    """A table of numbers in the file: its shape is known, its numbers are read on demand."""
+    """A table of numbers in the file: its shape is read on demand, and so are its numbers."""
 
-    def __init__(self, store: "Store", name: str, dataset: Any):
-        self._store, self.name, self._dataset = store, name, dataset
-        self.shape = tuple(dataset.shape or ())
+    def __init__(self, store: "Store", name: str):
+        self._store, self.name = store, name
+
+    @functools.cached_property
+    def _dataset(self) -> Any:
+        return self._store.open(self.name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the table. Raises FileError."""
+        with damaged(self._store.path, f"table {self.name!r}"):
+            return tuple(self._dataset.shape or ())
 
     def read(self) -> np.ndarray:
         """Read the numbers: floats (bfloat16 included) or integers.
@@ -65,77 +68,105 @@ class Table:
         """
         where = f"{self._store.path}: table {self.name!r}"
         with damaged(self._store.path, f"table {self.name!r}"):
-            kind = self._dataset.dtype
-            half = kind.kind == "V" and kind.itemsize == 2 and self._store.text(self._dataset, "dtype") == "bfloat16"
+            dataset = self._dataset
+            kind = dataset.dtype
+            half = kind.kind == "V" and kind.itemsize == 2 and self._store.text(dataset, "dtype") == "bfloat16"
             if not half and kind.kind not in "fiu":
                 raise FileError(f"{where} has type {kind}; numbers are expected")
-            if self._dataset.shape is None:
+            if dataset.shape is None:
                 raise FileError(f"{where} is empty")
-            plan = self._dataset.id.get_create_plist()
-            if self._dataset.is_virtual or plan.get_external_count():
+            if dataset.is_virtual or dataset.id.get_create_plist().get_external_count():
                 raise FileError(f"{where} stores its numbers in another file, which is not opened")
-            filters = {plan.get_filter(index)[0] for index in range(plan.get_nfilters())}
-            if not filters <= _FILTERS:
-                raise FileError(f"{where} is compressed with the unknown HDF5 filter {sorted(filters - _FILTERS)}")
-            self._store.spend(math.prod(self.shape) * kind.itemsize, where)
-            value = np.asarray(self._dataset[()])
+            size, count = math.prod(dataset.shape) * kind.itemsize, 0
+            if dataset.chunks is not None:
+                count = math.prod(-(-n // chunk) for n, chunk in zip(dataset.shape, dataset.chunks, strict=True))
+                size = max(size, count * math.prod(dataset.chunks) * kind.itemsize)
+            self._store.spend(size, count, where)
+            check_chunks(where, dataset)
+            value = np.asarray(dataset[()])
         return value.view(ml_dtypes.bfloat16) if half else value
 
 
 class Store:
-    """An open HDF5 file: ``tables`` by path, ``groups`` by path, texts in their attributes.
+    """An open HDF5 file: ``tables`` by path, the paths of ``groups``, and texts in attributes.
 
     Objects under ``skip`` (an optimizer's state) are not read. A backslash in a name, from Windows, is read as "/".
     """
 
-    def __init__(self, path: Any, file: Any, size: int, skip: tuple[str, ...] = ()):
-        self.path, self._left, self._size = path, budget(size), size
+    def __init__(self, path: Any, file: Any, size: int, heaps: Heaps, skip: tuple[str, ...] = ()):
+        self.path, self._file, self._heaps = path, file, heaps
+        self._size, self._left = size, budget(size)
+        self._chunks = 2**14 + size // 2**9
         self.tables: dict[str, Table] = {}
-        self.groups: dict[str, Any] = {"": file}
-        self._walk(file, skip)
+        self._groups: dict[str, bytes] = {"": b"/"}
+        self._paths: dict[str, bytes] = {}
+        self._walk(skip)
 
-    def _walk(self, file: Any, skip: tuple[str, ...]) -> None:
+    @property
+    def groups(self) -> Any:
+        """The paths of all groups."""
+        return self._groups.keys()
+
+    def _walk(self, skip: tuple[str, ...]) -> None:
         import h5py
 
-        seen = {_address(file)}
-        open_groups = [("", file)]
-        count = 0
-        while open_groups:
-            prefix, group = open_groups.pop()
-            for name in group:
-                full = prefix + _decoded(self.path, name)
+        root = self._file.id
+        seen, pending, count = {h5py.h5o.get_info(root).addr}, [(b"", root)], 0
+        while pending:
+            prefix, group = pending.pop()
+            for name, kind in self._links(group):
+                path = prefix + name
+                full = _decoded(self.path, path)
                 if full in skip:
                     continue
                 count += 1
                 if count > OBJECTS or full.count("/") > DEPTH:
                     raise FileError(f"{self.path}: more than {OBJECTS} groups and tables, or more than {DEPTH} deep")
-                link = group.get(name, getlink=True)
-                if not isinstance(link, h5py.HardLink):
-                    raise FileError(f"{self.path}: {full!r} is a {type(link).__name__}, which is not followed")
-                item = group[name]
+                if kind != h5py.h5l.TYPE_HARD:
+                    raise FileError(f"{self.path}: {full!r} is a soft or external link, which is not followed")
+                info = h5py.h5o.get_info(group, name)
                 clean = full.replace("\\", "/")
-                if isinstance(item, h5py.Dataset):
-                    self.tables[clean] = Table(self, clean, item)
-                elif isinstance(item, h5py.Group):
-                    if _address(item) in seen:
+                if info.type == h5py.h5o.TYPE_DATASET:
+                    self.tables[clean], self._paths[clean] = Table(self, clean), path
+                elif info.type == h5py.h5o.TYPE_GROUP:
+                    if info.addr in seen:
                         raise FileError(f"{self.path}: group {full!r} is linked twice; a tree of groups is expected")
-                    seen.add(_address(item))
-                    self.groups[clean] = item
-                    open_groups.append((f"{full}/", item))
+                    seen.add(info.addr)
+                    self._groups[clean] = path
+                    pending.append((path + b"/", h5py.h5g.open(group, name)))
+
+    @staticmethod
+    def _links(group: Any) -> list[tuple[bytes, int]]:
+        """List the names and types of a group's links, at most as many as a file may have."""
+        found: list[tuple[bytes, int]] = []
+
+        def add(name: bytes, info: Any) -> bool:
+            found.append((name, info.type))
+            return len(found) > OBJECTS  # ends the iteration
+
+        group.links.iterate(add, info=True)
+        return found
+
+    def open(self, name: str) -> Any:
+        """Return the h5py dataset of a table."""
+        import h5py
+
+        return h5py.Dataset(h5py.h5d.open(self._file.id, self._paths[name]))
 
     @functools.cached_property
     def folders(self) -> set[str]:
         """The paths of all groups that a table is in, at any depth, with "/" at the end."""
         return {folder for name in self.tables for folder in folders_of(name)}
 
-    def spend(self, size: int, where: str) -> None:
-        """Count bytes that are about to be read. Raises FileError if a file of this size may not hold as many."""
+    def spend(self, size: int, chunks: int, where: str) -> None:
+        """Count bytes and chunks that are about to be read. Raises FileError if a file of this size has fewer."""
         self._left -= size
-        if self._left < 0:
-            raise FileError(f"{where}: the file unpacks to more bytes than its size of {self._size} allows")
+        self._chunks -= chunks
+        if self._left < 0 or self._chunks < 0:
+            raise FileError(f"{where}: {size} bytes in {chunks} chunks are more than a file of {self._size} may hold")
 
     def text(self, where: Any, name: str) -> str | None:
-        """Return a text attribute of a group (by path) or table; None if there is none. Raises FileError."""
+        """Return a text attribute of a group (by path) or dataset; None if there is none. Raises FileError."""
         value = self._attribute(where, name)
         value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         if value is None or isinstance(value, str):
@@ -147,28 +178,43 @@ class Store:
     def names(self, where: str, name: str) -> list[str] | None:
         """Return an attribute that lists names, which may be split into ``name0``, ``name1``, ...; None without it."""
         whole = self._attribute(where, name)
-        pieces = [] if whole is None else [whole]
-        while whole is None and (piece := self._attribute(where, f"{name}{len(pieces)}")) is not None:
-            pieces.append(piece)
-        if not pieces:
-            return None
-        with damaged(self.path, f"attribute {name!r} of {where!r}"):
-            return [_decoded(self.path, item) for piece in pieces for item in np.ravel(piece)]
+        if whole is not None:
+            return [_decoded(self.path, item) for item in np.ravel(whole)]
+        found: list[str] = []
+        for number in range(_PARTS):
+            part = self._attribute(where, f"{name}{number}")
+            if part is None:
+                return found if number else None
+            found += [_decoded(self.path, item) for item in np.ravel(part)]
+            if len(found) > OBJECTS:
+                break
+        raise FileError(f"{self.path}: attribute {name!r} has more than {OBJECTS} names or {_PARTS} parts")
 
     def _attribute(self, where: Any, name: str) -> Any:
-        item = self.groups[where] if isinstance(where, str) else where
+        import h5py
+
         with damaged(self.path, f"attribute {name!r}"):
-            if name not in item.attrs:
+            if isinstance(where, str):
+                where = h5py.Group(h5py.h5g.open(self._file.id, self._groups[where]))
+            if name not in where.attrs:
                 return None
-            info = item.attrs.get_id(name)
-            if math.prod(info.shape or ()) * info.dtype.itemsize > self._size:
-                raise FileError(f"{self.path}: the declared size of attribute {name!r} is larger than the file")
-            return item.attrs[name]
+            info = where.attrs.get_id(name)
+            count, kind = math.prod(info.shape or ()), info.dtype
+            text = h5py.check_string_dtype(kind)
+            if text is None and kind.kind not in "iufb":
+                raise FileError(f"{self.path}: attribute {name!r} has type {kind}; texts or numbers are expected")
+            variable = text is not None and text.length is None
+            if count * kind.itemsize > self._size or count > OBJECTS or (variable and not self._heaps.allow(count)):
+                raise FileError(f"{self.path}: attribute {name!r} has {count} values, more than the file may hold")
+            value = where.attrs[name]
+            length = sum(map(len, np.ravel(value))) if variable else count * kind.itemsize
+            self.spend(length, 0, f"{self.path}: attribute {name!r}")
+            return value
 
 
 @contextlib.contextmanager
-def opened(path: str | os.PathLike[str], content: bytes | None = None, skip: tuple[str, ...] = ()) -> Iterator[Store]:
-    """Open an HDF5 file on disk, or one in memory whose bytes are ``content``, and close it at the end.
+def opened(path: Any, source: IO[bytes] | bytes, skip: tuple[str, ...] = ()) -> Iterator[Store]:
+    """Read an HDF5 file from an open file, or from its content in memory.
 
     Raises:
         FileError: it is damaged; it has links out of the file or in cycles; too many groups; names not in UTF-8.
@@ -180,26 +226,14 @@ def opened(path: str | os.PathLike[str], content: bytes | None = None, skip: tup
         raise ImportError("Keras's files need h5py; install it with: pip install 'jaxconv[files]'") from None
     with contextlib.ExitStack() as stack:
         with damaged(path):
-            size = os.path.getsize(path) if content is None else len(content)
-            _check_heaps(path, content)
-            source: Any = io.BytesIO(content) if content is not None else os.fspath(path)
-            options = {} if content is not None else {"locking": False}  # a read-only folder allows no locks
-            store = Store(path, stack.enter_context(h5py.File(source, "r", **options)), size, skip)
+            content: Any = source
+            if not isinstance(source, bytes):
+                content = stack.enter_context(mmap.mmap(source.fileno(), 0, access=mmap.ACCESS_READ))
+            heaps = Heaps(path, content)  # before libhdf5 opens the file
+            file: Any = io.BytesIO(source) if isinstance(source, bytes) else os.fspath(path)
+            options = {} if isinstance(source, bytes) else {"locking": False}  # a read-only folder allows no locks
+            store = Store(path, stack.enter_context(h5py.File(file, "r", **options)), len(content), heaps, skip)
         yield store
-
-
-def _check_heaps(path: Any, content: bytes | None) -> None:
-    if content is not None:
-        check_heaps(path, content)
-        return
-    with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        check_heaps(path, mapped)
-
-
-def _address(group: Any) -> Any:
-    import h5py
-
-    return h5py.h5o.get_info(group.id).addr
 
 
 def _decoded(path: Any, name: Any) -> str:

@@ -11,6 +11,9 @@ import numpy as np
 from jaxconv.contract import Layer, Params
 from jaxconv.files.errors import FileError
 
+LEAVES = 20_000  # the largest number of arrays in a file
+DEPTH = 64  # the deepest nesting of dicts: JAX recurses into them
+
 
 def flat(params: Any) -> dict[str, Any]:
     """Return the leaves by their paths, keys joined with "/", which no layer's name contains.
@@ -26,7 +29,7 @@ def nested(leaves: Mapping[str, Any]) -> Params:
     """Return the nested dicts that :func:`flat` made flat.
 
     Raises:
-        ValueError: a path continues after the end of another one.
+        ValueError: a path continues after the end of another one; one is deeper than ``DEPTH``.
 
     >>> nested({"conv1d/bias": 1, "conv1d/kernel": 2})
     {'conv1d': {'bias': 1, 'kernel': 2}}
@@ -34,6 +37,8 @@ def nested(leaves: Mapping[str, Any]) -> Params:
     params: Params = {}
     for name, leaf in leaves.items():
         *above, last = name.split("/")
+        if len(above) > DEPTH:
+            raise ValueError(f"the name {name[:40]!r}... has {len(above)} slashes; at most {DEPTH} are legal")
         here: Any = params
         for key in above:
             here = here.setdefault(key, {})

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.contract import Apply, Layer, Params
+from jaxconv.files.bounds import open_file, parse_json
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import Store, is_hdf5, opened
-from jaxconv.files.keras.archive import parse_json, read_archive
+from jaxconv.files.keras.archive import read_archive
 from jaxconv.files.keras.model import Factory, Read, Source, read_keras
 from jaxconv.files.keras.stored_layer import without_file
 from jaxconv.files.keras.weights import match_weights, read_weights
@@ -130,27 +131,22 @@ def load_weights(
 def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
     """Open a Keras file of either kind, and close it at the end."""
     path = Path(path)
-    with damaged(path), open(path, "rb") as handle:
+    with open_file(path) as handle:
         start = handle.read(4)
         if not start:
             raise FileError(f"{path}: it is empty")
-        archive = read_archive(path, handle) if start.startswith(b"PK") else None
-        if archive is None and not is_hdf5(handle):
+        if start.startswith(b"PK"):
+            archive = read_archive(path, handle)
+            own, version = (archive.metadata.get(key) for key in ("jaxconv", "keras_version"))
+            version = version if isinstance(version, str) else None
+            own = own if isinstance(own, Mapping) else {}
+            with opened(path, archive.weights, _STATE) as store:
+                yield Source(path, archive.config, store, ".keras", version, own=own)
+        elif is_hdf5(handle):
+            with opened(path, handle, _STATE) as store:
+                yield _hdf5_source(path, store)
+        else:
             raise FileError(f"{path}: it is neither a .keras archive nor HDF5: it begins with {start!r}")
-    if archive is None:
-        with opened(path, None, _STATE) as store:
-            yield _hdf5_source(path, store)
-        return
-    own, version = (archive.metadata.get(key) for key in ("jaxconv", "keras_version"))
-    with opened(path, archive.weights, _STATE) as store:
-        yield Source(
-            path,
-            archive.config,
-            store,
-            ".keras",
-            version if isinstance(version, str) else None,
-            own=own if isinstance(own, Mapping) else {},
-        )
 
 
 def _hdf5_source(path: Path, store: Store) -> Source:

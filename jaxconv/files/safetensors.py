@@ -4,7 +4,6 @@ Knows no layers. The safetensors package reads and writes the bytes.
 """
 
 import os
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +12,9 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.files.atomic import replacing
+from jaxconv.files.bounds import TEXT, open_file
 from jaxconv.files.errors import FileError, refused
-from jaxconv.files.leaves import flat, nested, on_device
+from jaxconv.files.leaves import LEAVES, flat, nested, on_device
 
 # safetensors's name of a type -> the type; its own numpy reader lacks those that numpy lacks
 _TYPES: dict[str, Any] = {
@@ -85,11 +85,16 @@ def load_params(path: str | os.PathLike[str]) -> Params:
     """
     safetensors = _safetensors()[0]
     arrays = {}
-    with refused(path, "it"):
+    with open_file(path) as handle, refused(path, "it"):
+        content = handle.read()
+        if int.from_bytes(content[:8], "little") > min(TEXT, len(content)):
+            raise FileError(f"{path}: not a safetensors file, or truncated, or with a header of more than {TEXT} bytes")
         try:
-            entries = safetensors.deserialize(Path(path).read_bytes())
+            entries = safetensors.deserialize(content)
         except safetensors.SafetensorError as error:
             raise FileError(f"{path}: it is truncated, damaged or not a safetensors file: {error}") from error
+        if len(entries) > LEAVES:
+            raise FileError(f"{path}: it has {len(entries)} arrays; at most {LEAVES} are read")
         for name, entry in entries:
             if entry["dtype"] not in _TYPES:
                 raise FileError(f"{path}: {name} has type {entry['dtype']}, which JAX does not have")

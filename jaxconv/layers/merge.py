@@ -99,7 +99,8 @@ class _Elementwise(Merge):
     combine: ClassVar[Any]  # (array, array) -> array
 
     def merged_shape(self, shapes: list[Shape]) -> Shape:
-        full = [self._full_rank(shape, max(map(len, shapes))) for shape in shapes]
+        rank = max(map(len, shapes))
+        full = [self._full_rank(shape, rank) for shape in shapes]
         out = list(full[0])
         for index, shape in enumerate(full):
             for axis, (first, size) in enumerate(zip(out, shape, strict=True)):

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import sdy, stablehlo
 
 from jaxconv.errors import explain
 from jaxconv.files.archive import read_archive, read_format, write_archive
@@ -22,6 +24,9 @@ from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_shapes
 
 _FORMAT, _VERSION = "jaxconv exported model", 2  # version 1 had one dtype for all inputs
 PLATFORMS = ("cpu", "cuda", "tpu")
+_CUSTOM_CALLS = {"shape_assertion"}  # JAX's own check of symbolic shapes, gone before the program runs
+_DIALECTS = {"builtin", "func", "stablehlo", "chlo", "sdy"}
+_TRANSFERS = {f"stablehlo.{name}" for name in ("infeed", "outfeed", "send", "recv")}
 
 
 def export(
@@ -50,7 +55,8 @@ def export(
         platforms: the platforms to write it for.
 
     Raises:
-        ValueError: a model that cannot be traced with these shapes; an unknown platform; types that do not fit.
+        ValueError: a model that cannot be traced with these shapes, or that runs code of its machine (callbacks, linear
+            algebra of LAPACK); an unknown platform; types that do not fit.
         FileError: the file cannot be written.
         ImportError: flatbuffers is not installed, which jax.export needs.
 
@@ -71,6 +77,8 @@ def export(
     specs = map_shapes(lambda shape, kind: jax.ShapeDtypeStruct(_symbolic(shape, scope), kind), shapes, dtypes)
     with explain(f"{name}, exported for input of shape {input_shape}"):
         exported = jax_export.export(jax.jit(lambda x: apply_fn(params, x)), platforms=list(platforms))(specs)
+    with explain(name):
+        _check_operations(exported)
     header = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -88,6 +96,34 @@ def _symbolic(shape: tuple, scope: Any) -> Any:
     names = ["batch", *(f"n{axis}" for axis in range(1, len(shape)))]
     text = ", ".join(name if size is None else str(size) for name, size in zip(names, shape, strict=True))
     return jax_export.symbolic_shape(f"({text},)", scope=scope)
+
+
+def _check_operations(exported: jax_export.Exported) -> None:
+    """Check that a program computes with StableHLO alone: a custom call runs whatever the machine has under its name.
+
+    Raises:
+        ValueError: a custom call, a transfer to or from the host, or an unknown operation; several devices.
+    """
+    refused: set[str] = set()
+
+    def visit(operation: Any) -> Any:
+        name = operation.name
+        if name == "stablehlo.custom_call":
+            target = ir.StringAttr(operation.attributes["call_target_name"]).value
+            if target not in _CUSTOM_CALLS:
+                refused.add(f"custom call {target!r}")
+        elif name in _TRANSFERS or name.partition(".")[0] not in _DIALECTS:
+            refused.add(name)
+        return ir.WalkResult.ADVANCE
+
+    with ir.Context() as context:
+        stablehlo.register_dialect(context)
+        sdy.register_dialect(context)
+        module = stablehlo.deserialize_portable_artifact(context, exported.mlir_module_serialized)
+        module.operation.walk(visit)
+    if refused or exported.nr_devices != 1:
+        what = ", ".join(sorted(refused)) or f"a program for {exported.nr_devices} devices"
+        raise ValueError(f"{what} is not allowed in an exported model; operations of StableHLO on one device are")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -132,7 +168,8 @@ def load_exported(path: str | os.PathLike[str]) -> Exported:
     """Read a file that :func:`export` wrote; no layer is needed to run it.
 
     Raises:
-        FileError: the file is missing, truncated, damaged, not such a program, or of a newer version.
+        FileError: the file is missing, truncated, damaged, not such a program, or of a newer version; its program runs
+            code outside StableHLO.
         ImportError: flatbuffers is not installed, which jax.export needs.
 
     >>> load_exported("nowhere.jaxexport")
@@ -143,6 +180,7 @@ def load_exported(path: str | os.PathLike[str]) -> Exported:
     header, arrays = read_archive(path, _FORMAT, _VERSION)
     try:
         exported = jax_export.deserialize(bytearray(arrays["program"].tobytes()))
+        _check_operations(exported)
         shapes, dtype = shape_from_json(header["input_shape"]), header["dtype"]
         several = not isinstance(dtype, str)
         dtypes = resolve_dtypes(None, shapes, dtype) if several else map_shapes(lambda _: jnp.dtype(dtype), shapes)

@@ -13,6 +13,7 @@ import jaxconv as jc
 from jaxconv.files.archive import write_archive
 from jaxconv.files.errors import FileError
 from jaxconv.serving import compile, export, load_exported
+from tests.support.messages import facts
 
 pytest.importorskip("flatbuffers")
 NET = jc.Sequential(
@@ -170,6 +171,25 @@ def test_the_program_calls_nothing_that_only_one_machine_has(exported):
     program = jax.export.deserialize(bytearray(program_of(exported).tobytes()))
     calls = set(re.findall(r"custom_call @(\w+)", program.mlir_module()))
     assert calls <= {"shape_assertion"}  # JAX's own check of symbolic shapes, gone before it runs
+
+
+def test_programs_that_run_code_of_the_machine_are_refused(exported, tmp_path):
+    def calls_python(x):
+        return jax.ffi.ffi_call("xla_ffi_python_cpu_callback", jax.ShapeDtypeStruct(x.shape, x.dtype))(x)
+
+    def solves(params, x):
+        return jnp.linalg.inv(x)
+
+    checks = [jax.export.DisabledSafetyCheck.custom_call("xla_ffi_python_cpu_callback")]
+    program = jax.export.export(jax.jit(calls_python), disabled_checks=checks)(np.ones(3, "float32"))
+    header = {"format": "jaxconv exported model", "version": 2, "name": "x", "input_shape": [3], "dtype": "float32"}
+    content = np.frombuffer(program.serialize(), np.uint8)
+    write_archive(tmp_path / "m", header | {"jax": jax.__version__}, {"program": content})
+    with pytest.raises(FileError, match=facts(tmp_path / "m", "xla_ffi_python_cpu_callback")):
+        load_exported(tmp_path / "m")
+    with pytest.raises(ValueError, match="custom call"):
+        export(solves, {}, tmp_path / "n", (3, 3), platforms=["cpu"])
+    assert not (tmp_path / "n").exists()
 
 
 def test_lengths_can_be_symbolic_too(tmp_path):

@@ -25,7 +25,11 @@ def write_hdf5(path, config, weights, version=None, backend=None, change=None):
                 where.attrs["keras_version"] = version.encode()
             if backend is not None:
                 where.attrs["backend"] = backend.encode()
-        top.attrs["layer_names"] = [name.encode() for name in weights]
+        names = [name.encode() for name in weights]
+        for number in range(0, len(names) if len(names) > 2000 else 0, 2000):  # as Keras splits long lists
+            top.attrs[f"layer_names{number // 2000}"] = names[number : number + 2000]
+        if len(names) <= 2000:
+            top.attrs["layer_names"] = names
         for name, arrays in weights.items():
             group = top.create_group(name)
             group.attrs["weight_names"] = [one.encode() for one, _ in arrays]

@@ -127,24 +127,6 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path, monk
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
-def test_temporary_files_of_killed_processes_are_removed(tmp_path):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    (tmp_path / f".a.npz.{gone.pid}.tmp").write_bytes(b"half")
-    (tmp_path / f".a.npz.{os.getppid()}.tmp").write_bytes(b"a process that lives")
-    write_archive(tmp_path / "a.npz", {"format": "x", "version": 1}, {})
-    assert {p.name for p in tmp_path.iterdir()} == {"a.npz", f".a.npz.{os.getppid()}.tmp"}
-
-
-def test_temporary_files_that_cannot_be_removed_do_not_prevent_saving(tmp_path, monkeypatch):
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    leftover = tmp_path / f".a.npz.{gone.pid}.tmp"
-    leftover.mkdir()  # as another user's file in a folder of everybody's: unlink fails
-    write_archive(tmp_path / "a.npz", {"format": "x", "version": 1}, {})
-    assert {p.name for p in tmp_path.iterdir()} == {"a.npz", leftover.name}
-
-
 @pytest.mark.parametrize("name", ["adam", "lbfgs", "noisy_sgd", "adafactor"])
 def test_progress_is_restored_bit_for_bit(tmp_path, name):
     state = state_of(optimizer(name))

@@ -14,9 +14,9 @@ from jaxconv.registry import nearest
 
 Config = dict[str, Any]
 
-LAYERS = 5_000  # the largest number of layers in a model
-CALLS = 50_000  # the largest number of calls, those of models inside counted each time, and of tensors they take
-DEPTH = 64  # the deepest nesting of models
+LAYERS = 2_500  # the largest number of layers in a model; the largest of Keras's own have 1,041
+CALLS = 20_000  # the largest number of calls, those of models inside counted each time, and of tensors they take
+DEPTH = 20  # the deepest nesting of models
 _GRAPHS = ("Functional", "Model")
 _MODELS = (*_GRAPHS, "Sequential")
 

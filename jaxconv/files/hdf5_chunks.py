@@ -1,0 +1,62 @@
+"""The chunks of an HDF5 dataset, unpacked within their declared size before libhdf5, which unpacks without a limit.
+
+Knows h5py's datasets and the filters of the HDF5 library.
+"""
+
+import itertools
+import math
+import zlib
+from typing import Any
+
+from jaxconv.files.errors import FileError
+
+_DEFLATE, _FLETCHER, _LZF = 1, 3, 32000
+_FILTERS = {_DEFLATE, 2, _FLETCHER, _LZF}  # 2 shuffles bytes; HDF5 would look for a plugin to run for any other
+_CHECKSUM = 4  # bytes that fletcher32 adds
+
+
+def check_chunks(where: str, dataset: Any) -> None:
+    """Check that no chunk of a dataset unpacks to more than its declared size.
+
+    Raises:
+        FileError: one does; it is compressed with an unknown filter, or twice. The message begins with ``where``.
+    """
+    plan = dataset.id.get_create_plist()
+    filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
+    if not set(filters) <= _FILTERS:
+        raise FileError(f"{where} is compressed with the unknown HDF5 filter {sorted(set(filters) - _FILTERS)}")
+    compressed = [index for index, code in enumerate(filters) if code in (_DEFLATE, _LZF)]
+    if len(compressed) > 1 or len(filters) > 4:
+        raise FileError(f"{where} is compressed more than once, with the HDF5 filters {filters}")
+    if not filters:
+        return
+    largest = math.prod(dataset.chunks) * dataset.dtype.itemsize + _CHECKSUM
+    for offset in itertools.product(
+        *(range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
+    ):
+        info = dataset.id.get_chunk_info_by_coord(offset)
+        if info.byte_offset is None:
+            continue  # not stored: filled with a constant
+        size = info.size
+        if compressed and size <= 2 * largest + 64 and not info.filter_mask >> compressed[0] & 1:
+            _, content = dataset.id.read_direct_chunk(offset)
+            content = content[:-_CHECKSUM] if filters[-1] == _FLETCHER else content
+            size = _unpacked_size(content, filters[compressed[0]], largest)
+        if size > largest:
+            raise FileError(f"{where}: its chunk at {offset} unpacks to more than the declared {largest} bytes")
+
+
+def _unpacked_size(content: bytes, code: int, largest: int) -> int:
+    """Return the size of what a filter unpacks; a size above ``largest`` is cut short."""
+    if code == _DEFLATE:
+        return len(zlib.decompressobj().decompress(content, largest + 1))
+    place = size = 0  # LZF: runs of literal bytes, and references of three bits or a byte more for their length
+    while place < len(content) and size <= largest:
+        control = content[place]
+        if control < 32:
+            place, size = place + control + 2, size + control + 1
+        else:
+            long = control >> 5 == 7
+            size += (control >> 5) + 2 + (content[place + 1] if long else 0)
+            place += 2 + long
+    return size
