@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxconv.geometry import Geometry, dilate
@@ -57,7 +58,9 @@ def conv_general_dilated(
             batch_group_count, precision, preferred_element_type, out_sharding,
         )  # fmt: skip
 
-    x, w = jnp.asarray(lhs), jnp.asarray(rhs)
+    # as in jax.lax, NumPy's arrays are placed on no device before the operation, which may run for an abstract mesh
+    x: Any = lhs if isinstance(lhs, np.ndarray) else jnp.asarray(lhs)
+    w: Any = rhs if isinstance(rhs, np.ndarray) else jnp.asarray(rhs)
     rank = x.ndim - 2
     if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK:
         return to_xla()

@@ -108,7 +108,8 @@ def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, .
 
 
 def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, **_: Any) -> Any:
-    return a.update(shape=_result_shape(name, a, b, geometry), dtype=dtype, weak_type=False)
+    shape = _result_shape(name, a, b, geometry)
+    return a.update(shape=shape, dtype=dtype, weak_type=a.weak_type and b.weak_type)
 
 
 # -- differentiation: the transpose of each map in each argument is one of the other two

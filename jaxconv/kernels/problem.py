@@ -97,7 +97,8 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
         None for numbers that are not real floats, for empty arrays, and where both input and output are strided.
     """
     g, common = geometry, promote(a.dtype, b.dtype)
-    is_empty = 0 in g.y_lengths or any(isinstance(n, int) and n == 0 for v in (a, b) for n in v.shape)
+    sizes = (*g.x_lengths, *g.w_lengths, *g.y_lengths, *a.shape, *b.shape)
+    is_empty = any(isinstance(n, int) and n == 0 for n in sizes)
     if is_empty or not all(jnp.issubdtype(v.dtype, jnp.floating) for v in (a, b)):
         return None
     orders = {

@@ -89,11 +89,73 @@ def test_four_spatial_axes_are_passed_to_lax():
     assert jaxconv.conv_general_dilated(x, w, (1,) * 4, "VALID").shape == (1, 1, 2, 2, 2, 2)
 
 
-def test_integers_convolve_as_in_lax():
-    x, w = jnp.arange(8, dtype=jnp.int8).reshape(1, 1, 8), jnp.ones((1, 1, 3), jnp.int8)
-    y = jaxconv.conv_general_dilated(x, w, (1,), "VALID", preferred_element_type=jnp.int32)
-    assert y.dtype == jnp.int32
-    np.testing.assert_array_equal(y[0, 0], [3, 6, 9, 12, 15, 18])
+@pytest.mark.parametrize(
+    ("operands", "result"),
+    [
+        *(("int8", result) for result in (None, "int8", "int16", "int32", "bfloat16", "float16", "float32")),
+        *((operands, result) for operands in ("uint8", "bool") for result in (None, "float32")),
+    ],
+)
+def test_sums_of_integers_have_the_preferred_element_type_as_in_lax(operands, result):
+    rng = np.random.default_rng(0)
+    x, w = (rng.integers(-100, 100, shape).astype(operands) for shape in ((1, 4, 9), (4, 2, 3)))
+    options = {"window_strides": (1,), "padding": "VALID", "feature_group_count": 2}
+    want = lax.conv_general_dilated(x, w, **options, preferred_element_type=result)
+    got = jaxconv.conv_general_dilated(x, w, **options, preferred_element_type=result)
+    assert got.dtype == want.dtype
+    np.testing.assert_array_equal(got.astype("float32"), want.astype("float32"))
+
+
+@pytest.mark.parametrize("weak", [(True, True), (True, False), (False, True), (False, False)])
+def test_results_and_gradients_are_weakly_typed_where_those_of_lax_are(weak):
+    x, w = (
+        jnp.broadcast_to(jnp.asarray(1.0) if is_weak else np.float32(1), shape)
+        for is_weak, shape in zip(weak, ((1, 2, 5), (3, 2, 3)), strict=True)
+    )
+    assert (x.weak_type, w.weak_type) == weak
+
+    def types(conv):
+        y, vjp = jax.vjp(lambda x, w: conv(x, w, (1,), "SAME"), x, w)
+        return [v.weak_type for v in (y, jax.jit(conv, static_argnums=(2, 3))(x, w, (1,), "SAME"), *vjp(y))]
+
+    assert types(jaxconv.conv_general_dilated) == types(lax.conv_general_dilated)
+
+
+@pytest.mark.parametrize(
+    ("x_shape", "pad", "stretch", "taps"),
+    [
+        ((2, 0, 3), (2, 2), 1, 1),
+        ((2, 0, 3), (2, 2), 2, 1),
+        ((2, 0, 3), (-1, 3), 2, 1),
+        ((2, 0, 3), (4, 1), 3, 3),
+        ((2, 0, 3), (0, 0), 2, 1),
+        ((0, 5, 3), (1, 1), 2, 3),
+        ((2, 5, 0), (1, 1), 2, 3),
+    ],
+)
+def test_values_and_gradients_of_empty_inputs_are_those_of_lax(x_shape, pad, stretch, taps):
+    x, w = np.ones(x_shape, "float32"), np.ones((taps, x_shape[-1], 4), "float32")
+
+    def run(conv):
+        y, vjp = jax.vjp(lambda x, w: conv(x, w, (1,), [pad], (stretch,), None, ("NWC", "WIO", "NWC")), x, w)
+        return y, *vjp(y)
+
+    try:
+        want = run(lax.conv_general_dilated)
+    except (TypeError, ValueError) as theirs:
+        with pytest.raises(type(theirs)):
+            run(jaxconv.conv_general_dilated)
+        return
+    for one, other in zip(run(jaxconv.conv_general_dilated), want, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_numpy_arrays_are_not_placed_on_a_device_before_the_operation():
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))
+    w = jax.device_put(W, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        y = jaxconv.conv_general_dilated(X, w, (1, 1), "SAME", feature_group_count=2)
+    assert y.shape == (2, 6, 9, 8)
 
 
 @pytest.mark.parametrize(

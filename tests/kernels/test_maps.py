@@ -264,7 +264,11 @@ def test_on_a_mesh_with_explicit_axes_values_gradients_and_shardings_are_those_o
     def loss(x, w):
         return jnp.sum(jnp.sin(kernels.convolve(x, w, geometry)))
 
-    got = jax.jit(jax.grad(loss, (0, 1)))(spread, everywhere)
-    assert [jax.typeof(g).sharding.spec[0] for g in got] == ["d", None]
-    for one, want in zip(got, jax.grad(loss, (0, 1))(x, w), strict=True):
-        close(one, want, 4)
+    wanted = jax.grad(loss, (0, 1))(x, w)
+    nested = jax.grad(jax.jit(jax.checkpoint(jax.jit(loss))), (0, 1))
+    with jax.set_mesh(mesh):
+        results = [jax.jit(gradient)(spread, everywhere) for gradient in (jax.grad(loss, (0, 1)), nested)]
+    for got in results:
+        assert [jax.typeof(g).sharding.spec[0] for g in got] == ["d", None]
+        for one, want in zip(got, wanted, strict=True):
+            close(one, want, 4)

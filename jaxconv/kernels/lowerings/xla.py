@@ -80,16 +80,16 @@ def _conv(
 ) -> Array:  # fmt: skip
     """Call XLA with operands of one dtype; where the result is wider than both, accumulate in it."""
     common, result = promote(a.dtype, b.dtype), arithmetic.result_dtype
-    accumulate = promote(common, result) if _same_kind(common, result) else common
     out = lax.conv_general_dilated(
-        a.astype(common), b.astype(common), strides, padding, lhs_dilation, rhs_dilation,
-        lax.ConvDimensionNumbers(*dims), precision=arithmetic.precision, preferred_element_type=accumulate, **groups,
+        _cast(a, common), _cast(b, common), strides, padding, lhs_dilation, rhs_dilation,
+        lax.ConvDimensionNumbers(*dims), precision=arithmetic.precision,
+        preferred_element_type=promote(common, result), **groups,
     )  # fmt: skip
-    return out.astype(result)
+    return _cast(out, result)
 
 
-def _same_kind(a: Any, b: Any) -> bool:
-    return any(jnp.issubdtype(a, kind) and jnp.issubdtype(b, kind) for kind in (jnp.inexact, jnp.integer))
+def _cast(array: Array, dtype: Any) -> Array:
+    return array if array.dtype == dtype else array.astype(dtype)  # the cast would make a weak type strong
 
 
 def _exchange_groups(w: Array, filters: int, channels: int, groups: int) -> Array:
