@@ -4,7 +4,7 @@ Knows models as functions of (params, x).
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -29,7 +29,7 @@ class Compiled:
     shapes: tuple[Any, ...]
     dtype: Any
     _params: Any = dataclasses.field(repr=False)
-    _executables: tuple[tuple[int, Callable], ...] = dataclasses.field(repr=False)
+    _executables: tuple[tuple[int, Any], ...] = dataclasses.field(repr=False)
 
     def __call__(self, x: Any) -> Any:
         """Compute the output.
@@ -43,9 +43,10 @@ class Compiled:
         x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.shapes[0], self.dtype, x)
         for size, run in self._executables:
             if number == size:
-                return run(self._params, x)
+                return run(self._params, _placed(x, run))
             if number < size:
-                y = run(self._params, jax.tree.map(lambda one: _padded(one, size), x))  # noqa: B023
+                padded = jax.tree.map(lambda one: _padded(one, size), x)  # noqa: B023
+                y = run(self._params, _placed(padded, run))
                 return jax.tree.map(lambda one: one[:number], y)
         size = self._executables[-1][0]
         parts = [self(jax.tree.map(lambda one: one[at : at + size], x)) for at in range(0, number, size)]  # noqa: B023
@@ -102,6 +103,14 @@ def compile(apply_fn: Any, params: Any, input_shapes: Any, *, dtype: Any = None)
         jax.block_until_ready(run(params, map_shapes(np.zeros, shape, dtypes)))
         executables.append((_batch_size(shape), run))
     return Compiled(name, tuple(shapes), dtypes, params, tuple(executables))
+
+
+def _placed(x: Any, run: Any) -> Any:
+    """Return the input with its JAX arrays on the devices of a compiled program, which are those of its parameters."""
+    leaves, tree = jax.tree.flatten(x)
+    devices = jax.tree.leaves(run.input_shardings[0][1], is_leaf=lambda place: place is None)
+    placed = (jax.device_put(v, d) if isinstance(v, jax.Array) else v for v, d in zip(leaves, devices, strict=True))
+    return jax.tree.unflatten(tree, placed)
 
 
 def _padded(one: Any, size: int) -> Any:

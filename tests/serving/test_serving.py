@@ -67,6 +67,19 @@ def test_a_batch_of_jax_s_and_of_another_type_is_taken(trained, compiled):
     assert compiled(np.ones((2, 8, 2), int)).shape == (2, 2)
 
 
+def test_an_input_on_other_devices_is_moved_to_those_of_the_parameters(trained):
+    params, apply_fn = trained
+    want, devices = apply_fn(params, X[:2]), jax.devices()
+    mesh = jax.sharding.Mesh(np.array(devices), ("d",))
+    everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    for home in (devices[0], everywhere):
+        run = compile(apply_fn, jax.device_put(params, home), (2, 8, 2))
+        for place in (devices[0], devices[3], everywhere):
+            got = run(jax.device_put(X[:2], place))
+            np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+            assert run(jax.device_put(X[:1], place)).shape == (1, 2)
+
+
 def test_nothing_is_compiled_after_the_model_was(trained):
     traced = []
 
