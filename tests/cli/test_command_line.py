@@ -1,8 +1,6 @@
 """Parsing, error lines and exit codes; what the commands do is tested in a file for each."""
 
 import ast
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -103,10 +101,3 @@ def test_each_kind_of_failure_has_its_exit_code(error_line, monkeypatch, error, 
 
     monkeypatch.setattr("jaxconv.app.overview.overview", fail)
     assert fact in error_line("info", "runs/tiny", code=code)
-
-
-def test_python_m_jaxconv_is_the_same_command():
-    environment = os.environ | {"PYTHONPATH": str(FOLDER.parents[1])}
-    command = [sys.executable, "-m", "jaxconv", "trian"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and "'train'" in done.stderr and "Traceback" not in done.stderr

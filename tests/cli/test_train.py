@@ -80,7 +80,9 @@ def uninterrupted(home, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)], ids=["SIGKILL", "SIGINT"]
+)
 def test_a_run_that_was_interrupted_and_resumed_equals_one_that_was_not(
     at_home, uninterrupted, tmp_path, capsys, number
 ):

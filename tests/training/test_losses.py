@@ -35,33 +35,43 @@ BITS = np.array([[0, 1, 1], [1, 0, 0], [1, 1, 0]], np.float32)
 UNIT = RNG.uniform(0.01, 0.99, (3, 3)).astype(np.float32)
 CASES = [
     ("mse", {}, _normal(5, 3), _normal(5, 3)),
-    ("mean_squared_error", {}, _normal(4, 3, 2), _normal(4, 3, 2)),
+    pytest.param("mean_squared_error", {}, _normal(4, 3, 2), _normal(4, 3, 2), marks=pytest.mark.slow),
     ("mae", {}, _normal(5, 3), _normal(5, 3)),
     ("mape", {}, _normal(5, 3), _normal(5, 3)),
     ("msle", {}, RNG.uniform(0, 3, (5, 3)), RNG.uniform(-1, 3, (5, 3)).astype(np.float32)),
-    ("huber", {}, 3 * _normal(5, 3), _normal(5, 3)),
+    pytest.param("huber", {}, 3 * _normal(5, 3), _normal(5, 3), marks=pytest.mark.slow),
     ("huber", {"delta": 0.3}, 3 * _normal(5, 3), _normal(5, 3)),
     ("log_cosh", {}, 30 * _normal(5, 3), _normal(5, 3)),
     ("hinge", {}, BITS, _normal(3, 3)),
-    ("hinge", {}, 2 * BITS - 1, _normal(3, 3)),
+    pytest.param("hinge", {}, 2 * BITS - 1, _normal(3, 3), marks=pytest.mark.slow),
     ("squared_hinge", {}, BITS, _normal(3, 3)),
     ("categorical_hinge", {}, ONE_HOT, _normal(5, 4)),
     ("kl_divergence", {}, _probabilities(5, 4), _probabilities(5, 4)),
     ("poisson", {}, RNG.poisson(3, (5, 3)), RNG.uniform(0.1, 4, (5, 3)).astype(np.float32)),
     ("cosine_similarity", {}, _normal(5, 3), _normal(5, 3)),
     ("binary_crossentropy", {}, BITS, UNIT),
-    ("binary_crossentropy", {"label_smoothing": 0.2}, BITS, UNIT),
+    pytest.param("binary_crossentropy", {"label_smoothing": 0.2}, BITS, UNIT, marks=pytest.mark.slow),
     ("binary_crossentropy", {"from_logits": True}, BITS, 20 * _normal(3, 3)),
     ("binary_crossentropy", {}, BITS, BITS),  # saturated: the clipping at 1e-7 decides
     ("categorical_crossentropy", {}, ONE_HOT, _probabilities(5, 4)),
-    ("categorical_crossentropy", {"label_smoothing": 0.1}, ONE_HOT, _probabilities(5, 4)),
+    pytest.param(
+        "categorical_crossentropy", {"label_smoothing": 0.1}, ONE_HOT, _probabilities(5, 4), marks=pytest.mark.slow
+    ),
     ("categorical_crossentropy", {"from_logits": True, "label_smoothing": 0.1}, ONE_HOT, 20 * _normal(5, 4)),
     ("categorical_crossentropy", {}, ONE_HOT, 3 * _probabilities(5, 4)),  # not normalised
-    ("categorical_crossentropy", {}, ONE_HOT, ONE_HOT[::-1].copy()),
+    pytest.param("categorical_crossentropy", {}, ONE_HOT, ONE_HOT[::-1].copy(), marks=pytest.mark.slow),
     ("sparse_categorical_crossentropy", {}, np.array([0, 3, 1]), _probabilities(3, 4)),
-    ("sparse_categorical_crossentropy", {}, np.array([[0], [3], [1]]), _probabilities(3, 4)),
+    pytest.param(
+        "sparse_categorical_crossentropy", {}, np.array([[0], [3], [1]]), _probabilities(3, 4), marks=pytest.mark.slow
+    ),
     ("sparse_categorical_crossentropy", {"from_logits": True}, np.array([0, 3, 1]), 20 * _normal(3, 4)),
-    ("sparse_categorical_crossentropy", {}, np.array([[0, 3], [1, 1]]), _probabilities(2, 2, 4)),
+    pytest.param(
+        "sparse_categorical_crossentropy",
+        {},
+        np.array([[0, 3], [1, 1]]),
+        _probabilities(2, 2, 4),
+        marks=pytest.mark.slow,
+    ),
 ]
 
 
@@ -168,6 +178,7 @@ def test_log_cosh_does_not_overflow():
     [
         ("mean_square_error", ValueError, "'mean_square_error'.*'mean_squared_error'"),
         ({"name": "huber", "delt": 1}, ValueError, "'delt'.*'delta'"),
+        ({"name": "mse", "x": 1}, ValueError, "'x'.* none"),
         ({"delta": 1}, ValueError, "'name'"),
         (3, TypeError, "3"),
         (None, TypeError, "None"),

@@ -34,7 +34,8 @@ class Quadratic:
         return {**params, "a": {**params["a"], "mean": None}, "b": None}, None
 
 
-USUAL = ("adam", "adamw", "sgd", "rmsprop", "adadelta", "adafactor", "noisy_sgd", "polyak_sgd", "lbfgs")  # each kind
+# one of each kind: without a rate, with a key, with the value of the loss, with a line search
+USUAL = ("adam", "sgd", "adafactor", "noisy_sgd", "polyak_sgd", "lbfgs")
 
 
 def descend(transformation, steps=30):

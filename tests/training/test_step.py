@@ -176,7 +176,11 @@ def test_lbfgs_with_its_line_search_solves_least_squares_in_few_steps():
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
-        ({"name": "sgd", "learning_rate": 0.1, "momentum": 0.9}, keras.optimizers.SGD(0.1, momentum=0.9)),
+        pytest.param(
+            {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9},
+            keras.optimizers.SGD(0.1, momentum=0.9),
+            marks=pytest.mark.slow,
+        ),
         ({"name": "adam", "learning_rate": 0.01, "epsilon": 1e-7}, keras.optimizers.Adam(0.01)),
     ],
 )
