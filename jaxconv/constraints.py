@@ -193,8 +193,9 @@ def _rescale(w: jax.Array, axis: Axis, target: Callable[[jax.Array], jax.Array],
     w = jnp.asarray(w)  # numpy's float64 becomes float32, unless 64-bit types are enabled
     # float16 can represent neither epsilon nor the square of 256
     vectors = w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
-    norm = jnp.sqrt(jnp.sum(jnp.square(vectors), axes.indices(axis, w.shape, where), keepdims=True))
-    return (vectors * (target(norm) / (EPSILON + norm))).astype(w.dtype)
+    square = jnp.sum(jnp.square(vectors), axes.indices(axis, w.shape, where), keepdims=True)
+    norm = jnp.sqrt(jnp.where(square == 0, 1, square))  # the derivative of the root at 0 is infinite
+    return (vectors * jnp.where(square == 0, 0, target(norm) / (EPSILON + norm))).astype(w.dtype)
 
 
 def _bound(value: Any, where: str) -> float:

@@ -65,19 +65,22 @@ def set_image_data_format(data_format: str) -> None:
 
 
 def _read_keras_json() -> str:
-    home = os.environ.get("KERAS_HOME")
-    path = Path(home) / "keras.json" if home else Path("~/.keras/keras.json").expanduser()
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
+    path = Path(home) / "keras.json"
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would block
+            raise ValueError(f"{path} is a {'directory' if path.is_dir() else 'special file'}; a file is required")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return FORMATS[0]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read: {error}; repair or remove it") from None
     try:
-        content = json.loads(text)
-        value = content.get("image_data_format", FORMATS[0])
-    except (ValueError, AttributeError):
+        value = json.loads(text).get("image_data_format", FORMATS[0])
+    except (ValueError, AttributeError, RecursionError):
         raise ValueError(f"{path} must contain a JSON object; repair or remove it") from None
     if value not in FORMATS:
-        raise ValueError(f"{path}: unknown image_data_format {value!r}; {nearest(str(value), FORMATS)}")
+        word = value[:40] if isinstance(value, str) else ""
+        shown = repr(word) if word else f"of type {type(value).__name__}"
+        raise ValueError(f"{path}: unknown image_data_format {shown}; {nearest(word, FORMATS)}")
     return value

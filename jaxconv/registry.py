@@ -24,8 +24,10 @@ def nearest(word: str, options: Iterable[str]) -> str:
     """
     options = sorted(options)
     lower = [option.lower() for option in options]
-    completions = sorted((option for option in lower if word and option.startswith(word.lower())), key=len)
-    close = completions or difflib.get_close_matches(word.lower(), lower, n=1, cutoff=0.5)
+    begins = sorted((option for option in lower if word and option.startswith(word.lower())), key=len)
+    completions = begins or [option for option in lower if word.lower() in option.split("_")]  # "size": "pool_size"
+    cutoff = 0.65 if len(word) > 3 else 0.5  # one letter of "l2" is half of it
+    close = completions or difflib.get_close_matches(word.lower(), lower, n=1, cutoff=cutoff)
     spellings = [option for option in options if close and option.lower() == close[0]]  # "Conv1D" and "conv1d"
     spellings.sort(key=lambda option: difflib.SequenceMatcher(None, word, option).ratio())
     hint = f"did you mean {spellings[-1]!r}? " if spellings else ""

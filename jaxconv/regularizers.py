@@ -1,6 +1,7 @@
 """Keras's regularizers: functions from an array to a scalar penalty in the array's dtype.
 
-Independent of layers and losses; a layer applies them to its weights and adds the results.
+The penalty of an array in half precision is computed in float32 and rounded once. Independent of layers and losses; a
+layer applies them to its weights and adds the results.
 """
 
 import dataclasses
@@ -78,7 +79,7 @@ class L1(Regularizer):
         object.__setattr__(self, "l1", _factor(self.l1, "L1: l1", default=0.01))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        return self.l1 * jnp.sum(_absolute(w))
+        return (self.l1 * jnp.sum(_absolute(_accumulable(w)))).astype(w.dtype)
 
 
 @registry.register()
@@ -99,7 +100,7 @@ class L2(Regularizer):
         object.__setattr__(self, "l2", _factor(self.l2, "L2: l2", default=0.01))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        return self.l2 * jnp.sum(jnp.square(w))
+        return (self.l2 * jnp.sum(jnp.square(_accumulable(w)))).astype(w.dtype)
 
 
 @registry.register("l1_l2")
@@ -123,12 +124,13 @@ class L1L2(Regularizer):
         object.__setattr__(self, "l2", _factor(self.l2, "L1L2: l2", default=0.0))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        penalty = jnp.zeros((), w.dtype)
+        wide = _accumulable(w)
+        penalty = jnp.zeros((), wide.dtype)
         if self.l1:  # 0 times an infinite sum would be NaN
-            penalty += self.l1 * jnp.sum(_absolute(w))
+            penalty += self.l1 * jnp.sum(_absolute(wide))
         if self.l2:
-            penalty += self.l2 * jnp.sum(jnp.square(w))
-        return penalty
+            penalty += self.l2 * jnp.sum(jnp.square(wide))
+        return penalty.astype(w.dtype)
 
 
 @registry.register()
@@ -168,11 +170,9 @@ class OrthogonalRegularizer(Regularizer):
 
     def __call__(self, w: jax.Array) -> jax.Array:
         w = jnp.asarray(w)
-        matrix = self._matrix(w)
+        matrix = self._matrix(_accumulable(w))  # float16 cannot represent epsilon^2
         if self.mode == "columns":
             matrix = matrix.T
-        if jnp.finfo(w.dtype).bits < 32:
-            matrix = matrix.astype(jnp.float32)  # float16 cannot represent epsilon^2
         # clamp the square, not the root: the derivative of the root at 0 is infinite
         square = jnp.sum(jnp.square(matrix), axis=1, keepdims=True)
         matrix = matrix * jax.lax.rsqrt(jnp.maximum(square, EPSILON**2))
@@ -199,6 +199,11 @@ class OrthogonalRegularizer(Regularizer):
         """Return the arguments that construct an equal regularizer. ``axis=None`` is omitted: Keras has no ``axis``."""
         config = super().get_config()
         return {name: value for name, value in config.items() if name != "axis" or value is not None}
+
+
+def _accumulable(w: jax.Array) -> jax.Array:
+    """Return ``w`` in the dtype for sums over it: float32 for half precision."""
+    return w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
 
 
 def _absolute(x: jax.Array) -> jax.Array:

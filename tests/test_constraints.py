@@ -100,6 +100,31 @@ def test_jit_changes_nothing(constraint, w):
     np.testing.assert_allclose(jax.jit(constraint)(w), constraint(w), rtol=3e-7)  # one rounding
 
 
+NORMS = [MaxNorm(1.5, "filter"), UnitNorm("filter"), MinMaxNorm(0.5, 1.5, 0.7, "filter")]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=str)
+@pytest.mark.parametrize("constraint", NORMS, ids=str)
+def test_derivatives_at_a_zero_filter_are_zero(constraint, dtype, w):
+    w = w.at[..., 1].set(0).astype(dtype)
+
+    def loss(w):
+        return jnp.sum(jnp.sin(constraint(w).astype(jnp.float32)))
+
+    gradient = jax.jit(jax.grad(loss))
+    for derivative in (gradient(w), jax.jit(lambda v: jax.jvp(gradient, (w,), (v,))[1])(jnp.ones_like(w))):
+        assert derivative.dtype == dtype and jnp.isfinite(derivative).all()
+        assert (derivative[..., 1] == 0).all() and (derivative[..., 0] != 0).any()
+
+
+@pytest.mark.parametrize("constraint", NORMS, ids=str)
+def test_derivatives_agree_with_finite_differences(constraint, x64):
+    w, direction, weight = jnp.asarray(np.random.default_rng(3).normal(size=(3, 3, 2, 4, 5)))
+    value = jax.jit(lambda w: jnp.vdot(weight, constraint(w)))
+    change = (value(w + 1e-6 * direction) - value(w - 1e-6 * direction)) / 2e-6
+    np.testing.assert_allclose(jnp.vdot(jax.jit(jax.grad(value))(w), direction), change, rtol=1e-7)
+
+
 # --- Filters ----------------------------------------------------------------------------------------------------------
 
 

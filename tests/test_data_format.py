@@ -1,6 +1,7 @@
 """The default of ``data_format``: set, or read from Keras's file at first use, never written."""
 
 import json
+import os
 
 import pytest
 
@@ -56,6 +57,12 @@ def test_a_file_without_the_key_is_channels_last(home, text):
         (b"[]", r"keras\.json .*JSON object"),
         (b"\xff\xfe", r"keras\.json .*utf-8"),
         (b'{"image_data_format": "NHWC"}', r"keras\.json: .*image_data_format 'NHWC'; legal: channels_first"),
+        (b"[" * 100_000, r"keras\.json .*JSON object"),
+        (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, r"keras\.json .*JSON object"),
+        (b'{"image_data_format": ' + b"[" * 900 + b"]" * 900 + b"}", r"keras\.json: .*image_data_format .*list"),
+        (b'{"image_data_format": "' + b"x" * 10**6 + b'"}', r"keras\.json: .*image_data_format .*channels_first"),
+        (b'{"image_data_format": {}}', r"keras\.json: .*image_data_format .*dict"),
+        (b'{"image_data_format": null}', r"keras\.json: .*image_data_format .*None"),
         (b'{"image_data_format": "Channels_First"}', "image_data_format 'Channels_First'.* 'channels_first'"),
     ],
 )
@@ -64,6 +71,32 @@ def test_an_invalid_file_is_an_error_with_its_path(home, content, message):
     with pytest.raises(ValueError, match=message):
         jc.image_data_format()
     assert jc.Conv2D(1, 1, data_format="channels_last").data_format == "channels_last"  # does not use the default
+
+
+def test_an_error_about_the_file_is_short(home):
+    (home / "keras.json").write_text(json.dumps({"image_data_format": "x" * 10**6}))
+    with pytest.raises(ValueError) as error:
+        jc.image_data_format()
+    assert len(str(error.value)) < 500
+
+
+def test_a_file_that_cannot_be_opened_is_an_error_with_its_path(home):
+    (home / "keras.json").mkdir()
+    with pytest.raises(ValueError, match=r"keras\.json .*directory"):
+        jc.image_data_format()
+
+
+def test_a_pipe_does_not_block(home):
+    os.mkfifo(home / "keras.json")
+    with pytest.raises(ValueError, match=r"keras\.json .*file"):
+        jc.image_data_format()
+
+
+def test_channels_last_without_a_home_directory(monkeypatch):
+    monkeypatch.delenv("KERAS_HOME")
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user without an entry in passwd
+    assert jc.image_data_format() == "channels_last"
 
 
 def test_a_new_default_applies_to_later_layers_only():

@@ -27,6 +27,12 @@ def table():
         def get_config(self):
             return {"amount": self.amount}
 
+    @things.register()
+    @dataclasses.dataclass(frozen=True)
+    class Zero:
+        def __call__(self, x):
+            return 0
+
     return things
 
 
@@ -72,7 +78,8 @@ def test_get_inverts_serialize(table):
     "given, kind, message",
     [
         ("dubble", ValueError, r"thing 'dubble'; did you mean 'double'\? legal: "),
-        ("zzz", ValueError, "thing 'zzz'; legal: add_one, double, second_name$"),
+        ("zzz", ValueError, "thing 'zzz'; legal: add_one, double, second_name, zero$"),
+        ({"class_name": "Zero", "config": {"x": 2}}, ValueError, r"Zero .*'x'; legal: none$"),
         (
             {"class_name": "AddOne", "config": {"amuont": 2}},
             ValueError,
@@ -106,6 +113,11 @@ def test_a_function_without_a_name_is_not_serialized(table):
         ("RELU", ["relu", "elu"], "did you mean 'relu'? "),
         ("xyz", ["relu", "elu"], "legal: "),
         ("", ["relu", "elu"], "legal: "),
+        ("MultiHeadAttention", ["Activation", "activation", "Add", "Concatenate"], "legal: "),
+        ("LSTM", ["ELU", "elu", "Softmax"], "legal: "),
+        ("Conv2DTransposed", ["Conv2D", "Conv2DTranspose"], "did you mean 'Conv2DTranspose'? "),
+        ("size", ["padding", "pool_size"], "did you mean 'pool_size'? "),
+        ("x", [], "legal: none"),
         ("xyz", ["MaxNorm", "max_norm", "max"], "legal: max, max_norm"),
         ("Xyz", ["MaxNorm", "max_norm", "max"], "legal: MaxNorm, max"),
     ],

@@ -113,6 +113,25 @@ def test_a_factor_of_zero_ignores_infinite_weights():
     assert float(L1L2()(jnp.array([jnp.inf]))) == 0.0
 
 
+HALF = [L1(1e-3), L2(1e-3), L1L2(1e-3, 2e-3)]
+
+
+@pytest.mark.parametrize("size", [1e-4, 0.03, 1.5, 300.0])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=str)
+@pytest.mark.parametrize("regularizer", HALF, ids=str)
+def test_half_precision_is_summed_in_float32(regularizer, dtype, size):
+    count = 60_000 if size < 100 else 200  # the factor times the sum is within float16, the sum is not
+    w = jnp.asarray(size * np.random.default_rng(4).normal(size=count), dtype)
+    value, slope = jax.jit(jax.value_and_grad(regularizer))(w)
+    exact, l1, l2 = np.asarray(w, np.float64), getattr(regularizer, "l1", 0.0), getattr(regularizer, "l2", 0.0)
+    eps = float(jnp.finfo(dtype).eps)
+    smallest = float(jnp.finfo(dtype).smallest_subnormal)
+    penalty = l1 * np.abs(exact).sum() + l2 * np.square(exact).sum()
+    np.testing.assert_allclose(float(value), penalty, rtol=eps, atol=smallest)  # one rounding to the dtype
+    expected = l1 * np.sign(exact) + 2 * l2 * exact
+    np.testing.assert_allclose(np.asarray(slope, np.float64), expected, rtol=2 * eps, atol=2 * smallest)
+
+
 # --- Filters ----------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.dtypes import promote
 from jaxconv.registry import Registry, nearest, snake_case
 from jaxconv.training.classification_losses import label_shape
 from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
@@ -104,6 +105,7 @@ class MeanOf(Metric):
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         values = jnp.asarray(self.function(y_true, y_pred))
+        values = values.astype(promote(values.dtype, jnp.float32))  # sums in half precision stagnate
         return mean_per_sample(values) if values.ndim else jnp.broadcast_to(values, y_pred.shape[:1])
 
 

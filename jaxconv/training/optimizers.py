@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from jaxconv.dtypes import promote
 from jaxconv.registry import nearest, snake_case
 
 Schedule = Callable[[Any], Any]
@@ -245,14 +246,20 @@ def _clip_transformation(name: str, options: Mapping[str, Any]) -> optax.Gradien
     [(kind, limit)] = options.items()
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
         raise ValueError(f"{name}: {kind} is {limit!r}; legal: a number above 0")
-    if kind == "global_clipnorm":
-        return optax.clip_by_global_norm(limit)
-    return optax.clip(limit) if kind == "clipvalue" else _clip_each_norm(limit)
+    if kind == "clipvalue":
+        return optax.clip(limit)
+
+    def clip(gradients: Any, params: Any) -> Any:
+        if kind == "global_clipnorm":
+            return _clip_norm(gradients, limit)
+        return jax.tree.map(lambda gradient: _clip_norm(gradient, limit), gradients)
+
+    return optax.stateless(clip)
 
 
-def _clip_each_norm(limit: float) -> optax.GradientTransformation:
-    def clipped(gradient: jax.Array) -> jax.Array:
-        norm = jnp.sqrt(jnp.sum(jnp.square(gradient.astype(jnp.float32))))
-        return gradient * (limit / jnp.maximum(norm, limit)).astype(gradient.dtype)
-
-    return optax.stateless(lambda gradients, _: jax.tree.map(clipped, gradients))
+def _clip_norm(gradients: Any, limit: float) -> Any:
+    """Scale gradients down to a common norm of at most ``limit``, computed in float32 for half precision."""
+    dtype = promote(jnp.float32, *jax.tree.leaves(gradients))
+    norm = optax.tree.norm(jax.tree.map(lambda gradient: gradient.astype(dtype), gradients))
+    scale = limit / jnp.maximum(norm, limit)
+    return jax.tree.map(lambda gradient: (gradient.astype(dtype) * scale).astype(gradient.dtype), gradients)

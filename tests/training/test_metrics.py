@@ -27,6 +27,14 @@ def over_batches(m, y_true, y_pred, size=4):
     return metric_values(accumulator.collect(), [m])[m.name]
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_a_function_in_half_precision_is_summed_in_float32(dtype):
+    values = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, 4000), dtype)
+    made = metric(lambda y_true, y_pred: y_pred)
+    got = over_batches(made, values, values, size=1)  # bfloat16 sums of ones stop at 256, float16 ones at 2048
+    np.testing.assert_allclose(got, np.asarray(values, np.float64).mean(), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "y_true", "y_pred"),
     [

@@ -106,6 +106,22 @@ def test_clipping_equals_keras(clip, expected):
     np.testing.assert_allclose(updates["b"], -np.array(expected[1]), rtol=1e-6)
 
 
+@pytest.mark.parametrize("kind", ["clipnorm", "global_clipnorm"])
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("size", [1e-4, 600.0])  # float16 cannot represent the square of either
+def test_the_norm_of_gradients_in_half_precision_is_computed_in_float32(kind, dtype, size):
+    gradient = jnp.asarray(size * np.random.default_rng(0).normal(size=3000), dtype)
+    exact = np.asarray(gradient, np.float64)
+    limit = 0.5 * float(np.linalg.norm(exact))
+    made = optimizer({"name": "sgd", "learning_rate": 1.0, kind: limit})
+    (updates,), _ = made.update([gradient], made.init([gradient]), [gradient])
+    assert updates.dtype == dtype
+    # two roundings to the dtype; the smallest are subnormal
+    np.testing.assert_allclose(
+        np.asarray(updates, np.float64), -0.5 * exact, rtol=2 * float(jnp.finfo(dtype).eps), atol=1.2e-7
+    )
+
+
 def test_clipping_zero_gradients_gives_zero():
     made = optimizer({"name": "sgd", "clipnorm": 1.0})
     gradients = {"k": jnp.zeros(3)}
