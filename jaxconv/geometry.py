@@ -135,11 +135,11 @@ class Geometry:
 
     @property
     def y_lengths(self) -> tuple[int, ...]:
-        """Return the spatial lengths of the output; 0 if the kernel does not fit."""
+        """Return the spatial lengths of the output; 0 if the kernel does not fit. In symbolic lengths, it fits."""
         room = [
             dilate(n, b) + sum(p) - dilate(k, d)
             for n, b, p, k, d in zip(
                 self.x_lengths, self.lhs_dilation, self.padding, self.w_lengths, self.rhs_dilation, strict=True
             )
         ]
-        return tuple(r // s + 1 if r >= 0 else 0 for r, s in zip(room, self.strides, strict=True))
+        return tuple(0 if isinstance(r, int) and r < 0 else r // s + 1 for r, s in zip(room, self.strides, strict=True))

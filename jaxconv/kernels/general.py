@@ -35,7 +35,7 @@ def conv_general_dilated(
     The differences are how it is computed and differentiated, and the names of its primitives, which only a policy that
     selects those of ``jax.lax`` sees (``jax.checkpoint_policies.dots_saveable`` recomputes ours). What the three maps
     do not cover is passed to ``jax.lax``: more than three spatial axes or none, ``batch_group_count``, an explicit
-    output sharding, symbolic spatial lengths. ``jax.lax`` checks every call, so its own errors are raised.
+    output sharding. ``jax.lax`` checks every call, so its own errors are raised.
 
     Args:
         lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).
@@ -72,8 +72,6 @@ def conv_general_dilated(
     dims = lax.conv_dimension_numbers(x.shape, w.shape, dimension_numbers)
     x_lengths = tuple(x.shape[d] for d in dims.lhs_spec[2:])
     w_lengths = tuple(w.shape[d] for d in dims.rhs_spec[2:])
-    if not all(isinstance(length, int) for length in x_lengths + w_lengths):
-        return to_xla()
     ones = (1,) * rank
     strides, lhs_rates, rhs_rates = (
         tuple(map(int, ones if v is None else v)) for v in (window_strides, lhs_dilation, rhs_dilation)
@@ -81,8 +79,13 @@ def conv_general_dilated(
     if isinstance(padding, str):
         extents = [dilate(k, d) for k, d in zip(w_lengths, rhs_rates, strict=True)]
         padding = lax.padtype_to_pads(x_lengths, extents, strides, padding)
+    pads = tuple((_as_length(low), _as_length(high)) for low, high in padding)
     geometry = Geometry(
-        x_lengths, w_lengths, strides, tuple((int(low), int(high)) for low, high in padding), lhs_rates, rhs_rates,
-        feature_group_count, tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
+        x_lengths, w_lengths, strides, pads, lhs_rates, rhs_rates, feature_group_count,
+        tuple(dims.lhs_spec), tuple(dims.rhs_spec), tuple(dims.out_spec),
     )  # fmt: skip
     return convolve(x, w, geometry, precision=precision, dtype=result.dtype, lowering=lowering)
+
+
+def _as_length(value: Any) -> int:
+    return int(value) if hasattr(value, "__index__") else value  # a symbolic length

@@ -12,7 +12,7 @@ from jaxconv.kernels.problem import Form, Problem, Shapes, standard_form
 
 Array = jax.Array
 SCOPE = "jaxconv."  # of the names that profiles and explain_lowering read
-STANDARD = "real floats, no empty array, and strides of the input or of the output but not of both"
+STANDARD = "real floats, no empty array, no symbolic length, and strides of the input or of the output but not of both"
 
 
 class Solve(Protocol):

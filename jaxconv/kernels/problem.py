@@ -94,12 +94,14 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
     A convolution of a dilated input is the transposed map of a strided one: it scatters x where that one gathers y.
 
     Returns:
-        None for numbers that are not real floats, for empty arrays, and where both input and output are strided.
+        None for numbers that are not real floats, for empty arrays and symbolic spatial lengths, and where both input
+        and output are strided.
     """
     g, common = geometry, promote(a.dtype, b.dtype)
-    sizes = (*g.x_lengths, *g.w_lengths, *g.y_lengths, *a.shape, *b.shape)
-    is_empty = any(isinstance(n, int) and n == 0 for n in sizes)
-    if is_empty or not all(jnp.issubdtype(v.dtype, jnp.floating) for v in (a, b)):
+    lengths = (*g.x_lengths, *g.w_lengths, *g.y_lengths)
+    is_empty = any(isinstance(n, int) and n == 0 for n in (*lengths, *a.shape, *b.shape))
+    is_symbolic = not all(isinstance(n, int) for n in lengths)
+    if is_empty or is_symbolic or not all(jnp.issubdtype(v.dtype, jnp.floating) for v in (a, b)):
         return None
     orders = {
         "x": (g.x_dims[0], *g.x_dims[2:], g.x_dims[1]),

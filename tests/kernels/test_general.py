@@ -175,7 +175,7 @@ def test_errors_are_those_of_lax(x, w, options):
     assert str(ours.value) == str(theirs.value)
 
 
-def test_symbolic_spatial_lengths_are_passed_to_lax():
+def test_symbolic_spatial_lengths_export():
     b, n = jax.export.symbolic_shape("b, n", constraints=["n >= 3"])
     conv = jax.jit(lambda x, w: jaxconv.conv_general_dilated(x, w, (1,), "SAME"))
     args = jax.ShapeDtypeStruct((b, 2, n), jnp.float32), jax.ShapeDtypeStruct((3, 2, 3), jnp.float32)

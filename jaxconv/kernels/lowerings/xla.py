@@ -80,6 +80,10 @@ def _conv(
 ) -> Array:  # fmt: skip
     """Call XLA with operands of one dtype; where the result is wider than both, accumulate in it."""
     common, result = promote(a.dtype, b.dtype), arithmetic.result_dtype
+    if not all(isinstance(n, int) for pair in padding for n in pair):  # symbolic: XLA's convolution takes numbers only
+        config = dict(zip(dims[0][2:], ((*p, d - 1) for p, d in zip(padding, lhs_dilation, strict=True)), strict=True))
+        a = lax.pad(a, jnp.zeros((), a.dtype), [config.get(axis, (0, 0, 0)) for axis in range(a.ndim)])
+        padding, lhs_dilation = ((0, 0),) * len(padding), (1,) * len(padding)
     out = lax.conv_general_dilated(
         _cast(a, common), _cast(b, common), strides, padding, lhs_dilation, rhs_dilation,
         lax.ConvDimensionNumbers(*dims), precision=arithmetic.precision,
