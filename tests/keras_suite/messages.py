@@ -34,6 +34,12 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         r"The number of filters must be evenly divisible by the number of groups. Received: groups=\2, filters=\1.",
         ValueError,
     ),
+    (r"Cropping1D: .* by cropping", "`cropping` parameter of `Cropping1D` layer must be smaller than", ValueError),
+    (
+        r"Cropping[23]D: .* by cropping",
+        "Values in `cropping` argument should be smaller than the corresponding spatial dimension of the input.",
+        ValueError,
+    ),
     (
         r"input of length \d+ .*shortest legal input is \d+",
         "Computed output size would be zero or negative.",
@@ -65,12 +71,6 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
     (r" kernel .* embeddings", "object has no attribute 'kernel' nor 'embeddings'", ValueError),
     (r"power_iterations=0\b", "`power_iterations` should be greater than zero.", ValueError),
     # reshaping
-    (r"Cropping1D: .* by cropping", "`cropping` parameter of `Cropping1D` layer must be smaller than", ValueError),
-    (
-        r"Cropping[23]D: .* by cropping",
-        "Values in `cropping` argument should be smaller than the corresponding spatial dimension of the input.",
-        ValueError,
-    ),
     (r"(cropping|padding) .* string", r"`\1` should be an integer or a tuple", ValueError),
     (r"UpSampling1D: size=(-?\d+) ", r"`size` should be a positive integer. Received: \1", ValueError),
     (r"UpSampling1D: size", "Expected an integer value for `size`", TypeError),

@@ -31,7 +31,7 @@ class Sequential(stand_in(jaxconv.Sequential)):  # type: ignore[misc]
         losses = []
         for index, (inputs, targets) in enumerate(batches):
             state, sums = step(state, arrays(inputs), arrays(targets), jax.random.key(index))
-            losses.append(training.figures(sums, ())["loss"])
+            losses.append(training.metric_values(sums, ())["loss"])
         assert np.isfinite(losses).all()
         for value, weight in zip(jax.tree.leaves(state.params), self.weights, strict=True):
             weight.assign(value)
