@@ -48,7 +48,7 @@ class Summary(list):
         return f"<Summary of {self.label}: {len(self)} rows>"
 
     def __str__(self) -> str:
-        return "\n".join(_aligned(self.cells()))
+        return "\n".join(aligned(self.cells()))
 
     def cells(self) -> list[list[str]]:
         """Return the table as text: the head, the input, a line for each call, the totals."""
@@ -139,7 +139,8 @@ def _numbers(row: Row) -> list[str]:
     return ["-" if n is None else f"{n:,}" for n in (row.trainable, row.fixed, row.multiply_adds)]
 
 
-def _aligned(rows: list[list[str]]) -> list[str]:
+def aligned(rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table: a head, rows and totals; three columns of words, then columns of numbers."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:

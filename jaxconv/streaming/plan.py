@@ -5,8 +5,12 @@ Knows models by their graphs of calls.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
+
+import jax
+import jax.numpy as jnp
 
 from jaxconv.contract import Layer
 from jaxconv.errors import explain
@@ -39,6 +43,30 @@ class Step:
             params = {**params["layer"], wrapper.leaf: wrapper.kernel(params, False)[0]}
         return params
 
+    @property
+    def lines(self) -> list[tuple[str, Signal, int]]:
+        """Return the delay lines of the call: (key, what is delayed, by how many steps)."""
+        pairs = enumerate(zip(self.choice.operation.inputs, self.waits, strict=True))
+        found = [(f"{self.key}/input {number}", signal, wait) for number, (signal, wait) in pairs if wait]
+        late = self.choice.late
+        return found + ([(f"{self.key}/output", self.choice.signal, late)] if late else [])
+
+    def init(self, batch: int) -> dict[str, Any]:
+        """Return the state of the call before the first step: arrays, batch first."""
+        operation = self.choice.operation
+        own, dtype = operation.init(batch), operation.layer.policy.compute
+        kept = {} if own is None else {self.key: own}
+        return kept | {key: jnp.zeros(signal.array_shape(batch, steps), dtype) for key, signal, steps in self.lines}
+
+    def state_bytes(self) -> int:
+        """Return the size of the state for one row."""
+        return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(lambda: self.init(1))))
+
+    def multiply_adds(self, block: int) -> int | None:
+        """Return the products for one block of the stream's input, for one row; None where they are not known."""
+        operation = self.choice.operation
+        return operation.multiply_adds(int(operation.signal.rate * block))
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
@@ -59,6 +87,22 @@ class Plan:
         reaches = [signal.delay / signal.rate for signal in self.signals]
         reaches += [Fraction(abs(offset)) for signal in self.signals for _, offset, _ in signal.lengths.windows]
         return self.block * (math.ceil((4096 + 4 * max(reaches, default=0)) / self.block) + 1)
+
+    @property
+    def results(self) -> list[Signal]:
+        """Return the signals of the outputs."""
+        return [self.signals[index] for index in self.outputs]
+
+    def steps_needed(self, length: int, signals: Sequence[Signal]) -> int:
+        """Return after how many steps, a multiple of the block, all of these values for ``length`` steps have come."""
+        most = max([Fraction(length), *((one.lengths(length) + one.delay) / one.rate for one in signals)])
+        return math.ceil(most / self.block) * self.block
+
+    def flush(self, signals: Sequence[Signal]) -> int:
+        """Return how many steps to feed after the end, at most, until all of these values have come."""
+        start = 64 * self.block * math.ceil((self.span + 1) / self.block)
+        lengths = range(start, start + self.block)
+        return max(0, *(self.steps_needed(n, signals) - math.ceil(n / self.block) * self.block for n in lengths))
 
 
 class _Walk:

@@ -5,8 +5,6 @@ Knows models through their plan.
 
 import dataclasses
 import functools
-import math
-from fractions import Fraction
 from typing import Any
 
 import jax
@@ -16,10 +14,12 @@ from jax import lax
 
 from jaxconv.contract import Layer
 from jaxconv.errors import explain
+from jaxconv.models import Model
 from jaxconv.streaming.choice import Heads
 from jaxconv.streaming.operation import Operation, append, cut, spread
 from jaxconv.streaming.plan import Plan, Step, make_plan
 from jaxconv.streaming.signal import Signal
+from jaxconv.streaming.summary import StreamSummary, summarize
 
 Array = jax.Array
 State = dict[str, Any]
@@ -61,12 +61,7 @@ class Stream:
     @property
     def flush(self) -> int:
         """Return how many steps to feed after the end, a multiple of the block, until all outputs have come."""
-        count = 64 * self.block * math.ceil((self.plan.span + 1) / self.block)
-        full = (
-            self._steps_needed(count + rest) - -(-(count + rest) // self.block) * self.block
-            for rest in range(self.block)
-        )
-        return max(0, *full, 0)
+        return self.plan.flush(self.plan.results)
 
     @property
     def receptive_field(self) -> Any:
@@ -76,17 +71,26 @@ class Stream:
     @property
     def state_bytes(self) -> int:
         """Return the size of the state for one row, in bytes."""
-        leaves = jax.tree.leaves(jax.eval_shape(lambda: self.init(1)))
-        return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+        return self.summary()[0].state_bytes
 
     @property
     def multiply_adds(self) -> int | None:
         """Return the products of one block of one row; None where they are not known."""
-        counts = []
-        for step in self.plan.steps:
-            operation = step.choice.operation
-            counts.append(operation.multiply_adds(int(operation.signal.rate * self.block)))
-        return None if None in counts else sum(count or 0 for count in counts)
+        return self.summary()[0].multiply_adds
+
+    @property
+    def input_shape(self) -> Any:
+        """Return the shape of the input, batch first, with None for batch and time; several: in their structure."""
+        shapes = [signal.shape for signal in self.plan.signals[: self.plan.inputs]]
+        if isinstance(self.layer, Model):
+            return self.layer.structure.unflatten(shapes)
+        return shapes if len(shapes) > 1 else shapes[0]
+
+    def summary(self) -> StreamSummary:
+        """Return a row for the whole stream, whose name is empty, and one for each call of a layer: what it adds to
+        delay, state and work. ``print`` shows a table.
+        """
+        return summarize(self.layer, self.plan)
 
     # -- running
 
@@ -100,11 +104,7 @@ class Stream:
             raise ValueError(f"stream.init: batch_size={batch_size!r} is not a positive integer; give one like 1")
         kept: dict[str, Any] = {}
         for step in self.plan.steps:
-            own = step.choice.operation.init(batch_size)
-            if own is not None:
-                kept[step.key] = own
-            for key, signal, steps, dtype in self._lines(step):
-                kept[key] = jnp.zeros(signal.array_shape(batch_size, steps), dtype)
+            kept |= step.init(batch_size)
         fed, real = (jnp.zeros((batch_size,), jnp.int32) for _ in range(2))
         return {"fed": fed, "real": real, "kept": kept}
 
@@ -176,7 +176,7 @@ class Stream:
         values = list(map(jnp.asarray, _flat(self.layer, x)))
         length = values[0].shape[self.axis]
         self._check_length(length)
-        needed = max(self._steps_needed(length), self.block)
+        needed = max(self.plan.steps_needed(length, self.plan.results), self.block)
         if chunk is None:
             chunk = min(self.block * -(-RUN_STEPS // self.block), needed)
         if chunk < 1 or chunk % self.block:
@@ -208,18 +208,6 @@ class Stream:
     def _each(self, value: Any) -> Any:
         return self.layer.output_structure.unflatten(value(self.plan.signals[index]) for index in self.plan.outputs)
 
-    def _lines(self, step: Step) -> list[tuple[str, Signal, int, Any]]:
-        """Return the delay lines of a call: (key, what is delayed, by how many steps, type)."""
-        operation = step.choice.operation
-        dtype = operation.layer.policy.compute
-        found = [
-            (f"{step.key}/input {number}", signal, wait, dtype)
-            for number, (signal, wait) in enumerate(zip(operation.inputs, step.waits, strict=True))
-            if wait
-        ]
-        late = step.choice.late
-        return found + ([(f"{step.key}/output", step.choice.signal, late, dtype)] if late else [])
-
     def _compute(self, params: Any, values: list[Array], state: dict[str, Any], clock: "_Clock") -> dict[str, Any]:
         """Append the result of each call to ``values``; return what is kept for the next step."""
         kept: dict[str, Any] = {}
@@ -249,12 +237,6 @@ class Stream:
     def _select(self, flags: Array, one: State, other: State) -> State:
         """Return the state with the rows of ``one`` where ``flags`` is True, and those of ``other`` elsewhere."""
         return jax.tree.map(lambda a, b: jnp.where(flags.reshape(-1, *(1,) * (a.ndim - 1)), a, b), one, other)
-
-    def _steps_needed(self, length: int) -> int:
-        """Return after how many steps, a multiple of the block, all outputs for ``length`` steps have come."""
-        signals = [self.plan.signals[index] for index in self.plan.outputs]
-        most = max([Fraction(length), *((one.lengths(length) + one.delay) / one.rate for one in signals)])
-        return math.ceil(most / self.block) * self.block
 
     def _check_length(self, length: int) -> None:
         """Raise ValueError for a length at which "same" padding is not that of the stream."""
