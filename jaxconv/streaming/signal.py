@@ -79,7 +79,7 @@ class Signal:
         """Return ``shape`` with this many steps along the streamed axis."""
         return tuple(steps if axis == self.axis else size for axis, size in enumerate(self.shape))
 
-    def array_shape(self, batch: int, steps: int) -> tuple:
+    def array_shape(self, batch: int | None, steps: int | None) -> tuple:
         """Return the shape of an array that holds this many steps."""
         sizes = self.sized(steps) if self.axis is not None else (None, steps, *self.shape[1:])
         return (batch, *sizes[1:])
