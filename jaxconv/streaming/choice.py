@@ -133,9 +133,15 @@ def _check_weights(name: str, layer: Any, signal: Signal) -> None:
         ) from error  # fmt: skip
 
 
-def reads_early(layer: Any) -> bool:
-    """Return whether a layer may be given a signal whose first steps, zeros, are there before the stream begins."""
-    return isinstance(layer, Convolving) and not isinstance(layer, BaseConvTranspose)
+def reads_early(layer: Any, signal: Signal) -> bool:
+    """Return whether a layer may be given a signal whose first steps, zeros, are there before the stream begins.
+
+    It then finds these zeros in its state. A pointwise layer has no state: it would lose what it makes of them.
+    """
+    if not isinstance(layer, Convolving) or isinstance(layer, BaseConvTranspose):
+        return False
+    found = reader(layer.windows(signal.shape), signal.axis)  # type: ignore[arg-type]
+    return found is not None and not found[1].pointwise
 
 
 # -- layers of several inputs

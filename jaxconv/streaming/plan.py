@@ -130,7 +130,7 @@ class _Walk:
             layer = layer.layer
         given = [self.signals[value] for value in values]
         late = max(signal.delay for signal in given)
-        late = late if reads_early(layer) else max(late, 0)
+        late = late if late >= 0 or reads_early(layer, given[0]) else 0
         alike = tuple(dataclasses.replace(signal, delay=late) for signal in given)
         with explain(f"{name}, given shape {' and '.join(str(signal.shape) for signal in alike)}"):
             choice = choose(name, layer, alike, self.heads)

@@ -20,7 +20,7 @@ def made(layer, shape, dtype=jnp.float32, seed=1):
     return params, jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
-@pytest.mark.parametrize("seed", [pytest.param(seed, marks=() if seed < 5 else pytest.mark.slow) for seed in range(60)])
+@pytest.mark.parametrize("seed", [pytest.param(n, marks=() if n < 3 else pytest.mark.slow) for n in range(150)])
 def test_random_models_equal_the_whole_in_random_chunks(seed, x64):
     rng = np.random.default_rng(seed)
     layer = in_float64(random_model(rng))
@@ -86,6 +86,13 @@ def test_a_tcn_has_the_receptive_field_of_its_levels():
     assert (running.receptive_field, running.delay, running.flush, running.block) == (3061, 0, 0, 1)
     assert running.multiply_adds == sum(7 * (i + 4) * 4 + i * 4 for i in [2, *[4] * 7])
     assert running.state_bytes == 4 * (6 * 255 * 8 - 6 * 2) + 8
+
+
+@pytest.mark.parametrize("between", [jc.Conv1D(2, 1, activation="sigmoid"), jc.Conv1D(2, 1, 2), jc.MaxPooling1D(2)])
+def test_layers_see_the_zeros_that_a_layer_before_has_padded(between):
+    layer = jc.Sequential([jc.ZeroPadding1D((2, 1)), between, jc.Conv1D(2, 3, padding="causal")])
+    params, x = made(layer, (2, 9, 2))
+    assert_streams(jc.stream(layer, (None, None, 2)), params, x, 1e-6, np.random.default_rng(0))
 
 
 def test_inner_layers_see_zeros_of_their_own_padding_at_both_ends():
