@@ -12,11 +12,10 @@ import jax
 
 import jaxconv as jc
 from jaxconv.cli import main
-from jaxconv.contract import Effects, Weight, layers, whole
+from jaxconv.contract import Effects, Weight, layers, register, whole
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class SqueezeExciteConv1D(jc.Conv1D):
     """Convolve, then scale each channel by a gate computed from the channels' means over time."""
 

@@ -6,7 +6,6 @@ Independent of optimizers and layers. Keras's default ``axis=0`` is only the fir
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from jaxconv import axes
 from jaxconv.axes import Axis
-from jaxconv.registry import Registry
+from jaxconv.registry import Registry, register
 
 EPSILON = 1e-7  # Keras's value; avoids division by zero
 
@@ -41,8 +40,7 @@ def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable
     return axes.resolve(registry.get(identifier), filter_axes)
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class Constraint:
     """Return the weight unchanged; base class of the constraints."""
 
@@ -55,8 +53,7 @@ class Constraint:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-@registry.register("nonneg")
-@dataclass(frozen=True)
+@register(registry, "nonneg")
 class NonNeg(Constraint):
     """Set negative entries and -0.0 to 0; NaN stays NaN.
 
@@ -68,8 +65,7 @@ class NonNeg(Constraint):
         return jnp.where(w <= 0, 0, w)
 
 
-@registry.register("maxnorm")
-@dataclass(frozen=True)
+@register(registry, "maxnorm")
 class MaxNorm(Constraint):
     """Limit the norm of each vector to ``max_value``.
 
@@ -97,8 +93,7 @@ class MaxNorm(Constraint):
         return _rescale(w, self.axis, lambda norm: jnp.clip(norm, 0, self.max_value), "MaxNorm")
 
 
-@registry.register("unitnorm")
-@dataclass(frozen=True)
+@register(registry, "unitnorm")
 class UnitNorm(Constraint):
     """Scale each vector to norm 1: ``w / (|w| + 1e-7)``. A zero vector stays zero.
 
@@ -118,8 +113,7 @@ class UnitNorm(Constraint):
         return _rescale(w, self.axis, jnp.ones_like, "UnitNorm")
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class MinMaxNorm(Constraint):
     """Move the norm of each vector towards ``[min_value, max_value]``, by the fraction ``rate`` of the distance.
 
@@ -160,8 +154,7 @@ class MinMaxNorm(Constraint):
         return _rescale(w, self.axis, target, "MinMaxNorm")
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class RadialConstraint(Constraint):
     """Make a 2-D kernel constant on each square ring around its centre; from TF 2, not in Keras 3.
 

@@ -7,7 +7,9 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
+
+T = TypeVar("T", bound=type)
 
 
 def snake_case(name: str) -> str:
@@ -139,3 +141,17 @@ class Registry:
             "config": plain(entry.get_config()),
             "registered_name": None,
         }
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def register(registry: Registry, *aliases: str) -> Callable[[T], T]:
+    """Return a decorator that makes a class a frozen dataclass and registers it, as :meth:`Registry.register` does.
+
+    >>> things = Registry("thing", "keras.things")
+    >>> @register(things, "plus")
+    ... class Add:
+    ...     amount: int = 1
+    >>> things["plus"](2), things["add"]()
+    (Add(amount=2), Add(amount=1))
+    """
+    return lambda cls: registry.register(*aliases)(dataclasses.dataclass(frozen=True)(cls))

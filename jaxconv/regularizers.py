@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from jaxconv import axes
 from jaxconv.axes import Axis
-from jaxconv.registry import Registry, nearest
+from jaxconv.registry import Registry, nearest, register
 
 EPSILON = 1e-7  # Keras's value; shorter vectors are not normalized to norm 1
 MODES = ("rows", "columns")
@@ -60,8 +60,7 @@ class Regularizer:
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class L1(Regularizer):
     """Penalize ``l1 * sum(|w|)``. The derivative at 0 is 0, as in TensorFlow (Keras on JAX: ``l1``), so zeros stay 0.
 
@@ -82,8 +81,7 @@ class L1(Regularizer):
         return (self.l1 * jnp.sum(_absolute(_accumulable(w)))).astype(w.dtype)
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class L2(Regularizer):
     """Penalize ``l2 * sum(w^2)``, without a factor of one half.
 
@@ -103,8 +101,7 @@ class L2(Regularizer):
         return (self.l2 * jnp.sum(jnp.square(_accumulable(w)))).astype(w.dtype)
 
 
-@registry.register("l1_l2")
-@dataclass(frozen=True)
+@register(registry, "l1_l2")
 class L1L2(Regularizer):
     """Penalize ``l1 * sum(|w|) + l2 * sum(w^2)``.
 
@@ -133,8 +130,7 @@ class L1L2(Regularizer):
         return penalty.astype(w.dtype)
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class OrthogonalRegularizer(Regularizer):
     """Penalize the mean absolute cosine similarity between the rows (or columns) of a matrix, times ``factor``.
 

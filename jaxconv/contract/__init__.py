@@ -9,6 +9,7 @@ from jaxconv.contract.layer import Layer, layers
 from jaxconv.contract.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
 from jaxconv.contract.symbolic import Input, Node, SymbolicTensor, as_lists
 from jaxconv.contract.weights import Weight
+from jaxconv.registry import register
 from jaxconv.windows import MIXED, POINTWISE, Window, whole
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "as_shapes",
     "layers",
     "merge",
+    "register",
     "shape_of",
     "whole",
 ]

@@ -1,6 +1,5 @@
 """Initializers without randomness; they ignore the key."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -9,10 +8,10 @@ import numpy as np
 
 from jaxconv.initializers.frozen_array import FrozenArray
 from jaxconv.initializers.initializer import Initializer, Shape, choice, number, registry
+from jaxconv.registry import register
 
 
-@registry.register("zero")
-@dataclass(frozen=True)
+@register(registry, "zero")
 class Zeros(Initializer):
     """Fill with zeros."""
 
@@ -20,8 +19,7 @@ class Zeros(Initializer):
         return jnp.zeros(shape, dtype)
 
 
-@registry.register("one")
-@dataclass(frozen=True)
+@register(registry, "one")
 class Ones(Initializer):
     """Fill with ones."""
 
@@ -29,8 +27,7 @@ class Ones(Initializer):
         return jnp.ones(shape, dtype)
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class Constant(Initializer):
     """Fill with a number, or with an array broadcast to the shape.
 
@@ -66,8 +63,7 @@ class Constant(Initializer):
         return {"value": self.value.tolist() if isinstance(self.value, FrozenArray) else self.value}
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class Values(Initializer):
     """Return a given array. An array passed as an initializer becomes this one; Keras has no config for it.
 
@@ -96,8 +92,7 @@ class Values(Initializer):
         return {"value": self.value.tolist()}
 
 
-@registry.register("IdentityInitializer")
-@dataclass(frozen=True)
+@register(registry, "IdentityInitializer")
 class Identity(Initializer):
     """Return ``gain`` times the identity matrix, for a weight of rank 2.
 
@@ -119,8 +114,7 @@ class Identity(Initializer):
         return self.gain * jnp.eye(rows, columns, dtype=dtype)
 
 
-@registry.register("STFTInitializer")
-@dataclass(frozen=True)
+@register(registry, "STFTInitializer")
 class STFT(Initializer):
     """Return the real or imaginary part of a short-time Fourier transform, as a Conv1D kernel.
 

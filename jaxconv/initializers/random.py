@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv.initializers.initializer import Initializer, Shape, choice, number, registry
+from jaxconv.registry import register
 
 Axes = tuple[int, ...] | None
 
@@ -75,8 +76,7 @@ class Random(Initializer):
             object.__setattr__(self, name, number(getattr(self, name), f"{type(self).__name__}: {name}"))
 
 
-@registry.register("normal")
-@dataclass(frozen=True)
+@register(registry, "normal")
 class RandomNormal(Random):
     """Draw from a normal distribution.
 
@@ -96,8 +96,7 @@ class RandomNormal(Random):
         return _scaled(jax.random.normal(key, shape, dtype), self.stddev) + self.mean
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class TruncatedNormal(Random):
     """Draw ``mean + stddev * z``, where ``z`` is standard normal, truncated to [-2, 2]."""
 
@@ -113,8 +112,7 @@ class TruncatedNormal(Random):
         return _scaled(jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype), self.stddev) + self.mean
 
 
-@registry.register("uniform")
-@dataclass(frozen=True)
+@register(registry, "uniform")
 class RandomUniform(Random):
     """Draw from a uniform distribution on ``[minval, maxval)``."""
 
@@ -132,8 +130,7 @@ class RandomUniform(Random):
         return jax.random.uniform(key, shape, dtype, self.minval, self.maxval)
 
 
-@registry.register("OrthogonalInitializer")
-@dataclass(frozen=True)
+@register(registry, "OrthogonalInitializer")
 class Orthogonal(Random):
     """Draw a matrix with orthonormal rows or columns (whichever are fewer), times ``gain``.
 
@@ -198,8 +195,7 @@ class _Scaled(Random):
         return _scaled(jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype), stddev)
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class VarianceScaling(_Scaled):
     """Draw from a distribution of variance ``scale / max(fan, 1)``; :func:`fans` computes ``fan`` from the shape.
 
@@ -245,8 +241,7 @@ class _Preset(_Scaled):
     output_axes: Axes = None
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class GlorotUniform(_Preset):
     """Draw uniformly within ``sqrt(6 / (fan_in + fan_out))`` of 0; Keras's default for kernels.
 
@@ -259,8 +254,7 @@ class GlorotUniform(_Preset):
     scale, mode, distribution = 1.0, "fan_avg", "uniform"
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class GlorotNormal(_Preset):
     """Draw from a truncated normal distribution of variance ``2 / (fan_in + fan_out)``.
 
@@ -270,8 +264,7 @@ class GlorotNormal(_Preset):
     scale, mode, distribution = 1.0, "fan_avg", "truncated_normal"
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class HeUniform(_Preset):
     """Draw uniformly within ``sqrt(6 / fan_in)`` of 0.
 
@@ -281,8 +274,7 @@ class HeUniform(_Preset):
     scale, mode, distribution = 2.0, "fan_in", "uniform"
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class HeNormal(_Preset):
     """Draw from a truncated normal distribution of variance ``2 / fan_in``.
 
@@ -292,8 +284,7 @@ class HeNormal(_Preset):
     scale, mode, distribution = 2.0, "fan_in", "truncated_normal"
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class LecunUniform(_Preset):
     """Draw uniformly within ``sqrt(3 / fan_in)`` of 0.
 
@@ -303,8 +294,7 @@ class LecunUniform(_Preset):
     scale, mode, distribution = 1.0, "fan_in", "uniform"
 
 
-@registry.register()
-@dataclass(frozen=True)
+@register(registry)
 class LecunNormal(_Preset):
     """Draw from a truncated normal distribution of variance ``1 / fan_in``.
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv import activations
-from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
+from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
@@ -18,8 +18,7 @@ from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Activation(Layer):
     """Apply an activation to every element; softmax, log_softmax and glu work along the last axis.
 
@@ -65,8 +64,7 @@ class _Pointwise(Layer):
         raise NotImplementedError
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class ReLU(_Pointwise):
     """Apply a ReLU: ``min(x, max_value)`` from ``threshold`` on, ``negative_slope * (x - threshold)`` below.
 
@@ -101,8 +99,7 @@ class ReLU(_Pointwise):
         return activations.relu(x, self.negative_slope, self.max_value, self.threshold)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class LeakyReLU(_Pointwise):
     """Apply a leaky ReLU: ``x`` where positive, ``negative_slope * x`` elsewhere.
 
@@ -138,8 +135,7 @@ class LeakyReLU(_Pointwise):
         return super().from_config({"negative_slope" if k == "alpha" else k: v for k, v in config.items()})
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class ELU(_Pointwise):
     """Apply an exponential linear unit: ``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
@@ -169,8 +165,7 @@ class ELU(_Pointwise):
         return activations.elu(x, self.alpha)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Softmax(Layer):
     """Apply a softmax: ``exp(x) / sum(exp(x))`` along one or more axes.
 
@@ -227,8 +222,7 @@ class Softmax(Layer):
         return mask if mask is not None and mask.ndim < x.ndim else None
 
 
-@layers.register("prelu")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "prelu")
 class PReLU(Layer):
     """Apply a ReLU with learned slopes: ``x`` where positive, ``alpha * x`` elsewhere, one alpha for each entry.
 

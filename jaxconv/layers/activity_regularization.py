@@ -1,19 +1,17 @@
 """ActivityRegularization: a penalty on the input, which is returned unchanged."""
 
-import dataclasses
 from typing import Any
 
 import jax
 
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.layers.options import as_number
 from jaxconv.regularizers import L1L2
 
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class ActivityRegularization(Layer):
     """Add the penalty ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size; the output is the input.
 

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv import geometry as geo
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, whole
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register, whole
 from jaxconv.contract.masks import valid_range
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
@@ -131,8 +131,7 @@ class _AdaptiveAverage(BaseAdaptivePooling):
         return (total / jnp.maximum(inside.sum(1), 1).astype(wide)).astype(x.dtype)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class AdaptiveMaxPooling1D(_AdaptiveMax):
     """Compute the largest value of each of ``output_size`` bins over a sequence of any length.
 
@@ -157,8 +156,7 @@ class AdaptiveMaxPooling1D(_AdaptiveMax):
     rank: ClassVar[int] = 1
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class AdaptiveMaxPooling2D(_AdaptiveMax):
     """Compute the largest value of each bin of an image; bins and arguments as in :class:`AdaptiveMaxPooling1D`.
 
@@ -171,8 +169,7 @@ class AdaptiveMaxPooling2D(_AdaptiveMax):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class AdaptiveMaxPooling3D(_AdaptiveMax):
     """Compute the largest value of each bin of a volume; bins and arguments as in :class:`AdaptiveMaxPooling1D`.
 
@@ -185,8 +182,7 @@ class AdaptiveMaxPooling3D(_AdaptiveMax):
     rank: ClassVar[int] = 3
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class AdaptiveAveragePooling1D(_AdaptiveAverage):
     """Compute the mean of each of ``output_size`` bins over a sequence of any length.
 
@@ -200,8 +196,7 @@ class AdaptiveAveragePooling1D(_AdaptiveAverage):
     rank: ClassVar[int] = 1
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class AdaptiveAveragePooling2D(_AdaptiveAverage):
     """Compute the mean of each bin of an image; bins and arguments as in :class:`AdaptiveAveragePooling1D`.
 
@@ -214,8 +209,7 @@ class AdaptiveAveragePooling2D(_AdaptiveAverage):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class AdaptiveAveragePooling3D(_AdaptiveAverage):
     """Compute the mean of each bin of a volume; bins and arguments as in :class:`AdaptiveAveragePooling1D`.
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax
 
 from jaxconv import ops
-from jaxconv.contract import Params, Shape, Weight, layers
+from jaxconv.contract import Params, Shape, Weight, layers, register
 from jaxconv.layers.convolving import Convolving
 
 Array = jax.Array
@@ -51,8 +51,7 @@ class BaseConv(Convolving):
         return ops.conv(x, params["kernel"], *options, padding_mode=self.padding_mode)
 
 
-@layers.register("Convolution1D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "Convolution1D")
 class Conv1D(BaseConv):
     """Convolve over one axis, such as time: ``activation(conv1d(x, kernel) + bias)``.
 
@@ -103,8 +102,7 @@ class Conv1D(BaseConv):
     rank: ClassVar[int] = 1
 
 
-@layers.register("Convolution2D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "Convolution2D")
 class Conv2D(BaseConv):
     """Convolve over two axes, the rows and columns of an image.
 
@@ -120,8 +118,7 @@ class Conv2D(BaseConv):
     rank: ClassVar[int] = 2
 
 
-@layers.register("Convolution3D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "Convolution3D")
 class Conv3D(BaseConv):
     """Convolve over three axes, those of a volume or of video.
 

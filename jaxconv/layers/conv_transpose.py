@@ -7,7 +7,7 @@ import jax
 
 from jaxconv import geometry as geo
 from jaxconv import ops
-from jaxconv.contract import Params, Shape, Weight, Window, layers
+from jaxconv.contract import Params, Shape, Weight, Window, layers, register
 from jaxconv.layers.convolving import Convolving
 from jaxconv.ops.transposed import as_output_padding
 
@@ -72,8 +72,7 @@ class BasePlanarConvTranspose(BaseConvTranspose):
     strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
 
 
-@layers.register("Convolution1DTranspose")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "Convolution1DTranspose")
 class Conv1DTranspose(BasePlanarConvTranspose):
     """Transpose a convolution over one axis: the output has the shape that :class:`~jaxconv.Conv1D` would reduce.
 
@@ -113,8 +112,7 @@ class Conv1DTranspose(BasePlanarConvTranspose):
     rank: ClassVar[int] = 1
 
 
-@layers.register("Convolution2DTranspose")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "Convolution2DTranspose")
 class Conv2DTranspose(BasePlanarConvTranspose):
     """Transpose a convolution over two axes, the rows and columns of an image.
 
@@ -128,8 +126,7 @@ class Conv2DTranspose(BasePlanarConvTranspose):
     rank: ClassVar[int] = 2
 
 
-@layers.register("Convolution3DTranspose")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "Convolution3DTranspose")
 class Conv3DTranspose(BaseConvTranspose):
     """Transpose a convolution over three axes, those of a volume or of video.
 

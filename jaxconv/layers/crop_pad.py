@@ -10,7 +10,7 @@ from jax import lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.spatial import with_channels
 
 Array = jax.Array
@@ -65,8 +65,7 @@ class _Cropping(_Edges):
         return x[tuple(slice(before, -after or None) for before, after in self.pairs)], Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Cropping1D(_Cropping):
     """Remove steps at both ends of a sequence.
 
@@ -93,8 +92,7 @@ class Cropping1D(_Cropping):
         return config
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Cropping2D(_Cropping):
     """Remove rows and columns at the edges of an image: one count, one for each axis, or (before, after) for each.
 
@@ -106,8 +104,7 @@ class Cropping2D(_Cropping):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Cropping3D(_Cropping):
     """Remove planes at the faces of a volume: one count, one for each axis, or (before, after) for each.
 
@@ -132,8 +129,7 @@ class _ZeroPadding(_Edges):
         return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in self.pairs]), Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class ZeroPadding1D(_ZeroPadding):
     """Add zeros before and after a sequence.
 
@@ -155,8 +151,7 @@ class ZeroPadding1D(_ZeroPadding):
     rank: ClassVar[int] = 1
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class ZeroPadding2D(_ZeroPadding):
     """Add zeros around an image: one count, one for each axis, or (before, after) for each.
 
@@ -168,8 +163,7 @@ class ZeroPadding2D(_ZeroPadding):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class ZeroPadding3D(_ZeroPadding):
     """Add zeros around a volume: one count, one for each axis, or (before, after) for each.
 

@@ -1,21 +1,19 @@
 """Dense: a matrix product over the last axis."""
 
-import dataclasses
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from jaxconv import geometry as geo
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width
 
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Dense(Layer):
     """Multiply the last axis by a matrix: ``activation(x @ kernel + bias)``.
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import jax
 
 from jaxconv import ops
-from jaxconv.contract import Params, Shape, Weight, layers
+from jaxconv.contract import Params, Shape, Weight, layers, register
 from jaxconv.layers.convolving import Convolving
 
 Array = jax.Array
@@ -104,8 +104,7 @@ class BaseSeparableConv(Convolving):
         return ops.separable_conv(x, *kernels, *options, padding_mode=self.padding_mode)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class DepthwiseConv1D(BaseDepthwiseConv):
     """Convolve each channel with its own kernels, over one axis, such as time.
 
@@ -140,8 +139,7 @@ class DepthwiseConv1D(BaseDepthwiseConv):
     rank: ClassVar[int] = 1
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class DepthwiseConv2D(BaseDepthwiseConv):
     """Convolve each channel with its own kernels, over two axes, the rows and columns of an image.
 
@@ -155,8 +153,7 @@ class DepthwiseConv2D(BaseDepthwiseConv):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class DepthwiseConv3D(BaseDepthwiseConv):
     """Convolve each channel with its own kernels, over three axes (not in Keras).
 
@@ -170,8 +167,7 @@ class DepthwiseConv3D(BaseDepthwiseConv):
     rank: ClassVar[int] = 3
 
 
-@layers.register("SeparableConvolution1D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "SeparableConvolution1D")
 class SeparableConv1D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over one axis, such as time.
 
@@ -205,8 +201,7 @@ class SeparableConv1D(BaseSeparableConv):
     rank: ClassVar[int] = 1
 
 
-@layers.register("SeparableConvolution2D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "SeparableConvolution2D")
 class SeparableConv2D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over two axes, the rows and columns of an image.
 
@@ -220,8 +215,7 @@ class SeparableConv2D(BaseSeparableConv):
     rank: ClassVar[int] = 2
 
 
-@layers.register("SeparableConvolution3D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "SeparableConvolution3D")
 class SeparableConv3D(BaseSeparableConv):
     """Convolve each channel by itself, then mix the channels, over three axes (not in Keras).
 

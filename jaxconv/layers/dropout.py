@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import data_format as formats
-from jaxconv.contract import Window, as_shape, layers
+from jaxconv.contract import Window, as_shape, layers, register
 from jaxconv.layers.noise import Noise, below_one
 from jaxconv.layers.options import as_number
 
@@ -73,8 +73,7 @@ class _Shaped(_Masked):
         return tuple(n if m is None else m for m, n in zip(mask, shape, strict=True))
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Dropout(_Shaped):
     """Set a fraction of the entries to zero in training and scale the others by 1 / (1 - rate).
 
@@ -99,8 +98,7 @@ class Dropout(_Shaped):
     """
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class AlphaDropout(_Shaped):
     """Set a fraction of the entries to selu's lower limit in training, then scale and shift all entries.
 
@@ -161,8 +159,7 @@ class _Spatial(_Masked):
         return config
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class SpatialDropout1D(_Spatial):
     """Set a fraction of the channels to zero in training, at all steps, and scale the others by 1 / (1 - rate).
 
@@ -192,8 +189,7 @@ class SpatialDropout1D(_Spatial):
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class SpatialDropout2D(_Spatial):
     """Set a fraction of the channels of an image to zero in training: :class:`SpatialDropout1D` in two dimensions.
 
@@ -207,8 +203,7 @@ class SpatialDropout2D(_Spatial):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class SpatialDropout3D(_Spatial):
     """Set a fraction of the channels of a volume to zero in training: :class:`SpatialDropout1D` in three dimensions.
 

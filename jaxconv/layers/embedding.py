@@ -7,15 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import geometry as geo
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, whole
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.contract.masks import broadcast_mask
 from jaxconv.dtypes import promote
 
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Embedding(Layer):
     """Look each id up in a table: ``embeddings[id]``.
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract import Effects, Layer, Params, Window, layers, whole
+from jaxconv.contract import Effects, Layer, Params, Window, layers, register, whole
 from jaxconv.contract.masks import fill_masked
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
@@ -57,8 +57,7 @@ class _GlobalAverage(BaseGlobalPooling):
         return (y if self.keepdims else y.squeeze(self.axes)).astype(x.dtype), Effects()
 
 
-@layers.register("GlobalMaxPool1D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "GlobalMaxPool1D")
 class GlobalMaxPooling1D(_GlobalMax):
     """Compute the largest value of each channel over a sequence.
 
@@ -76,8 +75,7 @@ class GlobalMaxPooling1D(_GlobalMax):
     rank: ClassVar[int] = 1
 
 
-@layers.register("GlobalMaxPool2D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "GlobalMaxPool2D")
 class GlobalMaxPooling2D(_GlobalMax):
     """Compute the largest value of each channel over an image; arguments as in :class:`GlobalMaxPooling1D`.
 
@@ -90,8 +88,7 @@ class GlobalMaxPooling2D(_GlobalMax):
     rank: ClassVar[int] = 2
 
 
-@layers.register("GlobalMaxPool3D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "GlobalMaxPool3D")
 class GlobalMaxPooling3D(_GlobalMax):
     """Compute the largest value of each channel over a volume; arguments as in :class:`GlobalMaxPooling1D`.
 
@@ -104,8 +101,7 @@ class GlobalMaxPooling3D(_GlobalMax):
     rank: ClassVar[int] = 3
 
 
-@layers.register("GlobalAvgPool1D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "GlobalAvgPool1D")
 class GlobalAveragePooling1D(_GlobalAverage):
     """Compute the mean of each channel over a sequence: with a mask over its real steps, and 0 if it has none.
 
@@ -123,8 +119,7 @@ class GlobalAveragePooling1D(_GlobalAverage):
     rank: ClassVar[int] = 1
 
 
-@layers.register("GlobalAvgPool2D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "GlobalAvgPool2D")
 class GlobalAveragePooling2D(_GlobalAverage):
     """Compute the mean of each channel over an image; arguments as in :class:`GlobalAveragePooling1D`.
 
@@ -137,8 +132,7 @@ class GlobalAveragePooling2D(_GlobalAverage):
     rank: ClassVar[int] = 2
 
 
-@layers.register("GlobalAvgPool3D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "GlobalAvgPool3D")
 class GlobalAveragePooling3D(_GlobalAverage):
     """Compute the mean of each channel over a volume; arguments as in :class:`GlobalAveragePooling1D`.
 

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract import MIXED, Effects, Layer, Params, Shape, Weight, Window, layers
+from jaxconv.contract import MIXED, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.contract.masks import layouts
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, standardize
@@ -15,8 +15,7 @@ from jaxconv.layers.options import as_number, as_one_axis, input_axes, known_siz
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class GroupNormalization(Layer):
     """Normalize each sample within groups of neighbouring channels: mean 0 and variance 1 over group and positions.
 
@@ -108,8 +107,7 @@ class GroupNormalization(Layer):
         return affine(y, params, (axis,)).astype(self.policy.compute), Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class InstanceNormalization(GroupNormalization):
     """Normalize each channel of each sample over its positions: ``GroupNormalization(groups=-1)``.
 

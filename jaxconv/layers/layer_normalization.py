@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxconv import initializers
-from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers
+from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, average, moments, spread, standardize
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
@@ -61,8 +61,7 @@ class _AlongAxes(Layer):
         raise NotImplementedError
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class LayerNormalization(_AlongAxes):
     """Normalize each sample along ``axis``: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
@@ -119,8 +118,7 @@ class LayerNormalization(_AlongAxes):
         return affine(standardize(x, axes, self.epsilon, where), params, axes)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class RMSNormalization(_AlongAxes):
     """Divide each sample by its root mean square along ``axis``: ``scale * x / sqrt(mean(x^2) + epsilon)``.
 
@@ -163,8 +161,7 @@ class RMSNormalization(_AlongAxes):
         return x * inverse * spread(params["scale"], axes, x)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class UnitNormalization(_AlongAxes):
     """Divide each sample by its Euclidean norm along ``axis``; a norm below 1e-12 counts as 1e-12.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.contract import Params, Shape, Weight, layers
+from jaxconv.contract import Params, Shape, Weight, layers, register
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.options import known
 from jaxconv.ops.operands import dimension_numbers, pad
@@ -80,8 +80,7 @@ class BaseLocallyConnected(Convolving):
         return lax.slice(x, (0, *tap, 0), (x.shape[0], *last, x.shape[-1]), (1, *self.strides, 1))
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class LocallyConnected1D(BaseLocallyConnected):
     """Convolve over one axis, such as time, with a separate kernel for each output position.
 
@@ -113,8 +112,7 @@ class LocallyConnected1D(BaseLocallyConnected):
     rank: ClassVar[int] = 1
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class LocallyConnected2D(BaseLocallyConnected):
     """Convolve over two axes, the rows and columns of an image, with a separate kernel for each output position.
 
@@ -128,8 +126,7 @@ class LocallyConnected2D(BaseLocallyConnected):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class LocallyConnected3D(BaseLocallyConnected):
     """Convolve over three axes with a separate kernel for each output position (not in Keras).
 

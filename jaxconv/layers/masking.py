@@ -1,20 +1,18 @@
 """Masking: derive a mask from a value that marks padding in the input."""
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.masks import broadcast_mask
 from jaxconv.layers.options import as_number
 
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Masking(Layer):
     """Mask the steps at which every channel is ``mask_value``, and set them to zero.
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shapes, layers, whole
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shapes, layers, register, whole
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked, fitting_axes
 from jaxconv.contract.shapes import shape_of
 from jaxconv.dtypes import broadcast
@@ -175,8 +175,7 @@ def _broadcast(first: int | None, second: int | None, *, batch: bool) -> int | N
     return first if batch or first != 1 else second
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Add(_Elementwise):
     """Add inputs element by element.
 
@@ -202,8 +201,7 @@ class Add(_Elementwise):
     combine = staticmethod(operator.add)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Subtract(_Elementwise):
     """Subtract the second of two inputs from the first.
 
@@ -215,8 +213,7 @@ class Subtract(_Elementwise):
     combine = staticmethod(operator.sub)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Multiply(_Elementwise):
     """Multiply inputs element by element; an input with one channel gates the others.
 
@@ -235,8 +232,7 @@ class Multiply(_Elementwise):
         return y, Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Average(_Elementwise):
     """Average inputs element by element.
 
@@ -250,8 +246,7 @@ class Average(_Elementwise):
         return super().merge(inputs) / len(inputs)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Maximum(_Extremum):
     """Compute the maximum of the inputs, element by element. Of two equal ones each gets half of the gradient.
 
@@ -262,8 +257,7 @@ class Maximum(_Extremum):
     combine = staticmethod(jnp.maximum)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Minimum(_Extremum):
     """Compute the minimum of the inputs, element by element. Of two equal ones each gets half of the gradient.
 

@@ -1,13 +1,12 @@
 """Layers of several inputs that are merged along an axis: Concatenate and Dot."""
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.contract import POINTWISE, Shape, Window, layers, whole
+from jaxconv.contract import POINTWISE, Shape, Window, layers, register, whole
 from jaxconv.contract.masks import broadcast_mask, fitting_axes
 from jaxconv.dtypes import promote
 from jaxconv.layers.merge import Merge
@@ -16,8 +15,7 @@ from jaxconv.layers.options import as_one_axis, known
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Concatenate(Merge):
     """Concatenate inputs along an axis.
 
@@ -82,8 +80,7 @@ class Concatenate(Merge):
         return lax.concatenate(full, self.axis % x[0].ndim).any(channels)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Dot(Merge):
     """Multiply two inputs and sum over one axis of each, sample by sample.
 

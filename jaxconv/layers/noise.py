@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.layers.options import as_number, as_seed
 
 Array = jax.Array
@@ -45,8 +45,7 @@ class Noise(Layer):
         return self.add_noise(x, key if seed is None else jax.random.fold_in(key, seed)), Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class GaussianNoise(Noise):
     """Add noise of mean 0 and standard deviation ``stddev`` in training.
 
@@ -83,8 +82,7 @@ class GaussianNoise(Noise):
         return x + self.stddev * jax.random.normal(key, x.shape, x.dtype)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class GaussianDropout(Noise):
     """Multiply by noise of mean 1 and standard deviation ``sqrt(rate / (1 - rate))`` in training.
 

@@ -1,6 +1,5 @@
 """BatchNormalization: statistics of the batch in training, running statistics at inference."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -8,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.contract.masks import as_mask, layouts
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, moments, normalize, spread
@@ -19,8 +18,7 @@ Array = jax.Array
 CLIPS = ("rmax", "rmin", "dmax")
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class BatchNormalization(Layer):
     """Normalize each channel: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 

@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 
 from jaxconv import geometry as geo
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.masks import fill_masked
 from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.dtypes import promote
@@ -91,8 +91,7 @@ class _Average(BasePooling):
         return lax.broadcast_in_dim(count, [n if a == axis else 1 for a, n in enumerate(out)], (axis,))
 
 
-@layers.register("MaxPool1D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "MaxPool1D")
 class MaxPooling1D(_Max):
     """Compute the largest value of each window of a sequence.
 
@@ -112,8 +111,7 @@ class MaxPooling1D(_Max):
     rank: ClassVar[int] = 1
 
 
-@layers.register("MaxPool2D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "MaxPool2D")
 class MaxPooling2D(_Max):
     """Compute the largest value of each window of an image; arguments as in :class:`MaxPooling1D`.
 
@@ -126,8 +124,7 @@ class MaxPooling2D(_Max):
     rank: ClassVar[int] = 2
 
 
-@layers.register("MaxPool3D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "MaxPool3D")
 class MaxPooling3D(_Max):
     """Compute the largest value of each window of a volume; arguments as in :class:`MaxPooling1D`.
 
@@ -140,8 +137,7 @@ class MaxPooling3D(_Max):
     rank: ClassVar[int] = 3
 
 
-@layers.register("AvgPool1D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "AvgPool1D")
 class AveragePooling1D(_Average):
     """Compute the mean of each window of a sequence.
 
@@ -161,8 +157,7 @@ class AveragePooling1D(_Average):
     rank: ClassVar[int] = 1
 
 
-@layers.register("AvgPool2D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "AvgPool2D")
 class AveragePooling2D(_Average):
     """Compute the mean of each window of an image; arguments as in :class:`AveragePooling1D`.
 
@@ -175,8 +170,7 @@ class AveragePooling2D(_Average):
     rank: ClassVar[int] = 2
 
 
-@layers.register("AvgPool3D")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "AvgPool3D")
 class AveragePooling3D(_Average):
     """Compute the mean of each window of a volume; arguments as in :class:`AveragePooling1D`.
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shape, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shape, layers, register
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.initializers.frozen_array import FrozenArray
@@ -29,8 +29,7 @@ def _constant(value: Any, what: str, where: str) -> FrozenArray:
     return FrozenArray.of(numbers, what)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Rescaling(Layer):
     """Compute ``x * scale + offset``: ``Rescaling(1 / 127.5, -1)`` maps images of 0 to 255 to -1 to 1.
 
@@ -96,8 +95,7 @@ class Rescaling(Layer):
         return (x * scale + offset).astype(self.policy.compute), Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Normalization(Layer):
     """Shift and scale by statistics of the data: ``(x - mean) / sqrt(variance)``.
 

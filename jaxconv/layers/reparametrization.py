@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxconv import geometry as geo
 from jaxconv import initializers
-from jaxconv.contract import Effects, Params, Shape, Weight, Window, as_shape, layers
+from jaxconv.contract import Effects, Params, Shape, Weight, Window, as_shape, layers, register
 from jaxconv.contract.weights import check_shapes
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
@@ -74,8 +74,7 @@ class Reparametrization(Wrapper):
         return y, Effects(fixed, effects.penalty, effects.mask)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class SpectralNormalization(Reparametrization):
     """Divide the kernel of a layer by its largest singular value, which bounds the spectral norm of the kernel by 1.
 
@@ -164,8 +163,7 @@ def _unit(vector: Array) -> Array:
     return vector * lax.rsqrt(jnp.maximum(jnp.sum(jnp.square(vector)), 1e-14))
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class WeightNormalization(Reparametrization):
     """Compute a layer with ``kernel = g * v / ||v||``: norm and direction of each filter are learned separately.
 

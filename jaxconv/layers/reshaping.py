@@ -1,6 +1,5 @@
 """Flatten, Reshape, Permute and RepeatVector: the same entries in another shape or order."""
 
-import dataclasses
 import math
 import operator
 from typing import Any
@@ -9,15 +8,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv import geometry as geo
-from jaxconv.contract import Effects, Layer, Params, Shape, Window, as_shape, layers, whole
+from jaxconv.contract import Effects, Layer, Params, Shape, Window, as_shape, layers, register, whole
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.options import known
 
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Flatten(Layer):
     """Flatten all axes after the batch into one.
 
@@ -45,8 +43,7 @@ class Flatten(Layer):
         return x.reshape(x.shape[0], math.prod(x.shape[1:])), Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Reshape(Layer):
     """Reshape each sample, in row-major order.
 
@@ -102,8 +99,7 @@ class Reshape(Layer):
         return x.reshape(x.shape[0], *self._sizes(x.shape)), Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Permute(Layer):
     """Reorder the axes after the batch.
 
@@ -142,8 +138,7 @@ class Permute(Layer):
         return jnp.transpose(x, (0, *self.dims)), Effects()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class RepeatVector(Layer):
     """Repeat a vector as the steps of a sequence.
 

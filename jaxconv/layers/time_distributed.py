@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract import LEAF, POINTWISE, Effects, Params, Shape, Window, as_shape, layers
+from jaxconv.contract import LEAF, POINTWISE, Effects, Params, Shape, Window, as_shape, layers, register
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked
 from jaxconv.contract.shapes import as_array
 from jaxconv.errors import explain
@@ -15,8 +15,7 @@ from jaxconv.layers.wrapper import Wrapper
 Array = jax.Array
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class TimeDistributed(Wrapper):
     """Apply a layer with the same weights to each step of a sequence, such as the frames of a film.
 

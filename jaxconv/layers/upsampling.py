@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
-from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.registry import nearest
@@ -87,8 +87,7 @@ class _UpSampling(Layer):
         return config
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class UpSampling1D(_UpSampling):
     """Lengthen a sequence by a whole factor.
 
@@ -115,8 +114,7 @@ class UpSampling1D(_UpSampling):
         super().__post_init__()
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class UpSampling2D(_UpSampling):
     """Enlarge an image by whole factors: one for both axes, or one for each.
 
@@ -131,8 +129,7 @@ class UpSampling2D(_UpSampling):
     rank: ClassVar[int] = 2
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class UpSampling3D(_UpSampling):
     """Enlarge a volume by whole factors: one for all axes, or one for each. Interpolation is beyond Keras.
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import jax
 
-from jaxconv.contract import Layer, layers
+from jaxconv.contract import Layer, layers, register
 from jaxconv.models.container import Call, Container, Graph, count_names
 from jaxconv.models.sequential import Sequential
 
@@ -30,8 +30,7 @@ class _Branching(Container):
         return self.graph.children[0][1].read_shape(input_shape)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Parallel(_Branching):
     """Apply several branches to the same input and merge their outputs (not in Keras, which needs a Model for this).
 
@@ -90,8 +89,7 @@ class Parallel(_Branching):
         return cls(**{**config, **read})
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Residual(_Branching):
     """Add the output of layers to their input: ``y = layers(x) + shortcut(x)`` (not in Keras, which needs a Model).
 

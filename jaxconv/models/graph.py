@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract import Effects, Layer, Params, SymbolicTensor, as_shape, layers, shape_of
+from jaxconv.contract import Effects, Layer, Params, SymbolicTensor, as_shape, layers, register, shape_of
 from jaxconv.contract.shapes import as_array
 from jaxconv.errors import explain
 from jaxconv.models import functional
@@ -22,8 +22,7 @@ from jaxconv.registry import nearest
 Array = jax.Array
 
 
-@layers.register("Functional")
-@dataclasses.dataclass(frozen=True)
+@register(layers, "Functional")
 class Model(Container):
     """Compute outputs from inputs through a graph of layers, which is built by calling layers on an ``Input``.
 

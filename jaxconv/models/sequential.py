@@ -4,13 +4,12 @@ import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from jaxconv.contract import Layer, SymbolicTensor, layers
+from jaxconv.contract import Layer, SymbolicTensor, layers, register
 from jaxconv.models.container import Container, Graph, chain, count_names
 from jaxconv.models.functional import input_layer, input_shape
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class Sequential(Container):
     """Apply layers one after the other.
 

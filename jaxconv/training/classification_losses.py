@@ -3,18 +3,17 @@
 Knows arrays only.
 """
 
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.registry import register
 from jaxconv.training.loss import EPSILON, Loss, full_precision, losses, mean_per_sample
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class Hinge(Loss):
     """``max(0, 1 - y_true y_pred)`` for targets of -1 and 1; a target of 0 means -1.
 
@@ -26,8 +25,7 @@ class Hinge(Loss):
         return jnp.maximum(1 - jnp.where(y_true == 0, -1.0, y_true) * y_pred, 0)
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class SquaredHinge(Hinge):
     """The square of :class:`Hinge`."""
 
@@ -35,8 +33,7 @@ class SquaredHinge(Hinge):
         return jnp.square(super().values(y_true, y_pred))
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class CategoricalHinge(Loss):
     """``max(0, 1 + max((1 - y_true) y_pred) - sum(y_true y_pred))`` over the last axis, for one-hot targets."""
 
@@ -46,8 +43,7 @@ class CategoricalHinge(Loss):
         return jnp.maximum(wrong - right + 1, 0)
 
 
-@losses.register("kld", "KLD", "kullback_leibler_divergence")
-@dataclasses.dataclass(frozen=True)
+@register(losses, "kld", "KLD", "kullback_leibler_divergence")
 class KLDivergence(Loss):
     """``sum(y_true log(y_true / y_pred))`` over the last axis, both clipped to [1e-7, 1]."""
 
@@ -56,8 +52,7 @@ class KLDivergence(Loss):
         return jnp.sum(y_true * jnp.log(y_true / y_pred), axis=-1)
 
 
-@losses.register("bce", "BCE")
-@dataclasses.dataclass(frozen=True)
+@register(losses, "bce", "BCE")
 class BinaryCrossentropy(Loss):
     """``-y_true log(p) - (1 - y_true) log(1 - p)`` with ``p`` clipped to [1e-7, 1 - 1e-7].
 
@@ -80,8 +75,7 @@ class BinaryCrossentropy(Loss):
         return -y_true * jnp.log(y_pred) - (1 - y_true) * jnp.log(1 - y_pred)
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class CategoricalCrossentropy(Loss):
     """``-sum(y_true log(p))`` over the classes of the last axis, for one-hot targets.
 
@@ -104,8 +98,7 @@ class CategoricalCrossentropy(Loss):
         return -jnp.sum(y_true * _log_probabilities(y_pred, self.from_logits), axis=-1)
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class SparseCategoricalCrossentropy(Loss):
     """``-log(p[label])`` over the classes of the last axis, for integer labels.
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.dtypes import promote
-from jaxconv.registry import Registry, nearest, snake_case
+from jaxconv.registry import Registry, nearest, register, snake_case
 from jaxconv.training.classification_losses import label_shape
 from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
 from jaxconv.training.losses import losses
@@ -109,8 +109,7 @@ class MeanOf(Metric):
         return mean_per_sample(values) if values.ndim else jnp.broadcast_to(values, y_pred.shape[:1])
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class RootMeanSquaredError(Metric):
     """The square root of the mean squared error over all samples and outputs."""
 
@@ -122,8 +121,7 @@ class RootMeanSquaredError(Metric):
         return float(np.sqrt(total / count))
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class CosineSimilarity(Metric):
     """The cosine of the angle between targets and predictions along the last axis; 1 for the same direction."""
 
@@ -144,8 +142,7 @@ class _Accuracy(Metric):
         raise NotImplementedError
 
 
-@registry.register("acc")
-@dataclasses.dataclass(frozen=True)
+@register(registry, "acc")
 class Accuracy(_Accuracy):
     """The fraction of correct predictions; the kind follows from the shapes, as in Keras's ``"accuracy"``.
 
@@ -164,8 +161,7 @@ class Accuracy(_Accuracy):
         return CategoricalAccuracy(name=self.name).correct(y_true, y_pred)
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class BinaryAccuracy(_Accuracy):
     """The fraction of outputs on the correct side of ``threshold``.
 
@@ -180,8 +176,7 @@ class BinaryAccuracy(_Accuracy):
         return (y_pred > self.threshold).astype(y_true.dtype) == y_true
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class CategoricalAccuracy(_Accuracy):
     """The fraction of samples whose largest output is at the index of the one-hot target's 1."""
 
@@ -190,8 +185,7 @@ class CategoricalAccuracy(_Accuracy):
         return jnp.argmax(y_true, axis=-1) == jnp.argmax(y_pred, axis=-1)
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class SparseCategoricalAccuracy(_Accuracy):
     """The fraction of samples whose largest output is at the index of the integer label."""
 
@@ -200,8 +194,7 @@ class SparseCategoricalAccuracy(_Accuracy):
         return jnp.argmax(y_pred, axis=-1).astype(jnp.int32) == labels.astype(jnp.int32)
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class TopKCategoricalAccuracy(_Accuracy):
     """The fraction of samples whose one-hot target is among the ``k`` largest outputs, ties included."""
 
@@ -212,8 +205,7 @@ class TopKCategoricalAccuracy(_Accuracy):
         return _in_top_k(jnp.argmax(y_true, axis=-1), y_pred, self.k)
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class SparseTopKCategoricalAccuracy(_Accuracy):
     """The fraction of samples whose integer label is among the ``k`` largest outputs, ties included."""
 
@@ -246,8 +238,7 @@ class _Detection(Metric):
         return jnp.stack(sums, axis=-1)
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class Precision(_Detection):
     """The fraction of outputs above ``threshold`` whose target is 1; 0 if no output is above it."""
 
@@ -256,8 +247,7 @@ class Precision(_Detection):
         return float(true_positives / predicted) if predicted else 0.0
 
 
-@registry.register()
-@dataclasses.dataclass(frozen=True)
+@register(registry)
 class Recall(_Detection):
     """The fraction of targets of 1 whose output is above ``threshold``; 0 if there is no such target."""
 

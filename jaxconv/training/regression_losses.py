@@ -3,17 +3,15 @@
 Knows arrays only.
 """
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.registry import register
 from jaxconv.training.loss import EPSILON, Loss, losses
 
 
-@losses.register("mse", "MSE")
-@dataclasses.dataclass(frozen=True)
+@register(losses, "mse", "MSE")
 class MeanSquaredError(Loss):
     """``(y_true - y_pred)²``.
 
@@ -25,8 +23,7 @@ class MeanSquaredError(Loss):
         return jnp.square(y_true - y_pred)
 
 
-@losses.register("mae", "MAE")
-@dataclasses.dataclass(frozen=True)
+@register(losses, "mae", "MAE")
 class MeanAbsoluteError(Loss):
     """``|y_true - y_pred|``."""
 
@@ -34,8 +31,7 @@ class MeanAbsoluteError(Loss):
         return jnp.abs(y_true - y_pred)
 
 
-@losses.register("mape", "MAPE")
-@dataclasses.dataclass(frozen=True)
+@register(losses, "mape", "MAPE")
 class MeanAbsolutePercentageError(Loss):
     """``100 |y_true - y_pred| / max(|y_true|, 1e-7)``."""
 
@@ -43,8 +39,7 @@ class MeanAbsolutePercentageError(Loss):
         return 100 * jnp.abs((y_true - y_pred) / jnp.maximum(jnp.abs(y_true), EPSILON))
 
 
-@losses.register("msle", "MSLE")
-@dataclasses.dataclass(frozen=True)
+@register(losses, "msle", "MSLE")
 class MeanSquaredLogarithmicError(Loss):
     """``(log(1 + y_true) - log(1 + y_pred))²``; values below 1e-7 count as 1e-7."""
 
@@ -53,8 +48,7 @@ class MeanSquaredLogarithmicError(Loss):
         return jnp.square(logs[0] - logs[1])
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class Huber(Loss):
     """Half the squared error ``e`` up to ``|e| = delta``, and ``delta |e| - delta² / 2`` beyond.
 
@@ -71,8 +65,7 @@ class Huber(Loss):
         return jnp.where(error <= self.delta, 0.5 * jnp.square(error), self.delta * error - 0.5 * self.delta**2)
 
 
-@losses.register("logcosh")
-@dataclasses.dataclass(frozen=True)
+@register(losses, "logcosh")
 class LogCosh(Loss):
     """``log(cosh(y_pred - y_true))``, computed without overflow."""
 
@@ -81,8 +74,7 @@ class LogCosh(Loss):
         return error + jax.nn.softplus(-2 * error) - float(np.log(2.0))
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class Poisson(Loss):
     """``y_pred - y_true log(y_pred + 1e-7)``: the negative log likelihood of counts, up to a constant."""
 
@@ -90,8 +82,7 @@ class Poisson(Loss):
         return y_pred - y_true * jnp.log(y_pred + EPSILON)
 
 
-@losses.register()
-@dataclasses.dataclass(frozen=True)
+@register(losses)
 class CosineSimilarity(Loss):
     """The negative cosine of the angle between targets and predictions along the last axis, from -1 (same direction).
 
