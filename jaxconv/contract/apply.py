@@ -10,10 +10,10 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxconv.errors import explain
 
-Array = jax.Array
 Params = dict[str, Any]
 
 

@@ -22,8 +22,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, final
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv.contract import display, masks
 from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_params
@@ -35,8 +35,6 @@ from jaxconv.contract.weights import Weight, check_shapes, governing, make_param
 from jaxconv.errors import explain
 from jaxconv.registry import Registry
 from jaxconv.windows import Window, output_lengths
-
-Array = jax.Array
 
 layers = Registry("layer", "keras.layers")
 

@@ -9,15 +9,13 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from jaxconv.errors import explain
 from jaxconv.windows import Window
 
-Array = jax.Array
 Axes = tuple[int, ...]
 
 

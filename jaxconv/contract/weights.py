@@ -7,11 +7,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
-
-Array = jax.Array
 
 
 class Weight(NamedTuple):

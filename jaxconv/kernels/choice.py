@@ -10,8 +10,8 @@ from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry
@@ -20,8 +20,6 @@ from jaxconv.kernels.lowering import STANDARD
 from jaxconv.kernels.lowerings import LOWERINGS, find_lowering
 from jaxconv.kernels.problem import Form, Problem, standard_form
 from jaxconv.kernels.table import choose_row
-
-Array = jax.Array
 
 
 class Winner(NamedTuple):

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+from jax import Array
 
 from jaxconv.geometry import Geometry
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.problem import Form, Problem, Shapes, standard_form
 
-Array = jax.Array
 SCOPE = "jaxconv."  # of the names that profiles and explain_lowering read
 STANDARD = "real floats, no empty array, no symbolic length, and strides of the input or of the output but not of both"
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
@@ -26,8 +27,6 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowerings.xla import XLA
 from jaxconv.kernels.override import current as current_override
 from jaxconv.kernels.varying import vary_alike
-
-Array = jax.Array
 
 # operands and result of each map, by the letter of the array
 SIGNATURES = {"convolve": ("x", "w", "y"), "transpose": ("y", "w", "x"), "correlate": ("x", "y", "w")}

@@ -9,9 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
-Array = jax.Array
 Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 

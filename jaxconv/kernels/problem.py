@@ -8,14 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry, Pairs, dilate
 
-Array = jax.Array
 Sizes = tuple[int, ...]
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -8,15 +8,12 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from jaxconv.geometry import dilate
 from jaxconv.kernels.problem import Problem
-
-Array = jax.Array
 
 
 def tap_indices(problem: Problem) -> list[tuple[int, ...]]:

@@ -7,6 +7,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxconv import activations
 from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
@@ -14,8 +15,6 @@ from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
-
-Array = jax.Array
 
 
 @register(layers)

@@ -7,11 +7,9 @@ import functools
 import inspect
 from typing import Any
 
-import jax
+from jax import Array
 
 from jaxconv import activations
-
-Array = jax.Array
 
 
 @functools.cache

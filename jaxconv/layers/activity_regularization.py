@@ -2,13 +2,11 @@
 
 from typing import Any
 
-import jax
+from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.layers.options import as_number
 from jaxconv.regularizers import L1L2
-
-Array = jax.Array
 
 
 @register(layers)

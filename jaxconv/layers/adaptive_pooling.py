@@ -6,18 +6,15 @@ The bins depend on the input length; pooling with windows of a given size is in 
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register, whole
 from jaxconv.contract.masks import valid_range
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
-
-Array = jax.Array
 
 
 def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:

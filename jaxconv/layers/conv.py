@@ -3,13 +3,11 @@
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
+from jax import Array
 
 from jaxconv import ops
 from jaxconv.contract import Params, Shape, Weight, layers, register
 from jaxconv.layers.convolving import Convolving
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

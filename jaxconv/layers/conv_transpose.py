@@ -3,15 +3,13 @@
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
+from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv import ops
 from jaxconv.contract import Params, Shape, Weight, Window, layers, register
 from jaxconv.layers.convolving import Convolving
 from jaxconv.ops.transposed import as_output_padding
-
-Array = jax.Array
 
 
 class BaseConvTranspose(Convolving):

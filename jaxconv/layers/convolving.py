@@ -5,7 +5,7 @@ Knows no particular convolution, and declares no fields: their order differs bet
 
 from typing import Any, ClassVar
 
-import jax
+from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Weight, Window, whole
@@ -14,8 +14,6 @@ from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width
 from jaxconv.ops.operands import as_padding_mode
 from jaxconv.windows import output_lengths
-
-Array = jax.Array
 
 
 class Convolving(Layer):

@@ -4,16 +4,13 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-import jax
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.spatial import with_channels
-
-Array = jax.Array
 
 
 class _Edges(Layer):

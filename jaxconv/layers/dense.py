@@ -2,15 +2,13 @@
 
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width
-
-Array = jax.Array
 
 
 @register(layers)

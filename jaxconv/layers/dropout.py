@@ -5,13 +5,12 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv import data_format as formats
 from jaxconv.contract import Window, as_shape, layers, register
 from jaxconv.layers.noise import Noise, below_one
 from jaxconv.layers.options import as_number
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

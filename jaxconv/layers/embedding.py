@@ -3,15 +3,13 @@
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.contract.masks import broadcast_mask
 from jaxconv.dtypes import promote
-
-Array = jax.Array
 
 
 @register(layers)

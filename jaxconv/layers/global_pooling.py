@@ -3,17 +3,15 @@
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxconv.contract import Effects, Layer, Params, Window, layers, register, whole
 from jaxconv.contract.masks import fill_masked
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import average
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

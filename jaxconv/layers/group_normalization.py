@@ -3,16 +3,14 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv.contract import MIXED, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.contract.masks import layouts
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, standardize
 from jaxconv.layers.options import as_number, as_one_axis, input_axes, known_sizes
-
-Array = jax.Array
 
 
 @register(layers)

@@ -6,17 +6,14 @@ Nothing here depends on the other samples of a batch.
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxconv import initializers
 from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, average, moments, spread, standardize
 from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

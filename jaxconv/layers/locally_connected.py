@@ -5,16 +5,13 @@ import itertools
 import math
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxconv.contract import Params, Shape, Weight, layers, register
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.options import known
 from jaxconv.ops.operands import dimension_numbers, pad
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

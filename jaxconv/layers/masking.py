@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.masks import broadcast_mask
 from jaxconv.layers.options import as_number
-
-Array = jax.Array
 
 
 @register(layers)

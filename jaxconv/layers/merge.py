@@ -8,16 +8,14 @@ import functools
 import operator
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shapes, layers, register, whole
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked, fitting_axes
 from jaxconv.contract.shapes import shape_of
 from jaxconv.dtypes import broadcast
 from jaxconv.errors import explain
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,17 +2,14 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxconv.contract import POINTWISE, Shape, Window, layers, register, whole
 from jaxconv.contract.masks import broadcast_mask, fitting_axes
 from jaxconv.dtypes import promote
 from jaxconv.layers.merge import Merge
 from jaxconv.layers.options import as_one_axis, known
-
-Array = jax.Array
 
 
 @register(layers)

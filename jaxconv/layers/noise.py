@@ -5,11 +5,10 @@ import math
 from typing import Any, ClassVar
 
 import jax
+from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.layers.options import as_number, as_seed
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.contract.masks import as_mask, layouts
@@ -14,7 +14,6 @@ from jaxconv.layers.moments import affine, moments, normalize, spread
 from jaxconv.layers.options import as_number, known_sizes
 from jaxconv.registry import nearest
 
-Array = jax.Array
 CLIPS = ("rmax", "rmin", "dmax")
 
 

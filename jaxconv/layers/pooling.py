@@ -3,10 +3,9 @@
 import dataclasses
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
@@ -14,8 +13,6 @@ from jaxconv.contract.masks import fill_masked
 from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.kernels.max_window import largest
-
-Array = jax.Array
 
 
 @dataclasses.dataclass(frozen=True)

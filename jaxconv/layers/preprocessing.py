@@ -4,17 +4,15 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shape, layers, register
 from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.initializers.frozen_array import FrozenArray
 from jaxconv.layers.options import as_axis, input_axes, known_sizes
-
-Array = jax.Array
 
 
 def _constant(value: Any, what: str, where: str) -> FrozenArray:

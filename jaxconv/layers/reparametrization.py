@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
+from jax import Array, lax
 
 from jaxconv import geometry as geo
 from jaxconv import initializers
@@ -19,7 +19,6 @@ from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.layers.wrapper import Wrapper
 
-Array = jax.Array
 KERNELS = ("kernel", "embeddings")
 
 

@@ -4,15 +4,13 @@ import math
 import operator
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Window, as_shape, layers, register, whole
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.options import known
-
-Array = jax.Array
 
 
 @register(layers)

@@ -3,16 +3,14 @@
 import dataclasses
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv.contract import LEAF, POINTWISE, Effects, Params, Shape, Window, as_shape, layers, register
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked
 from jaxconv.contract.shapes import as_array
 from jaxconv.errors import explain
 from jaxconv.layers.wrapper import Wrapper
-
-Array = jax.Array
 
 
 @register(layers)

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
@@ -12,8 +13,6 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.registry import nearest
-
-Array = jax.Array
 
 # Keras's names -> those of jax.image.resize; "nearest" is repetition
 METHODS = {"bilinear": "linear", "bicubic": "cubic", "lanczos3": "lanczos3", "lanczos5": "lanczos5"}

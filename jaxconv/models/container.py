@@ -17,8 +17,6 @@ from jaxconv.contract.weights import sum_penalties
 from jaxconv.errors import explain
 from jaxconv.registry import snake_case
 
-Array = jax.Array
-
 
 @dataclasses.dataclass(frozen=True)
 class Container(Layer):

@@ -7,7 +7,6 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -18,8 +17,6 @@ from jaxconv.models import functional
 from jaxconv.models.container import Container, Graph
 from jaxconv.models.tracing import Source, calls_between, trace
 from jaxconv.registry import nearest
-
-Array = jax.Array
 
 
 @register(layers, "Functional")

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-import jax
+from jax import Array
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
@@ -20,8 +20,6 @@ from jaxconv.ops.operands import (
     spatial_rank,
 )
 from jaxconv.windows import Window
-
-Array = jax.Array
 
 
 def conv(

@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv import data_format as formats
 from jaxconv.ops.convolution import convolve
 from jaxconv.ops.operands import spatial_rank
-
-Array = jax.Array
 
 
 def depthwise_conv(

@@ -6,13 +6,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
 from jaxconv.registry import nearest
 from jaxconv.windows import Window
-
-Array = jax.Array
 
 # our names, PyTorch's -> those of jnp.pad
 PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

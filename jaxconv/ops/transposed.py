@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import jax
+from jax import Array
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv import kernels
 from jaxconv.ops.operands import dimension_numbers, lengths_out, over_batch, result_type, same_type, spatial_rank
 from jaxconv.windows import Window
-
-Array = jax.Array
 
 
 def conv_transpose(
