@@ -30,6 +30,7 @@ from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_p
 from jaxconv.contract.options import canonical_options, check_arguments, set_fields, to_config
 from jaxconv.contract.policy import Policy, policy
 from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
+from jaxconv.contract.spatial import family_docstring
 from jaxconv.contract.symbolic import connect, is_symbolic
 from jaxconv.contract.weights import Weight, check_shapes, governing, make_params, sum_penalties
 from jaxconv.errors import explain
@@ -74,9 +75,13 @@ class Layer:
     composite: ClassVar[bool] = False  # made of layers, which check their inputs and apply masks themselves
     masked_value: ClassVar[float] = 0  # what call is given at masked steps
     graph: ClassVar[Any] = None  # the calls inside a container
+    rank: ClassVar[int]  # the number of spatial axes, in families that have several
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if rank is not None:  # a member of a family: ``class Conv1D(BaseConv, rank=1)``
+            cls.rank = rank
+            cls.__doc__ = family_docstring(cls, rank)
         if "__repr__" not in vars(cls):
             cls.__repr__ = Layer.__repr__  # type: ignore[method-assign]  # or dataclass would write one of all options
 

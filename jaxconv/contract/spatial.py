@@ -1,5 +1,6 @@
-"""The spatial axes of an input in both data formats: where they are, their lengths, and their windows."""
+"""The spatial axes of an input in both data formats: where they are, their lengths, their windows, their names."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,3 +48,34 @@ def with_channels(data_format: str | None, spatial: Sequence[Window], channels: 
     True
     """
     return (*spatial, channels) if data_format == "channels_last" else (channels, *spatial)
+
+
+def family_docstring(cls: type, rank: int) -> str | None:
+    """Return the docstring of a layer of one rank: its own text, that of its family, and its own example.
+
+    The family is the nearest base with a section "Shapes:". All of its docstring but the first line is used;
+    ``*spatial`` and ``*new_spatial`` in it become the names of the axes.
+
+    >>> class Base:
+    ...     '''A family.
+    ...
+    ...     Shapes:
+    ...         (batch, *spatial) -> (batch, *new_spatial).
+    ...     '''
+    >>> class Two(Base):
+    ...     '''Compute something over an image.'''
+    >>> print(family_docstring(Two, 2))
+    Compute something over an image.
+    <BLANKLINE>
+    Shapes:
+        (batch, rows, columns) -> (batch, new_rows, new_columns).
+    """
+    families = [doc for base in cls.__mro__[1:] if "Shapes:" in (doc := base.__doc__ or "")]
+    if not families or not cls.__doc__:  # python -OO
+        return cls.__doc__
+    own, prompt, example = inspect.cleandoc(cls.__doc__).partition(">>>")
+    shared = inspect.cleandoc(families[0]).partition("\n\n")[2]
+    names = ["time"] if rank == 1 else ["depth", "rows", "columns"][-rank:]
+    shared = shared.replace("*new_spatial", ", ".join(f"new_{name}" for name in names))
+    shared = shared.replace("*spatial", ", ".join(names))
+    return "\n\n".join(part for part in (own.rstrip(), shared, f"{prompt}{example}") if part)

@@ -4,7 +4,7 @@ The bins depend on the input length; pooling with windows of a given size is in 
 """
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -39,12 +39,26 @@ def _window(length: Any, count: int) -> Window:
 
 @dataclasses.dataclass(frozen=True)
 class BaseAdaptivePooling(Layer):
-    """Bins over each spatial axis, one axis after the other, in any rank. Subclasses reduce each bin to one value."""
+    """Bins over each spatial axis, one axis after the other, in any rank. Subclasses reduce each bin to one value.
+
+    Bin ``i`` of ``m`` over ``n`` steps goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``, as in PyTorch. In
+    half precision means are computed in float32.
+
+    Differs deliberately: the bins are computed in integers; Keras rounds a float32 quotient, and gets NaN for 7 of 7.
+
+    Args:
+        output_size: length of the output, in steps; one integer or one for each spatial axis, at least 1.
+        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, \\*output_size, channels).
+
+    Raises:
+        ValueError: sizes that are not positive integers; an input of another rank, or of length 0.
+    """
 
     output_size: Any
     data_format: str | None = None
-
-    rank: ClassVar[int]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,91 +143,54 @@ class _AdaptiveAverage(BaseAdaptivePooling):
 
 
 @register(layers)
-class AdaptiveMaxPooling1D(_AdaptiveMax):
+class AdaptiveMaxPooling1D(_AdaptiveMax, rank=1):
     """Compute the largest value of each of ``output_size`` bins over a sequence of any length.
-
-    Bin ``i`` of ``m`` over ``n`` steps goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``, as in PyTorch.
-
-    Differs deliberately: the bins are computed in integers; Keras rounds a float32 quotient, and gets NaN for 7 of 7.
-
-    Args:
-        output_size: length of the output, in steps; one integer or one for each spatial axis, at least 1.
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-
-    Shapes:
-        (batch, time, channels) -> (batch, output_size, channels).
-
-    Raises:
-        ValueError: sizes that are not positive integers; an input of another rank, or of length 0.
 
     >>> AdaptiveMaxPooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
     Array([2., 4.], dtype=float32)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers)
-class AdaptiveMaxPooling2D(_AdaptiveMax):
-    """Compute the largest value of each bin of an image; bins and arguments as in :class:`AdaptiveMaxPooling1D`.
-
-    Shapes: (batch, rows, columns, channels) -> (batch, *output_size, channels).
+class AdaptiveMaxPooling2D(_AdaptiveMax, rank=2):
+    """Compute the largest value of each of ``output_size`` bins over an image of any size.
 
     >>> AdaptiveMaxPooling2D((4, 2)).output_shape((None, 9, None, 3))
     (None, 4, 2, 3)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers)
-class AdaptiveMaxPooling3D(_AdaptiveMax):
-    """Compute the largest value of each bin of a volume; bins and arguments as in :class:`AdaptiveMaxPooling1D`.
-
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, *output_size, channels).
+class AdaptiveMaxPooling3D(_AdaptiveMax, rank=3):
+    """Compute the largest value of each of ``output_size`` bins over a volume of any size.
 
     >>> AdaptiveMaxPooling3D(2).output_shape((None, 9, 6, 4, 3))
     (None, 2, 2, 2, 3)
     """
 
-    rank: ClassVar[int] = 3
-
 
 @register(layers)
-class AdaptiveAveragePooling1D(_AdaptiveAverage):
+class AdaptiveAveragePooling1D(_AdaptiveAverage, rank=1):
     """Compute the mean of each of ``output_size`` bins over a sequence of any length.
-
-    Bins, arguments, shapes and errors are those of :class:`AdaptiveMaxPooling1D`. In half precision the sums are
-    computed in float32.
 
     >>> AdaptiveAveragePooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
     Array([1., 3.], dtype=float32)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers)
-class AdaptiveAveragePooling2D(_AdaptiveAverage):
-    """Compute the mean of each bin of an image; bins and arguments as in :class:`AdaptiveAveragePooling1D`.
-
-    Shapes: (batch, rows, columns, channels) -> (batch, *output_size, channels).
+class AdaptiveAveragePooling2D(_AdaptiveAverage, rank=2):
+    """Compute the mean of each of ``output_size`` bins over an image of any size.
 
     >>> AdaptiveAveragePooling2D((4, 2)).output_shape((None, 9, None, 3))
     (None, 4, 2, 3)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers)
-class AdaptiveAveragePooling3D(_AdaptiveAverage):
-    """Compute the mean of each bin of a volume; bins and arguments as in :class:`AdaptiveAveragePooling1D`.
-
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, *output_size, channels).
+class AdaptiveAveragePooling3D(_AdaptiveAverage, rank=3):
+    """Compute the mean of each of ``output_size`` bins over a volume of any size.
 
     >>> AdaptiveAveragePooling3D(2).output_shape((None, 9, 6, 4, 3))
     (None, 2, 2, 2, 3)
     """
-
-    rank: ClassVar[int] = 3

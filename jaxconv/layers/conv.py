@@ -12,7 +12,46 @@ from jaxconv.layers.convolving import Convolving
 
 @dataclasses.dataclass(frozen=True)
 class BaseConv(Convolving):
-    """A convolution of any rank. The public classes add the rank and an example."""
+    """A convolution of any rank.
+
+    ``activation(conv(x, kernel) + bias)``: Keras's layer, argument for argument. Differs deliberately: padding may be
+    (before, after) pairs; groups and channels_first work on every platform; ``bias_initializer=None`` means zeros, as
+    documented; ``axis="filter"`` in a norm constraint means the norm of each filter; complex input is an error; a mask
+    is passed on, and each sequence is convolved with its own padding, as if it were not batched.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: length of the kernel in taps; as all sizes, one number for all axes or one for each.
+        strides: input steps from one output to the next. Not above 1 together with a ``dilation_rate`` above 1.
+        padding: "valid", "same", "causal" (output t reads no input after t), in any case; or a pair (before, after).
+            In two and three dimensions: a name, or for each axis a name ("causal" included) or a pair.
+        data_format: "channels_last" (channels are the last axis), "channels_first" (channels follow the batch); None
+            means ``image_data_format()`` when the layer is built. Kernels have the same shape in both.
+        dilation_rate: distance of neighbouring taps, in input steps.
+        groups: number of channel groups, each convolved separately; divides channels and filters.
+        activation: name, function or None.
+        use_bias: whether to add a bias.
+        kernel_initializer, bias_initializer: name, instance, config, array or ``(key, shape, dtype) -> array``; None
+            means the default.
+        kernel_regularizer, bias_regularizer: penalty on the weight, in ``apply_fn.penalty``.
+        activity_regularizer: penalty on the output, divided by the batch size, in ``effects.penalty``.
+        kernel_constraint, bias_constraint: projection after an update, in ``apply_fn.project``.
+        padding_mode: what the padding holds: "zeros", "reflect", "replicate" or "circular" (beyond Keras).
+        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
+        name, trainable, dtype, input_shape: as in every layer.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+
+    Params:
+        kernel: (\\*kernel_size, channels / groups, filters), ``kernel_initializer``.
+        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal, as early as they are known.
+
+    Source: https://www.tensorflow.org/versions/r2.2/api_docs/python/tf/keras/layers/Conv1D
+    """
 
     filters: int
     kernel_size: Any
@@ -50,46 +89,8 @@ class BaseConv(Convolving):
 
 
 @register(layers, "Convolution1D")
-class Conv1D(BaseConv):
-    """Convolve over one axis, such as time: ``activation(conv1d(x, kernel) + bias)``.
-
-    Keras's layer, argument for argument. Differs deliberately: padding may be (before, after) pairs; groups and
-    channels_first work on every platform; ``bias_initializer=None`` means zeros, as documented; ``axis="filter"`` in a
-    norm constraint means the norm of each filter; complex input is an error; a mask is passed on, and each sequence is
-    convolved with its own padding, as if it were not batched.
-
-    Args:
-        filters: number of output channels.
-        kernel_size: length of the kernel in taps.
-        strides: input steps from one output to the next. Not above 1 together with a ``dilation_rate`` above 1.
-        padding: "valid", "same", "causal" (output t reads no input after t), in any case; or a pair (before, after).
-            In two and three dimensions: a name, or for each axis a name ("causal" included) or a pair.
-        data_format: "channels_last" (batch, time, channels), "channels_first" (batch, channels, time); None means
-            ``image_data_format()`` when the layer is built. Kernels have the same shape in both.
-        dilation_rate: distance of neighbouring taps, in input steps.
-        groups: number of channel groups, each convolved separately; divides channels and filters.
-        activation: name, function or None.
-        use_bias: whether to add a bias.
-        kernel_initializer, bias_initializer: name, instance, config, array or ``(key, shape, dtype) -> array``; None
-            means the default.
-        kernel_regularizer, bias_regularizer: penalty on the weight, in ``apply_fn.penalty``.
-        activity_regularizer: penalty on the output, divided by the batch size, in ``effects.penalty``.
-        kernel_constraint, bias_constraint: projection after an update, in ``apply_fn.project``.
-        padding_mode: what the padding holds: "zeros", "reflect", "replicate" or "circular" (beyond Keras).
-        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
-        name, trainable, dtype, input_shape: as in every layer.
-
-    Shapes:
-        (batch, time, channels) -> (batch, new_time, filters).
-
-    Params:
-        kernel: (\\*kernel_size, channels / groups, filters), ``kernel_initializer``.
-        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
-
-    Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
-
-    Source: https://www.tensorflow.org/versions/r2.2/api_docs/python/tf/keras/layers/Conv1D
+class Conv1D(BaseConv, rank=1):
+    """Convolve over one axis, such as time.
 
     >>> layer = Conv1D(32, 3, padding="causal", activation="relu")
     >>> params, apply_fn = layer.init(jax.random.key(0), (None, 128, 16))
@@ -97,38 +98,26 @@ class Conv1D(BaseConv):
     (4, 128, 32)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers, "Convolution2D")
-class Conv2D(BaseConv):
+class Conv2D(BaseConv, rank=2):
     """Convolve over two axes, the rows and columns of an image.
 
-    Arguments, params and errors are those of :class:`Conv1D`, with one size for each axis or one for both;
     ``padding=("causal", "same")`` is causal along the first axis, time in a spectrogram.
-    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
 
     >>> params, apply_fn = Conv2D(8, (3, 5), strides=2, padding="same").init(jax.random.key(0), (None, 28, 28, 1))
     >>> apply_fn(params, jnp.ones((2, 28, 28, 1))).shape
     (2, 14, 14, 8)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers, "Convolution3D")
-class Conv3D(BaseConv):
+class Conv3D(BaseConv, rank=3):
     """Convolve over three axes, those of a volume or of video.
 
-    Arguments, params and errors are those of :class:`Conv1D`, with one size for each axis or one for all;
     ``padding=("causal", "same", "same")`` is causal along the first axis, time in video.
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
-
-    Source: https://keras.io/api/layers/convolution_layers/convolution3d/
 
     >>> params, apply_fn = Conv3D(32, 3, activation="relu").init(jax.random.key(0), (4, 10, 10, 10, 128))
     >>> apply_fn(params, jnp.ones((4, 10, 10, 10, 128))).shape
     (4, 8, 8, 8, 32)
     """
-
-    rank: ClassVar[int] = 3

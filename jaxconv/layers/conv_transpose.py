@@ -13,7 +13,37 @@ from jaxconv.ops.transposed import as_output_padding
 
 
 class BaseConvTranspose(Convolving):
-    """A transposed convolution of any rank. The public classes add the fields, in Keras's two orders."""
+    """A transposed convolution of any rank. Subclasses add the fields, in Keras's two orders.
+
+    Its output has the shape that the convolution would reduce to the input's. Keras's layer, argument for argument;
+    beyond it ``groups``, explicit padding, and strides with dilation. It is the gradient of a convolution with respect
+    to its input: each input step adds its multiple of the kernel to the output.
+
+    Args:
+        filters: number of output channels.
+        kernel_size: length of the kernel in taps; as all sizes, one number for all axes or one for each.
+        strides: distance of neighbouring input steps in the output. Not above 1 together with a ``dilation_rate`` above
+            1.
+        padding: "valid", "same" (``length * strides`` output steps), or a pair (before, after) that is cut off.
+        output_padding: None for Keras's default lengths; or steps, below ``strides``, added to the shortest output.
+        data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
+        dilation_rate: distance of neighbouring taps, in output steps.
+        groups: number of channel groups, each transposed separately; divides channels and filters (beyond Keras).
+        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+
+    Params:
+        kernel: (\\*kernel_size, filters / groups, channels), ``kernel_initializer``, with fan-in and fan-out exchanged
+            as in Keras.
+        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal, as early as they are known.
+
+    Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285, chapter 4.
+    """
 
     causal: ClassVar[bool] = False
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"groups", "strides_with_dilation"})
@@ -71,66 +101,29 @@ class BasePlanarConvTranspose(BaseConvTranspose):
 
 
 @register(layers, "Convolution1DTranspose")
-class Conv1DTranspose(BasePlanarConvTranspose):
-    """Transpose a convolution over one axis: the output has the shape that :class:`~jaxconv.Conv1D` would reduce.
-
-    Keras's layer, argument for argument; beyond it ``groups``, explicit padding, and strides with dilation. It is the
-    gradient of a convolution with respect to its input: each input step adds its multiple of the kernel to the output.
-
-    Args:
-        filters: number of output channels.
-        kernel_size: length of the kernel in taps.
-        strides: distance of neighbouring input steps in the output. Not above 1 together with a ``dilation_rate`` above
-            1.
-        padding: "valid", "same" (``length * strides`` output steps), or a pair (before, after) that is cut off.
-        output_padding: None for Keras's default lengths; or steps, below ``strides``, added to the shortest output.
-        data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
-        dilation_rate: distance of neighbouring taps, in output steps.
-        groups: number of channel groups, each transposed separately; divides channels and filters (beyond Keras).
-        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
-
-    Shapes:
-        (batch, time, channels) -> (batch, new_time, filters).
-
-    Params:
-        kernel: (kernel_size, filters / groups, channels), ``kernel_initializer``, with fan-in and fan-out exchanged as
-            in Keras.
-        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
-
-    Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
-
-    Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285, chapter 4.
+class Conv1DTranspose(BasePlanarConvTranspose, rank=1):
+    """Transpose a convolution over one axis, such as time.
 
     >>> params, apply_fn = Conv1DTranspose(8, 4, strides=2, padding="same").init(jax.random.key(0), (None, 10, 3))
     >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
     (2, 20, 8)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers, "Convolution2DTranspose")
-class Conv2DTranspose(BasePlanarConvTranspose):
+class Conv2DTranspose(BasePlanarConvTranspose, rank=2):
     """Transpose a convolution over two axes, the rows and columns of an image.
-
-    Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for both.
-    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
 
     >>> Conv2DTranspose(8, 4, strides=2, padding="same").output_shape((None, 7, 7, 3))
     (None, 14, 14, 8)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers, "Convolution3DTranspose")
-class Conv3DTranspose(BaseConvTranspose):
+class Conv3DTranspose(BaseConvTranspose, rank=3):
     """Transpose a convolution over three axes, those of a volume or of video.
 
-    Arguments, params and errors are those of :class:`Conv1DTranspose`, with one size for each axis or one for all; but
-    ``data_format`` comes before ``output_padding``, as in Keras.
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
+    In the order of arguments ``data_format`` comes before ``output_padding``, as in Keras.
 
     >>> Conv3DTranspose(8, 3, strides=2).output_shape((None, 4, 4, 4, 3))
     (None, 9, 9, 9, 8)
@@ -154,5 +147,3 @@ class Conv3DTranspose(BaseConvTranspose):
     bias_constraint: Any = None
     groups: int = dataclasses.field(default=1, kw_only=True)
     strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
-
-    rank: ClassVar[int] = 3

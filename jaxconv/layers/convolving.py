@@ -23,7 +23,6 @@ class Convolving(Layer):
     activation) and ``convolve``.
     """
 
-    rank: ClassVar[int]
     causal: ClassVar[bool] = True  # whether padding="causal" is legal
 
     # the fields of every family, in whatever order

@@ -16,7 +16,6 @@ from jaxconv.contract.spatial import with_channels
 class _Edges(Layer):
     """A layer with a (before, after) pair for each spatial axis; ``edges`` names the field that holds them."""
 
-    rank: ClassVar[int]
     edges: ClassVar[str]
     data_format: str | None
 
@@ -51,7 +50,19 @@ class _Edges(Layer):
 
 @dataclasses.dataclass(frozen=True)
 class _Cropping(_Edges):
-    """Remove steps at both ends of the spatial axes, in any rank."""
+    """Remove steps at both ends of the spatial axes, in any rank.
+
+    Args:
+        cropping: one count for all ends, in steps; or one for each axis, or (before, after) for each.
+        data_format: "channels_last", "channels_first" (in one dimension beyond Keras), or None for
+            ``image_data_format()`` (in one dimension channels_last, whatever the config file says).
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, channels), shorter by ``before + after``.
+
+    Raises:
+        ValueError: a negative count, or a number of them that does not fit.
+    """
 
     cropping: Any = 1
     data_format: str | None = None
@@ -63,15 +74,8 @@ class _Cropping(_Edges):
 
 
 @register(layers)
-class Cropping1D(_Cropping):
-    """Remove steps at both ends of a sequence.
-
-    Args:
-        cropping: (before, after), or one count for both ends, in steps.
-        data_format: "channels_last" (the default, whatever the config file says) or "channels_first" (beyond Keras).
-
-    Shapes:
-        (batch, time, channels) -> (batch, time - before - after, channels).
+class Cropping1D(_Cropping, rank=1):
+    """Remove steps at both ends of a sequence. The default data format is channels_last, whatever the config says.
 
     >>> params, apply_fn = Cropping1D((9, 0)).init(jax.random.key(0), (None, 10, 3))  # the last step
     >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
@@ -80,7 +84,6 @@ class Cropping1D(_Cropping):
 
     cropping: Any = (1, 1)
     data_format: str | None = "channels_last"
-    rank: ClassVar[int] = 1
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
@@ -90,32 +93,41 @@ class Cropping1D(_Cropping):
 
 
 @register(layers)
-class Cropping2D(_Cropping):
-    """Remove rows and columns at the edges of an image: one count, one for each axis, or (before, after) for each.
+class Cropping2D(_Cropping, rank=2):
+    """Remove rows and columns at the edges of an image.
 
     >>> Cropping2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
     (None, 7, 4, 3)
     """
 
     cropping: Any = ((0, 0), (0, 0))
-    rank: ClassVar[int] = 2
 
 
 @register(layers)
-class Cropping3D(_Cropping):
-    """Remove planes at the faces of a volume: one count, one for each axis, or (before, after) for each.
+class Cropping3D(_Cropping, rank=3):
+    """Remove planes at the faces of a volume.
 
     >>> Cropping3D(1).output_shape((None, 8, 8, 8, 3))
     (None, 6, 6, 6, 3)
     """
 
     cropping: Any = ((1, 1), (1, 1), (1, 1))
-    rank: ClassVar[int] = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class _ZeroPadding(_Edges):
-    """Add zeros at both ends of the spatial axes, in any rank."""
+    """Add zeros at both ends of the spatial axes, in any rank.
+
+    Args:
+        padding: one count for all ends, in steps; or one for each axis, or (before, after) for each.
+        data_format: "channels_last", "channels_first", or None for ``image_data_format()``.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, channels), longer by ``before + after``.
+
+    Raises:
+        ValueError: a negative count, or a number of them that does not fit.
+    """
 
     padding: Any = 1
     data_format: str | None = None
@@ -127,46 +139,32 @@ class _ZeroPadding(_Edges):
 
 
 @register(layers)
-class ZeroPadding1D(_ZeroPadding):
+class ZeroPadding1D(_ZeroPadding, rank=1):
     """Add zeros before and after a sequence.
-
-    Args:
-        padding: (before, after), or one count for both ends, in steps.
-        data_format: "channels_last", "channels_first", or None for ``image_data_format()``.
-
-    Shapes:
-        (batch, time, channels) -> (batch, before + time + after, channels).
-
-    Raises:
-        ValueError: a negative count, or a number of them that does not fit.
 
     >>> params, apply_fn = ZeroPadding1D((2, 0)).init(jax.random.key(0), (None, 1, 1))
     >>> apply_fn(params, jnp.ones((1, 1, 1)))[0, :, 0]
     Array([0., 0., 1.], dtype=float32)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers)
-class ZeroPadding2D(_ZeroPadding):
-    """Add zeros around an image: one count, one for each axis, or (before, after) for each.
+class ZeroPadding2D(_ZeroPadding, rank=2):
+    """Add zeros around an image.
 
     >>> ZeroPadding2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
     (None, 9, 12, 3)
     """
 
     padding: Any = (1, 1)
-    rank: ClassVar[int] = 2
 
 
 @register(layers)
-class ZeroPadding3D(_ZeroPadding):
-    """Add zeros around a volume: one count, one for each axis, or (before, after) for each.
+class ZeroPadding3D(_ZeroPadding, rank=3):
+    """Add zeros around a volume.
 
     >>> ZeroPadding3D(1).output_shape((None, 8, 8, 8, 3))
     (None, 10, 10, 10, 3)
     """
 
     padding: Any = ((1, 1), (1, 1), (1, 1))
-    rank: ClassVar[int] = 3

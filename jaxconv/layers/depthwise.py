@@ -12,7 +12,32 @@ from jaxconv.layers.convolving import Convolving
 
 @dataclasses.dataclass(frozen=True)
 class BaseDepthwiseConv(Convolving):
-    """A depthwise convolution of any rank. The public classes add the rank and an example."""
+    """A depthwise convolution of any rank.
+
+    Differs from Keras deliberately: any axis may be causal, padding may be explicit, integers are cast. Strides and
+    dilation may be combined, as in Keras since 3.15.
+
+    Args:
+        kernel_size: length of the kernels in taps, one for all axes or one for each.
+        strides: input steps from one output to the next.
+        padding: a name, or for each axis a name or a pair (before, after); as in :class:`~jaxconv.Conv1D`.
+        depth_multiplier: number of kernels for each channel.
+        data_format, dilation_rate, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
+        depthwise_initializer, depthwise_regularizer, depthwise_constraint: for the kernels; ``axis="filter"`` means the
+            taps of one kernel.
+        bias_initializer, bias_regularizer, activity_regularizer, bias_constraint, padding_mode: as in
+            :class:`~jaxconv.Conv1D`.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, channels * depth_multiplier).
+
+    Params:
+        kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.
+        bias: (channels * depth_multiplier,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal, as early as they are known.
+    """
 
     kernel_size: Any
     strides: Any = 1
@@ -53,7 +78,31 @@ class BaseDepthwiseConv(Convolving):
 
 @dataclasses.dataclass(frozen=True)
 class BaseSeparableConv(Convolving):
-    """A separable convolution of any rank. The public classes add the rank and an example."""
+    """A separable convolution of any rank.
+
+    The one bias comes after the second convolution; nothing is applied between them. Differs from Keras as
+    :class:`DepthwiseConv1D` does.
+
+    Args:
+        filters: number of output channels.
+        kernel_size, strides, padding, dilation_rate, depth_multiplier, padding_mode: for the first convolution, as in
+            :class:`DepthwiseConv1D`.
+        data_format, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
+        depthwise_*, pointwise_*, bias_*, activity_regularizer: initializer, regularizer and constraint of each weight.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+
+    Params:
+        depthwise_kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.
+        pointwise_kernel: (1, ..., channels * depth_multiplier, filters), ``pointwise_initializer``.
+        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal, as early as they are known.
+
+    Source: Chollet 2017, https://arxiv.org/abs/1610.02357
+    """
 
     filters: int
     kernel_size: Any
@@ -103,125 +152,54 @@ class BaseSeparableConv(Convolving):
 
 
 @register(layers)
-class DepthwiseConv1D(BaseDepthwiseConv):
+class DepthwiseConv1D(BaseDepthwiseConv, rank=1):
     """Convolve each channel with its own kernels, over one axis, such as time.
-
-    Differs from Keras deliberately: any axis may be causal, padding may be explicit, integers are cast. Strides and
-    dilation may be combined, as in Keras since 3.15.
-
-    Args:
-        kernel_size: length of the kernels in taps, one for all axes or one for each.
-        strides: input steps from one output to the next.
-        padding: a name, or for each axis a name or a pair (before, after); as in :class:`~jaxconv.Conv1D`.
-        depth_multiplier: number of kernels for each channel.
-        data_format, dilation_rate, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
-        depthwise_initializer, depthwise_regularizer, depthwise_constraint: for the kernels; ``axis="filter"`` means the
-            taps of one kernel.
-        bias_initializer, bias_regularizer, activity_regularizer, bias_constraint, padding_mode: as in
-            :class:`~jaxconv.Conv1D`.
-
-    Shapes:
-        (batch, time, channels) -> (batch, new_time, channels * depth_multiplier).
-
-    Params:
-        kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.
-        bias: (channels * depth_multiplier,), ``bias_initializer``; absent without ``use_bias``.
-
-    Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
 
     >>> DepthwiseConv1D(3, depth_multiplier=2).output_shape((None, 10, 3))
     (None, 8, 6)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers)
-class DepthwiseConv2D(BaseDepthwiseConv):
+class DepthwiseConv2D(BaseDepthwiseConv, rank=2):
     """Convolve each channel with its own kernels, over two axes, the rows and columns of an image.
-
-    Arguments, params and errors are those of :class:`DepthwiseConv1D`.
-    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels * depth_multiplier).
 
     >>> DepthwiseConv2D(3, depth_multiplier=2).output_shape((None, 10, 9, 3))
     (None, 8, 7, 6)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers)
-class DepthwiseConv3D(BaseDepthwiseConv):
+class DepthwiseConv3D(BaseDepthwiseConv, rank=3):
     """Convolve each channel with its own kernels, over three axes (not in Keras).
-
-    Arguments, params and errors are those of :class:`DepthwiseConv1D`.
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, ..., channels * depth_multiplier).
 
     >>> DepthwiseConv3D(3, depth_multiplier=2).output_shape((None, 6, 6, 6, 3))
     (None, 4, 4, 4, 6)
     """
 
-    rank: ClassVar[int] = 3
-
 
 @register(layers, "SeparableConvolution1D")
-class SeparableConv1D(BaseSeparableConv):
+class SeparableConv1D(BaseSeparableConv, rank=1):
     """Convolve each channel by itself, then mix the channels, over one axis, such as time.
-
-    The one bias comes after the second convolution; nothing is applied between them. Differs from Keras as
-    :class:`DepthwiseConv1D` does.
-
-    Args:
-        filters: number of output channels.
-        kernel_size, strides, padding, dilation_rate, depth_multiplier, padding_mode: for the first convolution, as in
-            :class:`DepthwiseConv1D`.
-        data_format, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
-        depthwise_*, pointwise_*, bias_*, activity_regularizer: initializer, regularizer and constraint of each weight.
-
-    Shapes:
-        (batch, time, channels) -> (batch, new_time, filters).
-
-    Params:
-        depthwise_kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.
-        pointwise_kernel: (1, ..., channels * depth_multiplier, filters), ``pointwise_initializer``.
-        bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
-
-    Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
-
-    Source: Chollet 2017, https://arxiv.org/abs/1610.02357
 
     >>> SeparableConv1D(6, 3).output_shape((None, 10, 3))
     (None, 8, 6)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers, "SeparableConvolution2D")
-class SeparableConv2D(BaseSeparableConv):
+class SeparableConv2D(BaseSeparableConv, rank=2):
     """Convolve each channel by itself, then mix the channels, over two axes, the rows and columns of an image.
-
-    Arguments, params and errors are those of :class:`SeparableConv1D`.
-    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
 
     >>> SeparableConv2D(6, 3).output_shape((None, 10, 9, 3))
     (None, 8, 7, 6)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers, "SeparableConvolution3D")
-class SeparableConv3D(BaseSeparableConv):
+class SeparableConv3D(BaseSeparableConv, rank=3):
     """Convolve each channel by itself, then mix the channels, over three axes (not in Keras).
-
-    Arguments, params and errors are those of :class:`SeparableConv1D`.
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
 
     >>> SeparableConv3D(6, 3).output_shape((None, 6, 6, 6, 3))
     (None, 4, 4, 4, 6)
     """
-
-    rank: ClassVar[int] = 3

@@ -136,12 +136,27 @@ class AlphaDropout(_Shaped):
 
 @dataclasses.dataclass(frozen=True)
 class _Spatial(_Masked):
-    """The base of layers that drop whole channels, in any rank."""
+    """The base of layers that drop whole channels, in any rank. The others are scaled by 1 / (1 - rate).
+
+    Neighbouring steps are correlated, so dropping single entries removes little information; dropping a channel does.
+
+    Args:
+        rate: fraction of the channels of each sample that is dropped, 0 to 1.
+        seed: folded into the caller's key; None leaves the key unchanged.
+        data_format: "channels_last", "channels_first" (in one dimension beyond Keras), or None for
+            ``image_data_format()``.
+
+    Shapes:
+        (batch, *spatial, channels), kept.
+
+    Raises:
+        ValueError: a rate outside 0 to 1; an input of another rank; training without a key.
+
+    Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
+    """
 
     data_format: str | None = None
     seed: int | None = None
-
-    rank: ClassVar[int]
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         formats.check_rank(input_shape, self.rank, str(self.data_format), type(self).__name__)
@@ -159,23 +174,10 @@ class _Spatial(_Masked):
 
 
 @register(layers)
-class SpatialDropout1D(_Spatial):
-    """Set a fraction of the channels to zero in training, at all steps, and scale the others by 1 / (1 - rate).
+class SpatialDropout1D(_Spatial, rank=1):
+    """Set a fraction of the channels of a sequence to zero in training, at all steps.
 
-    Neighbouring steps are correlated, so dropping single entries removes little information; dropping a channel does.
-
-    Args:
-        rate: fraction of the channels of each sample that is dropped, 0 to 1.
-        seed: folded into the caller's key; None leaves the key unchanged.
-        data_format: "channels_last" (the default, whatever the config file says) or "channels_first" (beyond Keras).
-
-    Shapes:
-        (batch, time, channels), kept.
-
-    Raises:
-        ValueError: a rate outside 0 to 1; an input of another rank; training without a key.
-
-    Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
+    The default data format is channels_last, whatever the config file says.
 
     >>> params, apply_fn = SpatialDropout1D(0.5).init(jax.random.key(0), (None, 5, 4))
     >>> y, _ = apply_fn.forward(params, jnp.ones((1, 5, 4)), train=True, key=jax.random.key(1))
@@ -184,32 +186,23 @@ class SpatialDropout1D(_Spatial):
     """
 
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
-    rank: ClassVar[int] = 1
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
 
 
 @register(layers)
-class SpatialDropout2D(_Spatial):
-    """Set a fraction of the channels of an image to zero in training: :class:`SpatialDropout1D` in two dimensions.
-
-    Arguments are rate, data_format ("channels_last", "channels_first", None for ``image_data_format()``) and seed.
+class SpatialDropout2D(_Spatial, rank=2):
+    """Set a fraction of the channels of an image to zero in training.
 
     >>> params, apply_fn = SpatialDropout2D(0.5).init(jax.random.key(0), (None, 2, 2, 3))
     >>> apply_fn(params, jnp.ones((1, 2, 2, 3))).sum()  # no effect at inference
     Array(12., dtype=float32)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers)
-class SpatialDropout3D(_Spatial):
-    """Set a fraction of the channels of a volume to zero in training: :class:`SpatialDropout1D` in three dimensions.
-
-    Arguments are rate, data_format ("channels_last", "channels_first", None for ``image_data_format()``) and seed.
+class SpatialDropout3D(_Spatial, rank=3):
+    """Set a fraction of the channels of a volume to zero in training.
 
     >>> SpatialDropout3D(0.5).output_shape((None, 2, 2, 2, 3))
     (None, 2, 2, 2, 3)
     """
-
-    rank: ClassVar[int] = 3

@@ -16,12 +16,18 @@ from jaxconv.layers.moments import average
 
 @dataclasses.dataclass(frozen=True)
 class BaseGlobalPooling(Layer):
-    """A reduction over all spatial axes, in any rank."""
+    """A reduction over all spatial axes, in any rank. With a mask: over the real steps, and 0 if there is none.
+
+    Args:
+        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
+        keepdims: whether to keep the spatial axes, with size 1.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, channels).
+    """
 
     data_format: str | None = None
     keepdims: bool = False
-
-    rank: ClassVar[int]
 
     @property
     def axes(self) -> tuple[int, ...]:
@@ -56,88 +62,54 @@ class _GlobalAverage(BaseGlobalPooling):
 
 
 @register(layers, "GlobalMaxPool1D")
-class GlobalMaxPooling1D(_GlobalMax):
+class GlobalMaxPooling1D(_GlobalMax, rank=1):
     """Compute the largest value of each channel over a sequence.
-
-    Args:
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-        keepdims: whether to keep the spatial axes, with size 1.
-
-    Shapes:
-        (batch, time, channels) -> (batch, channels).
 
     >>> GlobalMaxPooling1D().output_shape((None, 8, 3))
     (None, 3)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers, "GlobalMaxPool2D")
-class GlobalMaxPooling2D(_GlobalMax):
-    """Compute the largest value of each channel over an image; arguments as in :class:`GlobalMaxPooling1D`.
-
-    Shapes: (batch, rows, columns, channels) -> (batch, channels).
+class GlobalMaxPooling2D(_GlobalMax, rank=2):
+    """Compute the largest value of each channel over an image.
 
     >>> GlobalMaxPooling2D().output_shape((None, 8, 6, 3))
     (None, 3)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers, "GlobalMaxPool3D")
-class GlobalMaxPooling3D(_GlobalMax):
-    """Compute the largest value of each channel over a volume; arguments as in :class:`GlobalMaxPooling1D`.
-
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, channels).
+class GlobalMaxPooling3D(_GlobalMax, rank=3):
+    """Compute the largest value of each channel over a volume.
 
     >>> GlobalMaxPooling3D().output_shape((None, 8, 6, 4, 3))
     (None, 3)
     """
 
-    rank: ClassVar[int] = 3
-
 
 @register(layers, "GlobalAvgPool1D")
-class GlobalAveragePooling1D(_GlobalAverage):
-    """Compute the mean of each channel over a sequence: with a mask over its real steps, and 0 if it has none.
-
-    Args:
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-        keepdims: whether to keep the spatial axes, with size 1.
-
-    Shapes:
-        (batch, time, channels) -> (batch, channels).
+class GlobalAveragePooling1D(_GlobalAverage, rank=1):
+    """Compute the mean of each channel over a sequence.
 
     >>> GlobalAveragePooling1D().output_shape((None, 8, 3))
     (None, 3)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers, "GlobalAvgPool2D")
-class GlobalAveragePooling2D(_GlobalAverage):
-    """Compute the mean of each channel over an image; arguments as in :class:`GlobalAveragePooling1D`.
-
-    Shapes: (batch, rows, columns, channels) -> (batch, channels).
+class GlobalAveragePooling2D(_GlobalAverage, rank=2):
+    """Compute the mean of each channel over an image.
 
     >>> GlobalAveragePooling2D().output_shape((None, 8, 6, 3))
     (None, 3)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers, "GlobalAvgPool3D")
-class GlobalAveragePooling3D(_GlobalAverage):
-    """Compute the mean of each channel over a volume; arguments as in :class:`GlobalAveragePooling1D`.
-
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, channels).
+class GlobalAveragePooling3D(_GlobalAverage, rank=3):
+    """Compute the mean of each channel over a volume.
 
     >>> GlobalAveragePooling3D().output_shape((None, 8, 6, 4, 3))
     (None, 3)
     """
-
-    rank: ClassVar[int] = 3

@@ -16,7 +16,29 @@ from jaxconv.ops.operands import dimension_numbers, pad
 
 @dataclasses.dataclass(frozen=True)
 class BaseLocallyConnected(Convolving):
-    """A convolution without shared weights, of any rank. The public classes add the rank and an example."""
+    """A convolution without shared weights, of any rank.
+
+    The layer of Keras 2, argument for argument, with its weights in the layout of its ``implementation=1``. Beyond it:
+    any padding, and one layout of the weights for both data formats.
+
+    Args:
+        filters: number of output channels.
+        kernel_size, strides, padding, padding_mode: as in :class:`~jaxconv.Conv1D`.
+        data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+
+    Params:
+        kernel: (positions, taps * channels, filters), ``kernel_initializer``; ``positions`` is the product of the
+            output's spatial lengths.
+        bias: (\\*new_lengths, filters), ``bias_initializer``; absent without ``use_bias``.
+
+    Raises:
+        ValueError: options or an input shape that are not legal; a length that is unknown at ``init``.
+
+    Source: https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/LocallyConnected1D
+    """
 
     filters: int
     kernel_size: Any
@@ -78,60 +100,27 @@ class BaseLocallyConnected(Convolving):
 
 
 @register(layers)
-class LocallyConnected1D(BaseLocallyConnected):
+class LocallyConnected1D(BaseLocallyConnected, rank=1):
     """Convolve over one axis, such as time, with a separate kernel for each output position.
-
-    The layer of Keras 2, argument for argument, with its weights in the layout of its ``implementation=1``. Beyond it:
-    any padding, and one layout of the weights for both data formats.
-
-    Args:
-        filters: number of output channels.
-        kernel_size, strides, padding, padding_mode: as in :class:`~jaxconv.Conv1D`.
-        data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
-
-    Params:
-        kernel: (positions, taps * channels, filters), ``kernel_initializer``; ``positions`` is the product of the
-            output's spatial lengths.
-        bias: (\\*new_spatial, filters), ``bias_initializer``; absent without ``use_bias``.
-
-    Raises:
-        ValueError: options or an input shape that are not legal; a length that is unknown at ``init``.
-
-    Source: https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/LocallyConnected1D
-
-    Shapes:
-        (batch, time, channels) -> (batch, new_time, filters).
 
     >>> LocallyConnected1D(6, 3).output_shape((None, 10, 3))
     (None, 8, 6)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers)
-class LocallyConnected2D(BaseLocallyConnected):
-    """Convolve over two axes, the rows and columns of an image, with a separate kernel for each output position.
-
-    Arguments, params and errors are those of :class:`LocallyConnected1D`.
-    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, filters).
+class LocallyConnected2D(BaseLocallyConnected, rank=2):
+    """Convolve over the rows and columns of an image with a separate kernel for each output position.
 
     >>> LocallyConnected2D(6, 3).output_shape((None, 10, 9, 3))
     (None, 8, 7, 6)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers)
-class LocallyConnected3D(BaseLocallyConnected):
+class LocallyConnected3D(BaseLocallyConnected, rank=3):
     """Convolve over three axes with a separate kernel for each output position (not in Keras).
-
-    Arguments, params and errors are those of :class:`LocallyConnected1D`.
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, filters).
 
     >>> LocallyConnected3D(6, 3).output_shape((None, 6, 6, 6, 3))
     (None, 4, 4, 4, 6)
     """
-
-    rank: ClassVar[int] = 3

@@ -17,14 +17,22 @@ from jaxconv.kernels.max_window import largest
 
 @dataclasses.dataclass(frozen=True)
 class BasePooling(Layer):
-    """A window that slides over the spatial axes, in any rank. Subclasses reduce each window to one value."""
+    """A window that slides over the spatial axes, in any rank. Subclasses reduce each window to one value.
+
+    Args:
+        pool_size: size of the window, in steps; one integer or one for each spatial axis.
+        strides: input steps from one output to the next; None means ``pool_size``.
+        padding: "valid", or "same" (padding counts neither as a value nor in a mean).
+        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, channels).
+    """
 
     pool_size: Any = 2
     strides: Any = None
     padding: str = "valid"
     data_format: str | None = None
-
-    rank: ClassVar[int]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -89,92 +97,54 @@ class _Average(BasePooling):
 
 
 @register(layers, "MaxPool1D")
-class MaxPooling1D(_Max):
+class MaxPooling1D(_Max, rank=1):
     """Compute the largest value of each window of a sequence.
-
-    Args:
-        pool_size: size of the window, in steps; one integer or one for each spatial axis.
-        strides: input steps from one output to the next; None means ``pool_size``.
-        padding: "valid", or "same" (padding is never the largest value).
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-
-    Shapes:
-        (batch, time, channels) -> (batch, new_time, channels).
 
     >>> MaxPooling1D(2).output_shape((None, 8, 3))
     (None, 4, 3)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers, "MaxPool2D")
-class MaxPooling2D(_Max):
-    """Compute the largest value of each window of an image; arguments as in :class:`MaxPooling1D`.
-
-    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels).
+class MaxPooling2D(_Max, rank=2):
+    """Compute the largest value of each window of an image.
 
     >>> MaxPooling2D(2).output_shape((None, 8, 6, 3))
     (None, 4, 3, 3)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers, "MaxPool3D")
-class MaxPooling3D(_Max):
-    """Compute the largest value of each window of a volume; arguments as in :class:`MaxPooling1D`.
-
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, channels).
+class MaxPooling3D(_Max, rank=3):
+    """Compute the largest value of each window of a volume.
 
     >>> MaxPooling3D(2).output_shape((None, 8, 6, 4, 3))
     (None, 4, 3, 2, 3)
     """
 
-    rank: ClassVar[int] = 3
-
 
 @register(layers, "AvgPool1D")
-class AveragePooling1D(_Average):
+class AveragePooling1D(_Average, rank=1):
     """Compute the mean of each window of a sequence.
-
-    Args:
-        pool_size: size of the window, in steps; one integer or one for each spatial axis.
-        strides: input steps from one output to the next; None means ``pool_size``.
-        padding: "valid", or "same" (padding does not count).
-        data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
-
-    Shapes:
-        (batch, time, channels) -> (batch, new_time, channels).
 
     >>> AveragePooling1D(2).output_shape((None, 8, 3))
     (None, 4, 3)
     """
 
-    rank: ClassVar[int] = 1
-
 
 @register(layers, "AvgPool2D")
-class AveragePooling2D(_Average):
-    """Compute the mean of each window of an image; arguments as in :class:`AveragePooling1D`.
-
-    Shapes: (batch, rows, columns, channels) -> (batch, new_rows, new_columns, channels).
+class AveragePooling2D(_Average, rank=2):
+    """Compute the mean of each window of an image.
 
     >>> AveragePooling2D(2).output_shape((None, 8, 6, 3))
     (None, 4, 3, 3)
     """
 
-    rank: ClassVar[int] = 2
-
 
 @register(layers, "AvgPool3D")
-class AveragePooling3D(_Average):
-    """Compute the mean of each window of a volume; arguments as in :class:`AveragePooling1D`.
-
-    Shapes: (batch, depth, rows, columns, channels) -> (batch, new_depth, new_rows, new_columns, channels).
+class AveragePooling3D(_Average, rank=3):
+    """Compute the mean of each window of a volume.
 
     >>> AveragePooling3D(2).output_shape((None, 8, 6, 4, 3))
     (None, 4, 3, 2, 3)
     """
-
-    rank: ClassVar[int] = 3

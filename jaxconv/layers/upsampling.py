@@ -1,7 +1,7 @@
 """UpSampling1D, UpSampling2D and UpSampling3D: repetition or interpolation along the spatial axes."""
 
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,13 +30,26 @@ def _window(factor: int, reach: int | None) -> Window:
 
 @dataclasses.dataclass(frozen=True)
 class _UpSampling(Layer):
-    """Lengthen the spatial axes by whole factors, in any rank."""
+    """Lengthen the spatial axes by whole factors, in any rank.
+
+    Args:
+        size: the factor; in two and three dimensions one for all axes, or one for each.
+        data_format: "channels_last", "channels_first" (in one dimension beyond Keras), or None for
+            ``image_data_format()``.
+        interpolation: "nearest" repeats each step; "bilinear" (linear in one dimension), "bicubic", "lanczos3" and
+            "lanczos5" take samples at half steps: the corners keep their positions, not the centres of the corner
+            pixels. In one and three dimensions beyond Keras, which repeats.
+
+    Shapes:
+        (batch, *spatial, channels) -> (batch, *new_spatial, channels), each length times its factor.
+
+    Raises:
+        ValueError: a factor that is not a positive integer, or an interpolation that is not legal.
+    """
 
     size: Any = 2
     data_format: str | None = None
     interpolation: str = "nearest"
-
-    rank: ClassVar[int]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,17 +100,8 @@ class _UpSampling(Layer):
 
 
 @register(layers)
-class UpSampling1D(_UpSampling):
-    """Lengthen a sequence by a whole factor.
-
-    Args:
-        size: the factor.
-        data_format: "channels_last" (the default, whatever the config file says) or "channels_first" (beyond Keras).
-        interpolation: "nearest" repeats each step, as Keras's layer does; beyond it "bilinear" (linear in one
-            dimension), "bicubic", "lanczos3" and "lanczos5", with samples at half steps as in Keras's UpSampling2D.
-
-    Shapes:
-        (batch, time, channels) -> (batch, time * size, channels).
+class UpSampling1D(_UpSampling, rank=1):
+    """Lengthen a sequence by a whole factor. The default data format is channels_last, whatever the config says.
 
     >>> params, apply_fn = UpSampling1D(2).init(jax.random.key(0), (None, 2, 1))
     >>> apply_fn(params, jnp.array([[[1.0], [2.0]]]))[0, :, 0]
@@ -105,7 +109,6 @@ class UpSampling1D(_UpSampling):
     """
 
     data_format: str | None = "channels_last"
-    rank: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool):  # as in Keras; other layers take True as 1
@@ -114,27 +117,22 @@ class UpSampling1D(_UpSampling):
 
 
 @register(layers)
-class UpSampling2D(_UpSampling):
-    """Enlarge an image by whole factors: one for both axes, or one for each.
-
-    ``interpolation`` is "nearest" (repeat rows and columns), "bilinear", "bicubic", "lanczos3" or "lanczos5". Pixels
-    are squares: the corners of the image keep their positions, not the centres of the corner pixels.
+class UpSampling2D(_UpSampling, rank=2):
+    """Enlarge an image by whole factors.
 
     >>> UpSampling2D((2, 3), interpolation="bilinear").output_shape((None, 8, 8, 3))
     (None, 16, 24, 3)
     """
 
     size: Any = (2, 2)
-    rank: ClassVar[int] = 2
 
 
 @register(layers)
-class UpSampling3D(_UpSampling):
-    """Enlarge a volume by whole factors: one for all axes, or one for each. Interpolation is beyond Keras.
+class UpSampling3D(_UpSampling, rank=3):
+    """Enlarge a volume by whole factors.
 
     >>> UpSampling3D((1, 2, 2)).output_shape((None, 8, 8, 8, 3))
     (None, 8, 16, 16, 3)
     """
 
     size: Any = (2, 2, 2)
-    rank: ClassVar[int] = 3
