@@ -79,7 +79,8 @@ def test_every_difference_that_a_docstring_declares_is_on_the_page():
     assert len(declare) > 15
     listed = {name for table in pages.tables(DIFFERENCES) for row in table for name in names(" ".join(row))}
     second = {name for name in declare if name != getattr(things[name], "__name__", name)}
-    assert declare - second - listed == set()
+    families = {re.sub(r"[123]D", "", name) for name in listed}  # the layers of a family share a docstring
+    assert {re.sub(r"[123]D", "", name) for name in declare - second} - families == set()
 
 
 def test_every_public_name_is_on_a_page():
