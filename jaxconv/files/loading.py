@@ -14,7 +14,7 @@ from jaxconv.files.bounds import open_file, parse_json
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import Store, is_hdf5, opened
 from jaxconv.files.keras.archive import read_archive
-from jaxconv.files.keras.model import Factory, Read, Source, read_keras
+from jaxconv.files.keras.model import Custom, Factory, Read, Source, read_keras
 from jaxconv.files.keras.stored_layer import without_file
 from jaxconv.files.keras.weights import match_weights, read_weights
 from jaxconv.files.legacy.hdf5_weights import top_group
@@ -26,6 +26,8 @@ def load_model(
     path: str | os.PathLike[str],
     custom_layers: Mapping[str, Factory] | None = None,
     until: str | None = None,
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> tuple[Params, Apply]:
     """Read a trained model: ``(params, apply_fn)``, as ``layer.init`` returns them; the layer is ``apply_fn.layer``.
 
@@ -42,8 +44,11 @@ def load_model(
         path: the file.
         custom_layers: from the name of a class, or of a layer, to a factory that takes the layer's config as it is in
             the file and returns a layer of jaxconv. It takes precedence over the layers here. A function of arrays is
-            named by its name in the model; its arguments are in the config under "arguments".
+            named by its name in the model; its arguments are in the config under "arguments". For a layer without
+            weights, such as one in place of a quantizer, the stored weights are left out.
         until: the name of the last layer to read, whose output becomes the model's.
+        custom_objects: from the name of an initializer, regularizer, constraint or activation to a class, which gets
+            the config in the file as arguments, or to a function. None leaves out one that only training needs.
 
     Raises:
         FileError: the file is missing, truncated, damaged, hostile, or not a model; a layer is unknown or is code; a
@@ -59,7 +64,7 @@ def load_model(
     >>> apply_fn(params, jnp.ones((1, 3))).shape
     (1, 2)
     """
-    read = read_model(path, custom_layers, until)
+    read = read_model(path, custom_layers, until, custom_objects=custom_objects)
     return read.params, read.layer.apply_fn
 
 
@@ -67,6 +72,8 @@ def load_layer(
     path: str | os.PathLike[str],
     custom_layers: Mapping[str, Factory] | None = None,
     until: str | None = None,
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> tuple[Layer, Params]:
     """Read a trained model as :func:`load_model` does, and return ``(layer, params)``.
 
@@ -76,7 +83,7 @@ def load_layer(
     ...     load_layer(f"{folder}/m.keras")[0].label
     'flatten'
     """
-    read = read_model(path, custom_layers, until)
+    read = read_model(path, custom_layers, until, custom_objects=custom_objects)
     return read.layer, read.params
 
 
@@ -84,12 +91,14 @@ def read_model(
     path: str | os.PathLike[str],
     custom_layers: Mapping[str, Factory] | None = None,
     until: str | None = None,
+    *,
+    custom_objects: Mapping[str, Any] | None = None,
 ) -> Read:
     """Read a trained model, and what its file says about it: format, version, notes, input shape. Raises FileError."""
     with open_source(path) as source:
         if source.config is None:
             raise FileError(f"{path}: it has weights and no model: load it with load_weights into a layer")
-        return read_keras(source, custom_layers, until)
+        return read_keras(source, Custom(custom_layers or {}, custom_objects or {}), until)
 
 
 def load_weights(

@@ -224,7 +224,7 @@ def test_load_weights_says_what_is_wrong(tmp_path):
 
 MARSHALLED = {"class_name": "__lambda__", "config": {"value": "4wEA"}}
 CONFIGS = {  # a config, and the facts of the message
-    "lambda": (one_layer("Lambda", function=["x"]), [START, "Lambda", "never run", "custom_layers", "until="]),
+    "lambda": (one_layer("Lambda", function=["x"]), [START, "Lambda", "never run", "custom_layers"]),
     "code in an option": (one_layer("Activation", activation=MARSHALLED), [START, "marshalled", "never run"]),
     "merge by code": (one_layer("Merge", mode="x", mode_type="lambda"), [START, "mode", "never run"]),
     "merge by what": (one_layer("Merge", mode="cos"), [START, "'cos'", "sum, mul"]),

@@ -7,7 +7,7 @@ import pytest
 import jaxconv as jc
 from jaxconv.files.errors import FileError
 from jaxconv.files.loading import load_layer, load_model, load_weights, read_model
-from tests.support.keras_files import functional, layer, sequential, write_hdf5, write_keras
+from tests.support.keras_files import functional, layer, sequential, write_hdf5
 from tests.support.messages import facts
 
 pytest.importorskip("h5py")
@@ -51,6 +51,63 @@ def test_keras_1_convolution_in_the_order_of_theano_is_turned_where_the_file_say
     np.testing.assert_allclose(net.apply_fn(params, x), want.transpose(0, 3, 1, 2), atol=1e-5)
     assert net.layers[0].kernel_constraint == jc.constraints.MaxNorm(2, axis=3)  # filters came first, and come last
     assert net.layers[0].kernel_regularizer == jc.regularizers.L1L2(0.0, 0.5)
+
+
+@pytest.mark.parametrize("ordering", ["th", "tf"])
+def test_layers_of_keras_1_without_a_dim_ordering_have_that_of_the_others(ordering, tmp_path):
+    first = ordering == "th"
+    options = {"nb_filter": 2, "nb_row": 1, "nb_col": 1, "dim_ordering": ordering, "subsample": [1, 1], **CONV}
+    shape = [None, 2, 4, 6] if first else [None, 4, 6, 2]
+    config = sequential(
+        layer("ZeroPadding2D", "z", padding=[1, 2], batch_input_shape=shape),
+        layer("Convolution2D", "c", **{**options, "bias": False}),
+        layer("UpSampling2D", "u", size=[2, 3]),
+        layer("MaxPooling2D", "p", pool_size=[3, 2], strides=[3, 2], border_mode="valid", dim_ordering="default"),
+        layer("Reshape", "r", target_shape=[-1, 2]),
+        layer("MaxPooling1D", "q", pool_length=1, stride=1, border_mode="valid"),
+        form=list,
+    )
+    kernel, x = draw(1, 1, 2, 2), draw(1, 4, 6, 2)
+    stored = kernel.transpose(3, 2, 0, 1) if first else kernel
+    path = write_hdf5(tmp_path / "m.h5", config, {"c": [("c_W:0", stored)]}, "1.0.3")
+    params, apply_fn = load_model(path)
+    h = np.pad(x, [(0, 0), (1, 1), (2, 2), (0, 0)]) @ kernel[0, 0]
+    want = h.repeat(2, 1).repeat(3, 2).reshape(1, 4, 3, 15, 2, 2).max((2, 4))
+    y = apply_fn(params, x.transpose(0, 3, 1, 2) if first else x)
+    want = want.transpose(0, 3, 1, 2) if first else want
+    np.testing.assert_allclose(y, want.reshape(1, -1, 2), atol=1e-5)
+    assert apply_fn.layer.layers[-1].data_format == "channels_last"  # layers of one dimension had no other
+
+
+def test_a_layer_of_keras_1_without_a_dim_ordering_among_both_is_refused(tmp_path):
+    pools = [layer("MaxPooling2D", ordering, pool_size=[1, 1], dim_ordering=ordering) for ordering in ("th", "tf")]
+    pools[0]["config"]["batch_input_shape"] = [None, 4, 4, 4]
+    config = sequential(*pools, layer("UpSampling2D", "u", size=[2, 2]), form=list)
+    with pytest.raises(FileError, match=facts("layer 'u'", "dim_ordering", "'th'", "'tf'")):
+        load_model(write_hdf5(tmp_path / "m.h5", config, {}, "1.0.3"))
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+def test_weights_of_keras_1_are_known_by_their_names(data_format, tmp_path):
+    net = jc.Sequential([jc.Reshape((6, 2)), jc.Conv1D(3, 2), jc.Reshape((5, 3, 1)),
+                         jc.Conv2DTranspose(4, 2, use_bias=False, data_format=data_format)])  # fmt: skip
+    params, _ = net.init(jax.random.key(0), (None, 12))
+    channels = 1 if data_format == "channels_last" else 5
+    line, bias, square = draw(2, 2, 3), draw(3), draw(2, 2, 4, channels)
+    stored = square.transpose(0, 1, 3, 2) if data_format == "channels_last" else square.transpose(2, 3, 0, 1)
+    weights = {"c_1": [("c_1_W:0", line[:, None]), ("c_1_b:0", bias)], "d_1": [("d_1_W:0", stored)]}
+    loaded = load_weights(write_hdf5(tmp_path / "w.h5", None, weights), net, params)
+    np.testing.assert_array_equal(loaded["conv1d"]["kernel"], line)
+    np.testing.assert_array_equal(loaded["conv2d_transpose"]["kernel"], square)
+
+
+def test_the_input_length_of_an_embedding_is_ignored(tmp_path):
+    table = draw(5, 3)
+    config = sequential(layer("Embedding", "e", input_dim=5, output_dim=3, input_length=4, batch_input_shape=[None, 4]))
+    for version in ("1.2.2", "2.9.0", "3.0.0"):
+        path = write_hdf5(tmp_path / "m.h5", config, {"e": [("e/embeddings:0", table)]}, version)
+        params, apply_fn = load_model(path)
+        np.testing.assert_array_equal(apply_fn(params, np.array([[0, 4, 2, 2]])), table[[[0, 4, 2, 2]]])
 
 
 @pytest.mark.parametrize("older", [False, True])
@@ -280,20 +337,6 @@ def test_slashes_in_names_become_points(tmp_path):
     read = read_model(write_hdf5(tmp_path / "m.h5", config, {"block/fc": [("block/fc/kernel:0", kernel)]}, "2.3.0-tf"))
     np.testing.assert_array_equal(read.params["block.fc"]["kernel"], kernel)
     assert read.notes == ("block/fc: named block.fc here",)
-
-
-def test_keras_2_13_counts_layers_with_weights_twice(tmp_path):
-    config = sequential(
-        layer("Conv1D", "x", filters=2, kernel_size=[1], use_bias=False, batch_input_shape=[None, 4, 3]),
-        layer("Conv1D", "y", filters=2, kernel_size=[1], use_bias=False),
-    )
-    tables = {
-        f"_layer_checkpoint_dependencies\\{name}\\vars\\0": draw(1, n, 2)
-        for name, n in (("conv1d", 3), ("conv1d_2", 2))
-    }
-    tables = {name.replace("\\", "/"): value for name, value in tables.items()}
-    params, _ = load_model(write_keras(tmp_path / "m.keras", config, tables, "2.13.1"))
-    np.testing.assert_array_equal(params["y"]["kernel"], tables["_layer_checkpoint_dependencies/conv1d_2/vars/0"])
 
 
 def test_weights_by_name_leave_out_nothing_unless_told_to(tmp_path):

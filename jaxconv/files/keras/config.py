@@ -4,8 +4,9 @@ Knows how models are written down, and not what the options of a layer mean.
 """
 
 import dataclasses
+import itertools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from jaxconv.files.keras.calls import Reference, references, without_slashes
@@ -238,6 +239,24 @@ def cut(root: Entry, until: str) -> None:
     ends = [[until, first_call, index] for index in range(outputs)]
     starts = [one for one in references(root.ends[0]) if by_name[one[0]].needed]
     root.ends = (starts, ends[0] if outputs == 1 else ends)
+
+
+def last_before(root: Entry, is_refused: Callable[[Entry], bool]) -> str | None:
+    """Return the name of the last layer in a model that needs no refused layer; None if there is none."""
+    layers = [one for one in root.layers or () if not one.is_input]
+    refused = [one.stored_name for one in layers if is_refused(one)]
+    if root.ends is None:
+        layers = list(itertools.takewhile(lambda one: one.stored_name not in refused[:1], layers))
+    takers: dict[str, list[str]] = {}
+    for one in layers:
+        for reference in references(one.calls):
+            takers.setdefault(reference[0], []).append(one.stored_name)
+    names: set[str] = set()
+    while refused:
+        if (name := refused.pop()) not in names:
+            names.add(name)
+            refused += takers.get(name, [])
+    return next((one.stored_name for one in reversed(layers) if one.stored_name not in names), None)
 
 
 def _inputs_of(by_name: Mapping[str, Entry], name: str, number: int) -> list[tuple[str, int]]:

@@ -5,8 +5,9 @@ Combines the config's tree, the options of each layer and the weights; each is i
 
 import dataclasses
 import functools
+import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,7 +18,7 @@ from jaxconv.files.errors import FileError, NoLayerError, damaged, refused
 from jaxconv.files.hdf5 import Store, folders_of
 from jaxconv.files.input_shapes import input_shape_of, misfit, shape_from_json
 from jaxconv.files.keras import numbered
-from jaxconv.files.keras.config import Entry, cut, graph_config, read_model_config
+from jaxconv.files.keras.config import Entry, cut, graph_config, last_before, read_model_config
 from jaxconv.files.keras.functions import is_function, replace_functions
 from jaxconv.files.keras.layout import Leaf
 from jaxconv.files.keras.options import translate
@@ -25,12 +26,20 @@ from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, with
 from jaxconv.files.keras.weights import check_finite, copy_shared, match_weights, read_weights
 from jaxconv.files.leaves import nested
 from jaxconv.files.legacy import deconvolution, hdf5_weights
-from jaxconv.files.legacy.dialects import PACKAGES, Origin
+from jaxconv.files.legacy.dialects import Origin, is_of_keras
 from jaxconv.models import Model, Sequential, functional
 from jaxconv.models.container import Container
 from jaxconv.registry import snake_case
 
+_KERAS_1_WEIGHT = re.compile(r"_W(:\d+)?$")  # Keras 1 wrote no version into files of weights
 Factory = Callable[[dict[str, Any]], Layer]
+
+
+class Custom(NamedTuple):
+    """What stands for classes outside Keras: factories of layers, and initializers, regularizers and so on, by name."""
+
+    layers: Mapping[Any, Factory]
+    objects: Mapping[str, Any]
 
 
 class Read(NamedTuple):
@@ -67,21 +76,23 @@ class Source(NamedTuple):
 
     @property
     def origin(self) -> Origin:
-        """Who wrote the file; a file that does not say the version is known by the form of its config."""
-        first = (self.version or "").partition(".")[0]
+        """Who wrote the file; without a version, it is known by the form of its config and the names of its weights."""
+        text, first = str(self.config), (self.version or "").partition(".")[0]
         if first.isdigit():
-            return Origin(max(1, int(first)), self.backend)
-        text = str(self.config)[:200_000]
-        major = 1 if "'border_mode'" in text or "'output_dim'" in text else 3 if "'registered_name'" in text else 2
-        return Origin(major, self.backend)
+            major = max(1, int(first))
+        elif re.search("'(border_mode|output_dim)'", text) or any(map(_KERAS_1_WEIGHT.search, self.store.tables)):
+            major = 1
+        else:
+            major = 3 if "'registered_name'" in text else 2
+        return Origin(major, self.backend, frozenset(re.findall("'dim_ordering': '(th|tf)'", text)))
 
 
-def read_keras(source: Source, custom_layers: Mapping[str, Factory] | None, until: str | None) -> Read:
+def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
     """Build the model and read its weights.
 
     Raises:
         FileError: anything in the file that cannot be used, with the name of the layer; ``until`` is not a layer.
-        TypeError: a factory in ``custom_layers`` that returns something else than a layer.
+        TypeError: a factory in ``custom.layers`` that returns something else than a layer.
     """
     store = source.store
     with refused(source.path, "its config"):
@@ -89,14 +100,14 @@ def read_keras(source: Source, custom_layers: Mapping[str, Factory] | None, unti
         replace_functions(root)
         if until is not None:
             cut(root, until)
-    builder = _Builder(source, root, dict(custom_layers or {}))
+    builder = _Builder(source, root, custom)
     layer = builder.build(root, ())
     with refused(source.path, "its model"):
         shape = input_shape_of(layer) if builder.output_lengths else None
         if shape is not None:
             deconvolution.check_output_lengths(layer, shape, builder.output_lengths)
     with damaged(source.path, "the record of its weights"):
-        stored = _stored_layer(root, layer, ())
+        stored = _stored_layer(root, layer, (), builder.replaced)
         found = match_weights(store, stored, by_name=None, strict=True)
         builder.notes += copy_shared(stored, found)
         expected = _expected_params(source.path, layer, found)
@@ -149,14 +160,16 @@ def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match]) -> Pa
 class _Builder:
     """Builds layers of entries, and collects what was unusual about them.
 
-    output_lengths: the output lengths that the file declares, by the path of the layer.
+    output_lengths: the output lengths that the file declares, by the path of the layer. replaced: the paths of custom
+    layers.
     """
 
-    def __init__(self, source: Source, root: Entry, custom: dict[str, Factory]):
+    def __init__(self, source: Source, root: Entry, custom: Custom):
         self._source, self._root, self._custom = source, root, custom
         self._origin = source.origin
         self.notes: list[str] = []
         self.output_lengths: dict[Leaf, tuple[int, ...]] = {}
+        self.replaced: set[Leaf] = set()
 
     def build(self, entry: Entry, path: Leaf) -> Layer:
         """Return the layer of an entry, or of a model's entries. ``path`` is where its params will be.
@@ -165,6 +178,7 @@ class _Builder:
             FileError: the layer cannot be built; it is named.
         """
         if (factory := self._factory(entry)) is not None:
+            self.replaced.add(path)
             return self._custom_layer(entry, factory)
         if entry.layers is None:
             with refused(self._source.path, f"layer {entry.stored_name!r}"):
@@ -190,7 +204,7 @@ class _Builder:
 
     def _factory(self, entry: Entry) -> Factory | None:
         names = (entry.stored_name, entry.registered_name, entry.class_name, entry.class_name.rpartition(">")[2])
-        return next((self._custom[name] for name in names if name in self._custom), None)
+        return next((self._custom.layers[name] for name in names if name in self._custom.layers), None)
 
     def _custom_layer(self, entry: Entry, factory: Factory) -> Layer:
         layer = factory(dict(entry.config))
@@ -205,11 +219,10 @@ class _Builder:
         kind, notes = entry.class_name, list[str]()
         try:
             _check_is_known(entry)
-            current, options = translate(kind, entry.config, self._origin, notes)
+            current, options = translate(kind, entry.config, self._origin, self._custom.objects, notes)
         except NoLayerError as error:
             key = entry.stored_name if is_function(entry) else entry.registered_name or kind
-            hint = f'give custom_layers={{"{key}": factory}}, or until= to stop at a layer before it'
-            raise ValueError(f"{error}; {hint}") from None
+            raise ValueError(f'{error}; give custom_layers={{"{key}": factory}}{self._until_hint()}') from None
         self.notes += [f"{entry.stored_name}: {note}" for note in notes]
         if entry.name != entry.stored_name:
             self.notes.append(f"{entry.stored_name}: named {entry.name} here")
@@ -225,6 +238,24 @@ class _Builder:
         if issubclass(layers[current], Container):  # Residual, Parallel: jaxconv's own, with layers inside
             return layers[current].from_config(options)
         return layers[current](**options)
+
+    def _until_hint(self) -> str:
+        """Return the end of a message: the last layer of the model that does not need a layer that cannot be built."""
+
+        def is_refused(entry: Entry) -> bool:
+            if self._factory(entry) is not None:
+                return False
+            try:
+                if entry.layers is None:
+                    _check_is_known(entry)
+                    translate(entry.class_name, entry.config, self._origin, self._custom.objects, [])
+                inside = entry.layers or [one for one in (entry.wrapped,) if one is not None]
+                return any(is_refused(one) for one in inside if not one.is_input)
+            except (ValueError, TypeError):
+                return True
+
+        last = last_before(self._root, is_refused)
+        return "" if last is None else f", or until={last!r} for the model up to that layer"
 
     def _moments(self, entry: Entry, path: Leaf) -> dict[str, Any]:
         """Read the mean and variance of an adapted Normalization, which are weights in Keras and options here."""
@@ -247,7 +278,7 @@ class _Builder:
     @functools.cached_property
     def _group_prefixes(self) -> dict[Leaf, str]:
         """The group of each layer in Keras 3's layout, by the path of its params."""
-        root = _stored_layer(self._root, None, ())
+        root = _stored_layer(self._root, None, (), set())
         return {stored.path: prefix for stored, prefix in numbered.group_prefixes(self._source.store, root)}
 
     @functools.cached_property
@@ -264,25 +295,31 @@ class _Builder:
 
 def _check_is_known(entry: Entry) -> None:
     """Check that a layer's class is one of Keras's or jaxconv's. Raises NoLayerError."""
-    kind, package = entry.class_name, entry.module.partition(".")[0]
+    kind = entry.class_name
     if kind == "Lambda":
         raise NoLayerError("it is a Lambda, whose code is in the file and is never run")
-    if ">" in kind or (package and package not in (*PACKAGES, "builtins")):
-        home = package or "its own package"
+    if ">" in kind or not is_of_keras(entry.module):
+        home = entry.module.partition(".")[0] or "its own package"
         raise NoLayerError(f"its class {entry.registered_name or kind} of {home} is code outside Keras")
     if is_function(entry):
-        raise NoLayerError(f"it is the function {entry.config.get('function', kind)!a}, for which no layer exists here")
+        given = {key: value for key, value in entry.config.get("arguments", {}).items() if key != "constants" or value}
+        raise NoLayerError(
+            f"it is the function {entry.config.get('function', kind)!a} with arguments {ascii(given)[:80]}, "
+            "for which no layer exists here"
+        )
 
 
-def _stored_layer(entry: Entry, layer: Layer | None, path: Leaf) -> StoredLayer:
+def _stored_layer(entry: Entry, layer: Layer | None, path: Leaf, replaced: Collection[Leaf]) -> StoredLayer:
     """Return the record of an entry's layer, with all entries inside in the file's order."""
     base, children = snake_case(entry.class_name), {} if layer is None else layer.children
+    if path in replaced:
+        return StoredLayer(entry.stored_name, base, layer, path, replaced=True)
     wrapped = entry.wrapped if layer is None or "layer" in children else None
     if wrapped is not None and wrapped.layers is not None:
-        model = _stored_layer(wrapped, children.get("layer"), (*path, "layer"))
+        model = _stored_layer(wrapped, children.get("layer"), (*path, "layer"), replaced)
         return model._replace(name=entry.stored_name, base=base, below="layer/", shared_id=entry.shared_id)
     inside = None
     if entry.layers is not None:
         named = [one for one in entry.layers if not one.is_input]
-        inside = tuple(_stored_layer(one, children.get(one.name), (*path, one.name)) for one in named)
+        inside = tuple(_stored_layer(one, children.get(one.name), (*path, one.name), replaced) for one in named)
     return StoredLayer(entry.stored_name, base, layer, path, inside, shared_id=entry.shared_id)

@@ -3,12 +3,12 @@
 Knows the layers of a file and its tables by path; nothing of configs.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from jaxconv.files.errors import FileError
 from jaxconv.files.hdf5 import Store, folders_of
 from jaxconv.files.keras.layout import Leaf, groups, numbered_name
-from jaxconv.files.keras.stored_layer import Match, StoredLayer, listed, owner_of
+from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, listed, owner_of
 
 FOLDERS = ("layers", "_layer_checkpoint_dependencies")  # Keras 2.15 and 3; Keras 2.12 to 2.14
 
@@ -28,7 +28,7 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
     used: set[str] = set()
     skipped: set[str] = set()
     for stored, prefix in group_prefixes(store, root, by_name):
-        if stored.layer is None:
+        if stored.is_skipped or stored.layer is None:
             skipped.add(prefix)
             continue
         for group in groups(stored.layer, prefix, params_path=stored.path):
@@ -47,23 +47,50 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
 
 
 def group_prefixes(
-    store: Store, root: StoredLayer, by_name: bool = False, prefix: str = ""
+    store: Store, root: StoredLayer, by_name: bool = False, prefix: str = "", seen: set[int] | None = None
 ) -> Iterator[tuple[StoredLayer, str]]:
-    """Yield each layer that is not a model with the path of its group, which ends in "/"."""
+    """Yield each layer that is not a model with the path of its group, which ends in "/".
+
+    Args:
+        seen: the shared layers that were yielded before: Keras stores the first occurrence alone.
+    """
     if root.layers is None:
         yield root, prefix
         return
+    seen = set() if seen is None else seen
     folder = next((one for one in FOLDERS if f"{prefix}{one}" in store.groups), FOLDERS[0])
     above = f"{prefix}{folder}/"
     named = _groups_by_name(store, above) if by_name else {}
+    doubled = _doubled_classes(store, root.layers, above, seen) if folder != FOLDERS[0] else None
     count: dict[str, int] = {}
     for stored in root.layers:
-        below = f"{above}{numbered_name(stored.base, count)}/"
-        if folder != FOLDERS[0] and below in store.folders:  # the older layout counts a layer with weights twice
-            count[stored.base] += 1
+        again = stored.shared_id in seen
+        below = f"{above}/"  # no group has an empty name
+        if doubled is None or stored.base in doubled or not again:
+            below = f"{above}{numbered_name(stored.base, count)}/"
+        if doubled is not None and stored.base in doubled:
+            count[stored.base] += again or below in store.folders
         if by_name:
-            below = named.get(stored.name, f"{above}/")  # no group has an empty name
-        yield from group_prefixes(store, stored, by_name, below + stored.below)
+            below = named.get(stored.name, f"{above}/")
+        yield from group_prefixes(store, stored, by_name, below + stored.below, seen)
+        if stored.shared_id is not None:
+            seen.add(stored.shared_id)
+
+
+def _doubled_classes(store: Store, layers: Iterable[StoredLayer], above: str, seen: Collection[int]) -> set[str]:
+    """Return the classes whose layers with weights are counted twice, as in Keras 2.12 and 2.13; 2.14 counts them once.
+
+    Counted once, each layer with weights has a group, and no number reaches the number of layers.
+    """
+    count: dict[str, int] = {}
+    doubled = set()
+    for stored in layers:
+        if stored.shared_id not in seen:
+            below = f"{above}{numbered_name(stored.base, count)}/"
+            if below not in store.folders and (stored.is_normalization or leaves_of(stored)):
+                doubled.add(stored.base)
+    beyond = {base for base, n in count.items() if any(f"{above}{base}_{k}/" in store.folders for k in range(n, 2 * n))}
+    return doubled | beyond
 
 
 def _groups_by_name(store: Store, above: str) -> dict[str, str]:

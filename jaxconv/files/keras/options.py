@@ -17,6 +17,11 @@ from jaxconv.files.legacy.dialects import Origin
 from jaxconv.registry import nearest
 
 Config = dict[str, Any]
+_KERAS_1_FORMS = {"regularizer": keras1.regularizer, "constraint": keras1.constraint}
+_ACTIVATIONS = {  # by the major version of Keras
+    **dict.fromkeys((1, 2), dialects.ACTIVATIONS | dialects.ACTIVATIONS_BEFORE_3),
+    3: dialects.ACTIVATIONS,
+}
 
 
 def plain_values(value: Any) -> Any:
@@ -41,12 +46,15 @@ def plain_values(value: Any) -> Any:
     return {key: plain_values(item) for key, item in value.items()}
 
 
-def translate(class_name: str, config: Mapping[str, Any], origin: Origin, notes: list[str]) -> tuple[str, Config]:
+def translate(
+    class_name: str, config: Mapping[str, Any], origin: Origin, custom: Mapping[str, Any], notes: list[str]
+) -> tuple[str, Config]:
     """Return the current class and options for a layer's config.
 
     Args:
         class_name, config: as in the file.
         origin: who wrote the file.
+        custom: from the name of an initializer, regularizer, constraint or activation to what stands for it.
         notes: gets a line for each thing that was renamed or left out and is not usual in files of that version.
 
     Raises:
@@ -74,7 +82,7 @@ def translate(class_name: str, config: Mapping[str, Any], origin: Origin, notes:
     for key, value in given.items():
         name = renamed.get(key, key)
         if name in fields:
-            options[name] = _value(name, value, fields[name].type, major, notes)
+            options[name] = _value(name, value, fields[name].type, major, custom, notes)
         elif not _is_ignored(name, value, notes):
             raise ValueError(f"{class_name} has no option {name!r} (= {_short(value)}) here; {nearest(name, fields)}")
     if "data_format" in fields and options.get("data_format") is None and fields["data_format"].default is None:
@@ -104,17 +112,11 @@ def _is_ignored(key: str, value: Any, notes: list[str]) -> bool:
     return False
 
 
-def _value(key: str, value: Any, kind: Any, major: int, notes: list[str]) -> Any:
-    ending = key.rpartition("_")[2]
+def _value(key: str, value: Any, kind: Any, major: int, custom: Mapping[str, Any], notes: list[str]) -> Any:
     if key == "dtype":
         return _policy(value)
-    if ending in TABLES and value is not None:
-        if ending == "initializer":
-            return _initializer(value)
-        if ending in ("regularizer", "constraint"):
-            old = (keras1.regularizer if ending == "regularizer" else keras1.constraint)(value)
-            return value if isinstance(value, str) else old or _class_and_config(value, ending)
-        return _activation(value, major, notes)
+    if key.rpartition("_")[2] in TABLES and value is not None:
+        return _object(key, value, major, custom, notes)
     if isinstance(value, float) and value.is_integer() and kind is int:
         return int(value)  # TF wrote filters as 6.0 if they were computed
     return bool(value) if kind is bool and type(value) is int and value in (0, 1) else value
@@ -129,35 +131,49 @@ def _policy(value: Any) -> Any:
     return dialects.POLICIES.get(name, name) if isinstance(name, str) else name
 
 
-def _initializer(value: Any) -> Any:
-    if isinstance(value, str):
-        return dialects.INITIALIZERS.get(value, value)
-    found = _class_and_config(value, "initializer")
-    name, config = found["class_name"], found["config"]
-    config = {key: item for key, item in config.items() if key not in dialects.IGNORED_INITIALIZER_KEYS}
-    return {"class_name": dialects.INITIALIZERS.get(name, name), "config": config}
+def _object(option: str, value: Any, major: int, custom: Mapping[str, Any], notes: list[str]) -> Any:
+    """Return an initializer, regularizer, constraint or activation: its current name or config, or the custom one.
 
-
-def _activation(value: Any, major: int, notes: list[str]) -> Any:
-    if isinstance(value, Mapping) and value.get("class_name") == "function":
-        value = value.get("config")  # Keras's form of a bare function: its name
-    if not isinstance(value, str):
+    Raises:
+        ValueError: it is not one of Keras's. TypeError: the custom one cannot stand for it.
+    """
+    ending = option.rpartition("_")[2]
+    value = _KERAS_1_FORMS.get(ending, lambda value: None)(value) or value
+    written = value if isinstance(value, Mapping) else {}
+    if written.get("class_name") == "function":
+        value = written.get("config")  # Keras's form of a bare function: its name
+    name, config = (value, {}) if isinstance(value, str) else (written.get("class_name"), written.get("config") or {})
+    if not isinstance(name, str) or not isinstance(config, Mapping):
+        raise ValueError(f"{option} {_short(value)} has no {'config' if isinstance(name, str) else 'class_name'}")
+    for key in (name, str(written.get("registered_name")), name.rpartition(">")[2]):
+        if key in custom:
+            return _custom_object(key, custom[key], config, option, notes)
+    renamed = {"initializer": dialects.INITIALIZERS, "activation": _ACTIVATIONS[min(major, 3)]}.get(ending, {})
+    current, legal = renamed.get(name, name), TABLES[ending].registry.names()
+    if not dialects.is_of_keras(written.get("module")) or current not in legal:
+        instead = "" if ending == "activation" else ", or None in its place to leave it out"
+        hint = "" if current in legal else f"; {nearest(name, legal)}"
+        raise ValueError(
+            f"{option} {_short(name)} is code outside Keras; give custom_objects={{{_short(name)}: its class or "
+            f"function}}{instead}{hint}"
+        )
+    if ending == "activation" and not isinstance(value, str):
         raise ValueError(f"activation {_short(value)} is not supported; the name of one of Keras's is expected")
-    current = dialects.ACTIVATIONS.get(value, value)
-    if major < 3:
-        current = dialects.ACTIVATIONS_BEFORE_3.get(current, current)
-    if current != value:
+    if ending == "activation" and current != value:
         notes.append(f"activation {value} is read as {current}")
-    return current
+    if isinstance(value, str):
+        return current
+    ignored = dialects.IGNORED_INITIALIZER_KEYS if ending == "initializer" else ()
+    return {"class_name": current, "config": {key: item for key, item in config.items() if key not in ignored}}
 
 
-def _class_and_config(value: Any, what: str) -> Config:
-    if not isinstance(value, Mapping) or not isinstance(value.get("class_name"), str):
-        raise ValueError(f"{what} {_short(value)} has no class_name")
-    config = value.get("config") or {}
-    if not isinstance(config, Mapping):
-        raise ValueError(f"{what} {_short(value)} has no config")
-    return {"class_name": value["class_name"], "config": dict(config)}
+def _custom_object(name: str, given: Any, config: Mapping[str, Any], option: str, notes: list[str]) -> Any:
+    if given is None and not option.endswith("activation"):
+        notes.append(f"{option} {name} is left out, as custom_objects says")
+        return None
+    if not callable(given):
+        raise TypeError(f"custom_objects has {given!r} for {option} {name!a}; give a class or a function")
+    return given(**config) if isinstance(given, type) else given
 
 
 def _short(value: Any) -> str:

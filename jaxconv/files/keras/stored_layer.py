@@ -17,7 +17,7 @@ class StoredLayer(NamedTuple):
     name: its name in the file. base: its class in snake_case, by which Keras 3 numbers layers. layer: None after the
     layer where reading stops. path: where its params are. layers: the layers of a model, in the file's order; None
     for any other layer. below: the group, inside that of a wrapper, of the model that it wraps. shared_id: see
-    ``keras.config.Entry``.
+    ``keras.config.Entry``. replaced: whether it is a custom layer in place of the file's.
     """
 
     name: str
@@ -27,6 +27,12 @@ class StoredLayer(NamedTuple):
     layers: tuple["StoredLayer", ...] | None = None
     below: str = ""
     shared_id: int | None = None
+    replaced: bool = False
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether the weights in the file are not read: the layer is not needed, or a custom one without weights."""
+        return self.layer is None or (self.replaced and not leaves_of(self))
 
     @property
     def is_normalization(self) -> bool:

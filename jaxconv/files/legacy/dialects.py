@@ -7,13 +7,20 @@ from typing import Any, NamedTuple
 
 
 class Origin(NamedTuple):
-    """Who wrote a file: the major version of Keras, and the backend where the file names it."""
+    """Who wrote a file: the major version of Keras, the backend if the file names it, and all dim_orderings in it."""
 
     major: int = 3
     backend: str | None = None
+    orderings: frozenset[str] = frozenset()
 
 
 PACKAGES = ("keras", "tensorflow", "tf_keras", "jaxconv")  # their classes are Keras's classes of the same name
+
+
+def is_of_keras(module: Any) -> bool:
+    """Return whether a module that a config names is one of Keras, or none is named."""
+    return not module or str(module).partition(".")[0] in (*PACKAGES, "builtins")
+
 
 CLASSES = {  # old class -> current class
     **dict.fromkeys(("BatchNormalizationV1", "BatchNormalizationV2", "SyncBatchNormalization"), "BatchNormalization"),
@@ -39,12 +46,13 @@ RENAMED_KEYS = {  # class -> old key -> current key
 IGNORED_KEYS = {  # they change no number, whatever their value
     *("batch_input_shape", "batch_size", "input_shape", "input_dtype", "autocast", "shared_object_id"),
     *("fused", "synchronized", "sparse", "ragged", "implementation", "build_config", "compile_config"),
+    "input_length",
 }
 
 # keys of options that a layer here may lack -> values with which they are ignored
 IGNORED_VALUES: dict[str, tuple] = {
     **dict.fromkeys(("groups", "depth_multiplier"), (1,)),
-    **dict.fromkeys(("filters", "weights", "input_length", "input_dim", "noise_shape", "seed"), (None,)),
+    **dict.fromkeys(("filters", "weights", "input_dim", "noise_shape", "seed"), (None,)),
     **dict.fromkeys(("activity_regularizer", "kernel_regularizer", "kernel_constraint", "bias_regularizer"), (None,)),
     **dict.fromkeys(("bias_constraint", "output_padding", "quantization_config", "lora_rank", "lora_alpha"), (None,)),
     **dict.fromkeys(("virtual_batch_size", "adjustment", "renorm_clipping"), (None,)),

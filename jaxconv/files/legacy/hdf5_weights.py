@@ -32,7 +32,7 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
     top = top_group(store)
     names = store.names(top.rstrip("/"), "layer_names")
     layers = root.layers if root.layers is not None else (root,)
-    expected = [stored for stored in layers if stored.layer is None or leaves_of(stored)]
+    expected = [stored for stored in layers if stored.is_skipped or leaves_of(stored)]
     if names is None and expected:
         raise FileError(f"{store.path}: it has no weights of a Keras model: neither layer_names nor layers")
     tables = {name: _tables(store, f"{top}{name}", name) for name in names or []}
@@ -50,7 +50,7 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
         pairs = list(zip(expected, weights.values(), strict=False))
     found: dict[Leaf, Match] = {}
     for stored, own in pairs:
-        if stored.layer is not None:
+        if not stored.is_skipped:
             found |= _match_layer(store, stored, own)
     return found
 
@@ -64,11 +64,11 @@ def _are_moments(tables: Sequence[Table]) -> bool:
     return [name_end(table.name, 1) for table in tables] == [("mean",), ("variance",), ("count",)]
 
 
-def _moments_inside(stored: StoredLayer) -> set[tuple[str, ...]]:
-    """Return the ends of the names of all weights of the Normalizations in a model."""
+def _skipped_inside(stored: StoredLayer) -> set[str]:
+    """Return the names of the layers in a model whose weights are not read, or are options here."""
     if stored.layers is None:
-        return {(stored.name, part) for part in ("mean", "variance", "count")} if stored.is_normalization else set()
-    return {name for one in stored.layers for name in _moments_inside(one)}
+        return {stored.name} if stored.is_normalization or stored.is_skipped else set()
+    return {name for one in stored.layers for name in _skipped_inside(one)}
 
 
 def _tables(store: Store, group: str, name: str) -> list[Table]:
@@ -88,8 +88,8 @@ def _tables(store: Store, group: str, name: str) -> list[Table]:
 
 def _match_layer(store: Store, stored: StoredLayer, tables: Sequence[Table]) -> dict[Leaf, Match]:
     """Match the tables of one layer, or of one model, with its leaves."""
-    leaves, moments = leaves_of(stored), _moments_inside(stored)
-    tables = [table for table in tables if name_end(table.name, 2) not in moments]
+    leaves, skipped = leaves_of(stored), _skipped_inside(stored)
+    tables = [table for table in tables if name_end(table.name, 2)[0] not in skipped]
     first: dict[tuple[Layer, Leaf], tuple[Leaf, Layer]] = {}
     originals = {leaf: first.setdefault((layer, leaf[-2:]), (leaf, layer))[0] for leaf, layer in leaves}
     if len(tables) == len(first):  # a layer that occurs in several of the models inside is stored once

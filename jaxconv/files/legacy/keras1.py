@@ -51,9 +51,9 @@ _KEYS = {  # current class -> key of Keras 1 -> current key
     **{f"{kind}{rank}D": _ORDERED for kind in ("UpSampling", "ZeroPadding", "Cropping") for rank in (2, 3)},
 }
 _KERNEL_SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
-_IGNORED_KEYS = {"input_dim", "input_length", "weights", "output_shape", "create_spatial_masks", "init"}
+_IGNORED_KEYS = {"input_dim", "weights", "output_shape", "create_spatial_masks", "init"}
 _IGNORED_VALUES: dict[str, tuple] = {"mode": (0,), "dropout": (0, 0.0), "mask_zero": (False,)}
-_DATA_FORMATS = {"tf": "channels_last", "th": "channels_first", "default": "channels_last"}
+_DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 # Merge(mode=...) -> the layer
 _MERGES = {"sum": "Add", "mul": "Multiply", "ave": "Average", "max": "Maximum", "concat": "Concatenate", "dot": "Dot"}
 _REGULARIZERS = ("WeightRegularizer", "L1L2Regularizer", "ActivityRegularizer")
@@ -76,6 +76,8 @@ def modernize(current: str, options: Config, origin: Origin) -> Config:
     names = _KEYS.get(current, {})
     options = {names.get(key, key): value for key, value in options.items()}
     ordering, output_shape = options.get("data_format"), options.get("output_shape")
+    if "dim_ordering" in names and "1D" not in current and ordering in (None, "default"):
+        ordering = _ordering_of_others(origin)
     options = {
         key: value
         for key, value in options.items()
@@ -101,6 +103,17 @@ def modernize(current: str, options: Config, origin: Origin) -> Config:
         chosen = padding_for(lengths, kernel, strides, options.get("padding", "valid"), theano)
         options["padding"], options["output_padding"] = chosen
     return options
+
+
+def _ordering_of_others(origin: Origin) -> str:
+    """Return the dim_ordering of a layer that names none, as several layers of Keras 1.0: that of the file's others.
+
+    Raises:
+        ValueError: the others have both.
+    """
+    if len(origin.orderings) > 1:
+        raise ValueError("it has no dim_ordering, and other layers of the file have both 'th' and 'tf'")
+    return next(iter(origin.orderings), "tf")
 
 
 def _current_axis(constraint: Mapping[str, Any], current: str) -> Config:
