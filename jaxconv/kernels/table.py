@@ -108,27 +108,6 @@ class Facts(NamedTuple):
         all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
         return all_read and narrow and fits
 
-    @property
-    def direct_cost(self) -> float:
-        """Return the number of multiplications of the direct sum."""
-        return self.batch * math.prod(self.problem.y) * self.taps * self.shapes["w"][-2] * self.shapes["w"][-1]
-
-    @property
-    def fourier_cost(self) -> float:
-        """Return the time of the Fourier lowering, in multiplications of the direct sum at its usual speed.
-
-        It is infinite where the spectra of all pairs of channels would need more memory than the operands.
-        """
-        p, groups = self.problem, self.problem.groups
-        points = math.prod(n + low + high for n, (low, high) in zip(p.x, p.pads, strict=True))
-        pairs = self.channels * self.filters * groups
-        if pairs * points > self.total_size:
-            return math.inf
-        transforms = self.batch * (self.channels + self.filters) * groups + pairs
-        # direct products gain from many channels, those of spectra do not
-        slower = min(max(8.0, 1.2 * math.sqrt(self.channels * self.filters)), 80.0)
-        return slower * points * (math.log2(max(points, 2)) * transforms + self.batch * pairs)
-
 
 LARGE = 1 << 22  # entries: a transposed copy of more does not stay in the cache
 
@@ -138,18 +117,18 @@ C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "corre
 # The figures are milliseconds, medians on two cores (AMD, AVX-512): XLA's way, or the one named, -> this one. They are
 # of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`.
 TABLE: tuple[Row, ...] = (
-    Row("fourier", ALL, lambda f: f.taps >= 128 and f.direct_cost > f.fourier_cost,
-        "long kernels: 2048 steps, kernel 1024, depthwise: 394 -> 2.4; 300x300 with 100x100: 808 -> 0.7"),
     Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9,
         "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3"),
     Row("polyphase", T, lambda f: f.problem.groups > 1,
         "groups: its parts are shift_add or block_diagonal; 56x56x96 k7x7 depthwise: 18.5 by shift_add -> 3.2"),
-    Row("shift_add", CK, lambda f: f.is_depthwise and f.taps <= shift_add.MAX_TAPS,
-        "depthwise: nothing to contract; 112x112x32 k3x3: 64.7 -> 1.1 forward, 149 -> 6.9 with gradients"),
+    Row("shift_add", CK, lambda f: f.is_depthwise,
+        "depthwise: nothing to contract; 112x112x32 k3x3: 64.7 -> 1.1 forward; 2048 steps, k1024: 394 -> 16"),
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
         "few channels in each group; 56x56x128 in 32 groups: 104 -> 6.7 forward, 5458 -> 39 with gradients"),
     Row("matmul", ALL, lambda f: f.taps == 1,
         "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients"),
+    Row("shift_add", CK, lambda f: f.channels == 1 and f.filters < 16 and f.taps > shift_add.MAX_TAPS,
+        "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),

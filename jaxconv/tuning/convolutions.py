@@ -14,6 +14,7 @@ from jax.extend.core import jaxprs_in_params
 
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, maps
+from jaxconv.kernels.lowerings import LOWERINGS
 
 NAMES = {primitive: name for name, primitive in maps.PRIMITIVES.items()}
 # the temporaries that a winner may need: a multiple of its operands and result, or this many bytes
@@ -45,8 +46,9 @@ class Convolution(NamedTuple):
         return choice.choose(self.name, self.geometry, self.a, self.b, platform=platform).lowering
 
     def supported(self) -> list[str]:
-        """List the lowerings that can compute it."""
-        return choice.supported(self.name, self.geometry, self.a, self.b)
+        """List the lowerings that can compute it and need no request."""
+        names = choice.supported(self.name, self.geometry, self.a, self.b)
+        return [name for name in names if LOWERINGS[name].by_default]
 
     def operands(self) -> tuple[jax.Array, jax.Array]:
         """Draw random operands: products of zeros, or of equal numbers, may be faster."""

@@ -30,7 +30,8 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(8, 56, 56, 64), w=(1, 1, 64, 256)), "matmul, matmul, matmul"),
         (dict(x=(4, 2048, 768), w=(4, 1, 768), groups=768), "shift_add, shift_add, shift_add"),
         (dict(x=(8, 56, 56, 96), w=(7, 7, 1, 96), groups=96), "shift_add, polyphase > shift_add, shift_add"),
-        (dict(x=(4, 2048, 64), w=(1024, 1, 64), groups=64), "fourier, fourier, fourier"),
+        (dict(x=(4, 2048, 64), w=(1024, 1, 64), groups=64), "shift_add, polyphase > shift_add, shift_add"),
+        (dict(x=(1, 200, 200, 1), w=(50, 50, 1, 1)), "shift_add, polyphase > shift_add, shift_add"),
         (
             dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)),
             "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, im2col",

@@ -104,6 +104,28 @@ def test_leading_axis_agrees_with_the_definition_in_all_its_variants(x, w, strid
     agrees(lowered("convolve", "leading_axis", geometry)(a, b), reference.evaluate("convolve", a, b, geometry))
 
 
+@pytest.mark.parametrize(
+    ("x", "w", "strides", "pads", "dilation", "groups"),
+    [
+        ((75, 3), (67, 1, 6), (1,), (3, 2), (1,), 3),  # two filters for each channel; a prime number of taps
+        ((150, 2), (70, 1, 2), (3,), (2, -1), (2,), 2),
+        ((11, 12, 2), (7, 10, 1, 2), (2, 1), (1, 1), (1, 1), 2),
+        ((5, 90, 1), (2, 33, 1, 2), (1, 2), (1, 1), (2, 1), 1),
+        ((5, 6, 6, 2), (5, 4, 4, 1, 2), (1, 2, 1), (1, 1), (1, 1, 1), 2),
+    ],
+)
+def test_shift_add_of_a_long_kernel_agrees_with_the_definition(x, w, strides, pads, dilation, groups, x64):
+    rng, rank = np.random.default_rng(0), len(strides)
+    spatial = tuple(range(1, rank + 1))
+    dims = (0, rank + 1, *spatial), (rank + 1, rank, *range(rank)), (0, rank + 1, *spatial)
+    geometry = Geometry(x[:-1], w[:-2], strides, (pads,) * rank, (1,) * rank, dilation, groups, *dims)
+    arrays = {"x": rng.standard_normal((2, *x)), "w": rng.standard_normal(w)}
+    arrays["y"] = rng.standard_normal((2, *geometry.y_lengths, w[-1]))
+    for name in ("convolve", "correlate"):
+        a, b = (jnp.asarray(arrays[letter]) for letter in SIGNATURES[name][:2])
+        agrees(lowered(name, "shift_add", geometry)(a, b), reference.evaluate(name, a, b, geometry))
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_types_are_summed_in_float32(dtype):
     rng = np.random.default_rng(0)

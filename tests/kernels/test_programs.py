@@ -35,6 +35,7 @@ def test_a_grouped_convolution_sharded_by_batch_gathers_no_batch(groups):
         ((9, 9, 8), (3, 3, 4, 8), 2),
         ((9, 9, 20), (3, 3, 20, 20), 1),
         ((5, 6, 7, 4), (5, 3, 3, 4, 30), 1),
+        ((80, 4), (70, 1, 4), 4),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
             for case in [

@@ -4,7 +4,10 @@ A circular convolution is a product of Fourier transforms, and a long enough tra
 positions that are kept: n log n operations instead of n times the kernel. C multiplies by the conjugate spectrum of the
 kernel (it is a correlation), T by the spectrum itself, K correlates x with y.
 
-Errors are spread evenly over the output, relative to its largest value; a direct sum's are relative to each value.
+It is used only on request (``lowering="fourier"``), neither by the table nor by ``tune``. Rounding errors are spread
+evenly over the positions: about ``eps * log2(n) * norm(x) * norm(w)`` for every output, with the norms of all entries
+that share a transform, where a direct sum's error is relative to the terms of each output. One large entry puts
+errors on outputs far away, and one NaN or infinity makes every position NaN.
 """
 
 from typing import Any
@@ -111,4 +114,4 @@ def _multiply(letters: str, a: Array, b: Array, problem: Problem) -> Array:
     return product.reshape(product.shape[0], problem.groups * product.shape[2], *product.shape[3:])
 
 
-FOURIER = Lowering("fourier", {"convolve": convolve, "transpose": transpose, "correlate": correlate})
+FOURIER = Lowering("fourier", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, by_default=False)

@@ -5,22 +5,32 @@
 There is nothing to contract, so a matrix product would be mostly zeros; the sum of all taps is one fused loop over
 memory. K needs as many sums as there are taps. They are one reduction of many operands, which XLA computes in a single
 pass, and in two stages: over short runs that stay in the first-level cache, then over what is left.
+C and K of a long kernel are a loop over boxes of taps, each such a sum.
+
+An output is computed from the entries in its own window and no others: a NaN or a large value reaches only the outputs
+of the direct sum, and ``|error| <= taps * eps * sum_j |window_j(x) w[j]|`` for each of them.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.problem import Problem, Shapes
-from jaxconv.kernels.taps import pad, scatter, tap_indices, total, window
+from jaxconv.kernels.problem import Problem, Shapes, Sizes, exact
+from jaxconv.kernels.taps import pad, scatter, tap_indices, total, window, window_at
+from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
-MAX_TAPS = 256
+MAX_TAPS = 64  # of C and T in one step: more are slow to compile and to run
+BOX = 32  # taps in one step of a loop over a longer kernel, and of K in one step
 RUN = 16
 
 
@@ -29,22 +39,69 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     channels = shapes["w"][-2]
     if channels > 1:
         return f"it computes groups of one channel, not {channels}"
-    if problem.taps > MAX_TAPS:
+    if name == "transpose" and problem.taps > MAX_TAPS:
         return f"it takes kernels of up to {MAX_TAPS} taps, not {problem.taps}"
     return None
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
+    x = _materialize(pad(x, problem.pads))
+    if problem.taps <= MAX_TAPS:
+        return _convolve_box(x, w, problem, arithmetic)
+
+    def add_box(y: Array, x: Array, start: Array, box: Problem) -> Array:
+        part = lax.dynamic_slice(w, tuple(start), (*box.w, *w.shape[-2:]))
+        return y + _convolve_box(x, part, box, arithmetic)
+
+    y = varying_zeros((x.shape[0], *problem.y, w.shape[-1]), arithmetic.accumulate_dtype, x, w)
+    return _for_each_box(add_box, y, x, problem)
+
+
+def _convolve_box(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
+    """Compute ``C(x, w)`` of a padded input, in one step."""
     filters = w.shape[-1] // problem.groups
-    padded = _materialize(pad(x, problem.pads))
     terms = []
     for tap, weights in _weights(w, problem, arithmetic):
-        shown = arithmetic.upcast(window(padded, tap, problem))
+        shown = arithmetic.upcast(window(x, tap, problem))
         if filters > 1:
             shown, weights = shown[..., None], weights.reshape(problem.groups, filters)
         terms.append(shown * _broadcast(weights, shown.ndim))
     return total(terms).reshape(*terms[0].shape[: x.ndim - 1], w.shape[-1])
+
+
+def _for_each_box(step: Callable[..., Array], carry: Array, x: Array, problem: Problem) -> Array:
+    """Loop over the boxes of taps: ``carry = step(carry, what a box reads of x, where it starts in w, its problem)``.
+
+    A box has at most BOX taps. Those at the end of an axis may be shorter: they are not filled up with zeros, which
+    would make NaN of an infinite entry.
+    """
+    room, axes = BOX, list[list[tuple[int, Sequence[int]]]]()
+    for k in reversed(problem.w):
+        size = -(-k // -(-k // room))
+        room //= size
+        rest = [(k % size, range(k - k % size, k, size))] if k % size else []
+        axes.insert(0, [(size, range(0, k - size + 1, size)), *rest])
+    for parts in itertools.product(*axes):
+        box = tuple(size for size, _ in parts)
+        firsts = np.array(list(itertools.product(*(first for _, first in parts))), np.int32)
+        carry = _loop_over_equal_boxes(step, carry, x, problem, box, firsts)
+    return carry
+
+
+def _loop_over_equal_boxes(
+    step: Callable[..., Array], carry: Array, x: Array, problem: Problem, box: Sizes, firsts: np.ndarray
+) -> Array:
+    p, in_kernel = problem, jnp.asarray(np.pad(firsts, ((0, 0), (0, 2))))  # of all channels and filters
+    starts = jnp.asarray(firsts * np.array(p.dilation, np.int32))
+    reach = tuple(dilate(o, s) + dilate(k, d) - 1 for o, s, k, d in zip(p.y, p.strides, box, p.dilation, strict=True))
+    part = exact(reach, box, p.y, p.strides, p.dilation, (0,) * p.rank, p.groups)
+    whole = replace(part, y=reach, strides=(1,) * p.rank)
+
+    def body(i: Array, carry: Array) -> Array:
+        return step(carry, _materialize(window_at(x, starts[i], whole)), in_kernel[i], part)
+
+    return lax.fori_loop(0, len(firsts), body, carry)
 
 
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -65,14 +122,16 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``."""
+    if problem.taps > BOX:
+        return _correlate_as_convolution(x, y, problem, arithmetic, solve)
+    x = _materialize(pad(x, problem.pads))
     filters = y.shape[-1] // problem.groups
-    padded = _materialize(pad(x, problem.pads))
     y = arithmetic.upcast(y)
     if filters > 1:
         y = y.reshape(*y.shape[:-1], problem.groups, filters)
     terms = []
     for tap in tap_indices(problem):
-        shown = arithmetic.upcast(window(padded, tap, problem))
+        shown = arithmetic.upcast(window(x, tap, problem))
         terms.append((shown[..., None] if filters > 1 else shown) * y)
     length, axis = problem.y[-1], problem.rank
     if length % RUN == 0 and length > 4 * RUN:
@@ -81,6 +140,16 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     partial = _sums(terms, (axis,))
     sums = [jnp.sum(part, tuple(range(axis))) for part in partial]
     return jnp.stack([s.reshape(1, -1) for s in sums]).reshape(*problem.w, 1, problem.groups * filters)
+
+
+def _correlate_as_convolution(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``K(x, y)`` as C of x with the kernel y: the samples are groups, strides and dilation are exchanged."""
+    p, batch = problem, x.shape[0]
+    low = tuple(before for before, _ in p.pads)
+    swapped = exact(p.x, p.y, p.w, p.dilation, p.strides, low, batch * p.groups)
+    x, y = (jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], 1, batch * a.shape[-1]) for a in (x, y))
+    w = convolve(jnp.moveaxis(x, -2, 0), y, swapped, arithmetic, solve)
+    return jnp.sum(w.reshape(*p.w, batch, 1, -1), axis=p.rank)
 
 
 def _sums(arrays: list[Array], axes: tuple[int, ...]) -> list[Array]:

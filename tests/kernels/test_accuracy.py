@@ -1,0 +1,85 @@
+"""The default lowerings on data of wide range: the error of each result, and which results a NaN reaches."""
+
+import math
+
+import jax
+import numpy as np
+import pytest
+
+import jaxconv
+
+# x, w, groups: kernels for which products of spectra would be faster
+LONG = {
+    "1-D, depthwise": ((2, 700, 3), (513, 1, 3), 3),
+    "2-D, depthwise": ((1, 40, 40, 2), (31, 31, 1, 2), 2),
+    "2-D, one channel": ((1, 60, 60, 1), (40, 40, 1, 1), 1),
+}
+EPS = float(np.finfo(np.float32).eps)
+
+
+def all_maps(x, w, dy, groups):
+    """Return y, dx and dw by the default lowerings."""
+    axes = "DHW"[5 - x.ndim :]
+    dims = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+
+    def conv(x, w):
+        return jaxconv.conv_general_dilated(x, w, (1,) * len(axes), "SAME", None, None, dims, groups)
+
+    y, vjp = jax.vjp(conv, x, w)
+    return y, *vjp(dy)
+
+
+def direct_sums(x, w, dy):
+    """Return y, dx and dw of a depthwise convolution in float64 by their definitions, and the numbers of terms."""
+    x, w, dy = (v.astype(np.float64) for v in (x, w, dy))
+    axes = tuple(range(1, x.ndim - 1))
+    k = w.shape[:-2]
+
+    def windows(v, mirrored):
+        pads = [((n - 1) // 2, n - 1 - (n - 1) // 2) for n in k]
+        pads = [(0, 0), *(pair[::-1] if mirrored else pair for pair in pads), (0, 0)]
+        return np.lib.stride_tricks.sliding_window_view(np.pad(v, pads), k, axes)  # (n, *y, g, *k)
+
+    places, taps = "abc"[: len(k)], "ijk"[: len(k)]
+    y = np.einsum(f"n{places}g{taps},{taps}g->n{places}g", windows(x, False), w[..., 0, :])
+    dx = np.einsum(f"n{places}g{taps},{taps}g->n{places}g", windows(dy, True), np.flip(w[..., 0, :], range(len(k))))
+    dw = np.einsum(f"n{places}g{taps},n{places}g->{taps}g", windows(x, False), dy)
+    return (y, dx, dw[..., None, :]), (math.prod(k), math.prod(k), math.prod(dy.shape[:-1]))
+
+
+def wide(rng, shape):
+    """Draw numbers of both signs from 1e-8 to 1e8, equally many of each magnitude."""
+    return (rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-8, 8, shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_each_result_of_a_long_kernel_is_as_accurate_as_its_own_direct_sum(name):
+    x, w, groups = LONG[name]
+    rng = np.random.default_rng(0)
+    arrays = [wide(rng, shape) for shape in (x, w, (*x[:-1], w[-1]))]
+    wants, counts = direct_sums(*arrays)
+    sizes, _ = direct_sums(*map(np.abs, arrays))
+    results = jax.jit(all_maps, static_argnums=3)(*arrays, groups)
+    for got, want, size, count in zip(results, wants, sizes, counts, strict=True):
+        assert np.all(np.abs(np.asarray(got, np.float64) - want) <= count * EPS * size)
+
+
+@pytest.mark.parametrize("name", LONG)
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_a_nan_reaches_the_results_of_a_long_kernel_that_its_direct_sum_reaches(name, where):
+    x, w, groups = LONG[name]
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in (x, w, (*x[:-1], w[-1]))]
+    arrays[where][tuple(n // 2 for n in arrays[where].shape)] = np.nan
+    wants, _ = direct_sums(*arrays)
+    for got, want in zip(jax.jit(all_maps, static_argnums=3)(*arrays, groups), wants, strict=True):
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+
+
+def test_a_spike_changes_no_result_far_away():
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1, 8192, 1)).astype(np.float32), rng.standard_normal((513, 1, 1)).astype(np.float32)
+    spiked = x.copy()
+    spiked[0, 1000] = 1e8
+    conv = jax.jit(lambda x: jaxconv.conv1d(x, w, padding="causal"))
+    np.testing.assert_array_equal(conv(spiked)[:, 1000 + 513 :], conv(x)[:, 1000 + 513 :])
