@@ -12,6 +12,7 @@ from jaxconv.files.loading import load_layer, load_model, load_weights
 from jaxconv.files.safetensors import load_params, save_params
 from jaxconv.files.torch import params_from_torch, params_to_torch
 from jaxconv.initializers import from_keras_seed
+from jaxconv.kernels.acceleration import accelerate
 from jaxconv.kernels.explain import explain_lowering
 from jaxconv.kernels.general import conv_general_dilated
 from jaxconv.kernels.override import lowering

@@ -27,6 +27,7 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowerings.xla import XLA
 from jaxconv.kernels.override import current as current_override
 from jaxconv.kernels.varying import vary_alike
+from jaxconv.kernels.xla_convolution import tracing_a_lowering
 
 # operands and result of each map, by the letter of the array
 SIGNATURES = {"convolve": ("x", "w", "y"), "transpose": ("y", "w", "x"), "correlate": ("x", "y", "w")}
@@ -205,7 +206,8 @@ def _lower(name: str, platform: str | None, context: Any, *operands: Any, **para
         platforms = context.platforms or context.module_context.platforms
         platform = platforms[0] if len(platforms) == 1 else None
     rule = functools.partial(choice.compute, name, platform=platform, winners=tuning_cache.winners(platform))
-    return mlir.lower_fun(rule, multiple_results=False)(context, *operands, **params)
+    with tracing_a_lowering():
+        return mlir.lower_fun(rule, multiple_results=False)(context, *operands, **params)
 
 
 PRIMITIVES = {name: _primitive(name) for name in SIGNATURES}

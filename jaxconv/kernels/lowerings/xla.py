@@ -14,6 +14,7 @@ from jaxconv.geometry import Geometry, Pairs, dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Form
+from jaxconv.kernels.xla_convolution import xla_convolution
 
 Array = jax.Array
 
@@ -84,7 +85,7 @@ def _conv(
         config = dict(zip(dims[0][2:], ((*p, d - 1) for p, d in zip(padding, lhs_dilation, strict=True)), strict=True))
         a = lax.pad(a, jnp.zeros((), a.dtype), [config.get(axis, (0, 0, 0)) for axis in range(a.ndim)])
         padding, lhs_dilation = ((0, 0),) * len(padding), (1,) * len(padding)
-    out = lax.conv_general_dilated(
+    out = xla_convolution(
         _cast(a, common), _cast(b, common), strides, padding, lhs_dilation, rhs_dilation,
         lax.ConvDimensionNumbers(*dims), precision=arithmetic.precision,
         preferred_element_type=promote(common, result), **groups,

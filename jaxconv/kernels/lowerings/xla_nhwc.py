@@ -5,11 +5,11 @@ what XLA's convolution does with them anyway, one conversion later.
 """
 
 import jax
-from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem
+from jaxconv.kernels.xla_convolution import xla_convolution
 
 Array = jax.Array
 
@@ -17,7 +17,7 @@ Array = jax.Array
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve | None = None) -> Array:
     """Compute ``C(x, w)``."""
     axes = "DHW"[3 - problem.rank :]
-    return lax.conv_general_dilated(
+    return xla_convolution(
         arithmetic.upcast(x), arithmetic.upcast(w), problem.strides, problem.pads, None, problem.dilation,
         (f"N{axes}C", f"{axes}IO", f"N{axes}C"), feature_group_count=problem.groups, precision=arithmetic.precision,
     )  # fmt: skip

@@ -1,0 +1,185 @@
+"""``accelerate``: compile the convolutions of ``jax.lax``, whoever calls it, by the lowerings of this package.
+
+Knows the parameters of JAX's primitive, and which of the three maps each convolution is. JAX derives everything from
+one primitive: the gradient in the input is a convolution of a dilated input, the gradient in the kernel one with batch
+and channels exchanged and a kernel as large as the output, that of a grouped one has a ``batch_group_count``.
+"""
+
+import functools
+import math
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+from jax.interpreters import mlir
+from jax.sharding import AxisType
+
+from jaxconv.geometry import Geometry, dilate
+from jaxconv.kernels import choice, tuning_cache
+from jaxconv.kernels.general import MAX_RANK
+from jaxconv.kernels.xla_convolution import keep_rules, tracing_a_lowering
+
+PARAMETERS = {
+    "window_strides", "padding", "lhs_dilation", "rhs_dilation", "dimension_numbers", "feature_group_count",
+    "batch_group_count", "precision", "preferred_element_type", "out_sharding",
+}  # fmt: skip
+
+_lock = threading.Lock()
+_is_installed = False
+_process: list[object] = []  # the calls that hold for the whole process
+_inside = jax.make_user_context(default_value=None)  # inside "with accelerate(...)"; part of jit's cache key
+
+
+class accelerate:
+    """Compile the convolutions of every JAX library by jaxconv's lowerings on CPU.
+
+    ``jaxconv.accelerate()`` holds for the process, ``with jaxconv.accelerate():`` for what this thread traces and
+    compiles inside, ``jaxconv.accelerate(False)`` ends the first. Flax, Equinox, Haiku, Keras on JAX and plain
+    ``jax.lax`` code need no change: ``jax.lax.conv_general_dilated`` and all its derivatives are compiled as jaxconv's
+    own are, by the lowering that ``jaxconv tune`` measured or the table chooses. Values agree to the accuracy of sums
+    in another order.
+
+    Functions that are already compiled keep what they have; ``jax.clear_caches()`` drops them. Programs for GPU and
+    TPU, exports for several platforms, programs that ``jit`` partitions over several devices, integers, symbolic
+    sizes, and shapes that the table leaves to XLA are compiled as without it. A JAX whose convolution has other
+    parameters is left alone, with a warning.
+
+    Args:
+        enabled: False to compile by XLA's own convolution again.
+
+    >>> x, w = jnp.ones((1, 4, 8, 8)), jnp.ones((4, 1, 3, 3))
+    >>> convolve = lambda: jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=4)
+    >>> with jaxconv.accelerate():
+    ...     y = jax.jit(convolve)()
+    >>> bool(jnp.allclose(y, convolve()))
+    True
+    """
+
+    def __init__(self, enabled: bool = True) -> None:
+        self.enabled = enabled
+        with _lock:
+            if not enabled:
+                self.ended = list(_process)
+                _process.clear()
+            elif _install():
+                _process.append(self)
+
+    def __enter__(self) -> None:
+        with _lock:  # the call was not for the whole process
+            if self in _process:
+                _process.remove(self)
+            if not self.enabled:
+                _process.extend(self.ended)
+        self.context = _inside(self.enabled)
+        self.context.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self.context.__exit__(*error)
+
+
+def is_accelerated() -> bool:
+    """Return whether convolutions that this thread compiles now are replaced."""
+    return _is_installed and (bool(_process) if _inside.value is None else _inside.value)
+
+
+def _install() -> bool:
+    """Replace the rule that compiles a convolution for CPU, once; return whether the one of this JAX can be."""
+    global _is_installed
+    if _is_installed:
+        return True
+    example = jax.ShapeDtypeStruct((1, 1, 1), "float32")
+    (equation,) = jax.make_jaxpr(lambda x: lax.conv_general_dilated(x, x, (1,), "SAME"))(example).eqns
+    general = _rule_of_xla()
+    if equation.primitive is not lax.conv_general_dilated_p or set(equation.params) != PARAMETERS or general is None:
+        warnings.warn(
+            f"jaxconv.accelerate does not know the convolution of jax {jax.__version__}; XLA's own is used",
+            stacklevel=4,
+        )
+        return False
+    expanding = functools.partial(general, expand_complex_convolutions=True)
+    keep_rules({None: general, "cpu": expanding, "gpu": expanding})
+    mlir.register_lowering(lax.conv_general_dilated_p, functools.partial(_lower, expanding), platform="cpu")
+    _is_installed = True
+    return True
+
+
+def _rule_of_xla() -> Callable[..., Any] | None:
+    """Return JAX's rule of the convolution, the only name here that JAX does not promise to keep."""
+    try:
+        from jax._src.lax.convolution import _conv_general_dilated_lower
+    except ImportError:
+        return None
+    return _conv_general_dilated_lower
+
+
+def _lower(own: Callable[..., Any], context: Any, *operands: Any, **params: Any) -> Any:
+    """Compile one convolution for CPU; ``own`` is XLA's rule."""
+    if not is_accelerated() or set(params) != PARAMETERS or not _is_local(context, params):
+        return own(context, *operands, **params)
+    request = as_map(*context.avals_in, **params)
+    if request is None:
+        return own(context, *operands, **params)
+    name, geometry = request
+    winners = tuning_cache.winners("cpu")
+    if choice.choose(name, geometry, *context.avals_in, platform="cpu", winners=winners).lowering == "xla":
+        return own(context, *operands, **params)
+    compute = functools.partial(
+        choice.compute, name, geometry=geometry, precision=params["precision"], dtype=context.avals_out[0].dtype,
+        lowering=None, platform="cpu", winners=winners,
+    )  # fmt: skip
+    with tracing_a_lowering():
+        return mlir.lower_fun(compute, multiple_results=False)(context, *operands)
+
+
+def _is_local(context: Any, params: dict[str, Any]) -> bool:
+    """Return whether a program is for CPU alone, and its arrays are those of one device: XLA partitions none of it."""
+    module, axes = context.module_context, context.module_context.axis_context
+    if tuple(module.platforms) != ("cpu",) or params["out_sharding"] is not None:
+        return False
+    if any(AxisType.Explicit in aval.sharding.mesh.axis_types for aval in context.avals_in):
+        return False
+    mesh = getattr(axes, "mesh", None)  # of shard_map, whose manual axes are cut already
+    return getattr(axes, "num_devices", 1) == 1 if mesh is None else set(mesh.axis_names) == set(axes.manual_axes)
+
+
+def as_map(
+    lhs: Any, rhs: Any, *, window_strides: Any, padding: Any, lhs_dilation: Any, rhs_dilation: Any,
+    dimension_numbers: Any, feature_group_count: int, batch_group_count: int, **_: Any,
+) -> tuple[str, Geometry] | None:  # fmt: skip
+    """Return which map of which geometry a convolution of ``jax.lax`` is, with its operands in the same order.
+
+    Args:
+        lhs, rhs: arrays or avals; the other arguments are the parameters of JAX's primitive.
+
+    Returns:
+        ``"convolve"``, which includes the gradient in the input (:func:`jaxconv.kernels.problem.standard_form` brings
+        a dilated input to the transposed map), or ``"correlate"`` for a kernel gradient; None for what is neither:
+        more than three spatial axes or none, symbolic lengths.
+    """
+    x_dims, w_dims, y_dims = dimension_numbers
+    x_lengths, w_lengths = ([v.shape[axis] for axis in dims[2:]] for v, dims in ((lhs, x_dims), (rhs, w_dims)))
+    if not 1 <= len(window_strides) <= MAX_RANK or not all(isinstance(n, int) for n in (*lhs.shape, *rhs.shape)):
+        return None
+    geometry = Geometry(
+        tuple(x_lengths), tuple(w_lengths), tuple(window_strides), tuple((int(a), int(b)) for a, b in padding),
+        tuple(lhs_dilation), tuple(rhs_dilation), feature_group_count, tuple(x_dims), tuple(w_dims), tuple(y_dims),
+    )  # fmt: skip
+    outputs = geometry.y_lengths
+    # JAX writes the kernel gradient so: the batch axis is not the first one, and the "kernel" is the output's gradient
+    is_exchanged = x_dims[0] != 0 and feature_group_count == 1 and math.prod(w_lengths) >= math.prod(outputs)
+    if batch_group_count == 1 and not is_exchanged:
+        return "convolve", geometry
+    pads = tuple(
+        (low, (o - 1) * s + dilate(k, d) - dilate(n, b) - low)
+        for n, b, o, s, k, d, (low, _) in zip(
+            x_lengths, lhs_dilation, w_lengths, rhs_dilation, outputs, window_strides, padding, strict=True
+        )
+    )
+    exchange = [(dims[1], dims[0], *dims[2:]) for dims in (x_dims, y_dims, w_dims)]
+    return "correlate", Geometry(
+        tuple(x_lengths), outputs, tuple(rhs_dilation), pads, tuple(lhs_dilation), tuple(window_strides),
+        batch_group_count, *exchange,
+    )  # fmt: skip
