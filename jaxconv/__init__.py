@@ -65,6 +65,7 @@ from jaxconv.layers.pooling import (
     MaxPooling3D,
 )
 from jaxconv.layers.preprocessing import Normalization, Rescaling
+from jaxconv.layers.recurrent_cells import GRU, LSTM, SimpleRNN
 from jaxconv.layers.reparametrization import SpectralNormalization, WeightNormalization
 from jaxconv.layers.reshaping import Flatten, Permute, RepeatVector, Reshape
 from jaxconv.layers.time_distributed import TimeDistributed

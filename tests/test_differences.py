@@ -504,6 +504,33 @@ def _():
     assert not layer.losses
 
 
+@row("recurrent layers with `stateful=True`")
+def _():
+    layer = keras.layers.SimpleRNN(1, stateful=True)
+    with keras_rules():
+        assert (layer(X) != layer(X)).any()
+    with pytest.raises(ValueError, match="stateful"):
+        jc.SimpleRNN(1, stateful=True)
+
+
+@row("mask of a recurrent layer with `go_backwards` and `return_sequences`")
+def _():
+    options, mask = {"go_backwards": True, "return_sequences": True}, np.array([[True] * 4 + [False] * 5] * 2)
+    params, apply_fn = jc.GRU(1, **options).init(KEY, X.shape)
+    np.testing.assert_array_equal(apply_fn.forward(params, X, mask=mask)[1].mask, mask[:, ::-1])
+    assert keras.layers.GRU(1, **options).compute_mask(X, mask) is mask
+
+
+@row("`SimpleRNN(activity_regularizer=...)`")
+def _():
+    params, apply_fn = jc.SimpleRNN(1, activity_regularizer="l2").init(KEY, X.shape)
+    assert apply_fn.forward(params, X)[1].penalty > 0
+    layer = keras.layers.SimpleRNN(1, activity_regularizer="l2")
+    with keras_rules():
+        layer(X)
+    assert not layer.losses
+
+
 @row("`Normalization` without mean and variance")
 def _():
     np.testing.assert_array_equal(theirs(keras.layers.Normalization(), X), X)

@@ -334,7 +334,7 @@ NOT_STREAMED = {
     "softmax_layer": "all steps", "layer_normalization_axes": "all steps", "rms_normalization": "all steps",
     "unit_normalization": "all steps", "group_normalization": "all steps", "group_normalization_first": "all steps",
     "instance_normalization": "all steps", "spectral_normalization_frozen": "all steps", "add": "does not merge",
-    "model_two_outputs": "does not merge",
+    "model_two_outputs": "does not merge", "lstm_backwards": "all steps", "gru_without_bias": "all steps",
 }  # fmt: skip
 NOT_STREAMED |= {name: "own for each step" for name in CASES if name.startswith("locally_connected")}
 NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith("adaptive")}

@@ -76,6 +76,7 @@ class Layer:
     masked_value: ClassVar[float] = 0  # what call is given at masked steps
     graph: ClassVar[Any] = None  # the calls inside a container
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
+    keras_group: ClassVar[str] = ""  # the group inside the layer's in which Keras 3 stores its weights
 
     def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -199,9 +200,13 @@ class Layer:
 
     def read_mask(self, mask: Any, shape: Any) -> Any:
         """Convert the mask of an input of this shape. Raises ValueError for one of the wrong length."""
-        least = 2 if getattr(self, "rank", 0) == 1 else 1  # a layer over one axis needs to know its steps
         ways = self.mask_layouts(len(shape))
-        return None if mask is None else masks.as_mask(mask, shape, ways, self.label, least=least)
+        return None if mask is None else masks.as_mask(mask, shape, ways, self.label, least=self.least_mask_axes)
+
+    @property
+    def least_mask_axes(self) -> int:
+        """Return the smallest number of axes of a mask: 2 for a layer over one axis, which needs to know its steps."""
+        return 2 if getattr(self, "rank", 0) == 1 else 1
 
     def output_mask(self, x: Any, mask: Any) -> Any:
         """Return the output's mask from the input and its mask, which may be None."""
@@ -294,6 +299,9 @@ class Layer:
         regularizer = getattr(self, "activity_regularizer", None)
         if regularizer is None:
             return jnp.zeros((), dtype)
+        if isinstance(y, list):
+            pairs = zip(y, mask or [None] * len(y), strict=True)
+            return sum_penalties([self._activity_penalty(one, own) for one, own in pairs], dtype)
         y = y.astype(dtype)  # a sum: float16 overflows
         if mask is not None:
             y = masks.fill_masked(y, masks.broadcast_mask(mask, y.shape, self.mask_layouts(y.ndim)))

@@ -124,4 +124,4 @@ class TimeDistributed(Wrapper):
 def _takes_sample_mask(layer: Any) -> bool:
     """Return whether a layer takes a mask (batch,); a layer over time needs one with its own steps."""
     inside = layer.children.values()
-    return layer.graph is None and getattr(layer, "rank", 0) != 1 and all(map(_takes_sample_mask, inside))
+    return layer.graph is None and layer.least_mask_axes == 1 and all(map(_takes_sample_mask, inside))

@@ -16,6 +16,7 @@ from jaxconv.layers.global_pooling import BaseGlobalPooling
 from jaxconv.layers.masking import Masking
 from jaxconv.layers.merge import Merge
 from jaxconv.layers.pooling import BasePooling
+from jaxconv.layers.recurrent import Recurrent
 from jaxconv.layers.reshaping import Flatten, Reshape
 from jaxconv.layers.upsampling import REACHES
 from jaxconv.layers.upsampling import _UpSampling as UpSampling
@@ -27,6 +28,7 @@ from jaxconv.streaming.operation import (
     Operation,
     Overlap,
     Pool,
+    Repeat,
     Reshaped,
     Slide,
 )
@@ -87,6 +89,9 @@ def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> C
         if reshaped is not None:
             return reshaped
     windows = layer.windows(signal.shape)
+    repeats = isinstance(layer, Recurrent) and not (layer.go_backwards or layer.return_state) and signal.axis == 1
+    if repeats and (layer.return_sequences or heads.pooling == "cumulative"):
+        return _repeat(name, layer, signal)
     found = reader(windows, signal.axis)
     if found is None or found[1].reads_all:
         return _whole(name, layer, signal, heads, mixed=found is not None and found[1].in_place)
@@ -104,12 +109,25 @@ def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> C
     )
     if window.pointwise:
         return Choice(Operation(layer, inputs), out)
+    _refuse_masked(name, layer, signal)
+    return _windowed(name, layer, signal, window, out)
+
+
+def _refuse_masked(name: str, layer: Any, signal: Signal) -> None:
     if signal.masked is not None:
         raise refuse(
             signal.masked, layer, signal.axis, f"masks steps by their values before {name} reads several of them",
             "leave the mask out and give stream.step a mask",
         )  # fmt: skip
-    return _windowed(name, layer, signal, window, out)
+
+
+def _repeat(name: str, layer: Any, signal: Signal) -> Choice:
+    """Return how a recurrent layer runs: on from its states. Without ``return_sequences`` each step has a result."""
+    _refuse_masked(name, layer, signal)
+    out = dataclasses.replace(signal, shape=layer.output_shape(signal.shape), source=name, field=None, padded=name)
+    if not layer.return_sequences:
+        out = dataclasses.replace(out, axis=None, length=None)
+    return Choice(Repeat(dataclasses.replace(layer, return_sequences=True), (signal,)), out)
 
 
 def _length(layer: Any, signal: Signal, axis: int) -> int | None:
@@ -210,6 +228,7 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
     flat = isinstance(layer, Flatten | Reshape) and signal.length is not None
     flat = flat and len(layer.output_shape(signal.sized(signal.length))) == 2
     pools = isinstance(layer, BaseGlobalPooling)
+    ends = isinstance(layer, Recurrent) and not (layer.return_sequences or layer.go_backwards or layer.return_state)
     if pools and heads.pooling == "cumulative":
         return _cumulate(name, layer, signal)
     if heads.window is not None:
@@ -231,7 +250,7 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
         return _frame(name, layer, signal, signal.length)  # type: ignore[arg-type]
     if isinstance(layer, Flatten):
         instead = "name the number of steps in input_shape, or give window=W for the last W steps"
-    elif pools:
+    elif pools or ends:
         instead = (
             "give pooling='cumulative' (all steps so far; the last output is that of the whole sequence) "
             "or window=W (the last W steps)"

@@ -291,6 +291,19 @@ class Cumulate(Operation):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
+class Repeat(Operation):
+    """Run a recurrent layer, one with ``return_sequences``, on from the states after the last step."""
+
+    def init(self, batch: int) -> Any:
+        return self.layer.initial_states(self.signal.array_shape(batch, 1))
+
+    def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
+        x = self.layer._input(xs[0])
+        mask = spread(real(0, x.shape[1]), x.ndim, 1)
+        return self.layer.run(params, jnp.where(mask, x, jnp.zeros((), x.dtype)), state, mask)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Frame(Operation):
     """Apply a layer that reads the whole time axis to the last ``frames`` steps, at each step."""
 

@@ -347,7 +347,8 @@ def stream(
         input_shape: batch first, with None for time. A number for time is the length that ``Flatten`` and ``Reshape``
             count with: behind them, each output is that of the last so many steps. None: the one that the model knows.
         axis: that of time, counted with the batch; the same for all inputs.
-        pooling: "cumulative" lets global pooling take all steps so far: its last output is that of the whole sequence.
+        pooling: "cumulative" lets global pooling, and recurrent layers without ``return_sequences``, take all steps so
+            far: the last output is that of the whole sequence.
         window: global pooling, and any other layer that reads all steps, reads the last ``window`` steps of the input.
             Each output is then the model's on these steps. Layers before it must not pad.
 

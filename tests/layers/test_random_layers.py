@@ -56,6 +56,7 @@ LAYERS: dict[str, Family] = {
     "Softmax": Family(draws.softmax(), 30),
     "PReLU": Family(draws.prelu(), 40),
     "Dense": Family(draws.dense(), 80),
+    **{name: Family(draws.recurrent(name), 60) for name in ("SimpleRNN", "LSTM", "GRU")},
     "Embedding": Family(draws.embedding(), 40),
     "Flatten": Family(draws.flatten, 12),
     "Reshape": Family(draws.reshape(), 20),

@@ -214,6 +214,18 @@ CASES: dict[str, Case] = {
         jc.TimeDistributed(jc.Sequential([jc.Conv1D(3, 2), jc.Dropout(0.3), jc.Flatten(), jc.Dense(2)])), (2, 3, 4, 2)
     ),
     "time_distributed_flatten": Case(jc.TimeDistributed(jc.Flatten(), name="flat"), IMAGE),
+    # recurrent
+    "simple_rnn": Case(jc.SimpleRNN(3, return_sequences=True, recurrent_regularizer="l2"), SEQUENCE),
+    "simple_rnn_last": Case(jc.SimpleRNN(3, recurrent_constraint=MaxNorm(0.5, axis="filter"), unroll=True), SEQUENCE),
+    "lstm": Case(jc.LSTM(3, return_sequences=True, dropout=0.3, recurrent_dropout=0.2), SEQUENCE),
+    "lstm_last": Case(
+        jc.LSTM(3, activation="softsign", bias_constraint="non_neg", activity_regularizer="l2"), SEQUENCE
+    ),
+    "lstm_backwards": Case(jc.LSTM(2, go_backwards=True, return_sequences=True, zero_output_for_mask=True), SEQUENCE),
+    "lstm_mixed_bfloat16": Case(jc.LSTM(3, return_sequences=True, dtype="mixed_bfloat16"), SEQUENCE),
+    "gru": Case(jc.GRU(3, return_sequences=True, activity_regularizer="l1"), SEQUENCE),
+    "gru_reset_before": Case(jc.GRU(3, reset_after=False, dropout=0.2, trainable=False), SEQUENCE),
+    "gru_without_bias": Case(jc.GRU(2, use_bias=False, go_backwards=True, dtype="float16"), SEQUENCE),
     # fixed maps, tables
     "rescaling": Case(jc.Rescaling(0.5, -1), SEQUENCE),
     "rescaling_first": Case(jc.Rescaling([0.5, 2, 1, 3], 1.5, data_format=FIRST), (2, 4, 7)),

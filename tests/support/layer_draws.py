@@ -158,6 +158,23 @@ def dense(draw):
     return Draw(layer, draw(shapes()))
 
 
+FLAGS = ("use_bias", "return_sequences", "go_backwards", "unroll")
+
+
+@st.composite
+def recurrent(draw, name):
+    """Draw a recurrent layer. Keras does not apply the activity regularizer of SimpleRNN."""
+    units, more = draw(st.integers(1, 3)), {"LSTM": "unit_forget_bias", "GRU": "reset_after"}.get(name)
+    flags = {flag: draw(st.booleans()) for flag in (*FLAGS, *([more] if more else []))}
+    options = governed(draw, kernel=2, recurrent=2, bias=2 if flags.get("reset_after") else 1)
+    smooth = st.sampled_from(["tanh", "sigmoid", "softsign", "softmax", None])
+    options |= {"activation": draw(smooth)} | ({"recurrent_activation": draw(smooth)} if more else {})
+    if name == "SimpleRNN":
+        options.pop("activity_regularizer", None)
+    shape = (draw(BATCHES), draw(st.integers(1, 5)), draw(st.integers(1, 3)))
+    return Draw(getattr(jc, name)(units, **flags, **options), shape)
+
+
 @st.composite
 def embedding(draw):
     """Draw a table that is larger than the normal random numbers that are its indices after rounding."""

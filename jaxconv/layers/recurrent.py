@@ -1,0 +1,290 @@
+"""The base of recurrent layers: a cell repeated over the steps by ``lax.scan``.
+
+A cell is one function from the products of its inputs with the kernels, gate by gate, to its new states.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv import geometry as geo
+from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Weight, Window, whole
+from jaxconv.dtypes import broadcast
+from jaxconv.kernels.varying import varying_zeros
+from jaxconv.layers.activation_axis import activate, activated_width
+from jaxconv.layers.options import as_number, as_seed
+from jaxconv.windows import output_lengths
+
+Array = jax.Array
+States = tuple[Array, ...]
+Recur = Callable[..., list[Array]]  # (state, gates) -> the product of the state with the kernel of each gate
+
+
+class Recurrent(Layer):
+    """A layer that repeats a cell over the steps. Subclasses have Keras's fields, and implement ``cell``."""
+
+    gates: ClassVar[str]  # a letter for each gate, in the order in which the kernels hold them
+    state_count: ClassVar[int] = 1  # the first state is the output
+    keras_group: ClassVar[str] = "cell/"
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it
+    keras_only: ClassVar[dict[str, tuple]] = {
+        "implementation": (0, 1, 2),
+        "time_major": (False,),
+    }
+
+    units: int
+    activation: Any
+    recurrent_activation: Any = None
+    use_bias: bool
+    kernel_initializer: Any
+    recurrent_initializer: Any
+    bias_initializer: Any
+    dropout: float
+    recurrent_dropout: float
+    return_sequences: bool
+    return_state: bool
+    go_backwards: bool
+    stateful: bool
+    unroll: bool
+    seed: int | None
+    zero_output_for_mask: bool
+    use_cudnn: Any
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        where = type(self).__name__
+        if hasattr(self, "units"):
+            self._set(units=geo.as_size(self.units, "units", where))
+        self._set(seed=as_seed(self.seed, where))
+        for what in ("dropout", "recurrent_dropout"):
+            self._set(**{what: as_number(getattr(self, what), what, where, 0, 1, ", the fraction dropped")})
+        if self.stateful:
+            raise ValueError(
+                f"{where}: stateful=True keeps states between calls, and a layer here holds no arrays; "
+                "use stateful=False, and jaxconv.stream to run a sequence in parts"
+            )
+        if getattr(self, "use_cudnn", "auto") not in ("auto", False):
+            raise ValueError(f"{where}: use_cudnn={self.use_cudnn!r} is not possible with XLA; give 'auto' or False")
+        for activation in (self.activation, self.recurrent_activation):
+            if activated_width(activation, 2, where) != 2:
+                raise ValueError(f"{where}: activation 'glu' halves the channels; give one that keeps them")
+
+    # -- what a subclass declares
+
+    def cell(self, x: Sequence[Array], states: States, recur: Recur) -> States:
+        """Return the new states from the input's products, gate by gate, and the states before."""
+        raise NotImplementedError
+
+    def product(self, x: Array, kernel: Array, recurrent: bool) -> Array:
+        """Return the product of inputs or of a state with a kernel; axes before the last ones are batch axes."""
+        return jnp.matmul(x, kernel)
+
+    def step_windows(self, shape: Shape) -> tuple[Window, ...]:
+        """Return the windows of the axes of one step, for an input of this shape."""
+        if len(shape) != 3 or shape[2] == 0:
+            raise ValueError(f"{type(self).__name__}: input of shape {shape}; this layer needs (batch, time, channels)")
+        return (whole(self.units),)
+
+    def kernel_shapes(self, shape: Shape) -> tuple[Shape, Shape]:
+        """Return the shapes of the kernel and of the recurrent kernel, without the axis of the filters."""
+        return (shape[2],), (self.units,)
+
+    @property
+    def channel_axis(self) -> int:
+        """Return the axis of the channels in a step or in several, counted from the end."""
+        return -1
+
+    @property
+    def bias_rows(self) -> int:
+        """Return the number of biases: 2 where the product with the state has its own."""
+        return 1
+
+    @property
+    def separate_masks(self) -> bool:
+        """Return whether dropout draws a mask for each gate, as Keras does."""
+        return self.recurrent_dropout > 0 and len(self.gates) > 1
+
+    # -- what follows
+
+    @property
+    def leaves(self) -> dict[str, str]:
+        kernels = {"kernel": "kernel", "recurrent_kernel": "recurrent"}
+        return kernels | {"bias": "bias"} if self.use_bias else kernels
+
+    @property
+    def needs_key(self) -> bool:  # type: ignore[override]
+        return self.dropout > 0 or self.recurrent_dropout > 0
+
+    @property
+    def least_mask_axes(self) -> int:
+        return 2
+
+    def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
+        return [(0, 1)]  # Keras masks steps, and nothing within them
+
+    def filter_axes(self, leaf: str) -> tuple[int, ...]:
+        return (0,) if leaf.endswith("kernel") else ()
+
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        inside = self.step_windows(input_shape)
+        length = input_shape[1]
+        if isinstance(length, int) and length < 1:
+            raise ValueError(f"{type(self).__name__}: input of shape {input_shape} has no step; at least 1 is needed")
+        if not self.return_sequences:
+            return inside
+        return (whole(length) if self.go_backwards else MIXED, *inside)
+
+    def output_shape(self, input_shape: Any) -> Any:
+        shape = self.read_shape(input_shape)
+        y = super().output_shape(shape)
+        return [y, *[self.state_shape(shape)] * self.state_count] if self.return_state else y
+
+    def state_shape(self, shape: Any) -> Any:
+        """Return the shape of one state, batch first, for an input of this shape."""
+        return (shape[0], *output_lengths(self.step_windows(shape), shape[1:], type(self).__name__))
+
+    @property
+    def output_structure(self) -> Any:
+        return jax.tree.structure([0] * (1 + self.state_count)) if self.return_state else LEAF
+
+    def output_mask(self, x: Any, mask: Any) -> Any:
+        """Return the mask of the steps, in the order of the output; that of Keras is not turned round."""
+        if mask is None or not self.return_sequences:
+            return None
+        own = jnp.flip(mask, 1) if self.go_backwards else mask
+        return [own, *(None for _ in range(self.state_count))] if self.return_state else own
+
+    def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        kernel, recurrent = self.kernel_shapes(input_shape)
+        if None in kernel:
+            raise ValueError(
+                f"{type(self).__name__}: the channel count in input shape {input_shape} is None; the kernel's shape "
+                "depends on it, so give a number"
+            )
+        width = len(self.gates) * recurrent[-1]  # type: ignore[operator]
+        found = {
+            "kernel": Weight((*kernel, width), self.kernel_initializer),  # type: ignore[arg-type]
+            "recurrent_kernel": Weight((*recurrent, width), self.recurrent_initializer),  # type: ignore[arg-type]
+        }
+        if self.use_bias:
+            shape = (width,) if self.bias_rows == 1 else (self.bias_rows, width)
+            forget = getattr(self, "unit_forget_bias", False)
+            first = functools.partial(_forget_ones, self.bias_initializer) if forget else self.bias_initializer
+            found["bias"] = Weight(shape, first)
+        return found
+
+    def multiply_adds(self, input_shape: Any) -> int | None:
+        shape = self.read_shape(input_shape)
+        out = self.state_shape(shape)[1:]
+        if None in (*shape[1:], *out):
+            return None
+        channels = out[self.channel_axis]
+        kernels = [weight for leaf, weight in self.weights(shape).items() if leaf.endswith("kernel")]
+        return shape[1] * math.prod(out) // channels * sum(math.prod(kernel.shape) for kernel in kernels)
+
+    def initial_states(self, shape: Shape, *operands: Array) -> States:
+        """Return the states before the first step, zeros, for an input of this shape.
+
+        operands: what they are computed with, whose mesh axes they vary over in ``shard_map``.
+        """
+        zeros = varying_zeros(self.state_shape(shape), self.policy.compute, *operands)
+        return (zeros,) * self.state_count
+
+    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
+        drops = self._drop_masks(x, key) if train and self.needs_key else (None, None)
+        states = self.initial_states(x.shape, x, *params.values())
+        outputs, states = self.run(params, x, states, mask, drops)
+        y = states[0] if outputs is None else outputs
+        return [y, *states] if self.return_state else y, Effects()
+
+    def _drop_masks(self, x: Array, key: Any) -> tuple[Any, Any]:
+        """Return the random masks of the input and of the state, with an axis for the gates first; None for none."""
+        key = key if self.seed is None else jax.random.fold_in(key, self.seed)
+        found, step = [], (x.shape[0], 1, *x.shape[2:])
+        for rate, shape in ((self.dropout, step), (self.recurrent_dropout, self.state_shape(x.shape))):
+            key, own = jax.random.split(key)
+            count = len(self.gates) if self.separate_masks else 1
+            kept = jax.random.bernoulli(own, 1 - rate, (count, *shape)).astype(x.dtype)
+            found.append(kept if rate == 1 else kept / (1 - rate) if rate else None)
+        return found[0], found[1]
+
+    def run(
+        self, params: Params, x: Array, states: States, mask: Any = None, drops: tuple[Any, Any] = (None, None)
+    ) -> tuple[Any, States]:
+        """Run over the steps from given states.
+
+        Args:
+            x: (batch, time, ...), in the compute type. states: see ``initial_states``.
+            mask: True at each real step, with the rank of ``x``; at the others the states stay as they are.
+            drops: random masks.
+
+        Returns:
+            (the outputs of all steps, or None without ``return_sequences``; the states after the last step).
+        """
+        own = {name: value.astype(x.dtype) for name, value in params.items()}
+        bias = list(own["bias"].reshape(self.bias_rows, -1)) if self.use_bias else [None]
+        every = self._products(x, own["kernel"], bias[0], drops[0], self.gates, False)
+
+        def recur(state: Array, gates: str = self.gates) -> list[Array]:
+            row = bias[1] if len(bias) > 1 else None
+            return self._products(state, own["recurrent_kernel"], row, drops[1], gates, True)
+
+        def step(states: States, now: Any) -> tuple[States, Any]:
+            gates, real = now
+            new = tuple(one.astype(x.dtype) for one in self.cell(gates, states, recur))
+            if real is not None:
+                new = tuple(jnp.where(real, one, old) for one, old in zip(new, states, strict=True))
+            if not self.return_sequences:
+                return new, None
+            hide = real is not None and self.zero_output_for_mask
+            return new, jnp.where(real, new[0], jnp.zeros_like(new[0])) if hide else new[0]
+
+        xs = jax.tree.map(lambda value: jnp.moveaxis(value, 1, 0), (every, mask))
+        states, outputs = lax.scan(step, states, xs, reverse=self.go_backwards)
+        if outputs is not None:
+            outputs = jnp.moveaxis(jnp.flip(outputs, 0) if self.go_backwards else outputs, 0, 1)
+        return outputs, states
+
+    def _products(self, x: Array, kernel: Array, bias: Any, drop: Any, gates: str, recurrent: bool) -> list[Array]:
+        """Return the product of an input with the kernel of each of some gates that are neighbours."""
+        units, axis = kernel.shape[-1] // len(self.gates), self.channel_axis
+        first, last = (self.gates.index(gates) + n for n in (0, len(gates)))
+        kernel = kernel[..., first * units : last * units]
+        if drop is None or len(drop) == 1:
+            y = self.product(x if drop is None else x * drop[0], kernel, recurrent)
+        else:
+            pairs = zip(drop[first:last], jnp.split(kernel, len(gates), -1), strict=True)
+            y = jnp.concatenate([self.product(x * one, part, recurrent) for one, part in pairs], axis)
+        if bias is not None:
+            row = bias[first * units : last * units]
+            y = y + broadcast(row.reshape(-1, *(1,) * (-1 - axis)), y.shape, y.dtype)
+        return jnp.split(y, len(gates), axis)
+
+    def _activate(self, y: Array) -> Array:
+        return activate(self.activation, y, self.channel_axis)
+
+    def _gate(self, y: Array) -> Array:
+        return activate(self.recurrent_activation, y, self.channel_axis)
+
+
+def _forget_ones(initializer: Any, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Initialize the bias of an LSTM with ones for the forget gate, the second of four."""
+    units = shape[0] // 4
+    return initializer(key, shape, dtype).at[units : 2 * units].set(1)
+
+
+class LongShortTerm(Recurrent):
+    """The cell of a long short-term memory: an input, a forget and an output gate, and a candidate."""
+
+    gates: ClassVar[str] = "ifco"
+    state_count: ClassVar[int] = 2
+
+    def cell(self, x: Sequence[Array], states: States, recur: Recur) -> States:
+        i, f, candidate, o = (a + b for a, b in zip(x, recur(states[0]), strict=True))
+        c = self._gate(f) * states[1] + self._gate(i) * self._activate(candidate)
+        return self._gate(o) * self._activate(c), c

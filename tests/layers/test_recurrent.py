@@ -1,0 +1,155 @@
+"""Recurrent layers beside Keras's: masks, states, dropout, half precision, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import Mesh, PartitionSpec
+
+import jaxconv as jc
+from tests.support.keras_oracle import assert_close, keras, keras_rules, keras_values, random_params, theirs
+
+KEY = jax.random.key(0)
+SHAPE = (3, 5, 2)
+MASK = np.array([[1, 1, 1, 1, 1], [0, 1, 0, 1, 0], [1, 1, 0, 0, 0]], bool)
+
+
+def keras_call(layer, params, x, **arguments):
+    """Return the output of Keras's layer with these weights."""
+    other = theirs(layer, x.shape)
+    with (
+        keras_rules(),
+        keras.StatelessScope([*zip(other.trainable_variables, keras_values(params, layer)[0], strict=True)]),
+    ):
+        return other(x, **arguments)
+
+
+def drawn(layer, shape=SHAPE):
+    rng = np.random.default_rng(0)
+    return random_params(layer, shape, rng), jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("sequences", [False, True])
+@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+def test_masked_steps_keep_the_states_as_in_keras(name, sequences, reverse):
+    layer = getattr(jc, name)(3, return_sequences=sequences, go_backwards=reverse, return_state=True)
+    params, x = drawn(layer)
+    got, effects = layer.apply_fn.forward(params, x, mask=MASK)
+    for one, wanted in zip(got, keras_call(layer, params, x, mask=jnp.asarray(MASK)), strict=True):
+        assert_close(one, wanted, name)
+    assert (effects.mask is None) == (not sequences)
+    if sequences:
+        np.testing.assert_array_equal(effects.mask[0], MASK[:, ::-1] if reverse else MASK)
+
+
+def test_zero_output_for_mask_hides_masked_steps_as_in_keras():
+    layer = jc.GRU(3, return_sequences=True, zero_output_for_mask=True)
+    params, x = drawn(layer)
+    got = layer.apply_fn(params, x, MASK)
+    assert_close(got, keras_call(layer, params, x, mask=jnp.asarray(MASK)), "output")
+    assert (got[~MASK] == 0).all() and (got[MASK] != 0).all()
+
+
+def test_the_states_are_those_after_the_last_step():
+    layer = jc.LSTM(3, return_sequences=True, return_state=True)
+    params, x = drawn(layer)
+    y, h, c = layer.apply_fn(params, x)
+    assert layer.output_shape((None, 5, 2)) == [(None, 5, 3), (None, 3), (None, 3)]
+    np.testing.assert_array_equal(y[:, -1], h)
+    assert c.shape == h.shape
+
+
+def test_a_model_takes_an_output_and_a_state():
+    x = jc.Input((5, 2))
+    y, h, _ = jc.LSTM(3, return_sequences=True, return_state=True)(x)
+    model = jc.Model(x, jc.Dense(2)(jc.Concatenate()([jc.GlobalAveragePooling1D()(y), h])))
+    params, apply_fn = model.init(KEY)
+    assert apply_fn(params, jnp.ones((4, 5, 2))).shape == (4, 2)
+
+
+@pytest.mark.parametrize("recurrent", [0.0, 0.5])
+@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+def test_dropout_keeps_one_mask_for_all_steps_and_scales_what_is_left(name, recurrent):
+    layer = getattr(jc, name)(2, activation=None, dropout=0.5, recurrent_dropout=recurrent, return_sequences=True)
+    params, _ = drawn(layer, (400, 3, 2))
+    x = jnp.broadcast_to(jnp.array([1.0, -1.0]), (400, 3, 2))
+    y = layer.apply_fn.forward(params, x, train=True, key=KEY)[0]
+    assert (y == layer.apply_fn.forward(params, x, train=True, key=KEY)[0]).all()
+    assert not (y == layer.apply_fn.forward(params, x, train=True, key=jax.random.key(1))[0]).all()
+    # with one mask for all gates and steps there are two inputs that are kept or dropped: four sequences
+    distinct = len(np.unique(np.asarray(y).round(3), axis=0))
+    assert distinct == 4 if recurrent == 0 else distinct > 4
+    with pytest.raises(ValueError, match="key"):
+        layer.apply_fn.forward(params, x, train=True)
+
+
+def test_dropout_of_everything_leaves_the_bias():
+    layer = jc.SimpleRNN(2, dropout=1.0, recurrent_dropout=1.0)
+    params, x = drawn(layer)
+    y = layer.apply_fn.forward(params, x, train=True, key=KEY)[0]
+    np.testing.assert_allclose(y, jnp.broadcast_to(jnp.tanh(params["bias"]), y.shape), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_bfloat16"])
+@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+def test_half_precision_is_near_float32(name, dtype):
+    layer = getattr(jc, name)(3, return_sequences=True, dtype=dtype)
+    params, apply_fn = layer.init(KEY, SHAPE)
+    x = jax.random.normal(KEY, SHAPE)
+    wide = getattr(jc, name)(3, return_sequences=True)
+    want = wide.apply_fn(jax.tree.map(lambda v: v.astype(jnp.float32), params), x)
+    got = apply_fn(params, x)
+    assert got.dtype == layer.policy.compute
+    # a few roundings of a state below 1 in each of five steps
+    np.testing.assert_allclose(got.astype(jnp.float32), want, atol=10 * float(jnp.finfo(got.dtype).eps))
+
+
+def test_the_forget_gate_of_an_lstm_starts_open():
+    params, _ = jc.LSTM(2).init(KEY, SHAPE)
+    np.testing.assert_array_equal(params["bias"], [0, 0, 1, 1, 0, 0, 0, 0])
+    assert (jc.LSTM(2, unit_forget_bias=False).init(KEY, SHAPE)[0]["bias"] == 0).all()
+
+
+def test_states_between_calls_are_refused():
+    with pytest.raises(ValueError, match=r"stateful=True.*stream"):
+        jc.GRU(3, stateful=True)
+
+
+@pytest.mark.parametrize(
+    "layer, shape, facts",
+    [
+        (jc.LSTM(3), (2, 4), "batch, time, channels"),
+        (jc.LSTM(3), (2, 0, 4), "at least 1"),
+        (jc.LSTM(3), (2, 4, None), "channel count"),
+    ],
+)
+def test_an_illegal_input_is_refused(layer, shape, facts):
+    with pytest.raises(ValueError, match=facts):
+        layer.init(KEY, shape)
+
+
+def test_illegal_options_are_refused():
+    with pytest.raises(ValueError, match="dropout=2"):
+        jc.GRU(3, dropout=2)
+    with pytest.raises(ValueError, match="units=0"):
+        jc.LSTM(0)
+    with pytest.raises(ValueError, match="glu"):
+        jc.LSTM(2, "glu")
+
+
+def test_a_mask_of_samples_alone_is_refused():
+    layer = jc.LSTM(3)
+    params, x = drawn(layer)
+    with pytest.raises(ValueError, match=r"\(3,\).*\(3, 5\)"):
+        layer.apply_fn(params, x, np.ones(3, bool))
+
+
+def test_a_layer_runs_over_sharded_data():
+    layer = jc.LSTM(3)
+    params, x = drawn(layer, (2, 5, 2))
+    mesh = Mesh(np.array(jax.devices()[:2]), ("batch",))
+    spread = jax.shard_map(
+        layer.apply_fn, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("batch")), out_specs=PartitionSpec("batch")
+    )
+    np.testing.assert_allclose(spread(params, x), layer.apply_fn(params, x), rtol=1e-6)
