@@ -513,7 +513,7 @@ def _():
         jc.SimpleRNN(1, stateful=True)
 
 
-@row("mask of a recurrent layer with `go_backwards` and `return_sequences`")
+@row("mask of `SimpleRNN`, `LSTM`, `GRU` with `go_backwards` and `return_sequences`")
 def _():
     options, mask = {"go_backwards": True, "return_sequences": True}, np.array([[True] * 4 + [False] * 5] * 2)
     params, apply_fn = jc.GRU(1, **options).init(KEY, X.shape)

@@ -76,7 +76,6 @@ class Layer:
     masked_value: ClassVar[float] = 0  # what call is given at masked steps
     graph: ClassVar[Any] = None  # the calls inside a container
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
-    keras_group: ClassVar[str] = ""  # the group inside the layer's in which Keras 3 stores its weights
 
     def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -299,9 +298,6 @@ class Layer:
         regularizer = getattr(self, "activity_regularizer", None)
         if regularizer is None:
             return jnp.zeros((), dtype)
-        if isinstance(y, list):
-            pairs = zip(y, mask or [None] * len(y), strict=True)
-            return sum_penalties([self._activity_penalty(one, own) for one, own in pairs], dtype)
         y = y.astype(dtype)  # a sum: float16 overflows
         if mask is not None:
             y = masks.fill_masked(y, masks.broadcast_mask(mask, y.shape, self.mask_layouts(y.ndim)))

@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxconv import geometry as geo
 from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Weight, Window, whole
+from jaxconv.contract.weights import sum_penalties
 from jaxconv.dtypes import broadcast
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.layers.activation_axis import activate, activated_width
@@ -30,7 +31,7 @@ class Recurrent(Layer):
 
     gates: ClassVar[str]  # a letter for each gate, in the order in which the kernels hold them
     state_count: ClassVar[int] = 1  # the first state is the output
-    keras_group: ClassVar[str] = "cell/"
+    keras_group: ClassVar[str] = "cell/"  # inside the layer's: where Keras 3 stores the weights
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it
     keras_only: ClassVar[dict[str, tuple]] = {
         "implementation": (0, 1, 2),
@@ -140,6 +141,7 @@ class Recurrent(Layer):
         return (whole(length) if self.go_backwards else MIXED, *inside)
 
     def output_shape(self, input_shape: Any) -> Any:
+        # the windows describe the first output; the states have no time axis
         shape = self.read_shape(input_shape)
         y = super().output_shape(shape)
         return [y, *[self.state_shape(shape)] * self.state_count] if self.return_state else y
@@ -179,6 +181,7 @@ class Recurrent(Layer):
         return found
 
     def multiply_adds(self, input_shape: Any) -> int | None:
+        # each kernel is used at each step, although the windows say that all steps are read as a whole
         shape = self.read_shape(input_shape)
         out = self.state_shape(shape)[1:]
         if None in (*shape[1:], *out):
@@ -201,6 +204,13 @@ class Recurrent(Layer):
         outputs, states = self.run(params, x, states, mask, drops)
         y = states[0] if outputs is None else outputs
         return [y, *states] if self.return_state else y, Effects()
+
+    def _activity_penalty(self, y: Any, mask: Any) -> Array:
+        """Sum the penalties of the output and, as Keras does, of the states that are returned."""
+        if not self.return_state:
+            return super()._activity_penalty(y, mask)
+        pairs = zip(y, mask or [None] * len(y), strict=True)
+        return sum_penalties([super(Recurrent, self)._activity_penalty(*pair) for pair in pairs], self.policy.penalty)
 
     def _drop_masks(self, x: Array, key: Any) -> tuple[Any, Any]:
         """Return the random masks of the input and of the state, with an axis for the gates first; None for none."""

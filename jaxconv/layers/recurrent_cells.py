@@ -4,16 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import jax
+from jax import Array
 
-from jaxconv.contract import layers
+from jaxconv.contract import layers, register
 from jaxconv.layers.recurrent import LongShortTerm, Recur, Recurrent, States
 
-Array = jax.Array
 
-
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class SimpleRNN(Recurrent):
     """Repeat a dense layer over the steps: ``h = activation(x @ kernel + bias + h @ recurrent_kernel)``.
 
@@ -52,8 +49,7 @@ class SimpleRNN(Recurrent):
         return (self._activate(x[0] + recur(states[0])[0]),)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class LSTM(LongShortTerm):
     """Run a long short-term memory over the steps of a sequence.
 
@@ -129,8 +125,7 @@ class LSTM(LongShortTerm):
     zero_output_for_mask: bool = dataclasses.field(default=False, kw_only=True)
 
 
-@layers.register()
-@dataclasses.dataclass(frozen=True)
+@register(layers)
 class GRU(Recurrent):
     """Run a gated recurrent unit over the steps of a sequence.
 
