@@ -138,6 +138,7 @@ def test_relu_is_linear_below_its_threshold():
     assert y.tolist() == [-2.5, -0.5, 0.0, 4.0]
 
 
+@pytest.mark.slow
 def test_options_of_the_others_equal_keras(x):
     calls = [("leaky_relu", 0.01), ("elu", 0.5), ("celu", 2.0), ("hard_shrink", 1.5), ("soft_shrink", 1.5)]
     calls += [("squareplus", 0.5), ("softmax", 1), ("log_softmax", 0), ("glu", 1), ("softmax", (1, 2))]
@@ -177,6 +178,8 @@ def test_derivatives_of_both_orders_agree_with_finite_differences(x64):
         np.testing.assert_allclose(second, bend, rtol=1e-7, atol=1e-7, err_msg=name)
 
 
+@pytest.mark.exact
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
 def test_derivatives_are_finite_and_right_up_to_the_largest_number(dtype):
     functions = {name: activations.get(name) for name in ELEMENTWISE}
@@ -202,6 +205,7 @@ def test_dtype_is_kept(name, x):
         assert jax.eval_shape(activations.get(name), jax.ShapeDtypeStruct(x.shape, dtype)).dtype == dtype
 
 
+@pytest.mark.slow
 def test_jit_changes_nothing(x):
     for name, y in of_all(CALLABLE_NAMES, lambda function: function(x)).items():
         # fused operations round once

@@ -50,6 +50,7 @@ def test_values_equal_keras(name, arguments, w):
     np.testing.assert_allclose(jax.jit(ours(name, arguments))(w), expected, rtol=5e-7)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("axis", [0, (0, 1), -1, None])
 def test_norm_formulas_in_float64(axis, w):
     exact = np.asarray(w, np.float64)

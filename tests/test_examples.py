@@ -43,6 +43,7 @@ def test_every_required_config_exists():
     assert {path.stem for path in CONFIGS} >= REQUIRED
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "path",
     [pytest.param(p, id=p.stem, marks=() if p.stem == "gunpoint_fcn" else pytest.mark.slow) for p in CONFIGS],
@@ -63,6 +64,7 @@ def test_each_config_has_its_name_and_a_result_to_compare_with(path):
     assert tomllib.loads(path.read_text())["name"] == path.stem
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
 def test_every_example_runs_in_a_shortened_form(path, monkeypatch):
     monkeypatch.setattr(layers, "_entries", dict(layers._entries))  # what an example registers is gone after it

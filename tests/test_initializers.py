@@ -67,6 +67,7 @@ def keras_call(initializer, shape, dtype="float32"):
 # --- Keras's numbers --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("shape", [(2, 3, 5), *(pytest.param(s, marks=pytest.mark.slow) for s in [(7,), (3, 4)])])
 @pytest.mark.parametrize(("name", "arguments"), SEEDED, ids=str)
 def test_a_seed_gives_the_numbers_of_keras_bit_for_bit(name, arguments, shape):
@@ -75,6 +76,7 @@ def test_a_seed_gives_the_numbers_of_keras_bit_for_bit(name, arguments, shape):
         np.testing.assert_array_equal(drawn, keras_call(in_keras(name, arguments), shape))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("shape", ODD_SHAPES, ids=str)
 def test_odd_shapes_give_the_numbers_of_keras(shape):
     drawn = HeNormal(seed=5)(None, shape)
@@ -89,6 +91,8 @@ def test_the_numbers_are_those_of_keras_in_low_precision(name, dtype):
     np.testing.assert_array_equal(drawn, keras_call(in_keras(name, {"seed": 3}), (2, 3, 5), dtype))
 
 
+@pytest.mark.exact
+@pytest.mark.few(6)
 @pytest.mark.parametrize(("name", "arguments"), SEEDED, ids=str)
 def test_jit_draws_the_same_numbers(name, arguments):
     initializer = ours(name, arguments)
@@ -99,12 +103,14 @@ def test_jit_draws_the_same_numbers(name, arguments):
     )
 
 
+@pytest.mark.exact
 def test_golden_numbers_of_keras_3():
     # keras.initializers.GlorotUniform(seed=7)((2, 3)), keras 3.15.1
     expected = [[-0.37089363, -0.48691595, 0.21249104], [0.49589774, -0.92901456, -0.2324364]]
     np.testing.assert_array_equal(GlorotUniform(seed=7)(None, (2, 3)), np.float32(expected))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("shape", [(3, 4, 5), (2, 2, 1, 6), (1, 3)])
 def test_orthogonal_in_low_precision_is_the_float32_matrix_rounded(shape):
     exact = Orthogonal(seed=1)(None, shape)
@@ -118,6 +124,8 @@ def test_a_seed_overrides_the_key_and_without_both_it_raises(key):
         HeNormal()(None, (3,))
 
 
+@pytest.mark.exact
+@pytest.mark.slow
 def test_jax_nn_initializers_draw_the_same_glorot_numbers(key):
     ours, theirs = initializers.get("glorot_uniform"), jax.nn.initializers.glorot_uniform()
     np.testing.assert_allclose(ours(key, (3, 4, 5)), theirs(key, (3, 4, 5)), rtol=1e-6)  # the limit is rounded once

@@ -111,6 +111,7 @@ def test_separable_is_depthwise_then_pointwise(rank, x64):
     np.testing.assert_allclose(np.moveaxis(moved, 1, -1), want, atol=1e-12)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("rank", RANKS)
 @pytest.mark.parametrize("padding, strides", [("valid", 2), ("same", 1)])
 def test_locally_connected_with_one_kernel_everywhere_is_a_convolution(rank, padding, strides):

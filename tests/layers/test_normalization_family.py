@@ -51,6 +51,7 @@ def test_rms_normalization_applies_its_scale_along_the_axis(axis, axes):
     np.testing.assert_allclose(y, want, **CLOSE)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("groups", [1, 3, -1])
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_group_normalization_is_its_definition_in_both_formats(groups, axis):
@@ -188,6 +189,7 @@ def test_a_frozen_kernel_is_not_divided(wrapped):
 # -- weight normalization
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "inside, shape, axes",
     [(jc.Dense(3), (2, 4), 0), (jc.Conv1D(3, 2), (2, 6, 4), (0, 1)), (jc.Embedding(9, 3), (2, 4), 1)],

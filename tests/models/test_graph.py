@@ -86,6 +86,7 @@ def assert_close(got, want, rtol=2e-6):
 # -- values
 
 
+@pytest.mark.slow
 def test_unet_is_the_net_written_by_hand():
     model, params, apply_fn, x = made(unet)
     assert model.names == (
@@ -334,6 +335,7 @@ def at(params, path):
     return params
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("train", [pytest.param(False, marks=pytest.mark.slow), True])
 @pytest.mark.parametrize(
     "net",

@@ -95,6 +95,7 @@ def test_penalty_and_projection_reach_nested_weights(key):
     np.testing.assert_array_equal(apply_fn.project(params)["sequential"]["dense"]["kernel"], [[0], [1]])
 
 
+@pytest.mark.slow
 def test_a_training_step_by_hand_moves_statistics_and_weights(key):
     params, apply_fn = stack().init(key, X)
     trainable, fixed = apply_fn.split(params)

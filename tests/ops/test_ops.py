@@ -54,6 +54,7 @@ def test_random_options_agree_with_the_definition(seed, x64):
     np.testing.assert_array_equal(jaxconv.conv(x, kernel, strides, padding, data_format, rate), y)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("rank", FUNCTIONS)
 def test_any_number_of_leading_axes(rank):
     rng = np.random.default_rng(0)
@@ -73,6 +74,7 @@ def test_leading_axes_in_channels_first():
     assert jaxconv.conv1d(x[0, 0], jnp.ones((3, 4, 5)), data_format="channels_first").shape == (5, 5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_causal_padding_sees_no_future(data_format):
     x = jax.random.normal(jax.random.key(0), (1, 9, 9))  # time and channels of one length: both formats accept it

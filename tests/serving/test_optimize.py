@@ -34,6 +34,7 @@ def check(layer, shape, names=None, seed=0):
     return less, own
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.layer.children])
 def test_every_container_and_wrapper_of_the_catalogue_keeps_its_values(name):
     check(*CASES[name])
@@ -65,6 +66,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_batch_normalization_goes_into_the_linear_layer_before_it(name):
     linear, shape, axis = LINEAR[name]

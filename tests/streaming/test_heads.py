@@ -19,6 +19,7 @@ def windows_of(x, size, hop=1):
     return jnp.stack([x[0, at : at + size] for at in range(0, x.shape[1] - size + 1, hop)])
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("first", [False, True])
 def test_flatten_and_dense_over_frames_run_at_every_step(first):
     form = "channels_first" if first else "channels_last"
@@ -45,6 +46,7 @@ def test_flatten_needs_to_know_the_number_of_frames():
 POOLS = [jc.GlobalAveragePooling1D, jc.GlobalMaxPooling1D]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_cumulative_pooling_ends_at_the_pooling_of_the_whole(pool, keepdims):

@@ -20,6 +20,7 @@ def made(layer, shape, dtype=jnp.float32, seed=1):
     return params, jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", [pytest.param(n, marks=() if n < 3 else pytest.mark.slow) for n in range(150)])
 def test_random_models_equal_the_whole_in_random_chunks(seed, x64):
     rng = np.random.default_rng(seed)
@@ -35,6 +36,7 @@ def test_random_models_equal_the_whole_in_random_chunks(seed, x64):
     assert_streams(running, params, x, 1e-12, rng)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("kernel, stride, dilation", [(3, 1, 1), (4, 2, 1), (3, 1, 4), (1, 3, 1), (2, 4, 1), (7, 3, 1)])
 @pytest.mark.parametrize("padding", ["valid", "same", "causal", (0, 5), (5, 0), (3, 2)])
 def test_float32_convolutions_equal_the_whole(kernel, stride, dilation, padding):
@@ -106,6 +108,7 @@ def test_inner_layers_see_zeros_of_their_own_padding_at_both_ends():
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("first", [False, True])
 def test_spectrograms_stream_along_one_of_their_axes(first):
     form = {"data_format": "channels_first" if first else "channels_last"}
@@ -194,6 +197,7 @@ def test_what_comes_after_the_end_of_a_row_reaches_no_gradient():
     assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(jax.grad(loss, (0, 1))(params, x)))
 
 
+@pytest.mark.slow
 def test_outputs_read_no_input_beyond_the_look_ahead():
     params, x = made(CHAIN, (1, 16, 2))
     running = jc.stream(CHAIN, (None, None, 2))
@@ -256,6 +260,7 @@ def test_a_long_stream_does_not_count_beyond_its_integers():
     assert not mask.any()
 
 
+@pytest.mark.slow
 def test_vmap_over_streams_equals_one_after_the_other():
     params, x = made(CHAIN, (3, 8, 2))
     running = jc.stream(CHAIN, (None, None, 2))

@@ -27,6 +27,7 @@ def over_batches(m, y_true, y_pred, size=4):
     return metric_values(accumulator.collect(), [m])[m.name]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_a_function_in_half_precision_is_summed_in_float32(dtype):
     values = jnp.asarray(np.random.default_rng(0).uniform(0.5, 1.5, 4000), dtype)
@@ -35,6 +36,7 @@ def test_a_function_in_half_precision_is_summed_in_float32(dtype):
     np.testing.assert_allclose(got, np.asarray(values, np.float64).mean(), rtol=1e-5)
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     ("name", "options", "y_true", "y_pred"),
     [

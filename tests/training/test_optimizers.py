@@ -50,6 +50,7 @@ def descend(transformation, steps=30):
     return state, losses
 
 
+@pytest.mark.few(2)
 @pytest.mark.filterwarnings("ignore:`optimistic_adam` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize(
     "name",
