@@ -11,6 +11,7 @@ from jaxconv import data_format as formats
 from jaxconv.contract import Window, as_shape, layers, register
 from jaxconv.layers.noise import Noise, below_one
 from jaxconv.layers.options import as_number
+from jaxconv.layers.sharding import explicit_sharding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +35,8 @@ class _Masked(Noise):
     def keep(self, x: Array, key: Any) -> Array:
         """Return a random mask: True where an entry is kept."""
         mask = jax.random.bernoulli(key, 1 - self.rate, self.mask_shape(x.shape))
-        return jnp.broadcast_to(mask, x.shape)
+        mask, sharding = jnp.broadcast_to(mask, x.shape), explicit_sharding(x)
+        return mask if sharding is None else jax.sharding.reshard(mask, sharding)
 
     def add_noise(self, x: Array, key: Any) -> Array:
         if self.rate == 1:

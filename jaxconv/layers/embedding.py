@@ -10,6 +10,7 @@ from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.contract.masks import broadcast_mask
 from jaxconv.dtypes import promote
+from jaxconv.layers.sharding import explicit_sharding
 
 
 @register(layers)
@@ -80,7 +81,8 @@ class Embedding(Layer):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         table = params["embeddings"]  # in float32 at least: its gradient is a sum over all uses of a row
-        rows = jnp.take(table.astype(promote(table.dtype, jnp.float32)), x, axis=0, mode="fill")
+        table = table.astype(promote(table.dtype, jnp.float32))
+        rows = table.at[x].get(mode="fill", out_sharding=explicit_sharding(x, table))
         return rows.astype(self.policy.compute), Effects()
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:

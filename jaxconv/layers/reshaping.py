@@ -94,7 +94,8 @@ class Reshape(Layer):
         return tuple(total // product if size == -1 else size for size in target)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        return x.reshape(x.shape[0], *self._sizes(x.shape)), Effects()
+        flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # in two steps, for which JAX can derive the sharding
+        return flat.reshape(x.shape[0], *self._sizes(x.shape)), Effects()
 
 
 @register(layers)
