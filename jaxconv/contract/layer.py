@@ -70,11 +70,13 @@ class Layer:
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset()  # fields that a config names only where they are set
     keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments that are not here -> values that change nothing
+    checks: ClassVar[dict[str, Any]] = {}  # option -> (value, option, class name) -> the value to store
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
     needs_key: ClassVar[bool] = False  # draws random numbers in training
     composite: ClassVar[bool] = False  # made of layers, which check their inputs and apply masks themselves
     masked_value: ClassVar[float] = 0  # what call is given at masked steps
     graph: ClassVar[Any] = None  # the calls inside a container
+    least_rank: ClassVar[int] = 0  # the number of axes that an input has at least: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
 
     def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
@@ -143,7 +145,11 @@ class Layer:
 
     def read_shape(self, input_shape: Any) -> Any:
         """Convert the input's shape; a layer of several inputs takes a structure of shapes."""
-        return as_shape(input_shape, type(self).__name__)
+        shape = as_shape(input_shape, type(self).__name__)
+        if len(shape) < self.least_rank:
+            missing, legal = ("channels", "(batch, ..., channels)") if shape else ("batch axis", "(batch, ...)")
+            raise ValueError(f"{type(self).__name__}: input of shape {shape} has no {missing}; give {legal}")
+        return shape
 
     def output_shape(self, input_shape: Any) -> Any:
         """Return the output shape for an input shape (batch first; None where unknown).

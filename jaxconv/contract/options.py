@@ -56,6 +56,8 @@ def canonical_options(layer: Any) -> None:
         set_fields(layer, input_shape=as_shape(layer.input_shape, f"{where}: input_shape"))
     if hasattr(layer, "data_format"):
         set_fields(layer, data_format=data_format.canonical(layer.data_format, where))
+    for name, check in layer.checks.items():
+        set_fields(layer, **{name: check(getattr(layer, name), name, where)})
     filter_axes = {prefix: layer.filter_axes(leaf) for leaf, prefix in layer.leaves.items()}
     for field in dataclasses.fields(layer):
         prefix, _, ending = field.name.rpartition("_")
@@ -81,14 +83,10 @@ def _look_up(layer: Any, field: dataclasses.Field, table: Any, more: dict[str, A
 
 def to_config(layer: Any) -> dict[str, Any]:
     """Return the options as Keras 3 writes them: plain values that JSON keeps."""
-    config = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype}
-    if layer.input_shape is not None:
-        config["input_shape"] = plain(layer.input_shape)
+    config = {}
     for field in dataclasses.fields(layer):
-        ending = field.name.rpartition("_")[2]
-        if field.init and field.name not in config and field.name != "input_shape":
-            value = getattr(layer, field.name)
-            if field.name in layer.beyond_keras and value == field.default:
-                continue
+        value, ending = getattr(layer, field.name), field.name.rpartition("_")[2]
+        beyond = field.name in layer.beyond_keras or field.name == "input_shape"
+        if field.init and not (beyond and value == field.default):
             config[field.name] = TABLES[ending].serialize(value) if ending in TABLES else plain(value)
     return config
