@@ -11,6 +11,13 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.layers.options import as_number, as_seed, at_least_0
 
 
+def below_one(rate: Any, what: str, where: str) -> float:
+    """Return a rate from 0 to below 1. Raises ValueError for any other value, 1 included."""
+    if as_number(rate, what, where, 0, 1) == 1:
+        raise ValueError(f"{where}: {what}={rate!r} would drop everything; give a number from 0 to below 1")
+    return float(rate)
+
+
 @dataclasses.dataclass(frozen=True)
 class Noise(Layer):
     """The base of layers that add noise in training, with the caller's key, and are the identity at inference.
@@ -114,10 +121,3 @@ class GaussianDropout(Noise):
 
     def add_noise(self, x: Array, key: Any) -> Array:
         return x * (1 + math.sqrt(self.rate / (1 - self.rate)) * jax.random.normal(key, x.shape, x.dtype))
-
-
-def below_one(rate: Any, what: str, where: str) -> float:
-    """Return a rate from 0 to below 1. Raises ValueError for any other value, 1 included."""
-    if as_number(rate, what, where, 0, 1) == 1:
-        raise ValueError(f"{where}: {what}={rate!r} would drop everything; give a number from 0 to below 1")
-    return float(rate)
