@@ -92,8 +92,9 @@ def _convolution(call: Call, groups: int, weight: str = "weight", bias: str = "b
 
 def _pads(call: Call) -> tuple[tuple[int, int], ...]:
     """Return the padding (before, after) of each axis; for a transposed convolution those cropped."""
-    pairs = zip(call.layer.spatial_windows(), call.lengths, strict=True)
-    return tuple(window.pads(length) for window, length in pairs)
+    windows = call.layer.windows(call.shapes[0])
+    spatial = windows[1:] if call.channels_first else windows[:-1]
+    return tuple(window.pads(length) for window, length in zip(spatial, call.lengths, strict=True))
 
 
 def _separable(call: Call) -> Function:
