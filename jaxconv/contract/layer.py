@@ -27,21 +27,21 @@ from jax import Array
 
 from jaxconv.contract import display, masks
 from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_params
-from jaxconv.contract.options import canonical_options, check_arguments, set_fields, to_config
+from jaxconv.contract.options import canonical_options, check_arguments, to_config
 from jaxconv.contract.policy import Policy, policy
 from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
 from jaxconv.contract.spatial import family_docstring
 from jaxconv.contract.symbolic import connect, is_symbolic
 from jaxconv.contract.weights import Weight, check_shapes, governing, make_params, sum_penalties
 from jaxconv.errors import explain
-from jaxconv.registry import Registry
+from jaxconv.registry import Entry, Registry
 from jaxconv.windows import Window, output_lengths
 
 layers = Registry("layer", "keras.layers")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Layer:
+class Layer(Entry):
     """Options of a layer, validated and canonical, and everything that follows from what a subclass declares.
 
     A subclass is a frozen dataclass with its options as fields. It declares its ``windows`` (how each output axis reads
@@ -93,9 +93,6 @@ class Layer:
 
     def __post_init__(self) -> None:
         canonical_options(self)
-
-    def _set(self, **values: Any) -> None:
-        set_fields(self, **values)
 
     # -- what a subclass declares
 

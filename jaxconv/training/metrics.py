@@ -14,10 +14,8 @@ import numpy as np
 
 from jaxconv.dtypes import promote
 from jaxconv.registry import Entry, Registry, nearest, register, snake_case
-from jaxconv.training.classification_losses import label_shape
 from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
-from jaxconv.training.losses import losses
-from jaxconv.training.regression_losses import cosine
+from jaxconv.training.losses import cosine, label_shape, losses
 
 registry = Registry("metric", "keras.metrics")
 
