@@ -46,11 +46,7 @@ class Dense(Layer):
 
     least_rank: ClassVar[int] = 2
     checks: ClassVar[dict[str, Any]] = {"units": geo.as_size}
-    keras_only: ClassVar[dict[str, tuple]] = {
-        "quantization_config": (None,),
-        "lora_rank": (None,),
-        "lora_alpha": (None,),
-    }
+    keras_only: ClassVar[dict[str, tuple]] = dict.fromkeys(("quantization_config", "lora_rank", "lora_alpha"), (None,))
 
     def __post_init__(self) -> None:
         super().__post_init__()

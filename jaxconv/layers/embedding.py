@@ -54,13 +54,9 @@ class Embedding(Layer):
 
     least_rank: ClassVar[int] = 1
     checks: ClassVar[dict[str, Any]] = {"input_dim": geo.as_size, "output_dim": geo.as_size}
-    keras_only: ClassVar[dict[str, tuple]] = {
-        "weights": (None,),
-        "input_length": (None,),
-        "lora_rank": (None,),
-        "lora_alpha": (None,),
-        "quantization_config": (None,),
-    }
+    keras_only: ClassVar[dict[str, tuple]] = dict.fromkeys(
+        ("weights", "input_length", "lora_rank", "lora_alpha", "quantization_config"), (None,)
+    )
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (1,)
