@@ -142,11 +142,7 @@ class Layer(Entry):
 
     def read_shape(self, input_shape: Any) -> Any:
         """Convert the input's shape; a layer of several inputs takes a structure of shapes."""
-        shape = as_shape(input_shape, type(self).__name__)
-        if len(shape) < self.least_rank:
-            missing, legal = ("channels", "(batch, ..., channels)") if shape else ("batch axis", "(batch, ...)")
-            raise ValueError(f"{type(self).__name__}: input of shape {shape} has no {missing}; give {legal}")
-        return shape
+        return as_shape(input_shape, type(self).__name__, self.least_rank)
 
     def output_shape(self, input_shape: Any) -> Any:
         """Return the output shape for an input shape (batch first; None where unknown).
