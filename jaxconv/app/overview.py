@@ -17,6 +17,7 @@ from jaxconv.files.keras.model import Read
 from jaxconv.files.outline import Outline, group_notes, read_outline
 from jaxconv.progress import format_metrics
 from jaxconv.serving.artifact import is_exported, load_exported
+from jaxconv.serving.exported_stream import ExportedStream
 
 Facts = list[tuple[str, str]]
 
@@ -97,9 +98,10 @@ def _exported_overview(file: str) -> str:
         ("name", program.name),
         ("input", format_shapes(program.input_shape)),
         ("dtype", str(program.dtype)),
-        ("outputs", str(program.outputs)),
         ("for", ", ".join(program.platforms)),
     ]
+    more = ("chunk", "block", "delay", "flush", "state_bytes") if isinstance(program, ExportedStream) else ("outputs",)
+    rows += [(name.replace("_", " "), str(getattr(program, name))) for name in more]
     return _text(file, _columns(rows), [("format", f"exported by jaxconv with JAX {program.jax_version}")])
 
 

@@ -102,10 +102,14 @@ class Stream:
         """
         if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
             raise ValueError(f"stream.init: batch_size={batch_size!r} is not a positive integer; give one like 1")
+        return self._start(batch_size)
+
+    def _start(self, batch: Any) -> State:
+        """Return the state before the first step for a batch that may be symbolic."""
         kept: dict[str, Any] = {}
         for step in self.plan.steps:
-            kept |= step.init(batch_size)
-        fed, real = (jnp.zeros((batch_size,), jnp.int32) for _ in range(2))
+            kept |= step.init(batch)
+        fed, real = (jnp.zeros((batch,), jnp.int32) for _ in range(2))
         return {"fed": fed, "real": real, "kept": kept}
 
     def step(
@@ -136,7 +140,7 @@ class Stream:
         self.layer.check_names(params)
         old = state
         if reset is not None:
-            state = self._select(_flags(reset, (batch,), "reset"), self.init(batch), state)
+            state = self._select(_flags(reset, (batch,), "reset"), self._start(batch), state)
         mask = jnp.ones((batch, steps), bool) if mask is None else _flags(mask, (batch, steps), "mask")
         leading = jnp.sum(jnp.cumprod(mask.astype(jnp.int32), 1), 1, dtype=jnp.int32)
         real = state["real"] + jnp.where(state["real"] == state["fed"], leading, 0)
@@ -277,7 +281,7 @@ class Stream:
                 f"stream.step: chunks of {[shape[self.axis] for shape in shapes]} steps; all inputs need the same "
                 f"multiple of the block of {self.block} steps: {low or self.block} or {low + self.block}"
             )
-        want: Any = jax.eval_shape(lambda: self.init(batch))
+        want: Any = jax.eval_shape(lambda: self._start(batch))
         forms: list[Any] = [jax.tree.structure(tree) for tree in (want, state)]
         shape_and_type = functools.partial(jax.tree.map, lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)))
         if forms[0] != forms[1]:
