@@ -3,8 +3,6 @@
 import argparse
 from pathlib import Path
 
-from jaxconv.cli.stream import stream_arguments, stream_options
-
 NAME, SUMMARY = "export", "write a model as one program that runs without its layers"
 TEXT = """\
 Write a model with its weights as StableHLO: one file that runs without its layers, for any batch size, on each of the
@@ -22,6 +20,8 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    from jaxconv.cli.stream_options import add_options
+
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
     parser.add_argument("out", metavar="OUT", help="the file to write; .jaxexport is the usual suffix")
     parser.add_argument("--optimize", action="store_true", help="fold normalizations, omit what only training needs")
@@ -29,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--input-shape", metavar="N,N", help="of one sample, if the file does not contain it")
     parser.add_argument("--stream", action="store_true", help="write one step of a stream, with its state")
     parser.add_argument("--chunk", type=int, metavar="N", help="of a stream, steps of one call (default: the block)")
-    stream_arguments(parser)
+    add_options(parser)
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
 
 
@@ -37,12 +37,13 @@ def run(options: argparse.Namespace) -> None:
     """Export a model, and print what was written."""
     from jaxconv.app.model_source import parse_sizes
     from jaxconv.app.run_folder import model_file
+    from jaxconv.cli.stream_options import read_options
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.files.loading import read_model
     from jaxconv.serving import export, optimize
     from jaxconv.streaming import stream
 
-    arguments = stream_options(options, options.stream)
+    arguments = read_options(options, options.stream)
     file = model_file(options.model)
     refuse_to_replace(file, options.out, options.force)
     read = read_model(file)

@@ -2,8 +2,6 @@
 
 import argparse
 
-from jaxconv.cli.stream import stream_arguments, stream_options
-
 NAME, SUMMARY = "info", "print the layers of a model, and the result of a run"
 TEXT = """\
 Print a model layer by layer: output shapes, parameters, multiply-adds for one example, and the receptive field: how
@@ -23,16 +21,19 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    from jaxconv.cli.stream_options import add_options
+
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or a config")
     parser.add_argument("--input-shape", metavar="N,N", help="of one sample (default: that of the data or the file)")
     parser.add_argument("--stream", action="store_true", help="what each layer costs as a stream, step by step")
-    stream_arguments(parser)
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print an overview of a model."""
     from jaxconv.app.model_source import parse_sizes
     from jaxconv.app.overview import overview
+    from jaxconv.cli.stream_options import read_options
 
     shape = None if options.input_shape is None else (None, *parse_sizes("--input-shape", options.input_shape))
-    print(overview(options.model, shape, stream_options(options, options.stream)))
+    print(overview(options.model, shape, read_options(options, options.stream)))

@@ -3,8 +3,6 @@
 import argparse
 import sys
 
-from jaxconv.cli.process import write_bytes
-
 NAME, SUMMARY = "stream", "run a trained model over a sequence step by step"
 TEXT = """\
 Run a trained model chunk by chunk over a sequence of any length, with the outputs of the whole sequence. INPUT is
@@ -27,6 +25,8 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    from jaxconv.cli.stream_options import add_options
+
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
     parser.add_argument("input", metavar="INPUT", help="an .npy or .wav file, or - for standard input")
     parser.add_argument("--out", metavar="Y.npy", help="the file of the outputs, or - for standard output")
@@ -35,24 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--chunk", type=int, metavar="N", help="steps at a time, a multiple of the block (default: the block for -)"
     )
     parser.add_argument("--input-shape", metavar="N,N", help="of one sample, if the file does not contain it")
-    stream_arguments(parser)
-
-
-def stream_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of ``jaxconv.stream``."""
-    parser.add_argument("--axis", type=int, metavar="N", help="the axis of time, counted with the batch (default: 1)")
-    parser.add_argument("--pooling", metavar="cumulative", help="global pooling takes all steps so far")
-    parser.add_argument("--window", type=int, metavar="N", help="layers that read all steps read the last N")
-
-
-def stream_options(options: argparse.Namespace, wanted: bool = True) -> dict | None:
-    """Return the arguments of ``jaxconv.stream``; None without ``--stream``. Raises ValueError if they are not used."""
-    given = {name: getattr(options, name, None) for name in ("axis", "pooling", "window", "chunk")}
-    given = {name: value for name, value in given.items() if value is not None}
-    if given and not wanted:
-        raise ValueError(f"--{next(iter(given))} is for a stream; give --stream, too")
-    given.pop("chunk", None)
-    return given if wanted else None
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -60,6 +43,8 @@ def run(options: argparse.Namespace) -> None:
     from jaxconv.app.model_source import parse_sizes
     from jaxconv.app.run_folder import model_file
     from jaxconv.app.streaming import open_source, pick_chunk, stream_to_file, stream_to_pipe
+    from jaxconv.cli.process import write_bytes
+    from jaxconv.cli.stream_options import read_options
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.files.loading import read_model
     from jaxconv.serving.artifact import is_exported
@@ -79,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         shape = (None, *parse_sizes("--input-shape", options.input_shape))
     if shape is None:
         raise ValueError(f"{file} does not contain the shape of its input; give it without batch: --input-shape 100,1")
-    running = stream(read.layer, shape, **stream_options(options) or {})
+    running = stream(read.layer, shape, **(read_options(options, True) or {}))
     chunk = pick_chunk(running, options.chunk, least=options.input == "-")
     with open_source(running, options.input, chunk, sys.stdin.buffer) as source:
         if out == "-":
