@@ -42,11 +42,17 @@ class Config:
 
     def tree(self) -> dict[str, Any]:
         """Return the config as nested dicts, from which ``build_config`` builds an equal one."""
-        model: dict[str, Any] = {"layers": [layer_table(layer) for layer in self.model.children.values()]}
+        return {
+            "name": self.name,
+            "data": self.data,
+            "model": self._model_table(),
+            "train": without_none(dataclasses.asdict(self.train)),
+        }
+
+    def _model_table(self) -> dict[str, Any]:
         if self.pretrained is not None:
-            model = {"file": self.pretrained.file.name, "freeze": list(self.pretrained.freeze)}
-        train = without_none(dataclasses.asdict(self.train))
-        return {"name": self.name, "data": self.data, "model": model, "train": train}
+            return {"file": self.pretrained.file.name, "freeze": list(self.pretrained.freeze)}
+        return {"layers": [layer_table(layer) for layer in self.model.children.values()]}
 
 
 def read_config(

@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxconv.bench import cases, chart, convolutions, machine, network_speed, networks, ratios, table, trained
+from jaxconv.bench import cases, chart, convolutions, machine, network_speed, networks, ratios, stepping, table, trained
 from jaxconv.registry import nearest
 
 JSON, CHART = "bench.json", "bench.png"
-LIBRARIES = ("lax", "torch", "jaxconv", "flax", "equinox", "haiku", "keras")
+LIBRARIES = ("lax", "torch", "jaxconv", "flax", "equinox", "haiku", "keras", "sequence_layers")
 DISPATCH = "dispatch"
-INSTALL = {"torch": "torch"}  # not in the extra: its CPU build has its own package index, see pytorch.org
+# not in the extra: the CPU build of torch has its own package index, see pytorch.org; sequence-layers has a long tail
+INSTALL = {"torch": "torch", "sequence_layers": "sequence-layers"}
 
 Say = Callable[[str], None]
 
@@ -52,6 +53,7 @@ def bench(
     chosen: str = "",
     *,
     models: bool = False,
+    stream: bool = False,
     files: Sequence[str] = (),
     batch: str | None = None,
     case_file: str | None = None,
@@ -66,13 +68,14 @@ def bench(
     Args:
         chosen: part of a row's name, or a family; empty selects all rows.
         models: measure whole networks instead of single convolutions.
+        stream: measure single steps of networks that run step by step instead.
         files: measure these trained models instead.
         batch: batch sizes for trained models, separated by commas; None means 1 and 32.
         case_file: a list of convolutions instead of the package's own.
         only: names of libraries, separated by commas; None means all that are installed.
         seconds: for each program; see :func:`~jaxconv.bench.timing.medians`.
         accuracy: also compute the errors of convolutions against float64.
-        out: the folder; None means a new one: runs/bench, runs/bench_models or runs/bench_trained.
+        out: the folder; None means a new one: runs/bench, or one with the kind of benchmark behind it.
         names_only: print the names of the rows with their families instead, and return None.
 
     Raises:
@@ -85,13 +88,17 @@ def bench(
     """
     if not seconds >= 0:
         raise ValueError(f"--seconds {seconds} is negative; 0 means the smallest number of rounds")
+    if stream and (models or files or case_file or accuracy):
+        raise ValueError("--stream cannot be combined with --models, --trained, --cases or --accuracy")
     if files and (models or case_file or accuracy):
         raise ValueError("--trained cannot be combined with --models, --cases or --accuracy")
     if batch is not None and not files:
         raise ValueError(f"--batch {batch} requires model files: --trained FILE")
     if models and (case_file or accuracy):
         raise ValueError("--models cannot be combined with --cases or --accuracy")
-    if files:
+    if stream:
+        suite = _steps(only, seconds)
+    elif files:
         suite = _trained(files, batch, only, seconds)
     else:
         suite = _networks(only, seconds) if models else _convolutions(case_file, only, seconds, accuracy)
@@ -161,7 +168,7 @@ def _format_row(row: dict[str, Any], suite: Suite) -> str:
     )
 
 
-# -- the three suites
+# -- the suites
 
 
 def _convolutions(case_file: str | None, only: str | None, seconds: float, accuracy: bool) -> Suite:
@@ -187,6 +194,15 @@ def _networks(only: str | None, seconds: float) -> Suite:
     names = dict.fromkeys([*networks.NETWORKS, *([DISPATCH] if "jaxconv" in libraries else [])], "")
     extras = ("compile",) if libraries != ["torch"] else ()
     return Suite("networks", "bench_models", names, libraries, network_speed.MODES, extras, measure)
+
+
+def _steps(only: str | None, seconds: float) -> Suite:
+    libraries = _libraries(only, stepping.LIBRARIES, "does not run step by step; omit --stream")
+
+    def measure(name: str, say: Say) -> dict[str, Any]:
+        return stepping.measure_step(name, libraries, seconds, say)
+
+    return Suite("steps", "bench_stream", dict.fromkeys(stepping.ROWS, ""), libraries, stepping.MODES, (), measure)
 
 
 def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds: float) -> Suite:

@@ -8,6 +8,7 @@ TEXT = """\
 Measure the speed of jax.lax, PyTorch, Flax, Equinox, Haiku and Keras on JAX, as far as they are installed, and of
 jaxconv, in turns in one process. Print a table of medians and the geometric means of the ratios; write bench.json and
 bench.png. FILTER is a part of a name, or a family of convolutions. Ctrl-C keeps what was measured.
+With --stream, each library runs a network step by step, one step in a call.
 For trained models, each library gets the same weights and input, and is measured if the outputs agree.
 
 Examples
@@ -17,6 +18,7 @@ Examples
   jaxconv bench --models                                      whole networks: inference and training step
   jaxconv bench resnet18 --models --only torch,jaxconv --seconds 5
   jaxconv bench --trained model.keras old.h5 --batch 1,32     inference of trained models in Keras, PyTorch and jaxconv
+  jaxconv bench --stream                                      one step of a network, and of what recomputes its window
   jaxconv bench --models --list                               the names of what would be measured
 """
 
@@ -25,11 +27,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("filter", nargs="?", default="", metavar="FILTER", help="a part of a name, or a family")
     parser.add_argument("--models", action="store_true", help="whole networks instead of single convolutions")
+    parser.add_argument("--stream", action="store_true", help="single steps of networks that run step by step")
     parser.add_argument("--trained", nargs="+", default=[], metavar="FILE", help="trained models instead: model files")
     parser.add_argument("--batch", metavar="N,N", help="batch sizes for them (default: 1,32)")
     parser.add_argument("--list", action="store_true", help="print the names of what would be measured, and exit")
     parser.add_argument("--cases", metavar="FILE", help="a TOML list of convolutions (default: the built-in one)")
-    parser.add_argument("--only", metavar="NAMES", help="lax,torch,jaxconv,flax,equinox,haiku,keras, or some of them")
+    parser.add_argument("--only", metavar="NAMES", help="some of the libraries, such as lax,torch,jaxconv")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="per measurement (default: 1)")
     parser.add_argument("--accuracy", action="store_true", help="compare convolutions with float64, too; slow")
     parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: a new one, runs/bench...)")
@@ -47,6 +50,7 @@ def run(options: argparse.Namespace) -> None:
     bench(
         options.filter,
         models=options.models,
+        stream=options.stream,
         files=[str(model_file(file)) for file in options.trained],
         batch=options.batch,
         case_file=options.cases,

@@ -113,7 +113,11 @@ class SpectralNormalization(Reparametrization):
     power_iterations: int = 1
 
     statistics: ClassVar[frozenset[str]] = frozenset({"vector_u"})
-    checks: ClassVar[dict[str, Any]] = {"power_iterations": geo.as_size}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        count = geo.as_size(self.power_iterations, "power_iterations", "SpectralNormalization")
+        self._set(power_iterations=count)
 
     @property
     def leaves(self) -> dict[str, str]:

@@ -35,6 +35,7 @@ from jaxconv.streaming.operation import (
 from jaxconv.streaming.signal import Signal
 from jaxconv.windows import Window
 
+RING_FROM = 4  # times as many kept steps as an output reads: moving all of them then costs more than a ring
 ODD_LENGTHS = (1009, 2003)  # no constant of a layer has one of these lengths along time by accident
 
 
@@ -362,7 +363,10 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
         return Pool(free, (signal,), pads=tuple(pads), **options)
     if isinstance(layer, Convolving | Edges):
         free = _without_padding(layer, signal)
-        return Slide(free, (signal,), dense=_dense(free, signal), **options)
+        dense = _dense(free, signal)
+        far = dense is not None and keep >= RING_FROM * window.size
+        ring = 1 << (keep + window.stride - 1).bit_length() if far else 0
+        return Slide(free, (signal,), dense=dense, ring=ring, **options)
     raise refuse(name, layer, signal.axis, "has a window that cannot run step by step", "use a convolution or pooling")
 
 

@@ -5,8 +5,7 @@ and activation after partial sums have met, and pooling counts the real steps of
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,18 @@ from jaxconv.layers.activation_axis import activate
 from jaxconv.streaming.signal import Signal
 
 Array = jax.Array
-Real = Callable[[int, int], Array]  # (first, count) -> (batch, count): which steps are real, from a chunk's start
+
+
+class Real(Protocol):
+    """The place of a chunk in the sequence of each row.
+
+    Called with (first, count), it returns (batch, count): which steps are real, counted from the chunk's start.
+    start: (batch,), the number of the chunk's first step, up to a multiple of every ring.
+    """
+
+    start: Array
+
+    def __call__(self, first: int, count: int) -> Array: ...
 
 
 def infer(layer: Any, params: Any, x: Any) -> Array:
@@ -125,7 +135,9 @@ class Slide(Operation):
 
     layer: the layer without padding along time. keep: how many steps are kept. fill: whether steps that are not real
     may be read by real outputs, and are to be replaced by what the layer's padding holds. dense: the same layer
-    without dilation and stride along time, for a single output.
+    without dilation and stride along time, for a single output. ring: how many places the state has if step ``t`` is
+    kept at place ``t % ring``, so that a chunk of one output touches only the steps that it reads and writes; a power
+    of two. 0 for a state in the order of time.
     """
 
     keep: int = 0
@@ -134,9 +146,10 @@ class Slide(Operation):
     dilation: int = 1
     fill: bool = False
     dense: Any = None
+    ring: int = 0
 
     def init(self, batch: int) -> Array | None:
-        return self.kept(batch, self.keep, self.layer.masked_value if self.fill else 0)
+        return self.kept(batch, self.ring or self.keep, self.layer.masked_value if self.fill else 0)
 
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
         x, axis = self.layer._input(xs[0]), self.signal.time
@@ -145,11 +158,40 @@ class Slide(Operation):
         if self.fill:
             mask = spread(real(0, steps), x.ndim, axis)
             x = jnp.where(mask, x, jnp.asarray(self.layer.masked_value, x.dtype))
+        if self.ring:
+            return self.step_ring(params, x, real, state)
         window = append(state, x, axis)
         new = cut(window, axis, window.shape[axis] - self.keep, window.shape[axis]) if self.keep else None
         if count == 1 and self.dense is not None:
             return self.compute(self.dense, params, cut(window, axis, 0, self.extent, self.dilation), real), new
         window = cut(window, axis, 0, (count - 1) * self.stride + self.extent)
+        return self.compute(self.layer, params, window, real), new
+
+    def step_ring(self, params: Any, x: Array, real: Real, state: Array) -> tuple[Array, Array]:
+        """Compute the outputs from a state in a ring.
+
+        A single output reads its steps after the new ones are written: the old state is then not read again, and a
+        donated one is updated in place.
+        """
+        axis = self.signal.time
+        steps, inside = x.shape[axis], (slice(None),) * (axis - 1)
+
+        def read(ring: Array, offsets: np.ndarray) -> Array:
+            return jax.vmap(lambda ring, at: ring[(*inside, at)])(ring, places(offsets))
+
+        def places(offsets: np.ndarray) -> Array:
+            return (real.start[:, None] + jnp.asarray(offsets, jnp.int32)[None]) & (self.ring - 1)
+
+        last = min(steps, self.ring)
+        new = jax.vmap(lambda ring, at, recent: ring.at[(*inside, at)].set(recent, unique_indices=True))(
+            state, places(np.arange(steps - last, steps)), cut(x, axis, steps - last, steps)
+        )
+        if steps == self.stride:
+            return self.compute(
+                self.dense, params, read(new, np.arange(0, self.extent, self.dilation) - self.keep), real
+            ), new
+        window = append(read(state, np.arange(-self.keep, 0)), x, axis)
+        window = cut(window, axis, 0, (steps // self.stride - 1) * self.stride + self.extent)
         return self.compute(self.layer, params, window, real), new
 
     def compute(self, layer: Any, params: Any, window: Array, real: Real) -> Array:
@@ -318,10 +360,7 @@ class Frame(Operation):
         x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
         window = append(state, x, axis)
         new = cut(window, axis, steps, steps + self.frames - 1) if self.frames > 1 else None
-        frames = np.arange(steps)[:, None] + np.arange(
-            self.frames
-        )  # slices would take minutes to compile for 1024 steps
-        each = jnp.moveaxis(jnp.take(window, frames, axis, mode="clip"), axis, 1)
+        each = jnp.stack([cut(window, axis, t, t + self.frames) for t in range(steps)], 1)
         y = infer(self.layer, params, each.reshape(batch * steps, *each.shape[2:]))
         return y.reshape(batch, steps, *y.shape[1:]), new
 

@@ -17,7 +17,7 @@ from jaxconv.errors import explain
 from jaxconv.models import Model
 from jaxconv.streaming.choice import Heads
 from jaxconv.streaming.operation import Operation, append, cut, spread
-from jaxconv.streaming.plan import Plan, make_plan
+from jaxconv.streaming.plan import Plan, Step, make_plan
 from jaxconv.streaming.signal import Signal
 from jaxconv.streaming.summary import StreamSummary, summarize
 
@@ -102,14 +102,10 @@ class Stream:
         """
         if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
             raise ValueError(f"stream.init: batch_size={batch_size!r} is not a positive integer; give one like 1")
-        return self._start(batch_size)
-
-    def _start(self, batch: Any) -> State:
-        """Return the state before the first step for a batch that may be symbolic."""
         kept: dict[str, Any] = {}
         for step in self.plan.steps:
-            kept |= step.init(batch)
-        fed, real = (jnp.zeros((batch,), jnp.int32) for _ in range(2))
+            kept |= step.init(batch_size)
+        fed, real = (jnp.zeros((batch_size,), jnp.int32) for _ in range(2))
         return {"fed": fed, "real": real, "kept": kept}
 
     def step(
@@ -140,7 +136,7 @@ class Stream:
         self.layer.check_names(params)
         old = state
         if reset is not None:
-            state = self._select(_flags(reset, (batch,), "reset"), self._start(batch), state)
+            state = self._select(_flags(reset, (batch,), "reset"), self.init(batch), state)
         mask = jnp.ones((batch, steps), bool) if mask is None else _flags(mask, (batch, steps), "mask")
         leading = jnp.sum(jnp.cumprod(mask.astype(jnp.int32), 1), 1, dtype=jnp.int32)
         real = state["real"] + jnp.where(state["real"] == state["fed"], leading, 0)
@@ -174,12 +170,12 @@ class Stream:
             chunk: how many steps run at a time, a multiple of ``block``; None chooses.
 
         Raises:
-            ValueError: a chunk that the block does not divide; too few steps for an output; a length at which "same"
-                padding with a stride is another one than in the stream, with the nearest legal lengths.
+            ValueError: a chunk that the block does not divide; a length at which "same" padding with a stride is
+                another one than in the stream, with the nearest legal lengths.
         """
         values = list(map(jnp.asarray, _flat(self.layer, x)))
         length = values[0].shape[self.axis]
-        self.plan.check_length(length)
+        self._check_length(length)
         needed = max(self.plan.steps_needed(length, self.plan.results), self.block)
         if chunk is None:
             chunk = min(self.block * -(-RUN_STEPS // self.block), needed)
@@ -228,7 +224,7 @@ class Stream:
                 if steps:
                     x = given[number].astype(operation.layer.policy.compute)
                     given[number] = wait(f"{step.key}/input {number}", x, signal, steps)
-            real = functools.partial(clock.real, operation.signal)
+            real = _Place(clock, operation.signal)
             with explain(step.key):
                 y, own = operation.step(step.params(params), given, real, state.get(step.key))
             if own is not None:
@@ -241,6 +237,28 @@ class Stream:
     def _select(self, flags: Array, one: State, other: State) -> State:
         """Return the state with the rows of ``one`` where ``flags`` is True, and those of ``other`` elsewhere."""
         return jax.tree.map(lambda a, b: jnp.where(flags.reshape(-1, *(1,) * (a.ndim - 1)), a, b), one, other)
+
+    def _check_length(self, length: int) -> None:
+        """Raise ValueError for a length at which "same" padding is not that of the stream."""
+
+        def wrong(length: int) -> Step | None:
+            for step in self.plan.steps:
+                window, own = step.choice.same, step.choice.operation.signal.lengths(length)
+                if window is not None and own > 0 and window.pads(own)[0] != window.pads()[0]:
+                    return step
+            return None
+
+        step = wrong(length)
+        if step is not None:
+            ways = range(1, self.block + 1)
+            near = [
+                next((n for n in (length + sign * d for d in ways) if n > 0 and wrong(n) is None), None)
+                for sign in (-1, 1)
+            ]
+            raise ValueError(
+                f"stream.run: with {length} steps, {step.key} pads 'same' with a stride differently than for a length "
+                f"that the block of {self.block} divides; legal: {' or '.join(str(n) for n in near if n)}"
+            )
 
     def _check_chunk(self, values: list[Array], state: Any) -> tuple[int, int]:
         """Return (batch, steps) of a chunk. Raises ValueError for one that does not fit the stream or the state."""
@@ -259,7 +277,7 @@ class Stream:
                 f"stream.step: chunks of {[shape[self.axis] for shape in shapes]} steps; all inputs need the same "
                 f"multiple of the block of {self.block} steps: {low or self.block} or {low + self.block}"
             )
-        want: Any = jax.eval_shape(lambda: self._start(batch))
+        want: Any = jax.eval_shape(lambda: self.init(batch))
         forms: list[Any] = [jax.tree.structure(tree) for tree in (want, state)]
         shape_and_type = functools.partial(jax.tree.map, lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)))
         if forms[0] != forms[1]:
@@ -280,12 +298,15 @@ class _Clock:
         self.plan, self.fed, self.count, self.steps = plan, fed, real, steps
         self.lengths: dict[Any, Array] = {}
 
+    def start(self, signal: Signal) -> Array:
+        """Return the number of a value's first step in this chunk, (batch,); its delay is not taken off."""
+        return lax.div(self.fed, _int32(self.plan.block)) * int(signal.rate * self.plan.block)
+
     def real(self, signal: Signal, first: int, count: int) -> Array:
         """Return the mask (batch, count) of the steps of a value from ``first`` on, counted from the chunk's start."""
         if signal.lengths not in self.lengths:
             self.lengths[signal.lengths] = signal.lengths(self.count)
-        start = self.fed // self.plan.block * int(signal.rate * self.plan.block) + (first - signal.delay)
-        step = start[:, None] + jnp.arange(count, dtype=jnp.int32)[None]
+        step = self.start(signal)[:, None] + (first - signal.delay) + jnp.arange(count, dtype=jnp.int32)[None]
         return (step >= 0) & (step < self.lengths[signal.lengths][:, None])
 
     def counters(self) -> dict[str, Array]:
@@ -293,10 +314,26 @@ class _Clock:
         only their difference matters, and it matters only while outputs come.
         """
         span = self.plan.span
-        fed = jnp.minimum(self.fed + self.steps, self.count // self.plan.block * self.plan.block + 4 * span)
+        block = _int32(self.plan.block)
+        fed = jnp.minimum(self.fed + self.steps, lax.div(self.count, block) * block + 4 * span)
         # whole spans are taken off both, at once for a long chunk
-        times = jnp.maximum(jnp.minimum(self.count, fed) // span - 1, 0)
+        times = jnp.maximum(lax.div(jnp.minimum(self.count, fed), _int32(span)) - 1, 0)
         return {"fed": fed - times * span, "real": self.count - times * span}
+
+
+class _Place:
+    """The place of a chunk of one value: see :class:`~jaxconv.streaming.operation.Real`."""
+
+    def __init__(self, clock: _Clock, signal: Signal):
+        self.clock, self.signal, self.start = clock, signal, clock.start(signal)
+
+    def __call__(self, first: int, count: int) -> Array:
+        return self.clock.real(self.signal, first, count)
+
+
+def _int32(value: int) -> Array:
+    """Return a divisor for ``lax.div``, which rounds towards zero: one operation for counts, which are positive."""
+    return np.int32(value)  # type: ignore[return-value]
 
 
 def _flat(layer: Layer, value: Any) -> list:

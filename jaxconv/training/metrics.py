@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.dtypes import promote
-from jaxconv.registry import Entry, Registry, nearest, register, snake_case
+from jaxconv.registry import Registry, nearest, register, snake_case
+from jaxconv.training.classification_losses import label_shape
 from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
-from jaxconv.training.losses import cosine, label_shape, losses
+from jaxconv.training.losses import losses
+from jaxconv.training.regression_losses import cosine
 
 registry = Registry("metric", "keras.metrics")
 
 
 @dataclasses.dataclass(frozen=True)
-class Metric(Entry):
+class Metric:
     """Base class: a name for the log, values per sample, and the value of their sum.
 
     Args:
@@ -32,7 +34,7 @@ class Metric(Entry):
     higher_is_better = False
 
     def __post_init__(self) -> None:
-        self._set(name=self.name or snake_case(type(self).__name__))
+        object.__setattr__(self, "name", self.name or snake_case(type(self).__name__))
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         """Compute the terms to be summed: ``(batch,)``, or ``(batch, k)`` if the metric needs several sums."""
@@ -41,6 +43,10 @@ class Metric(Entry):
     def finish(self, total: np.ndarray, count: float) -> float:
         """Compute the metric from the sum over all samples and their number."""
         return float(total / count)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor arguments."""
+        return dataclasses.asdict(self)
 
 
 def metric(identifier: Any) -> Metric:

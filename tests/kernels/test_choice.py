@@ -45,6 +45,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)), "leading_axis > xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "xla_nhwc, matmul, matmul"),
         (dict(x=(64, 4, 4, 64), w=(4, 4, 64, 16), padding="VALID"), "xla_nhwc, matmul, im2col"),
+        (dict(x=(1, 7, 32), w=(7, 32, 32), padding="VALID"), "im2col, matmul, row_correlation"),
         (dict(x=(4, 2000, 16), w=(200, 16, 16)), "xla_nhwc, polyphase > xla_nhwc, row_correlation"),
         (
             dict(x=(1, 256, 256, 3), w=(9, 9, 3, 32)),

@@ -29,7 +29,7 @@ def test_random_models_equal_the_whole_in_random_chunks(seed, x64):
         running = jc.stream(layer, (None, None, CHANNELS))
         length = legal_length(running, 24)
         params, x = made(layer, (2, length, CHANNELS), jnp.float64)
-        running.plan.check_length(length)
+        running._check_length(length)
     except ValueError as error:
         assert "shortest legal" in str(error) or "pads 'same'" in str(error), error
         return
@@ -79,6 +79,31 @@ def test_strided_layers_behind_a_delay_wait_until_the_stride_divides_it():
     assert_streams(running, params, x, 1e-5, np.random.default_rng(0))  # sums of 513 products
 
 
+@pytest.mark.parametrize(
+    "layer, shape",
+    [
+        (jc.Sequential([jc.Conv1D(2, 2, 2, "same"), jc.Conv1D(3, 3, 1, "same", dilation_rate=8)]), (2, 80, 2)),
+        (jc.Conv1D(3, 2, 1, "valid", dilation_rate=9, activation="sigmoid"), (2, 40, 2)),
+        (jc.Conv2D(3, 3, 1, "same", dilation_rate=6, data_format="channels_first"), (2, 2, 20, 20)),
+    ],
+)
+def test_states_in_rings_hold_what_is_read(layer, shape):
+    params, x = made(layer, shape)
+    axis = 2 if len(shape) == 4 else 1
+    running, rng = jc.stream(layer, shape, axis=axis), np.random.default_rng(0)
+    assert running.plan.steps[-1].choice.operation.ring in (16, 32)
+    assert_streams(running, params, x, 2e-6, rng)
+    assert_streams(running, params, x, 2e-6, rng, 30)  # chunks longer than the ring
+
+
+def test_a_donated_ring_is_updated_in_place():
+    params, _ = made(layer := jc.Conv1D(4, 3, padding="causal", dilation_rate=512), (1, 8, 4))
+    running = jc.stream(layer, (None, None, 4))
+    step = jax.jit(running.step, donate_argnums=1)
+    memory = step.lower(params, running.init(8), jnp.zeros((8, 1, 4))).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < running.state_bytes < memory.alias_size_in_bytes
+
+
 def test_a_tcn_has_the_receptive_field_of_its_levels():
     def level(rate):
         conv = jc.Conv1D(4, 7, padding="causal", dilation_rate=rate, activation="relu")
@@ -87,7 +112,8 @@ def test_a_tcn_has_the_receptive_field_of_its_levels():
     running = jc.stream(jc.Sequential([level(2**n) for n in range(8)]), (None, None, 2))
     assert (running.receptive_field, running.delay, running.flush, running.block) == (3061, 0, 0, 1)
     assert running.multiply_adds == sum(7 * (i + 4) * 4 + i * 4 for i in [2, *[4] * 7])
-    assert running.state_bytes == 4 * (6 * 255 * 8 - 6 * 2) + 8
+    kept = [6, 12, 24, *(8 * 2**n for n in range(3, 8))]  # from a dilation of 8 on in rings: powers of two
+    assert running.state_bytes == 4 * (sum(kept) * 8 - 6 * 2) + 8
 
 
 @pytest.mark.parametrize("between", [jc.Conv1D(2, 1, activation="sigmoid"), jc.Conv1D(2, 1, 2), jc.MaxPooling1D(2)])
