@@ -1,6 +1,17 @@
 """jaxconv: Keras's convolution layers as pure JAX functions."""
 
+# ruff: noqa: E402  Ctrl-C is arranged for before the imports, which take a second
+
+import os as _os
+import signal as _signal
+import sys as _sys
+from importlib import import_module as _import_module
 from types import ModuleType as _ModuleType
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+_is_command = _os.path.basename(_sys.argv[0] if _sys.argv else "") in ("jaxconv", "jaxconv.exe")
+if _is_command and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # while this imports JAX, Ctrl-C ends it without a traceback
 
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.contract import Apply, Effects, Layer, merge
@@ -120,5 +131,14 @@ _tables = ("activations", "constraints", "initializers", "regularizers")
 __all__ = [
     name
     for name, value in sorted(globals().items())
-    if not name.startswith("_") and (name in _tables or not isinstance(value, type(activations)))
+    if not name.startswith("_") and (name in _tables or not isinstance(value, _ModuleType))
 ]
+
+if _TYPE_CHECKING:
+    from jaxconv import training as training
+else:
+
+    def __getattr__(name):
+        if name == "training":  # imported at its first use: it takes a tenth of a second
+            return _import_module("jaxconv.training")
+        raise AttributeError(f"module 'jaxconv' has no attribute {name!r}")

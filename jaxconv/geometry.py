@@ -60,14 +60,16 @@ def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
         TypeError: neither a string nor a sequence.
     """
     names = ["valid", "same"] + ["causal"] * causal
-    legal = f"{', '.join(map(repr, names))}; or {rank} item(s), each a name or a pair (before, after), both >= 0"
+    whole = names if rank == 1 else names[:2]
+    kinds = "a name" if whole == names else "a name, 'causal'"
+    legal = f"{', '.join(map(repr, whole))}; or {rank} item(s), each {kinds} or a pair (before, after), both >= 0"
     if isinstance(padding, str):
         if padding.lower() == "causal" and rank > 1 and causal:
             raise ValueError(
                 f"{where}: padding 'causal' exists in one dimension only, this has {rank}; "
                 f"name it for one axis, as in {('causal', *('same',) * (rank - 1))}"
             )
-        return _as_name(padding, names, where)
+        return _as_name(padding, whole, where)
     if not isinstance(padding, Iterable):
         raise TypeError(f"{where}: cannot read padding={padding!r}; legal: {legal}")
     items = list(padding)

@@ -165,10 +165,10 @@ def _read_inputs(model: Predictor, files: Sequence[str]) -> Any:
 
 
 def _check_numbers(what: str, array: np.ndarray) -> None:
-    if array.dtype.kind not in "fiub":
-        raise ConfigError(f"{what} has dtype {array.dtype}; real numbers are expected")
     if array.ndim < 2 or not array.size:
         raise ConfigError(f"{what} has shape {array.shape}; at least one example is expected: (examples, ...)")
+    if array.dtype.kind not in "fiub":
+        raise ConfigError(f"{what} has dtype {array.dtype}; real numbers are expected")
 
 
 @contextlib.contextmanager

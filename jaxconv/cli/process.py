@@ -99,6 +99,8 @@ def run_process(main: Callable[[], int]) -> NoReturn:
     sys.excepthook = report  # for a Ctrl-C between the previous one and its report
     stopping = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is threading.main_thread():
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # see the package root
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in stopping:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, terminate)

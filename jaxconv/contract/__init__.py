@@ -3,7 +3,7 @@
 Everything above works with layers through these names alone.
 """
 
-from jaxconv.contract.apply import Apply, Effects, Params, merge
+from jaxconv.contract.apply import Apply, Effects, Params, as_layer, merge
 from jaxconv.contract.graph import Call, Graph
 from jaxconv.contract.layer import Layer, layers
 from jaxconv.contract.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
@@ -28,6 +28,7 @@ __all__ = [
     "SymbolicTensor",
     "Weight",
     "Window",
+    "as_layer",
     "as_lists",
     "as_shape",
     "as_shapes",

@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxconv.errors import explain
+from jaxconv.registry import nearest
 
 Params = dict[str, Any]
 
@@ -88,12 +89,17 @@ class Apply:
     def _repr_html_(self) -> str:
         return self.layer._repr_html_()
 
-    def __call__(self, params: Params, x: Any, mask: Any = None) -> Array:
+    def __call__(self, params: Params, x: Any, mask: Any = None, **unknown: Any) -> Array:
         """Compute the output of the layer at inference; its values at masked steps have no meaning."""
+        if unknown:
+            raise TypeError(
+                f"{self.layer.label}: apply_fn(params, x) has no argument {next(iter(unknown))!r}, because it is "
+                "inference; for training: y, effects = apply_fn.forward(params, x, train=True, key=key)"
+            )
         return self.layer.forward(params, x, train=False, key=None, mask=mask)[0]
 
     def forward(
-        self, params: Params, x: Any, *, train: bool = False, key: Any = None, mask: Any = None
+        self, params: Params, x: Any, *, train: bool = False, key: Any = None, mask: Any = None, **unknown: Any
     ) -> tuple[Array, Effects]:
         """Compute the output and the effects of a call.
 
@@ -106,8 +112,11 @@ class Apply:
 
         Raises:
             ValueError: training without ``key`` where it is needed; an input or a mask that does not fit.
-            TypeError: ``train`` is not a bool.
+            TypeError: ``train`` is not a bool; another argument.
         """
+        if unknown:
+            hint = nearest(next(iter(unknown)), ("train", "key", "mask"))
+            raise TypeError(f"{self.layer.label}: forward has no argument {next(iter(unknown))!r}; {hint}")
         if not isinstance(train, bool | np.bool_ | jax.Array):
             raise TypeError(f"{self.layer.label}: train={train!r} is not a bool; give True or False")
         return self.layer.forward(params, x, train=train, key=key, mask=mask)
@@ -152,11 +161,24 @@ def merge(trainable: Params, fixed: Params) -> Params:
     return merged
 
 
+def as_layer(value: Any, call: str) -> Any:
+    """Return a layer, or that of an ``apply_fn``; ``call`` shows the order of the arguments.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    layer = value.layer if isinstance(value, Apply) else value
+    if isinstance(layer, type) or not hasattr(layer, "init_params"):
+        raise TypeError(f"{call}: layer is of type {type(value).__name__}; give a layer or its apply_fn, in this order")
+    return layer
+
+
 def describe_params(params: Any) -> str:
     """Describe what was given as params, for a message."""
     if isinstance(params, Mapping):
         return f"has {sorted(params)}"
-    return f"is a {type(params).__name__}, not a dict: unpack what init returns, and call apply_fn(params, x)"
+    got = f"an array of shape {params.shape}" if hasattr(params, "shape") else f"of type {type(params).__name__}"
+    return f"is {got}, not a dict: unpack what init returns, and call apply_fn(params, x)"
 
 
 def check_key(key: Any, where: str) -> None:

@@ -86,7 +86,7 @@ class Layer:
             cls.__repr__ = Layer.__repr__  # type: ignore[method-assign]  # or dataclass would write one of all options
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        check_arguments(cls, kwargs)
+        check_arguments(cls, args, kwargs)
         return super().__new__(cls)
 
     def __post_init__(self) -> None:

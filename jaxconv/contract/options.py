@@ -4,7 +4,7 @@ Knows fields and the tables of initializers, regularizers, constraints and activ
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,17 @@ TABLES: dict[str, Any] = {
 }
 
 
-def check_arguments(cls: type, given: Mapping[str, Any]) -> None:
-    """Raise ValueError for a keyword argument that a layer class does not have, with the nearest one that it has."""
+def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) -> None:
+    """Check the arguments of a layer class.
+
+    Raises:
+        ValueError: a keyword argument that it does not have. TypeError: too many without keywords.
+    """
+    positional = [field.name for field in dataclasses.fields(cls) if field.init and not field.kw_only]
+    if len(args) > len(positional):
+        hint = "; give the layers in one list" if all(hasattr(one, "init_params") for one in args) else ""
+        takes = f"{cls.__name__}({', '.join(positional)})"
+        raise TypeError(f"{cls.__name__}: {len(args)} arguments without keywords; the order is {takes}{hint}")
     legal = [field.name for field in dataclasses.fields(cls) if field.init]
     for name in given:
         if name not in legal:

@@ -22,6 +22,8 @@ def as_shape(shape: Any, where: str) -> Shape:
         raise TypeError(f"{where}: cannot read {shape!r} as a shape; give one like (None, 128, 16), or an array")
     sizes: list[Any] = []
     for size in shape:
+        if isinstance(size, jax.core.Tracer):
+            raise TypeError(f"{where}: the shape is traced; it must be static: jax.jit(layer.init, static_argnums=1)")
         if size is None or jax.export.is_symbolic_dim(size):
             sizes.append(size)
         elif isinstance(size, bool) or not hasattr(size, "__index__"):

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxconv.contract import Apply, Layer, Params
+from jaxconv.contract import Apply, Layer, Params, as_layer
 from jaxconv.files.bounds import open_file, parse_json
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import Store, is_hdf5, opened
@@ -130,7 +130,7 @@ def load_weights(
     Traceback (most recent call last):
     jaxconv.files.errors.FileError: no_such.weights.h5: No such file or directory
     """
-    layer = layer.layer if isinstance(layer, Apply) else layer
+    layer = as_layer(layer, "load_weights(path, layer, params)")
     with open_source(path) as source, damaged(path, "the record of its weights"):
         found = match_weights(source.store, without_file(layer), by_name, strict)
         return read_weights(source.store, found, params, None if strict else params, source.origin, [])

@@ -3,8 +3,9 @@
 Knows layers by their contract alone. Each kind of container builds its graph itself.
 """
 
+import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
@@ -170,10 +171,10 @@ def count_names(inside: Iterable[Layer], where: str, taken: Iterable[str] = ()) 
         ValueError: a name that is given twice, those in ``taken`` included.
     """
     inside = tuple(inside)
-    given = [*taken, *(layer.name for layer in inside if layer.name is not None)]
-    for name in given:
-        if given.count(name) > 1:
-            raise ValueError(f"{where}: {given.count(name)} layers have the name {name!r}; names must differ")
+    given = collections.Counter([*taken, *(layer.name for layer in inside if layer.name is not None)])
+    for name, times in given.items():
+        if times > 1:
+            raise ValueError(f"{where}: {times} layers have the name {name!r}; names must differ")
     count: dict[str, int] = {}
     return tuple(layer.name or free_name(base_name(layer), given, count) for layer in inside)
 
@@ -183,7 +184,7 @@ def base_name(layer: Layer) -> str:
     return getattr(layer, "counted_as", None) or snake_case(type(layer).__name__)
 
 
-def free_name(base: str, taken: Sequence[str], count: dict[str, int]) -> str:
+def free_name(base: str, taken: Collection[str], count: dict[str, int]) -> str:
     """Return the next counted name that is not taken."""
     while True:
         number = count[base] = count.get(base, -1) + 1

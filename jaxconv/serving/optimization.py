@@ -5,14 +5,14 @@ Knows layer types by the table in ``folding``, and graphs by their wiring.
 
 import jax.numpy as jnp
 
-from jaxconv.contract import Layer, Params
+from jaxconv.contract import Apply, Layer, Params, as_layer
 from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container
 from jaxconv.serving.folding import as_affine, fold_input_affine, fold_output_affine, simplified
 from jaxconv.serving.wiring import Step, Wiring
 
 
-def optimize(layer: Layer, params: Params) -> tuple[Layer, Params]:
+def optimize(layer: Layer | Apply, params: Params) -> tuple[Layer, Params]:
     """Return a layer and params that compute the same at inference with less.
 
     * What does nothing at inference goes: dropout and noise, ActivityRegularization, linear activations.
@@ -26,7 +26,7 @@ def optimize(layer: Layer, params: Params) -> tuple[Layer, Params]:
     roundings would move. The result is for inference: trained on, it would be another model.
 
     Args:
-        layer: any layer; a Sequential or Model for most. params: its weights.
+        layer: any layer, a Sequential or Model for most, or its ``apply_fn``. params: its weights.
 
     Returns:
         (layer, params): the outputs are those of the old ones to about 1e-5 of their size.
@@ -37,6 +37,7 @@ def optimize(layer: Layer, params: Params) -> tuple[Layer, Params]:
     >>> small.names, sorted(params["conv1d"])
     (('conv1d',), ['bias', 'kernel'])
     """
+    layer = as_layer(layer, "optimize(layer, params)")
     if not isinstance(layer, Container):
         less, own = simplified(layer, params)
         return (layer, params) if less is None else (less, own)

@@ -167,10 +167,10 @@ def as_samples(x: Any, *y: Any) -> tuple[Any, ...]:
     """
     arrays = tuple(array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, *y))
     for name, array in zip("xy", arrays, strict=False):
-        if not (array.dtype.kind in "biufc" or jax.numpy.issubdtype(array.dtype, np.number)):
-            raise TypeError(f"{name} has dtype {array.dtype}; numbers are expected")
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"{name} has shape {array.shape}; at least one sample is expected, samples first")
+        if not (array.dtype.kind in "biufc" or jax.numpy.issubdtype(array.dtype, np.number)):
+            raise TypeError(f"{name} has dtype {array.dtype}; numbers are expected")
     if len({len(array) for array in arrays}) > 1:
         raise ValueError(f"x has {len(arrays[0])} samples and y has {len(arrays[1])}; the numbers must be equal")
     return arrays

@@ -64,6 +64,18 @@ def test_any_number_of_ctrl_c_is_one_line_and_the_run_can_be_resumed(at_home, tm
     assert not list(folder.glob(".*"))
 
 
+def test_ctrl_c_while_jax_is_imported_prints_nothing(tmp_path):
+    """The console script imports the package before it can handle a signal."""
+    script = tmp_path / "jaxconv"
+    script.write_text("import sys\nfrom jaxconv.cli import entry_point\nsys.exit(entry_point())\n")
+    stub = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(9)\n"
+    (tmp_path / "stub").mkdir()
+    (tmp_path / "stub" / "jax.py").write_text(stub)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path / "stub"), PACKAGE])}
+    done = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True)
+    assert done.returncode == -signal.SIGINT and not done.stdout + done.stderr
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=["SIGTERM", "SIGHUP"]
 )

@@ -15,12 +15,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract import Layer, Params, layers
+from jaxconv.contract import Apply, Layer, Params, as_layer, layers
 from jaxconv.contract.symbolic import Input
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
 from jaxconv.files.keras.layout import groups
+from jaxconv.files.keras.weights import check_finite
 from jaxconv.files.leaves import check, flat
 from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container, base_name, free_name
@@ -31,7 +32,7 @@ KERAS_VERSION = "3.15.1"  # whose form of config and weights is written
 
 def save_model(
     path: str | os.PathLike[str],
-    layer: Layer,
+    layer: Layer | Apply,
     params: Params,
     *,
     input_shape: Any = None,
@@ -47,7 +48,7 @@ def save_model(
 
     Args:
         path: the file, under exactly this name, which ends in ".keras".
-        layer: the layer, a Sequential or Model for most.
+        layer: the layer, a Sequential or Model for most, or its ``apply_fn``.
         params: its weights.
         input_shape: the shape the layer was initialized with, batch first (a list of shapes for several inputs); the
             layer's own if None. With it the weights are checked against the layer, and Keras builds the whole model
@@ -56,7 +57,9 @@ def save_model(
         about: plain values to store with the model: names of classes, where the data came from, ...
 
     Raises:
-        FileError: the file cannot be written, or the weights are not this layer's.
+        FileError: the file cannot be written; the weights are not this layer's, or hold NaN or an infinity, which
+            ``load_model`` refuses.
+        TypeError: ``layer`` is not a layer.
         ValueError: a path that does not end in ".keras"; a layer with a value that has no name in a config.
         ImportError: h5py is not installed.
 
@@ -67,6 +70,7 @@ def save_model(
     ...     zipfile.ZipFile(f"{folder}/model.keras").namelist()
     ['metadata.json', 'config.json', 'model.weights.h5']
     """
+    layer = as_layer(layer, "save_model(path, layer, params)")
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"{path}: a path that ends in .keras is expected: Keras opens a model by its ending")
@@ -177,7 +181,9 @@ def _weights(path: Path, model: Layer, params: Params) -> bytes:
             for index, leaf in enumerate("/".join(leaf) for leaf in leaves):
                 if leaf not in values:
                     raise FileError(f"{path}: weight {leaf} is missing")
-                _write(group, str(index), np.asarray(values[leaf]))
+                value = np.asarray(values[leaf])
+                check_finite(f"{path}: weight {leaf}", value)
+                _write(group, str(index), value)
                 written.add(leaf)
     if extra := sorted(values.keys() - written):
         raise FileError(f"{path}: the layer has no weight {', '.join(extra)}")

@@ -1,0 +1,103 @@
+"""Mistakes of the first hour end in a sentence that says what to write instead."""
+
+import subprocess
+import sys
+import time
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxconv as jc
+from jaxconv.models.container import count_names
+from tests.support.messages import facts
+
+LAYER = jc.Dense(2)
+PARAMS, APPLY = LAYER.init(jax.random.key(0), (None, 3))
+X = jnp.ones((1, 3))
+MISTAKES = {
+    "train": (lambda: APPLY(PARAMS, X, train=True), TypeError, ["Dense", "'train'", "forward(params, x, train=True"]),
+    "training": (lambda: APPLY.forward(PARAMS, X, training=True), TypeError, ["Dense", "'training'", "'train'?"]),
+    "layers without a list": (
+        lambda: jc.Sequential(LAYER, LAYER),
+        TypeError,
+        ["Sequential", "2 arguments", "Sequential(layers)", "list"],
+    ),
+    "too many options": (lambda: jc.Dropout(0.5, None, 0, 1, 2), TypeError, ["Dropout", "5 arguments", "rate"]),
+    "array for params": (
+        lambda: APPLY(X, PARAMS),
+        ValueError,
+        ["Dense", "array of shape (1, 3)", "['bias', 'kernel']"],
+    ),
+    "list for params": (lambda: APPLY([1], X), ValueError, ["Dense", "of type list", "['bias', 'kernel']"]),
+    "traced shape": (
+        lambda: jax.jit(LAYER.init)(jax.random.key(0), (None, 3)),
+        TypeError,
+        ["Dense", "static_argnums=1"],
+    ),
+    "save dict": (
+        lambda: jc.save_model("m.keras", PARAMS, LAYER),
+        TypeError,
+        ["save_model(path, layer, params)", "dict"],
+    ),
+    "save first": (lambda: jc.save_model(LAYER, PARAMS, "m.keras"), TypeError, ["save_model(path, layer, params)"]),
+    "optimize": (lambda: jc.optimize(PARAMS, LAYER), TypeError, ["optimize(layer, params)", "dict"]),
+    "load_weights": (
+        lambda: jc.load_weights("m.keras", PARAMS, LAYER),
+        TypeError,
+        ["load_weights(path, layer,", "dict"],
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_is_answered_by_what_is_right(kind):
+    mistake, error, parts = MISTAKES[kind]
+    with pytest.raises(error, match=facts(*parts)):
+        mistake()
+
+
+def test_only_layers_of_one_dimension_are_offered_causal_padding():
+    with pytest.raises(ValueError, match="causal"):
+        jc.Conv1D(2, 3, padding="cusal")
+    for wrong in ("cusal", 3, [(1, 1)]):
+        with pytest.raises((ValueError, TypeError)) as caught:
+            jc.Conv2D(2, 3, padding=wrong)
+        assert "'causal', or" not in str(caught.value) and "legal: causal" not in str(caught.value)
+    assert jc.Conv2D(2, 3, padding=("causal", "same")).padding[0] == "causal"
+
+
+def test_an_apply_fn_stands_for_its_layer(tmp_path):
+    pytest.importorskip("h5py")
+    jc.save_model(tmp_path / "m.keras", APPLY, PARAMS)
+    params, apply_fn = jc.load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(apply_fn(params, X), APPLY(PARAMS, X))
+    assert jc.optimize(APPLY, PARAMS)[0] == LAYER
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_weights_that_load_model_refuses_are_not_saved(wrong, tmp_path):
+    pytest.importorskip("h5py")
+    jc.save_model(tmp_path / "m.keras", LAYER, PARAMS)
+    whole = (tmp_path / "m.keras").read_bytes()
+    with pytest.raises(jc.FileError, match=facts("m.keras", "kernel", "NaN" if np.isnan(wrong) else "infinity")):
+        jc.save_model(tmp_path / "m.keras", LAYER, {**PARAMS, "kernel": PARAMS["kernel"].at[0, 0].set(wrong)})
+    assert (tmp_path / "m.keras").read_bytes() == whole
+
+
+def test_training_is_there_after_importing_jaxconv():
+    code = "import sys, jaxconv; assert 'optax' not in sys.modules; print(jaxconv.training.fit.__name__)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "fit\n"
+    with pytest.raises(AttributeError, match="'trainig'"):
+        _ = jc.trainig
+
+
+def test_names_of_many_layers_are_counted_in_linear_time():
+    named = [types.SimpleNamespace(name=f"n{number}") for number in range(20_000)]
+    start = time.perf_counter()
+    assert len(count_names(named, "Sequential")) == 20_000
+    assert time.perf_counter() - start < 1  # 10 ms; 10 s if each name is looked for in the list of all
+    with pytest.raises(ValueError, match=facts("2 layers", "'n7'")):
+        count_names([*named, named[7]], "Sequential")
