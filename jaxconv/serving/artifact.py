@@ -50,8 +50,8 @@ def export(
         path: the file, under exactly this name.
         input_shape: batch first; None, for the batch and for other lengths, is symbolic. For several inputs, a list or
             dict of shapes, which share the batch.
-        dtype: the type of the input, or a list or dict of types for several; by default the types that the inputs of a
-            ``Model`` declare, float32 otherwise.
+        dtype: the type of the input. For several, a list or dict of types, or one float type for those that are not
+            declared as integers. By default the types that the inputs of a ``Model`` declare, float32 otherwise.
         platforms: the platforms to write it for.
 
     Raises:

@@ -76,8 +76,9 @@ def compile(apply_fn: Any, params: Any, input_shapes: Any, *, dtype: Any = None)
         params: its weights. They are not copied; change nothing in place.
         input_shapes: a shape with batch first, or a list of such shapes that differ in the batch; for several inputs,
             a dict of shapes, or a list of lists or dicts of shapes.
-        dtype: the type that the input is cast to, or a list or dict of types for several; by default the types that
-            the inputs of a ``Model`` declare, float32 otherwise. The layers cast it as their policy says.
+        dtype: the type that the input is cast to. For several, a list or dict of types, or one float type for those
+            that are not declared as integers. By default the types that the inputs of a ``Model`` declare, float32
+            otherwise. The layers cast it as their policy says.
 
     Raises:
         ValueError: no shape, an unknown size, shapes that differ beyond the batch, types that do not fit; an input that

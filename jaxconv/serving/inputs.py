@@ -43,23 +43,25 @@ def resolve_dtypes(apply_fn: Any, shapes: Any, dtype: Any) -> Any:
     """Return the type of each input, in the structure of the shapes.
 
     Args:
-        dtype: one for all inputs, or a list or dict of types; None for the types that the inputs of a ``Model``
-            declare, and float32 for those that declare none.
+        dtype: a list or dict of types, or one float type for all inputs that a ``Model`` does not declare as integers;
+            None for the types that it declares, and float32 for inputs without a declared type.
 
     Raises:
         ValueError: another structure than that of the shapes; one integer type for several inputs.
         TypeError: not a type.
     """
     layer = getattr(apply_fn, "layer", None)
-    if dtype is None and isinstance(layer, Model):
-        dtype = layer.structure.unflatten(source.dtype or "float32" for source in layer.sources)
     with explain(f"dtype={dtype!r}"):
         if isinstance(dtype, list | tuple | Mapping):
             return map_shapes(lambda shape, one: jnp.dtype(one), shapes, dtype)
         kind = jnp.dtype("float32" if dtype is None else dtype)
         if not is_shape(shapes) and not jnp.issubdtype(kind, jnp.floating):
             raise ValueError(f"one integer type for several inputs; give a type for each, in the structure of {shapes}")
-    return map_shapes(lambda shape: kind, shapes)
+    if (is_shape(shapes) and dtype is not None) or not isinstance(layer, Model):
+        return map_shapes(lambda shape: kind, shapes)
+    declared = [jnp.dtype(source.dtype or kind) for source in layer.sources]
+    kinds = (one if dtype is None or jnp.issubdtype(one, jnp.integer) else kind for one in declared)
+    return map_shapes(lambda shape, one: one, shapes, layer.structure.unflatten(kinds))
 
 
 def cast_input(name: str, value: Any, dtype: Any) -> Any:

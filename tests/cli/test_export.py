@@ -1,5 +1,6 @@
 """``jaxconv export``: programs that predict the same as their models."""
 
+import jax
 import numpy as np
 import pytest
 
@@ -52,6 +53,20 @@ def test_an_exported_model_of_several_inputs_predicts(at_home, tmp_path):
     assert main(["predict", program, ones, ones, "--out", out]) == 0
     with np.load(out) as y:
         np.testing.assert_array_equal(y["output_0"], np.full((5, 4, 1), 2.0))
+
+
+def test_each_input_of_an_exported_model_has_its_own_type(tmp_path):
+    x, ids = jc.Input((2,), name="x"), jc.Input((2,), dtype="int32", name="ids")
+    mixed = jc.Model([x, ids], jc.Concatenate()([x, jc.Flatten()(jc.Embedding(300, 1)(ids))]))
+    params, apply_fn = mixed.init(jax.random.key(0), [(None, 2), (None, 2)])
+    model, program, out, *files = (str(tmp_path / n) for n in ("m.keras", "m.jaxexport", "y.npy", "x.npy", "ids.npy"))
+    jc.save_model(model, mixed, params)
+    arrays = np.array([[0.25, -1.5]], np.float32), np.array([[257, 299]])
+    for file, array in zip(files, arrays, strict=True):
+        np.save(file, array)
+    assert main(["export", model, program, "--platforms", "cpu"]) == 0
+    assert main(["predict", program, *files, "--out", out]) == 0
+    np.testing.assert_array_equal(np.load(out), apply_fn(params, list(arrays)))
 
 
 def test_the_input_shape_can_be_given(at_home, tmp_path):
