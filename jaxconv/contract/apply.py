@@ -5,7 +5,7 @@ Knows layers by the methods of ``Applicable`` alone.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ from jaxconv.errors import explain
 from jaxconv.registry import nearest
 
 Params = dict[str, Any]
+AnyLayer = TypeVar("AnyLayer")
 
 
 class Effects(NamedTuple):
@@ -161,13 +162,13 @@ def merge(trainable: Params, fixed: Params) -> Params:
     return merged
 
 
-def as_layer(value: Any, call: str) -> Any:
+def as_layer(value: AnyLayer | Apply, call: str) -> AnyLayer:
     """Return a layer, or that of an ``apply_fn``; ``call`` shows the order of the arguments.
 
     Raises:
         TypeError: it is neither.
     """
-    layer = value.layer if isinstance(value, Apply) else value
+    layer: Any = value.layer if isinstance(value, Apply) else value
     if isinstance(layer, type) or not hasattr(layer, "init_params"):
         raise TypeError(f"{call}: layer is of type {type(value).__name__}; give a layer or its apply_fn, in this order")
     return layer
