@@ -37,6 +37,7 @@ from jaxconv.layers.adaptive_pooling import (
     AdaptiveMaxPooling2D,
     AdaptiveMaxPooling3D,
 )
+from jaxconv.layers.bidirectional import Bidirectional
 from jaxconv.layers.conv import Conv1D, Conv2D, Conv3D
 from jaxconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from jaxconv.layers.crop_pad import Cropping1D, Cropping2D, Cropping3D, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D

@@ -4,7 +4,6 @@ Independent of optimizers and layers. Keras's default ``axis=0`` is only the fir
 ``axis="filter"`` means all axes of one filter (see :mod:`jaxconv.axes`).
 """
 
-import dataclasses
 from collections.abc import Callable
 from numbers import Real
 from typing import Any
@@ -15,7 +14,7 @@ import numpy as np
 
 from jaxconv import axes
 from jaxconv.axes import Axis
-from jaxconv.registry import Registry, register
+from jaxconv.registry import Entry, Registry, register
 
 EPSILON = 1e-7  # Keras's value; avoids division by zero
 
@@ -41,16 +40,12 @@ def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable
 
 
 @register(registry)
-class Constraint:
+class Constraint(Entry):
     """Return the weight unchanged; base class of the constraints."""
 
     def __call__(self, w: jax.Array) -> jax.Array:
         """Project ``w``, keeping its shape and dtype."""
         return w
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that construct an equal constraint."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 @register(registry, "nonneg")
@@ -87,7 +82,7 @@ class MaxNorm(Constraint):
     axis: Axis = 0
 
     def __post_init__(self) -> None:
-        _set(self, max_value=_bound(self.max_value, "MaxNorm: max_value"), axis=axes.canonical(self.axis, "MaxNorm"))
+        self._set(max_value=_bound(self.max_value, "MaxNorm: max_value"), axis=axes.canonical(self.axis, "MaxNorm"))
 
     def __call__(self, w: jax.Array) -> jax.Array:
         return _rescale(w, self.axis, lambda norm: jnp.clip(norm, 0, self.max_value), "MaxNorm")
@@ -107,7 +102,7 @@ class UnitNorm(Constraint):
     axis: Axis = 0
 
     def __post_init__(self) -> None:
-        _set(self, axis=axes.canonical(self.axis, "UnitNorm"))
+        self._set(axis=axes.canonical(self.axis, "UnitNorm"))
 
     def __call__(self, w: jax.Array) -> jax.Array:
         return _rescale(w, self.axis, jnp.ones_like, "UnitNorm")
@@ -145,7 +140,7 @@ class MinMaxNorm(Constraint):
             raise ValueError(f"MinMaxNorm: min_value={low} must be at most max_value={high}")
         if rate > 1:
             raise ValueError(f"MinMaxNorm: rate must be in [0, 1]; got {rate}")
-        _set(self, min_value=low, max_value=high, rate=rate, axis=axes.canonical(self.axis, "MinMaxNorm"))
+        self._set(min_value=low, max_value=high, rate=rate, axis=axes.canonical(self.axis, "MinMaxNorm"))
 
     def __call__(self, w: jax.Array) -> jax.Array:
         def target(norm: jax.Array) -> jax.Array:
@@ -195,8 +190,3 @@ def _bound(value: Any, where: str) -> float:
     if not isinstance(value, Real) or not float(value) >= 0:
         raise ValueError(f"{where} must be a number that is at least 0; got {value!r}")
     return float(value)
-
-
-def _set(constraint: Constraint, **values: Any) -> None:
-    for name, value in values.items():
-        object.__setattr__(constraint, name, value)

@@ -49,6 +49,19 @@ def plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
 
 
+class Entry:
+    """Base of the classes in a registry: frozen dataclasses, whose fields are their config."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that construct an equal object."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def _set(self, **values: Any) -> None:
+        """Set fields while the object is being built."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
+
+
 class Registry:
     """A registry of functions or frozen dataclasses.
 

@@ -4,7 +4,6 @@ The penalty of an array in half precision is computed in float32 and rounded onc
 layer applies them to its weights and adds the results.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxconv import axes
 from jaxconv.axes import Axis
-from jaxconv.registry import Registry, nearest, register
+from jaxconv.registry import Entry, Registry, nearest, register
 
 EPSILON = 1e-7  # Keras's value; shorter vectors are not normalized to norm 1
 MODES = ("rows", "columns")
@@ -48,16 +47,12 @@ def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable
 
 
 @dataclass(frozen=True)
-class Regularizer:
+class Regularizer(Entry):
     """Base class of the regularizers; abstract, without a registered name."""
 
     def __call__(self, w: jax.Array) -> jax.Array:
         """Return the penalty of ``w``, a scalar in its dtype."""
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that construct an equal regularizer."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 @register(registry)
@@ -75,7 +70,7 @@ class L1(Regularizer):
     l1: float = 0.01
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "l1", _factor(self.l1, "L1: l1", default=0.01))
+        self._set(l1=_factor(self.l1, "L1: l1", default=0.01))
 
     def __call__(self, w: jax.Array) -> jax.Array:
         return (self.l1 * jnp.sum(_absolute(_accumulable(w)))).astype(w.dtype)
@@ -95,7 +90,7 @@ class L2(Regularizer):
     l2: float = 0.01
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "l2", _factor(self.l2, "L2: l2", default=0.01))
+        self._set(l2=_factor(self.l2, "L2: l2", default=0.01))
 
     def __call__(self, w: jax.Array) -> jax.Array:
         return (self.l2 * jnp.sum(jnp.square(_accumulable(w)))).astype(w.dtype)
@@ -117,8 +112,7 @@ class L1L2(Regularizer):
     l2: float = 0.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "l1", _factor(self.l1, "L1L2: l1", default=0.0))
-        object.__setattr__(self, "l2", _factor(self.l2, "L1L2: l2", default=0.0))
+        self._set(l1=_factor(self.l1, "L1L2: l1", default=0.0), l2=_factor(self.l2, "L1L2: l2", default=0.0))
 
     def __call__(self, w: jax.Array) -> jax.Array:
         wide = _accumulable(w)
@@ -161,8 +155,8 @@ class OrthogonalRegularizer(Regularizer):
         where = "OrthogonalRegularizer"
         if self.mode not in MODES:
             raise ValueError(f"{where}: unknown mode {self.mode!r}; {nearest(str(self.mode), MODES)}")
-        object.__setattr__(self, "factor", _factor(self.factor, f"{where}: factor", default=0.01))
-        object.__setattr__(self, "axis", axes.canonical(self.axis, where))
+        self._set(factor=_factor(self.factor, f"{where}: factor", default=0.01))
+        self._set(axis=axes.canonical(self.axis, where))
 
     def __call__(self, w: jax.Array) -> jax.Array:
         w = jnp.asarray(w)

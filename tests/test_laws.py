@@ -342,7 +342,7 @@ NOT_STREAMED = {
     "model_two_outputs": "does not merge", "lstm_backwards": "all steps", "gru_without_bias": "all steps",
 }  # fmt: skip
 NOT_STREAMED |= {name: "own for each step" for name in CASES if name.startswith("locally_connected")}
-NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith("adaptive")}
+NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith(("adaptive", "bidirectional"))}
 
 
 @pytest.mark.few(12)

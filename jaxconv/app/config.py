@@ -42,17 +42,11 @@ class Config:
 
     def tree(self) -> dict[str, Any]:
         """Return the config as nested dicts, from which ``build_config`` builds an equal one."""
-        return {
-            "name": self.name,
-            "data": self.data,
-            "model": self._model_table(),
-            "train": without_none(dataclasses.asdict(self.train)),
-        }
-
-    def _model_table(self) -> dict[str, Any]:
+        model: dict[str, Any] = {"layers": [layer_table(layer) for layer in self.model.children.values()]}
         if self.pretrained is not None:
-            return {"file": self.pretrained.file.name, "freeze": list(self.pretrained.freeze)}
-        return {"layers": [layer_table(layer) for layer in self.model.children.values()]}
+            model = {"file": self.pretrained.file.name, "freeze": list(self.pretrained.freeze)}
+        train = without_none(dataclasses.asdict(self.train))
+        return {"name": self.name, "data": self.data, "model": model, "train": train}
 
 
 def read_config(

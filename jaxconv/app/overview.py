@@ -17,11 +17,13 @@ from jaxconv.files.keras.model import Read
 from jaxconv.files.outline import Outline, group_notes, read_outline
 from jaxconv.progress import format_metrics
 from jaxconv.serving.artifact import is_exported, load_exported
+from jaxconv.serving.exported_stream import ExportedStream
+from jaxconv.streaming import stream
 
 Facts = list[tuple[str, str]]
 
 
-def overview(model: str, input_shape: tuple[int | None, ...] | None = None) -> str:
+def overview(model: str, input_shape: tuple[int | None, ...] | None = None, streamed: dict | None = None) -> str:
     """Describe a run folder, a model file or a config: layers, output shapes, parameters, and the result of the run.
 
     Of a file of weights, or of a model that cannot be loaded, the names are listed, and the reason is given.
@@ -29,8 +31,10 @@ def overview(model: str, input_shape: tuple[int | None, ...] | None = None) -> s
     Args:
         model: the path.
         input_shape: batch first; by default that in the file, or that of the config's data.
+        streamed: the arguments of ``jaxconv.stream``: describe what each layer adds to the stream.
 
     Raises:
+        ValueError: a model that cannot be streamed.
         ConfigError: it is not a run folder, a model file or a config, or the config has a mistake.
         FileError: a file of another kind.
     """
@@ -52,6 +56,8 @@ def overview(model: str, input_shape: tuple[int | None, ...] | None = None) -> s
     if source.input_shape is None:
         layers = repr(source.layer)
         facts.append(("shapes", "unknown, because the file has no input shape; give it: --input-shape 128,16"))
+    elif streamed is not None:
+        layers = str(stream(source.layer, source.input_shape, **streamed).summary())
     else:
         layers = str(summary(source.layer, source.input_shape))
         if isinstance(source.input_shape, tuple) and None in source.input_shape[1:]:
@@ -97,9 +103,10 @@ def _exported_overview(file: str) -> str:
         ("name", program.name),
         ("input", format_shapes(program.input_shape)),
         ("dtype", str(program.dtype)),
-        ("outputs", str(program.outputs)),
         ("for", ", ".join(program.platforms)),
     ]
+    more = ("chunk", "block", "delay", "flush", "state_bytes") if isinstance(program, ExportedStream) else ("outputs",)
+    rows += [(name.replace("_", " "), str(getattr(program, name))) for name in more]
     return _text(file, _columns(rows), [("format", f"exported by jaxconv with JAX {program.jax_version}")])
 
 

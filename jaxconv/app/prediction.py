@@ -23,6 +23,7 @@ from jaxconv.models import Model
 from jaxconv.models.container import Container
 from jaxconv.progress import display
 from jaxconv.serving.artifact import is_exported, load_exported
+from jaxconv.serving.exported_stream import ExportedStream
 from jaxconv.training.evaluation import device_dtype, predict_batches
 
 
@@ -82,6 +83,8 @@ def _output_names(layer: Container) -> tuple[str, ...]:
 
 def _exported_predictor(file: Path) -> Predictor:
     program = load_exported(file)
+    if isinstance(program, ExportedStream):
+        raise ConfigError(f"{file} holds a stream; run it in Python: jaxconv.load_exported({str(file)!r}).step")
     shape = program.input_shape
     if isinstance(shape, dict):
         inputs = tuple(sorted(shape))

@@ -57,7 +57,8 @@ def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:
         if not any(_matches(name, [pattern]) for name in names):
             raise ValueError(f"--freeze {pattern} matches no layer; the layers are {', '.join(names)}")
     result = _freeze(layer, patterns, "")
-    if patterns and not any(_is_trained(leaf) for leaf in _leaves(result)):
+    trained = [one for one in _leaves(result) if one.trainable and set(one.leaves) - one.statistics]
+    if patterns and not trained:
         raise ValueError(f"--freeze {' '.join(patterns)} leaves no weights to train; the layers are {', '.join(names)}")
     return result
 
@@ -87,7 +88,3 @@ def _leaves(layer: Layer) -> Iterator[Layer]:
     for child in layer.children.values():
         yield child
         yield from _leaves(child)
-
-
-def _is_trained(layer: Layer) -> bool:
-    return layer.trainable and any(leaf not in layer.statistics for leaf in layer.leaves)

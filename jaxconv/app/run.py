@@ -107,20 +107,16 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
     folder = Path(folder)
     run_folder.check_run_folder(folder)
     with run_folder.locked(folder):
-        return _resume(folder, settings)
-
-
-def _resume(folder: Path, settings: Sequence[str]) -> Path:
-    for setting in settings:
-        key = setting.partition("=")[0].strip()
-        if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
-            raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
-    config, splits = _read_and_check(folder / CONFIG, settings)
-    done = completed_epochs(folder / CHECKPOINT) if settings and (folder / CHECKPOINT).exists() else 0
-    if config.train.epochs < done:
-        setting = f"--set train.epochs={config.train.epochs}"
-        raise ConfigError(f"{setting}: {folder} has {done} epochs already; legal: at least {done}")
-    return _run(config, splits, folder, resume=True)
+        for setting in settings:
+            key = setting.partition("=")[0].strip()
+            if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
+                raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
+        config, splits = _read_and_check(folder / CONFIG, settings)
+        done = completed_epochs(folder / CHECKPOINT) if settings and (folder / CHECKPOINT).exists() else 0
+        if config.train.epochs < done:
+            setting = f"--set train.epochs={config.train.epochs}"
+            raise ConfigError(f"{setting}: {folder} has {done} epochs already; legal: at least {done}")
+        return _run(config, splits, folder, resume=True)
 
 
 def _read_and_check(

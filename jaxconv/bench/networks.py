@@ -139,6 +139,50 @@ def build_in_order(network: Network, module: Callable[[Any, int], Any]) -> list[
     return modules
 
 
+def keras_output(network: Network, x: Any, kinds: Callable[[str], Any]) -> Any:
+    """Return the output of a network for a symbolic input, in a library with Keras's layers.
+
+    Args:
+        network: the network.
+        x: the input.
+        kinds: maps the name of a layer class to the class.
+    """
+
+    def layer(operation: Any, x: Any) -> Any:
+        return _keras_layer(operation, network.rank, kinds)(x)
+
+    return propagate(
+        network.body, x, layer, lambda a, b: kinds("Add")()([a, b]), lambda a, b: kinds("Concatenate")()([a, b])
+    )
+
+
+def _keras_layer(operation: Any, rank: int, kinds: Callable[[str], Any]) -> Any:
+    match operation:
+        case Conv(filters, kernel, strides, dilation, depthwise, causal, bias):
+            padding = "causal" if causal else "same"
+            options = {"strides": strides, "padding": padding, "dilation_rate": dilation, "use_bias": bias}
+            if depthwise:
+                return kinds(f"DepthwiseConv{rank}D")(kernel, **options)
+            return kinds(f"Conv{rank}D")(filters, kernel, **options)
+        case ConvTranspose(filters, kernel, strides):
+            return kinds(f"Conv{rank}DTranspose")(filters, kernel, strides, padding="same", use_bias=False)
+        case Norm():
+            return kinds("BatchNormalization")()
+        case Relu():
+            return kinds("ReLU")()
+        case Tanh():
+            return kinds("Activation")("tanh")
+        case Pool():
+            return kinds(f"MaxPooling{rank}D")(2)
+        case Mean():
+            return kinds(f"GlobalAveragePooling{rank}D")()
+        case Dense(units):
+            return kinds("Dense")(units)
+        case Unflatten(lengths, channels):
+            return kinds("Reshape")((*lengths, channels))
+    raise TypeError(f"unknown operation {operation!r}")
+
+
 def batch(network: Network) -> tuple[np.ndarray, np.ndarray]:
     """Return an input and a target with channels last; they are the same in every call."""
     rng = np.random.default_rng(0)

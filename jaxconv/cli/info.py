@@ -7,25 +7,33 @@ TEXT = """\
 Print a model layer by layer: output shapes, parameters, multiply-adds for one example, and the receptive field: how
 many steps of each input axis affect a step of the output ("-" if all do, or if it is unknown). For a run, also its
 result; for a file, also the version of Keras that wrote it, and what is unusual in it.
+With --stream, print what each layer adds to a stream of the model: block, flush and receptive field in steps of the
+input, delay in steps of the layer's output, state bytes for one row, multiply-adds for one block of the whole.
 
 Examples
   jaxconv info model.h5
   jaxconv info configs/gunpoint_fcn.toml
   jaxconv info runs/gunpoint_fcn
   jaxconv info headless.h5 --input-shape 48,48,1
+  jaxconv info classifier.keras --stream --window 100
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
+    from jaxconv.cli.stream_options import add_options
+
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or a config")
     parser.add_argument("--input-shape", metavar="N,N", help="of one sample (default: that of the data or the file)")
+    parser.add_argument("--stream", action="store_true", help="what each layer costs as a stream, step by step")
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print an overview of a model."""
     from jaxconv.app.model_source import parse_sizes
     from jaxconv.app.overview import overview
+    from jaxconv.cli.stream_options import read_options
 
     shape = None if options.input_shape is None else (None, *parse_sizes("--input-shape", options.input_shape))
-    print(overview(options.model, shape))
+    print(overview(options.model, shape, read_options(options, options.stream)))

@@ -42,9 +42,25 @@ class Output:
         try:
             function(*arguments)
         except BrokenPipeError:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, self._stream.fileno())
-            os.close(null)
+            _discard(self._stream)
+
+
+def _discard(stream: Any) -> None:
+    """Send what is written to a stream from now on, and what its buffer holds, nowhere."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)
+
+
+def write_bytes(content: bytes) -> bool:
+    """Write bytes to standard output at once; return False if its reader has closed it."""
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return True
+    except BrokenPipeError:
+        _discard(sys.stdout)
+        return False
 
 
 def printable(text: str) -> str:

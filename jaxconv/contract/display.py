@@ -76,7 +76,8 @@ def summary(layer: Any, input_shape: Any = None) -> Summary:
         raise ValueError(f"{layer.label}: summary needs an input shape; give one like (None, 128, 16)")
     shape = layer.read_shape(shape)
     params = jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
-    rows, _ = _rows("", layer, shape, [_own(one) for one in _flat(layer, shape)], params, 0)
+    inputs: list[Fields] = [(Field(),) * (len(one) - 1) for one in _flat(layer, shape)]
+    rows, _ = _rows("", layer, shape, inputs, params, 0)
     return Summary(rows, layer.label, shape)
 
 
@@ -84,10 +85,6 @@ def _flat(layer: Any, shape: Any) -> list:
     if layer.graph is not None:
         return layer.flat_inputs(shape)
     return shape if isinstance(shape, list) else [shape]
-
-
-def _own(shape: Sequence[int | None]) -> Fields:
-    return (Field(),) * (len(shape) - 1)
 
 
 def _rows(
@@ -174,15 +171,7 @@ def _is_default(layer: Any, field: dataclasses.Field, value: Any) -> bool:
     names = {getattr(value, "__name__", None), type(value).__name__}
     by_name = isinstance(field.default, str) and (field.default.replace("_", "") in {str(n).lower() for n in names})
     linear = field.default is None and getattr(value, "__name__", "") == "linear"
-    return bool(same) or any(_equal(value, one) for one in written) or by_name or linear
-
-
-def _equal(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and one == other
-
-
-def _short(value: Any) -> str:
-    return getattr(value, "__name__", None) or repr(value)
+    return bool(same) or any(type(one) is type(value) and one == value for one in written) or by_name or linear
 
 
 def header(layer: Any) -> str:
@@ -191,8 +180,8 @@ def header(layer: Any) -> str:
     >>> header(jaxconv.Conv1D(8, 3, padding="same", activation="relu"))
     "Conv1D(filters=8, kernel_size=(3,), padding='same', activation=relu)"
     """
-    options = ", ".join(f"{name}={_short(value)}" for name, value in changed_options(layer).items())
-    return f"{type(layer).__name__}({options})"
+    options = [f"{name}={getattr(v, '__name__', None) or repr(v)}" for name, v in changed_options(layer).items()]
+    return f"{type(layer).__name__}({', '.join(options)})"
 
 
 def text(layer: Any) -> str:
@@ -233,12 +222,9 @@ def _table(layer: Any, shape: Any) -> str:
         rows = [["layer", "options"], *([name, header(child)] for name, child in layer.children.items())]
     else:
         rows = summary(layer, shape).cells()
-    head, *rest = ["".join(f"<{t}>{escaping.escape(c)}</{t}>" for c in row) for t, row in _tagged(rows)]
+    tags = ["th", *["td"] * (len(rows) - 1)]
+    head, *rest = ["".join(f"<{t}>{escaping.escape(c)}</{t}>" for c in row) for t, row in zip(tags, rows, strict=True)]
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rest)}</tbody></table>"
-
-
-def _tagged(rows: list[list[str]]) -> list[tuple[str, list[str]]]:
-    return [("th" if index == 0 else "td", row) for index, row in enumerate(rows)]
 
 
 def drawing(layer: Any) -> str:

@@ -27,21 +27,21 @@ from jax import Array
 
 from jaxconv.contract import display, masks
 from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_params
-from jaxconv.contract.options import canonical_options, check_arguments, set_fields, to_config
+from jaxconv.contract.options import canonical_options, check_arguments, to_config
 from jaxconv.contract.policy import Policy, policy
 from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
 from jaxconv.contract.spatial import family_docstring
 from jaxconv.contract.symbolic import connect, is_symbolic
 from jaxconv.contract.weights import Weight, check_shapes, governing, make_params, sum_penalties
 from jaxconv.errors import explain
-from jaxconv.registry import Registry
+from jaxconv.registry import Entry, Registry
 from jaxconv.windows import Window, output_lengths
 
 layers = Registry("layer", "keras.layers")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Layer:
+class Layer(Entry):
     """Options of a layer, validated and canonical, and everything that follows from what a subclass declares.
 
     A subclass is a frozen dataclass with its options as fields. It declares its ``windows`` (how each output axis reads
@@ -70,11 +70,13 @@ class Layer:
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset()  # fields that a config names only where they are set
     keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments that are not here -> values that change nothing
+    checks: ClassVar[dict[str, Any]] = {}  # option -> (value, option, class name) -> the value to store
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
     needs_key: ClassVar[bool] = False  # draws random numbers in training
     composite: ClassVar[bool] = False  # made of layers, which check their inputs and apply masks themselves
     masked_value: ClassVar[float] = 0  # what call is given at masked steps
     graph: ClassVar[Any] = None  # the calls inside a container
+    least_rank: ClassVar[int] = 0  # the number of axes that an input has at least: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
 
     def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
@@ -91,9 +93,6 @@ class Layer:
 
     def __post_init__(self) -> None:
         canonical_options(self)
-
-    def _set(self, **values: Any) -> None:
-        set_fields(self, **values)
 
     # -- what a subclass declares
 
@@ -143,7 +142,7 @@ class Layer:
 
     def read_shape(self, input_shape: Any) -> Any:
         """Convert the input's shape; a layer of several inputs takes a structure of shapes."""
-        return as_shape(input_shape, type(self).__name__)
+        return as_shape(input_shape, type(self).__name__, self.least_rank)
 
     def output_shape(self, input_shape: Any) -> Any:
         """Return the output shape for an input shape (batch first; None where unknown).

@@ -41,12 +41,6 @@ def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) ->
             raise ValueError(f"{cls.__name__}: unknown argument {name!r} = {given[name]!r}; {nearest(name, legal)}")
 
 
-def set_fields(layer: Any, /, **values: Any) -> None:
-    """Set fields of a frozen dataclass while it is being built."""
-    for name, value in values.items():
-        object.__setattr__(layer, name, value)
-
-
 def canonical_options(layer: Any) -> None:
     """Make the options that any layer may have canonical: name, bools, dtype, shapes, data format, and the tables'.
 
@@ -59,19 +53,21 @@ def canonical_options(layer: Any) -> None:
     for name in [field.name for field in dataclasses.fields(layer) if field.type is bool]:
         if not isinstance(getattr(layer, name), bool | np.bool_):
             raise ValueError(f"{where}: {name}={getattr(layer, name)!r} is not a bool; give True or False")
-        set_fields(layer, **{name: bool(getattr(layer, name))})
-    set_fields(layer, dtype=policy_name(layer.dtype, where))
+        layer._set(**{name: bool(getattr(layer, name))})
+    layer._set(dtype=policy_name(layer.dtype, where))
     if layer.input_shape is not None:
-        set_fields(layer, input_shape=as_shape(layer.input_shape, f"{where}: input_shape"))
+        layer._set(input_shape=as_shape(layer.input_shape, f"{where}: input_shape"))
     if hasattr(layer, "data_format"):
-        set_fields(layer, data_format=data_format.canonical(layer.data_format, where))
+        layer._set(data_format=data_format.canonical(layer.data_format, where))
+    for name, check in layer.checks.items():
+        layer._set(**{name: check(getattr(layer, name), name, where)})
     filter_axes = {prefix: layer.filter_axes(leaf) for leaf, prefix in layer.leaves.items()}
     for field in dataclasses.fields(layer):
         prefix, _, ending = field.name.rpartition("_")
         if ending in TABLES:
             more = {"filter_axes": filter_axes.get(prefix)} if ending in ("regularizer", "constraint") else {}
             with explain(f"{where}: {field.name}"):
-                set_fields(layer, **{field.name: _look_up(layer, field, TABLES[ending], more)})
+                layer._set(**{field.name: _look_up(layer, field, TABLES[ending], more)})
 
 
 def _look_up(layer: Any, field: dataclasses.Field, table: Any, more: dict[str, Any]) -> Any:
@@ -90,14 +86,10 @@ def _look_up(layer: Any, field: dataclasses.Field, table: Any, more: dict[str, A
 
 def to_config(layer: Any) -> dict[str, Any]:
     """Return the options as Keras 3 writes them: plain values that JSON keeps."""
-    config = {"name": layer.name, "trainable": layer.trainable, "dtype": layer.dtype}
-    if layer.input_shape is not None:
-        config["input_shape"] = plain(layer.input_shape)
+    config = {}
     for field in dataclasses.fields(layer):
-        ending = field.name.rpartition("_")[2]
-        if field.init and field.name not in config and field.name != "input_shape":
-            value = getattr(layer, field.name)
-            if field.name in layer.beyond_keras and value == field.default:
-                continue
+        value, ending = getattr(layer, field.name), field.name.rpartition("_")[2]
+        beyond = field.name in layer.beyond_keras or field.name == "input_shape"
+        if field.init and not (beyond and value == field.default):
             config[field.name] = TABLES[ending].serialize(value) if ending in TABLES else plain(value)
     return config

@@ -14,10 +14,19 @@ Shape = tuple[int | None, ...]
 LEAF = jax.tree.structure(0)  # the structure of a single value
 
 
-def as_shape(shape: Any, where: str) -> Shape:
-    """Return a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None."""
-    if hasattr(shape, "shape"):
-        return tuple(shape.shape)
+def as_shape(shape: Any, where: str, least_rank: int = 0) -> Shape:
+    """Return a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None.
+
+    Raises ValueError for fewer axes than ``least_rank``: 1 for the batch, 2 for batch and channels.
+    """
+    found = tuple(shape.shape) if hasattr(shape, "shape") else _sizes(shape, where)
+    if len(found) < least_rank:
+        missing, legal = ("channels", "(batch, ..., channels)") if found else ("batch axis", "(batch, ...)")
+        raise ValueError(f"{where}: input of shape {found} has no {missing}; give {legal}")
+    return found
+
+
+def _sizes(shape: Any, where: str) -> Shape:
     if isinstance(shape, str) or not isinstance(shape, Sequence):
         raise TypeError(f"{where}: cannot read {shape!r} as a shape; give one like (None, 128, 16), or an array")
     sizes: list[Any] = []

@@ -47,7 +47,7 @@ class Constant(Initializer):
     def __post_init__(self) -> None:
         if not isinstance(self.value, bool | int | float):
             frozen = FrozenArray.of(self.value, "Constant: value")
-            object.__setattr__(self, "value", frozen if frozen.shape else frozen.tolist())
+            self._set(value=frozen if frozen.shape else frozen.tolist())
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if not isinstance(self.value, FrozenArray):
@@ -81,7 +81,7 @@ class Values(Initializer):
     value: Any
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "value", FrozenArray.of(self.value, "Values: value"))
+        self._set(value=FrozenArray.of(self.value, "Values: value"))
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if tuple(shape) != self.value.shape:
@@ -105,7 +105,7 @@ class Identity(Initializer):
     gain: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "gain", number(self.gain, "Identity: gain"))
+        self._set(gain=number(self.gain, "Identity: gain"))
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if len(shape) != 2:
@@ -150,7 +150,7 @@ class STFT(Initializer):
         if isinstance(self.window, str):
             self._window(1)
         elif self.window is not None:
-            object.__setattr__(self, "window", FrozenArray.of(self.window, "STFT: window"))
+            self._set(window=FrozenArray.of(self.window, "STFT: window"))
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if len(shape) != 3 or shape[1] != 1 or shape[2] < 2:

@@ -1,6 +1,5 @@
 """The base class and registry of the initializers, and the checks of their arguments."""
 
-import dataclasses
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -8,23 +7,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv.registry import Registry, nearest
+from jaxconv.registry import Entry, Registry, nearest
 
 Shape = Sequence[int]
 
 registry = Registry("initializer", "keras.initializers")
 
 
-class Initializer:
+class Initializer(Entry):
     """Base class of the initializers; abstract, without a registered name."""
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         """Return the initial value of a weight of this shape and dtype."""
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the arguments that construct an equal initializer."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
 
 def number(value: Any, where: str) -> float:

@@ -58,7 +58,7 @@ class Random(Initializer):
 
     def __post_init__(self) -> None:
         if self.seed is not None:
-            object.__setattr__(self, "seed", _seed(self.seed))
+            self._set(seed=_seed(self.seed))
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         if self.seed is not None:
@@ -73,7 +73,7 @@ class Random(Initializer):
 
     def _numbers(self, *names: str) -> None:
         for name in names:
-            object.__setattr__(self, name, number(getattr(self, name), f"{type(self).__name__}: {name}"))
+            self._set(**{name: number(getattr(self, name), f"{type(self).__name__}: {name}")})
 
 
 @register(registry, "normal")
@@ -172,7 +172,7 @@ class _Scaled(Random):
         super().__post_init__()
         name = type(self).__name__
         for side in ("input_axes", "output_axes"):
-            object.__setattr__(self, side, _axes(getattr(self, side), f"{name}: {side}"))
+            self._set(**{side: _axes(getattr(self, side), f"{name}: {side}")})
         if (self.input_axes is None) != (self.output_axes is None):
             raise ValueError(
                 f"{name}: input_axes and output_axes must be given together; "
@@ -231,7 +231,7 @@ class VarianceScaling(_Scaled):
         distribution = self.distribution.lower() if isinstance(self.distribution, str) else self.distribution
         distribution = "truncated_normal" if distribution == "normal" else distribution
         choice(distribution, DISTRIBUTIONS, "VarianceScaling: distribution")
-        object.__setattr__(self, "distribution", distribution)
+        self._set(distribution=distribution)
 
 
 @dataclass(frozen=True)

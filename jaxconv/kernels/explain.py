@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import jaxprs_in_params
 
-from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, general, maps, tuning_cache
 from jaxconv.kernels.lowering import SCOPE
 
@@ -86,8 +85,8 @@ def explain_lowering(
     def call(x: Any, w: Any) -> Any:
         return general.conv_general_dilated(x, w, window_strides, padding, *arguments, **options)
 
-    equations = jax.make_jaxpr(call)(x, w).jaxpr.eqns
-    ours = next((e for e in equations if e.primitive is maps.PRIMITIVES["convolve"]), None)
+    outer = jax.make_jaxpr(call)(x, w).jaxpr.eqns
+    ours = next((e for e in outer if e.primitive is maps.PRIMITIVES["convolve"]), None)
     if ours is None:
         raise TypeError("explain_lowering: this convolution is passed to jax.lax; there is nothing to choose")
     y = jax.ShapeDtypeStruct(ours.outvars[0].aval.shape, x.dtype)
@@ -103,8 +102,9 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
     jaxpr = jax.make_jaxpr(compute)(a, b).jaxpr
     override = params["lowering"]
     reason = choice.choose(name, geometry, a, b, platform=platform, override=override, winners=winners).reason
-    sizes = [_bytes(v.aval) for e in _equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
-    n, filters = _batch(arrays["x"], geometry), arrays["w"].shape[geometry.w_dims[0]]
+    sizes = [_bytes(v.aval) for e in equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
+    batch, filters = arrays["x"].shape[geometry.x_dims[0]], arrays["w"].shape[geometry.w_dims[0]]
+    n = batch if isinstance(batch, int) else 1
     inner = math.prod(geometry.w_lengths) * arrays["w"].shape[geometry.w_dims[1]]
     operations = 2 * n * math.prod(geometry.y_lengths) * filters * inner
     operands = sum(_bytes(arrays[letter]) for letter in (first, second, third))
@@ -114,22 +114,17 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
 
 def _path(jaxpr: Any) -> str:
     """Join the names of the nested lowerings, as the scopes of a traced computation show them."""
-    stacks = [str(e.source_info.name_stack) for e in _equations(jaxpr)]
+    stacks = [str(e.source_info.name_stack) for e in equations(jaxpr)]
     longest = max(stacks, key=lambda stack: stack.count(SCOPE), default="")
     return " > ".join(part.rpartition(".")[2] for part in longest.split("/") if part.startswith(SCOPE))
 
 
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Yield every equation, those inside loops too."""
+def equations(jaxpr: Any) -> Iterator[Any]:
+    """Yield every equation, those inside loops, branches and calls too."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):
-            yield from _equations(inner)
-
-
-def _batch(x: Any, geometry: Geometry) -> int:
-    size = x.shape[geometry.x_dims[0]]
-    return size if isinstance(size, int) else 1
+            yield from equations(inner)
 
 
 def _bytes(aval: Any) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, We
 from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
-from jaxconv.layers.options import as_axis, as_number, input_axes, known_sizes
+from jaxconv.layers.options import as_axis, as_number, at_least_0, input_axes, known_sizes
 
 
 @register(layers)
@@ -87,12 +87,11 @@ class ReLU(_Pointwise):
     negative_slope: float = 0.0
     threshold: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for what in ("max_value", "negative_slope", "threshold"):
-            value = getattr(self, what)
-            if value is not None or what != "max_value":
-                self._set(**{what: as_number(value, what, "ReLU", 0)})
+    checks: ClassVar[dict[str, Any]] = {
+        "max_value": lambda value, *names: None if value is None else at_least_0(value, *names),
+        "negative_slope": at_least_0,
+        "threshold": at_least_0,
+    }
 
     def function(self, x: Array) -> Array:
         return activations.relu(x, self.negative_slope, self.max_value, self.threshold)
@@ -121,9 +120,7 @@ class LeakyReLU(_Pointwise):
 
     negative_slope: float = 0.3
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(negative_slope=as_number(self.negative_slope, "negative_slope", "LeakyReLU", 0))
+    checks: ClassVar[dict[str, Any]] = {"negative_slope": at_least_0}
 
     def function(self, x: Array) -> Array:
         return activations.leaky_relu(x, self.negative_slope)
@@ -156,9 +153,7 @@ class ELU(_Pointwise):
 
     alpha: float = 1.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(alpha=as_number(self.alpha, "alpha", "ELU"))
+    checks: ClassVar[dict[str, Any]] = {"alpha": as_number}
 
     def function(self, x: Array) -> Array:
         return activations.elu(x, self.alpha)
@@ -188,9 +183,7 @@ class Softmax(Layer):
 
     axis: Any = -1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(axis=as_axis(self.axis, "Softmax"))
+    checks: ClassVar[dict[str, Any]] = {"axis": as_axis}
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         axes = input_axes(self.axis, input_shape, "Softmax", batch=True)
@@ -252,19 +245,17 @@ class PReLU(Layer):
     alpha_constraint: Any = None
     shared_axes: Any = None
 
+    least_rank: ClassVar[int] = 2
+
     def __post_init__(self) -> None:
         super().__post_init__()
-        axes = None if self.shared_axes in (None, (), []) else as_axis(self.shared_axes, "PReLU", "shared_axes")
+        axes = None if self.shared_axes in (None, (), []) else as_axis(self.shared_axes, "shared_axes", "PReLU")
         self._set(shared_axes=(axes,) if isinstance(axes, int) else axes)
 
     def _shared(self, shape: Shape) -> tuple[int, ...]:
         return input_axes(self.shared_axes, shape, "PReLU", what="shared_axes") if self.shared_axes else ()
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        if len(input_shape) < 2:
-            raise ValueError(
-                f"PReLU: input of shape {input_shape} has no axis after the batch; give (batch, ..., channels)"
-            )
         self._shared(input_shape)
         return (POINTWISE,) * (len(input_shape) - 1)
 

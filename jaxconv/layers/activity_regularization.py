@@ -1,11 +1,11 @@
 """ActivityRegularization: a penalty on the input, which is returned unchanged."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
-from jaxconv.layers.options import as_number
+from jaxconv.layers.options import at_least_0
 from jaxconv.regularizers import L1L2
 
 
@@ -32,10 +32,8 @@ class ActivityRegularization(Layer):
     l1: float = 0.0
     l2: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for what in ("l1", "l2"):
-            self._set(**{what: as_number(getattr(self, what), what, "ActivityRegularization", 0)})
+    least_rank: ClassVar[int] = 1
+    checks: ClassVar[dict[str, Any]] = {"l1": at_least_0, "l2": at_least_0}
 
     @property
     def activity_regularizer(self) -> Any:
@@ -43,8 +41,6 @@ class ActivityRegularization(Layer):
         return L1L2(self.l1, self.l2)
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        if not input_shape:
-            raise ValueError("ActivityRegularization: input of shape () has no batch axis; give (batch, ...)")
         return (POINTWISE,) * (len(input_shape) - 1)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:

@@ -84,12 +84,7 @@ class Cropping1D(_Cropping, rank=1):
 
     cropping: Any = (1, 1)
     data_format: str | None = "channels_last"
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        if self.data_format == "channels_last":
-            del config["data_format"]  # Keras's layer does not have this argument
-        return config
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
 
 
 @register(layers)

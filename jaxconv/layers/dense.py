@@ -44,25 +44,20 @@ class Dense(Layer):
     kernel_constraint: Any = None
     bias_constraint: Any = None
 
-    keras_only: ClassVar[dict[str, tuple]] = {
-        "quantization_config": (None,),
-        "lora_rank": (None,),
-        "lora_alpha": (None,),
-    }
+    least_rank: ClassVar[int] = 2
+    checks: ClassVar[dict[str, Any]] = {"units": geo.as_size}
+    keras_only: ClassVar[dict[str, tuple]] = dict.fromkeys(("quantization_config", "lora_rank", "lora_alpha"), (None,))
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(units=geo.as_size(self.units, "units", "Dense"))
         activated_width(self.activation, self.units, "Dense")
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (0,) if leaf == "kernel" else ()
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        if len(input_shape) < 2 or input_shape[-1] == 0:
-            raise ValueError(
-                f"Dense: input of shape {input_shape} has no channels; this layer needs (batch, ..., channels)"
-            )
+        if input_shape[-1] == 0:
+            raise ValueError(f"Dense: input of shape {input_shape} has no channels; give at least 1")
         width = activated_width(self.activation, self.units, "Dense")
         return (*(POINTWISE,) * (len(input_shape) - 2), whole(width))
 

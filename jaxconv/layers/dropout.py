@@ -128,7 +128,7 @@ class AlphaDropout(_Shaped):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        below_one(self.rate, "AlphaDropout")
+        below_one(self.rate, "rate", "AlphaDropout")
 
     def add_noise(self, x: Array, key: Any) -> Array:
         scale = ((1 - self.rate) * (1 + self.rate * self.limit**2)) ** -0.5
@@ -160,6 +160,8 @@ class _Spatial(_Masked):
     data_format: str | None = None
     seed: int | None = None
 
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"trainable"})
+
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         formats.check_rank(input_shape, self.rank, str(self.data_format), type(self).__name__)
         return super().windows(input_shape)
@@ -167,12 +169,6 @@ class _Spatial(_Masked):
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         ones = (1,) * self.rank
         return (shape[0], *ones, shape[-1]) if self.data_format == "channels_last" else (*shape[:2], *ones)
-
-    def get_config(self) -> dict[str, Any]:
-        config = super().get_config()
-        if self.trainable:
-            del config["trainable"]  # Keras's layer does not have this argument
-        return config
 
 
 @register(layers)
@@ -188,7 +184,7 @@ class SpatialDropout1D(_Spatial, rank=1):
     """
 
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
-    beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"trainable", "data_format"})
 
 
 @register(layers)

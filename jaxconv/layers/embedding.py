@@ -52,18 +52,11 @@ class Embedding(Layer):
     mask_zero: bool = False
     activity_regularizer: Any = dataclasses.field(default=None, kw_only=True)
 
-    keras_only: ClassVar[dict[str, tuple]] = {
-        "weights": (None,),
-        "input_length": (None,),
-        "lora_rank": (None,),
-        "lora_alpha": (None,),
-        "quantization_config": (None,),
-    }
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for what in ("input_dim", "output_dim"):
-            self._set(**{what: geo.as_size(getattr(self, what), what, "Embedding")})
+    least_rank: ClassVar[int] = 1
+    checks: ClassVar[dict[str, Any]] = {"input_dim": geo.as_size, "output_dim": geo.as_size}
+    keras_only: ClassVar[dict[str, tuple]] = dict.fromkeys(
+        ("weights", "input_length", "lora_rank", "lora_alpha", "quantization_config"), (None,)
+    )
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (1,)
@@ -72,8 +65,6 @@ class Embedding(Layer):
         return given if given in (jnp.int32, jnp.int64) else jnp.int32
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        if not input_shape:
-            raise ValueError("Embedding: input of shape () has no batch axis; this layer needs (batch, ...)")
         return (*(POINTWISE,) * (len(input_shape) - 1), whole(self.output_dim))
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:

@@ -1,7 +1,7 @@
 """GroupNormalization and InstanceNormalization: each sample is normalized within groups of its channels."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -10,7 +10,7 @@ from jaxconv.contract import MIXED, Effects, Layer, Params, Shape, Weight, Windo
 from jaxconv.contract.masks import layouts
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import affine, standardize
-from jaxconv.layers.options import as_number, as_one_axis, input_axes, known_sizes
+from jaxconv.layers.options import as_one_axis, at_least_0, input_axes, known_sizes
 
 
 @register(layers)
@@ -56,6 +56,8 @@ class GroupNormalization(Layer):
     beta_constraint: Any = None
     gamma_constraint: Any = None
 
+    checks: ClassVar[dict[str, Any]] = {"axis": as_one_axis, "epsilon": at_least_0}
+
     def __post_init__(self) -> None:
         super().__post_init__()
         where, groups = type(self).__name__, self.groups
@@ -63,11 +65,7 @@ class GroupNormalization(Layer):
             raise ValueError(
                 f"{where}: groups={groups!r} is not legal; give a positive integer, or -1 for the channels"
             )
-        self._set(
-            groups=groups.__index__(),
-            axis=as_one_axis(self.axis, where),
-            epsilon=as_number(self.epsilon, "epsilon", where, 0),
-        )
+        self._set(groups=groups.__index__())
 
     @property
     def leaves(self) -> dict[str, str]:

@@ -24,7 +24,7 @@ class _AlongAxes(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._set(axis=as_axis(self.axis, type(self).__name__))
+        self._set(axis=as_axis(self.axis, "axis", type(self).__name__))
         if hasattr(self, "epsilon"):
             self._set(epsilon=as_number(self.epsilon, "epsilon", type(self).__name__, 0))
 

@@ -1,6 +1,6 @@
 """Masking: derive a mask from a value that marks padding in the input."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -33,16 +33,13 @@ class Masking(Layer):
 
     mask_value: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(mask_value=as_number(self.mask_value, "mask_value", "Masking"))
+    least_rank: ClassVar[int] = 2
+    checks: ClassVar[dict[str, Any]] = {"mask_value": as_number}
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [tuple(range(rank - 1))]  # channels are last, whatever the data format
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        if len(input_shape) < 2:
-            raise ValueError(f"Masking: input of shape {input_shape} has no channels; give (batch, ..., channels)")
         return (*(POINTWISE,) * (len(input_shape) - 2), MIXED)  # all channels of a step decide whether it is masked
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:

@@ -1,6 +1,6 @@
 """Layers of several inputs that are merged along an axis: Concatenate and Dot."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array, lax
@@ -31,9 +31,7 @@ class Concatenate(Merge):
 
     axis: int = -1
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(axis=as_one_axis(self.axis, "Concatenate"))
+    checks: ClassVar[dict[str, Any]] = {"axis": as_one_axis}
 
     def merged_shape(self, shapes: list[Shape]) -> Shape:
         rank = len(shapes[0])
@@ -108,7 +106,7 @@ class Dot(Merge):
         axes, several = self.axes, isinstance(self.axes, list | tuple)
         if several and len(axes) != 2:
             raise ValueError(f"Dot: axes={axes!r} has {len(axes)} entries; give one axis, or one for each input")
-        one = [as_one_axis(axis, "Dot", "axes") for axis in (axes if several else [axes])]
+        one = [as_one_axis(axis, "axes", "Dot") for axis in (axes if several else [axes])]
         self._set(axes=tuple(one) if several else one[0])
 
     def output_mask(self, x: Any, mask: Any) -> Any:

@@ -8,7 +8,14 @@ import jax
 from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
-from jaxconv.layers.options import as_number, as_seed
+from jaxconv.layers.options import as_number, as_seed, at_least_0
+
+
+def below_one(rate: Any, what: str, where: str) -> float:
+    """Return a rate from 0 to below 1. Raises ValueError for any other value, 1 included."""
+    if as_number(rate, what, where, 0, 1) == 1:
+        raise ValueError(f"{where}: {what}={rate!r} would drop everything; give a number from 0 to below 1")
+    return float(rate)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,9 +76,7 @@ class GaussianNoise(Noise):
     stddev: float
     seed: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(stddev=as_number(self.stddev, "stddev", "GaussianNoise", 0))
+    checks: ClassVar[dict[str, Any]] = {"stddev": at_least_0}
 
     @property
     def is_identity(self) -> bool:
@@ -108,9 +113,7 @@ class GaussianDropout(Noise):
     rate: float
     seed: int | None = None
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(rate=below_one(self.rate, "GaussianDropout"))
+    checks: ClassVar[dict[str, Any]] = {"rate": below_one}
 
     @property
     def is_identity(self) -> bool:
@@ -118,10 +121,3 @@ class GaussianDropout(Noise):
 
     def add_noise(self, x: Array, key: Any) -> Array:
         return x * (1 + math.sqrt(self.rate / (1 - self.rate)) * jax.random.normal(key, x.shape, x.dtype))
-
-
-def below_one(rate: Any, where: str) -> float:
-    """Return a rate from 0 to below 1. Raises ValueError for any other value, 1 included."""
-    if as_number(rate, "rate", where, 0, 1) == 1:
-        raise ValueError(f"{where}: rate={rate!r} would drop everything; give a number from 0 to below 1")
-    return float(rate)

@@ -82,6 +82,7 @@ class BatchNormalization(Layer):
     renorm_momentum: float = 0.99
     synchronized: bool = False
 
+    least_rank: ClassVar[int] = 2
     statistics: ClassVar[frozenset[str]] = frozenset(
         {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
     )
@@ -119,8 +120,6 @@ class BatchNormalization(Layer):
         return getattr(self, f"{leaf}_initializer")
 
     def _axis(self, shape: Shape) -> int:
-        if len(shape) < 2:
-            raise ValueError(f"BatchNormalization: input of shape {shape} has no channels; give (batch, ..., channels)")
         axis = self.axis + len(shape) * (self.axis < 0)
         if not 0 < axis < len(shape):
             raise ValueError(

@@ -27,6 +27,11 @@ def as_number(
     return number
 
 
+def at_least_0(value: Any, what: str, where: str) -> float:
+    """Return a finite number of at least 0 as a float. Raises ValueError for anything else."""
+    return as_number(value, what, where, 0)
+
+
 def as_seed(seed: Any, where: str) -> int | None:
     """Return a seed as an integer; None stays None. Raises ValueError for anything else."""
     if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32):
@@ -34,20 +39,20 @@ def as_seed(seed: Any, where: str) -> int | None:
     return None if seed is None else operator.index(seed)
 
 
-def as_axis(axis: Any, where: str, what: str = "axis") -> int | tuple[int, ...]:
+def as_axis(axis: Any, what: str, where: str) -> int | tuple[int, ...]:
     """Return an axis, or a tuple of axes. Raises TypeError for anything but integers, ValueError for an empty list.
 
-    >>> as_axis([1, 2], "Softmax"), as_axis(-1, "Softmax")
+    >>> as_axis([1, 2], "axis", "Softmax"), as_axis(-1, "axis", "Softmax")
     ((1, 2), -1)
     """
     if not isinstance(axis, list | tuple):
-        return as_one_axis(axis, where, what)
+        return as_one_axis(axis, what, where)
     if not axis:
         raise ValueError(f"{where}: {what}={axis!r} names no axis; give an integer, or a list of integers")
-    return tuple(as_one_axis(item, where, what) for item in axis)
+    return tuple(as_one_axis(item, what, where) for item in axis)
 
 
-def as_one_axis(axis: Any, where: str, what: str = "axis") -> int:
+def as_one_axis(axis: Any, what: str, where: str) -> int:
     """Return an axis. Raises TypeError for anything but an integer."""
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):
         raise TypeError(f"{where}: {what}={axis!r} is not one axis; give an integer like -1")

@@ -131,7 +131,7 @@ class Normalization(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        axis = () if self.axis in (None, (), []) else as_axis(self.axis, "Normalization")
+        axis = () if self.axis in (None, (), []) else as_axis(self.axis, "axis", "Normalization")
         self._set(axis=axis if isinstance(axis, tuple) else (axis,), invert=bool(self.invert))
         given = [what for what in ("mean", "variance") if getattr(self, what) is not None]
         if len(given) == 1:

@@ -113,11 +113,7 @@ class SpectralNormalization(Reparametrization):
     power_iterations: int = 1
 
     statistics: ClassVar[frozenset[str]] = frozenset({"vector_u"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        count = geo.as_size(self.power_iterations, "power_iterations", "SpectralNormalization")
-        self._set(power_iterations=count)
+    checks: ClassVar[dict[str, Any]] = {"power_iterations": geo.as_size}
 
     @property
     def leaves(self) -> dict[str, str]:

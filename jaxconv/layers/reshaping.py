@@ -2,13 +2,13 @@
 
 import math
 import operator
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
 
 from jaxconv import geometry as geo
-from jaxconv.contract import Effects, Layer, Params, Shape, Window, as_shape, layers, register, whole
+from jaxconv.contract import Effects, Layer, Params, Shape, Window, layers, register, whole
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.options import known
 
@@ -31,8 +31,10 @@ class Flatten(Layer):
 
     data_format: str | None = None
 
+    least_rank: ClassVar[int] = 1
+
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        sizes = _with_batch(input_shape, "Flatten")[1:]
+        sizes = input_shape[1:]
         return (whole(math.prod(sizes) if known(sizes) else None),)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
@@ -61,6 +63,8 @@ class Reshape(Layer):
 
     target_shape: Any
 
+    least_rank: ClassVar[int] = 1
+
     def __post_init__(self) -> None:
         super().__post_init__()
         sizes = _as_integers(self.target_shape, "Reshape", "target_shape")
@@ -72,7 +76,7 @@ class Reshape(Layer):
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         # axes are pointwise only if axes of length 1 are added or removed, and nothing else changes
-        before, after = input_shape[1:], self._sizes(_with_batch(input_shape, "Reshape"))
+        before, after = input_shape[1:], self._sizes(input_shape)
         kept = [axis for axis, size in enumerate(before) if size != 1]
         if None in before or [before[axis] for axis in kept] != [size for size in after if size != 1]:
             return tuple(map(whole, after))
@@ -181,10 +185,3 @@ def _as_integers(value: Any, where: str, name: str) -> tuple[int, ...]:
         return tuple(operator.index(item) for item in value)
     except TypeError:
         raise TypeError(f"{where}: {name}={value!r} is not a tuple of integers; give one like (2, 1)") from None
-
-
-def _with_batch(input_shape: Any, where: str) -> Shape:
-    shape = as_shape(input_shape, where)
-    if not shape:
-        raise ValueError(f"{where}: input of shape () has no batch axis; this layer needs (batch, ...)")
-    return shape

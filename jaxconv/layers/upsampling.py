@@ -1,7 +1,7 @@
 """UpSampling1D, UpSampling2D and UpSampling3D: repetition or interpolation along the spatial axes."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -90,13 +90,7 @@ class _UpSampling(Layer):
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
-        if self.rank == 1:
-            config["size"] = config["size"][0]
-            if self.data_format == "channels_last":
-                del config["data_format"]  # Keras's layer does not have this argument
-        if self.rank != 2 and self.interpolation == "nearest":
-            del config["interpolation"]
-        return config
+        return config | {"size": config["size"][0]} if self.rank == 1 else config
 
 
 @register(layers)
@@ -109,6 +103,7 @@ class UpSampling1D(_UpSampling, rank=1):
     """
 
     data_format: str | None = "channels_last"
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format", "interpolation"})
 
     def __post_init__(self) -> None:
         if isinstance(self.size, bool):  # as in Keras; other layers take True as 1
@@ -136,3 +131,4 @@ class UpSampling3D(_UpSampling, rank=3):
     """
 
     size: Any = (2, 2, 2)
+    beyond_keras: ClassVar[frozenset[str]] = frozenset({"interpolation"})

@@ -1,6 +1,6 @@
-"""A model as one file of StableHLO: weights and program, for several platforms, without jaxconv.
+"""A model or a stream as one file of StableHLO: weights and program, for several platforms, without jaxconv.
 
-Knows models as functions of (params, x), and the files of ``jaxconv.files.archive``.
+Knows models as functions of (params, x), streams by their step, and the files of ``jaxconv.files.archive``.
 """
 
 import dataclasses
@@ -20,9 +20,10 @@ from jaxconv.errors import explain
 from jaxconv.files.archive import read_archive, read_format, write_archive
 from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import shape_from_json
+from jaxconv.serving.exported_stream import ExportedStream, Program, read_stream, stream_program
 from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_shapes, resolve_dtypes
 
-_FORMAT, _VERSION = "jaxconv exported model", 2  # version 1 had one dtype for all inputs
+_FORMAT, _VERSION = "jaxconv exported model", 3  # version 1 had one dtype for all inputs, version 2 no streams
 PLATFORMS = ("cpu", "cuda", "tpu")
 _CUSTOM_CALLS = {"shape_assertion"}  # JAX's own check of symbolic shapes, gone before the program runs
 _DIALECTS = {"builtin", "func", "stablehlo", "chlo", "sdy"}
@@ -33,30 +34,34 @@ def export(
     apply_fn: Any,
     params: Any,
     path: str | os.PathLike[str],
-    input_shape: Any,
+    input_shape: Any = None,
     *,
+    chunk: int | None = None,
     dtype: Any = None,
     platforms: Sequence[str] = PLATFORMS,
 ) -> None:
-    """Write a model with its weights as StableHLO, to run anywhere without its layers.
+    """Write a model or a stream with its weights as StableHLO, to run anywhere without its layers.
 
     The batch size is symbolic: one program for all. The file is an ``.npz`` with a header and, in the array
     ``program``, the bytes of ``jax.export``, which ``jax.export.deserialize`` reads where jaxconv is not installed. JAX
-    keeps such programs readable for at least six months after the release that wrote them.
+    keeps such programs readable for at least six months after the release that wrote them. The program of a stream is
+    its step, a function of (state, x, mask, reset, active); the arrays ``state/0``, ... are the leaves of the state of
+    one row before the first step.
 
     Args:
-        apply_fn: the second value of ``layer.init``, or any function of (params, x).
+        apply_fn: the second value of ``layer.init``, any function of (params, x), or a stream.
         params: its weights.
         path: the file, under exactly this name.
         input_shape: batch first; None, for the batch and for other lengths, is symbolic. For several inputs, a list or
-            dict of shapes, which share the batch.
+            dict of shapes, which share the batch. Not for a stream, which knows it.
+        chunk: of a stream, the steps of one call, a multiple of the block; None: the block.
         dtype: the type of the input. For several, a list or dict of types, or one float type for those that are not
             declared as integers. By default the types that the inputs of a ``Model`` declare, float32 otherwise.
         platforms: the platforms to write it for.
 
     Raises:
         ValueError: a model that cannot be traced with these shapes, or that runs code of its machine (callbacks, linear
-            algebra of LAPACK); an unknown platform; types that do not fit.
+            algebra of LAPACK); an unknown platform; types or a chunk that do not fit.
         FileError: the file cannot be written.
         ImportError: flatbuffers is not installed, which jax.export needs.
 
@@ -68,27 +73,38 @@ def export(
     (5, 2)
     """
     _require_flatbuffers()
-    name = getattr(apply_fn, "__name__", type(apply_fn).__name__)
     if not platforms or isinstance(platforms, str) or not set(platforms) <= {*PLATFORMS, "rocm"}:
         raise ValueError(f"platforms={platforms!r} is not legal; give a list of some of: {', '.join(PLATFORMS)}, rocm")
-    shapes = read_shapes(input_shape)
-    dtypes = resolve_dtypes(apply_fn, shapes, dtype)
-    scope = jax_export.SymbolicScope()
-    specs = map_shapes(lambda shape, kind: jax.ShapeDtypeStruct(_symbolic(shape, scope), kind), shapes, dtypes)
-    with explain(f"{name}, exported for input of shape {input_shape}"):
-        exported = jax_export.export(jax.jit(lambda x: apply_fn(params, x)), platforms=list(platforms))(specs)
-    with explain(name):
+    streams = hasattr(apply_fn, "step")
+    if streams and input_shape is not None:
+        raise ValueError(f"export: a stream knows its input {apply_fn.input_shape}; leave out {input_shape=}")
+    if not streams and chunk is not None:
+        raise ValueError(f"export: {chunk=} is for a stream; give jaxconv.stream(layer) in place of apply_fn")
+    make = stream_program(apply_fn, params, chunk, dtype) if streams else _program(apply_fn, params, input_shape, dtype)
+    with explain(f"{make.name}, exported for input of shape {make.header['input_shape']}"):
+        exported = jax_export.export(jax.jit(make.function), platforms=list(platforms))(*make.specs)
+    with explain(make.name):
         _check_operations(exported)
     header = {
         "format": _FORMAT,
         "version": _VERSION,
-        "name": name,
-        "input_shape": shapes,
-        "dtype": jax.tree.map(lambda kind: kind.name, dtypes),
+        "name": make.name,
+        **make.header,
         "platforms": list(exported.platforms),
         "jax": jax.__version__,
     }
-    write_archive(path, header, {"program": np.frombuffer(exported.serialize(), np.uint8)})
+    write_archive(path, header, make.arrays | {"program": np.frombuffer(exported.serialize(), np.uint8)})
+
+
+def _program(apply_fn: Any, params: Any, input_shape: Any, dtype: Any) -> Program:
+    """Return the program of a model."""
+    shapes = read_shapes(input_shape)
+    dtypes = resolve_dtypes(apply_fn, shapes, dtype)
+    scope = jax_export.SymbolicScope()
+    specs = map_shapes(lambda shape, kind: jax.ShapeDtypeStruct(_symbolic(shape, scope), kind), shapes, dtypes)
+    header = {"input_shape": shapes, "dtype": jax.tree.map(lambda kind: kind.name, dtypes)}
+    name = getattr(apply_fn, "__name__", type(apply_fn).__name__)
+    return Program(name, lambda x: apply_fn(params, x), (specs,), header, {})
 
 
 def _symbolic(shape: tuple, scope: Any) -> Any:
@@ -164,8 +180,12 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
     return read_format(path) == _FORMAT
 
 
-def load_exported(path: str | os.PathLike[str]) -> Exported:
+def load_exported(path: str | os.PathLike[str]) -> Any:
     """Read a file that :func:`export` wrote; no layer is needed to run it.
+
+    Returns:
+        of a model, a function ``y = exported(x)``; of a stream, an object with ``init(batch_size)`` and
+        ``step(state, x, mask=None, reset=None, active=None)``, as those of the stream without params.
 
     Raises:
         FileError: the file is missing, truncated, damaged, not such a program, or of a newer version; its program runs
@@ -184,18 +204,16 @@ def load_exported(path: str | os.PathLike[str]) -> Exported:
         shapes, dtype = shape_from_json(header["input_shape"]), header["dtype"]
         several = not isinstance(dtype, str)
         dtypes = resolve_dtypes(None, shapes, dtype) if several else map_shapes(lambda _: jnp.dtype(dtype), shapes)
+        arguments, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
+        given = jax.tree.leaves(arguments[1 if "stream" in header else 0])
         expected = zip(jax.tree.leaves(shapes, is_leaf=is_shape), jax.tree.leaves(dtypes), strict=True)
-        if [(len(aval.shape), aval.dtype) for aval in exported.in_avals] != [(len(s), kind) for s, kind in expected]:
-            raise ValueError(f"its program takes {exported.in_avals}, its header says {shapes} of {dtype}")
-        return Exported(
-            str(header["name"]),
-            shapes,
-            dtypes,
-            tuple(exported.platforms),
-            str(header["jax"]),
-            len(exported.out_avals),
-            jax.jit(exported.call),
-        )
+        if [(len(aval.shape), aval.dtype) for aval in given] != [(len(s), kind) for s, kind in expected]:
+            raise ValueError(f"its program takes {given}, its header says {shapes} of {dtype}")
+        facts = (str(header["name"]), shapes, dtypes, tuple(exported.platforms), str(header["jax"]))
+        run = jax.jit(exported.call)
+        if "stream" in header:
+            return ExportedStream(*facts, **read_stream(exported, header, arrays), _run=run)
+        return Exported(*facts, len(exported.out_avals), run)
     except Exception as error:  # flatbuffers and JAX may raise anything on damaged bytes
         raise FileError(f"{path} holds no program that this JAX {jax.__version__} can read: {error}") from error
 

@@ -360,7 +360,10 @@ class Frame(Operation):
         x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
         window = append(state, x, axis)
         new = cut(window, axis, steps, steps + self.frames - 1) if self.frames > 1 else None
-        each = jnp.stack([cut(window, axis, t, t + self.frames) for t in range(steps)], 1)
+        frames = np.arange(steps)[:, None] + np.arange(
+            self.frames
+        )  # slices would take minutes to compile for 1024 steps
+        each = jnp.moveaxis(jnp.take(window, frames, axis, mode="clip"), axis, 1)
         y = infer(self.layer, params, each.reshape(batch * steps, *each.shape[2:]))
         return y.reshape(batch, steps, *y.shape[1:]), new
 

@@ -4,6 +4,7 @@ Knows models by their graphs of calls.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -108,6 +109,36 @@ class Plan:
         start = 64 * self.block * math.ceil((self.span + 1) / self.block)
         lengths = range(start, start + self.block)
         return max(0, *(self.steps_needed(n, signals) - math.ceil(n / self.block) * self.block for n in lengths))
+
+    def check_length(self, length: int) -> None:
+        """Check that the outputs for this many steps are those of ``apply_fn``.
+
+        Raises:
+            ValueError: no output for so few steps; a length at which "same" padding with a stride is another one than
+                in the stream. The message names the nearest legal lengths.
+        """
+        least = next(n for n in itertools.count(1) if all(signal.lengths(n) > 0 for signal in self.results))
+        if length < least:
+            raise ValueError(f"stream: {length} steps are too few for an output; the shortest legal input is {least}")
+
+        def wrong(length: int) -> Step | None:
+            for step in self.steps:
+                window, own = step.choice.same, step.choice.operation.signal.lengths(length)
+                if window is not None and own > 0 and window.pads(own)[0] != window.pads()[0]:
+                    return step
+            return None
+
+        step = wrong(length)
+        if step is not None:
+            ways = range(1, self.block + 1)
+            near = [
+                next((n for n in (length + sign * d for d in ways) if n > 0 and wrong(n) is None), None)
+                for sign in (-1, 1)
+            ]
+            raise ValueError(
+                f"stream: with {length} steps, {step.key} pads 'same' with a stride differently than for a length "
+                f"that the block of {self.block} divides; legal: {' or '.join(str(n) for n in near if n)}"
+            )
 
 
 class _Walk:

@@ -17,7 +17,7 @@ from jaxconv.errors import explain
 from jaxconv.models import Model
 from jaxconv.streaming.choice import Heads
 from jaxconv.streaming.operation import Operation, append, cut, spread
-from jaxconv.streaming.plan import Plan, Step, make_plan
+from jaxconv.streaming.plan import Plan, make_plan
 from jaxconv.streaming.signal import Signal
 from jaxconv.streaming.summary import StreamSummary, summarize
 
@@ -102,10 +102,14 @@ class Stream:
         """
         if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
             raise ValueError(f"stream.init: batch_size={batch_size!r} is not a positive integer; give one like 1")
+        return self._start(batch_size)
+
+    def _start(self, batch: Any) -> State:
+        """Return the state before the first step for a batch that may be symbolic."""
         kept: dict[str, Any] = {}
         for step in self.plan.steps:
-            kept |= step.init(batch_size)
-        fed, real = (jnp.zeros((batch_size,), jnp.int32) for _ in range(2))
+            kept |= step.init(batch)
+        fed, real = (jnp.zeros((batch,), jnp.int32) for _ in range(2))
         return {"fed": fed, "real": real, "kept": kept}
 
     def step(
@@ -136,7 +140,7 @@ class Stream:
         self.layer.check_names(params)
         old = state
         if reset is not None:
-            state = self._select(_flags(reset, (batch,), "reset"), self.init(batch), state)
+            state = self._select(_flags(reset, (batch,), "reset"), self._start(batch), state)
         mask = jnp.ones((batch, steps), bool) if mask is None else _flags(mask, (batch, steps), "mask")
         leading = jnp.sum(jnp.cumprod(mask.astype(jnp.int32), 1), 1, dtype=jnp.int32)
         real = state["real"] + jnp.where(state["real"] == state["fed"], leading, 0)
@@ -170,12 +174,12 @@ class Stream:
             chunk: how many steps run at a time, a multiple of ``block``; None chooses.
 
         Raises:
-            ValueError: a chunk that the block does not divide; a length at which "same" padding with a stride is
-                another one than in the stream, with the nearest legal lengths.
+            ValueError: a chunk that the block does not divide; too few steps for an output; a length at which "same"
+                padding with a stride is another one than in the stream, with the nearest legal lengths.
         """
         values = list(map(jnp.asarray, _flat(self.layer, x)))
         length = values[0].shape[self.axis]
-        self._check_length(length)
+        self.plan.check_length(length)
         needed = max(self.plan.steps_needed(length, self.plan.results), self.block)
         if chunk is None:
             chunk = min(self.block * -(-RUN_STEPS // self.block), needed)
@@ -238,28 +242,6 @@ class Stream:
         """Return the state with the rows of ``one`` where ``flags`` is True, and those of ``other`` elsewhere."""
         return jax.tree.map(lambda a, b: jnp.where(flags.reshape(-1, *(1,) * (a.ndim - 1)), a, b), one, other)
 
-    def _check_length(self, length: int) -> None:
-        """Raise ValueError for a length at which "same" padding is not that of the stream."""
-
-        def wrong(length: int) -> Step | None:
-            for step in self.plan.steps:
-                window, own = step.choice.same, step.choice.operation.signal.lengths(length)
-                if window is not None and own > 0 and window.pads(own)[0] != window.pads()[0]:
-                    return step
-            return None
-
-        step = wrong(length)
-        if step is not None:
-            ways = range(1, self.block + 1)
-            near = [
-                next((n for n in (length + sign * d for d in ways) if n > 0 and wrong(n) is None), None)
-                for sign in (-1, 1)
-            ]
-            raise ValueError(
-                f"stream.run: with {length} steps, {step.key} pads 'same' with a stride differently than for a length "
-                f"that the block of {self.block} divides; legal: {' or '.join(str(n) for n in near if n)}"
-            )
-
     def _check_chunk(self, values: list[Array], state: Any) -> tuple[int, int]:
         """Return (batch, steps) of a chunk. Raises ValueError for one that does not fit the stream or the state."""
         shapes = [value.shape for value in values]
@@ -277,7 +259,7 @@ class Stream:
                 f"stream.step: chunks of {[shape[self.axis] for shape in shapes]} steps; all inputs need the same "
                 f"multiple of the block of {self.block} steps: {low or self.block} or {low + self.block}"
             )
-        want: Any = jax.eval_shape(lambda: self.init(batch))
+        want: Any = jax.eval_shape(lambda: self._start(batch))
         forms: list[Any] = [jax.tree.structure(tree) for tree in (want, state)]
         shape_and_type = functools.partial(jax.tree.map, lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)))
         if forms[0] != forms[1]:

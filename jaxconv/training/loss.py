@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxconv.registry import Registry, nearest
+from jaxconv.registry import Entry, Registry, nearest
 
 losses = Registry("loss", "keras.losses")
 EPSILON = 1e-7  # keras.config.epsilon(): the smallest distance of a probability from 0 and 1
@@ -66,7 +66,7 @@ def mean_per_sample(values: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Loss:
+class Loss(Entry):
     """Base class: align the shapes, compute values, average over all axes but the batch.
 
     A loss is a frozen, hashable dataclass, called ``loss(y_true, y_pred) -> (batch,)``; its mean over the batch is
@@ -86,7 +86,3 @@ class Loss:
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         """Compute the loss of each element, or of each vector along the last axis."""
         raise NotImplementedError
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments."""
-        return dataclasses.asdict(self)

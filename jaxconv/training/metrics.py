@@ -13,17 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.dtypes import promote
-from jaxconv.registry import Registry, nearest, register, snake_case
-from jaxconv.training.classification_losses import label_shape
+from jaxconv.registry import Entry, Registry, nearest, register, snake_case
 from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
-from jaxconv.training.losses import losses
-from jaxconv.training.regression_losses import cosine
+from jaxconv.training.losses import cosine, label_shape, losses
 
 registry = Registry("metric", "keras.metrics")
 
 
 @dataclasses.dataclass(frozen=True)
-class Metric:
+class Metric(Entry):
     """Base class: a name for the log, values per sample, and the value of their sum.
 
     Args:
@@ -34,7 +32,7 @@ class Metric:
     higher_is_better = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.name or snake_case(type(self).__name__))
+        self._set(name=self.name or snake_case(type(self).__name__))
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         """Compute the terms to be summed: ``(batch,)``, or ``(batch, k)`` if the metric needs several sums."""
@@ -43,10 +41,6 @@ class Metric:
     def finish(self, total: np.ndarray, count: float) -> float:
         """Compute the metric from the sum over all samples and their number."""
         return float(total / count)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor arguments."""
-        return dataclasses.asdict(self)
 
 
 def metric(identifier: Any) -> Metric:

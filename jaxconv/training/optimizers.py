@@ -154,7 +154,8 @@ def _build_optimizer(spec: Any, steps: int | None) -> optax.GradientTransformati
     arguments = {_KERAS_ARGUMENTS.get(key, key) if key not in parameters else key: arguments[key] for key in arguments}
     for rate in _RATE_NAMES:
         if rate in arguments:
-            arguments[rate] = _rate(arguments[rate], steps)
+            built = schedule(arguments[rate], steps)  # of a number only a check: some factories need the number
+            arguments[rate] = arguments[rate] if isinstance(arguments[rate], int | float) else built
         elif rate in parameters and _default_rate(factory) is not None:
             arguments[rate] = _default_rate(factory)
     if "key" in parameters:  # optax expects a key; a config gives a number
@@ -192,12 +193,6 @@ def _default_rate(factory: Callable[..., Any]) -> Any:
     [default] = [parameters[rate].default for rate in _RATE_NAMES if rate in parameters]
     own = _OWN_RATES.get(getattr(factory, "__name__", ""))
     return own or (0.001 if default is inspect.Parameter.empty else default)
-
-
-def _rate(value: Any, steps: int | None) -> Any:
-    """Build a schedule; a number is only checked, because some factories need a number."""
-    schedule_fn = schedule(value, steps)
-    return value if isinstance(value, int | float) else schedule_fn
 
 
 def _name_and_arguments(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:

@@ -4,16 +4,16 @@ Knows traced programs and the choice of lowerings; no layers and no time.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import jaxprs_in_params
 
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, maps
+from jaxconv.kernels.explain import equations
 from jaxconv.kernels.lowerings import LOWERINGS
 
 NAMES = {primitive: name for name, primitive in maps.PRIMITIVES.items()}
@@ -111,7 +111,7 @@ def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolut
     ['1x8x2 to 6x4, k3 float32']
     """
     found: dict[str, Convolution] = {}
-    for equation in _equations(jax.make_jaxpr(function)(*arguments).jaxpr):
+    for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr):
         params = equation.params
         if equation.primitive not in NAMES or params["lowering"] is not None:
             continue
@@ -121,11 +121,3 @@ def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolut
         if key is not None:
             found.setdefault(key, Convolution(name, key, a, b, params))
     return [one for one in found.values() if len(one.supported()) > 1]
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Yield every equation, those inside others too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from _equations(inner)

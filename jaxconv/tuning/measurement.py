@@ -54,7 +54,7 @@ class Report(tuple[Measured, ...]):
         rows = [["map", "convolution", "table", "ms", "fastest", "ms", "ratio"]]
         for name, convolution, winner, remembered in self:
             row = [name, convolution, winner.table, f"{winner.table_ms:.3g}", winner.lowering, f"{winner.ms:.3g}"]
-            rows.append([*row, f"{_ratio(winner):.2f}{' (remembered)' if remembered else ''}"])
+            rows.append([*row, f"{winner.table_ms / max(winner.ms, 1e-9):.2f}{' (remembered)' if remembered else ''}"])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         table, best = sum(one.winner.table_ms for one in self), sum(one.winner.ms for one in self)
@@ -200,10 +200,6 @@ def _run(program: Callable[..., jax.Array], *operands: jax.Array) -> None:
 def _is_faster(times: Mapping[str, float], one: str, other: str) -> bool:
     """Return whether one program is clearly faster than another; one that dropped out is not."""
     return one in times and times[other] > NOISE * times[one]
-
-
-def _ratio(winner: Winner) -> float:
-    return winner.table_ms / max(winner.ms, 1e-9)
 
 
 def _count(number: int) -> str:

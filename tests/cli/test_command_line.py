@@ -39,7 +39,7 @@ def test_each_command_module_has_the_same_form(command):
 
 def test_every_module_is_a_command_or_the_command_line():
     names = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
-    assert names == {*COMMANDS, "command_line", "process"}
+    assert names == {*COMMANDS, "command_line", "process", "stream_options"}
 
 
 def test_version(capsys):

@@ -17,6 +17,10 @@ pytest.importorskip("flatbuffers")
     [
         (["m.keras", "m.jaxexport", "--platforms", "cpu,gpu"], ["gpu", "cpu, cuda, tpu"]),
         (["m.keras", "two.keras"], ["two.keras", "--force"]),
+        (["m.keras", "n.jaxexport", "--window", "8"], ["--window", "--stream"]),
+        (["m.keras", "n.jaxexport", "--chunk", "8"], ["--chunk", "--stream"]),
+        (["m.keras", "n.jaxexport", "--stream"], ["global_max_pooling1d", "axis 1", "window=W"]),
+        (["m.keras", "n.jaxexport", "--stream", "--window", "8", "--chunk", "0"], ["chunk=0", "block of 1"]),
         (["shapeless.keras", "n.jaxexport"], ["shapeless.keras", "--input-shape 48,48,1"]),
         (["shapeless.keras", "n.jaxexport", "--input-shape", "a"], ["--input-shape a", "48,48,1"]),
     ],
@@ -73,3 +77,19 @@ def test_the_input_shape_can_be_given(at_home, tmp_path):
     program = str(tmp_path / "s.jaxexport")
     assert main(["export", "shapeless.keras", program, "--input-shape", "3", "--platforms", "cpu"]) == 0
     assert jc.load_exported(program)(np.ones((2, 3), "float32")).shape == (2, 2)
+
+
+def test_an_exported_stream_steps_like_the_live_one(at_home, tmp_path, error_line, capsys):
+    program, options = str(tmp_path / "m.jaxexport"), ["--stream", "--window", "10", "--chunk", "5"]
+    assert main(["export", "m.keras", program, *options]) == 0
+    exported, x, (params, apply_fn) = jc.load_exported(program), np.load("x.npy"), load_model("m.keras")
+    _, mask, state = exported.step(exported.init(16), x[:, :5])
+    y, more, state = exported.step(state, x[:, 5:])
+    assert not mask.any() and more[0].tolist() == [False] * 4 + [True]  # the model on the last 10 steps
+    np.testing.assert_allclose(y[:, -1], apply_fn(params, x), atol=1e-6)
+    capsys.readouterr()
+    assert main(["info", program]) == 0
+    text = capsys.readouterr().out.split()
+    assert "chunk" in text and "cpu," in text and str(exported.state_bytes) in text
+    for command in ("predict", "stream"):
+        assert program in error_line(command, program, "x.npy", "--out", str(tmp_path / "y.npy"))

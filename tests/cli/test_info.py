@@ -67,6 +67,16 @@ def test_a_file_is_shown_with_the_layers_inside_containers_and_its_origin(at_hom
     assert ["total", "32", "6", "124"] in cells(text)
 
 
+def test_of_a_stream_delays_states_and_work_are_shown(at_home, capsys, error_line):
+    assert main(["info", "m.keras", "--stream", "--pooling", "cumulative"]) == 0
+    rows = cells(capsys.readouterr().out)
+    # two kept steps of one channel; 9 products for each step
+    assert ["body/conv1d", "Conv1D", "(batch,", "None,", "3)", "1", "2", "0", "3", "8", "9"] in rows
+    assert ["total", "1", "2", "0", "-", "24", "19"] in rows
+    assert "window=W" in error_line("info", "m.keras", "--stream")
+    assert "--stream" in error_line("info", "m.keras", "--axis", "2")
+
+
 def test_several_inputs_are_shown(at_home, capsys):
     assert main(["info", "two.keras"]) == 0
     assert "(batch, 4, 1), (batch, 4, 1)" in capsys.readouterr().out

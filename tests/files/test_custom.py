@@ -119,10 +119,10 @@ def until_hint(path):
 
 
 def test_the_hint_names_the_last_layer_that_can_be_had(tmp_path):
-    chain = [layer("Flatten", "a", batch_input_shape=[None, 3]), layer("Dense", "b", units=2), layer("LSTM", "c")]
+    chain = [layer("Flatten", "a", batch_input_shape=[None, 3]), layer("Dense", "b", units=2), layer("RNN", "c")]
     path = write_hdf5(tmp_path / "m.h5", sequential(*chain, layer("Flatten", "d")), {}, "2.9.0")
     assert until_hint(path) == "b"
-    assert until_hint(write_hdf5(path, sequential(layer("LSTM", "c"), layer("Flatten", "d")), {}, "2.9.0")) == ""
+    assert until_hint(write_hdf5(path, sequential(layer("RNN", "c"), layer("Flatten", "d")), {}, "2.9.0")) == ""
     source = layer("InputLayer", "x", [], batch_input_shape=[None, 3])
     nested = {**sequential(layer("Flatten", "g"), layer("GRU", "h")), "name": "n", "inbound_nodes": [[["x", 0, 0, {}]]]}
     graph = [

@@ -75,7 +75,7 @@ def drawn(case):
 
 
 WITHOUT = {f"LocallyConnected{rank}D" for rank in (1, 2, 3)} | {"SpectralNormalization", "WeightNormalization"}
-WITHOUT |= {"TimeDistributed", "SimpleRNN", "LSTM", "GRU"}
+WITHOUT |= {"TimeDistributed", "SimpleRNN", "LSTM", "GRU", "Bidirectional"}
 KNOWN = [
     name
     for name in CASES

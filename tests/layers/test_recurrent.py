@@ -153,3 +153,49 @@ def test_a_layer_runs_over_sharded_data():
         layer.apply_fn, mesh=mesh, in_specs=(PartitionSpec(), PartitionSpec("batch")), out_specs=PartitionSpec("batch")
     )
     np.testing.assert_allclose(spread(params, x), layer.apply_fn(params, x), rtol=1e-6)
+
+
+# -- both directions
+
+
+@pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave", None])
+@pytest.mark.parametrize("sequences", [False, True])
+def test_both_directions_agree_with_keras_under_a_mask(sequences, mode):
+    layer = jc.Bidirectional(jc.LSTM(3, return_sequences=sequences, return_state=mode is None), mode)
+    params, x = drawn(layer)
+    got, effects = layer.apply_fn.forward(params, x, mask=MASK)
+    want = keras_call(layer, params, x, mask=jnp.asarray(MASK))
+    got, want = ([*value] if mode is None else [value] for value in (got, want))
+    assert len(got) == len(want) == (6 if mode is None else 1)
+    for one, wanted in zip(got, want, strict=True):
+        assert_close(one, wanted, str(mode))
+    shapes = layer.output_shape(x.shape)
+    assert [v.shape for v in got] == (shapes if mode is None else [shapes])
+    masks = effects.mask[:2] if sequences and mode is None else [effects.mask]
+    for mask in masks:
+        np.testing.assert_array_equal(mask, MASK) if sequences else None
+    assert sequences or effects.mask is None
+
+
+def test_the_layers_of_two_directions_must_fit():
+    for options, facts in [
+        ({"merge_mode": "max"}, "'max'"),
+        ({"backward_layer": jc.LSTM(2)}, "go_backwards=False"),
+        ({"backward_layer": jc.LSTM(2, go_backwards=True, return_sequences=True)}, "return_sequences"),
+    ]:
+        with pytest.raises(ValueError, match=facts):
+            jc.Bidirectional(jc.LSTM(2), **options)
+    with pytest.raises(TypeError, match="Dense"):
+        jc.Bidirectional(jc.Dense(2))
+    other = jc.Bidirectional(jc.LSTM(2), "sum", jc.LSTM(3, go_backwards=True))
+    with pytest.raises(ValueError, match="'sum'"):
+        other.init(KEY, SHAPE)
+
+
+def test_a_bidirectional_layer_at_each_step_of_frames():
+    layer = jc.TimeDistributed(jc.Bidirectional(jc.GRU(2)))
+    params, apply_fn = layer.init(KEY, (2, 4, 5, 3))
+    x = jax.random.normal(KEY, (2, 4, 5, 3))
+    y = apply_fn(params, x, np.ones((2, 4), bool))
+    assert y.shape == (2, 4, 4)
+    np.testing.assert_allclose(y[:, 1], layer.layer.apply_fn(params["layer"], x[:, 1]), rtol=1e-5)

@@ -74,6 +74,7 @@ def step(x=(1, 4, 2), state=None, params=PARAMS, running=RUNNING, **options):
 
 
 NARROW = jax.tree.map(lambda v: v[..., :1], PARAMS)
+SHORT = jc.stream(jc.Conv1D(2, 3), (None, None, 2))
 OTHER = jc.stream(jc.Conv1D(2, 3, padding="same"), (None, None, 2))
 
 
@@ -96,6 +97,7 @@ OTHER = jc.stream(jc.Conv1D(2, 3, padding="same"), (None, None, 2))
         (lambda: RUNNING.init(0), ValueError, ["batch_size=0"]),
         (lambda: RUNNING.run(PARAMS, jnp.ones((1, 8, 2)), chunk=3), ValueError, ["chunk=3", "block of 2"]),
         (lambda: RUNNING.run(PARAMS, jnp.ones((1, 7, 2))), ValueError, ["7 steps", "conv1d", "6 or 8"]),
+        (lambda: SHORT.run({}, jnp.ones((1, 2, 2))), ValueError, ["2 steps", "legal input is 3"]),
     ],
 )  # fmt: skip
 def test_bad_input_of_a_step_is_refused_with_the_right_value(call, kind, facts):

@@ -226,6 +226,14 @@ CASES: dict[str, Case] = {
     "gru": Case(jc.GRU(3, return_sequences=True, activity_regularizer="l1"), SEQUENCE),
     "gru_reset_before": Case(jc.GRU(3, reset_after=False, dropout=0.2, trainable=False), SEQUENCE),
     "gru_without_bias": Case(jc.GRU(2, use_bias=False, go_backwards=True, dtype="float16"), SEQUENCE),
+    "bidirectional": Case(
+        jc.Bidirectional(jc.LSTM(2, return_sequences=True, dropout=0.2, kernel_regularizer="l2")), SEQUENCE
+    ),
+    "bidirectional_sum": Case(jc.Bidirectional(jc.GRU(3, activity_regularizer="l2"), "sum", trainable=False), SEQUENCE),
+    "bidirectional_other": Case(
+        jc.Bidirectional(jc.SimpleRNN(2), backward_layer=jc.LSTM(3, go_backwards=True), dtype="mixed_bfloat16"),
+        SEQUENCE,
+    ),
     # fixed maps, tables
     "rescaling": Case(jc.Rescaling(0.5, -1), SEQUENCE),
     "rescaling_first": Case(jc.Rescaling([0.5, 2, 1, 3], 1.5, data_format=FIRST), (2, 4, 7)),
@@ -362,7 +370,8 @@ def rebuilt(layer: Layer, change: Any) -> Layer:
     """Build the layer again with ``change(layer) -> dict of options`` applied to it and to every layer inside."""
     if isinstance(layer, jc.Model):
         layer = layer.map_layers(lambda _, child: rebuilt(child, change))
-    holds = [name for name in ("layer", "layers", "branches", "shortcut", "merge") if not isinstance(layer, jc.Model)]
+    fields = ("layer", "backward_layer", "layers", "branches", "shortcut", "merge")
+    holds = [] if isinstance(layer, jc.Model) else fields
     inside = {}
     for name in holds:
         held = getattr(layer, name, None)

@@ -176,6 +176,13 @@ def recurrent(draw, name):
 
 
 @st.composite
+def bidirectional(draw):
+    drawn = draw(recurrent(draw(st.sampled_from(["SimpleRNN", "LSTM", "GRU"]))))
+    layer, mode = drawn.layer, draw(st.sampled_from(["concat", "sum", "mul", "ave"]))
+    return drawn._replace(layer=jc.Bidirectional(dataclasses.replace(layer, go_backwards=False), mode))
+
+
+@st.composite
 def embedding(draw):
     """Draw a table that is larger than the normal random numbers that are its indices after rounding."""
     options = governed(draw, embeddings=2)

@@ -65,7 +65,7 @@ def legal_length(stream, least):
     """Return the shortest legal length from ``least`` on."""
     for length in range(least, least + 2 * stream.block + 1):
         try:
-            stream._check_length(length)
+            stream.plan.check_length(length)
         except ValueError:
             continue
         return length

@@ -19,42 +19,8 @@ from jaxconv.serving import compile, optimize
 
 def model(network: networks.Network) -> Model:
     """Build the network as a Model."""
-    rank = network.rank
-
-    def layer(operation: Any, x: Any) -> Any:
-        match operation:
-            case networks.Conv(filters, kernel, strides, dilation, depthwise, causal, bias):
-                options = {"strides": strides, "dilation_rate": dilation, "use_bias": bias}
-                padding = "causal" if causal else "same"
-                if depthwise:
-                    return layers[f"DepthwiseConv{rank}D"](kernel, padding=padding, **options)(x)
-                return layers[f"Conv{rank}D"](filters, kernel, padding=padding, **options)(x)
-            case networks.ConvTranspose(filters, kernel, strides):
-                return layers[f"Conv{rank}DTranspose"](filters, kernel, strides, padding="same", use_bias=False)(x)
-            case networks.Norm():
-                return layers["BatchNormalization"]()(x)
-            case networks.Relu():
-                return layers["ReLU"]()(x)
-            case networks.Tanh():
-                return layers["Activation"]("tanh")(x)
-            case networks.Pool():
-                return layers[f"MaxPooling{rank}D"](2)(x)
-            case networks.Mean():
-                return layers[f"GlobalAveragePooling{rank}D"]()(x)
-            case networks.Dense(units):
-                return layers["Dense"](units)(x)
-            case networks.Unflatten(lengths, channels):
-                return layers["Reshape"]((*lengths, channels))(x)
-        raise TypeError(f"unknown operation {operation!r}")
-
-    def add(a: Any, b: Any) -> Any:
-        return layers["Add"]()([a, b])
-
-    def concatenate(a: Any, b: Any) -> Any:
-        return layers["Concatenate"]()([a, b])
-
     x = Input(network.shape[1:])
-    return Model(x, networks.propagate(network.body, x, layer, add, concatenate))
+    return Model(x, networks.keras_output(network, x, layers.__getitem__))
 
 
 def build(network: networks.Network) -> Programs:

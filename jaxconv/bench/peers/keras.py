@@ -1,5 +1,6 @@
 """The networks in Keras on JAX, as functional models called statelessly, and trained models, read from files."""
 
+import functools
 import os
 import tempfile
 import time
@@ -11,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-from keras import layers
 
 from jaxconv.bench import networks
 from jaxconv.bench.agreement import Loaded, Unsupported
@@ -19,33 +19,6 @@ from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
 from jaxconv.bench.timing import repeated
 from jaxconv.contract import Layer, Params
 from jaxconv.files.keras.writing import save_model
-
-
-def _apply(operation: Any, x: Any, rank: int) -> Any:
-    match operation:
-        case networks.Conv(filters, kernel, strides, dilation, depthwise, causal, bias):
-            options = {"padding": "causal" if causal else "same", "dilation_rate": dilation, "use_bias": bias}
-            if depthwise:
-                return getattr(layers, f"DepthwiseConv{rank}D")(kernel, strides, **options)(x)
-            return getattr(layers, f"Conv{rank}D")(filters, kernel, strides, **options)(x)
-        case networks.ConvTranspose(filters, kernel, strides):
-            layer = getattr(layers, f"Conv{rank}DTranspose")
-            return layer(filters, kernel, strides, padding="same", use_bias=False)(x)
-        case networks.Norm():
-            return layers.BatchNormalization()(x)
-        case networks.Relu():
-            return layers.ReLU()(x)
-        case networks.Tanh():
-            return layers.Activation("tanh")(x)
-        case networks.Pool():
-            return getattr(layers, f"MaxPooling{rank}D")(2)(x)
-        case networks.Mean():
-            return getattr(layers, f"GlobalAveragePooling{rank}D")()(x)
-        case networks.Dense(units):
-            return layers.Dense(units)(x)
-        case networks.Unflatten(lengths, channels):
-            return layers.Reshape((*lengths, channels))(x)
-    raise TypeError(f"unknown operation {operation!r}")
 
 
 def build(network: networks.Network) -> Programs:
@@ -56,18 +29,7 @@ def build(network: networks.Network) -> Programs:
     """
     _check_backend()
     x = keras.Input(network.shape[1:], network.shape[0])
-
-    def layer(operation: Any, x: Any) -> Any:
-        return _apply(operation, x, network.rank)
-
-    def add(a: Any, b: Any) -> Any:
-        return layers.Add()([a, b])
-
-    def concatenate(a: Any, b: Any) -> Any:
-        return layers.Concatenate()([a, b])
-
-    y = networks.propagate(network.body, x, layer, add, concatenate)
-    model = keras.Model(x, y)
+    model = keras.Model(x, networks.keras_output(network, x, functools.partial(getattr, keras.layers)))
     trainable = [variable.value for variable in model.trainable_variables]
     fixed = [variable.value for variable in model.non_trainable_variables]
 

@@ -82,31 +82,23 @@ def function_of(layer: Layer, params: Params, shapes: Sequence[Shape], channels_
 # -- convolutions
 
 
-def _convolution(call: Call, weight: str, bias: str | None, groups: int) -> Function:
+def _convolution(call: Call, groups: int, weight: str = "weight", bias: str = "bias") -> Function:
     layer = call.layer
     if layer.padding_mode != "zeros":
         raise Unsupported(f"padding_mode={layer.padding_mode!r} is not implemented for PyTorch")
     pads = _pads(call)
-    offset = None if bias is None else call.weights.get(bias)
-    return convolution(call.weights[weight], offset, pads, layer.strides, layer.dilation_rate, groups)
+    return convolution(call.weights[weight], call.weights.get(bias), pads, layer.strides, layer.dilation_rate, groups)
 
 
 def _pads(call: Call) -> tuple[tuple[int, int], ...]:
     """Return the padding (before, after) of each axis; for a transposed convolution those cropped."""
-    pairs = zip(call.layer.spatial_windows(), call.lengths, strict=True)
-    return tuple(window.pads(length) for window, length in pairs)
-
-
-def _conv(call: Call) -> Function:
-    return _activate(call, _convolution(call, "weight", "bias", call.layer.groups), 1)
-
-
-def _depthwise(call: Call) -> Function:
-    return _activate(call, _convolution(call, "weight", "bias", _channels(call)), 1)
+    windows = call.layer.windows(call.shapes[0])
+    spatial = windows[1:] if call.channels_first else windows[:-1]
+    return tuple(window.pads(length) for window, length in zip(spatial, call.lengths, strict=True))
 
 
 def _separable(call: Call) -> Function:
-    spatial, ones = _convolution(call, "depthwise.weight", None, _channels(call)), (1,) * call.layer.rank
+    spatial, ones = _convolution(call, _channels(call), "depthwise.weight", "depthwise.bias"), (1,) * call.layer.rank
     bias = call.weights.get("pointwise.bias")
     pointwise = convolution(call.weights["pointwise.weight"], bias, ((0, 0),) * call.layer.rank, ones, ones, 1)
     return _activate(call, lambda x: pointwise(spatial(x)), 1)
@@ -204,10 +196,6 @@ def _activate(call: Call, run: Function, axis: int) -> Function:
     return lambda x: pointwise(run(x))
 
 
-def _activation(call: Call) -> Function:
-    return _activate(call, lambda x: x, call.axis(-1))
-
-
 def _relu(call: Call) -> Function:
     bound, slope, threshold = call.layer.max_value, call.layer.negative_slope, call.layer.threshold
     if threshold or (slope and bound is not None):
@@ -215,16 +203,6 @@ def _relu(call: Call) -> Function:
     if bound is not None:
         return lambda x: x.clamp(0, bound)
     return (lambda x: functional.leaky_relu(x, slope)) if slope else functional.relu
-
-
-def _leaky_relu(call: Call) -> Function:
-    slope = call.layer.negative_slope
-    return lambda x: functional.leaky_relu(x, slope)
-
-
-def _elu(call: Call) -> Function:
-    alpha = call.layer.alpha
-    return lambda x: functional.elu(x, alpha)
 
 
 def _prelu(call: Call) -> Function:
@@ -245,29 +223,17 @@ def _softmax(call: Call) -> Function:
 # -- pooling
 
 
-def _pooled(call: Call) -> tuple[Any, bool]:
-    """Return the pads of each axis, and whether they are symmetric."""
-    pads = _pads(call)
-    return pads, all(before == after for before, after in pads)
-
-
-def _max_pooling(call: Call) -> Function:
-    size, strides, (pads, symmetric) = call.layer.pool_size, call.layer.strides, _pooled(call)
-    pool = getattr(functional, f"max_pool{call.layer.rank}d")
-    if symmetric:
-        symmetric_pads = tuple(before for before, _ in pads)
-        return lambda x: pool(x, size, strides, symmetric_pads)
+def _pooling(call: Call) -> Function:
+    largest = "Max" in type(call.layer).__name__
+    pool = getattr(functional, f"{'max' if largest else 'avg'}_pool{call.layer.rank}d")
+    size, strides, pads = call.layer.pool_size, call.layer.strides, _pads(call)
+    if all(before == after for before, after in pads):
+        symmetric = tuple(before for before, _ in pads)
+        counts = {} if largest else {"count_include_pad": False}
+        return lambda x: pool(x, size, strides, symmetric, **counts)
     flat = flat_pads(pads)
-    return lambda x: pool(functional.pad(x, flat, value=-torch.inf), size, strides)
-
-
-def _average_pooling(call: Call) -> Function:
-    size, strides, (pads, symmetric) = call.layer.pool_size, call.layer.strides, _pooled(call)
-    pool = getattr(functional, f"avg_pool{call.layer.rank}d")
-    if symmetric:
-        symmetric_pads = tuple(before for before, _ in pads)
-        return lambda x: pool(x, size, strides, symmetric_pads, False, False)  # padding does not count
-    flat = flat_pads(pads)
+    if largest:
+        return lambda x: pool(functional.pad(x, flat, value=-torch.inf), size, strides)
     share = pool(functional.pad(torch.ones(1, 1, *call.lengths), flat), size, strides)
     return lambda x: pool(functional.pad(x, flat), size, strides) / share
 
@@ -283,23 +249,15 @@ def _global(reduce: Callable) -> Callable[[Call], Function]:
 # -- merging
 
 
-def _merging(combine: Callable[..., Tensor]) -> Callable[[Call], Function]:
+def _merging(combine: Callable[..., Tensor], mean: bool = False) -> Callable[[Call], Function]:
     def build(call: Call) -> Function:
         if len({len(shape) for shape in call.shapes}) > 1:
             raise Unsupported(f"{type(call.layer).__name__} of inputs of several ranks is not implemented for PyTorch")
+        if mean:
+            return lambda *xs: functools.reduce(combine, xs) / len(xs)
         return lambda *xs: functools.reduce(combine, xs)
 
     return build
-
-
-def _average(call: Call) -> Function:
-    total, count = _merging(torch.add)(call), len(call.shapes)
-    return lambda *xs: total(*xs) / count
-
-
-def _concatenate(call: Call) -> Function:
-    axis = call.axis(call.layer.axis)
-    return lambda *xs: torch.cat(xs, axis)
 
 
 # -- reshaping
@@ -316,26 +274,6 @@ def _reshape(call: Call) -> Function:
     return lambda x: call.to_torch(call.to_jaxconv(x).reshape(shape))
 
 
-def _permute(call: Call) -> Function:
-    order = (0, *call.layer.dims)
-    return lambda x: call.to_torch(call.to_jaxconv(x).permute(order))
-
-
-def _repeat_vector(call: Call) -> Function:
-    count = call.layer.n
-    return lambda x: call.to_torch(x[:, None].expand(-1, count, -1))
-
-
-def _zero_padding(call: Call) -> Function:
-    flat = flat_pads(call.layer.padding)
-    return lambda x: functional.pad(x, flat)
-
-
-def _cropping(call: Call) -> Function:
-    crops = [-size for size in flat_pads(call.layer.cropping)]
-    return lambda x: functional.pad(x, crops)
-
-
 def _up_sampling(call: Call) -> Function:
     if call.layer.interpolation != "nearest":
         raise Unsupported(f"interpolation={call.layer.interpolation!r} is not implemented for PyTorch")
@@ -344,35 +282,35 @@ def _up_sampling(call: Call) -> Function:
 
 
 _BUILDERS: dict[str, Callable[[Call], Function]] = {
-    "Conv": _conv,
+    "Conv": lambda call: _activate(call, _convolution(call, call.layer.groups), 1),
     "ConvTranspose": _conv_transpose,
-    "DepthwiseConv": _depthwise,
+    "DepthwiseConv": lambda call: _activate(call, _convolution(call, _channels(call)), 1),
     "SeparableConv": _separable,
     "Dense": _dense,
     "BatchNormalization": _batch_normalization,
     "Rescaling": _rescaling,
-    "Activation": _activation,
+    "Activation": lambda call: _activate(call, lambda x: x, call.axis(-1)),
     "ReLU": _relu,
-    "LeakyReLU": _leaky_relu,
-    "ELU": _elu,
+    "LeakyReLU": lambda call: functools.partial(functional.leaky_relu, negative_slope=call.layer.negative_slope),
+    "ELU": lambda call: functools.partial(functional.elu, alpha=call.layer.alpha),
     "PReLU": _prelu,
     "Softmax": _softmax,
-    "MaxPooling": _max_pooling,
-    "AveragePooling": _average_pooling,
+    "MaxPooling": _pooling,
+    "AveragePooling": _pooling,
     "GlobalMaxPooling": _global(torch.amax),
     "GlobalAveragePooling": _global(torch.mean),
     "Add": _merging(torch.add),
     "Subtract": _merging(torch.sub),
     "Multiply": _merging(torch.mul),
-    "Average": _average,
+    "Average": _merging(torch.add, mean=True),
     "Maximum": _merging(torch.maximum),
     "Minimum": _merging(torch.minimum),
-    "Concatenate": _concatenate,
+    "Concatenate": lambda call: lambda *xs: torch.cat(xs, call.axis(call.layer.axis)),
     "Flatten": _flatten,
     "Reshape": _reshape,
-    "Permute": _permute,
-    "RepeatVector": _repeat_vector,
-    "ZeroPadding": _zero_padding,
-    "Cropping": _cropping,
+    "Permute": lambda call: lambda x: call.to_torch(call.to_jaxconv(x).permute(0, *call.layer.dims)),
+    "RepeatVector": lambda call: lambda x: call.to_torch(x[:, None].expand(-1, call.layer.n, -1)),
+    "ZeroPadding": lambda call: functools.partial(functional.pad, pad=flat_pads(call.layer.padding)),
+    "Cropping": lambda call: functools.partial(functional.pad, pad=[-size for size in flat_pads(call.layer.cropping)]),
     "UpSampling": _up_sampling,
 }

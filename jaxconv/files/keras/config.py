@@ -75,7 +75,11 @@ class Entry:
     @property
     def wrapped(self) -> "Entry | None":
         """The entry of the layer in a wrapper's config; None for any other layer."""
-        config = self.config.get("layer")
+        return self.held("layer")
+
+    def held(self, option: str) -> "Entry | None":
+        """Return the entry of a layer that is an option of this one; None without one."""
+        config = self.config.get(option)
         return read_entry(config, "the wrapped layer") if isinstance(config, Mapping) else None
 
     @property

@@ -232,9 +232,10 @@ class _Builder:
             self.output_lengths[path] = lengths
         if current == "Normalization" and options.get("mean") is None:
             options |= self._moments(entry, path)
-        if (inside := entry.wrapped) is not None:
-            replace_functions(inside)
-            options["layer"] = self.build(inside, (*path, "layer"))
+        for option in ("layer", "backward_layer"):
+            if (inside := entry.held(option)) is not None:
+                replace_functions(inside)
+                options[option] = self.build(inside, (*path, option))
         if issubclass(layers[current], Container):  # Residual, Parallel: jaxconv's own, with layers inside
             return layers[current].from_config(options)
         return layers[current](**options)

@@ -65,8 +65,6 @@ def translate(
     if class_name == "Merge":
         class_name, given = keras1.merge_layer(given)
     current = dialects.CLASSES.get(class_name, class_name)
-    if current in dialects.RECURRENT:
-        raise NoLayerError(f"there is no layer {class_name!r} here: recurrent layers are not supported")
     if current not in layers.names():
         hint = nearest(current, layers.names()).partition("legal:")[0].strip()
         raise NoLayerError(f"there is no layer {class_name!r} here{'; ' + hint if hint else ''}")
@@ -89,6 +87,8 @@ def translate(
         options["data_format"] = "channels_last"  # Keras's own default, not the one set in this process
     if current == "LeakyReLU" and major == 3 and "alpha" in config:
         notes.append("alpha is read as negative_slope")
+    if current == "GRU" and major < 3:  # Keras 2.0 had the first form alone, and cuDNN has the second
+        options.setdefault("reset_after", class_name == "CuDNNGRU")
     options.pop("input_shape", None)
     return current, options
 

@@ -16,7 +16,7 @@ from jaxconv.files.keras import numbered
 from jaxconv.files.keras.layout import Leaf
 from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of
 from jaxconv.files.leaves import flat, nested
-from jaxconv.files.legacy import hdf5_weights
+from jaxconv.files.legacy import cudnn, hdf5_weights
 from jaxconv.files.legacy.dialects import Origin
 from jaxconv.files.legacy.kernels import kernel_conversion
 
@@ -82,7 +82,8 @@ def read_weights(
     for name, leaf in flat(expected).items():
         match = found.get(tuple(name.split("/")))
         if match is not None:
-            values[name] = _read(store, name, leaf, match, origin, notes)
+            bias = found.get((*name.split("/")[:-1], "bias"))
+            values[name] = _read(store, name, leaf, match, bias, origin, notes)
         elif kept is not None:
             values[name] = kept[name]
         else:
@@ -90,10 +91,14 @@ def read_weights(
     return nested(values)
 
 
-def _read(store: Store, name: str, leaf: Any, match: Match, origin: Origin, notes: list[str]) -> jax.Array:
+def _read(
+    store: Store, name: str, leaf: Any, match: Match, bias: Match | None, origin: Origin, notes: list[str]
+) -> jax.Array:
     table, layer = match
-    where, expected = f"{store.path}: weight {name}", tuple(leaf.shape)
-    convert = kernel_conversion(layer, name.rpartition("/")[2], table.shape, expected, origin)
+    where, expected, end = f"{store.path}: weight {name}", tuple(leaf.shape), name.rpartition("/")[2]
+    convert = cudnn.conversion(layer, end, table.shape, expected, None if bias is None else bias.table.shape)
+    if convert is None:
+        convert = kernel_conversion(layer, end, table.shape, expected, origin)
     if convert is None:
         raise FileError(f"{where} has shape {table.shape} in the file ({table.name}); its layer needs {expected}")
     value = convert(table.read())

@@ -118,7 +118,8 @@ def _named(layer: Any) -> Any:
         return dataclasses.replace(layer, layers=chain, input_shape=None)
     if isinstance(layer, Model):
         return layer.map_layers(lambda _, child: _named(child))
-    wrapped = {} if isinstance(layer, Container) else layer.children  # by the names of the wrapper's own fields
+    fields = [] if isinstance(layer, Container) else [field.name for field in dataclasses.fields(layer)]
+    wrapped = {name: one for name in fields if isinstance(one := getattr(layer, name), Layer)}
     inside = {key: _named(dataclasses.replace(one, name=one.name or base_name(one))) for key, one in wrapped.items()}
     return dataclasses.replace(layer, input_shape=None, **inside)
 

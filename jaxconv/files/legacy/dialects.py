@@ -30,12 +30,8 @@ CLASSES = {  # old class -> current class
     **{f"Convolution{rank}DTranspose": f"Conv{rank}DTranspose" for rank in (2, 3)},
     **{f"SeparableConvolution{rank}D": f"SeparableConv{rank}D" for rank in (1, 2)},
     "ThresholdedReLU": "ReLU",
+    **{f"CuDNN{name}": name for name in ("LSTM", "GRU")},
     "TimeDistributedDense": "Dense",  # Dense on the last axis is the same
-}
-
-RECURRENT = {  # not implemented here
-    *("RNN", "SimpleRNN", "LSTM", "GRU", "CuDNNLSTM", "CuDNNGRU", "Bidirectional"),
-    *(f"ConvLSTM{rank}D" for rank in (1, 2, 3)),
 }
 
 RENAMED_KEYS = {  # class -> old key -> current key
@@ -58,6 +54,7 @@ IGNORED_VALUES: dict[str, tuple] = {
     **dict.fromkeys(("virtual_batch_size", "adjustment", "renorm_clipping"), (None,)),
     **dict.fromkeys(("renorm", "keepdims", "mask_zero", "stateful"), (False,)),
     "renorm_momentum": (0.99,),
+    "time_major": (False,),
     "interpolation": ("nearest",),
     "data_format": ("channels_last", None),
 }

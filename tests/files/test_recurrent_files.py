@@ -1,0 +1,136 @@
+"""Recurrent layers in files: those that Keras 3 writes and opens, and layouts of older versions written by hand."""
+
+import warnings
+
+import jax
+import numpy as np
+import pytest
+
+import jaxconv as jc
+from jaxconv.files.loading import load_model
+from tests.support.keras_files import layer, sequential, write_hdf5
+from tests.support.keras_oracle import keras, keras_rules
+
+pytest.importorskip("h5py")
+L = keras.layers
+RNG = np.random.default_rng(0)
+
+
+def draw(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def stacked():
+    return [
+        L.Input((6, 3)),
+        L.LSTM(4, return_sequences=True, name="first"),
+        L.GRU(3, reset_after=False, return_sequences=True, go_backwards=True),
+        L.SimpleRNN(4, return_sequences=True),
+        L.Bidirectional(L.GRU(2, return_sequences=True)),
+        L.TimeDistributed(L.Dense(3)),
+        L.LSTM(2, use_bias=False),
+    ]
+
+
+def merged():
+    backwards = L.LSTM(3, go_backwards=True, activation="relu")
+    return [L.Input((6, 3)), L.Conv1D(4, 2), L.Bidirectional(L.LSTM(3), "sum", backward_layer=backwards), L.Dense(2)]
+
+
+def frames():
+    return [L.Input((2, 5, 3)), L.TimeDistributed(L.Bidirectional(L.LSTM(2))), L.GRU(2)]
+
+
+def randomized(model):
+    model.set_weights([RNG.normal(size=w.shape).astype(np.float32) * 0.5 for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+@pytest.mark.parametrize("build", [stacked, merged, frames])
+def test_a_file_of_keras_gives_its_outputs_and_goes_back(build, ending, tmp_path):
+    with keras_rules(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = randomized(keras.Sequential(build()))
+        x = draw(2, *model.input_shape[1:])
+        want = np.asarray(model(x))
+        model.save(tmp_path / f"model.{ending}")
+    params, apply_fn = load_model(tmp_path / f"model.{ending}")
+    np.testing.assert_allclose(apply_fn(params, x), want, rtol=0, atol=1e-5)
+    jc.save_model(tmp_path / "again.keras", apply_fn.layer, params)
+    with keras_rules():
+        np.testing.assert_allclose(keras.models.load_model(tmp_path / "again.keras")(x), want, rtol=0, atol=1e-5)
+    assert load_model(tmp_path / "again.keras")[1] == apply_fn
+
+
+def gates_of(value, count):
+    return np.split(value, count, -1)
+
+
+def cudnn_weights(kernel, recurrent, bias, count):
+    """Return weights of a layer as NVIDIA's library stores them: each gate transposed, and two biases."""
+    beside = [part.T.reshape(part.shape) for part in gates_of(kernel, count)]
+    return [np.hstack(beside), np.hstack([part.T for part in gates_of(recurrent, count)]), bias.ravel()]
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_layers_of_cudnn_are_read_as_the_layers_that_they_are(name, wrapped, tmp_path):
+    count, units, x = {"LSTM": 4, "GRU": 3}[name], 3, draw(2, 5, 2)
+    both = []
+    for _ in range(2):
+        bias = draw(2, count * units)
+        both.append((draw(2, count * units), draw(units, count * units), bias))
+    options = {"units": units, "return_sequences": True, "batch_input_shape": [None, 5, 2]}
+    config = layer(f"CuDNN{name}", "rnn", **options)
+    given = both if wrapped else both[:1]
+    if wrapped:
+        config = layer("Bidirectional", "both", layer=config, merge_mode="concat", batch_input_shape=[None, 5, 2])
+    own = config["config"]["name"]
+    weights = {
+        own: [
+            (f"{own}/{side}{leaf}:0", value)
+            for side, values in zip(["forward/", "backward/"], given, strict=False)
+            for leaf, value in zip(["kernel", "recurrent_kernel", "bias"], cudnn_weights(*values, count), strict=True)
+        ]
+    }
+    path = write_hdf5(tmp_path / "m.h5", sequential(config), weights, "2.2.4", "tensorflow")
+    params, apply_fn = load_model(path)
+    y = apply_fn(params, x)
+    layers = []
+    for values in given:
+        leaves = dict(zip(["kernel", "recurrent_kernel", "bias"], values, strict=True))
+        leaves["bias"] = leaves["bias"].sum(0) if name == "LSTM" else leaves["bias"]
+        layers.append(leaves)
+    other = getattr(keras.layers, name)(units, return_sequences=True)
+    other = keras.layers.Bidirectional(other) if wrapped else other
+    with keras_rules():
+        other.build((None, 5, 2))
+        other.set_weights([value for leaves in layers for value in leaves.values()])
+        np.testing.assert_allclose(y, other(x), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_gru_of_keras_2_has_the_form_that_its_config_says(named, tmp_path):
+    options = {
+        "units": 2,
+        "batch_input_shape": [None, 5, 3],
+        "implementation": 1,
+        "recurrent_activation": "hard_sigmoid",
+    }
+    config = layer("GRU", "gru", **options, **({"reset_after": True} if named else {}))
+    bias = draw(2, 6) if named else draw(6)
+    leaves = {"kernel": draw(3, 6), "recurrent_kernel": draw(2, 6), "bias": bias}
+    weights = {"gru": [(f"gru/{leaf}:0", value) for leaf, value in leaves.items()]}
+    params, apply_fn = load_model(write_hdf5(tmp_path / "m.h5", sequential(config), weights, "2.1.6", "tensorflow"))
+    x = draw(2, 5, 3)
+    slope = lambda v: jax.numpy.clip(0.2 * v + 0.5, 0, 1)  # noqa: E731  of Keras 2
+    own = jc.GRU(2, recurrent_activation=slope, reset_after=named)
+    np.testing.assert_allclose(apply_fn(params, x), own.apply_fn(leaves, x), rtol=1e-6)
+
+
+def test_a_stateful_layer_in_a_file_is_refused_by_name(tmp_path):
+    config = layer("LSTM", "lstm", units=2, batch_input_shape=[1, 5, 3], stateful=True)
+    path = write_hdf5(tmp_path / "m.h5", sequential(config), {}, "2.2.4", "tensorflow")
+    with pytest.raises(ValueError, match=r"lstm.*stateful=True"):
+        load_model(path)
