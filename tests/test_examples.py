@@ -23,6 +23,12 @@ FEWER_CASES = {
 }
 # example -> what the shortened form replaces; each text occurs once
 SHORTENED = {
+    "faster_equinox": {"(8, 3, 64, 64)": "(2, 3, 16, 16)", "((32, 64), (64, 128), (128, 128))": "((32, 128),)"},
+    "faster_keras": {
+        "(64, 32, 32, 3)": "(32, 8, 8, 3)",
+        "Input((32, 32, 3))": "Input((8, 8, 3))",
+        "0, 10, 64": "0, 10, 32",
+    },
     "faster_flax": {
         "(8, 64, 64, 3)": "(8, 16, 16, 3)",
         "range(7)": "range(1)",
@@ -36,7 +42,7 @@ SHORTENED = {
     },
     "train_by_hand": {"range(501)": "range(3)"},
 }
-PACKAGES = {"faster_flax": ["flax"]}
+PACKAGES = {"faster_equinox": ["equinox"], "faster_flax": ["flax"], "faster_keras": ["keras"]}
 
 
 def test_every_required_config_exists():

@@ -33,7 +33,7 @@ def draw_chart(
     Args:
         bars: mode -> name of the row -> library -> how many times as fast ``who`` is.
         path: the file; its suffix determines the format.
-        who: the library that the others are compared with.
+        who: the library that the others are compared with, or other words for what is compared.
         caption: text below the chart: machine and versions.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,7 +50,7 @@ def draw_chart(
         _panel(axes, mode, {name: rows.get(name, {}) for name in names}, libraries)
     handles, labels = panels[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
-    title = f"How many times as fast {STYLES[who][0]} is as ..."
+    title = f"How many times as fast {STYLES.get(who, (who,))[0]} is as ..."
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
     if caption:
         lines = textwrap.fill(caption, int(17 * width))  # 17 letters of this size per inch

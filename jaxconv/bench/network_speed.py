@@ -11,16 +11,20 @@ from jax import lax
 from jaxconv.bench.networks import Network
 from jaxconv.bench.timing import Program, medians
 from jaxconv.contract import Params, layers
+from jaxconv.kernels.acceleration import accelerate
 
 INFERENCE, TRAIN, CALL = "inference", "train step", "call"
 MODES = (INFERENCE, TRAIN)
 JAX_PEERS = ("flax", "equinox", "haiku", "keras")
 LIBRARIES = ("torch", "jaxconv", *JAX_PEERS)
+PLUS = "+"  # behind the name of a library: the same with jaxconv.accelerate()
 CALLS = 200
 
 
 def measure_network(network: Network, libraries: Sequence[str], seconds: float) -> dict[str, Any]:
     """Measure inference and training step of a network in several libraries and return a row of the results.
+
+    A name that ends in :data:`PLUS` is that library with ``jaxconv.accelerate()``.
 
     Returns:
         name, ``milliseconds`` of each library by mode, ``compile`` seconds, the number of ``parameters``.
@@ -28,7 +32,10 @@ def measure_network(network: Network, libraries: Sequence[str], seconds: float) 
     Raises:
         RuntimeError: two libraries disagree on the number of parameters or on the shape of the output.
     """
-    built = {name: importlib.import_module(f"jaxconv.bench.peers.{name}").build(network) for name in libraries}
+    built = {}
+    for name in libraries:
+        with accelerate(name.endswith(PLUS)):
+            built[name] = importlib.import_module(f"jaxconv.bench.peers.{name.removesuffix(PLUS)}").build(network)
     first, expected = next(iter(built.items()))
     for name, one in built.items():
         if (one.parameters, one.output_shape) != (expected.parameters, expected.output_shape):

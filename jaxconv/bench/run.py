@@ -18,6 +18,7 @@ LIBRARIES = ("lax", "torch", "jaxconv", "flax", "equinox", "haiku", "keras", "se
 DISPATCH = "dispatch"
 # not in the extra: the CPU build of torch has its own package index, see pytorch.org; sequence-layers has a long tail
 INSTALL = {"torch": "torch", "sequence_layers": "sequence-layers"}
+ACCELERATED = "jaxconv.accelerate()"  # on the chart, in place of a library
 
 Say = Callable[[str], None]
 
@@ -32,6 +33,7 @@ class Suite(NamedTuple):
         libraries: the libraries to measure.
         modes: the timed modes.
         extras: further columns.
+        pairs: which library is compared with which other.
         measure: ``(name, say) -> row``, where ``say`` prints a line above the progress bar.
     """
 
@@ -41,6 +43,7 @@ class Suite(NamedTuple):
     libraries: list[str]
     modes: tuple[str, ...]
     extras: tuple[str, ...]
+    pairs: list[tuple[str, str]]
     measure: Callable[[str, Say], dict[str, Any]]
 
     @property
@@ -54,6 +57,7 @@ def bench(
     *,
     models: bool = False,
     stream: bool = False,
+    accelerate: bool = False,
     files: Sequence[str] = (),
     batch: str | None = None,
     case_file: str | None = None,
@@ -69,6 +73,7 @@ def bench(
         chosen: part of a row's name, or a family; empty selects all rows.
         models: measure whole networks instead of single convolutions.
         stream: measure single steps of networks that run step by step instead.
+        accelerate: measure the networks of each other JAX library with and without ``jaxconv.accelerate()``.
         files: measure these trained models instead.
         batch: batch sizes for trained models, separated by commas; None means 1 and 32.
         case_file: a list of convolutions instead of the package's own.
@@ -88,18 +93,19 @@ def bench(
     """
     if not seconds >= 0:
         raise ValueError(f"--seconds {seconds} is negative; 0 means the smallest number of rounds")
-    if stream and (models or files or case_file or accuracy):
-        raise ValueError("--stream cannot be combined with --models, --trained, --cases or --accuracy")
-    if files and (models or case_file or accuracy):
-        raise ValueError("--trained cannot be combined with --models, --cases or --accuracy")
+    kinds = {"--models": models, "--accelerate": accelerate, "--stream": stream, "--trained": files}
+    given = [option for option, value in kinds.items() if value]
+    given += [option for option, value in {"--cases": case_file, "--accuracy": accuracy}.items() if given and value]
+    if len(given) > 1:
+        raise ValueError(f"{given[0]} cannot be combined with {', '.join(given[1:])}")
     if batch is not None and not files:
         raise ValueError(f"--batch {batch} requires model files: --trained FILE")
-    if models and (case_file or accuracy):
-        raise ValueError("--models cannot be combined with --cases or --accuracy")
     if stream:
         suite = _steps(only, seconds)
     elif files:
         suite = _trained(files, batch, only, seconds)
+    elif accelerate:
+        suite = _accelerated(only, seconds)
     else:
         suite = _networks(only, seconds) if models else _convolutions(case_file, only, seconds, accuracy)
     suite = suite._replace(names=_select(suite.names, chosen))
@@ -138,23 +144,23 @@ def _measure(suite: Suite, results: dict[str, Any], folder: Path) -> None:
 def _finish(suite: Suite, results: dict[str, Any], folder: Path) -> None:
     """Print the ratios of the measured rows, and save them and the chart."""
     rows = [row for row in results["rows"] if row["name"] != DISPATCH]
-    who = "jaxconv" if "jaxconv" in suite.libraries else suite.libraries[0]
-    others = [name for name in suite.libraries if name != who]
-    peers = [name for name in others if name in network_speed.JAX_PEERS]
-    against = others + [ratios.FASTEST_PEER] * (len(peers) > 1)
-    found = [ratios.ratios(rows, mode, who, other, peers) for mode in suite.modes for other in against]
+    peers = [name for name in suite.libraries if name in network_speed.JAX_PEERS]
+    found = [ratios.ratios(rows, mode, who, other, peers) for mode in suite.modes for who, other in suite.pairs]
     kept = [ratio for ratio in found if ratio is not None]
     results["ratios"] = [ratio._asdict() for ratio in kept]
     _write(folder, results)
     print("", *kept, "", f"figures: {folder / JSON}", sep="\n", flush=True)
     if kept:
-        bars = {mode: {row["name"]: _bars(row, mode, who, others) for row in rows} for mode in suite.modes}
-        chart.draw_chart(bars, folder / CHART, who=who, caption=machine.describe(results))
+        bars = {mode: {row["name"]: _bars(row, mode, suite.pairs) for row in rows} for mode in suite.modes}
+        who = {who for who, _ in suite.pairs}
+        chart.draw_chart(
+            bars, folder / CHART, who=who.pop() if len(who) == 1 else ACCELERATED, caption=machine.describe(results)
+        )
         print(f"chart:   {folder / CHART}")
 
 
-def _bars(row: dict[str, Any], mode: str, who: str, others: Sequence[str]) -> dict[str, float]:
-    each = {other: ratios.speedup(row, mode, who, other) for other in others}
+def _bars(row: dict[str, Any], mode: str, pairs: Sequence[tuple[str, str]]) -> dict[str, float]:
+    each = {other: ratios.speedup(row, mode, who, other) for who, other in pairs if other != ratios.FASTEST_PEER}
     return {other: ratio for other, ratio in each.items() if ratio is not None}
 
 
@@ -171,6 +177,14 @@ def _format_row(row: dict[str, Any], suite: Suite) -> str:
 # -- the suites
 
 
+def _against_all(libraries: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs that compare jaxconv, or else the first library, with all others."""
+    who = "jaxconv" if "jaxconv" in libraries else libraries[0]
+    others = [name for name in libraries if name != who]
+    peers = [name for name in others if name in network_speed.JAX_PEERS]
+    return [(who, other) for other in others + [ratios.FASTEST_PEER] * (len(peers) > 1)]
+
+
 def _convolutions(case_file: str | None, only: str | None, seconds: float, accuracy: bool) -> Suite:
     libraries = _libraries(only, convolutions.LIBRARIES, "measures whole networks only; add --models")
     listed = {case.name: case for case in cases.read_cases(case_file)}
@@ -180,7 +194,9 @@ def _convolutions(case_file: str | None, only: str | None, seconds: float, accur
 
     names = {name: case.family for name, case in listed.items()}
     extras = () if libraries == ["torch"] else ("compile", "memory", "error") if accuracy else ("compile", "memory")
-    return Suite("convolutions", "bench", names, libraries, convolutions.MODES, extras, measure)
+    return Suite(
+        "convolutions", "bench", names, libraries, convolutions.MODES, extras, _against_all(libraries), measure
+    )
 
 
 def _networks(only: str | None, seconds: float) -> Suite:
@@ -193,7 +209,21 @@ def _networks(only: str | None, seconds: float) -> Suite:
 
     names = dict.fromkeys([*networks.NETWORKS, *([DISPATCH] if "jaxconv" in libraries else [])], "")
     extras = ("compile",) if libraries != ["torch"] else ()
-    return Suite("networks", "bench_models", names, libraries, network_speed.MODES, extras, measure)
+    pairs = _against_all(libraries)
+    return Suite("networks", "bench_models", names, libraries, network_speed.MODES, extras, pairs, measure)
+
+
+def _accelerated(only: str | None, seconds: float) -> Suite:
+    plain = _libraries(only, network_speed.JAX_PEERS, "is not a library that jaxconv.accelerate changes")
+    pairs = [(name + network_speed.PLUS, name) for name in plain]
+    libraries = [one for pair in pairs for one in reversed(pair)]
+
+    def measure(name: str, say: Say) -> dict[str, Any]:
+        return network_speed.measure_network(networks.NETWORKS[name], libraries, seconds)
+
+    names = dict.fromkeys(networks.NETWORKS, "")
+    modes = network_speed.MODES
+    return Suite("accelerated", "bench_accelerated", names, libraries, modes, ("compile",), pairs, measure)
 
 
 def _steps(only: str | None, seconds: float) -> Suite:
@@ -202,7 +232,8 @@ def _steps(only: str | None, seconds: float) -> Suite:
     def measure(name: str, say: Say) -> dict[str, Any]:
         return stepping.measure_step(name, libraries, seconds, say)
 
-    return Suite("steps", "bench_stream", dict.fromkeys(stepping.ROWS, ""), libraries, stepping.MODES, (), measure)
+    names, pairs = dict.fromkeys(stepping.ROWS, ""), _against_all(libraries)
+    return Suite("steps", "bench_stream", names, libraries, stepping.MODES, (), pairs, measure)
 
 
 def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds: float) -> Suite:
@@ -220,7 +251,7 @@ def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds:
 
     names = {name: row.file for name, row in rows.items()}
     extras = ("compile",) if libraries != ["torch"] else ()
-    return Suite("trained", "bench_trained", names, libraries, trained.MODES, extras, measure)
+    return Suite("trained", "bench_trained", names, libraries, trained.MODES, extras, _against_all(libraries), measure)
 
 
 def _libraries(only: str | None, supported: Sequence[str], reason: str) -> list[str]:

@@ -17,6 +17,7 @@ Examples
   jaxconv bench --cases mine.toml --only lax,jaxconv          your own list of shapes
   jaxconv bench --models                                      whole networks: inference and training step
   jaxconv bench resnet18 --models --only torch,jaxconv --seconds 5
+  jaxconv bench --accelerate                                  other libraries with and without jaxconv.accelerate()
   jaxconv bench --trained model.keras old.h5 --batch 1,32     inference of trained models in Keras, PyTorch and jaxconv
   jaxconv bench --stream                                      one step of a network, and of what recomputes its window
   jaxconv bench --models --list                               the names of what would be measured
@@ -28,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("filter", nargs="?", default="", metavar="FILTER", help="a part of a name, or a family")
     parser.add_argument("--models", action="store_true", help="whole networks instead of single convolutions")
     parser.add_argument("--stream", action="store_true", help="single steps of networks that run step by step")
+    parser.add_argument("--accelerate", action="store_true", help="the networks of other libraries, with and without")
     parser.add_argument("--trained", nargs="+", default=[], metavar="FILE", help="trained models instead: model files")
     parser.add_argument("--batch", metavar="N,N", help="batch sizes for them (default: 1,32)")
     parser.add_argument("--list", action="store_true", help="print the names of what would be measured, and exit")
@@ -51,6 +53,7 @@ def run(options: argparse.Namespace) -> None:
         options.filter,
         models=options.models,
         stream=options.stream,
+        accelerate=options.accelerate,
         files=[str(model_file(file)) for file in options.trained],
         batch=options.batch,
         case_file=options.cases,

@@ -108,6 +108,18 @@ def test_networks_and_the_cost_of_a_call_are_measured(tmp_path, capsys, monkeypa
     assert set(dispatch["milliseconds"]["call"]) == {"lax", "jaxconv"}
 
 
+@pytest.mark.skipif("flax" not in PEERS, reason="flax is not installed")
+def test_a_library_is_measured_with_and_without_accelerate(tmp_path, capsys, monkeypatch):
+    body = (networks.Conv(4, 3), networks.Mean(), networks.Dense(3))
+    monkeypatch.setattr(networks, "NETWORKS", {"small": EVERYTHING._replace(name="small", body=body)})
+    out = tmp_path / "out"
+    assert main(["bench", "--accelerate", "--only", "flax", "--seconds", "0", "--out", str(out)]) == 0
+    results = json.loads((out / "bench.json").read_text())
+    assert [set(times) for times in results["rows"][0]["milliseconds"].values()] == [{"flax", "flax+"}] * 2
+    assert [(one["who"], one["other"]) for one in results["ratios"]] == [("flax+", "flax")] * 2
+    assert (out / "bench.png").exists() and "flax+" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "name", [pytest.param(p, marks=pytest.mark.slow if p in network_speed.JAX_PEERS else ()) for p in PEERS]
 )
@@ -232,6 +244,7 @@ def test_each_run_has_a_new_folder(tiny, tmp_path, monkeypatch):
         (["resnet", "--models", "--only", "jaxconv", "--seconds", "-1"], ["--seconds -1.0"]),
         (["renset18", "--models", "--only", "jaxconv"], ["'renset18'", "resnet18"]),
         (["--models", "--accuracy"], ["--models", "--accuracy"]),
+        (["--accelerate", "--only", "jaxconv"], ["jaxconv.accelerate"]),
         (["--cases", "nowhere.toml"], ["nowhere.toml: No such file"]),
         (["--seconds", "soon"], ["--seconds", "'soon'"]),
     ],
