@@ -145,6 +145,7 @@ def test_the_core_imports_jax_optax_and_numpy_alone():
         "numba",
         "tomli_w",
         "scipy.signal",
+        "soundfile",
     ]
     code = f"import sys, jaxconv; print([m for m in {heavy} if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

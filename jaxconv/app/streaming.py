@@ -171,9 +171,10 @@ def run_chunks(stream: Stream, params: Any, source: Source, chunk: int, clock: C
     Raises:
         ValueError: a length at which the model has no output, or another one than its stream.
     """
+    axis, batch, signal = stream.axis, source.batch or 1, stream.plan.results[0]
     if source.length is not None:
         stream.plan.check_length(source.length)
-    axis, batch, signal = stream.axis, source.batch or 1, stream.plan.results[0]
+        chunk = min(chunk, stream.plan.steps_needed(source.length, [signal]))  # a larger one computes steps for nothing
     empty = np.zeros(stream.plan.signals[0].array_shape(batch, 0), source.dtype)
     step = jax.jit(stream.step, donate_argnums=1)
     state, fed = stream.init(batch), 0

@@ -93,7 +93,7 @@ def test_a_mistake_is_one_line_and_leaves_no_file(inside, error_line, arguments,
 @pytest.mark.parametrize(
     ("name", "x", "options"),
     [
-        ("mono", "x", []),
+        ("mono", "x", ["--chunk", "2000000000"]),
         ("mono", "b", ["--chunk", "6"]),
         ("first", "first", ["--axis", "2", "--chunk", "7"]),
         ("words", "words", ["--chunk", "6"]),
