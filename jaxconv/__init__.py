@@ -26,6 +26,7 @@ from jaxconv.initializers import from_keras_seed
 from jaxconv.kernels.acceleration import accelerate
 from jaxconv.kernels.explain import explain_lowering
 from jaxconv.kernels.general import conv_general_dilated
+from jaxconv.kernels.interplay import convs_saveable
 from jaxconv.kernels.override import lowering
 from jaxconv.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
 from jaxconv.layers.activity_regularization import ActivityRegularization

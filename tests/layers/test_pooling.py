@@ -1,6 +1,7 @@
 """Max and average pooling, windowed and global: values by hand, counts at the edges, forms and errors."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,13 @@ def test_an_average_at_the_corners_counts_only_real_values():
     np.testing.assert_allclose(
         y[0, :, :, 0], [[13 / 4, 15 / 6, 13 / 4], [15 / 6, 2, 15 / 6], [13 / 4, 15 / 6, 13 / 4]], rtol=1e-6
     )
+
+
+def test_the_counts_of_a_large_average_are_no_constant_that_xla_folds():
+    layer, x = jc.AveragePooling2D(3, 1, "same"), jax.ShapeDtypeStruct((1, 400, 600, 1), jnp.float32)
+    program = jax.jit(lambda x: layer.apply_fn({}, x)).lower(x).compile().as_text()
+    sizes = [re.findall(r"\d+", dims) for dims in re.findall(r"\w+\[([\d,]*)\]\S* constant\(", program)]
+    assert sizes and max(np.prod([int(n) for n in dims]) for dims in sizes) <= 600
 
 
 def test_the_gradient_goes_to_the_largest():
