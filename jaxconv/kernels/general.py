@@ -34,7 +34,8 @@ def conv_general_dilated(
 
     The differences are how it is computed and differentiated, and the names of its primitives, which only a policy that
     selects those of ``jax.lax`` sees (``jaxconv.convs_saveable`` saves ours as well). What the three maps do not cover
-    is passed to ``jax.lax``: more than three spatial axes or none, ``batch_group_count``, an explicit output sharding. ``jax.lax`` checks every call, so its own errors are raised.
+    is passed to ``jax.lax``: more than three spatial axes or none, ``batch_group_count``, an explicit output sharding.
+    ``jax.lax`` checks every call, so its own errors are raised.
 
     Args:
         lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).
