@@ -79,17 +79,14 @@ def _fold_one(wiring: Wiring) -> bool:
         affine = as_affine(layer, wiring.params.get(step.name, {}))
         if affine is None or wiring.calls(step.name) > 1:
             continue
-        before, after = wiring.producer(step.inputs[0]), wiring.only_consumer(step.outputs[0])
-        if before is not None and wiring.only_consumer(step.inputs[0]) is step and _fitting(wiring, before, layer):
-            folded = fold_output_affine(wiring.children[before.name], wiring.params.get(before.name, {}), affine)
+        before = wiring.producer(step.inputs[0]) if wiring.only_consumer(step.inputs[0]) is step else None
+        after = wiring.only_consumer(step.outputs[0])
+        for neighbour, fold in ((before, fold_output_affine), (after, fold_input_affine)):
+            if neighbour is None or not _fitting(wiring, neighbour, layer):
+                continue
+            folded = fold(wiring.children[neighbour.name], wiring.params.get(neighbour.name, {}), affine)
             if folded is not None:
-                wiring.put(before.name, *folded)
-                wiring.drop(step)
-                return True
-        if after is not None and _fitting(wiring, after, layer):
-            folded = fold_input_affine(wiring.children[after.name], wiring.params.get(after.name, {}), affine)
-            if folded is not None:
-                wiring.put(after.name, *folded)
+                wiring.put(neighbour.name, *folded)
                 wiring.drop(step)
                 return True
     return False

@@ -57,11 +57,8 @@ class Wiring:
     def only_consumer(self, value: int) -> Step | None:
         """Return the call that alone uses a value, as its only input; None where there is no such call."""
         consumers = self.consumers(value)
-        return (
-            consumers[0]
-            if len(consumers) == 1 and value not in self.outputs and len(consumers[0].inputs) == 1
-            else None
-        )
+        alone = len(consumers) == 1 and value not in self.outputs and len(consumers[0].inputs) == 1
+        return consumers[0] if alone else None
 
     def put(self, name: str, layer: Layer, params: Params) -> None:
         """Replace the layer of this name, and its params."""

@@ -13,14 +13,8 @@ from jaxconv.registry import nearest
 
 __all__ = ["Splits", "load", "sources"]
 
-sources: dict[str, Callable[..., Splits]] = {
-    "adding_problem": adding_problem.adding_problem,
-    "digits": digits.digits,
-    "npy": npy.npy,
-    "npz": npz.npz,
-    "solids": solids.solids,
-    "ucr": ucr.ucr,
-}
+_SOURCES = (adding_problem.adding_problem, digits.digits, npy.npy, npz.npz, solids.solids, ucr.ucr)
+sources: dict[str, Callable[..., Splits]] = {source.__name__: source for source in _SOURCES}
 
 
 def load(config: Mapping[str, Any]) -> Splits:
