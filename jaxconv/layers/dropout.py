@@ -10,7 +10,7 @@ from jax import Array
 from jaxconv import data_format as formats
 from jaxconv.contract import Window, as_shape, layers, register
 from jaxconv.layers.noise import Noise, below_one
-from jaxconv.layers.options import as_number
+from jaxconv.layers.options import as_fraction, as_seed
 from jaxconv.layers.sharding import explicit_sharding
 
 
@@ -20,13 +20,7 @@ class _Masked(Noise):
 
     rate: float
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(rate=as_number(self.rate, "rate", type(self).__name__, 0, 1, ", the fraction dropped"))
-
-    @property
-    def is_identity(self) -> bool:
-        return self.rate == 0
+    checks: ClassVar[dict[str, Any]] = {"rate": as_fraction, "seed": as_seed}
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the shape of the random mask; along an axis of size 1 all entries are kept or dropped together."""
@@ -124,11 +118,8 @@ class AlphaDropout(_Shaped):
     True
     """
 
+    checks: ClassVar[dict[str, Any]] = {"rate": below_one, "seed": as_seed}
     limit: ClassVar[float] = -1.6732632423543772 * 1.0507009873554805
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        below_one(self.rate, "rate", "AlphaDropout")
 
     def add_noise(self, x: Array, key: Any) -> Array:
         scale = ((1 - self.rate) * (1 + self.rate * self.limit**2)) ** -0.5

@@ -22,20 +22,11 @@ def below_one(rate: Any, what: str, where: str) -> float:
 class Noise(Layer):
     """The base of layers that add noise in training, with the caller's key, and are the identity at inference.
 
-    A subclass has a field ``seed``, folded into the key unless it is None, and implements ``is_identity`` and
-    ``add_noise``.
+    A subclass has a field ``seed``, folded into the key unless it is None, and implements ``add_noise``.
     """
 
     needs_key: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(seed=as_seed(getattr(self, "seed", None), type(self).__name__))
-
-    @property
-    def is_identity(self) -> bool:
-        """Return whether the options mean no noise."""
-        raise NotImplementedError
+    strength: ClassVar[str] = "rate"  # the option that is 0 where there is no noise
 
     def add_noise(self, x: Array, key: Any) -> Array:
         """Return the input with noise."""
@@ -45,9 +36,9 @@ class Noise(Layer):
         return (POINTWISE,) * (len(input_shape) - 1)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        if not train or self.is_identity:
+        if not train or getattr(self, self.strength) == 0:
             return x, Effects()
-        seed = getattr(self, "seed", None)
+        seed = self.seed  # type: ignore[attr-defined]
         return self.add_noise(x, key if seed is None else jax.random.fold_in(key, seed)), Effects()
 
 
@@ -76,11 +67,8 @@ class GaussianNoise(Noise):
     stddev: float
     seed: int | None = None
 
-    checks: ClassVar[dict[str, Any]] = {"stddev": at_least_0}
-
-    @property
-    def is_identity(self) -> bool:
-        return self.stddev == 0
+    checks: ClassVar[dict[str, Any]] = {"stddev": at_least_0, "seed": as_seed}
+    strength: ClassVar[str] = "stddev"
 
     def add_noise(self, x: Array, key: Any) -> Array:
         return x + self.stddev * jax.random.normal(key, x.shape, x.dtype)
@@ -113,11 +101,7 @@ class GaussianDropout(Noise):
     rate: float
     seed: int | None = None
 
-    checks: ClassVar[dict[str, Any]] = {"rate": below_one}
-
-    @property
-    def is_identity(self) -> bool:
-        return self.rate == 0
+    checks: ClassVar[dict[str, Any]] = {"rate": below_one, "seed": as_seed}
 
     def add_noise(self, x: Array, key: Any) -> Array:
         return x * (1 + math.sqrt(self.rate / (1 - self.rate)) * jax.random.normal(key, x.shape, x.dtype))

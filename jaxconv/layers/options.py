@@ -32,10 +32,15 @@ def at_least_0(value: Any, what: str, where: str) -> float:
     return as_number(value, what, where, 0)
 
 
-def as_seed(seed: Any, where: str) -> int | None:
+def as_fraction(value: Any, what: str, where: str) -> float:
+    """Return the fraction that a layer drops, from 0 to 1. Raises ValueError for anything else."""
+    return as_number(value, what, where, 0, 1, ", the fraction dropped")
+
+
+def as_seed(seed: Any, what: str, where: str) -> int | None:
     """Return a seed as an integer; None stays None. Raises ValueError for anything else."""
     if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32):
-        raise ValueError(f"{where}: seed={seed!r} is not an integer from 0 to {2**32 - 1}; give one, or None")
+        raise ValueError(f"{where}: {what}={seed!r} is not an integer from 0 to {2**32 - 1}; give one, or None")
     return None if seed is None else operator.index(seed)
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 
 from jaxconv import geometry as geo
 from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Weight, Window, whole
@@ -18,10 +18,9 @@ from jaxconv.contract.weights import sum_penalties
 from jaxconv.dtypes import broadcast
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.layers.activation_axis import activate, activated_width
-from jaxconv.layers.options import as_number, as_seed
+from jaxconv.layers.options import as_fraction, as_seed
 from jaxconv.windows import output_lengths
 
-Array = jax.Array
 States = tuple[Array, ...]
 Recur = Callable[..., list[Array]]  # (state, gates) -> the product of the state with the kernel of each gate
 
@@ -61,9 +60,9 @@ class Recurrent(Layer):
         where = type(self).__name__
         if hasattr(self, "units"):
             self._set(units=geo.as_size(self.units, "units", where))
-        self._set(seed=as_seed(self.seed, where))
+        self._set(seed=as_seed(self.seed, "seed", where))
         for what in ("dropout", "recurrent_dropout"):
-            self._set(**{what: as_number(getattr(self, what), what, where, 0, 1, ", the fraction dropped")})
+            self._set(**{what: as_fraction(getattr(self, what), what, where)})
         if self.stateful:
             raise ValueError(
                 f"{where}: stateful=True keeps states between calls, and a layer here holds no arrays; "
