@@ -64,12 +64,17 @@ def set_image_data_format(data_format: str) -> None:
     _default = canonical(data_format, "set_image_data_format")
 
 
+_MOST_BYTES = 2**20  # of keras.json; Keras writes a hundred
+
+
 def _read_keras_json() -> str:
     home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")
     path = Path(home) / "keras.json"
     try:
         if path.exists() and not path.is_file():  # opening a pipe would block
             raise ValueError(f"{path} is a {'directory' if path.is_dir() else 'special file'}; a file is required")
+        if path.exists() and (size := path.stat().st_size) > _MOST_BYTES:
+            raise ValueError(f"{path} has {size} bytes; at most {_MOST_BYTES} are legal; repair or remove it")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return FORMATS[0]

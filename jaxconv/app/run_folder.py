@@ -13,6 +13,7 @@ from typing import Any
 
 from jaxconv.app.schema import ConfigError
 from jaxconv.files.atomic import replacing
+from jaxconv.files.bounds import open_file
 from jaxconv.files.errors import FileError
 
 try:
@@ -117,10 +118,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
     A full disk or a crash can cut off the last row; the rows before it are returned.
     """
-    path = folder / METRICS
-    if not path.is_file():
-        return []
-    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]  # what follows the last one is cut off
+    lines = _read_text(folder / METRICS, 2**26).split("\n")[:-1]  # what follows the last one is cut off
     names = lines[0].split(",") if lines else []
     rows = []
     for line in lines[1:]:
@@ -132,11 +130,19 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
     return rows
 
 
+def _read_text(path: Path, largest: int) -> str:
+    """Read a text file of at most ``largest`` bytes; an empty text for any other, or if there is none."""
+    with contextlib.suppress(FileError), open_file(path) as handle:
+        content = handle.read(largest + 1)
+        return content.decode(errors="replace") if len(content) <= largest else ""
+    return ""
+
+
 def read_results(folder: Path) -> dict[str, Any] | None:
     """Read ``results.json``; None if there is none yet, or if it is damaged."""
     try:
-        results = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        results = json.loads(_read_text(folder / RESULTS, 2**20))
+    except (ValueError, RecursionError):
         return None
     complete = isinstance(results, dict) and {"epochs", "seconds", "test"} <= set(results)
     return results if complete and are_metrics(results["test"]) else None

@@ -13,7 +13,8 @@ from typing import Any
 from jaxconv.app.schema import ConfigError, format_value, one_line
 from jaxconv.registry import nearest
 
-_MOST_BYTES, _MOST_LEVELS = 1 << 24, 50
+_MOST_BYTES, _MOST_LEVELS = 1 << 20, 50
+_TEXT = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?|#[^\n]*', re.DOTALL)
 _TOO_DEEP = f"tables and lists are nested too deeply; legal: at most {_MOST_LEVELS} levels"
 
 
@@ -33,7 +34,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     if path.stat().st_size > _MOST_BYTES:
         raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; legal for a config: at most {_MOST_BYTES:,}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
+        return _loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
         byte = f"byte {error.start} is 0x{error.object[error.start]:02x}"
         raise ConfigError(f"{path}: not a TOML file: {byte}, which is not UTF-8; save it as text in UTF-8") from None
@@ -41,6 +42,14 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: {_TOO_DEEP}") from None
     except ValueError as error:
         raise ConfigError(one_line(f"{path}: not a TOML file: {error}")) from None
+
+
+def _loads(text: str) -> dict[str, Any]:
+    """Parse TOML. Raises RecursionError for long dotted keys, whose length enters the time of tomllib squared."""
+    outside = re.sub(r"[\w\- \t]+", "", _TEXT.sub("", text))  # without strings, comments and words
+    if "." * _MOST_LEVELS in outside:
+        raise RecursionError
+    return tomllib.loads(text)
 
 
 def check_limits(tree: Mapping[str, Any], file: str) -> None:
@@ -110,7 +119,7 @@ def _index(here: list[Any], key: str, above: Sequence[str], setting: str) -> int
 def _parse(text: str) -> Any:
     text = text.strip()
     try:
-        parsed = tomllib.loads(f"value = {text}")
+        parsed = _loads(f"value = {text}")
     except RecursionError:
         raise ConfigError(f"--set ...={text[:40]}...: {_TOO_DEEP}") from None
     except ValueError:

@@ -88,24 +88,31 @@ def read_archive(
         if _HEADER not in archive.names:
             raise FileError(f"{path} is not a {format}: it has no {_HEADER}")
         header = archive.read_json(_HEADER)
+        header = header if isinstance(header, dict) else {}
         if header.get("format") != format:
             raise FileError(f"{path} is not a {format}: its header says {header.get('format')!r}")
-        if header["version"] > version:
+        stored, specs = header.get("version"), header.get("arrays")
+        if type(stored) is not int or not isinstance(specs, dict):
+            raise FileError(f"{path} is damaged: its header has no version or no list of arrays")
+        if stored > version:
             raise FileError(
-                f"{path} has version {header['version']} of the {format} format and this jaxconv reads up to "
-                f"{version}; install a newer jaxconv"
+                f"{path} has version {stored} of the {format} format and this jaxconv reads up to {version}; "
+                "install a newer jaxconv"
             )
-        return header, {name: _array(archive, name, spec) for name, spec in header["arrays"].items()}
+        return header, {name: _array(archive, name, spec) for name, spec in specs.items()}
 
 
-def _array(archive: ZipReader, name: str, spec: Mapping[str, Any]) -> np.ndarray:
+def _array(archive: ZipReader, name: str, spec: Any) -> np.ndarray:
     content = archive.read(f"{name}.npy")
+    if not isinstance(spec, dict) or not isinstance(spec.get("dtype"), str) or not isinstance(spec.get("shape"), list):
+        raise ValueError(f"entry {name!r} has no dtype or no shape in the header")
     dtype, shape = jnp.dtype(spec["dtype"]), tuple(spec["shape"])
     if math.prod(shape) * dtype.itemsize > len(content):
         raise ValueError(f"entry {name!r} has {len(content)} bytes, too few for {dtype} of shape {shape}")
     file = io.BytesIO(content)
-    read_header = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
-    stored_shape, fortran, stored = read_header[np.lib.format.read_magic(file)[0]](file)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"entry {name!r} is not an array in version 1.0 of NumPy's format")
+    stored_shape, fortran, stored = np.lib.format.read_array_header_1_0(file)
     same_bits = stored == dtype or (stored.kind == "u" and stored.itemsize == dtype.itemsize)
     if fortran or not same_bits or stored_shape != shape:
         raise ValueError(f"entry {name!r} has {stored} of shape {stored_shape}, the header says {dtype} of {shape}")

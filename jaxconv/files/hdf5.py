@@ -204,7 +204,8 @@ class Store:
             if text is None and kind.kind not in "iufb":
                 raise FileError(f"{self.path}: attribute {name!r} has type {kind}; texts or numbers are expected")
             variable = text is not None and text.length is None
-            if count * kind.itemsize > self._size or count > OBJECTS or (variable and not self._heaps.allow(count)):
+            size = self._heaps.text_size(name) if variable else count * kind.itemsize
+            if count > OBJECTS or size > self._left:
                 raise FileError(f"{self.path}: attribute {name!r} has {count} values, more than the file may hold")
             value = where.attrs[name]
             length = sum(map(len, np.ravel(value))) if variable else count * kind.itemsize

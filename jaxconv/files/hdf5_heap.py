@@ -1,19 +1,25 @@
 """The global heaps of an HDF5 file, which hold its texts: checked before libhdf5, which can loop on damaged ones.
 
-Knows bytes alone: the layout of a heap collection (HDF5 file format, section III.E), and of the references to it.
+Knows bytes alone: the layout of a heap collection (HDF5 file format, section III.E), and of an attribute (IV.A.2.m).
 """
 
+import itertools
+import math
+import struct
+from collections.abc import Iterator
 from typing import Any
 
-from jaxconv.files.bounds import budget
+import numpy as np
+
 from jaxconv.files.errors import FileError
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 OFFSETS = (0, 512, 1024, 2048, 4096)  # of the signature, after a user block or without one
 _COLLECTION = b"GCOL\x01\x00\x00\x00"  # signature, version 1, reserved
 _HEADER = 16  # the size of the header of the collection, and of each object in it
-_LARGE = 1024
-_MOST_LARGE = 16  # objects that are counted in search of texts that are referred to again and again
+_MOST_PLACES = 20_000  # where the name of an attribute is looked at
+_VARIABLE = 9  # the class of types of variable length
+_REFERENCE = np.dtype([("length", "<u4"), ("object", "V12")])  # to a text in a heap
 
 
 class Heaps:
@@ -24,20 +30,20 @@ class Heaps:
         content: the file's bytes, or a memory map of them.
 
     Raises:
-        FileError: an object without size, or one that ends outside its heap; heaps that may hide references.
+        FileError: an object without size, or one that ends outside its heap; heaps that may hide attributes.
     """
 
     def __init__(self, path: Any, content: Any):
         self._path, self._content = path, content
+        self._text_sizes: dict[str, float] = {}
         base = next((place for place in OFFSETS if content[place : place + 8] == SIGNATURE), None)
         if base is None:
             raise FileError(f"{path}: it is not HDF5: it has no signature")
         if content[base + (13 if content[base + 8] < 2 else 9)] != 8:
             raise FileError(f"{path}: its offsets are not of 8 bytes")
-        self._large: list[tuple[int, bytes]] = []  # size, and the reference to the object
         start = content.find(_COLLECTION)
         while start >= 0:
-            end = self._check(start, start - base)
+            end = self._check(start)
             start = content.find(_COLLECTION, max(end, start + 1))
         start = content.find(b"FRHP\x00")  # heaps of attributes; one with filters is compressed
         while start >= 0:
@@ -45,7 +51,7 @@ class Heaps:
                 raise FileError(f"{path}: the heap at byte {start} is compressed, which no writer of models does")
             start = content.find(b"FRHP\x00", start + 1)
 
-    def _check(self, start: int, address: int) -> int:
+    def _check(self, start: int) -> int:
         content, place = self._content, start + _HEADER
         end = start + int.from_bytes(content[start + 8 : place], "little")
         if end > len(content):
@@ -56,21 +62,40 @@ class Heaps:
             step = size if index == 0 else _HEADER + -(-size // 8) * 8  # object 0 is the free space, header included
             if step < _HEADER or place + step > end:
                 raise FileError(f"{self._path}: it is truncated or damaged: wrong sizes in the heap at byte {start}")
-            if index and size > _LARGE:
-                self._large.append((size, address.to_bytes(8, "little") + index.to_bytes(4, "little")))
             place += step
         return end
 
-    def allow(self, count: int) -> bool:
-        """Return whether a list of so many texts fits the file's budget, although several may be the same object."""
-        limit = budget(len(self._content)) // 2
-        large = [(size, reference) for size, reference in self._large if size * count > limit]
-        if count * _LARGE > limit or len(large) > _MOST_LARGE:
-            return False
-        return sum(size * self._occurrences(reference) for size, reference in large) <= limit
+    def text_size(self, name: str) -> float:
+        """Return the most bytes that an attribute of texts with this name declares, whatever object it belongs to.
 
-    def _occurrences(self, reference: bytes) -> int:
-        count, place = 0, self._content.find(reference)
+        libhdf5 allocates what is declared, and several texts may be one object of a heap. Infinity if no such attribute
+        is found.
+        """
+        if name not in self._text_sizes:
+            found = itertools.islice(self._places(name.encode() + b"\0"), _MOST_PLACES)
+            self._text_sizes[name] = max((self._declared(*place) for place in found), default=math.inf)
+        return self._text_sizes[name]
+
+    def _places(self, name: bytes) -> Iterator[tuple[int, int]]:
+        """Yield the place and the version of each attribute message with this name, and of what may be one."""
+        place = self._content.find(name)
         while place >= 0:
-            count, place = count + 1, self._content.find(reference, place + 1)
-        return count
+            for version, header in ((1, 8), (2, 8), (3, 9)):
+                if place >= header and self._content[place - header] == version:
+                    yield place - header, version
+            place = self._content.find(name, place + 1)
+
+    def _declared(self, start: int, version: int) -> float:
+        """Return how many bytes the texts of an attribute message declare; 0 if it is not one of texts."""
+        content, ends = self._content, [start + (9 if version == 3 else 8)]
+        for size in struct.unpack("<3H", content[start + 2 : start + 8]):  # of the name, the type, the shape
+            ends.append(ends[-1] + (-(-size // 8) * 8 if version == 1 else size))
+        _, kind, shape, values = ends
+        if values > len(content) or not (content[start + 1] & 1 or content[kind] & 15 == _VARIABLE):
+            return 0
+        sizes = shape + (8 if content[shape] == 1 else 4)
+        count = math.prod(np.frombuffer(content[sizes : sizes + 8 * content[shape + 1]], "<u8").tolist())
+        if values + count * _REFERENCE.itemsize > len(content):
+            return 0
+        references = np.frombuffer(content[values : values + count * _REFERENCE.itemsize], _REFERENCE)
+        return int(references["length"].sum(dtype=np.uint64))

@@ -4,17 +4,15 @@ Knows the kinds of files by ``loading``.
 """
 
 import collections
-import json
 import os
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxconv.files.errors import FileError, damaged
+from jaxconv.files.bounds import TEXT, open_file, parse_json
+from jaxconv.files.errors import FileError
 from jaxconv.files.keras.config import Entry, read_model_config
 from jaxconv.files.loading import open_source
-
-_MOST_BYTES = 1 << 24  # of a header
 
 
 class Outline(NamedTuple):
@@ -36,14 +34,13 @@ def read_outline(path: str | os.PathLike[str]) -> Outline:
     Raises:
         FileError: the file is missing, damaged or of another kind.
     """
-    with damaged(path), open(path, "rb") as handle:
+    with open_file(path) as handle:
         start = handle.read(9)
         if start[8:] == b"{":  # the length of a safetensors header, then the header
-            size = min(int.from_bytes(start[:8], "little"), _MOST_BYTES)
-            header = json.loads(b"{" + handle.read(size - 1))
-            entries = [(name, entry["shape"]) for name, entry in header.items() if name != "__metadata__"]
-            weights = tuple((name, tuple(int(length) for length in shape)) for name, shape in entries)
-            return Outline("safetensors", None, (), weights)
+            size = int.from_bytes(start[:8], "little")
+            return _safetensors_outline(
+                path, parse_json(path, b"{" + handle.read(min(size, TEXT + 1) - 1), "its header")
+            )
     with open_source(path) as source:
         layers: list[tuple[str, str]] = []
         if source.config is not None:
@@ -53,6 +50,18 @@ def read_outline(path: str | os.PathLike[str]) -> Outline:
                 layers = []  # the config is what makes the file unusable
         tables = source.store.tables.items()
         return Outline(source.format, source.version, tuple(layers), tuple((name, t.shape) for name, t in tables))
+
+
+def _safetensors_outline(path: Any, header: Any) -> Outline:
+    weights = []
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        shape = entry.get("shape") if isinstance(entry, dict) else None
+        if not isinstance(shape, list) or not all(type(length) is int and 0 <= length < 2**63 for length in shape):
+            raise FileError(f"{path}: the shape of {name!r} is {ascii(shape)[:80]}; a list of lengths is expected")
+        weights.append((name, tuple(shape)))
+    return Outline("safetensors", None, (), tuple(weights))
 
 
 def _layers(entry: Entry, prefix: str) -> list[tuple[str, str]]:

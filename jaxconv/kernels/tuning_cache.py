@@ -21,6 +21,7 @@ from jaxconv.kernels.choice import NO_WINNERS, Winner, Winners
 from jaxconv.version import __version__
 
 FORMAT, VERSION = "jaxconv tuned lowerings", 1
+_MOST_BYTES = 2**22  # a winner takes 300
 VARIABLE = "JAXCONV_TUNED"  # names another file; an empty value turns the cache off
 
 
@@ -107,6 +108,8 @@ def _read(backend: str) -> tuple[dict[str, Winner], str | None]:
     if file is None or expected is None:
         return {}, None
     try:
+        if file.is_fifo() or (file.is_file() and file.stat().st_size > _MOST_BYTES):  # a pipe would block
+            return {}, f"{file} is not a regular file of at most {_MOST_BYTES} bytes"
         stored = json.loads(file.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}, None

@@ -6,7 +6,7 @@ Knows models as functions of (params, x), streams by their step, and the files o
 import dataclasses
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,10 +18,10 @@ from jax.extend.mlir.dialects import sdy, stablehlo
 
 from jaxconv.errors import explain
 from jaxconv.files.archive import read_archive, read_format, write_archive
-from jaxconv.files.errors import FileError
+from jaxconv.files.errors import FileError, refused
 from jaxconv.files.input_shapes import shape_from_json
 from jaxconv.serving.exported_stream import ExportedStream, Program, read_stream, stream_program
-from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_shapes, resolve_dtypes
+from jaxconv.serving.inputs import cast_input, map_shapes, read_shapes, resolve_dtypes
 
 _FORMAT, _VERSION = "jaxconv exported model", 3  # version 1 had one dtype for all inputs, version 2 no streams
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -201,21 +201,33 @@ def load_exported(path: str | os.PathLike[str]) -> Any:
     try:
         exported = jax_export.deserialize(bytearray(arrays["program"].tobytes()))
         _check_operations(exported)
-        shapes, dtype = shape_from_json(header["input_shape"]), header["dtype"]
-        several = not isinstance(dtype, str)
-        dtypes = resolve_dtypes(None, shapes, dtype) if several else map_shapes(lambda _: jnp.dtype(dtype), shapes)
+    except Exception as error:  # flatbuffers and JAX may raise anything on damaged bytes
+        raise FileError(f"{path} holds no program that this JAX {jax.__version__} can read: {error}") from error
+    with refused(path, "its header"):
         arguments, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
-        given = jax.tree.leaves(arguments[1 if "stream" in header else 0])
-        expected = zip(jax.tree.leaves(shapes, is_leaf=is_shape), jax.tree.leaves(dtypes), strict=True)
-        if [(len(aval.shape), aval.dtype) for aval in given] != [(len(s), kind) for s, kind in expected]:
-            raise ValueError(f"its program takes {given}, its header says {shapes} of {dtype}")
-        facts = (str(header["name"]), shapes, dtypes, tuple(exported.platforms), str(header["jax"]))
-        run = jax.jit(exported.call)
+        shapes, dtypes = _read_inputs(header, arguments[1 if "stream" in header else 0])
+        name, version = header["name"], header["jax"]
+        if not isinstance(name, str) or not isinstance(version, str):
+            raise ValueError("the names of the model and of the version of JAX are not texts")
+        facts, run = (name, shapes, dtypes, tuple(exported.platforms), version), jax.jit(exported.call)
         if "stream" in header:
             return ExportedStream(*facts, **read_stream(exported, header, arrays), _run=run)
         return Exported(*facts, len(exported.out_avals), run)
-    except Exception as error:  # flatbuffers and JAX may raise anything on damaged bytes
-        raise FileError(f"{path} holds no program that this JAX {jax.__version__} can read: {error}") from error
+
+
+def _read_inputs(header: Mapping[str, Any], taken: Any) -> tuple[Any, Any]:
+    """Return the shapes and types of the inputs in a header. Raises ValueError if the program takes others."""
+    shapes, dtype = shape_from_json(header["input_shape"]), header["dtype"]
+    several = not isinstance(dtype, str)
+    dtypes = resolve_dtypes(None, shapes, dtype) if several else map_shapes(lambda _: jnp.dtype(dtype), shapes)
+    declared = map_shapes(lambda shape, kind: (shape, kind), shapes, dtypes)
+    if declared != jax.tree.map(_shape_and_dtype, taken):
+        raise ValueError(f"its program takes {taken}, its header says {shapes} of {dtype}")
+    return shapes, dtypes
+
+
+def _shape_and_dtype(aval: Any) -> tuple[tuple[int | None, ...], Any]:
+    return tuple(size if isinstance(size, int) else None for size in aval.shape), aval.dtype
 
 
 def _require_flatbuffers() -> None:

@@ -12,7 +12,8 @@ import pytest
 import jaxconv as jc
 from jaxconv.files.errors import FileError
 from jaxconv.files.loading import load_layer, load_model, read_model
-from tests.support.damage import survives
+from tests.support.bounded import BoundedReader
+from tests.support.damage import spoil_bytes, spoil_hdf5, spoil_sizes, spoil_zip
 
 pytest.importorskip("h5py")
 MODELS = Path(__file__).resolve().parents[3] / "shared" / "models"
@@ -131,9 +132,13 @@ def test_notes_say_what_keras_itself_stumbles_over():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", OPTIONS)
-def test_a_thousand_spoilt_copies_give_a_model_or_a_file_error(name, tmp_path):
+@pytest.mark.parametrize("name", sorted(set(OPTIONS) - {"driving_lambda.h5"}))  # a factory cannot pass to a child
+def test_damaged_copies_give_a_model_or_a_file_error(name, tmp_path):
     content = (MODELS / name).read_bytes()
-    for number in range(170):  # of each of the six
-        seed = random.Random(f"{name} {number}").randrange(2**32)
-        survives(tmp_path / "bad", content, seed, **(OPTIONS[name] or {}))
+    with BoundedReader() as reader:
+        for number in range(60):
+            rng = random.Random(f"{name} {number}")
+            damages = [spoil_bytes, spoil_sizes, spoil_zip if name.endswith(".keras") else spoil_hdf5]
+            (tmp_path / "bad").write_bytes(rng.choice(damages)(content, rng))
+            outcome = reader.read(tmp_path / "bad", **(OPTIONS[name] or {}))
+            assert outcome.kind in ("read", "FileError") and outcome.seconds < 2 and outcome.megabytes < 500, outcome

@@ -133,6 +133,33 @@ def chunks_wider_than_their_table(folder):
     return write_hdf5(folder / "m.h5", config, {"d": [("kernel:0", np.ones(1))]}, "2.9.0", change=change)
 
 
+def chunk_too_short(folder):
+    """A dataset with a chunk of fewer bytes than declared: libhdf5 reads on behind its end."""
+
+    def change(file):
+        del file[BIAS]
+        table = file.create_dataset(BIAS, (2,), "f4", chunks=(2,), fletcher32=True)
+        table.id.write_direct_chunk((0,), b"abcd", filter_mask=1)
+
+    return write_dense(folder / "m.h5", change)
+
+
+def text_longer_than_its_object(folder):
+    """A name that is declared to have 2 GB, in a heap of a few bytes."""
+
+    def change(file):
+        names = file["model_weights"].attrs
+        del names["layer_names"]
+        names.create("layer_names", ["dense_1"], dtype=h5py.string_dtype())
+
+    path = write_dense(folder / "m.h5", change)
+    content = path.read_bytes()
+    reference = struct.pack("<IQ", len("dense_1"), content.index(b"GCOL"))
+    assert content.count(reference) == 1
+    path.write_bytes(content.replace(reference, struct.pack("<I", 2**31) + reference[4:]))
+    return path
+
+
 def chunk_in_archive(folder):
     content = chunk(folder).read_bytes()
     return write_keras(folder / "m.keras", DENSE, TABLES, more={"model.weights.h5": content})
@@ -301,6 +328,13 @@ def exported_claim(folder):
     return folder / "m.jaxexport"
 
 
+def header_of_nested_lists(folder):
+    """A file like a safetensors file whose header is 16 MB of empty lists."""
+    header = b'{"a": [' + b"[]," * (2**24 // 3) + b"[]]}"
+    (folder / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    return folder / "w.safetensors"
+
+
 # -- values of another kind
 
 
@@ -312,6 +346,21 @@ def registered_name(value):
     return write
 
 
-def fifo(folder):
-    os.mkfifo(folder / "m.keras")
-    return folder / "m.keras"
+def metadata(**values):
+    def write(folder):
+        text = json.dumps({"keras_version": "3.15.1", **values})
+        return write_keras(folder / "m.keras", DENSE, TABLES, more={"metadata.json": text})
+
+    return write
+
+
+def fifo(folder, name="m.keras"):
+    os.mkfifo(folder / name)
+    return folder / name
+
+
+def sparse_text(folder, name):
+    """A file of 40 GB that is nothing but a hole."""
+    (folder / name).touch()
+    os.truncate(folder / name, 40 * 2**30)
+    return folder / name

@@ -16,7 +16,7 @@ import numpy as np
 from jaxconv.contract import Layer, Params, layers
 from jaxconv.files.errors import FileError, NoLayerError, damaged, refused
 from jaxconv.files.hdf5 import Store, folders_of
-from jaxconv.files.input_shapes import input_shape_of, misfit, shape_from_json
+from jaxconv.files.input_shapes import fits, input_shape_of, misfit, shape_from_json
 from jaxconv.files.keras import numbered
 from jaxconv.files.keras.config import Entry, cut, graph_config, last_before, read_model_config
 from jaxconv.files.keras.functions import is_function, replace_functions
@@ -78,7 +78,7 @@ class Source(NamedTuple):
     def origin(self) -> Origin:
         """Who wrote the file; without a version, it is known by the form of its config and the names of its weights."""
         text, first = str(self.config), (self.version or "").partition(".")[0]
-        if first.isdigit():
+        if first.isdecimal() and len(first) < 4:
             major = max(1, int(first))
         elif re.search("'(border_mode|output_dim)'", text) or any(map(_KERAS_1_WEIGHT.search, self.store.tables)):
             major = 1
@@ -115,16 +115,28 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
     if source.own.get("alone") is True and len(layer.children) == 1:  # written for a layer that is not a model
         ((name, layer),) = layer.children.items()
         params = params.get(name, {})
-    about, shape = source.own.get("about"), source.own.get("input_shape")
+    about = source.own.get("about")
     return Read(
         layer,
         params,
         source.format,
         source.version,
         tuple(dict.fromkeys(builder.notes)),
-        shape_from_json(shape) if isinstance(shape, list | dict) else input_shape_of(layer),
+        _input_shape(source, layer, params),
         about if isinstance(about, dict) else {},
     )
+
+
+def _input_shape(source: Source, layer: Layer, params: Params) -> Any:
+    """Return the input shape that jaxconv stored with the model, or else the layer's own."""
+    own, stored = input_shape_of(layer), source.own.get("input_shape")
+    if stored is None:
+        return own
+    with refused(source.path, "metadata.json: input_shape"):
+        shape = input_shape_of(layer, shape_from_json(stored))
+        if shape != own and not fits(layer, params, shape):
+            raise ValueError(f"{shape} is not an input that the layer has these weights for")
+    return shape
 
 
 def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match]) -> Params:
