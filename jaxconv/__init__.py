@@ -40,6 +40,7 @@ from jaxconv.layers.adaptive_pooling import (
 )
 from jaxconv.layers.bidirectional import Bidirectional
 from jaxconv.layers.conv import Conv1D, Conv2D, Conv3D
+from jaxconv.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D
 from jaxconv.layers.conv_transpose import Conv1DTranspose, Conv2DTranspose, Conv3DTranspose
 from jaxconv.layers.crop_pad import Cropping1D, Cropping2D, Cropping3D, ZeroPadding1D, ZeroPadding2D, ZeroPadding3D
 from jaxconv.layers.dense import Dense

@@ -124,7 +124,7 @@ def test_the_hint_names_the_last_layer_that_can_be_had(tmp_path):
     assert until_hint(path) == "b"
     assert until_hint(write_hdf5(path, sequential(layer("RNN", "c"), layer("Flatten", "d")), {}, "2.9.0")) == ""
     source = layer("InputLayer", "x", [], batch_input_shape=[None, 3])
-    nested = {**sequential(layer("Flatten", "g"), layer("GRU", "h")), "name": "n", "inbound_nodes": [[["x", 0, 0, {}]]]}
+    nested = {**sequential(layer("Flatten", "g"), layer("RNN", "h")), "name": "n", "inbound_nodes": [[["x", 0, 0, {}]]]}
     graph = [
         source,
         layer("Flatten", "e", [[["x", 0, 0, {}]]]),

@@ -41,13 +41,23 @@ def frames():
     return [L.Input((2, 5, 3)), L.TimeDistributed(L.Bidirectional(L.LSTM(2))), L.GRU(2)]
 
 
+def convolved():
+    return [
+        L.Input((3, 6, 5, 2)),
+        L.ConvLSTM2D(3, 2, padding="same", return_sequences=True),
+        L.Bidirectional(L.ConvLSTM2D(2, 2)),
+        L.Flatten(),
+        L.Dense(2),
+    ]
+
+
 def randomized(model):
     model.set_weights([RNG.normal(size=w.shape).astype(np.float32) * 0.5 for w in model.get_weights()])
     return model
 
 
 @pytest.mark.parametrize("ending", ["keras", "h5"])
-@pytest.mark.parametrize("build", [stacked, merged, frames])
+@pytest.mark.parametrize("build", [stacked, merged, frames, convolved])
 def test_a_file_of_keras_gives_its_outputs_and_goes_back(build, ending, tmp_path):
     with keras_rules(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -57,6 +57,7 @@ LAYERS: dict[str, Family] = {
     "PReLU": Family(draws.prelu(), 40),
     "Dense": Family(draws.dense(), 80),
     **{name: Family(draws.recurrent(name), 60) for name in ("SimpleRNN", "LSTM", "GRU")},
+    **ranked(draws.convolutional_recurrent, 20, "ConvLSTM{}D"),
     "Bidirectional": Family(draws.bidirectional(), 30),
     "Embedding": Family(draws.embedding(), 40),
     "Flatten": Family(draws.flatten, 12),

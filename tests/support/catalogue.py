@@ -234,6 +234,15 @@ CASES: dict[str, Case] = {
         jc.Bidirectional(jc.SimpleRNN(2), backward_layer=jc.LSTM(3, go_backwards=True), dtype="mixed_bfloat16"),
         SEQUENCE,
     ),
+    "conv_lstm1d": Case(
+        jc.ConvLSTM1D(2, 2, padding="same", return_sequences=True, dropout=0.2, recurrent_regularizer="l2"),
+        (2, 3, 4, 2),
+    ),
+    "conv_lstm1d_first": Case(jc.ConvLSTM1D(2, 2, 2, data_format=FIRST, go_backwards=True), (2, 3, 2, 4)),
+    "conv_lstm2d": Case(
+        jc.ConvLSTM2D(2, 2, data_format=FIRST, return_sequences=True, kernel_constraint=MaxNorm(0.5)), (2, 3, 2, 4, 3)
+    ),
+    "conv_lstm3d": Case(jc.ConvLSTM3D(1, 2, dilation_rate=(1, 2, 1), dtype="mixed_bfloat16"), (2, 2, 3, 3, 2, 1)),
     # fixed maps, tables
     "rescaling": Case(jc.Rescaling(0.5, -1), SEQUENCE),
     "rescaling_first": Case(jc.Rescaling([0.5, 2, 1, 3], 1.5, data_format=FIRST), (2, 4, 7)),
@@ -327,6 +336,10 @@ TAGS: dict[str, set[str]] = {
         "time_distributed_frozen",
         "time_distributed_model",
         "time_distributed_flatten",
+        "conv_lstm1d",
+        "conv_lstm1d_first",
+        "conv_lstm2d",
+        "conv_lstm3d",
         "sequential_empty",
         "sequential",
         "sequential_mixed",

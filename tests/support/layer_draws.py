@@ -176,6 +176,22 @@ def recurrent(draw, name):
 
 
 @st.composite
+def convolutional_recurrent(draw, kind, rank):
+    size, padding, data_format = draw(sizes(rank, most=2)), draw(st.sampled_from(["valid", "same"])), draw(FORMATS)
+    strides, rate = draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
+    flags = {flag: draw(st.booleans()) for flag in ("use_bias", "return_sequences", "go_backwards", "unit_forget_bias")}
+    options = governed(draw, kernel=rank + 2, recurrent=rank + 2, bias=1)
+    smooth = st.sampled_from(["tanh", "sigmoid", "softsign", None])
+    options |= {"activation": draw(smooth), "recurrent_activation": draw(smooth)}
+    layer = getattr(jc, kind.format(rank))(
+        draw(st.integers(1, 2)), size, strides, padding, data_format, rate, **flags, **options
+    )
+    spatial = windowed(draw, rank, padding, size, strides, rate)
+    shape = inner_shape(data_format or "channels_last", spatial, draw(st.integers(1, 2)))
+    return Draw(layer, (draw(BATCHES), draw(st.integers(1, 3)), *shape))
+
+
+@st.composite
 def bidirectional(draw):
     drawn = draw(recurrent(draw(st.sampled_from(["SimpleRNN", "LSTM", "GRU"]))))
     layer, mode = drawn.layer, draw(st.sampled_from(["concat", "sum", "mul", "ave"]))

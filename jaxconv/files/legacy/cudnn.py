@@ -19,8 +19,8 @@ def conversion(layer: Any, leaf: str, shape: tuple, expected: tuple, bias: tuple
     Args:
         leaf: the name. shape, expected: in the file, and as the layer needs it. bias: the shape of the layer's bias.
     """
-    gates = getattr(layer, "gates", "")
-    if not gates or bias is None or len(bias) != 1 or bias[0] != 2 * len(gates) * layer.units:
+    gates, units = getattr(layer, "gates", ""), getattr(layer, "units", None)
+    if not gates or units is None or bias is None or bias != (2 * len(gates) * units,):
         return None
     if leaf == "bias":
         rows = layer.bias_rows
