@@ -89,7 +89,7 @@ class BaseLocallyConnected(Convolving):
         x = jnp.transpose(x, (axes[0], *axes[2:], axes[1]))
         taps = [self._tap(x, tap, out) for tap in itertools.product(*map(range, self.kernel_size))]
         patches = jnp.concatenate(taps, -1)  # the order of the kernel's second axis
-        patches = patches.reshape(x.shape[0], math.prod(out), -1)
+        patches = patches.reshape(x.shape[0], math.prod(out), patches.shape[-1])
         y = jnp.einsum("bpt,ptf->bpf", patches, params["kernel"]).reshape(x.shape[0], *out, self.filters)
         return y if self.data_format == "channels_last" else jnp.moveaxis(y, -1, 1)
 
