@@ -83,6 +83,8 @@ class StandIn:
     layer_class: Any = None
 
     def __init__(self, *args: Any, **kwargs: Any):
+        for name in ("implementation", "time_major"):  # of recurrent layers: they change no number
+            kwargs.pop(name, None)
         with keras_words():
             self.layer = self.layer_class(*map(unwrap, args), **{name: unwrap(a) for name, a in kwargs.items()})
         self.weights: list[Variable] = []

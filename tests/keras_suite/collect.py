@@ -39,6 +39,10 @@ OTHERS = [
     "regularizers.regularizers_test",
     "constraints.constraints_test",
 ]
+RECURRENT = [
+    *(f"layers.rnn.{name}_test" for name in ("simple_rnn", "lstm", "gru", "bidirectional")),
+    *(f"layers.rnn.conv_lstm{rank}d_test" for rank in (1, 2, 3)),
+]
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from tests.keras_suite import collect, left_out
 
 CONVOLUTIONS = {case: cls for name in collect.CONVOLUTIONS for case, cls in collect.cases(name)}
 OTHERS = {case: cls for name in collect.OTHERS for case, cls in collect.cases(name)}
+RECURRENT = {case: cls for name in collect.RECURRENT for case, cls in collect.cases(name)}
 
 
 class Figures(NamedTuple):
@@ -47,3 +48,4 @@ def figures(cases: dict[str, Any]) -> Figures:
 if __name__ == "__main__":
     print("convolutions:", figures(CONVOLUTIONS))
     print("others:      ", figures(OTHERS))
+    print("recurrent:   ", figures(RECURRENT))

@@ -19,6 +19,11 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         ValueError,
     ),
     (
+        r"ConvLSTM.*strides=.*dilation_rate=",
+        "Specifying `strides > 1` is not compatible with `dilation_rate > 1`",
+        ValueError,
+    ),
+    (
         r"strides=(\(.*?\)) .*dilation_rate=(\(.*?\))",
         r"`strides > 1` not supported in conjunction with `dilation_rate > 1`. Received: strides=\1 and "
         r"dilation_rate=\2",

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("keras", reason="runs Keras's own tests")
 
 from tests.keras_suite import collect
-from tests.keras_suite.figures import CONVOLUTIONS, OTHERS, Figures, figures
+from tests.keras_suite.figures import CONVOLUTIONS, OTHERS, RECURRENT, Figures, figures
 from tests.keras_suite.left_out import DIFFERS, LEFT_OUT, SKIPPED, reason
 
 pytestmark = [
@@ -38,6 +38,17 @@ def test_other_case_of_keras(case):
     collect.run(case, OTHERS[case])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("case", items(RECURRENT))
+def test_recurrent_case_of_keras(case):
+    collect.run(case, RECURRENT[case])
+
+
+def test_28_recurrent_cases_pass_and_those_of_states_between_calls_are_left_out():
+    # 10 of states and initial states, 5 of the choice of a cuDNN kernel
+    assert figures(RECURRENT) == Figures(cases=43, left_out=15, differ=0, skipped=0)
+
+
 def test_at_least_358_convolution_cases_pass():
     # Keras 3.15.1 skips output_padding >= strides (2 x 80) and strides with dilation (4)
     assert figures(CONVOLUTIONS) == Figures(cases=537, left_out=11, differ=0, skipped=164)
@@ -52,6 +63,6 @@ def test_95_of_100_other_cases_pass_and_fewer_than_5_are_left_out():
 
 
 def test_each_entry_of_the_lists_names_a_case():
-    cases = [*CONVOLUTIONS, *OTHERS]
+    cases = [*CONVOLUTIONS, *OTHERS, *RECURRENT]
     unknown = [key for key in [*LEFT_OUT, *DIFFERS, *SKIPPED] if not any(case.startswith(key) for case in cases)]
     assert not unknown
