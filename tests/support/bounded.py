@@ -122,7 +122,10 @@ def _readers():
 
     def keras_json(path):
         os.environ["KERAS_HOME"], data_format._default = str(Path(path).parent), None
-        assert data_format.image_data_format() in data_format.FORMATS
+        try:
+            assert data_format.image_data_format() in data_format.FORMATS
+        finally:
+            data_format._default = data_format.FORMATS[0]  # for the files that follow
 
     def tuned(path):
         os.environ[tuning_cache.VARIABLE] = path

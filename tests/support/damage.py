@@ -53,7 +53,8 @@ def spoil_sizes(content, rng):
     data = bytearray(content)
     for _ in range(rng.choice([1, 1, 2, 5])):
         width = rng.choice([2, 4, 8])
-        start, end = rng.choice([(0, 4096), (0, len(data)), (max(0, len(data) - 4096), len(data))])
+        start = rng.choice([0, 2 * rng.randrange(len(data) // 2 + 1), max(0, len(data) - 4096)])
+        end = start + 4096
         words = [(at, int.from_bytes(data[at : at + width], "little")) for at in range(start, min(end, len(data)), 2)]
         words = [(at, value) for at, value in words if 0 < value <= len(data)]
         if words:
