@@ -12,6 +12,7 @@ STYLES = {
     "equinox": ("Equinox", "#2a9d6f"),
     "haiku": ("Haiku", "#8a6bb8"),
     "keras": ("Keras on JAX", "#c24d5c"),
+    "sequence_layers": ("sequence-layers", "#b59a2f"),
     "jaxconv": ("jaxconv", "#3d4249"),
 }
 _GRID, _INK, _BAR = "#d9dce1", "#3d4249", 0.8
