@@ -193,9 +193,10 @@ def convolutional_recurrent(draw, kind, rank):
 
 @st.composite
 def bidirectional(draw):
+    """Draw trainable layers: Keras puts seeds between the weights of frozen ones, which the oracle does not expect."""
     drawn = draw(recurrent(draw(st.sampled_from(["SimpleRNN", "LSTM", "GRU"]))))
     layer, mode = drawn.layer, draw(st.sampled_from(["concat", "sum", "mul", "ave"]))
-    return drawn._replace(layer=jc.Bidirectional(dataclasses.replace(layer, go_backwards=False), mode))
+    return drawn._replace(layer=jc.Bidirectional(dataclasses.replace(layer, go_backwards=False, trainable=True), mode))
 
 
 @st.composite
