@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.sharding import PartitionSpec
 
 from jaxconv import geometry as geo
 from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Weight, Window, whole
@@ -19,6 +20,7 @@ from jaxconv.dtypes import broadcast
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.layers.activation_axis import activate, activated_width
 from jaxconv.layers.options import as_fraction, as_seed
+from jaxconv.layers.sharding import explicit_sharding
 from jaxconv.windows import output_lengths
 
 States = tuple[Array, ...]
@@ -200,6 +202,10 @@ class Recurrent(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
         drops = self._drop_masks(x, key) if train and self.needs_key else (None, None)
         states = self.initial_states(x.shape, x, *params.values())
+        sharding = explicit_sharding(x)
+        if sharding is not None:  # the states that the steps return are cut along the batch, as x is
+            batch = sharding.update(spec=PartitionSpec(sharding.spec[0]))
+            states = tuple(jax.sharding.reshard(state, batch) for state in states)
         outputs, states = self.run(params, x, states, mask, drops)
         y = states[0] if outputs is None else outputs
         return [y, *states] if self.return_state else y, Effects()
