@@ -7,12 +7,12 @@ import tempfile
 
 # set before the first import of jax and keras
 flags = os.environ.get("XLA_FLAGS", "")
-QUICK = "xla_backend_optimization_level" not in flags
-if QUICK:  # compiling small programs takes most of the time
+if "xla_backend_optimization_level" not in flags:  # compiling small programs takes most of the time
     flags += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     if importlib.metadata.version("jaxlib").startswith("0.10."):  # others refuse the flag; here it halves the time
         flags += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count=8"
+QUICK = "xla_backend_optimization_level=0" in flags  # also in a worker, which has the flags of its parent
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 os.environ["JAXCONV_TUNED"] = ""  # tests are independent of the developer's tuning results
 os.environ["KERAS_BACKEND"] = "jax"

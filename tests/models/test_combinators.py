@@ -149,5 +149,5 @@ def test_outputs_that_do_not_fit_name_both_shapes():
         ValueError, match=r"add, given shape .*: Add: input 0 of shape \(None, 5\) and input 1 .*\(None, 3\)"
     ):
         jc.Residual([jc.Dense(5)]).init(KEY, (None, 3))
-    with pytest.raises(ValueError, match=r"dense, given shape \(2,\): Dense: input of shape \(2,\) has no channels"):
+    with pytest.raises(ValueError, match=r"Dense: input of shape \(2,\) has no channels"):
         jc.Parallel([jc.Dense(5)]).init(KEY, (2,))
