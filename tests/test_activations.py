@@ -116,6 +116,7 @@ def test_values_and_derivatives_equal_keras(x):
         np.testing.assert_allclose(ours[name][1], expected[name][1], rtol=1e-5, atol=2e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_sparsemax_equals_keras_where_keras_is_right(x):
     x = 100 * x  # one entry wins; with more of them Keras 3.15 is wrong (keras#23425)
     with keras_rules():
@@ -158,6 +159,7 @@ def test_threshold_replaces_values_at_or_below_it():
 SMOOTH = "sigmoid log_sigmoid tanh tanh_shrink softplus squareplus silu gelu mish exponential softmax log_softmax glu"
 
 
+@pytest.mark.slow
 def test_derivatives_of_both_orders_agree_with_finite_differences(x64):
     point, direction, weight = jnp.asarray(np.random.default_rng(2).normal(0, 2, (3, 3, 4)))
     step = 1e-5  # errors of 1e-10 from the third derivative and 1e-11 from rounding
@@ -227,12 +229,14 @@ def test_sparsemax_is_exact_under_a_large_shift():
     assert activations.sparsemax(x + 2**20).tolist() == [0.25, 0.75, 0.0]
 
 
+@pytest.mark.slow
 def test_sparsemax_of_a_masked_entry_is_zero():
     y, pull = jax.vjp(activations.sparsemax, jnp.array([0.2, -jnp.inf, 0.2]))
     assert y.tolist() == [0.5, 0.0, 0.5]
     assert pull(jnp.array([1.0, 5.0, 0.0]))[0].tolist() == [0.5, 0.0, -0.5]
 
 
+@pytest.mark.slow
 def test_sparsemax_of_a_long_axis_holds_in_bfloat16():
     x = jnp.asarray(np.random.default_rng(3).normal(0, 1e-3, 1000), jnp.bfloat16)
     expected = nearest_on_simplex(np.asarray(x, np.float64))

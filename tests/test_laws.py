@@ -94,7 +94,7 @@ def is_shape(value):
 # -- law 1
 
 
-@pytest.mark.few(24)
+@pytest.mark.few(12)
 @pytest.mark.parametrize("case", costly(EACH))
 def test_inference_is_forward_and_jit_and_vmap_change_nothing(case):
     params, apply_fn, x = made(case)
@@ -141,7 +141,7 @@ WITH_FORMAT = {
 }
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("case", costly({name: (case,) for name, case in WITH_FORMAT.items()}))
 def test_both_data_formats_agree(case):
     params, apply_fn, x = made(case)
@@ -173,7 +173,7 @@ def test_split_and_merge_are_inverse_and_effects_keep_the_structure(case):
 # -- law 3
 
 
-@pytest.mark.few(20)
+@pytest.mark.few(8)
 @every_case
 def test_project_is_idempotent_and_penalty_is_a_finite_scalar(case):
     params, apply_fn, _ = made(case)
@@ -206,7 +206,7 @@ DERIVATIVES |= {
 }
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("case, train", costly(DERIVATIVES, has_nontrivial_gradient))
 def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(case, train, x64):
     params, apply_fn, _ = made(Case(in_float64(case.layer), case.shape))
@@ -346,7 +346,7 @@ NOT_STREAMED |= {name: "own for each step" for name in CASES if name.startswith(
 NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith(("adaptive", "bidirectional"))}
 
 
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("case, name", costly({name: (case, name) for name, case in STREAMED.items()}))
 def test_a_stream_in_random_chunks_equals_the_whole(name, case):
     channels_first = getattr(case.layer, "data_format", None) == "channels_first" or "first" in name
@@ -366,7 +366,7 @@ def test_a_stream_in_random_chunks_equals_the_whole(name, case):
 # -- law 8
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("case", costly(EACH, lambda layer: has_weights(layer) or layer.needs_key))
 def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(case):
     layer, shape = case.layer, map_shapes(lambda s: (8, *s[1:]), case.shape)
@@ -396,7 +396,7 @@ SEQUENCES = {name: (case,) for name, case in CASES.items() if takes_sequences(ca
 FIRST_SEQUENCES = {type(case.layer): name for name, (case,) in reversed(SEQUENCES.items())}.values()
 
 
-@pytest.mark.few(16)
+@pytest.mark.few(8)
 @pytest.mark.parametrize("name", quick_first(SEQUENCES, FIRST_SEQUENCES))
 def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(name):
     (case,) = SEQUENCES[name]
@@ -405,7 +405,7 @@ def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(
     assert_padded_is_alone(case.layer, case.shape, length, start, tolerance(case.layer))
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", quick_first(SEQUENCES, FIRST_SEQUENCES))
 def test_a_mask_that_is_true_everywhere_changes_nothing(name):
     (case,) = SEQUENCES[name]

@@ -50,7 +50,7 @@ def layer_of(window):
     return jc.Conv1D(1, **options)
 
 
-@pytest.mark.few(14)
+@pytest.mark.few(7)
 @pytest.mark.parametrize("seed", range(60))
 def test_an_output_of_a_layer_reads_exactly_the_inputs_of_its_window(seed):
     rng = random.Random(seed)

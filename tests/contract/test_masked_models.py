@@ -112,6 +112,7 @@ def test_a_step_on_padded_sequences_is_the_step_on_each_with_matching_weights():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_figures_over_real_steps_do_not_depend_on_the_batches():
     x, _ = padded((9, 4, 6, 1, 8))
     y = np.random.default_rng(0).integers(0, 2, (5, 9))

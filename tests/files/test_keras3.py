@@ -120,6 +120,7 @@ def save(net, path):
     return path
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
 @pytest.mark.parametrize("name", NETS)
 def test_a_model_computes_what_keras_computes(name, ending, tmp_path):

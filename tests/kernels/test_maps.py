@@ -95,6 +95,7 @@ def test_a_wider_result_is_accumulated_and_differentiated_in_it(name):
     assert [g.dtype for g in jax.grad(loss, (0, 1))(a, b)] == [jnp.bfloat16, jnp.bfloat16]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", MAPS)
 def test_derivatives_to_third_order_agree_with_finite_differences(name, x64):
     a, b = fixed_operands(name, np.float64)

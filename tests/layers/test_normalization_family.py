@@ -161,6 +161,7 @@ def test_the_kernel_of_ones_is_halved_in_training_and_whole_at_inference():
     np.testing.assert_allclose(apply_fn.forward(params, x, train=True)[0], 2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_kernel_of_zeros_is_left_alone_with_a_finite_derivative():
     layer = jc.SpectralNormalization(jc.Dense(2, kernel_initializer="zeros"))
     params, apply_fn = layer.init(KEY, (None, 3))

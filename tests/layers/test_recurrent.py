@@ -145,6 +145,7 @@ def test_a_mask_of_samples_alone_is_refused():
         layer.apply_fn(params, x, np.ones(3, bool))
 
 
+@pytest.mark.slow
 def test_a_layer_runs_over_sharded_data():
     layer = jc.LSTM(3)
     params, x = drawn(layer, (2, 5, 2))

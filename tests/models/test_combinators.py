@@ -39,6 +39,7 @@ def test_an_empty_residual_doubles_its_input():
     np.testing.assert_array_equal(jc.Residual([]).apply_fn({}, jnp.ones((1, 2))), [[2.0, 2.0]])
 
 
+@pytest.mark.slow
 def test_residual_tcn_block_sees_no_future():
     def block(filters, rate):
         conv = jc.Conv1D(filters, 3, padding="causal", dilation_rate=rate, activation="relu")

@@ -114,6 +114,7 @@ def test_unet_is_the_net_written_by_hand():
     assert_close(*grads, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_siamese_has_one_set_of_params_and_its_gradients_add_up():
     model, params, apply_fn, (left, right) = made(siamese)
     assert set(params) == {"conv1d", "batch_normalization"}

@@ -170,6 +170,7 @@ def test_config_has_the_form_of_keras():
     assert layers.get(config) == stack(name="net")
 
 
+@pytest.mark.slow
 def test_a_model_is_exported_for_three_platforms_with_batch_and_length_left_open():
     model = jc.Sequential(
         [

@@ -74,7 +74,7 @@ def test_leading_axes_in_channels_first():
     assert jaxconv.conv1d(x[0, 0], jnp.ones((3, 4, 5)), data_format="channels_first").shape == (5, 5)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_causal_padding_sees_no_future(data_format):
     x = jax.random.normal(jax.random.key(0), (1, 9, 9))  # time and channels of one length: both formats accept it

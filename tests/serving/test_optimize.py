@@ -66,7 +66,7 @@ LINEAR = {
 }
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", LINEAR)
 def test_a_batch_normalization_goes_into_the_linear_layer_before_it(name):
     linear, shape, axis = LINEAR[name]
@@ -256,6 +256,7 @@ def random_model(rng):
     return jc.Model(x, [y, *kept])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", [*range(6), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(6, 150))])
 def test_random_graphs_keep_their_values(seed):
     check(random_model(np.random.default_rng(seed)), (2, 12, 3), seed=seed)

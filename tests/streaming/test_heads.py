@@ -46,7 +46,7 @@ def test_flatten_needs_to_know_the_number_of_frames():
 POOLS = [jc.GlobalAveragePooling1D, jc.GlobalMaxPooling1D]
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pool", POOLS)
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_cumulative_pooling_ends_at_the_pooling_of_the_whole(pool, keepdims):

@@ -20,7 +20,7 @@ def made(layer, shape, dtype=jnp.float32, seed=1):
     return params, jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", [pytest.param(n, marks=() if n < 3 else pytest.mark.slow) for n in range(150)])
 def test_random_models_equal_the_whole_in_random_chunks(seed, x64):
     rng = np.random.default_rng(seed)
@@ -36,7 +36,7 @@ def test_random_models_equal_the_whole_in_random_chunks(seed, x64):
     assert_streams(running, params, x, 1e-12, rng)
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kernel, stride, dilation", [(3, 1, 1), (4, 2, 1), (3, 1, 4), (1, 3, 1), (2, 4, 1), (7, 3, 1)])
 @pytest.mark.parametrize("padding", ["valid", "same", "causal", (0, 5), (5, 0), (3, 2)])
 def test_float32_convolutions_equal_the_whole(kernel, stride, dilation, padding):
@@ -69,6 +69,7 @@ def test_known_blocks_ratios_delays_and_flushes(layer, block, ratio, delay, flus
     assert (running.block, running.ratio, running.delay, running.flush) == (block, ratio, delay, flush)
 
 
+@pytest.mark.slow
 def test_strided_layers_behind_a_delay_wait_until_the_stride_divides_it():
     frames = jc.Conv1D(4, 513, 160)
     layer = jc.Sequential([frames, jc.Conv1D(4, 3, 2, "same"), jc.Conv1D(4, 3, 2, "same")])
@@ -134,7 +135,7 @@ def test_inner_layers_see_zeros_of_their_own_padding_at_both_ends():
     )
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [False, True])
 def test_spectrograms_stream_along_one_of_their_axes(first):
     form = {"data_format": "channels_first" if first else "channels_last"}
@@ -153,12 +154,14 @@ def test_spectrograms_stream_along_one_of_their_axes(first):
         assert_streams(jc.stream(layer, shape, axis=axis + first), params, x, 2e-6, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_video_streams_along_its_frames():
     layer = jc.Sequential([jc.Conv3D(3, (3, 2, 2), padding="same", activation="relu"), jc.MaxPooling3D((1, 2, 2))])
     params, x = made(layer, (1, 6, 4, 4, 2))
     assert_streams(jc.stream(layer, (None, None, 4, 4, 2)), params, x, 2e-6, np.random.default_rng(0))
 
 
+@pytest.mark.slow
 def test_the_steps_of_time_distributed_stream():
     layer = jc.TimeDistributed(jc.Sequential([jc.Conv2D(3, 2), jc.Flatten(), jc.Dense(2)]))
     params, x = made(layer, (2, 6, 4, 4, 2))
@@ -210,6 +213,7 @@ def test_gradients_through_a_scan_of_steps_are_those_of_the_whole(x64):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.slow
 def test_what_comes_after_the_end_of_a_row_reaches_no_gradient():
     params, x = made(CHAIN, (2, 8, 2))
     running = jc.stream(CHAIN, (None, None, 2))
@@ -235,6 +239,7 @@ def test_outputs_read_no_input_beyond_the_look_ahead():
             np.testing.assert_array_equal(got[:, :end][mask[:, :end]], want[:, :end][mask[:, :end]])
 
 
+@pytest.mark.slow
 def test_rows_start_anew_and_wait_each_on_their_own():
     params, x = made(CHAIN, (3, 24, 2))
     running = jc.stream(CHAIN, (None, None, 2))
@@ -256,6 +261,7 @@ def test_rows_start_anew_and_wait_each_on_their_own():
         np.testing.assert_allclose(rows[row], fresh[0][real[0]], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_rows_end_at_steps_of_their_own():
     params, x = made(CHAIN, (3, 12, 2))
     running, ends = jc.stream(CHAIN, (None, None, 2)), (6, 10, 12)
@@ -268,6 +274,7 @@ def test_rows_end_at_steps_of_their_own():
         np.testing.assert_allclose(y[row][real[row]], want, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_a_long_stream_does_not_count_beyond_its_integers():
     layer = jc.Sequential([jc.Conv1D(2, 3, 2, "same"), jc.Conv1D(2, 3, padding="same")])
     params, _ = made(layer, (1, 8, 2))

@@ -93,6 +93,7 @@ def test_a_signal_saves_inside_the_epoch_and_the_run_goes_on_from_there(tmp_path
     assert_same(resumed, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_signal_during_validation_loses_nothing(tmp_path):
     options = {"validation_split": 0.4, "batch_size": 4, "checkpoint": tmp_path}
     calls = []
@@ -270,6 +271,7 @@ def test_early_stopping_waits_as_keras_does():
     assert (fitted.stopped, fitted.best_epoch) == ("early_stopping", 4)  # min_delta does not apply to best weights
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("stop", "maximized", "epochs"),
     [

@@ -36,7 +36,7 @@ def test_a_function_in_half_precision_is_summed_in_float32(dtype):
     np.testing.assert_allclose(got, np.asarray(values, np.float64).mean(), rtol=1e-5)
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("name", "options", "y_true", "y_pred"),
     [

@@ -40,14 +40,14 @@ def test_a_winner_may_be_xla_or_the_choice_of_the_table(file):
     assert explained()[0].reason == "measured on this machine: 5 ms, the table's choice, and nothing was faster"
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 def test_a_requested_lowering_comes_before_a_winner(file):
     remember("fourier")
     with jaxconv.lowering("matmul"):
         assert explained()[0].lowering == "matmul"
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 def test_a_winner_of_the_cpu_changes_nothing_that_is_compiled_for_others(file):
     remember("fourier")
     assert explained(platform="tpu")[0].lowering == "xla"

@@ -48,6 +48,7 @@ def home(models, file, monkeypatch):
     monkeypatch.chdir(models)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("words", "lines"),
     [
@@ -71,6 +72,7 @@ def test_help_names_an_example_and_the_variable(capsys):
     assert "  jaxconv tune configs/gunpoint_fcn.toml" in said and "JAXCONV_TUNED=FILE" in said
 
 
+@pytest.mark.slow
 def test_forget_removes_the_winners(home, clock, capsys, file):
     assert main(["tune", "model.keras"]) == 0
     capsys.readouterr()
