@@ -182,3 +182,9 @@ def test_every_layer_says_its_size(case):
     first = jax.tree.leaves(layer.output_shape(shape), is_leaf=lambda one: isinstance(one, tuple))[0]
     assert whole.output == layer.output_shape(shape) and len(whole.fields) == len(first) - 1
     assert whole.multiply_adds is not None and whole.multiply_adds >= 0
+
+
+def test_a_leading_padding_in_a_nested_model_is_part_of_its_receptive_field():
+    inner = jc.Sequential([jc.ZeroPadding1D((6, 0)), jc.Conv1D(2, 7)])
+    fields = [row.fields[0].size for row in summary(jc.Sequential([inner, jc.Conv1D(2, 3)]), (None, 32, 1))]
+    assert fields == [9, 7, 1, 7, 9]  # the model, the nested one, its padding

@@ -233,6 +233,11 @@ def many_normalizations_numbered(folder):
     return write_keras(folder / "m.keras", sequential(*layers), tables)
 
 
+def many_normalizations(folder):
+    layers = [layer("BatchNormalization", f"b{n}", batch_input_shape=[None, 1]) for n in range(4900)]
+    return write_keras(folder / "m.keras", sequential(*layers), {}, "2.13.1")
+
+
 def many_layers_in_the_old_layout(folder):
     layers = [layer("Dense", f"d{n}", units=1, batch_input_shape=[None, 1]) for n in range(1500)]
     names = ["dense", *(f"dense_{2 * n}" for n in range(1, 1500))]

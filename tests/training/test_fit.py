@@ -492,3 +492,16 @@ def test_evaluate_refuses_labels_outside_the_classes():
 def test_early_stopping_checks_its_options(options, message):
     with pytest.raises(ValueError, match=message):
         EarlyStopping(**options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int64"])
+def test_an_empty_input_is_refused_as_empty(dtype):
+    params, apply_fn = Dense(2).init(jax.random.key(0), (None, 3))
+    x, y = np.zeros((0, 3), dtype), np.zeros((0, 2), dtype)
+    for call in (
+        lambda: fit(apply_fn, params, x, y, loss="mse", epochs=1),
+        lambda: evaluate(apply_fn, params, x, y, loss="mse"),
+        lambda: predict(apply_fn, params, x),
+    ):
+        with pytest.raises(ValueError, match=r"\(0, 3\).*at least one"):
+            call()
