@@ -39,7 +39,7 @@ MODELS = {  # how the file is made, and the facts of the message
     "sparse": ["sparse", 40 * 2**30],
     "many_entries": ["directory"],
     "many_groups": [20_000],
-    "many_normalizations": [2500],
+    "too_many_layers": [2500],
     "many_groups_of_groups": [20_000],
     "many_weight_names": ["weight_names", 20_000],
     "names_in_many_pieces": ["layer_names", 100],

@@ -233,7 +233,7 @@ def many_normalizations_numbered(folder):
     return write_keras(folder / "m.keras", sequential(*layers), tables)
 
 
-def many_normalizations(folder):
+def too_many_layers(folder):
     layers = [layer("BatchNormalization", f"b{n}", batch_input_shape=[None, 1]) for n in range(4900)]
     return write_keras(folder / "m.keras", sequential(*layers), {}, "2.13.1")
 
