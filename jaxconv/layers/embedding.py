@@ -71,7 +71,7 @@ class Embedding(Layer):
         return {"embeddings": Weight((self.input_dim, self.output_dim), self.embeddings_initializer)}
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        table = params["embeddings"]  # in float32 at least: its gradient is a sum over all uses of a row
+        table = jnp.asarray(params["embeddings"])  # in float32 at least: its gradient is a sum over all uses of a row
         table = table.astype(promote(table.dtype, jnp.float32))
         rows = table.at[x].get(mode="fill", out_sharding=explicit_sharding(x, table))
         return rows.astype(self.policy.compute), Effects()

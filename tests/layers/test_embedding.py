@@ -75,3 +75,10 @@ def test_given_weights_are_an_initializer(table):
 def test_illegal_options_and_inputs_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_a_table_of_numpy_is_taken_as_params_of_all_other_layers_are():
+    layer = jc.Embedding(5, 3)
+    params, apply_fn = layer.init(jax.random.key(0), (None, 2))
+    x = jnp.array([[0, 4]])
+    np.testing.assert_array_equal(apply_fn({"embeddings": np.asarray(params["embeddings"])}, x), apply_fn(params, x))
