@@ -21,8 +21,9 @@ os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="jaxconv-keras-home-")
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a shell; tests send it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+for sent in (signal.SIGINT, signal.SIGHUP):  # ignored in a background job of a shell, or under nohup; tests send them
+    if signal.getsignal(sent) is signal.SIG_IGN:
+        signal.signal(sent, signal.default_int_handler if sent == signal.SIGINT else signal.SIG_DFL)
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
