@@ -56,7 +56,7 @@ def randomized(model):
     return model
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 @pytest.mark.parametrize("build", [stacked, merged, frames, convolved])
 def test_a_file_of_keras_gives_its_outputs_and_goes_back(build, ending, tmp_path):

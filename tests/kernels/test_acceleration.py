@@ -69,7 +69,7 @@ def test_values_and_derivatives_equal_those_of_xla_on_random_options(seed, maps)
     want = all_orders(lax.conv_general_dilated, x, w, options)
     with jaxconv.accelerate():
         got = all_orders(lax.conv_general_dilated, x, w, options)
-    assert_alike(got, want)
+    assert_alike(got, want, 2e-4)  # the derivative of a gradient is a sum with cancellation, in float32
     assert maps or x.size == 0 or w.size == 0 or len(options["window_strides"]) > 3
 
 

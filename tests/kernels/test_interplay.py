@@ -46,7 +46,7 @@ def test_the_policy_saves_convolutions_and_matrix_products(policy, forward):
     np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("function", [conv, lambda x, w: jax.vjp(conv, x, w)[1](conv(x, w))], ids=["conv", "gradients"])
 def test_jet_agrees_with_nested_derivatives(function, x64):
     x, w = (jnp.asarray(array, jnp.float64) for array in (X, W))

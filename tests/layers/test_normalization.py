@@ -91,7 +91,7 @@ def by_definition(x, gamma, beta, there):
     return (x - mean) / jnp.sqrt(variance + 1e-3) * gamma + beta
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("masked", [False, True])
 def test_derivatives_of_both_orders_and_modes_are_those_of_the_definition(key, x64, masked):
     params, apply_fn, _ = made(key, (4, 5, 3), dtype="float64")

@@ -177,7 +177,7 @@ def film():
     return keras.Model(clip, L.TimeDistributed(L.Dense(2))(y))
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
 def test_what_keras_wrote_computes_the_same_and_goes_back(ending, tmp_path):
