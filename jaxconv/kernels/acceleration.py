@@ -36,11 +36,11 @@ _inside = jax.make_user_context(default_value=None)  # inside "with accelerate(.
 class accelerate:
     """Compile the convolutions of every JAX library by jaxconv's lowerings on CPU.
 
-    ``jaxconv.accelerate()`` holds for the process, ``with jaxconv.accelerate():`` for what this thread traces and
-    compiles inside, ``jaxconv.accelerate(False)`` ends the first. Flax, Equinox, Haiku, Keras on JAX and plain
-    ``jax.lax`` code need no change: ``jax.lax.conv_general_dilated`` and all its derivatives are compiled as jaxconv's
-    own are, by the lowering that ``jaxconv tune`` measured or the table chooses. Values agree to the accuracy of sums
-    in another order.
+    ``jaxconv.accelerate()`` holds for the whole process until ``jaxconv.accelerate(False)``. ``with
+    jaxconv.accelerate():`` holds for what this thread traces and compiles inside the block. Flax, Equinox, Haiku, Keras
+    on JAX and plain ``jax.lax`` code need no change. ``jax.lax.conv_general_dilated`` and all its derivatives are
+    compiled as jaxconv's own are: by the lowering that ``jaxconv tune`` measured, or else by the table's choice. The
+    sums run in another order, so values differ by rounding.
 
     Functions that are already compiled keep what they have; ``jax.clear_caches()`` drops them. Programs for GPU and
     TPU, exports for several platforms, programs that ``jit`` partitions over several devices, integers, symbolic

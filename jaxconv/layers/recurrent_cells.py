@@ -53,9 +53,10 @@ class SimpleRNN(Recurrent):
 class LSTM(LongShortTerm):
     """Run a long short-term memory over the steps of a sequence.
 
-    With the gates ``i, f, c, o``, each ``x @ kernel + bias + h @ recurrent_kernel`` of its part of the weights:
-    ``c = g(f) c + g(i) a(c)``, ``h = g(o) a(c)``, where ``a`` is ``activation`` and ``g`` ``recurrent_activation``.
-    Keras's layer, without ``stateful`` (:func:`jaxconv.stream` runs a sequence in parts) and ``initial_state``.
+    The weights have four parts of ``units`` columns, in the order i, f, n, o. Each part computes ``x @ kernel + bias +
+    h @ recurrent_kernel``. With ``a`` for ``activation`` and ``g`` for ``recurrent_activation``, the cell state is
+    ``c = g(f) * c + g(i) * a(n)`` and the output is ``h = g(o) * a(c)``. Keras's layer, without ``stateful``
+    (:func:`jaxconv.stream` runs a sequence in parts) and ``initial_state``.
 
     A masked step leaves the states as they are, as in Keras; so a padded sequence gives what it gives alone. Differs
     deliberately: with ``go_backwards`` the output's mask is in the order of the output; without ``return_sequences``
@@ -129,9 +130,10 @@ class LSTM(LongShortTerm):
 class GRU(Recurrent):
     """Run a gated recurrent unit over the steps of a sequence.
 
-    With the gates ``z`` and ``r`` and a candidate ``n``: ``h = z h + (1 - z) n``. The reset gate acts on the product
-    with the state, ``r (h @ recurrent_kernel)``, with ``reset_after``, and on the state, ``(r h) @ recurrent_kernel``,
-    without it, as in the paper. Arguments, shapes and errors are those of :class:`LSTM`, without ``unit_forget_bias``.
+    With the update gate ``z``, the reset gate ``r`` and the candidate ``n``, the output is ``h = z * h + (1 - z) * n``.
+    With ``reset_after``, the reset gate multiplies the product, ``r * (h @ recurrent_kernel)``; without it, as in the
+    paper, it multiplies the state, ``(r * h) @ recurrent_kernel``. Arguments, shapes and errors are those of
+    :class:`LSTM`, without ``unit_forget_bias``.
 
     Args:
         reset_after: which of the two forms; with it the product with the state has a bias of its own.

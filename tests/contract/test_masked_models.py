@@ -39,7 +39,7 @@ def squeeze_and_excite():
 
 
 def padded(lengths=LENGTHS, channels=3):
-    """Give sequences of these lengths, zeros behind them, and each alone."""
+    """Return sequences of these lengths, padded with zeros, and each alone."""
     x = inputs((len(lengths), max(lengths), channels))
     alone = [x[i : i + 1, :n] for i, n in enumerate(lengths)]
     return jnp.where(jnp.arange(max(lengths))[None, :, None] < jnp.array(lengths)[:, None, None], x, 0.0), alone
@@ -185,7 +185,7 @@ def embedding_graph():
 
 
 def twin(model):
-    """Give jaxconv's model of a Keras model, with its weights."""
+    """Return jaxconv's model of a Keras model, with its weights."""
     mine = jc.Model.from_config(json.loads(json.dumps(model.get_config())))
     params, apply_fn = mine.init(KEY)
     weights = {name: {w.name: jnp.asarray(w.value) for w in model.get_layer(name).weights} for name in params}

@@ -104,7 +104,7 @@ def test_unsupported_options_in_a_keras_config_raise_and_are_named():
 # -- signatures
 
 
-# the required arguments that are no size, given the module that the layers are in
+# the required arguments that are not sizes, given the module that the layers are in
 ARGUMENTS = {
     "dims": lambda _: (2, 1),
     "target_shape": lambda _: (2, -1),

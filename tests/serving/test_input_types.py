@@ -48,7 +48,7 @@ def test_inputs_have_the_types_that_the_model_declares(how, declared, tmp_path):
     assert list(run.dtype) == [jnp.float32, jnp.int32]
     np.testing.assert_array_equal(run([VALUES, IDS]), expected(declared[0]))
     np.testing.assert_array_equal(run([VALUES.astype(np.float64), IDS.astype(np.int64)]), expected(declared[0]))
-    with pytest.raises(ValueError, match="int32"):  # a fraction is no id
+    with pytest.raises(ValueError, match="int32"):  # a fraction is not an id
         run([VALUES, VALUES])
 
 
