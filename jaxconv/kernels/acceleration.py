@@ -50,6 +50,9 @@ class accelerate:
     Args:
         enabled: False to compile by XLA's own convolution again.
 
+    Raises:
+        TypeError: ``enabled`` is not a boolean, for example a function.
+
     >>> x, w = jnp.ones((1, 4, 8, 8)), jnp.ones((4, 1, 3, 3))
     >>> convolve = lambda: jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=4)
     >>> with jaxconv.accelerate():
@@ -59,6 +62,11 @@ class accelerate:
     """
 
     def __init__(self, enabled: bool = True) -> None:
+        if not isinstance(enabled, bool):
+            raise TypeError(
+                f"accelerate: enabled={enabled!r} is not True or False; call jaxconv.accelerate() with no argument, "
+                "and what is compiled afterwards is faster"
+            )
         self.enabled = enabled
         with _lock:
             if not enabled:

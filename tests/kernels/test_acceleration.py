@@ -248,6 +248,12 @@ def test_keras_s_own_tests_pass(file):
     assert done.returncode == 0 and " passed" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
 
 
+def test_a_function_is_not_an_argument():
+    with pytest.raises(TypeError, match=r"enabled=.*grouped.*accelerate\(\)"):
+        jaxconv.accelerate(grouped)
+    assert convolutions(grouped, X, W) == 1
+
+
 # -- another JAX
 
 
