@@ -40,7 +40,7 @@ def test_each_row_has_a_check_and_each_check_a_row():
     assert set(titles) == set(CHECKS)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("title", CHECKS)
 def test_the_row_is_true(title):
     CHECKS[title]()

@@ -284,7 +284,7 @@ def candidates(layer, shape):
     return [*shapes, shape, (0, *shape[1:])]
 
 
-@pytest.mark.few(60)
+@pytest.mark.few(30)
 @every_case
 def test_output_shape_is_the_shape_given_or_init_raises(case):
     layer, shape = case

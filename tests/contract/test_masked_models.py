@@ -45,7 +45,7 @@ def padded(lengths=LENGTHS, channels=3):
     return jnp.where(jnp.arange(max(lengths))[None, :, None] < jnp.array(lengths)[:, None, None], x, 0.0), alone
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tcn, squeeze_and_excite])
 def test_a_model_on_a_padded_batch_is_the_model_on_each_sequence(make):
     model, (x, alone) = make(), padded()

@@ -303,6 +303,7 @@ def test_vmap_over_streams_equals_one_after_the_other():
     np.testing.assert_allclose(y[:, 0], want, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_run_equals_apply_for_every_chunk_and_length():
     params, x = made(CHAIN, (2, 20, 2))
     running = jc.stream(CHAIN, (None, None, 2))

@@ -173,6 +173,7 @@ def test_lbfgs_with_its_line_search_solves_least_squares_in_few_steps():
     np.testing.assert_allclose(state.params["kernel"][:, 0], [1, -2, 0.5], atol=1e-4)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("ours", "theirs"),
     [
