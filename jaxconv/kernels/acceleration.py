@@ -5,6 +5,7 @@ one primitive: the gradient in the input is a convolution of a dilated input, th
 and channels exchanged and a kernel as large as the output, that of a grouped one has a ``batch_group_count``.
 """
 
+import contextvars
 import functools
 import math
 import threading
@@ -30,17 +31,18 @@ PARAMETERS = {
 _lock = threading.Lock()
 _is_installed = False
 _process: list[object] = []  # the calls that hold for the whole process
-_inside = jax.make_user_context(default_value=None)  # inside "with accelerate(...)"; part of jit's cache key
+# inside "with accelerate(...)", for this thread; no part of jit's cache key, so that what is compiled inside stays so
+_inside: contextvars.ContextVar[bool | None] = contextvars.ContextVar("inside", default=None)
 
 
 class accelerate:
     """Compile the convolutions of every JAX library by jaxconv's lowerings on CPU.
 
     ``jaxconv.accelerate()`` holds for the whole process until ``jaxconv.accelerate(False)``. ``with
-    jaxconv.accelerate():`` holds for what this thread traces and compiles inside the block. Flax, Equinox, Haiku, Keras
-    on JAX and plain ``jax.lax`` code need no change. ``jax.lax.conv_general_dilated`` and all its derivatives are
-    compiled as jaxconv's own are: by the lowering that ``jaxconv tune`` measured, or else by the table's choice. The
-    sums run in another order, so values differ by rounding.
+    jaxconv.accelerate():`` holds for what this thread compiles inside the block, wherever it runs later. Flax, Equinox,
+    Haiku, Keras on JAX and plain ``jax.lax`` code need no change. ``jax.lax.conv_general_dilated`` and all its
+    derivatives are compiled as jaxconv's own are: by the lowering that ``jaxconv tune`` measured, or else by the
+    table's choice. The sums run in another order, so values differ by rounding.
 
     Functions that are already compiled keep what they have; ``jax.clear_caches()`` drops them. Programs for GPU and
     TPU, exports for several platforms, programs that ``jit`` partitions over several devices, integers, symbolic
@@ -81,16 +83,16 @@ class accelerate:
                 _process.remove(self)
             if not self.enabled:
                 _process.extend(self.ended)
-        self.context = _inside(self.enabled)
-        self.context.__enter__()
+        self.token = _inside.set(self.enabled)
 
     def __exit__(self, *error: Any) -> None:
-        self.context.__exit__(*error)
+        _inside.reset(self.token)
 
 
 def is_accelerated() -> bool:
     """Return whether convolutions that this thread compiles now are replaced."""
-    return _is_installed and (bool(_process) if _inside.value is None else _inside.value)
+    inside = _inside.get()
+    return _is_installed and (bool(_process) if inside is None else inside)
 
 
 def _install() -> bool:

@@ -173,14 +173,15 @@ def test_a_block_holds_for_its_thread_and_is_undone_after_an_error():
     assert convolutions(grouped, X, W) == 0
 
 
-def test_a_block_compiles_a_function_again_and_leaves_the_first_program_alone():
-    function = jax.jit(grouped)
-    first = function(X, W)
+def test_a_compiled_function_keeps_its_program_wherever_it_is_called():
+    before, inside = (jax.jit(lambda x, w: grouped(x, w)) for _ in range(2))
+    plain = before(X, W)
     with jaxconv.accelerate():
-        assert_alike(function(X, W), first)
-        assert function._cache_size() == 2
-    np.testing.assert_array_equal(function(X, W), first)
-    assert function._cache_size() == 2
+        np.testing.assert_array_equal(before(X, W), plain)
+        fast = inside(X, W)
+    np.testing.assert_array_equal(inside(X, W), fast)
+    assert before._cache_size() == inside._cache_size() == 1
+    assert_alike(fast, plain)
 
 
 def test_a_convolution_that_a_lowering_leaves_to_xla_does_not_come_back(maps):
