@@ -112,6 +112,14 @@ def run_process(main: Callable[[], int]) -> NoReturn:
         if not issubclass(kind, KeyboardInterrupt):
             sys.__excepthook__(kind, error, trace)
 
+    def repeat(ignored: Any) -> None:
+        if not issubclass(ignored.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(ignored)
+            return
+        number = getattr(ignored.exc_value, "signal", signal.SIGINT)
+        threading.Timer(0.01, signal.raise_signal, [number]).start()
+
+    sys.unraisablehook = repeat  # a signal during a callback of the garbage collector, which cannot pass it on
     sys.excepthook = report  # for a Ctrl-C between the previous one and its report
     stopping = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     if threading.current_thread() is threading.main_thread():

@@ -49,6 +49,31 @@ def test_a_closed_pipe_does_not_stop_training(at_home, tmp_path):
     assert (tmp_path / "run" / "model.keras").exists() and lines_of(tmp_path / "run" / "metrics.csv") == 31
 
 
+def test_a_ctrl_c_during_a_garbage_collection_is_not_lost_and_prints_nothing():
+    code = """if True:
+        import gc, time
+        from jaxconv.cli.process import run_process
+
+        def main():
+            def interrupt(*_):
+                gc.callbacks.remove(interrupt)
+                raise KeyboardInterrupt
+
+            gc.callbacks.append(interrupt)
+            try:
+                gc.collect()
+                time.sleep(20)
+            except KeyboardInterrupt:
+                return 130
+            return 0
+
+        run_process(main)
+    """
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.parametrize("count", [5, pytest.param(25, marks=pytest.mark.slow)])
 def test_any_number_of_ctrl_c_is_one_line_and_the_run_can_be_resumed(at_home, tmp_path, count):
     folder = tmp_path / "run"
