@@ -138,10 +138,11 @@ __all__ = [
 ]
 
 if _TYPE_CHECKING:
+    from jaxconv import inspect as inspect
     from jaxconv import training as training
 else:
 
     def __getattr__(name):
-        if name == "training":  # imported at its first use: it takes a tenth of a second
-            return _import_module("jaxconv.training")
+        if name in ("training", "inspect"):  # imported at their first use, which takes a tenth of a second
+            return _import_module(f"jaxconv.{name}")
         raise AttributeError(f"module 'jaxconv' has no attribute {name!r}")

@@ -22,7 +22,7 @@ FLOORS = [
     {"layers"},
     {"models"},
     {"files"},
-    {"training", "serving", "streaming"},
+    {"training", "serving", "streaming", "inspect"},
     {"tuning", "bench"},
     {"app"},
     {"cli"},
@@ -32,7 +32,7 @@ HEIGHT = {name: height for height, floor in enumerate(FLOORS) for name in floor}
 FILES = sorted(ROOT.rglob("*.py"))
 every_file = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 # what works with any layer through the contract alone; folding in serving is a table by layer type
-THROUGH_THE_CONTRACT = ("models", "files", "training", "tuning", "app", "cli")
+THROUGH_THE_CONTRACT = ("models", "files", "training", "inspect", "tuning", "app", "cli")
 
 
 def module(path: Path) -> str:
