@@ -1,0 +1,119 @@
+"""Heat over a signal or an image: where evidence for a target lies.
+
+Knows arrays of one example; not how the values were computed.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from jaxconv.inspect.plot.style import INK, canvas, colour_bar, plain, signed_colours, style
+
+_ROWS = 16  # channels that a signal is drawn with, one below the other
+
+
+def heat(values: Any, x: Any = None, ax: Any = None) -> Any:
+    """Draw values over the signal or the image that they belong to, and return the figure.
+
+    Blue is above 0, orange is below, white is 0; the scale ends at the largest absolute value, NaN is grey. A signal is
+    drawn as a line over bands of colour: one band, or one for each channel if ``values`` has channels. An image is
+    drawn in grey under the colours (as a negative if it is mostly dark); values of several channels are added.
+
+    Args:
+        values: real numbers with the axes of ``x``, or without the channels. They may be coarser than ``x``, such as a
+            class activation map: each then covers its share of ``x``.
+        x: one signal (steps, channels) or one image (height, width, channels), without the batch, channels last.
+            Without it, ``values`` of one axis are drawn as a signal and others as an image.
+        ax: the matplotlib axes to draw on; by default a new figure's.
+
+    Raises:
+        ValueError: the shapes do not belong together, or have a batch.
+        ImportError: matplotlib is not installed.
+
+    >>> figure = jaxconv.inspect.plot.heat([0.0, 0.5, -1.0], [[1.0], [2.0], [3.0]])
+    >>> figure.savefig("heat.png")
+    """
+    values = np.asarray(values, np.float64)
+    given = None if x is None else np.asarray(x, np.float64)
+    _check(values, given)
+    if given is None and values.ndim == 1:
+        given, values = values[:, None], values[:, None]
+    if given is not None and given.ndim == 2:
+        return _heat_signal(_fit(values if values.ndim == 2 else values[:, None], given.shape[:1]), given, ax)
+    values = values.sum(-1) if values.ndim == 3 else values
+    return _heat_image(values if given is None else _fit(values, given.shape[:2]), given, ax)
+
+
+def _check(values: np.ndarray, x: np.ndarray | None) -> None:
+    if x is None:
+        if values.ndim not in (1, 2, 3) or 0 in values.shape:
+            raise ValueError(f"plot.heat: values has shape {values.shape}; without x it has one to three axes")
+        return
+    if x.ndim not in (2, 3) or 0 in x.shape:
+        raise ValueError(
+            f"plot.heat: x has shape {x.shape}; it is one signal (steps, channels) or one image (height, width, "
+            "channels), without the batch"
+        )
+    channels = values.shape[-1:] if values.ndim == x.ndim else x.shape[-1:]
+    coarser = all(1 <= size <= full for size, full in zip(values.shape, x.shape[:-1], strict=False))
+    if values.ndim not in (x.ndim, x.ndim - 1) or channels not in (x.shape[-1:], (1,)) or not coarser:
+        raise ValueError(
+            f"plot.heat: values has shape {values.shape}, x has {x.shape}; values has the shape of x, or that without "
+            "the channels, or is coarser"
+        )
+
+
+def _fit(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Return coarse values repeated to this shape of the leading axes."""
+    for axis, size in enumerate(shape):
+        values = values.take(np.arange(size) * values.shape[axis] // size, axis)
+    return values
+
+
+def _heat_signal(values: np.ndarray, x: np.ndarray, ax: Any) -> Any:
+    steps, channels = x.shape
+    rows = values.shape[1]
+    figure, ax = canvas(ax, 6.4, 2.6 if rows == 1 else min(1.4 + 0.45 * rows, 7.0))
+    colours, norm = signed_colours(values)
+    low, high = np.nanmin(x), np.nanmax(x)
+    margin = 0.08 * (high - low) or 1.0
+    low, high = low - margin, high + margin
+    extent = (-0.5, steps - 0.5, low, high) if rows == 1 else (-0.5, steps - 0.5, rows - 0.5, -0.5)
+    ax.imshow(values.T, cmap=colours, norm=norm, aspect="auto", extent=extent, interpolation="nearest")
+    for channel in range(channels if channels <= _ROWS or rows == 1 else 0):
+        line = x[:, channel] if rows == 1 else channel + 0.5 - (x[:, channel] - low) / (high - low)
+        _outlined(ax, np.arange(steps), line)
+    colour_bar(figure, ax, colours, norm)
+    style(ax, x="step", y="" if rows == 1 else "channel")
+    if rows > 1:
+        ax.yaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def _outlined(ax: Any, at: np.ndarray, line: np.ndarray) -> None:
+    """Draw a dark line with a white rim, which is seen on light and on dark colours."""
+    from matplotlib.patheffects import Normal, Stroke
+
+    rim = [Stroke(linewidth=3.0, foreground="white"), Normal()]
+    ax.plot(at, line, color=INK, linewidth=1.3, path_effects=rim, marker="." if len(at) == 1 else None)
+
+
+def _heat_image(values: np.ndarray, x: np.ndarray | None, ax: Any) -> Any:
+    height, width = values.shape
+    figure, ax = canvas(ax, 4.2, float(np.clip(3.5 * height / width, 1.6, 5.0)))
+    colours, norm = signed_colours(values)
+    shown = colours(norm(np.ma.masked_invalid(values)))[..., :3]
+    if x is not None:
+        shown = shown * (0.72 + 0.28 * _grey(x))[..., None]
+    ax.imshow(shown, interpolation="nearest")
+    colour_bar(figure, ax, colours, norm)
+    plain(ax)
+    return figure
+
+
+def _grey(x: np.ndarray) -> np.ndarray:
+    """Return an image as brightness in 0..1; an image of one channel that is mostly dark as its negative."""
+    grey = x @ np.array([0.299, 0.587, 0.114]) if x.shape[-1] == 3 else x.mean(-1)
+    low, high = np.nanmin(grey), np.nanmax(grey)
+    grey = np.nan_to_num((grey - low) / (high - low) if high > low else np.ones_like(grey))
+    return 1 - grey if x.shape[-1] == 1 and np.median(grey) < 0.5 else grey
