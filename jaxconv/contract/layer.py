@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Self, final
 import jax.numpy as jnp
 from jax import Array
 
-from jaxconv.contract import display, masks
+from jaxconv.contract import display, masks, tap
 from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_params
 from jaxconv.contract.options import canonical_options, check_arguments, to_config
 from jaxconv.contract.policy import Policy, policy
@@ -273,6 +273,7 @@ class Layer(Entry):
         return make_params(self, key, input_shape)
 
     @final
+    @tap.tapped
     def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Any, Effects]:
         """Compute output and effects: check and cast the input, apply the mask, call, complete the effects."""
         self._check_own_names(params)

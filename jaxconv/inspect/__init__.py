@@ -4,5 +4,6 @@ Works through the contract and through JAX's own transformations; knows no parti
 """
 
 from jaxconv.inspect import plot
+from jaxconv.inspect.observing import Observed, observe
 
-__all__ = ["plot"]
+__all__ = ["Observed", "observe", "plot"]
