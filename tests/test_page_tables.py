@@ -41,7 +41,7 @@ def of_keras(name):
 
 def options(name):
     """Return our options that Keras's layer lacks, and Keras's that ours lacks."""
-    ours = {field.name for field in dataclasses.fields(CLASSES[name]) if field.init}
+    ours = {field.name for field in dataclasses.fields(CLASSES[name]) if field.init and field.compare}
     theirs = set(inspect.signature(of_keras(name).__init__).parameters) - {"self", "args", "kwargs"}
     return ours - theirs - OF_EVERY_LAYER, theirs - ours - OF_EVERY_LAYER
 

@@ -90,6 +90,6 @@ def to_config(layer: Any) -> dict[str, Any]:
     for field in dataclasses.fields(layer):
         value, ending = getattr(layer, field.name), field.name.rpartition("_")[2]
         beyond = field.name in layer.beyond_keras or field.name == "input_shape"
-        if field.init and not (beyond and value == field.default):
+        if field.init and field.compare and not (beyond and value == field.default):
             config[field.name] = TABLES[ending].serialize(value) if ending in TABLES else plain(value)
     return config

@@ -63,7 +63,10 @@ class Parallel(_Branching):
                 f"Parallel: branches={self.branches!r} is not a list; give one like [Conv1D(8, 3), Conv1D(8, 5)]"
             )
         branches = [
-            self.adopt(Sequential(list(branch)) if isinstance(branch, Iterable) else branch) for branch in self.branches
+            self.adopt(
+                branch if isinstance(branch, Layer) or not isinstance(branch, Iterable) else Sequential(list(branch))
+            )
+            for branch in self.branches
         ]
         if not branches:
             raise ValueError("Parallel: got no branches; give at least one")

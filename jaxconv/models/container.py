@@ -5,7 +5,7 @@ Knows layers by their contract alone. Each kind of container builds its graph it
 
 import collections
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax
@@ -16,7 +16,7 @@ from jaxconv.contract.apply import describe_params
 from jaxconv.contract.graph import Call, Graph
 from jaxconv.contract.weights import sum_penalties
 from jaxconv.errors import explain
-from jaxconv.registry import snake_case
+from jaxconv.registry import nearest, snake_case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,17 @@ class Container(Layer):
     The params of each layer are under its name in the container; a layer without weights has no entry.
     ``trainable=False`` applies to all layers inside, and ``dtype`` to those without a dtype, like a global policy in
     Keras.
+
+    ``len(model)`` is the number of layers, iteration yields them; ``model["name"]``, ``model["encoder/conv1d"]`` and
+    ``model[2]`` return one. A part of a model (``model[:3]`` of a Sequential, or ``model.until("name")``) has its
+    layers under the same names and also takes the params of the whole model: what belongs to other layers is accepted,
+    counts as fixed, and stays unchanged.
     """
 
     composite: ClassVar[bool] = True
 
+    # names in the params of the model that this is a part of
+    other_names: tuple[str, ...] = dataclasses.field(default=(), kw_only=True, compare=False, repr=False)
     graph: Any = dataclasses.field(init=False, compare=False)  # type: ignore[misc]  # a Graph; other layers have none
 
     @property
@@ -40,6 +47,30 @@ class Container(Layer):
     def names(self) -> tuple[str, ...]:
         """Return the names of the layers, some of which are the keys of params."""
         return tuple(name for name, _ in self.graph.children)
+
+    def __len__(self) -> int:
+        return len(self.graph.children)
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.children.values())
+
+    def __getitem__(self, which: Any) -> Layer:
+        if isinstance(which, str):
+            return self._find(which)
+        if isinstance(which, bool) or not hasattr(which, "__index__"):
+            raise TypeError(f"{self.label}: got [{which!r}]; give the name of a layer or its number")
+        if not -len(self) <= which < len(self):
+            raise IndexError(f"{self.label}: got [{which}]; there are {len(self)} layers")
+        return self.graph.children[which][1]
+
+    def _find(self, path: str) -> Layer:
+        """Return the layer with this name, or with these names from container to container."""
+        layer: Layer = self
+        for name in path.split("/"):
+            if name not in layer.children:
+                raise ValueError(f"{layer.label}: no layer has the name {name!r}; {nearest(name, layer.children)}")
+            layer = layer.children[name]
+        return layer
 
     @property
     def output_structure(self) -> Any:
@@ -145,8 +176,19 @@ class Container(Layer):
         out, out_mask = self.graph.result(values), _any_mask(self.graph.result(masks))
         return out, Effects(fixed, sum_penalties(penalties, self.policy.penalty), out_mask)
 
+    def others(self, names: Collection[str]) -> tuple[str, ...]:
+        """Return ``other_names`` of a part of this model that consists of the layers with these names."""
+        return (*self.other_names, *(name for name in self.names if name not in names))
+
+    def select(self, params: Params, *, fixed: bool) -> Params:
+        own = {name: value for name, value in params.items() if name not in self.other_names}
+        selected = super().select(own, fixed=fixed)
+        for name in params.keys() - own.keys():
+            selected[name] = params[name] if fixed else jax.tree.map(lambda _: None, params[name])
+        return {name: selected[name] for name in params}
+
     def _check_own_names(self, params: Any) -> None:
-        if not isinstance(params, Mapping) or not set(params) <= set(self.names):
+        if not isinstance(params, Mapping) or not set(params) <= {*self.names, *self.other_names}:
             raise ValueError(f"{self.label}: params {describe_params(params)}; the layers here are {list(self.names)}")
 
 

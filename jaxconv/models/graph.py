@@ -120,6 +120,15 @@ class Model(Container):
             raise ValueError(f"{self.label}: {name} is called {len(nodes)} time(s); call={call} counts from 0")
         return nodes[call].outputs()
 
+    def until(self, name: str, call: int = 0) -> Self:
+        """Return the model on the same inputs up to a layer, which also takes the params of the whole model.
+
+        Raises:
+            ValueError: an unknown name; an input that this layer does not depend on.
+        """
+        part = dataclasses.replace(self, outputs=self.tensor(name, call), name=None)
+        return dataclasses.replace(part, other_names=self.others(part.names))
+
     def with_graph(self, graph: Graph) -> Self:
         inputs, outputs = self._tensors(graph)
         return dataclasses.replace(self, inputs=inputs, outputs=outputs)

@@ -54,6 +54,31 @@ class Sequential(Container):
         own = super().known_input_shape
         return self.layers[0].known_input_shape if own is None and self.layers else own
 
+    def __getitem__(self, which: Any) -> Any:
+        """Return one layer, or for a slice a Sequential of these layers, under the names that they have here."""
+        if not isinstance(which, slice):
+            return super().__getitem__(which)
+        named = [dataclasses.replace(layer, name=name) for name, layer in self.graph.children[which]]
+        first = bool(named) and named[0].name == self.names[0]
+        return dataclasses.replace(
+            self,
+            layers=named,
+            name=None,
+            input_shape=self.input_shape if first else None,
+            other_names=self.others([layer.name for layer in named]),
+        )
+
+    def until(self, name: str) -> Self:
+        """Return the model up to a layer, which also takes the params of the whole model.
+
+        >>> model = Sequential([layers["Conv1D"](8, 3), layers["Flatten"](), layers["Dense"](2)])
+        >>> params, _ = model.init(jax.random.key(0), (None, 10, 3))
+        >>> model.until("conv1d").apply_fn(params, jax.numpy.ones((4, 10, 3))).shape
+        (4, 8, 8)
+        """
+        super().__getitem__(name)
+        return self[: self.names.index(name) + 1]
+
     def with_graph(self, graph: Graph) -> Self:
         children = dict(graph.children)
         inside = [children[call.name] for call in graph.calls]
