@@ -12,6 +12,7 @@ import jax
 
 from jaxconv.contract.receptive_field import Field, Fields, format_fields, propagate
 
+WIDTH, BOX, ROW, SIDE = 180, 24, 44, 38  # of a drawing: size of a box, distance of rows, room for lines on the left
 LINES = 40  # of a repr: what fits on a screen
 COLUMNS = ["layer", "kind", "output", "trainable", "fixed", "multiply-adds", "receptive field"]
 
@@ -227,38 +228,52 @@ def _table(layer: Any, shape: Any) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in rest)}</tbody></table>"
 
 
-def drawing(layer: Any) -> str:
-    """Return the calls of a container as an SVG drawing, inputs at the top: a box for each call, a line for each value.
+def place_calls(layer: Any) -> tuple[list[tuple[int, int, str]], list[tuple[int, int]]]:
+    """Return the boxes (left, top, name) of a container's inputs and calls, and the lines (box, box) between them.
 
     A call stands one row below the lowest of the calls that it takes its inputs from.
     """
-    boxes = [
-        (f"input {index}" if layer.graph.input_count > 1 else "input", 0) for index in range(layer.graph.input_count)
-    ]
+    count = layer.graph.input_count
+    boxes = [(f"input {index}" if count > 1 else "input", 0) for index in range(count)]
     source, lines = list(range(len(boxes))), []  # value -> box; (box, box)
     for call in layer.graph.calls:
         from_boxes = [source[index] for index in call.inputs]
         boxes.append((call.name, 1 + max((boxes[box][1] for box in from_boxes), default=0)))
         lines += [(box, len(boxes) - 1) for box in from_boxes]
         source += [len(boxes) - 1] * layer.children[call.name].output_structure.num_leaves
-    width, height = 180, 44
     columns: dict[int, int] = {}
-    places: list[tuple[int, int, str]] = []
+    places = []
     for name, row in boxes:
         column = columns[row] = columns.get(row, -1) + 1
-        places.append((44 + column * (width + 14), 6 + row * height, name))
+        places.append((SIDE + 6 + column * (WIDTH + 14), 6 + row * ROW, name))
+    return places, lines
+
+
+def route(start: tuple[int, int, str], end: tuple[int, int, str]) -> list[tuple[int, int]]:
+    """Return the points of a line from a box down to another: two of a straight line, or four of a Bézier curve."""
+    (x1, y1, _), (x2, y2, _) = start, end
+    if y2 - y1 <= ROW:
+        return [(x1 + WIDTH // 2, y1 + BOX), (x2 + WIDTH // 2, y2)]
+    middle = y2 + BOX // 2
+    if x1 > x2:  # past the boxes between, on their right
+        corner = (x1 + WIDTH // 2, middle)
+        return [(x1 + WIDTH // 2, y1 + BOX), corner, corner, (x2 + WIDTH, middle)]
+    return [(x1, y1 + BOX // 2), (x1 - SIDE, y1 + BOX // 2), (x2 - SIDE, middle), (x2, middle)]
+
+
+def drawing(layer: Any) -> str:
+    """Return the calls of a container as an SVG drawing, inputs at the top: a box for each call, a line for a value."""
+    places, lines = place_calls(layer)
     parts = []
     for start, end in lines:
-        (x1, y1, _), (x2, y2, _) = places[start], places[end]
-        line = f"M{x1 + width // 2} {y1 + 24} L{x2 + width // 2} {y2}"
-        if y2 - y1 > height:  # past the boxes between, on their left
-            line = f"M{x1} {y1 + 12} C{x1 - 38} {y1 + 12} {x2 - 38} {y2 + 12} {x2} {y2 + 12}"
+        (first, *points) = (f"{x} {y}" for x, y in route(places[start], places[end]))
+        line = f"M{first} {'C' if len(points) > 1 else 'L'}{' '.join(points)}"
         parts.append(f'<path d="{line}" stroke="#888" fill="none"/>')
     for x, y, name in places:
         label = escaping.escape(name if len(name) < 28 else name[:26] + "…")
-        parts.append(f'<rect x="{x}" y="{y}" width="{width}" height="24" rx="4" fill="#eef3fa" stroke="#3b6fb6"/>')
-        parts.append(f'<text x="{x + width // 2}" y="{y + 16}" text-anchor="middle" font-size="11">{label}</text>')
-    size = f'width="{58 + (width + 14) * (1 + max(columns.values()))}" height="{40 + height * max(columns)}"'
+        parts.append(f'<rect x="{x}" y="{y}" width="{WIDTH}" height="{BOX}" rx="4" fill="#eef3fa" stroke="#3b6fb6"/>')
+        parts.append(f'<text x="{x + WIDTH // 2}" y="{y + 16}" text-anchor="middle" font-size="11">{label}</text>')
+    size = f'width="{max(x for x, _, _ in places) + WIDTH + 14}" height="{max(y for _, y, _ in places) + 34}"'
     return f'<svg {size} xmlns="http://www.w3.org/2000/svg" font-family="sans-serif">{"".join(parts)}</svg>'
 
 

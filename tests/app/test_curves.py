@@ -3,7 +3,8 @@
 import pytest
 from matplotlib.image import imread
 
-from jaxconv.app.curves import draw_curves, metric_names
+from jaxconv.app.curves import draw_curves
+from jaxconv.inspect.plot.curves import metric_names
 
 ROWS = [{"epoch": i, "loss": 0.1 / i, "accuracy": 1 / 3} for i in range(1, 6)]
 
@@ -16,5 +17,5 @@ ROWS = [{"epoch": i, "loss": 0.1 / i, "accuracy": 1 / 3} for i in range(1, 6)]
 def test_the_plot_has_a_panel_for_each_metric(tmp_path, rows):
     draw_curves(rows, tmp_path / "a.png", title="name", test={"loss": 0.5}, best_epoch=1)
     picture = imread(tmp_path / "a.png")
-    assert picture.shape[1] / picture.shape[0] == pytest.approx(5.2 * len(metric_names(rows)) / 3.9, rel=0.01)
+    assert picture.shape[1] / picture.shape[0] == pytest.approx(5.2 * len(metric_names(rows)) / 3.5, rel=0.01)
     assert picture[..., :3].std() > 0.01  # not blank

@@ -1,23 +1,20 @@
 """Pictures: what is drawn is what was given, on the axes that were given, and colours that everyone can tell apart."""
 
 import itertools
-import subprocess
+import re
 import sys
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from jaxconv import Concatenate, Conv1D, Dense, Input, Model, ReLU
 from jaxconv.inspect import plot
 from jaxconv.inspect.plot import style
 
 SIGNAL, IMAGE = np.sin(np.arange(12.0))[:, None], np.arange(48.0).reshape(4, 4, 3)
-
-
-def shown(figure):
-    """Return the picture as an array (height, width, 3)."""
-    figure.canvas.draw()
-    return np.asarray(figure.canvas.buffer_rgba())[..., :3]
 
 
 def assert_legible(figure):
@@ -93,6 +90,105 @@ def test_heat_draws_on_the_axes_that_are_given():
     assert right.lines and right.images and not left.lines and not left.images
 
 
+def test_feature_maps_and_kernels_are_tiles_in_order():
+    maps = np.arange(2 * 3 * 4.0).reshape(2, 3, 4)
+    board = np.asarray(plot.features(maps).axes[0].images[0].get_array())
+    assert board.shape == (4, 6) and (board[:2, 3:] == maps[..., 1]).all() and (board[2:, :3] == maps[..., 2]).all()
+    kernel = np.random.default_rng(0).standard_normal((2, 2, 4, 5))
+    board = np.asarray(plot.kernels(kernel).axes[0].images[0].get_array())
+    assert board.shape == (8, 10) and (board[2:4, 8:10] == kernel[..., 1, 4]).all()
+    figure = plot.kernels(kernel[0, :, :1])
+    lines = figure.axes[0].lines[1::2]  # every other line is a zero line
+    assert len(lines) == 5
+    heights = np.array([np.ptp(line.get_ydata()) for line in lines])
+    assert np.allclose(heights / heights.max(), np.ptp(kernel[0, :, 0], 0) / np.ptp(kernel[0, :, 0], 0).max())
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (9, 300), (6, 5, 7), (1, 1, 1)])
+def test_feature_maps_of_any_size_are_legible(shape):
+    figure = plot.features(np.random.default_rng(0).standard_normal(shape))
+    assert_legible(figure)
+    assert str(shape[-1]) in figure.axes[0].get_title()
+
+
+@pytest.mark.parametrize(
+    "shape", [(9, 1, 16), (5, 8, 3), (3, 3, 1, 7), (3, 3, 3, 4), (3, 3, 40, 50), (1, 1, 1)], ids=str
+)
+def test_kernels_of_any_size_are_legible(shape):
+    figure = plot.kernels(np.random.default_rng(0).standard_normal(shape))
+    assert_legible(figure)
+    assert str(shape[-1]) in figure.axes[0].get_title()
+
+
+def test_the_graph_has_a_box_for_each_call_and_no_two_overlap():
+    x = Input((12, 1))
+    first = Conv1D(4, 3, padding="same")(x)
+    second = ReLU()(first)
+    joined = Concatenate()([Conv1D(4, 3, padding="same")(second), first])
+    model = Model(x, Dense(2)(Concatenate()([joined, Conv1D(3, 1)(second)])))
+    figure = plot.graph(model)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert texts[::2] == ["input", *(call.name for call in model.graph.calls)] and texts[-1] == "(batch, 12, 2)"
+    assert_legible(figure)
+    boxes = [p.get_window_extent() for p in figure.axes[0].patches if type(p).__name__ == "FancyBboxPatch"]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    renderer = figure.canvas.get_renderer()
+    for box, text in zip(boxes, figure.axes[0].texts[::2], strict=True):
+        inside = text.get_window_extent(renderer)
+        assert box.x0 <= inside.x0 and inside.x1 <= box.x1
+
+
+def test_curves_have_a_panel_for_each_metric_or_the_one_that_is_asked_for():
+    rows = [{"epoch": i, "loss": 9.0**-i, "accuracy": 0.5, "val_loss": 1.0, "seconds": 2.0} for i in range(1, 4)]
+    figure = plot.curves(rows, test={"loss": 0.5}, best_epoch=2)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["loss", "accuracy"]
+    assert figure.axes[0].get_yscale() == "log" and figure.axes[1].get_yscale() == "linear"
+    assert_legible(figure)
+    own = Figure()
+    assert plot.curves(rows, own.subplots(), metric="accuracy") is own
+    assert own.axes[0].lines[0].get_ydata().tolist() == [0.5] * 3
+    with pytest.raises(ValueError, match=r"'recall'.*\['loss', 'accuracy'\]"):
+        plot.curves(rows, metric="recall")
+    with pytest.raises(ValueError, match="0 rows"):
+        plot.curves([])
+
+
+def test_the_loss_surface_is_the_loss_along_directions_with_the_norms_of_the_filters():
+    params = {"kernel": jnp.arange(1.0, 7.0).reshape(1, 3, 2), "bias": jnp.ones(2), "step": jnp.ones(2, jnp.int32)}
+    seen = []
+
+    def loss(params):
+        jax.debug.callback(lambda **leaves: seen.append(leaves), **params)
+        return jnp.sum(params["kernel"] ** 2) + params["bias"].sum()
+
+    figure = plot.loss_surface(loss, params, jax.random.key(0), span=2.0, points=3)
+    jax.effects_barrier()
+    assert len(seen) == 9 and all((one["bias"] == 1).all() and (one["step"] == 1).all() for one in seen)
+    steps = np.array([one["kernel"] - params["kernel"] for one in seen])
+    own = np.linalg.norm(params["kernel"], axis=(0, 1))
+    norms = np.linalg.norm(steps, axis=(1, 2))
+    assert np.isclose(norms, 2 * own, rtol=1e-5).all(1).sum() == 4  # of the nine places, those along one direction
+    assert_legible(figure)
+    with pytest.raises(ValueError, match="two or more axes"):
+        plot.loss_surface(lambda w: w.sum(), jnp.ones(3), jax.random.key(0))
+    with pytest.raises(ValueError, match="points=1"):
+        plot.loss_surface(lambda w: w.sum(), jnp.eye(3), jax.random.key(0), points=1)
+
+
+@pytest.mark.parametrize(
+    ("draw", "shape"),
+    [(plot.features, (1, 2, 3, 4)), (plot.features, (3,)), (plot.kernels, (3, 3)), (plot.kernels, (3, 3, 3, 1, 1))],
+)
+def test_features_and_kernels_refuse_other_ranks(draw, shape):
+    with pytest.raises(ValueError, match=re.escape(str(shape))):
+        draw(np.ones(shape))
+
+
+def test_the_graph_needs_a_layer_with_layers_inside():
+    with pytest.raises(ValueError, match="Dense"):
+        plot.graph(Dense(3))
+
+
 @pytest.mark.parametrize(
     ("values", "x", "facts"),
     [
@@ -123,12 +219,8 @@ def test_colours_survive_colour_blindness_and_printing():
     assert grey[0] - grey[-1] > 0.25  # and the two ends differ in print
 
 
-def test_without_matplotlib_the_error_says_what_to_install():
-    code = (
-        "import sys; sys.modules['matplotlib'] = None\n"
-        "from jaxconv.inspect import plot\n"
-        "try: plot.heat([1.0, 2.0])\n"
-        "except ImportError as error: print(error)"
-    )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "pip install matplotlib" in out
+def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "jaxconv.inspect.plot.picture", raising=False)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        plot.heat([1.0, 2.0])

@@ -4,6 +4,10 @@ Needs matplotlib, which is imported by the first picture. Without ``ax`` a figur
 notebook shows it once, and a script saves it with ``figure.savefig(path)``.
 """
 
+from jaxconv.inspect.plot.curves import curves
+from jaxconv.inspect.plot.graph import graph
 from jaxconv.inspect.plot.heat import heat
+from jaxconv.inspect.plot.landscape import loss_surface
+from jaxconv.inspect.plot.tiles import features, kernels
 
-__all__ = ["heat"]
+__all__ = ["curves", "features", "graph", "heat", "kernels", "loss_surface"]

@@ -1,7 +1,6 @@
 """The figure that notebooks show, unknown to pyplot. Imports matplotlib; is imported when a picture is drawn."""
 
 import io
-from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -13,8 +12,3 @@ class Picture(Figure):
         buffer = io.BytesIO()
         self.savefig(buffer, format="png")
         return buffer.getvalue()
-
-    @property
-    def panel(self) -> Any:
-        """Return the first axes; a new one at the first call."""
-        return self.axes[0] if self.axes else self.subplots()

@@ -13,8 +13,8 @@ NEGATIVE, POSITIVE = ("#d9720f", "#f0a95c", "#fadfc0"), ("#bcd5ec", "#4f8fc7", "
 LINES = ("#0c3f7d", "#d9720f", "#5aa0a0", "#8c4a9e", "#8a8f98", "#b8a21a")  # differ in lightness as well
 
 
-def canvas(ax: Any, width: float, height: float) -> tuple[Any, Any]:
-    """Return (figure, axes): those of ``ax``, or of a new figure of this size in inches.
+def canvas(ax: Any, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
+    """Return (figure, first axes): those of ``ax``, or of a new figure of this size in inches with panels in a row.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -26,7 +26,7 @@ def canvas(ax: Any, width: float, height: float) -> tuple[Any, Any]:
     except ImportError as error:
         raise ImportError("jaxconv.inspect.plot needs matplotlib; install it with: pip install matplotlib") from error
     figure = Picture(figsize=(width, height), dpi=110, layout="constrained")
-    return figure, figure.panel
+    return figure, figure.subplots(1, panels, squeeze=False)[0, 0]
 
 
 def signed_colours(values: np.ndarray) -> tuple[Any, Any]:
@@ -34,10 +34,9 @@ def signed_colours(values: np.ndarray) -> tuple[Any, Any]:
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     colours = LinearSegmentedColormap.from_list("signed", [*NEGATIVE, "#ffffff", *POSITIVE], N=255)
-    colours = colours.with_extremes(bad="#9a9a9a")
     finite = np.abs(values[np.isfinite(values)])
     largest = finite.max() if finite.size and finite.max() > 0 else 1.0
-    return colours, Normalize(-largest, largest)
+    return colours.with_extremes(bad="#9a9a9a"), Normalize(-largest, largest)
 
 
 def colours_for(values: np.ndarray) -> tuple[Any, Any]:
@@ -75,9 +74,10 @@ def style(ax: Any, *, x: str = "", y: str = "", grid: bool = False) -> None:
         ax.set_axisbelow(True)
 
 
-def plain(ax: Any) -> None:
-    """Show neither frame nor ticks, as for an image."""
+def plain(ax: Any, frame: bool = True) -> None:
+    """Show no ticks, and a light frame or none, as for an image."""
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
         spine.set_color("#c5c9d0")
+        spine.set_visible(frame)

@@ -1,0 +1,88 @@
+"""The graph of a model: a box for each call of a layer, an arrow for each value.
+
+Knows containers by their graphs; the places come from ``contract.display``, as those of the drawing in a notebook.
+"""
+
+from typing import Any
+
+from jaxconv.contract import as_layer
+from jaxconv.contract.display import BOX, WIDTH, format_shapes, place_calls, route
+from jaxconv.inspect.plot.style import GREY, INK, LINES, canvas
+
+
+def graph(model: Any, input_shape: Any = None, ax: Any = None) -> Any:
+    """Draw the layers of a model from top to bottom, with their output shapes, and return the figure.
+
+    Args:
+        model: a layer with layers inside, or its ``apply_fn``.
+        input_shape: batch first; may be left out where the model knows its own. Without either, shapes are not shown.
+        ax: the matplotlib axes to draw on; by default a new figure's, as high as the model is deep.
+
+    Raises:
+        ValueError: the layer has no layers inside.
+        ImportError: matplotlib is not installed.
+
+    >>> model = jaxconv.Sequential([jaxconv.Conv1D(4, 3), jaxconv.ReLU()])
+    >>> figure = jaxconv.inspect.plot.graph(model, (None, 16, 1))
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['input', '(batch, 16, 1)', 'conv1d', '(batch, 14, 4)', 're_lu', '(batch, 14, 4)']
+    """
+    model = as_layer(model, "plot.graph(model)")
+    if model.graph is None:
+        raise ValueError(f"plot.graph: {model.label} has no layers inside; give a Sequential or a Model")
+    places, arrows = place_calls(model)
+    shapes = _shapes(model, model.known_input_shape if input_shape is None else input_shape)
+    wide, deep = max(x for x, _, _ in places) + WIDTH, max(y for _, y, _ in places) + BOX
+    figure, ax = canvas(ax, max(wide / 72, 2.8), max(deep / 68, 1.2))
+    for start, end in arrows:
+        _arrow(ax, route(places[start], places[end]))
+    for index, (x, y, name) in enumerate(places):
+        _box(ax, x, y, name, shapes[index] if shapes else "")
+    ax.set_xlim(0, wide + 6)
+    ax.set_ylim(deep + 6, 0)
+    ax.set_axis_off()
+    return figure
+
+
+def _shapes(model: Any, input_shape: Any) -> list[str]:
+    """Return the output shape of each box as text; nothing where the input shape is not known."""
+    if input_shape is None:
+        return []
+    values = list(model.flat_inputs(model.read_shape(input_shape)))
+    texts = [format_shapes(shape) for shape in values]
+    for _, call, given in model.graph.steps(values):
+        child = model.children[call.name]
+        shape = child.output_shape(given)
+        texts.append(format_shapes(shape))
+        values += child.output_structure.flatten_up_to(shape)
+    return texts
+
+
+def _arrow(ax: Any, points: list[tuple[int, int]]) -> None:
+    from matplotlib.patches import FancyArrowPatch
+    from matplotlib.path import Path
+
+    codes = [Path.MOVETO, *([Path.LINETO] if len(points) == 2 else [Path.CURVE4] * 3)]
+    look: dict[str, Any] = {
+        "arrowstyle": "-|>,head_width=2,head_length=4",
+        "mutation_scale": 1,
+        "color": GREY,
+        "linewidth": 1,
+    }
+    ax.add_patch(FancyArrowPatch(path=Path(points, codes), shrinkA=0, shrinkB=0, **look))
+
+
+def _box(ax: Any, x: int, y: int, name: str, shape: str) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    look: dict[str, Any] = {
+        "boxstyle": "round,pad=0,rounding_size=4",
+        "facecolor": "#eef3fa",
+        "edgecolor": LINES[0],
+        "linewidth": 1,
+    }
+    ax.add_patch(FancyBboxPatch((x, y), WIDTH, BOX, **look))
+    name = name if len(name) < 28 else f"{name[:26]}…"
+    ax.text(x + WIDTH / 2, y + BOX * (0.36 if shape else 0.52), name, ha="center", va="center", fontsize=9, color=INK)
+    if shape:
+        ax.text(x + WIDTH / 2, y + BOX * 0.76, shape, ha="center", va="center", fontsize=7, color=GREY)
