@@ -1,0 +1,116 @@
+"""A function of arrays as one flat list of JAX primitives: calls are inlined, and what no result needs is left out.
+
+What keeps its own derivative (``custom_jvp``, ``custom_vjp``) and loops stay one step. So does a jitted activation
+function such as ``jax.nn.silu``. Knows the programs of JAX; nothing about layers.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, Literal
+
+# calls that are inlined: they change when and where something is computed, and not what
+CALLS = ("jit", "remat", "remat2", "checkpoint", "closed_call", "core_call", "custom_lin")
+CUSTOM = ("custom_jvp_call", "custom_vjp_call")
+ELEMENTWISE = frozenset(
+    """abs acos acosh add and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clamp convert_element_type
+    copy cos cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le lgamma log log1p
+    logistic lt max min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt
+    square stop_gradient sub tan tanh xor""".split()  # noqa: SIM905
+)
+
+
+class Program(NamedTuple):
+    """A flat program. closed: its steps. tree: the structure of its results."""
+
+    closed: ClosedJaxpr
+    tree: Any
+
+
+def trace(f: Callable, *args: Any) -> Program:
+    """Return the flat program of ``f``, whose inputs are the leaves of the arguments.
+
+    >>> jitted = jax.jit(lambda x: jax.nn.silu(x) + 1)
+    >>> [step.primitive.name for step in trace(jitted, 1.0).closed.jaxpr.eqns]
+    ['jit', 'add']
+    """
+    closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
+    return Program(flatten(closed), jax.tree.structure(shapes))
+
+
+def flatten(closed: ClosedJaxpr) -> ClosedJaxpr:
+    """Return the same program with its calls inlined."""
+
+    def step(eqn: Any, values: Sequence[Any]) -> list[Any]:
+        if eqn.primitive.name in CALLS and not is_activation(eqn):
+            inner = called(eqn)
+            return run(inner, inner.jaxpr.outvars, values, step)
+        return bind(eqn, values)
+
+    return jax.make_jaxpr(lambda *args: run(closed, closed.jaxpr.outvars, args, step))(*closed.in_avals)
+
+
+def called(eqn: Any) -> ClosedJaxpr:
+    """Return the program that a call runs."""
+    inner = next(eqn.params[name] for name in ("jaxpr", "call_jaxpr") if name in eqn.params)
+    return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+
+
+def producers(jaxpr: Any) -> dict[Any, Any]:
+    """Return the step that computes each variable."""
+    return {var: eqn for eqn in jaxpr.eqns for var in eqn.outvars}
+
+
+def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
+    """Compute one step as it is."""
+    with eqn.ctx.manager:
+        result = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
+    return list(result) if eqn.primitive.multiple_results else [result]
+
+
+def run(
+    closed: ClosedJaxpr, wanted: Sequence[Any], args: Sequence[Any], step: Callable[[Any, Sequence[Any]], list] = bind
+) -> list[Any]:
+    """Compute the wanted variables of a program, and only what they need.
+
+    Args:
+        args: its inputs.
+        step: computes the results of a step, of its equation and its operands.
+    """
+    needed, steps = {atom for atom in wanted if not isinstance(atom, Literal)}, []
+    for eqn in reversed(closed.jaxpr.eqns):
+        if needed.intersection(eqn.outvars):
+            needed.update(atom for atom in eqn.invars if not isinstance(atom, Literal))
+            steps.append(eqn)
+    values = dict(zip([*closed.jaxpr.constvars, *closed.jaxpr.invars], [*closed.consts, *args], strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if isinstance(atom, Literal) else values[atom]
+
+    for eqn in reversed(steps):
+        values.update(zip(eqn.outvars, step(eqn, [read(atom) for atom in eqn.invars]), strict=True))
+    return [read(atom) for atom in wanted]
+
+
+def is_activation(eqn: Any) -> bool:
+    """Return whether a call computes an elementwise function of one array, as activation functions do."""
+    arrays = [atom for atom in eqn.invars if not isinstance(atom, Literal)]
+    if len(arrays) != 1 or len(eqn.outvars) != 1 or not arrays[0].aval.shape:
+        return False
+    inner = called(eqn)
+    shape = arrays[0].aval.shape
+    return eqn.outvars[0].aval.shape == shape and not inner.consts and _elementwise(inner.jaxpr, shape)
+
+
+def _elementwise(jaxpr: Any, shape: tuple[int, ...]) -> bool:
+    for eqn in jaxpr.eqns:
+        scalars = all(atom.aval.shape == () for atom in eqn.invars)
+        if eqn.primitive.name == "broadcast_in_dim" and scalars:
+            continue
+        if any(var.aval.shape not in ((), shape) for var in eqn.outvars):
+            return False
+        inside = eqn.primitive.name in (*CALLS, *CUSTOM) and _elementwise(called(eqn).jaxpr, shape)
+        if eqn.primitive.name not in ELEMENTWISE and not inside:
+            return False
+    return True
