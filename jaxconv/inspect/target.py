@@ -132,10 +132,10 @@ def logits(f: Callable[..., Any]) -> Callable[..., Any]:
         cuts = [_cut(program.closed, producers(program.closed.jaxpr), atom) for atom in outputs]
         if not any(cuts):
             return f(*args)
-        cuts = [cut or ([atom], lambda value: value) for cut, atom in zip(cuts, outputs, strict=True)]
-        wanted = [atom for atoms, _ in cuts for atom in atoms]
+        ends = [cut or ([atom], lambda value: value) for cut, atom in zip(cuts, outputs, strict=True)]
+        wanted = [atom for atoms, _ in ends for atom in atoms]
         values = iter(run(program.closed, wanted, jax.tree.leaves(args)))
-        return jax.tree.unflatten(program.tree, [tail(*(next(values) for _ in atoms)) for atoms, tail in cuts])
+        return jax.tree.unflatten(program.tree, [tail(*(next(values) for _ in atoms)) for atoms, tail in ends])
 
     return without
 
