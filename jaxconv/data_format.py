@@ -47,9 +47,11 @@ def check_rank(shape: tuple, rank: int, data_format: str, where: str) -> None:
     if len(shape) != rank + 2:
         spatial = ("time",) if rank == 1 else ("depth", "rows", "columns")[-rank:]
         names = (*spatial, "channels") if data_format == "channels_last" else ("channels", *spatial)
+        channels = "x[..., None]" if data_format == "channels_last" else "x[:, None]"
+        hint = f"; {channels} adds an axis of channels, x[None] a batch" if len(shape) == rank + 1 else ""
         raise ValueError(
             f"{where}: input of shape {shape} has rank {len(shape)}; "
-            f"this layer needs rank {rank + 2}: (batch, {', '.join(names)})"
+            f"this layer needs rank {rank + 2}: (batch, {', '.join(names)}){hint}"
         )
 
 

@@ -19,6 +19,7 @@ from jaxconv.training.fit import training_count
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.losses import losses
 from jaxconv.training.metrics import metrics as resolve_metrics
+from jaxconv.training.mistakes import check_output
 
 Shape = tuple[Any, ...]
 
@@ -52,6 +53,10 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
     _check_output_size(config, [shape, *shapes], splits)
     _check_softmax(config, shapes[-1])
     _check_loss(train.loss, y, prediction, top / "train")
+    try:
+        check_output(config.model.apply_fn, resolve_loss(train.loss))
+    except ValueError as error:
+        raise (top / "train").error("loss", train.loss, str(error)) from None
     for i, (spec, metric) in enumerate(zip(train.metrics, resolve_metrics(train.metrics), strict=True)):
         try:
             jax.eval_shape(metric, y, prediction)

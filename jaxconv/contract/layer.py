@@ -18,7 +18,6 @@ Knows no particular layer: the computation of each is in its own file.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self, final
 
@@ -32,7 +31,7 @@ from jaxconv.contract.policy import Policy, policy
 from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
 from jaxconv.contract.spatial import family_docstring
 from jaxconv.contract.symbolic import connect, is_symbolic
-from jaxconv.contract.weights import Weight, check_shapes, governing, make_params, sum_penalties
+from jaxconv.contract.weights import Weight, check_shapes, count_multiply_adds, governing, make_params, sum_penalties
 from jaxconv.errors import explain
 from jaxconv.registry import Entry, Registry
 from jaxconv.windows import Window, output_lengths
@@ -78,6 +77,7 @@ class Layer(Entry):
     graph: ClassVar[Any] = None  # the calls inside a container
     least_rank: ClassVar[int] = 0  # the number of axes that an input has at least: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
+    output_values: ClassVar[str | None] = None  # "activation" (that option's), "input", "layer", a function's name
 
     def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -180,16 +180,7 @@ class Layer(Entry):
         Each entry of a kernel is used once per output step (of a transposed window: once per input step). Scales,
         biases, activations and pooling count as nothing, as is usual; taps that meet padding count.
         """
-        if not any("kernel" in leaf for leaf in self.leaves):
-            return 0
-        shape = self.read_shape(input_shape)
-        out, windows = self.output_shape(shape)[1:], self.windows(shape)
-        if None in (*shape[1:], *out) or sum(window.reads_all for window in windows) > 1:
-            return None  # how often a kernel is used along an axis that is read as a whole, the windows do not say
-        inputs = [shape[1 + (i if w.axis is None else w.axis)] for i, w in enumerate(windows)]
-        steps = [n if w.transposed else m for n, m, w in zip(inputs, out, windows, strict=True) if not w.reads_all]
-        kernels = [weight for leaf, weight in self.weights(shape).items() if "kernel" in leaf]
-        return sum(math.prod(kernel.shape) * (1 if kernel.per_output else math.prod(steps)) for kernel in kernels)
+        return count_multiply_adds(self, self.read_shape(input_shape))
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         """Return the axes of an input or output of this rank that a mask may lie along, the likeliest first."""

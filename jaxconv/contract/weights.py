@@ -3,6 +3,7 @@
 Knows layers by their declarations.
 """
 
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -51,6 +52,19 @@ def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
                 if got != wanted:
                     raise ValueError(f"returned shape {got}; it must return {wanted}")
     return params
+
+
+def count_multiply_adds(layer: Any, shape: Any) -> int | None:
+    """Return how often entries of kernels are used for one example of an input of this shape; None if it is unknown."""
+    if not any("kernel" in leaf for leaf in layer.leaves):
+        return 0
+    out, windows = layer.output_shape(shape)[1:], layer.windows(shape)
+    if None in (*shape[1:], *out) or sum(window.reads_all for window in windows) > 1:
+        return None  # how often a kernel is used along an axis that is read as a whole, the windows do not say
+    inputs = [shape[1 + (i if w.axis is None else w.axis)] for i, w in enumerate(windows)]
+    steps = [n if w.transposed else m for n, m, w in zip(inputs, out, windows, strict=True) if not w.reads_all]
+    kernels = [weight for leaf, weight in layer.weights(shape).items() if "kernel" in leaf]
+    return sum(math.prod(kernel.shape) * (1 if kernel.per_output else math.prod(steps)) for kernel in kernels)
 
 
 def governing(layer: Any, ending: str) -> list[tuple[str, Any]]:

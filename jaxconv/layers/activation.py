@@ -36,6 +36,8 @@ class Activation(Layer):
     activation: Any
     activity_regularizer: Any = None
 
+    output_values: ClassVar[str | None] = "activation"
+
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         rank = len(input_shape) - 1
         if rank < 1 or not uses_axis(self.activation):
@@ -93,6 +95,8 @@ class ReLU(_Pointwise):
         "threshold": at_least_0,
     }
 
+    output_values: ClassVar[str | None] = "relu"
+
     def function(self, x: Array) -> Array:
         return activations.relu(x, self.negative_slope, self.max_value, self.threshold)
 
@@ -121,6 +125,7 @@ class LeakyReLU(_Pointwise):
     negative_slope: float = 0.3
 
     checks: ClassVar[dict[str, Any]] = {"negative_slope": at_least_0}
+    output_values: ClassVar[str | None] = "leaky_relu"
 
     def function(self, x: Array) -> Array:
         return activations.leaky_relu(x, self.negative_slope)
@@ -154,6 +159,7 @@ class ELU(_Pointwise):
     alpha: float = 1.0
 
     checks: ClassVar[dict[str, Any]] = {"alpha": as_number}
+    output_values: ClassVar[str | None] = "elu"
 
     def function(self, x: Array) -> Array:
         return activations.elu(x, self.alpha)
@@ -184,6 +190,7 @@ class Softmax(Layer):
     axis: Any = -1
 
     checks: ClassVar[dict[str, Any]] = {"axis": as_axis}
+    output_values: ClassVar[str | None] = "softmax"
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         axes = input_axes(self.axis, input_shape, "Softmax", batch=True)
@@ -246,6 +253,7 @@ class PReLU(Layer):
     shared_axes: Any = None
 
     least_rank: ClassVar[int] = 2
+    output_values: ClassVar[str | None] = "leaky_relu"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -34,6 +34,7 @@ class ActivityRegularization(Layer):
 
     least_rank: ClassVar[int] = 1
     checks: ClassVar[dict[str, Any]] = {"l1": at_least_0, "l2": at_least_0}
+    output_values: ClassVar[str | None] = "input"
 
     @property
     def activity_regularizer(self) -> Any:

@@ -4,7 +4,7 @@ The bins depend on the input length; pooling with windows of a given size is in 
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -59,6 +59,8 @@ class BaseAdaptivePooling(Layer):
 
     output_size: Any
     data_format: str | None = None
+
+    output_values: ClassVar[str | None] = "input"
 
     def __post_init__(self) -> None:
         super().__post_init__()

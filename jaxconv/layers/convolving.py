@@ -37,6 +37,8 @@ class Convolving(Layer):
     padding_mode: str = "zeros"
     groups: int = 1
 
+    output_values: ClassVar[str | None] = "activation"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         where, rank = type(self).__name__, self.rank

@@ -68,6 +68,7 @@ class _Cropping(_Edges):
     data_format: str | None = None
 
     edges: ClassVar[str] = "cropping"
+    output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         return x[tuple(slice(before, -after or None) for before, after in self.pairs)], Effects()

@@ -47,6 +47,7 @@ class Dense(Layer):
     least_rank: ClassVar[int] = 2
     checks: ClassVar[dict[str, Any]] = {"units": geo.as_size}
     keras_only: ClassVar[dict[str, tuple]] = dict.fromkeys(("quantization_config", "lora_rank", "lora_alpha"), (None,))
+    output_values: ClassVar[str | None] = "activation"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -47,6 +47,7 @@ class _GlobalMax(BaseGlobalPooling):
     """Compute the largest value of each channel."""
 
     masked_value: ClassVar[float] = -np.inf
+    output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         y = x.max(self.axes, keepdims=self.keepdims)
@@ -55,6 +56,8 @@ class _GlobalMax(BaseGlobalPooling):
 
 class _GlobalAverage(BaseGlobalPooling):
     """Compute the mean of each channel."""
+
+    output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         y = average(x.astype(promote(x.dtype, jnp.float32)), self.axes, mask)

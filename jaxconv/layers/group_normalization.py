@@ -57,6 +57,7 @@ class GroupNormalization(Layer):
     gamma_constraint: Any = None
 
     checks: ClassVar[dict[str, Any]] = {"axis": as_one_axis, "epsilon": at_least_0}
+    output_values: ClassVar[str | None] = "linear"
 
     def __post_init__(self) -> None:
         super().__post_init__()

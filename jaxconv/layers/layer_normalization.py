@@ -104,6 +104,8 @@ class LayerNormalization(_AlongAxes):
     gamma_constraint: Any = None
     rms_scaling: bool = dataclasses.field(default=False, kw_only=True)
 
+    output_values: ClassVar[str | None] = "linear"
+
     @property
     def leaves(self) -> dict[str, str]:
         gamma, beta = self.scale or self.rms_scaling, self.center and not self.rms_scaling

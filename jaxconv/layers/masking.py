@@ -35,6 +35,7 @@ class Masking(Layer):
 
     least_rank: ClassVar[int] = 2
     checks: ClassVar[dict[str, Any]] = {"mask_value": as_number}
+    output_values: ClassVar[str | None] = "input"
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [tuple(range(rank - 1))]  # channels are last, whatever the data format

@@ -27,6 +27,7 @@ class Noise(Layer):
 
     needs_key: ClassVar[bool] = True
     strength: ClassVar[str] = "rate"  # the option that is 0 where there is no noise
+    output_values: ClassVar[str | None] = "input"
 
     def add_noise(self, x: Array, key: Any) -> Array:
         """Return the input with noise."""

@@ -87,6 +87,8 @@ class BatchNormalization(Layer):
         {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
     )
 
+    output_values: ClassVar[str | None] = "linear"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.axis, list | tuple) and len(self.axis) == 1:

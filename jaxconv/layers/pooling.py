@@ -63,6 +63,7 @@ class _Max(BasePooling):
     """Compute the largest value of each window; padding is never the largest."""
 
     masked_value: ClassVar[float] = -np.inf
+    output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         y = largest(x, *self._sizes_strides_pads(x))
@@ -71,6 +72,8 @@ class _Max(BasePooling):
 
 class _Average(BasePooling):
     """Compute the mean of each window over its real values; padding does not count, as in Keras."""
+
+    output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         window, strides, padding = self._sizes_strides_pads(x)

@@ -26,6 +26,8 @@ KERNELS = ("kernel", "embeddings")
 class Reparametrization(Wrapper):
     """A wrapper of a layer with a kernel. The subclass implements ``kernel``, and may have weights of its own."""
 
+    output_values: ClassVar[str | None] = "layer"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         where, inside = type(self).__name__, self.layer

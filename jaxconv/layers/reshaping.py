@@ -32,6 +32,7 @@ class Flatten(Layer):
     data_format: str | None = None
 
     least_rank: ClassVar[int] = 1
+    output_values: ClassVar[str | None] = "input"
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         sizes = input_shape[1:]
@@ -64,6 +65,7 @@ class Reshape(Layer):
     target_shape: Any
 
     least_rank: ClassVar[int] = 1
+    output_values: ClassVar[str | None] = "input"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -121,6 +123,8 @@ class Permute(Layer):
 
     dims: Any
 
+    output_values: ClassVar[str | None] = "input"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         dims = _as_integers(self.dims, "Permute", "dims")
@@ -158,6 +162,8 @@ class RepeatVector(Layer):
     """
 
     n: int
+
+    output_values: ClassVar[str | None] = "input"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,7 +1,7 @@
 """TimeDistributed: one layer applied to each step of a sequence. Knows the layer inside by its contract alone."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from jax import Array
@@ -44,6 +44,8 @@ class TimeDistributed(Wrapper):
     >>> apply_fn(params, jnp.ones((2, 10, 8, 8, 3))).shape
     (2, 10, 6, 6, 4)
     """
+
+    output_values: ClassVar[str | None] = "layer"
 
     def __post_init__(self) -> None:
         super().__post_init__()

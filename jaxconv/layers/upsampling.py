@@ -51,6 +51,8 @@ class _UpSampling(Layer):
     data_format: str | None = None
     interpolation: str = "nearest"
 
+    output_values: ClassVar[str | None] = "input"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         where, legal = type(self).__name__, ("nearest", *METHODS)

@@ -15,6 +15,7 @@ from jaxconv.contract import Params
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import Metric
 from jaxconv.training.metrics import metrics as resolve_metrics
+from jaxconv.training.mistakes import check_output, output_for, warn_channels_first
 from jaxconv.training.step import Sums, eval_step, metric_values
 
 _MOST_PENDING = 32  # batches
@@ -92,6 +93,8 @@ def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32)
     """
     check_model(apply_fn, params)
     inputs = dict(zip(x, as_samples(*x.values()), strict=True)) if isinstance(x, Mapping) else as_samples(x)[0]
+    if not isinstance(x, Mapping):
+        output_for(apply_fn, params, inputs)
     step = jax.jit(apply_fn)
     for rows in batch_slices(len(jax.tree.leaves(inputs)[0]), batch_size):
         y = step(params, jax.tree.map(lambda array: host_batch(array, rows), inputs))  # noqa: B023
@@ -152,10 +155,13 @@ def check_model(apply_fn: Any, params: Any) -> None:
 
 
 def check_labels(apply_fn: Any, params: Params, loss: Any, *data: tuple[Any, Any] | None) -> None:
-    """Check all targets before anything is computed, if the loss has a method ``check``."""
-    for x, y in (pair for pair in data if pair is not None and hasattr(loss, "check")):
-        one = jax.ShapeDtypeStruct((1, *x.shape[1:]), device_dtype(x.dtype))
-        loss.check(y, jax.eval_shape(apply_fn, params, one).shape)
+    """Check all samples, and targets if the loss has a method ``check``, before anything is computed."""
+    check_output(apply_fn, loss)
+    for x, y in (pair for pair in data if pair is not None):
+        output = output_for(apply_fn, params, x)
+        warn_channels_first(apply_fn, x)
+        if hasattr(loss, "check"):
+            loss.check(y, output.shape)
 
 
 def as_samples(x: Any, *y: Any) -> tuple[Any, ...]:

@@ -5,7 +5,7 @@ Knows arrays only: no models, no penalties, no optimizers.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -72,6 +72,8 @@ class Loss(Entry):
     A loss is a frozen, hashable dataclass, called ``loss(y_true, y_pred) -> (batch,)``; its mean over the batch is
     Keras's ``sum_over_batch_size``. A subclass implements ``values(y_true, y_pred)``, batch axis first.
     """
+
+    of_probabilities: ClassVar[bool] = False  # predictions are probabilities; with from_logits=True they are logits
 
     def __call__(self, y_true: Any, y_pred: Any) -> jax.Array:
         """Compute the loss of each sample.

@@ -3,7 +3,7 @@
 Knows arrays only: no models, no penalties, no optimizers.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxconv.registry import register
 from jaxconv.training.loss import EPSILON, Loss, full_precision, losses, mean_per_sample, resolve
+from jaxconv.training.mistakes import check_argument_order
 
 
 def loss(identifier: Any) -> Any:
@@ -22,12 +23,15 @@ def loss(identifier: Any) -> Any:
 
     Raises:
         ValueError: an unknown name or option; the message gives the nearest legal one.
-        TypeError: anything else.
+        TypeError: anything else; a callable whose arguments are named in the opposite order, as optax's
+            ``(logits, labels)``.
 
     >>> loss({"name": "huber", "delta": 0.5})
     Huber(delta=0.5)
     """
-    return resolve(losses, identifier)
+    found = resolve(losses, identifier)
+    check_argument_order(found)
+    return found
 
 
 # -- of numbers: squared, absolute and relative errors, counts, angles
@@ -161,6 +165,8 @@ class CategoricalHinge(Loss):
 class KLDivergence(Loss):
     """``sum(y_true log(y_true / y_pred))`` over the last axis, both clipped to [1e-7, 1]."""
 
+    of_probabilities: ClassVar[bool] = True
+
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         y_true, y_pred = jnp.clip(y_true, EPSILON, 1.0), jnp.clip(y_pred, EPSILON, 1.0)
         return jnp.sum(y_true * jnp.log(y_true / y_pred), axis=-1)
@@ -174,6 +180,8 @@ class BinaryCrossentropy(Loss):
         from_logits: whether predictions are logits (``p`` is their sigmoid, computed stably) and not probabilities.
         label_smoothing: the fraction, from 0 to 1, by which targets are moved towards 0.5.
     """
+
+    of_probabilities: ClassVar[bool] = True
 
     from_logits: bool = False
     label_smoothing: float = 0.0
@@ -200,6 +208,8 @@ class CategoricalCrossentropy(Loss):
         label_smoothing: the fraction, from 0 to 1, of each target that is distributed evenly over all classes.
     """
 
+    of_probabilities: ClassVar[bool] = True
+
     from_logits: bool = False
     label_smoothing: float = 0.0
 
@@ -225,6 +235,8 @@ class SparseCategoricalCrossentropy(Loss):
     >>> SparseCategoricalCrossentropy()(jnp.array([1]), jnp.array([[0.5, 0.5]]))
     Array([0.6931472], dtype=float32)
     """
+
+    of_probabilities: ClassVar[bool] = True
 
     from_logits: bool = False
 

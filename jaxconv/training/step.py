@@ -13,6 +13,7 @@ import optax
 from jaxconv.contract import Params, merge
 from jaxconv.dtypes import promote
 from jaxconv.training.metrics import Metric
+from jaxconv.training.mistakes import check_argument_order, check_output
 
 Sums = dict[str, jax.Array]
 
@@ -86,6 +87,8 @@ def train_step(
     >>> float(sums["loss"]), float(state.params["kernel"][0, 0])
     (8.0, 3.0)
     """
+    check_output(apply_fn, loss)
+    check_argument_order(loss)
     update = optax.with_extra_args_support(optimizer).update
 
     def objective(trainable: Params, fixed: Params, x: Any, y: Any, key: Any) -> tuple[jax.Array, Any]:
@@ -118,6 +121,8 @@ def eval_step(
 
     The loss includes the penalties, as Keras's ``val_loss`` does. Args as in :func:`train_step`.
     """
+    check_output(apply_fn, loss)
+    check_argument_order(loss)
 
     def step(params: Params, x: Any, y: Any) -> Sums:
         prediction, effects = apply_fn.forward(params, x, train=False)

@@ -126,6 +126,8 @@ MISTAKES = [
     ("model.layers.2.units=1", ["model.layers.2.units = 1", "1 output,", "2 classes"]),
     ("train.loss=mse", ['train.loss = "mse"', "sparse_categorical_crossentropy"]),
     ("train.loss=categorical_crossentropy", ['train.loss.name = "categorical_crossentropy"', "sparse_categorical"]),
+    ("model.layers.2.activation=linear", ["train.loss = ", "linear", "from_logits", "softmax"]),
+    ("train.loss.from_logits=true", ["train.loss = ", "softmax", "from_logits=False"]),
     ("train.metrics.0=categorical_accuracy", ['train.metrics.0 = "categorical_accuracy"', "(8,)", "(8, 2)"]),
 ]
 

@@ -437,13 +437,13 @@ def test_predictions_come_in_order_and_in_batches():
         ({"early_stopping": EarlyStopping("mea")}, ValueError, "'mea'.*'mae'"),
         ({"loss": "mze"}, ValueError, "loss 'mze'.*'mse'"),
         (
-            {"layer": Dense(2), "y": LABELS + 1, "loss": "sparse_categorical_crossentropy"},
+            {"layer": Dense(2, activation="softmax"), "y": LABELS + 1, "loss": "sparse_categorical_crossentropy"},
             ValueError,
             "1 to 2.*2 classes",
         ),
         (
             {
-                "layer": Dense(2),
+                "layer": Dense(2, activation="softmax"),
                 "y": LABELS,
                 "loss": "sparse_categorical_crossentropy",
                 "metrics": (),
@@ -477,7 +477,7 @@ def test_integers_of_numpy_are_accepted():
 
 
 def test_evaluate_refuses_labels_outside_the_classes():
-    params, apply_fn = Dense(2).init(jax.random.key(0), X.shape)
+    params, apply_fn = Dense(2, activation="softmax").init(jax.random.key(0), X.shape)
     with pytest.raises(ValueError, match=r"1 to 2.*2 classes"):
         evaluate(apply_fn, params, X, LABELS + 1, loss="sparse_categorical_crossentropy")
 

@@ -1,0 +1,128 @@
+"""Mistakes that train to nonsense in silence: logits for probabilities, reversed arguments, channels on the wrong axis.
+
+Knows models by their contract, and losses by what they declare.
+"""
+
+import inspect
+import warnings
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconv.contract import Params
+from jaxconv.contract.output_values import output_origin
+from jaxconv.registry import snake_case
+
+_PROBABILITIES = {"softmax", "sigmoid", "hard_sigmoid"}
+# activations with negative values, whose logarithm a loss of probabilities would take
+_NEGATIVE = {*"linear log_softmax log_sigmoid tanh leaky_relu elu selu celu gelu silu mish".split()}
+_PREDICTIONS = ("logit", "log_pred", "y_pred", "pred", "output", "log_prob")
+_TARGETS = ("label", "target", "y_true", "true")
+
+
+def check_output(apply_fn: Any, loss: Any) -> None:
+    """Check that the model's output is what the loss expects: probabilities, or logits with ``from_logits=True``.
+
+    Raises:
+        ValueError: an output that may be negative for a loss of probabilities; probabilities for one of logits.
+    """
+    layer, name = getattr(apply_fn, "layer", None), type(loss).__name__
+    if not getattr(loss, "of_probabilities", False) or not hasattr(layer, "output_structure"):
+        return
+    origin = output_origin(layer)
+    if origin is None:
+        return
+    logits = getattr(loss, "from_logits", None)
+    output = f"{name}: the model's output is that of {origin.layer!r}, whose activation is {origin.activation}"
+    if logits and origin.activation in _PROBABILITIES:
+        raise ValueError(
+            f"{output}: these are probabilities, and the loss expects logits (from_logits=True); "
+            "give from_logits=False, or a last layer without activation"
+        )
+    if not logits and origin.activation in _NEGATIVE:
+        remedy = (
+            f'from_logits=True, {{"name": "{snake_case(name)}", "from_logits": True}}, or ' if logits is False else ""
+        )
+        right = "sigmoid" if name == "BinaryCrossentropy" else "softmax"
+        raise ValueError(
+            f'{output}: these are not probabilities, which the loss expects; give {remedy}activation="{right}" in the '
+            "last layer"
+        )
+
+
+def check_argument_order(loss: Any) -> None:
+    """Check that a function is a loss of (y_true, y_pred); optax's are of (logits, labels).
+
+    optax's losses of ``predictions`` are symmetric, and legal.
+
+    Raises:
+        TypeError: the names of its arguments say the opposite order.
+    """
+    try:
+        names = [*inspect.signature(loss).parameters][:2]
+    except (TypeError, ValueError):
+        return
+    reversed_order = len(names) == 2 and names[0].lower().startswith(_PREDICTIONS)
+    symmetric = str(getattr(loss, "__module__", "")).startswith("optax") and names[:1] == ["predictions"]
+    if reversed_order and names[1].lower().startswith(_TARGETS) and not symmetric:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise TypeError(
+            f"the loss {name} takes ({', '.join(names)}), and a loss here is called with (y_true, y_pred), as in "
+            f"Keras; give lambda y_true, y_pred: {name}(y_pred, y_true)"
+        )
+
+
+def output_for(apply_fn: Any, params: Params, x: Any) -> Any:
+    """Return shape and type of the model's output for all samples of ``x``; nothing is computed.
+
+    Raises:
+        ValueError: samples that the model does not take, in the shape of ``x``; a hint where their channels are the
+            first axis in place of the last.
+    """
+
+    def try_shape(shape: tuple[int, ...]) -> Any:
+        return jax.eval_shape(apply_fn, params, jax.ShapeDtypeStruct(shape, dtype))
+
+    dtype = jax.dtypes.canonicalize_dtype(x.dtype.newbyteorder("="))
+    known = getattr(getattr(apply_fn, "layer", None), "known_input_shape", None)
+    fixed = known[0] if isinstance(known, tuple) and known and isinstance(known[0], int) else None
+    shape = (fixed or len(x), *x.shape[1:])
+    try:
+        return try_shape(shape)
+    except ValueError as error:
+        if len(shape) > 2:
+            try:
+                try_shape((shape[0], *shape[2:], shape[1]))
+            except (ValueError, TypeError):
+                raise error from None
+            raise ValueError(f"x has shape {x.shape}, {_channels_hint(x.shape)}; {error}") from None
+        raise
+
+
+def _channels_hint(shape: tuple[int, ...]) -> str:
+    return (
+        f"channels_first, and this model expects channels last; give np.moveaxis(x, 1, -1), of shape "
+        f'{(shape[0], *shape[2:], shape[1])}, or layers with data_format="channels_first"'
+    )
+
+
+def warn_channels_first(apply_fn: Any, x: Any) -> None:
+    """Warn of samples that look like channels_first where the first layer takes channels last.
+
+    The signs: a convolution or pooling over the input that is wider than its first axis, or an axis of at most 4
+    steps, with at least 8 times as many channels.
+    """
+    layer: Any = getattr(apply_fn, "layer", None)
+    while getattr(layer, "graph", None) is not None and layer.graph.calls:
+        layer = dict(layer.graph.children)[layer.graph.calls[0].name]
+    shape = np.shape(x)
+    if getattr(layer, "data_format", None) != "channels_last" or len(shape) < 3 or not hasattr(layer, "windows"):
+        return
+    widest = max((window.extent for window in layer.windows((None, *shape[1:]))[:1] if not window.reads_all), default=1)
+    if shape[1] < max(widest, 5) and widest > 1 and shape[-1] >= 8 * shape[1]:
+        warnings.warn(
+            f"x has shape {shape}: {layer.label} takes it as {shape[1]} steps of {shape[-1]} channels, channels last; "
+            f"if axis 1 holds the channels, it is {_channels_hint(shape)}",
+            stacklevel=4,
+        )
