@@ -3,8 +3,11 @@
 Knows files; computes nothing.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import jax
 
 from jaxconv.app.compatibility import load_data
 from jaxconv.app.config import Config, read_config
@@ -13,6 +16,7 @@ from jaxconv.app.schema import ConfigError
 from jaxconv.contract import Layer
 from jaxconv.files.keras.model import Read
 from jaxconv.files.loading import read_model
+from jaxconv.models import Model
 
 
 def class_names(read: Read) -> list[str] | None:
@@ -40,12 +44,13 @@ class ModelSource(NamedTuple):
     folder: Path | None = None
 
 
-def read_model_source(model: str, input_shape: Any = None) -> ModelSource:
+def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> ModelSource:
     """Read a run folder, a model file or a config.
 
     Args:
         model: its path.
-        input_shape: by default that of the model file, or that of the config's data, which is loaded for this.
+        shape_texts: the values of ``--input-shape``; by default the shape is that of the model file, or that of the
+            config's data, which is loaded for this.
 
     Raises:
         ConfigError: the path is none of the three, or the config has a mistake.
@@ -54,33 +59,65 @@ def read_model_source(model: str, input_shape: Any = None) -> ModelSource:
     path = Path(model)
     if path.is_file() and path.suffix != ".toml":
         read = read_model(path)
-        return ModelSource(str(path), read.layer, input_shape or read.input_shape, class_names(read), file=read)
+        shape = pick_shape(read.layer, shape_texts, read.input_shape)
+        return ModelSource(str(path), read.layer, shape, class_names(read), file=read)
     if not path.exists() and path.suffix != ".toml":
         raise ConfigError(f"{path}: no such run folder, model file or config")
     folder = path if path.is_dir() else None
     if folder is not None:
         check_run_folder(folder)
     config = read_config(path if folder is None else folder / CONFIG)
-    source = ModelSource(config.name, config.model, input_shape, config=config, folder=folder)
+    shape = pick_shape(config.model, shape_texts)
+    source = ModelSource(config.name, config.model, shape, config=config, folder=folder)
     if folder is not None and (folder / MODEL).is_file():
         read = read_model(folder / MODEL)
-        return source._replace(input_shape=input_shape or read.input_shape, classes=class_names(read))
-    if input_shape is None:
+        return source._replace(input_shape=shape or read.input_shape, classes=class_names(read))
+    if shape is None:
         splits = load_data(config)
         return source._replace(input_shape=(None, *splits.x_train.shape[1:]), classes=splits.classes)
     return source
 
 
-def parse_sizes(option: str, text: str) -> tuple[int, ...]:
-    """Return the sizes in the value of an option, such as ``--input-shape 48,48,1``.
+def pick_shape(layer: Layer, texts: Sequence[str] | None, default: Any = None) -> Any:
+    """Return the input shape that the values of ``--input-shape`` give, one for each input, or a default without them.
 
-    >>> parse_sizes("--input-shape", "48,48,1")
-    (48, 48, 1)
+    Raises:
+        ConfigError: a value that is not a list of sizes, or not one value for each input.
+
+    >>> pick_shape(jaxconv.Conv2D(4, 3), ["48,48,1"])
+    (None, 48, 48, 1)
     """
+    if texts is None:
+        return default
+    shapes = [(None, *_sizes(text)) for text in texts]
+    if not isinstance(layer, Model):
+        return shapes[0] if len(shapes) == 1 else shapes
+    if len(shapes) != len(layer.sources):
+        raise ConfigError(
+            f"--input-shape {' --input-shape '.join(texts)}: {layer.label} takes {len(layer.sources)} input(s), "
+            f"{', '.join(source.name for source in layer.sources)}; "
+            f"give a shape for each, in this order: {shape_option(layer.known_input_shape)}"
+        )
+    return layer.structure.unflatten(shapes)
+
+
+def shape_option(shape: Any = None) -> str:
+    """Return an example of ``--input-shape`` for a shape or several, with a number in place of each unknown length.
+
+    >>> shape_option([(None, None, 2), (None, 8)])
+    '--input-shape 128,2 --input-shape 8'
+    """
+    if shape is None:
+        return "--input-shape 128,16"
+    shapes = jax.tree.leaves(shape, is_leaf=lambda one: isinstance(one, tuple))
+    return " ".join("--input-shape " + ",".join(str(size or 128) for size in one[1:]) for one in shapes)
+
+
+def _sizes(text: str) -> tuple[int, ...]:
     try:
         sizes = tuple(int(size) for size in text.split(","))
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise ConfigError(f"{option} {text}: legal: the sizes of one sample, without the batch, such as 48,48,1")
+        raise ConfigError(f"--input-shape {text}: legal: the sizes of one sample, without the batch, such as 48,48,1")
     return sizes

@@ -7,8 +7,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
+
 from jaxconv.app.config import Config
-from jaxconv.app.model_source import read_model_source
+from jaxconv.app.model_source import read_model_source, shape_option
 from jaxconv.app.run import format_test_metrics
 from jaxconv.app.run_folder import are_metrics, read_metrics, read_results, resume_command
 from jaxconv.contract.display import format_shapes, summary
@@ -23,14 +25,15 @@ from jaxconv.streaming import stream
 Facts = list[tuple[str, str]]
 
 
-def overview(model: str, input_shape: tuple[int | None, ...] | None = None, streamed: dict | None = None) -> str:
+def overview(model: str, shape_texts: Sequence[str] | None = None, streamed: dict | None = None) -> str:
     """Describe a run folder, a model file or a config: layers, output shapes, parameters, and the result of the run.
 
     Of a file of weights, or of a model that cannot be loaded, the names are listed, and the reason is given.
 
     Args:
         model: the path.
-        input_shape: batch first; by default that in the file, or that of the config's data.
+        shape_texts: the input shape as the values of ``--input-shape``; by default that in the file, or that of the
+            config's data.
         streamed: the arguments of ``jaxconv.stream``: describe what each layer adds to the stream.
 
     Raises:
@@ -41,7 +44,7 @@ def overview(model: str, input_shape: tuple[int | None, ...] | None = None, stre
     if Path(model).is_file() and is_exported(model):
         return _exported_overview(model)
     try:
-        source = read_model_source(model, input_shape)
+        source = read_model_source(model, shape_texts)
     except FileError as error:
         if not Path(model).is_file():
             raise
@@ -55,13 +58,15 @@ def overview(model: str, input_shape: tuple[int | None, ...] | None = None, stre
         facts += _run_facts(source.folder, source.config)
     if source.input_shape is None:
         layers = repr(source.layer)
-        facts.append(("shapes", "unknown, because the file has no input shape; give it: --input-shape 128,16"))
+        facts.append(("shapes", f"unknown, because the file has no input shape; give it: {shape_option()}"))
     elif streamed is not None:
         layers = str(stream(source.layer, source.input_shape, **streamed).summary())
     else:
         layers = str(summary(source.layer, source.input_shape))
-        if isinstance(source.input_shape, tuple) and None in source.input_shape[1:]:
-            facts.append(("lengths", "None is any length; for multiply-adds, give one: --input-shape 128,16"))
+        shapes = jax.tree.leaves(source.input_shape, is_leaf=lambda one: isinstance(one, tuple))
+        if any(None in shape[1:] for shape in shapes):
+            example = shape_option(source.input_shape)
+            facts.append(("lengths", f"None is any length; for multiply-adds, give numbers: {example}"))
     return _text(source.name, layers, facts)
 
 

@@ -26,7 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="the file to write; .jaxexport is the usual suffix")
     parser.add_argument("--optimize", action="store_true", help="fold normalizations, omit what only training needs")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", metavar="P,P", help="(default: cpu,cuda,tpu)")
-    parser.add_argument("--input-shape", metavar="N,N", help="of one sample, if the file does not contain it")
+    parser.add_argument(
+        "--input-shape", action="append", metavar="N,N", help="of a sample, if unknown; for several inputs, repeat it"
+    )
     parser.add_argument("--stream", action="store_true", help="write one step of a stream, with its state")
     parser.add_argument("--chunk", type=int, metavar="N", help="of a stream, steps of one call (default: the block)")
     add_options(parser)
@@ -35,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export a model, and print what was written."""
-    from jaxconv.app.model_source import parse_sizes
+    from jaxconv.app.model_source import pick_shape, shape_option
     from jaxconv.app.run_folder import model_file
     from jaxconv.cli.stream_options import read_options
     from jaxconv.files.conversion import refuse_to_replace
@@ -47,13 +49,10 @@ def run(options: argparse.Namespace) -> None:
     file = model_file(options.model)
     refuse_to_replace(file, options.out, options.force)
     read = read_model(file)
-    layer, params, shape = read.layer, read.params, read.input_shape
-    if options.input_shape is not None:
-        shape = (None, *parse_sizes("--input-shape", options.input_shape))
+    layer, params = read.layer, read.params
+    shape = pick_shape(layer, options.input_shape, read.input_shape)
     if shape is None:
-        raise ValueError(
-            f"{file} does not contain the shape of its input; give it without batch: --input-shape 48,48,1"
-        )
+        raise ValueError(f"{file} does not contain the shape of its input; give it without batch: {shape_option()}")
     if options.optimize:
         layer, params = optimize(layer, params)
     platforms = [name.strip() for name in options.platforms.split(",") if name.strip()]

@@ -24,16 +24,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from jaxconv.cli.stream_options import add_options
 
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or a config")
-    parser.add_argument("--input-shape", metavar="N,N", help="of one sample (default: that of the data or the file)")
+    parser.add_argument(
+        "--input-shape",
+        action="append",
+        metavar="N,N",
+        help="of a sample (default: that of the data or the file); repeat it for several inputs",
+    )
     parser.add_argument("--stream", action="store_true", help="what each layer costs as a stream, step by step")
     add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Print an overview of a model."""
-    from jaxconv.app.model_source import parse_sizes
     from jaxconv.app.overview import overview
     from jaxconv.cli.stream_options import read_options
 
-    shape = None if options.input_shape is None else (None, *parse_sizes("--input-shape", options.input_shape))
-    print(overview(options.model, shape, read_options(options, options.stream)))
+    print(overview(options.model, options.input_shape, read_options(options, options.stream)))

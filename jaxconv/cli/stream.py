@@ -34,13 +34,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunk", type=int, metavar="N", help="steps at a time, a multiple of the block (default: the block for -)"
     )
-    parser.add_argument("--input-shape", metavar="N,N", help="of one sample, if the file does not contain it")
+    parser.add_argument(
+        "--input-shape", action="append", metavar="N,N", help="of a sample, if the file does not contain it"
+    )
     add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Run a model over the input, and print what was written and how fast."""
-    from jaxconv.app.model_source import parse_sizes
+    from jaxconv.app.model_source import pick_shape, shape_option
     from jaxconv.app.run_folder import model_file
     from jaxconv.app.streaming import open_source, pick_chunk, stream_to_file, stream_to_pipe
     from jaxconv.cli.process import write_bytes
@@ -59,11 +61,9 @@ def run(options: argparse.Namespace) -> None:
     if is_exported(file):
         raise ValueError(f"{file} is an exported program; give the model file that it was made of")
     read = read_model(file)
-    shape = read.input_shape
-    if options.input_shape is not None:
-        shape = (None, *parse_sizes("--input-shape", options.input_shape))
+    shape = pick_shape(read.layer, options.input_shape, read.input_shape)
     if shape is None:
-        raise ValueError(f"{file} does not contain the shape of its input; give it without batch: --input-shape 100,1")
+        raise ValueError(f"{file} does not contain the shape of its input; give it without batch: {shape_option()}")
     running = stream(read.layer, shape, **(read_options(options, True) or {}))
     chunk = pick_chunk(running, options.chunk, least=options.input == "-")
     with open_source(running, options.input, chunk, sys.stdin.buffer) as source:

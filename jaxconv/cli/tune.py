@@ -21,9 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", nargs="?", metavar="MODEL", help="a run folder, a model file, or a config")
     parser.add_argument("--batch", type=int, metavar="N", help="batch size (default: that of the config, or 32)")
-    parser.add_argument(
-        "--input-shape", metavar="N,N", help="of one sample: 128,16 (default: that of the data or the file)"
-    )
+    parser.add_argument("--input-shape", action="append", metavar="N,N", help="as in jaxconv info, such as 128,16")
     parser.add_argument("--dtype", default="float32", help="of the input: int32 for an Embedding (default: float32)")
     parser.add_argument("--inference", action="store_true", help="omit the gradients")
     parser.add_argument("--seconds", type=float, default=0.2, metavar="S", help="per measurement (default: 0.2)")
@@ -34,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
     """Measure, and print a table."""
     import jax
 
-    from jaxconv.app.model_source import parse_sizes, read_model_source
+    from jaxconv.app.model_source import read_model_source, shape_option
     from jaxconv.kernels import tuning_cache
     from jaxconv.tuning import tune
 
@@ -50,10 +48,11 @@ def run(options: argparse.Namespace) -> None:
         print(f"{tuning_cache.forget(platform) or 'no'} winners forgotten: {file}")
     if options.model is None:
         return
-    shape = None if options.input_shape is None else (None, *parse_sizes("--input-shape", options.input_shape))
-    source = read_model_source(options.model, shape)
-    if source.input_shape is None:
-        raise ValueError(f"{options.model} does not contain the shape of its input; give it: --input-shape 128,16")
+    source = read_model_source(options.model, options.input_shape)
+    shapes = jax.tree.leaves(source.input_shape, is_leaf=lambda shape: isinstance(shape, tuple))
+    if not shapes or any(None in shape[1:] for shape in shapes):
+        example = shape_option(source.input_shape)
+        raise ValueError(f"{options.model} does not contain the whole shape of its input; give it: {example}")
     batch = options.batch or (32 if source.config is None else source.config.train.batch_size)
     train, dtype = not options.inference, options.dtype
     print(tune(source.layer, source.input_shape, train=train, batch=batch, dtype=dtype, seconds=options.seconds))

@@ -183,8 +183,10 @@ class Model(Container):
             return [leaf for key in sorted(example) for leaf in self._flatten_like(example[key], value[key])]
         if not isinstance(example, list):
             return [value]
-        if not isinstance(value, list | tuple) or len(value) != len(example):
+        one_shape = isinstance(value, tuple) and bool(value) and all(isinstance(n, int | None) for n in value)
+        if not isinstance(value, list | tuple) or len(value) != len(example) or one_shape:
             got = f"{len(value)}" if isinstance(value, list | tuple) else f"a {type(value).__name__}"
+            got = f"one shape, {value}" if one_shape else got
             names = [source.name for source in self.sources]
             raise ValueError(f"{self.label}: takes a list of {len(example)} inputs, {names}; got {got}")
         return [leaf for one, part in zip(example, value, strict=True) for leaf in self._flatten_like(one, part)]

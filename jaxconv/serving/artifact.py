@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
+from jax.errors import InconclusiveDimensionOperation
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import sdy, stablehlo
 
@@ -21,11 +22,13 @@ from jaxconv.files.archive import read_archive, read_format, write_archive
 from jaxconv.files.errors import FileError, refused
 from jaxconv.files.input_shapes import shape_from_json
 from jaxconv.serving.exported_stream import ExportedStream, Program, read_stream, stream_program
-from jaxconv.serving.inputs import cast_input, map_shapes, read_shapes, resolve_dtypes
+from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_function, read_input_shape, resolve_dtypes
+from jaxconv.serving.symbols import symbolic_inputs
 
 _FORMAT, _VERSION = "jaxconv exported model", 3  # version 1 had one dtype for all inputs, version 2 no streams
 PLATFORMS = ("cpu", "cuda", "tpu")
-_CUSTOM_CALLS = {"shape_assertion"}  # JAX's own check of symbolic shapes, gone before the program runs
+# JAX's own check of symbolic shapes and its pooling of symbolic lengths, gone before the program runs
+_CUSTOM_CALLS = {"shape_assertion", "stablehlo.dynamic_reduce_window"}
 _DIALECTS = {"builtin", "func", "stablehlo", "chlo", "sdy"}
 _TRANSFERS = {f"stablehlo.{name}" for name in ("infeed", "outfeed", "send", "recv")}
 
@@ -49,11 +52,12 @@ def export(
     one row before the first step.
 
     Args:
-        apply_fn: the second value of ``layer.init``, any function of (params, x), or a stream.
+        apply_fn: the second value of ``layer.init``, a layer, any function of (params, x), or a stream.
         params: its weights.
         path: the file, under exactly this name.
-        input_shape: batch first; None, for the batch and for other lengths, is symbolic. For several inputs, a list or
-            dict of shapes, which share the batch. Not for a stream, which knows it.
+        input_shape: batch first; None, for the batch and for other lengths, is symbolic: any length that the model
+            accepts. For several inputs, a list or dict of shapes, which share the batch, and the lengths along an axis
+            where the model combines them. Not for a stream, which knows it.
         chunk: of a stream, the steps of one call, a multiple of the block; None: the block.
         dtype: the type of the input. For several, a list or dict of types, or one float type for those that are not
             declared as integers. By default the types that the inputs of a ``Model`` declare, float32 otherwise.
@@ -62,6 +66,7 @@ def export(
     Raises:
         ValueError: a model that cannot be traced with these shapes, or that runs code of its machine (callbacks, linear
             algebra of LAPACK); an unknown platform; types or a chunk that do not fit.
+        TypeError: arguments in another order.
         FileError: the file cannot be written.
         ImportError: flatbuffers is not installed, which jax.export needs.
 
@@ -76,13 +81,19 @@ def export(
     if not platforms or isinstance(platforms, str) or not set(platforms) <= {*PLATFORMS, "rocm"}:
         raise ValueError(f"platforms={platforms!r} is not legal; give a list of some of: {', '.join(PLATFORMS)}, rocm")
     streams = hasattr(apply_fn, "step")
+    if not streams:
+        apply_fn = read_function(apply_fn, params, "export(apply_fn, params, path, input_shape)")
     if streams and input_shape is not None:
         raise ValueError(f"export: a stream knows its input {apply_fn.input_shape}; leave out {input_shape=}")
     if not streams and chunk is not None:
         raise ValueError(f"export: {chunk=} is for a stream; give jaxconv.stream(layer) in place of apply_fn")
     make = stream_program(apply_fn, params, chunk, dtype) if streams else _program(apply_fn, params, input_shape, dtype)
     with explain(f"{make.name}, exported for input of shape {make.header['input_shape']}"):
-        exported = jax_export.export(jax.jit(make.function), platforms=list(platforms))(*make.specs)
+        try:
+            exported = jax_export.export(jax.jit(make.function), platforms=list(platforms))(*make.specs)
+        except InconclusiveDimensionOperation as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"not for every length that is None: {reason} Give numbers for some of them") from error
     with explain(make.name):
         _check_operations(exported)
     header = {
@@ -98,20 +109,21 @@ def export(
 
 def _program(apply_fn: Any, params: Any, input_shape: Any, dtype: Any) -> Program:
     """Return the program of a model."""
-    shapes = read_shapes(input_shape)
+    shapes = read_input_shape(apply_fn, input_shape)
     dtypes = resolve_dtypes(apply_fn, shapes, dtype)
-    scope = jax_export.SymbolicScope()
-    specs = map_shapes(lambda shape, kind: jax.ShapeDtypeStruct(_symbolic(shape, scope), kind), shapes, dtypes)
     header = {"input_shape": shapes, "dtype": jax.tree.map(lambda kind: kind.name, dtypes)}
     name = getattr(apply_fn, "__name__", type(apply_fn).__name__)
-    return Program(name, lambda x: apply_fn(params, x), (specs,), header, {})
 
+    def function(x: Any) -> Any:
+        return apply_fn(params, x)
 
-def _symbolic(shape: tuple, scope: Any) -> Any:
-    """Return a shape with a symbol for each None, the same one for every batch."""
-    names = ["batch", *(f"n{axis}" for axis in range(1, len(shape)))]
-    text = ", ".join(name if size is None else str(size) for name, size in zip(names, shape, strict=True))
-    return jax_export.symbolic_shape(f"({text},)", scope=scope)
+    specs = symbolic_inputs(apply_fn, shapes, dtypes, shared=False)
+    if not is_shape(shapes):
+        try:
+            jax.eval_shape(function, specs)
+        except Exception:  # whatever a model raises whose inputs must have the same lengths
+            specs = symbolic_inputs(apply_fn, shapes, dtypes, shared=True)
+    return Program(name, function, (specs,), header, {})
 
 
 def _check_operations(exported: jax_export.Exported) -> None:
@@ -169,9 +181,10 @@ class Exported:
             x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.input_shape, self.dtype, x)
             return self._run(x)
         except ValueError as error:
+            too_short = "it is too short for the model" if str(error).startswith("Error refining shapes") else error
             raise ValueError(
                 f"{self.name}: was exported for input of shape {self.input_shape} on {', '.join(self.platforms)}; "
-                f"got input of shape {jax.tree.map(np.shape, x)}: {error}"
+                f"got input of shape {jax.tree.map(np.shape, x)}: {too_short}"
             ) from error
 
 

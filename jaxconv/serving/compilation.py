@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_shapes, resolve_dtypes
+from jaxconv.errors import explain
+from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_function, read_input_shape, resolve_dtypes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def compile(apply_fn: Any, params: Any, input_shapes: Any, *, dtype: Any = None)
     depend on each other, as is the case for every layer here at inference.
 
     Args:
-        apply_fn: the second value of ``layer.init``, or any function of (params, x).
+        apply_fn: the second value of ``layer.init``, a layer, or any function of (params, x).
         params: its weights. They are not copied; change nothing in place.
         input_shapes: a shape with batch first, or a list of such shapes that differ in the batch; for several inputs,
             a dict of shapes, or a list of lists or dicts of shapes.
@@ -83,15 +84,16 @@ def compile(apply_fn: Any, params: Any, input_shapes: Any, *, dtype: Any = None)
     Raises:
         ValueError: no shape, an unknown size, shapes that differ beyond the batch, types that do not fit; an input that
             the model does not accept.
-        TypeError: something else than shapes or types.
+        TypeError: something else than shapes or types; arguments in another order.
 
     >>> params, apply_fn = jaxconv.Conv1D(4, 3).init(jax.random.key(0), (None, 10, 2))
     >>> fast = compile(apply_fn, params, [(1, 10, 2), (8, 10, 2)])
     >>> fast(np.ones((5, 10, 2))).shape, fast(np.ones((20, 10, 2))).shape
     ((5, 8, 4), (20, 8, 4))
     """
+    apply_fn = read_function(apply_fn, params, "compile(apply_fn, params, input_shapes)")
     name = getattr(apply_fn, "__name__", type(apply_fn).__name__)
-    shapes = sorted((_read(shape) for shape in _several(input_shapes)), key=_batch_size)
+    shapes = sorted((_read(apply_fn, shape) for shape in _several(input_shapes)), key=_batch_size)
     if not shapes:
         raise ValueError(f"{name}: input_shapes is empty; give one like (1, 48, 48, 1)")
     samples = {str(map_shapes(lambda one: one[1:], shape)) for shape in shapes}
@@ -129,8 +131,9 @@ def _several(shapes: Any) -> Sequence[Any]:
     return shapes
 
 
-def _read(shape: Any) -> Any:
-    shapes = read_shapes(shape)
+def _read(apply_fn: Any, shape: Any) -> Any:
+    with explain(f"input_shapes, one for each batch size: {shape}"):
+        shapes = read_input_shape(apply_fn, shape)
     for one in jax.tree.leaves(shapes, is_leaf=is_shape):
         if None in one or one[0] < 1 or min(one) < 0:
             raise ValueError(f"input_shapes: {one} is not legal; give whole numbers, and a batch of at least 1")

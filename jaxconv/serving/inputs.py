@@ -10,13 +10,44 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxconv.contract import Apply, Layer
 from jaxconv.errors import explain
 from jaxconv.models import Model
+
+
+def read_function(model: Any, params: Any, call: str) -> Callable:
+    """Return a model as a function of (params, x), from that or from a layer.
+
+    Args:
+        call: shows the order of the arguments, for messages.
+
+    Raises:
+        TypeError: the model is not a function, or a layer's params are not a dict.
+    """
+    function: Any = model.apply_fn if isinstance(model, Layer) else model
+    if isinstance(function, type) or not callable(function):
+        got = type(model).__name__
+        raise TypeError(f"{call}: apply_fn is of type {got}; give a layer or its apply_fn, in this order")
+    if (isinstance(function, Apply) and not isinstance(params, Mapping)) or isinstance(params, Apply | Layer):
+        kind: Any = type(params)  # an Apply has a __name__ of its own
+        raise TypeError(f"{call}: params is of type {kind.__name__}; give the first value of layer.init, in this order")
+    return function
 
 
 def is_shape(value: Any) -> bool:
     """Return whether a value is a tuple of sizes, None for an unknown one."""
     return isinstance(value, tuple) and all(hasattr(size, "__index__") or size is None for size in value)
+
+
+def read_input_shape(function: Callable, value: Any) -> Any:
+    """Return the shape of a function's input, or the list or dict of several, in the structure of a ``Model``'s inputs.
+
+    Raises:
+        TypeError: something else than shapes.
+        ValueError: shapes that the layer of an ``apply_fn`` does not accept.
+    """
+    shapes = read_shapes(value)
+    return function.layer.read_shape(shapes) if isinstance(function, Apply) else shapes
 
 
 def read_shapes(value: Any) -> Any:
@@ -28,7 +59,8 @@ def read_shapes(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: read_shapes(one) for key, one in value.items()}
     if not isinstance(value, list | tuple) or not value:
-        raise TypeError(f"input shape {value!r} is not legal; give one like (None, 48, 48, 1)")
+        got = repr(value) if value is None or isinstance(value, str | int | tuple | list) else type(value).__name__
+        raise TypeError(f"input shape {got} is not legal; give one like (None, 48, 48, 1)")
     if is_shape(tuple(value)):
         return tuple(size if size is None else size.__index__() for size in value)
     return [read_shapes(one) for one in value]

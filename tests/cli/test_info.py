@@ -102,6 +102,23 @@ def test_an_unknown_length_is_not_called_batch(at_home, tmp_path, capsys):
     assert "(batch, 7, 2)" in capsys.readouterr().out
 
 
+def test_shapes_of_several_inputs_are_given_one_by_one(at_home, tmp_path, capsys, error_line):
+    left, right = jc.Input((None, 1), name="left"), jc.Input((None, 3), name="right")
+    net = jc.Model([left, right], jc.Concatenate()([jc.Conv1D(2, 3)(left), jc.Conv1D(2, 2)(right)]))
+    file = str(tmp_path / "m.keras")
+    jc.save_model(file, net, net.init(jax.random.key(0), [(None, 9, 1), (None, 8, 3)])[0])
+    assert main(["info", file]) == 0
+    hint = "--input-shape 128,1 --input-shape 128,3"
+    assert hint in capsys.readouterr().out
+    for command in (["info", file], ["export", file, str(tmp_path / "m.jaxexport")], ["tune", file]):
+        error = error_line(*command, "--input-shape", "9,1")
+        assert hint in error and "left, right" in error and "2 input" in error, error
+    assert hint in error_line("tune", file)
+    assert main(["info", file, "--input-shape", "9,1", "--input-shape", "8,3"]) == 0
+    text = capsys.readouterr().out
+    assert "(batch, 9, 1), (batch, 8, 3)" in text and "(batch, 7, 4)" in text and "--input-shape" not in text
+
+
 @pytest.fixture(scope="module")
 def keras_home(tmp_path_factory):
     """Return a folder with files of Keras: a model with a recurrent layer, in two formats, and its weights."""

@@ -72,3 +72,39 @@ def test_one_float_type_leaves_integer_inputs_as_they_are_declared(how, declared
 def test_types_that_do_not_fit_the_inputs_are_errors(how, dtype, error, declared, tmp_path):
     with pytest.raises(error, match="dtype"):
         served(how, *declared, tmp_path, dtype=dtype)
+
+
+@both
+@pytest.mark.parametrize(
+    "arguments, facts",
+    [
+        (lambda layer, apply_fn, params: (params, apply_fn), ["apply_fn", "dict"]),
+        (lambda layer, apply_fn, params: (params, layer), ["apply_fn", "dict"]),
+        (lambda layer, apply_fn, params: (apply_fn, layer), ["params", "Model"]),
+        (lambda layer, apply_fn, params: (apply_fn, apply_fn), ["params", "Apply"]),
+        (lambda layer, apply_fn, params: ((params, apply_fn), params), ["apply_fn", "tuple"]),
+        (lambda layer, apply_fn, params: (apply_fn, "path"), ["params", "str"]),
+    ],
+)
+def test_swapped_arguments_are_named(how, declared, arguments, facts, tmp_path):
+    given, shapes = arguments(model(), declared[1], declared[0]), [(2, 2), (2, 2)]
+    with pytest.raises(TypeError) as error:
+        compile(*given, [shapes]) if how == "compile" else export(*given, tmp_path / "m.jaxexport", shapes)
+    assert all(fact in str(error.value) for fact in [f"{how}(apply_fn, params", *facts]), error.value
+    assert len(str(error.value)) < 200
+
+
+@both
+def test_a_layer_stands_for_its_apply_fn(how, declared, tmp_path):
+    run = served(how, declared[0], model(), tmp_path)
+    np.testing.assert_array_equal(run([VALUES, IDS]), expected(declared[0]))
+
+
+@both
+@pytest.mark.parametrize("shapes", [(2, 2), [(2, 2)] * 3, [(2, 2), (2, 3)]], ids=repr)
+def test_shapes_that_are_not_those_of_the_inputs_name_the_inputs(how, declared, shapes, tmp_path):
+    with pytest.raises(ValueError, match=r"x.*ids|'ids' has shape \(2, 3\)") as error:
+        compile(declared[1], declared[0], [shapes]) if how == "compile" else export(
+            declared[1], declared[0], tmp_path / "m.jaxexport", shapes
+        )
+    assert "mixed" in str(error.value)
