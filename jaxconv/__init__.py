@@ -38,6 +38,7 @@ from jaxconv.layers.adaptive_pooling import (
     AdaptiveMaxPooling2D,
     AdaptiveMaxPooling3D,
 )
+from jaxconv.layers.attention import MultiHeadAttention
 from jaxconv.layers.bidirectional import Bidirectional
 from jaxconv.layers.conv import Conv1D, Conv2D, Conv3D
 from jaxconv.layers.conv_lstm import ConvLSTM1D, ConvLSTM2D, ConvLSTM3D

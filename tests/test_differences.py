@@ -532,6 +532,26 @@ def _():
     assert not layer.losses
 
 
+@row("`MultiHeadAttention`: causal masks, sizes of the output")
+def _():
+    layer = keras.layers.MultiHeadAttention(1, 2, output_shape=3)
+    with keras_rules():
+        first = layer(X, X, use_causal_mask=True)[:, 0]
+        np.testing.assert_allclose(layer(X[:, :1], X[:, :1])[:, 0], first, rtol=1e-5)
+    assert first.shape == (2, 3)
+    params, apply_fn = jc.MultiHeadAttention(1, 2, output_size=3, use_causal_mask=True).init(KEY, [X, X])
+    one = apply_fn(params, [X[:, :1], X[:, :1]])
+    np.testing.assert_allclose(apply_fn(params, [X, X])[:, :1], one, rtol=1e-5)
+
+
+@row("`MultiHeadAttention` with `value_dim` unlike `key_dim`")
+def _():
+    with keras_rules(), pytest.raises(Exception, match="reshape"):
+        keras.layers.MultiHeadAttention(1, 2, 3)(X, X)
+    params, apply_fn = jc.MultiHeadAttention(1, 2, 3).init(KEY, [X, X])
+    assert apply_fn(params, [X, X]).shape == X.shape
+
+
 @row("`Normalization` without mean and variance")
 def _():
     np.testing.assert_array_equal(theirs(keras.layers.Normalization(), X), X)

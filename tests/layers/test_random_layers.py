@@ -66,6 +66,7 @@ LAYERS: dict[str, Family] = {
     "RepeatVector": Family(draws.repeat, 8),
     "Concatenate": Family(draws.concatenation(), 30),
     "Dot": Family(draws.dot(), 40),
+    "MultiHeadAttention": Family(draws.attention(), 30),
     "BatchNormalization": Family(draws.batch_normalization(), 120),
     "LayerNormalization": Family(draws.layer_normalization(), 80),
     "RMSNormalization": Family(draws.rms_normalization(), 30),

@@ -174,6 +174,20 @@ CASES: dict[str, Case] = {
     "concatenate_first": Case(jc.Concatenate(1), [(2, 3, 2, 2), (2, 1, 2, 2)]),
     "dot": Case(jc.Dot((1, 2)), [(2, 3, 5), (2, 4, 3)]),
     "dot_normalize": Case(jc.Dot(-1, normalize=True), [(2, 5), (2, 5)]),
+    "multi_head_attention": Case(
+        jc.MultiHeadAttention(2, 3, dropout=0.2, kernel_regularizer="l2", bias_constraint="non_neg"),
+        [SEQUENCE, SEQUENCE],
+    ),
+    "multi_head_attention_causal": Case(
+        jc.MultiHeadAttention(2, 2, 3, use_gate=True, activity_regularizer="l2", use_causal_mask=True),
+        [SEQUENCE, SEQUENCE, (2, 7, 3)],
+    ),
+    "multi_head_attention_cross": Case(
+        jc.MultiHeadAttention(1, 3, use_bias=False, output_size=[2, 3], dtype="mixed_bfloat16"), [SEQUENCE, (2, 5, 3)]
+    ),
+    "multi_head_attention_frames": Case(
+        jc.MultiHeadAttention(2, 2, attention_axes=2, sliding_window=2, trainable=False), [(2, 7, 3, 4), (2, 7, 5, 2)]
+    ),
     # statistics
     "batch_normalization": Case(jc.BatchNormalization(), IMAGE),
     "batch_normalization_first": Case(

@@ -1,6 +1,7 @@
 """Keras 3 on JAX as an oracle: the module, its promotion rules, and a comparison for any layer."""
 
 import contextlib
+import dataclasses
 import functools
 import inspect
 import json
@@ -37,11 +38,22 @@ def theirs(layer, shape):
 
     Keras would compile each of its initializers.
     """
-    other = keras.layers.deserialize(json.loads(json.dumps(layers.serialize(layer))))
-    assert_config_round_trip(layer, other)
+    bare = dataclasses.replace(layer, **dict.fromkeys(layer.call_options, False)) if layer.call_options else layer
+    other = keras.layers.deserialize(json.loads(json.dumps(layers.serialize(bare))))
+    assert_config_round_trip(bare, other)
+    shapes = [(None, *one[1:]) for one in (shape if isinstance(shape, list) else [shape])]
     with keras_rules(), keras.StatelessScope(initialize_variables=False):
-        other.build([(None, *one[1:]) for one in shape] if isinstance(shape, list) else (None, *shape[1:]))
+        other.build(*(shapes[:3] if layer.input_names else [shapes if isinstance(shape, list) else shapes[0]]))
     return other
+
+
+def keras_arguments(layer, x):
+    """Return the arguments with which Keras calls a layer on an input."""
+    if not layer.input_names:
+        return (x,), {}
+    named = dict(zip(layer.input_names, x, strict=False))
+    options = {name: True for name in layer.call_options if getattr(layer, name)}
+    return (named.pop("query"), named.pop("value")), named | options
 
 
 def without_names(layer):
@@ -132,7 +144,8 @@ def compare(layer, shape, seed=0, train=False):
         values = list(zip(variables, [*trainable, *mine[1], *seeds], strict=True))
         # stateless_call omits the activity regularizer of the layer itself
         with keras.StatelessScope(values, collect_losses=True) as scope:
-            y, penalty = other(x, **flags), jnp.asarray(sum(other.losses), jnp.float32)
+            args, named = keras_arguments(layer, x)
+            y, penalty = other(*args, **named, **flags), jnp.asarray(sum(other.losses), jnp.float32)
         state = [scope.get_current_value(v) for v in other.non_trainable_variables]
         return jnp.sum(weight * y) + penalty, (y, penalty, state)
 

@@ -386,3 +386,21 @@ def dot(draw):
     either = [draw(st.sampled_from([a, a - n])) for a, n in zip(axes, map(len, (first, second)), strict=True)]
     both = either[0] if either[0] == either[1] and draw(st.booleans()) else either
     return Draw(jc.Dot(both, draw(st.booleans())), [tuple(first), tuple(second)])
+
+
+@st.composite
+def attention(draw):
+    """Draw query, value and perhaps key, of two or three axes of steps; some are attended over."""
+    rank = draw(st.integers(3, 4))
+    query = draw(shapes(rank, rank, 3))
+    axes = draw(st.sets(st.integers(1, rank - 2), min_size=1))
+    steps = [draw(st.integers(1, 3)) if axis in axes else query[axis] for axis in range(1, rank - 1)]
+    value, key = ((query[0], *steps, draw(st.integers(1, 3))) for _ in range(2))
+    inputs = [query, value] + ([key] if draw(st.booleans()) else [])
+    options = {name: draw(st.booleans()) for name in ("use_bias", "use_gate")} | governed(draw, kernel=3, bias=1)
+    options["attention_axes"] = draw(some(st.just(sorted(axes)))) if len(axes) == rank - 2 else sorted(axes)
+    if axes == {1} and rank == 3:  # Keras counts the steps along axis 1
+        options["sliding_window"], options["use_causal_mask"] = draw(some(st.integers(1, 3))), draw(st.booleans())
+    width, options["output_size"] = draw(st.integers(1, 3)), draw(some(sizes(1, most=3)))
+    options["value_dim"] = draw(some(st.integers(1, 3))) if rank == 4 else None  # in Keras on JAX they are equal
+    return Draw(jc.MultiHeadAttention(draw(st.integers(1, 2)), width, **options), inputs)

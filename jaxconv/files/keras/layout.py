@@ -48,7 +48,7 @@ def groups(layer: Layer, path: str = "", name: str | None = None, params_path: L
         if isinstance(layer, Container):
             below = f"{path}layers/{numbered_name(base_name(child), count)}/"
         else:  # the attribute of a wrapper
-            below = f"{path}{snake_case(key)}/"
+            below = f"{path}{getattr(layer, 'keras_folders', {}).get(key, snake_case(key))}/"
         yield from groups(child, below, key, (*params_path, key))
 
 

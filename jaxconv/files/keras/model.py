@@ -238,7 +238,7 @@ class _Builder:
         self.notes += [f"{entry.stored_name}: {note}" for note in notes]
         if entry.name != entry.stored_name:
             self.notes.append(f"{entry.stored_name}: named {entry.name} here")
-        options["name"] = entry.name
+        options |= functional.call_options(layers[current], entry.calls) | {"name": entry.name}
         if kind.startswith("Deconvolution") and (shape := entry.config.get("output_shape")) is not None:
             lengths = deconvolution.output_lengths(shape, options["data_format"], int(kind[-2]))
             self.output_lengths[path] = lengths

@@ -33,7 +33,9 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
             continue
         for group in groups(stored.layer, prefix, params_path=stored.path):
             for index, leaf in enumerate(group.leaves):
-                table = store.tables.get(f"{group.path}/{index}")
+                above, _, folder = group.path.removesuffix("/vars").rpartition("/")
+                places = f"{group.path}/{index}", f"{above}/_{folder}/vars/{index}"  # the second until Keras 3.0
+                table = next((store.tables[place] for place in places if place in store.tables), None)
                 if table is not None:
                     found.setdefault(leaf, Match(table, owner_of(stored, leaf)))
                     used.add(table.name)

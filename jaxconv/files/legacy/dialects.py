@@ -37,12 +37,13 @@ CLASSES = {  # old class -> current class
 RENAMED_KEYS = {  # class -> old key -> current key
     "LeakyReLU": {"alpha": "negative_slope"},
     "ReLU": {"theta": "threshold"},
+    "MultiHeadAttention": {"output_shape": "output_size"},
 }
 
 IGNORED_KEYS = {  # they change no number, whatever their value
     *("batch_input_shape", "batch_size", "input_shape", "input_dtype", "autocast", "shared_object_id"),
     *("fused", "synchronized", "sparse", "ragged", "implementation", "build_config", "compile_config"),
-    "input_length",
+    *("input_length", "query_shape", "value_shape", "key_shape"),
 }
 
 # keys of options that a layer here may lack -> values with which they are ignored
