@@ -14,7 +14,7 @@ from jax.extend.core import get_opaque_trace_state
 
 from jaxconv.registry import snake_case
 
-See = Callable[[str, Any], Any]  # (path, output) -> the output to go on with
+See = Callable[[str, Any, Any], Any]  # (path, output, its mask or None) -> the output to go on with
 Forward = TypeVar("Forward", bound=Callable[..., tuple[Any, Any]])
 
 _current: ContextVar["Tap | None"] = ContextVar("tap", default=None)
@@ -79,18 +79,18 @@ def tapped(forward: Forward) -> Forward:
             return forward(layer, *args, **options)
         with tap.inside(layer) as path:
             y, effects = forward(layer, *args, **options)
-        return tap.see(path, y), effects
+        return tap.see(path, y, effects.mask), effects
 
     return through  # type: ignore[return-value]
 
 
 @contextlib.contextmanager
 def tap(see: See) -> Iterator[None]:
-    """Pass each layer's output in the forward pass inside, with its path, through ``see``.
+    """Pass each layer's output in the forward pass inside, with its path and its mask, through ``see``.
 
     The tap belongs to the transformation in which it is opened: open it inside the function that is differentiated.
 
-    >>> def show(path, y):
+    >>> def show(path, y, mask):
     ...     print(repr(path), y.shape)
     ...     return y
     >>> model = jaxconv.Sequential([jaxconv.Flatten(), jaxconv.ReLU()])

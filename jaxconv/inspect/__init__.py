@@ -4,6 +4,7 @@ Works through the contract and through JAX's own transformations; knows no parti
 """
 
 from jaxconv.inspect import plot
+from jaxconv.inspect.activation_maps import class_activation
 from jaxconv.inspect.observing import Observed, observe
 
-__all__ = ["Observed", "observe", "plot"]
+__all__ = ["Observed", "class_activation", "observe", "plot"]

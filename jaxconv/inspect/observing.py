@@ -73,7 +73,7 @@ def observe(
         order.clear()
         seen = {}
 
-        def see(path: str, y: Any) -> Any:
+        def see(path: str, y: Any, _: Any) -> Any:
             order.append(path)
             form: Any = jax.tree.structure(y)
             more = added.get(path, [None] * form.num_leaves)

@@ -80,7 +80,7 @@ def test_gradients_are_those_of_the_rest_of_the_model(make, key):
             return jnp.sum(jnp.sin(y))
 
         def changed(name, change):
-            with tap(lambda path, y: y + change if path == name else y):
+            with tap(lambda path, y, _: y + change if path == name else y):
                 return score(apply_fn(params, x))
 
         for name, (value, gradient) in observe(model, params, x, gradient_of=score).items():

@@ -29,7 +29,7 @@ def graph():
 
 def values(apply_fn, params, x):
     found = {}
-    with tap(lambda path, y: found.setdefault(path, y)):
+    with tap(lambda path, y, _: found.setdefault(path, y)):
         apply_fn(params, x)
     return found
 

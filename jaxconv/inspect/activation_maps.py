@@ -1,0 +1,157 @@
+"""Class activation maps: CAM and Grad-CAM of any layer inside a model.
+
+Knows layers by their contract, and the head of a CAM by the names of its classes.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from jaxconv.contract import Apply, Layer, Params, as_layer
+from jaxconv.contract.tap import tap
+from jaxconv.inspect.target import Target, logits, select
+from jaxconv.registry import nearest
+
+METHODS = ("grad", "cam")
+
+
+def class_activation(
+    layer: Layer | Apply,
+    params: Params,
+    x: Any,
+    target: Target = None,
+    at: str | None = None,
+    method: str = "grad",
+    resize: bool = False,
+    relu: bool = False,
+    mask: Any = None,
+) -> Array:
+    """Return a map of the positions of an inner layer's output that speak for a class.
+
+    The map is the sum over channels of ``weight * value``, with one weight for each channel: with "grad" (Grad-CAM) the
+    mean over positions of the gradient of the target's score, with "cam" (CAM) the weights of the dense layer for the
+    target. If the head is global average pooling and a dense layer, CAM is Grad-CAM times the number of positions.
+
+    The map is raw as in captum: negative where the layer speaks against the class, and neither scaled nor resized.
+    pytorch-grad-cam instead sets negative values to zero, resizes to the input and scales each map to [0, 1]. The score
+    is a logit: a softmax or sigmoid at the end of the model is left out.
+
+    Args:
+        layer: a model or its ``apply_fn``, in either data format, of any depth.
+        params, x, mask: as for ``apply_fn``; the first axis of ``x`` is the batch. Masked steps do not count in the
+            mean, and their entry in the map is 0.
+        target: the class, as for ``select``: an integer, an array of one for each example, a tuple, or a function of
+            the output. None is the class of the highest score.
+        at: the path of the layer, as in ``observe``: "encoder/conv1d". None is the last layer whose output has
+            several positions: the last one before the head.
+        method: "grad" or "cam".
+        resize: whether to interpolate the map linearly to the positions of the input.
+        relu: whether to set negative values to zero.
+
+    Returns:
+        (batch, ...): the positions of the layer's output, or with ``resize`` those of the input.
+
+    Raises:
+        ValueError: an unknown layer, method or target; a layer without positions; "cam" without the head that it needs.
+
+    Source:
+        Zhou et al. 2016, arXiv:1512.04150; Selvaraju et al. 2017, arXiv:1610.02391.
+
+    >>> layers = [jaxconv.Conv1D(4, 3), jaxconv.ReLU(), jaxconv.GlobalAveragePooling1D(), jaxconv.Dense(2)]
+    >>> params, apply_fn = jaxconv.Sequential(layers).init(jax.random.key(0), (None, 8, 1))
+    >>> class_activation(apply_fn, params, jnp.ones((5, 8, 1)), target=1).shape
+    (5, 6)
+    """
+    layer = as_layer(layer, "class_activation(layer, params, x)")
+    if method not in METHODS:
+        raise ValueError(f"class_activation: unknown method {method!r}; {nearest(method, METHODS)}")
+    seen: dict[str, tuple[Any, Any]] = {}
+    with tap(lambda path, y, real: seen.setdefault(path, (y, real))[0]):
+        layer.forward(params, x, train=False, key=None, mask=mask)
+    at = _last_with_positions(seen, jax.tree.leaves(x)[0].shape[0]) if at is None else at
+    channels = _check(layer, seen, at, method)
+    value, real = seen[at]
+
+    def output(added: Any) -> Any:
+        with tap(lambda path, y, _: y + added if path == at else y):
+            return layer.forward(params, x, train=False, key=None, mask=mask)[0]
+
+    gradient = jax.grad(lambda added: jnp.sum(select(logits(output)(added), target)))(jnp.zeros_like(value))
+    positions = tuple(axis for axis in range(1, value.ndim) if axis != channels)
+    weight = jnp.sum(gradient, positions, keepdims=True)
+    real = _real(real, jnp.take(value, 0, channels))
+    if method == "grad":
+        count = jnp.sum(real, tuple(range(1, real.ndim)), keepdims=True, dtype=value.dtype)
+        weight = weight / jnp.expand_dims(jnp.maximum(count, 1), channels)
+    found = jnp.where(real, jnp.sum(weight * value, channels), jnp.zeros((), value.dtype))
+    found = jnp.maximum(found, 0) if relu else found
+    return _resized(found, layer, seen, x) if resize else found
+
+
+def _last_with_positions(seen: dict[str, Any], batch: int) -> str:
+    """Return the path of the last layer whose output has several positions for each example of the batch."""
+    found = [
+        path
+        for path, (y, _) in seen.items()
+        if path and len(getattr(y, "shape", ())) > 2 and y.shape[0] == batch and sorted(y.shape[1:])[-2] > 1
+    ]
+    inside = [path for path in found if not any(other.startswith(f"{path}/") for other in found)]
+    if not inside:
+        raise ValueError("class_activation: no layer inside has an output with positions; name one with at")
+    return inside[-1]
+
+
+def _check(layer: Layer, seen: dict[str, Any], at: str, method: str) -> int:
+    """Return the axis of the channels of the output of ``at``. Raises ValueError for one that has no map."""
+    if at not in seen:
+        raise ValueError(f"class_activation: {layer.label} has no layer {at!r}; {nearest(at, filter(None, seen))}")
+    y, _ = seen[at]
+    shape = getattr(y, "shape", None)
+    if shape is None or len(shape) < 3 or not jnp.issubdtype(y.dtype, jnp.floating):
+        got = f"an output of shape {shape} and type {y.dtype}" if shape else "several outputs"
+        raise ValueError(f"class_activation: {at!r} has {got}; a map needs real values with positions and channels")
+    if method == "cam":
+        leaves = [path for path in seen if path and not any(other.startswith(f"{path}/") for other in seen)]
+        after = [type(_find(layer, path)).__name__ for path in leaves[leaves.index(at) + 1 :]] if at in leaves else []
+        head = [name for name in after if name not in ("Activation", "Dropout", "Flatten", "Softmax")]
+        if len(head) != 2 or not head[0].startswith("GlobalAveragePooling") or head[1] != "Dense":
+            raise ValueError(
+                f"class_activation: method 'cam' needs global average pooling and a dense layer after {at!r}; "
+                f"there is {', '.join(after) or 'nothing'}; method 'grad' needs neither"
+            )
+    paths = list(seen)
+    index = paths.index(at)
+    return _channel_axis(layer, [*reversed(paths[: index + 1]), *paths[index + 1 :]], len(shape))
+
+
+def _find(layer: Layer, path: str) -> Layer:
+    """Return the layer with a path of ``observe``."""
+    for name in filter(None, path.split("/")):
+        layer = layer.children.get(name.partition("#")[0], layer)
+    return layer
+
+
+def _channel_axis(layer: Layer, paths: Iterable[str], rank: int) -> int:
+    """Return the axis of the channels by the first layer that has a data format; the last axis if none has."""
+    formats = (getattr(_find(layer, path), "data_format", None) for path in paths)
+    return 1 if next(filter(None, formats), "channels_last") == "channels_first" else rank - 1
+
+
+def _real(mask: Any, like: Array) -> Array:
+    """Return a mask of a map's shape, (batch, ...); one of fewer axes holds for all positions along the others."""
+    if mask is None:
+        return jnp.ones(like.shape, bool)
+    return jnp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim)), like.shape)
+
+
+def _resized(found: Array, layer: Layer, seen: dict[str, Any], x: Any) -> Array:
+    """Interpolate a map linearly to the positions of the input."""
+    shape = jax.tree.leaves(x)[0].shape
+    channels = _channel_axis(layer, seen, len(shape))
+    sizes = tuple(size for axis, size in enumerate(shape) if axis not in (0, channels))
+    if len(sizes) != found.ndim - 1:
+        raise ValueError(f"class_activation: cannot resize a map of shape {found.shape} to an input of shape {shape}")
+    return jax.image.resize(found, (found.shape[0], *sizes), "linear")
