@@ -372,3 +372,11 @@ def test_factories_take_the_place_of_classes_that_are_not_here(tmp_path):
     assert layer_.names == ("scale",)
     with pytest.raises(ValueError, match=facts("until='scal'", "did you mean 'scale'")):
         load_model(path, until="scal")
+
+
+def test_the_type_of_the_indices_of_an_embedding_is_not_its_policy(tmp_path):
+    config = sequential(layer("Embedding", "e", input_dim=4, output_dim=2, dtype="int32", batch_input_shape=[None, 3]))
+    table = np.arange(8, dtype=np.float32).reshape(4, 2)
+    path = write_hdf5(tmp_path / "m.h5", config, {"e": [("e/embeddings:0", table)]}, "2.0.2", "tensorflow")
+    params, apply_fn = load_model(path)
+    np.testing.assert_array_equal(apply_fn(params, np.array([[3, 0, 1]])), table[[[3, 0, 1]]])

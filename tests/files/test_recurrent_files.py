@@ -145,3 +145,86 @@ def test_a_stateful_layer_in_a_file_is_refused_by_name(tmp_path):
     path = write_hdf5(tmp_path / "m.h5", sequential(config), {}, "2.2.4", "tensorflow")
     with pytest.raises(ValueError, match=r"lstm.*stateful=True"):
         load_model(path)
+
+
+OLD_GATES = {"LSTM": "icfo", "GRU": "zrh", "SimpleRNN": " "}  # in Keras 1's order
+GATES = {"LSTM": "ifco", "GRU": "zrh", "SimpleRNN": " "}
+
+
+@keras.saving.register_keras_serializable()
+def old_slope(x):
+    return keras.ops.clip(0.2 * x + 0.5, 0, 1)  # hard_sigmoid before Keras 3
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize("joined", [False, True])
+@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
+def test_layers_of_keras_1_are_read(name, wrapped, joined, tmp_path):
+    """Keras 1 stored a table for each gate, or joined ones with consume_less="gpu"."""
+    options = {
+        "output_dim": 3, "init": "glorot_uniform", "inner_init": "orthogonal", "activation": "tanh",
+        "go_backwards": False, "stateful": False, "unroll": False, "return_sequences": True, "dropout_W": 0.1,
+        "dropout_U": 0.2, "W_regularizer": {"name": "WeightRegularizer", "l1": 0.0, "l2": 0.1},
+        "U_regularizer": None, "b_regularizer": None, "input_dim": 2, "input_length": 5,
+        "consume_less": "gpu" if joined else "cpu",
+    }  # fmt: skip
+    if name != "SimpleRNN":
+        options |= {"inner_activation": "hard_sigmoid"} | ({"forget_bias_init": "one"} if name == "LSTM" else {})
+    shape = {"batch_input_shape": [None, 5, 2]}
+    config = layer(name, "rnn_1", **options, **({} if wrapped else shape))
+    if wrapped:
+        config = layer("Bidirectional", "both", layer=config, merge_mode="concat", **shape)
+    given, listed = [], []
+    for side in ["forward_", "backward_"] if wrapped else [""]:
+        drawn = {
+            (leaf, gate): draw(*size, 3)
+            for leaf, size in zip("WUb", [(2,), (3,), ()], strict=True)
+            for gate in GATES[name]
+        }
+        fused = {leaf: np.concatenate([drawn[leaf, gate] for gate in GATES[name]], -1) for leaf in "WUb"}
+        given += fused.values()
+        if joined or name == "SimpleRNN":
+            listed += [(f"{side}rnn_1_{leaf}", value) for leaf, value in fused.items()]
+        else:
+            listed += [(f"{side}rnn_1_{leaf}_{gate}", drawn[leaf, gate]) for gate in OLD_GATES[name] for leaf in "WUb"]
+    path = write_hdf5(tmp_path / "m.h5", sequential(config, form=list), {config["config"]["name"]: listed}, "1.2.2")
+    params, apply_fn = load_model(path)
+    more = {"recurrent_activation": old_slope} if name != "SimpleRNN" else {}
+    more |= {"reset_after": False} if name == "GRU" else {}
+    other = getattr(L, name)(3, return_sequences=True, **more)
+    other = L.Bidirectional(other) if wrapped else other
+    x = draw(2, 5, 2)
+    with keras_rules():
+        other.build((None, 5, 2))
+        other.set_weights(given)
+        np.testing.assert_allclose(apply_fn(params, x), other(x), rtol=0, atol=1e-5)
+    inside = apply_fn.layer.children[config["config"]["name"]]
+    inside = inside.layer if wrapped else inside
+    assert (inside.dropout, inside.recurrent_dropout) == (0.1, 0.2) and inside.kernel_regularizer.l2 == 0.1
+
+
+@pytest.mark.parametrize("ordering", ["tf", "th"])
+def test_convolutional_layers_of_keras_1_are_read(ordering, tmp_path):
+    options = {
+        "nb_filter": 3, "nb_row": 2, "nb_col": 1, "border_mode": "same", "subsample": [1, 1], "dim_ordering": ordering,
+        "init": "glorot_uniform", "inner_init": "orthogonal", "forget_bias_init": "one", "activation": "tanh",
+        "inner_activation": "hard_sigmoid", "return_sequences": True, "batch_input_shape": [None, 4, 2, 5, 2],
+    }  # fmt: skip
+    leaves = {"W": (2, 1, 2, 3), "U": (2, 1, 3, 3), "b": (3,)}
+    drawn = {(leaf, gate): draw(*size) for leaf, size in leaves.items() for gate in "ifco"}
+    old = lambda v: v.transpose(3, 2, 0, 1) if ordering == "th" and v.ndim > 1 else v  # noqa: E731
+    listed = [(f"conv_{leaf}_{gate}", old(drawn[leaf, gate])) for gate in "icfo" for leaf in "WUb"]
+    config = sequential(layer("ConvLSTM2D", "conv", **options), form=list)
+    params, apply_fn = load_model(write_hdf5(tmp_path / "m.h5", config, {"conv": listed}, "1.2.0", "tensorflow"))
+    data_format = {"tf": "channels_last", "th": "channels_first"}[ordering]
+    other = L.ConvLSTM2D(3, (2, 1), padding="same", return_sequences=True, recurrent_activation=old_slope)
+    x = draw(2, 4, 2, 5, 2)
+    moved = x if ordering == "tf" else np.moveaxis(x, 2, -1)
+    with keras_rules():
+        other.build(moved.shape)
+        other.set_weights([np.concatenate([drawn[leaf, gate] for gate in "ifco"], -1) for leaf in leaves])
+        want = other(moved)
+    assert apply_fn.layer.children["conv"].data_format == data_format
+    got = apply_fn(params, x)
+    np.testing.assert_allclose(got if ordering == "tf" else np.moveaxis(got, 2, -1), want, rtol=0, atol=1e-5)

@@ -74,4 +74,6 @@ IGNORED_INITIALIZER_KEYS = {"dtype", "verify_shape", "partition_info", "input_ax
 ACTIVATIONS = {"softmax_v2": "softmax", "relu_v2": "relu", "swish_v2": "swish", "gelu_v2": "gelu"}
 ACTIVATIONS_BEFORE_3 = {"hard_sigmoid": "hard_sigmoid_keras2"}
 
-POLICIES: dict[str, Any] = {"infer": None, "_infer": None}  # TF 2.0: the type of the input, float32 by default
+POLICIES: dict[str, Any] = {  # TF 2.0: the type of the input, float32 by default; Keras 2: of an Embedding's input
+    **dict.fromkeys(("infer", "_infer", "int32", "int64")),
+}

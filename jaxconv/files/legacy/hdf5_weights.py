@@ -11,6 +11,7 @@ from jaxconv.files.errors import FileError
 from jaxconv.files.hdf5 import Store, Table
 from jaxconv.files.keras.layout import Leaf
 from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, listed
+from jaxconv.files.legacy.gates import join
 
 _WEIGHT_NAMES = {  # the names of weights that tell which leaf they are
     *("kernel", "bias", "depthwise_kernel", "pointwise_kernel", "alpha", "embeddings"),
@@ -89,7 +90,7 @@ def _tables(store: Store, group: str, name: str) -> list[Table]:
 def _match_layer(store: Store, stored: StoredLayer, tables: Sequence[Table]) -> dict[Leaf, Match]:
     """Match the tables of one layer, or of one model, with its leaves."""
     leaves, skipped = leaves_of(stored), _skipped_inside(stored)
-    tables = [table for table in tables if name_end(table.name, 2)[0] not in skipped]
+    tables = join([table for table in tables if name_end(table.name, 2)[0] not in skipped], leaves)
     first: dict[tuple[Layer, Leaf], tuple[Leaf, Layer]] = {}
     originals = {leaf: first.setdefault((layer, leaf[-2:]), (leaf, layer))[0] for leaf, layer in leaves}
     if len(tables) == len(first):  # a layer that occurs in several of the models inside is stored once

@@ -31,6 +31,12 @@ _CONVOLUTION = {
     "subsample_length": "strides",
     "filter_length": "kernel_size",
 }
+_RECURRENT = {
+    **_WEIGHTS,
+    **{key: f"recurrent_{name}" for key, name in zip(("inner_init", "U_regularizer"), _KERNEL.values(), strict=False)},
+    **{"output_dim": "units", "inner_activation": "recurrent_activation", "forget_bias_init": "unit_forget_bias"},
+    **{"dropout_W": "dropout", "dropout_U": "recurrent_dropout"},
+}
 _POOLING = {**_ORDERED, "border_mode": "padding", "pool_length": "pool_size", "stride": "strides"}
 
 _KEYS = {  # current class -> key of Keras 1 -> current key
@@ -39,6 +45,8 @@ _KEYS = {  # current class -> key of Keras 1 -> current key
     **{f"LocallyConnected{rank}D": _CONVOLUTION for rank in (1, 2)},
     "SeparableConv2D": _CONVOLUTION | {key: f"depthwise_{name}" for key, name in _KERNEL.items()},
     "Dense": {**_WEIGHTS, "output_dim": "units"},
+    **{name: _RECURRENT for name in ("SimpleRNN", "LSTM", "GRU")},
+    "ConvLSTM2D": _CONVOLUTION | _RECURRENT,
     "Embedding": {key: f"embeddings_{name}" for key, name in _KERNEL.items()},
     "BatchNormalization": {"beta_init": "beta_initializer", "gamma_init": "gamma_initializer"},
     "PReLU": {"init": "alpha_initializer"},
@@ -51,7 +59,7 @@ _KEYS = {  # current class -> key of Keras 1 -> current key
     **{f"{kind}{rank}D": _ORDERED for kind in ("UpSampling", "ZeroPadding", "Cropping") for rank in (2, 3)},
 }
 _KERNEL_SIZES = (("nb_row", "nb_col"), ("kernel_dim1", "kernel_dim2", "kernel_dim3"))
-_IGNORED_KEYS = {"input_dim", "weights", "output_shape", "create_spatial_masks", "init"}
+_IGNORED_KEYS = {"input_dim", "weights", "output_shape", "create_spatial_masks", "init", "consume_less"}
 _IGNORED_VALUES: dict[str, tuple] = {"mode": (0,), "dropout": (0, 0.0), "mask_zero": (False,)}
 _DATA_FORMATS = {"tf": "channels_last", "th": "channels_first"}
 # Merge(mode=...) -> the layer
@@ -75,6 +83,8 @@ def modernize(current: str, options: Config, origin: Origin) -> Config:
         options["pointwise_initializer"] = options["init"]
     names = _KEYS.get(current, {})
     options = {names.get(key, key): value for key, value in options.items()}
+    if "unit_forget_bias" in options:
+        options["unit_forget_bias"] = options["unit_forget_bias"] in ("one", "ones")
     ordering, output_shape = options.get("data_format"), options.get("output_shape")
     if "dim_ordering" in names and "1D" not in current and ordering in (None, "default"):
         ordering = _ordering_of_others(origin)

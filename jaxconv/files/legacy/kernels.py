@@ -16,12 +16,15 @@ Convert = Callable[[np.ndarray], np.ndarray]
 THEANO_AXES = {
     "Conv2D": (2, 3, 1, 0),
     "SeparableConv2D": (2, 3, 1, 0),
+    "ConvLSTM2D": (2, 3, 1, 0),
     "Conv3D": (2, 3, 4, 1, 0),
     "Conv2DTranspose": (2, 3, 0, 1),
     "Conv3DTranspose": (2, 3, 4, 0, 1),
 }
 _TENSORFLOW_AXES = {"Conv2DTranspose": (0, 1, 3, 2), "Conv3DTranspose": (0, 1, 2, 4, 3)}
-_FLIPPED = {f"Conv{rank}D{kind}" for rank in (1, 2, 3) for kind in ("", "Transpose")}  # Keras's own list
+_FLIPPED = {f"Conv{rank}D{kind}" for rank in (1, 2, 3) for kind in ("", "Transpose")} | {
+    "ConvLSTM2D"
+}  # Keras's own list
 
 
 def kernel_conversion(
@@ -43,7 +46,7 @@ def kernel_conversion(
             steps.append(lambda value: value[:, 0])
     if shape != expected:
         return None
-    if origin.backend == "theano" and leaf == "kernel" and type(layer).__name__ in _FLIPPED:
+    if origin.backend == "theano" and leaf in ("kernel", "recurrent_kernel") and type(layer).__name__ in _FLIPPED:
         spatial = tuple(range(len(expected) - 2))
         steps.append(lambda value: np.flip(value, spatial))
 
