@@ -58,7 +58,7 @@ def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> M
     """
     path = Path(model)
     if path.is_file() and path.suffix != ".toml":
-        read = read_model(path)
+        read = read_model(path, untrained=True)
         shape = pick_shape(read.layer, shape_texts, read.input_shape)
         return ModelSource(str(path), read.layer, shape, class_names(read), file=read)
     if not path.exists() and path.suffix != ".toml":

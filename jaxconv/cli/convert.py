@@ -10,6 +10,7 @@ what was unusual in the old file: omitted options, renamed arguments. No code st
 Examples
   jaxconv convert old.h5 new.keras
   jaxconv convert old.h5 weights.safetensors
+  jaxconv convert model.json weights.h5 new.keras             a model in JSON, its weights beside it
   jaxconv convert old.h5 features.keras --until flatten       the layers up to this one
 """
 
@@ -17,6 +18,7 @@ Examples
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("old", metavar="OLD", help="a run folder, or a model file")
+    parser.add_argument("weights", metavar="WEIGHTS", nargs="?", help="for a model in JSON: the file of its weights")
     parser.add_argument("new", metavar="NEW", help="the file to write: NAME.keras or NAME.safetensors")
     parser.add_argument("--until", metavar="LAYER", help="omit the layers after this one")
     parser.add_argument("--force", action="store_true", help="overwrite NEW if it exists")
@@ -27,5 +29,6 @@ def run(options: argparse.Namespace) -> None:
     from jaxconv.app.run_folder import model_file
     from jaxconv.files.conversion import convert
 
-    for line in convert(model_file(options.old), options.new, until=options.until, force=options.force):
+    more = {"weights": options.weights, "until": options.until, "force": options.force}
+    for line in convert(model_file(options.old), options.new, **more):
         print(line)

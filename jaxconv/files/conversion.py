@@ -16,13 +16,19 @@ from jaxconv.files.safetensors import save_params
 
 
 def convert(
-    old: str | os.PathLike[str], new: str | os.PathLike[str], *, until: str | None = None, force: bool = False
+    old: str | os.PathLike[str],
+    new: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    until: str | None = None,
+    force: bool = False,
 ) -> list[str]:
     """Read a model file and write it as another one.
 
     Args:
         old: the file to read.
         new: the file to write: ``.keras``, or ``.safetensors`` for the params alone.
+        weights: a file with the weights, for a model in JSON.
         until: the last layer to read; see :func:`jaxconv.load_model`.
         force: whether an existing file is overwritten.
 
@@ -39,8 +45,9 @@ def convert(
     suffix = Path(new).suffix
     if suffix not in (".keras", ".safetensors"):
         raise FileError(f"{new}: the suffix {suffix!r} is not legal; legal: .keras, .safetensors")
-    refuse_to_replace(old, new, force)
-    read = read_model(old, until=until)
+    for given in (old, weights or old):
+        refuse_to_replace(given, new, force)
+    read = read_model(old, until=until, weights=weights)
     if suffix == ".keras":
         save_model(new, read.layer, read.params, input_shape=read.input_shape, about=read.about)
     else:
@@ -48,8 +55,9 @@ def convert(
     count = sum(leaf.size for leaf in jax.tree.leaves(read.params))
     version = f", Keras {read.version}" if read.version else ""
     what = "the model with its" if suffix == ".keras" else "its"
+    beside = f" and {weights}" if weights else ""
     return [
-        f"{old} ({read.format}{version}): {what} {count:,} parameters in {new}",
+        f"{old}{beside} ({read.format}{version}): {what} {count:,} parameters in {new}",
         *(f"note: {note}" for note in group_notes(read.notes)),
     ]
 

@@ -213,6 +213,16 @@ class Store:
             return value
 
 
+class NoStore(Store):
+    """The store of a file without weights."""
+
+    def __init__(self, path: Any):
+        self.path, self.tables, self._groups = path, {}, {}
+
+    def _attribute(self, where: Any, name: str) -> Any:
+        return None
+
+
 @contextlib.contextmanager
 def opened(path: Any, source: IO[bytes] | bytes, skip: tuple[str, ...] = ()) -> Iterator[Store]:
     """Read an HDF5 file from an open file, or from its content in memory.

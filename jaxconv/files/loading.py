@@ -3,6 +3,7 @@
 The content decides the kind, never the file's name. What each kind holds is in files of their own.
 """
 
+import codecs
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
@@ -10,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.contract import Apply, Layer, Params, as_layer
-from jaxconv.files.bounds import open_file, parse_json
+from jaxconv.files.bounds import TEXT, open_file, parse_json
 from jaxconv.files.errors import FileError, damaged
-from jaxconv.files.hdf5 import Store, is_hdf5, opened
+from jaxconv.files.hdf5 import NoStore, Store, is_hdf5, opened
 from jaxconv.files.keras.archive import read_archive
 from jaxconv.files.keras.model import Custom, Factory, Read, Source, read_keras
 from jaxconv.files.keras.stored_layer import without_file
@@ -28,6 +29,7 @@ def load_model(
     until: str | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> tuple[Params, Apply]:
     """Read a trained model: ``(params, apply_fn)``, as ``layer.init`` returns them; the layer is ``apply_fn.layer``.
 
@@ -49,6 +51,8 @@ def load_model(
         until: the name of the last layer to read, whose output becomes the model's.
         custom_objects: from the name of an initializer, regularizer, constraint or activation to a class, which gets
             the config in the file as arguments, or to a function. None leaves out one that only training needs.
+        weights: a file with the weights, for a model in JSON (Keras's ``model.to_json()``, of any version), or in place
+            of the weights in ``path``.
 
     Raises:
         FileError: the file is missing, truncated, damaged, hostile, or not a model; a layer is unknown or is code; a
@@ -64,7 +68,7 @@ def load_model(
     >>> apply_fn(params, jnp.ones((1, 3))).shape
     (1, 2)
     """
-    read = read_model(path, custom_layers, until, custom_objects=custom_objects)
+    read = read_model(path, custom_layers, until, custom_objects=custom_objects, weights=weights)
     return read.params, read.layer.apply_fn
 
 
@@ -74,8 +78,12 @@ def load_layer(
     until: str | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
 ) -> tuple[Layer, Params]:
     """Read a trained model as :func:`load_model` does, and return ``(layer, params)``.
+
+    For a model in JSON without ``weights``, params holds a ``jax.ShapeDtypeStruct`` for each leaf; :func:`load_weights`
+    reads the values.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -83,7 +91,7 @@ def load_layer(
     ...     load_layer(f"{folder}/m.keras")[0].label
     'flatten'
     """
-    read = read_model(path, custom_layers, until, custom_objects=custom_objects)
+    read = read_model(path, custom_layers, until, custom_objects=custom_objects, weights=weights, untrained=True)
     return read.layer, read.params
 
 
@@ -93,11 +101,23 @@ def read_model(
     until: str | None = None,
     *,
     custom_objects: Mapping[str, Any] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    untrained: bool = False,
 ) -> Read:
-    """Read a trained model, and what its file says about it: format, version, notes, input shape. Raises FileError."""
-    with open_source(path) as source:
+    """Read a trained model, and what its file says about it: format, version, notes, input shape. Raises FileError.
+
+    untrained: whether to read a model in JSON without ``weights``; its params are shapes and types.
+    """
+    with contextlib.ExitStack() as files:
+        source = files.enter_context(open_source(path))
         if source.config is None:
             raise FileError(f"{path}: it has weights and no model: load it with load_weights into a layer")
+        if weights is not None:
+            other = files.enter_context(open_source(weights))
+            version, backend = (getattr(source, what) or getattr(other, what) for what in ("version", "backend"))
+            source = source._replace(store=other.store, version=version, backend=backend)
+        elif isinstance(source.store, NoStore) and not untrained:
+            raise FileError(f"{path}: it has a model and no weights; name the file of its weights, too: weights=...")
         return read_keras(source, Custom(custom_layers or {}, custom_objects or {}), until)
 
 
@@ -144,6 +164,9 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
         start = handle.read(4)
         if not start:
             raise FileError(f"{path}: it is empty")
+        if start.removeprefix(codecs.BOM_UTF8).lstrip()[:1] in (b"{", b'"'):
+            yield _json_source(path, start + handle.read(TEXT))
+            return
         if start.startswith(b"PK"):
             archive = read_archive(path, handle)
             own, version = (archive.metadata.get(key) for key in ("jaxconv", "keras_version"))
@@ -155,7 +178,16 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
             with opened(path, handle, _STATE) as store:
                 yield _hdf5_source(path, store)
         else:
-            raise FileError(f"{path}: it is neither a .keras archive nor HDF5: it begins with {start!r}")
+            raise FileError(f"{path}: it is neither a .keras archive nor HDF5 nor JSON: it begins with {start!r}")
+
+
+def _json_source(path: Path, content: bytes) -> Source:
+    config = parse_json(path, content, "its text")
+    if isinstance(config, str):  # the result of to_json, written as JSON again
+        config = parse_json(path, config, "its text")
+    about = config if isinstance(config, Mapping) else {}
+    version, backend = (one if isinstance(one := about.get(key), str) else None for key in ("keras_version", "backend"))
+    return Source(path, config, NoStore(path), "JSON", version, backend)
 
 
 def _hdf5_source(path: Path, store: Store) -> Source:

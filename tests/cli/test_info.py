@@ -163,7 +163,7 @@ def test_of_an_exported_model_inputs_and_platforms_are_shown(at_home, tmp_path, 
 
 def test_equal_notes_are_one_line(at_home, capsys, monkeypatch):
     read = read_model("m.keras")._replace(notes=tuple(f"conv{i}: nb_filter is filters" for i in range(17)))
-    monkeypatch.setattr("jaxconv.app.model_source.read_model", lambda path: read)
+    monkeypatch.setattr("jaxconv.app.model_source.read_model", lambda path, **options: read)
     assert main(["info", "m.keras"]) == 0
     notes = [line for line in capsys.readouterr().out.splitlines() if line.startswith("note")]
     assert len(notes) == 1 and "17 layers" in notes[0] and "conv0" in notes[0]

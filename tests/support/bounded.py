@@ -142,6 +142,7 @@ def _readers():
 
     return {
         "model": lambda path, **options: read_model(path, **options).params,
+        "layer": lambda path: read_model(path, untrained=True).params,
         "weights": lambda path: load_weights(path, *fuzzing.layer_and_params()),
         "safetensors": load_params,
         "exported": load_exported,

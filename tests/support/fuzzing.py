@@ -142,6 +142,14 @@ def keras_1(path):
     write_hdf5(path, config, weights | {"d": [("d_W", draw(64, 2)), ("d_b", draw(2))]}, "1.2.1")
 
 
+def architecture(path):
+    """The graph of ``keras_2`` in JSON."""
+    keras_2(path.with_suffix(".h5"))
+    with h5py.File(path.with_suffix(".h5")) as file:
+        config = json.loads(file.attrs["model_config"])
+    path.write_text(json.dumps(config | {"keras_version": "2.9.0", "backend": "tensorflow"}))
+
+
 def weights_of_keras_2(path):
     net, leaves = layer_and_params()
     named = {name: [(f"{name}/{leaf}:0", array) for leaf, array in leaves[name].items()] for name in net.children}
@@ -230,6 +238,7 @@ FORMATS = {
     "keras 2.13": Format(keras_213, "m.keras", _MODEL, _ZIP),
     "keras 2": Format(keras_2, "m.h5", _MODEL, _HDF5),
     "keras 1": Format(keras_1, "m.h5", _MODEL, _HDF5),
+    "keras in JSON": Format(architecture, "model.json", ("layer", "layer", "info"), _JSON),
     "weights of keras 2": Format(weights_of_keras_2, "w.h5", ("weights", "info"), _HDF5),
     "weights of keras 3": Format(weights_of_keras_3, "w.weights.h5", ("weights", "info"), _HDF5),
     "safetensors": Format(safetensors, "w.safetensors", ("safetensors", "info"),

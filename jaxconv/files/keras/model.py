@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxconv.contract import Layer, Params, layers
 from jaxconv.files.errors import FileError, NoLayerError, damaged, refused
-from jaxconv.files.hdf5 import Store, folders_of
+from jaxconv.files.hdf5 import NoStore, Store, folders_of
 from jaxconv.files.input_shapes import fits, input_shape_of, misfit, shape_from_json
 from jaxconv.files.keras import numbered
 from jaxconv.files.keras.config import Entry, cut, graph_config, last_before, read_model_config
@@ -94,7 +94,6 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
         FileError: anything in the file that cannot be used, with the name of the layer; ``until`` is not a layer.
         TypeError: a factory in ``custom.layers`` that returns something else than a layer.
     """
-    store = source.store
     with refused(source.path, "its config"):
         root = read_model_config(source.config)
         replace_functions(root)
@@ -106,12 +105,8 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
         shape = input_shape_of(layer) if builder.output_lengths else None
         if shape is not None:
             deconvolution.check_output_lengths(layer, shape, builder.output_lengths)
-    with damaged(source.path, "the record of its weights"):
-        stored = _stored_layer(root, layer, (), builder.replaced)
-        found = match_weights(store, stored, by_name=None, strict=True)
-        builder.notes += copy_shared(stored, found)
-        expected = _expected_params(source.path, layer, found)
-        params = read_weights(store, found, expected, None, source.origin, builder.notes)
+    untrained = isinstance(source.store, NoStore)
+    params = _shapes(source.path, layer) if untrained else _params(source, root, layer, builder)
     if source.own.get("alone") is True and len(layer.children) == 1:  # written for a layer that is not a model
         ((name, layer),) = layer.children.items()
         params = params.get(name, {})
@@ -125,6 +120,26 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
         _input_shape(source, layer, params),
         about if isinstance(about, dict) else {},
     )
+
+
+def _shapes(path: Any, layer: Layer) -> Params:
+    """Return the shapes and types of the params of a model whose file has no weights."""
+    with refused(path, "its model"):
+        shape = input_shape_of(layer)
+        if shape is None:
+            raise ValueError("the file does not name the shape of its input; name the file of its weights: weights=...")
+        return jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
+
+
+def _params(source: Source, root: Entry, layer: Layer, builder: "_Builder") -> Params:
+    """Read the params of a model."""
+    store = source.store
+    with damaged(source.path, "the record of its weights"):
+        stored = _stored_layer(root, layer, (), builder.replaced)
+        found = match_weights(store, stored, by_name=None, strict=True)
+        builder.notes += copy_shared(stored, found)
+        expected = _expected_params(source.path, layer, found)
+        return read_weights(store, found, expected, None, source.origin, builder.notes)
 
 
 def _input_shape(source: Source, layer: Layer, params: Params) -> Any:
