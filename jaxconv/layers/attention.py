@@ -53,7 +53,7 @@ class Projection(Layer):
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         sizes = input_shape[-self.reads :]
-        if None in sizes:
+        if None in sizes or not self.units:  # those of the output, where the query is not known
             raise ValueError(
                 f"MultiHeadAttention: the channel count in input shape {input_shape} is None; the kernels' shapes "
                 "depend on it, so give a number"

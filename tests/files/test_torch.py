@@ -76,7 +76,7 @@ def drawn(case):
 
 WITHOUT = {f"LocallyConnected{rank}D" for rank in (1, 2, 3)} | {"SpectralNormalization", "WeightNormalization"}
 WITHOUT |= {"TimeDistributed", "SimpleRNN", "LSTM", "GRU", "Bidirectional"}
-WITHOUT |= {f"ConvLSTM{rank}D" for rank in (1, 2, 3)}
+WITHOUT |= {"MultiHeadAttention", *(f"ConvLSTM{rank}D" for rank in (1, 2, 3))}
 KNOWN = [
     name
     for name in CASES
