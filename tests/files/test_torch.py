@@ -76,7 +76,7 @@ def drawn(case):
 
 WITHOUT = {f"LocallyConnected{rank}D" for rank in (1, 2, 3)} | {"SpectralNormalization", "WeightNormalization"}
 WITHOUT |= {"TimeDistributed", "SimpleRNN", "LSTM", "GRU", "Bidirectional"}
-WITHOUT |= {"MultiHeadAttention", *(f"ConvLSTM{rank}D" for rank in (1, 2, 3))}
+WITHOUT |= {"Projection", *(f"ConvLSTM{rank}D" for rank in (1, 2, 3))}  # the first is inside MultiHeadAttention
 KNOWN = [
     name
     for name in CASES
