@@ -86,8 +86,10 @@ class Registry:
         def enter(entry: Any) -> Any:
             names = {entry.__name__, snake_case(entry.__name__)} if own else set()
             for name in names | set(aliases):
-                if self._entries.setdefault(name, entry) is not entry:
-                    raise ValueError(f"{self.kind} name {name!r} is already registered for {self._entries[name]!r}")
+                old = self._entries.get(name, entry)
+                if (old.__module__, old.__qualname__) != (entry.__module__, entry.__qualname__):
+                    raise ValueError(f"{self.kind} name {name!r} is already registered for {old!r}; give another name")
+            self._entries |= dict.fromkeys(names | set(aliases), entry)  # again: a cell of a notebook that ran twice
             return entry
 
         return enter

@@ -26,6 +26,7 @@ from jax import Array
 
 from jaxconv.contract import display, masks, tap
 from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_params
+from jaxconv.contract.complete import check_call, check_class
 from jaxconv.contract.options import canonical_options, check_arguments, to_config
 from jaxconv.contract.policy import Policy, policy
 from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
@@ -95,6 +96,7 @@ class Layer(Entry):
 
     def __post_init__(self) -> None:
         canonical_options(self)
+        self._set(_canonical=True)
 
     # -- what a subclass declares
 
@@ -255,15 +257,17 @@ class Layer(Entry):
             own = f"{self.input_shape}, without batch" if self.input_shape is not None else str(self.known_input_shape)
             with explain(f"{where}: input_shape={own}"):
                 return self.init(key, self.known_input_shape)
-        if type(self).call is Layer.call:
-            raise TypeError(f"{where} does not say what it computes; implement call")
+        check_class(self)
         shape = self.read_shape(input_shape)
         self.output_shape(shape)
         return self.init_params(key, shape), self.apply_fn
 
     def init_params(self, key: Any, input_shape: Shape) -> Params:
         """Make the params; a layer with layers inside makes theirs, too."""
-        return make_params(self, key, input_shape)
+        check_class(self)
+        params = make_params(self, key, input_shape)
+        check_call(self, params, input_shape)
+        return params
 
     @final
     @tap.tapped

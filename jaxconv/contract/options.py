@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxconv import activations, constraints, data_format, initializers, regularizers
+from jaxconv.contract.complete import class_problem
 from jaxconv.contract.policy import policy_name
 from jaxconv.contract.shapes import as_shape
 from jaxconv.errors import explain
@@ -28,8 +29,11 @@ def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) ->
     """Check the arguments of a layer class.
 
     Raises:
-        ValueError: a keyword argument that it does not have. TypeError: too many without keywords.
+        ValueError: a keyword argument that it does not have.
+        TypeError: too many without keywords; a class whose options are not dataclass fields.
     """
+    if problem := class_problem(cls):
+        raise TypeError(problem)
     positional = [field.name for field in dataclasses.fields(cls) if field.init and not field.kw_only]
     if len(args) > len(positional):
         hint = "; give the layers in one list" if all(hasattr(one, "init_params") for one in args) else ""

@@ -37,7 +37,10 @@ def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
     layer.policy.require(where)
     params, weights = {}, layer.weights(input_shape)
     if set(weights) != set(layer.leaves):
-        raise TypeError(f"{where}: weights() returns {sorted(weights)}, and leaves names {sorted(layer.leaves)}")
+        raise TypeError(
+            f"{where}: weights() returns {sorted(weights)}, and leaves names {sorted(layer.leaves)}; each weight NAME "
+            "has an option NAME_initializer, or override leaves"
+        )
     for index, (leaf, weight) in enumerate(weights.items()):
         with explain(f"{where}: initializer of {leaf}, called with (key, shape, dtype)"):
             value = weight.initializer(jax.random.fold_in(key, index), weight.shape, dtype)

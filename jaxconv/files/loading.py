@@ -44,10 +44,10 @@ def load_model(
 
     Args:
         path: the file.
-        custom_layers: from the name of a class, or of a layer, to a factory that takes the layer's config as it is in
-            the file and returns a layer of jaxconv. It takes precedence over the layers here. A function of arrays is
-            named by its name in the model; its arguments are in the config under "arguments". For a layer without
-            weights, such as one in place of a quantizer, the stored weights are left out.
+        custom_layers: from the name of a class, or of a layer, to a class of layers, or to a factory that takes the
+            layer's config as it is in the file and returns a layer. It takes precedence over the layers here. A
+            function of arrays is named by its name in the model; its arguments are in the config under "arguments". For
+            a layer without weights, such as one in place of a quantizer, the stored weights are left out.
         until: the name of the last layer to read, whose output becomes the model's.
         custom_objects: from the name of an initializer, regularizer, constraint or activation to a class, which gets
             the config in the file as arguments, or to a function. None leaves out one that only training needs.

@@ -16,7 +16,7 @@ from jaxconv.registry import snake_case
 
 _PROBABILITIES = {"softmax", "sigmoid", "hard_sigmoid"}
 # activations with negative values, whose logarithm a loss of probabilities would take
-_NEGATIVE = {*"linear log_softmax log_sigmoid tanh leaky_relu elu selu celu gelu silu mish".split()}
+_NEGATIVE = {"linear", "log_softmax", "log_sigmoid", "tanh", "leaky_relu", "elu", "selu", "celu", "gelu", "silu"}
 _PREDICTIONS = ("logit", "log_pred", "y_pred", "pred", "output", "log_prob")
 _TARGETS = ("label", "target", "y_true", "true")
 

@@ -21,12 +21,12 @@ from jaxconv.files.keras import numbered
 from jaxconv.files.keras.config import Entry, cut, graph_config, last_before, read_model_config
 from jaxconv.files.keras.functions import is_function, replace_functions
 from jaxconv.files.keras.layout import Leaf
-from jaxconv.files.keras.options import translate
+from jaxconv.files.keras.options import plain_values, translate
 from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, without_file
 from jaxconv.files.keras.weights import check_finite, copy_shared, match_weights, read_weights
 from jaxconv.files.leaves import nested
 from jaxconv.files.legacy import deconvolution, hdf5_weights
-from jaxconv.files.legacy.dialects import Origin, is_of_keras
+from jaxconv.files.legacy.dialects import IGNORED_KEYS, Origin, is_of_keras
 from jaxconv.models import Model, Sequential, functional
 from jaxconv.models.container import Container
 from jaxconv.registry import snake_case
@@ -234,7 +234,11 @@ class _Builder:
         return next((self._custom.layers[name] for name in names if name in self._custom.layers), None)
 
     def _custom_layer(self, entry: Entry, factory: Factory) -> Layer:
-        layer = factory(dict(entry.config))
+        if isinstance(factory, type):
+            with refused(self._source.path, f"layer {entry.stored_name!r}"):
+                layer = _from_class(factory, entry.config)
+        else:
+            layer = factory(dict(entry.config))
         if not isinstance(layer, Layer):
             raise TypeError(
                 f"custom_layers: the factory for layer {entry.stored_name!r} ({entry.class_name}) returned {layer!r}; "
@@ -249,7 +253,9 @@ class _Builder:
             current, options = translate(kind, entry.config, self._origin, self._custom.objects, notes)
         except NoLayerError as error:
             key = entry.stored_name if is_function(entry) else entry.registered_name or kind
-            raise ValueError(f'{error}; give custom_layers={{"{key}": factory}}{self._until_hint()}') from None
+            raise ValueError(
+                f'{error}; give custom_layers={{"{key}": its class or a factory}}{self._until_hint()}'
+            ) from None
         self.notes += [f"{entry.stored_name}: {note}" for note in notes]
         if entry.name != entry.stored_name:
             self.notes.append(f"{entry.stored_name}: named {entry.name} here")
@@ -319,6 +325,13 @@ class _Builder:
             for parts in (1, 2):
                 found.setdefault((owner, parts), {})[hdf5_weights.name_end(table, parts)] = table
         return found
+
+
+def _from_class(cls: Any, config: Mapping[str, Any]) -> Any:
+    """Build a custom layer from its config in a file, without the keys that Keras adds to every layer's."""
+    known = {field.name for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
+    given = plain_values({key: value for key, value in config.items() if key in known or key not in IGNORED_KEYS})
+    return cls.from_config(given) if hasattr(cls, "from_config") else cls(**given)
 
 
 def _check_is_known(entry: Entry) -> None:
