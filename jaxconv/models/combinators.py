@@ -114,8 +114,9 @@ class Residual(_Branching):
         He et al. 2015, arXiv:1512.03385; the example is the block of Bai et al. 2018, arXiv:1803.01271.
 
     >>> def block(filters, rate):
-    ...     conv = layers["Conv1D"](filters, 3, padding="causal", dilation_rate=rate, activation="relu")
-    ...     return Residual([conv, conv], shortcut=layers["Conv1D"](filters, 1))
+    ...     options = {"padding": "causal", "dilation_rate": rate, "activation": "relu"}
+    ...     body = [layers["Conv1D"](filters, 3, **options) for _ in range(2)]
+    ...     return Residual(body, shortcut=layers["Conv1D"](filters, 1))
     >>> tcn = Sequential([block(8, 1), block(8, 2), block(8, 4)])
     >>> tcn.output_shape((None, 100, 2))
     (None, 100, 8)
@@ -145,8 +146,8 @@ class Residual(_Branching):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        read = {"layers": [layers.get(layer) for layer in config["layers"]]}
-        return cls(**{**config, **read, "shortcut": layers.get(config.get("shortcut"))})
+        body = Sequential.from_config({"layers": config["layers"]})
+        return cls(**{**config, "layers": body.layers, "shortcut": layers.get(config.get("shortcut"))})
 
 
 def _as_merge(given: Any) -> Layer:

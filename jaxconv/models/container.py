@@ -243,4 +243,4 @@ def chain(names: Sequence[str], inside: Sequence[Layer]) -> Graph:
         calls.append(Call(name, inputs, structure))
         structure = layer.output_structure
         inputs, count = tuple(range(count, count + structure.num_leaves)), count + structure.num_leaves
-    return Graph(tuple(zip(names, inside, strict=True)), tuple(calls), inputs, structure)
+    return Graph(tuple(dict(zip(names, inside, strict=True)).items()), tuple(calls), inputs, structure)

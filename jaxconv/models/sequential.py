@@ -1,5 +1,6 @@
 """Sequential: layers one after the other, as one layer. Knows layers by their contract alone."""
 
+import collections
 import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
@@ -15,7 +16,9 @@ class Sequential(Container):
 
     The params of each layer are under its name: its option ``name``, or the name of its class in snake_case, counted in
     this container (``conv1d``, ``conv1d_1``). Layers without weights have no entry. ``trainable=False`` applies to all
-    layers inside, and ``dtype`` to those without a dtype, like a global policy in Keras.
+    layers inside, and ``dtype`` to those without a dtype, like a global policy in Keras. As in Keras, and in
+    :class:`Model`, a layer object that occurs twice is one layer, called twice, with one set of params; equal objects
+    are two layers.
 
     Args:
         layers: layers, including other Sequentials. An ``Input`` as the first one sets ``input_shape``.
@@ -43,8 +46,13 @@ class Sequential(Container):
         if inside and isinstance(inside[0], SymbolicTensor) and inside[0].node is None:
             shape = inside.pop(0).shape[1:]
             self._set(input_shape=shape if self.input_shape is None else self.input_shape)
-        inside = [self.adopt(layer) for layer in inside]
-        self._set(layers=tuple(inside), graph=chain(count_names(inside, "Sequential"), inside))
+        own = {id(layer): self.adopt(layer) for layer in inside}
+        names = dict(zip(own, count_names(own.values(), "Sequential"), strict=True))
+        for key, times in collections.Counter(map(id, inside)).items():
+            if times > 1:  # shared: its name in the config says that it is one layer
+                own[key] = dataclasses.replace(own[key], name=names[key])
+        called = [own[id(layer)] for layer in inside]
+        self._set(layers=tuple(called), graph=chain([names[id(layer)] for layer in inside], called))
 
     def read_shape(self, input_shape: Any) -> Any:
         return self.layers[0].read_shape(input_shape) if self.layers else super().read_shape(input_shape)
@@ -58,7 +66,8 @@ class Sequential(Container):
         """Return one layer, or for a slice a Sequential of these layers, under the names that they have here."""
         if not isinstance(which, slice):
             return super().__getitem__(which)
-        named = [dataclasses.replace(layer, name=name) for name, layer in self.graph.children[which]]
+        children = {name: dataclasses.replace(layer, name=name) for name, layer in self.graph.children}
+        named = [children[call.name] for call in self.graph.calls[which]]
         first = bool(named) and named[0].name == self.names[0]
         return dataclasses.replace(
             self,
@@ -77,7 +86,7 @@ class Sequential(Container):
         (4, 8, 8)
         """
         super().__getitem__(name)
-        return self[: self.names.index(name) + 1]
+        return self[: max(number for number, call in enumerate(self.graph.calls) if call.name == name) + 1]
 
     def with_graph(self, graph: Graph) -> Self:
         children = dict(graph.children)
@@ -101,4 +110,9 @@ class Sequential(Container):
             shape, inside = first, inside[1:]
         if shape is not None:
             options.setdefault("input_shape", shape[1:])
-        return cls(**options, layers=[layers.get(layer) for layer in inside])
+        made: dict[str, Any] = {}  # two entries with one name are a shared layer
+        called = [layers.get(layer) for layer in inside]
+        called = [
+            made.setdefault(one.name, one) if one.name and made.get(one.name, one) == one else one for one in called
+        ]
+        return cls(**options, layers=called)

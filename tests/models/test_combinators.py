@@ -52,9 +52,12 @@ def test_residual_tcn_block_sees_no_future():
     assert jnp.all(jacobian[0, 6:] == 0) and jnp.any(jacobian[0, 5] != 0)
 
 
-def test_one_layer_twice_in_a_residual_is_two_layers():
+def test_one_layer_twice_in_a_residual_is_shared_and_equal_ones_are_not():
     conv = jc.Conv1D(3, 1)
-    assert set(jc.Residual([conv, conv]).init(KEY, (None, 4, 3))[0]["body"]) == {"conv1d", "conv1d_1"}
+    shared = jc.Residual([conv, conv])
+    assert set(shared.init(KEY, (None, 4, 3))[0]["body"]) == {"conv1d"}
+    assert jc.Residual.from_config(shared.get_config()) == shared
+    assert set(jc.Residual([conv, jc.Conv1D(3, 1)]).init(KEY, (None, 4, 3))[0]["body"]) == {"conv1d", "conv1d_1"}
 
 
 def test_parallel_is_its_branches_side_by_side():

@@ -40,13 +40,6 @@ def test_layers_without_weights_have_no_params(key):
     assert list(stack().init(key, X)[0]) == ["conv1d", "batch_normalization", "dense"]
 
 
-def test_the_same_layer_twice_has_weights_twice(key):
-    dense = jc.Dense(3)
-    params, _ = jc.Sequential([dense, dense]).init(key, (None, 3))
-    assert list(params) == ["dense", "dense_1"]
-    assert not jnp.array_equal(params["dense"]["kernel"], params["dense_1"]["kernel"])
-
-
 def test_an_empty_stack_casts_and_does_no_more(key):
     params, apply_fn = jc.Sequential([], dtype="bfloat16").init(key, X)
     assert params == {} and apply_fn(params, X).dtype == jnp.bfloat16

@@ -44,7 +44,8 @@ def save_model(
     Layers without a name get the one they have in params; ``input_shape`` options become Keras's input layers. A layer
     that is not a Sequential or Model is written inside a Sequential (for several inputs: a Model). What Keras lacks
     (Residual, LocallyConnected1D, options beyond Keras's) is written in the same form: jaxconv reads it back, and Keras
-    refuses the file with an error that names it.
+    refuses the file with an error that names it. A Sequential in which a layer is shared is written as a Model, because
+    Keras loses the second call; inside another model it is refused.
 
     Args:
         path: the file, under exactly this name, which ends in ".keras".
@@ -100,6 +101,13 @@ def save_model(
 def _as_model(layer: Layer, params: Params, shape: Any) -> tuple[Sequential | Model, Params]:
     if isinstance(layer, Model):
         return _named(layer), params
+    if isinstance(layer, Sequential) and len(layer.layers) > len(layer.children):
+        if shape is None:
+            raise ValueError("a Sequential with a shared layer is written as a graph, for which give input_shape")
+        start = ends = Input(batch_shape=(None, *shape[1:]))
+        for one in layer.layers:
+            ends = one(ends)
+        return _named(Model(start, ends, name=layer.name)), params
     if isinstance(layer, Sequential):
         return dataclasses.replace(_named(layer), input_shape=shape if shape is None else tuple(shape[1:])), params
     name = layer.name or base_name(layer)
@@ -114,6 +122,10 @@ def _as_model(layer: Layer, params: Params, shape: Any) -> tuple[Sequential | Mo
 def _named(layer: Any) -> Any:
     """Return a layer with all layers inside named as in params, and without their own input shapes."""
     if isinstance(layer, Sequential):
+        if len(layer.layers) > len(layer.children):
+            raise ValueError(
+                f"{layer.label}: a Sequential with a shared layer inside a model is not written; use a Model"
+            )
         chain = [_named(dataclasses.replace(child, name=name)) for name, child in layer.children.items()]
         return dataclasses.replace(layer, layers=chain, input_shape=None)
     if isinstance(layer, Model):
