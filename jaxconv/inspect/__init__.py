@@ -5,6 +5,18 @@ Works through the contract and through JAX's own transformations; knows no parti
 
 from jaxconv.inspect import plot
 from jaxconv.inspect.activation_maps import class_activation
+from jaxconv.inspect.curvature import Curvature, curvature
+from jaxconv.inspect.linear_maps import Spectrum, singular_values, spectrum
 from jaxconv.inspect.observing import Observed, observe
 
-__all__ = ["Observed", "class_activation", "observe", "plot"]
+__all__ = [
+    "Curvature",
+    "Observed",
+    "Spectrum",
+    "class_activation",
+    "curvature",
+    "observe",
+    "plot",
+    "singular_values",
+    "spectrum",
+]
