@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxconv.app import data
 from jaxconv.app.model_table import build_model, layer_table
+from jaxconv.app.own_layers import import_file
 from jaxconv.app.pretrained import PretrainedModel, read_pretrained
 from jaxconv.app.schema import ConfigError, Location, one_line, read_arguments
 from jaxconv.app.toml import check_limits, override, read_toml
@@ -31,6 +32,7 @@ class Config:
         model: the model.
         train: the section ``[train]`` with all defaults.
         pretrained: the file of the model, if it comes from one.
+        module: the Python file with layers of the user's own.
     """
 
     file: str
@@ -39,18 +41,28 @@ class Config:
     model: Layer
     train: TrainTable
     pretrained: PretrainedModel | None = None
+    module: Path | None = None
 
     def tree(self) -> dict[str, Any]:
         """Return the config as nested dicts, from which ``build_config`` builds an equal one."""
         model: dict[str, Any] = {"layers": [layer_table(layer) for layer in self.model.children.values()]}
         if self.pretrained is not None:
             model = {"file": self.pretrained.file.name, "freeze": list(self.pretrained.freeze)}
+        elif self.model.dtype is not None:
+            model["dtype"] = self.model.dtype
+        if self.module is not None:
+            model["import"] = self.module.name
         train = without_none(dataclasses.asdict(self.train))
         return {"name": self.name, "data": self.data, "model": model, "train": train}
 
 
 def read_config(
-    path: str | Path, settings: Sequence[str] = (), *, pretrained: Path | None = None, freeze: Sequence[str] = ()
+    path: str | Path,
+    settings: Sequence[str] = (),
+    *,
+    pretrained: Path | None = None,
+    freeze: Sequence[str] = (),
+    own: bool = True,
 ) -> Config:
     """Read a config file, apply ``--set`` settings, and check every key and value by itself.
 
@@ -59,6 +71,7 @@ def read_config(
         settings: see :func:`override`.
         pretrained: a model file, instead of the section ``[model]``.
         freeze: patterns of its layers that are not trained; see :func:`freeze_layers`.
+        own: whether the user named this file, so that ``model.import`` is imported; not for that of a run folder.
 
     Raises:
         ConfigError: the first mistake, in one line: file, dotted key, value, and what would be legal.
@@ -68,13 +81,15 @@ def read_config(
         model = [setting for setting in settings if setting.partition("=")[0].strip().partition(".")[0] == "model"]
         if model:
             raise ConfigError(f"--set {model[0]}: with --from, the model is that of {pretrained}")
-        tree["model"] = {"file": str(pretrained.resolve()), "freeze": list(freeze)}
+        given = tree["model"] if isinstance(tree.get("model"), Mapping) else {}
+        kept = {key: value for key, value in given.items() if key == "import"}
+        tree["model"] = {"file": str(pretrained.resolve()), "freeze": list(freeze), **kept}
     override(tree, settings)
     check_limits(tree, str(path))
-    return build_config(tree, str(path), default_name=Path(path).stem)
+    return build_config(tree, str(path), default_name=Path(path).stem, own=own)
 
 
-def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run") -> Config:
+def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", own: bool = True) -> Config:
     """Check a config given as nested dicts; see :func:`read_config`."""
     top = Location(file)
     legal = ("name", *SECTIONS)
@@ -92,9 +107,33 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run") 
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set('/\\:*?"<>|\n'):
         raise top.error("name", name, "expected a legal name of a folder")
     data_table = _check_data_table(tree["data"], top / "data")
-    model, pretrained = _read_model(tree["model"], top / "model")
+    module, model_table = _read_import(tree["model"], top / "model", own)
+    try:
+        model, pretrained = _read_model(model_table, top / "model")
+    except ConfigError as error:
+        if module is None or own:
+            raise
+        raise ConfigError(
+            f"{error}; this run has layers of its own in {module}, which is code: read it, then give --import {module}"
+        ) from None
     train = check_train_table(tree["train"], top / "train")
-    return Config(file=file, name=name, data=data_table, model=model, train=train, pretrained=pretrained)
+    return Config(file, name, data_table, model, train, pretrained, module)
+
+
+def _read_import(table: Any, location: Location, own: bool) -> tuple[Path | None, Any]:
+    """Import the file that ``import`` names, relative to the config; return it, and the table without the key."""
+    if not isinstance(table, Mapping) or "import" not in table:
+        return None, table
+    name = table["import"]
+    if not isinstance(name, str) or not name.endswith(".py"):
+        raise location.error("import", name, 'expected a Python file beside the config, such as "my_layers.py"')
+    path = Path(location.file).parent / name
+    if own:
+        try:
+            import_file(path)
+        except ConfigError as error:
+            raise location.error("import", name, str(error)) from None
+    return path, {key: value for key, value in table.items() if key != "import"}
 
 
 def _read_model(table: Any, location: Location) -> tuple[Layer, PretrainedModel | None]:

@@ -66,7 +66,7 @@ def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> M
     folder = path if path.is_dir() else None
     if folder is not None:
         check_run_folder(folder)
-    config = read_config(path if folder is None else folder / CONFIG)
+    config = read_config(path) if folder is None else read_config(folder / CONFIG, own=False)
     shape = pick_shape(config.model, shape_texts)
     source = ModelSource(config.name, config.model, shape, config=config, folder=folder)
     if folder is not None and (folder / MODEL).is_file():

@@ -16,6 +16,7 @@ import jaxconv.layers  # noqa: F401  registers every layer
 from jaxconv.app.memory import machine_memory
 from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, one_line, parameters
 from jaxconv.contract import layers
+from jaxconv.contract.policy import policy_name
 from jaxconv.models import Sequential
 from jaxconv.registry import nearest, plain
 
@@ -25,7 +26,7 @@ _MOST_LAYERS = 10_000  # more take minutes to build and hours to compile
 
 
 def build_model(table: Any, location: Location) -> Sequential:
-    """Build the stack from ``{"layers": [{"layer": "Conv1D", "filters": 8, ...}, ...]}``.
+    """Build the stack from ``{"layers": [{"layer": "Conv1D", "filters": 8, ...}, ...], "dtype": "mixed_bfloat16"}``.
 
     A table inside a layer is a regularizer, constraint or initializer, ``{name = "max_norm", max_value = 2}``, or in
     Keras's form, ``{class_name = "MaxNorm", config = {max_value = 2}}``; with a key ``layer`` it is a layer again.
@@ -36,8 +37,12 @@ def build_model(table: Any, location: Location) -> Sequential:
     if not isinstance(table, Mapping):
         raise location.error(None, table, "expected a table with the key 'layers'")
     for key, value in table.items():
-        if key != "layers":
-            raise location.error(key, value, f"unknown key; {nearest(key, ['layers'])}")
+        if key not in ("layers", "dtype"):
+            raise location.error(key, value, f"unknown key; {nearest(key, ['dtype', 'file', 'import', 'layers'])}")
+    try:
+        dtype = policy_name(table.get("dtype"), "model")
+    except ValueError as error:
+        raise location.error("dtype", table["dtype"], str(error)) from None
     tables = table.get("layers")
     if not isinstance(tables, list) or not tables:
         raise location.missing(
@@ -48,7 +53,7 @@ def build_model(table: Any, location: Location) -> Sequential:
         raise location.error("layers", f"{count} layers", f"legal: at most {_MOST_LAYERS}")
     stack = [build_layer(entry, location / "layers" / i) for i, entry in enumerate(tables)]
     try:
-        return Sequential(stack)
+        return Sequential(stack, dtype=dtype)
     except (ValueError, TypeError) as error:
         raise ConfigError(one_line(f"{location.file}: {location.path}.layers: {error}")) from None
 

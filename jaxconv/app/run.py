@@ -68,17 +68,22 @@ def train(
     with run_folder.locked(folder):
         if config.pretrained is not None:
             config = _copy_pretrained(config, config.pretrained, folder)
+        if config.module is not None:  # so that the run does not depend on later changes of it
+            copy = folder / config.module.name
+            write_text(copy, config.module.read_text(encoding="utf-8"))
+            config = dataclasses.replace(config, module=copy)
         try:
             return _run(config, splits, folder, resume=False)
         except (ValueError, TypeError):
-            _remove_unused(folder)
+            _remove_unused(folder, config.module)
             raise
 
 
-def _remove_unused(folder: Path) -> None:
+def _remove_unused(folder: Path, module: Path | None) -> None:
     """Remove the folder of a run that failed before it trained: it cannot be resumed."""
     files = list(folder.iterdir())
-    if not {file.stem if file.stem == PRETRAINED else file.name for file in files} - {CONFIG, PRETRAINED}:
+    names = {file.stem if file.stem == PRETRAINED else file.name for file in files if file != module}
+    if not names - {CONFIG, PRETRAINED}:
         for file in files:
             file.unlink()
         folder.rmdir()
@@ -111,7 +116,7 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
             key = setting.partition("=")[0].strip()
             if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
                 raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
-        config, splits = _read_and_check(folder / CONFIG, settings)
+        config, splits = _read_and_check(folder / CONFIG, settings, own=False)
         done = completed_epochs(folder / CHECKPOINT) if settings and (folder / CHECKPOINT).exists() else 0
         if config.train.epochs < done:
             setting = f"--set train.epochs={config.train.epochs}"
@@ -120,13 +125,18 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
 
 
 def _read_and_check(
-    path: str | Path, settings: Sequence[str], *, pretrained: Path | None = None, freeze: Sequence[str] = ()
+    path: str | Path,
+    settings: Sequence[str],
+    *,
+    pretrained: Path | None = None,
+    freeze: Sequence[str] = (),
+    own: bool = True,
 ) -> tuple[Config, Splits]:
     """Read a config and its data, and make every check that is possible before training."""
     for package in ("h5py", "matplotlib", "tqdm"):  # some are needed only after training
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"jaxconv train needs {package}; install it with: pip install 'jaxconv[train]'")
-    config = read_config(path, settings, pretrained=pretrained, freeze=freeze)
+    config = read_config(path, settings, pretrained=pretrained, freeze=freeze, own=own)
     splits = load_data(config)
     check_shapes(config, splits)
     return config, splits

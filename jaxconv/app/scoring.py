@@ -36,7 +36,7 @@ def score(model: str, data: str | None = None) -> str:
     config_file = Path(data) if data and data.endswith(".toml") else file.with_name(CONFIG)
     if not config_file.exists() and config_file.name == CONFIG:
         raise ConfigError(f"{file}: no {CONFIG} beside it for loss and metrics; give a config: --data CONFIG.toml")
-    config = read_config(config_file)
+    config = read_config(config_file, own=bool(data and data.endswith(".toml")))
     read = read_model(file)
     apply_fn, params = read.layer.apply_fn, read.params
     if data and not data.endswith(".toml"):

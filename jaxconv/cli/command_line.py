@@ -54,6 +54,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
     for command in COMMANDS.values():
         parser = commands.add_parser(command.NAME, help=command.SUMMARY, description=command.TEXT, **options)
+        own = "a Python file with layers of your own, which is run; may be repeated"
+        parser.add_argument("--import", action="append", default=[], metavar="FILE.py", dest="imports", help=own)
         parser.add_argument("--traceback", action="store_true", help="print the traceback of an error")
         command.arguments(parser)
     return top, commands.choices
@@ -91,6 +93,8 @@ def _run(arguments: Sequence[str]) -> int:
         parser.print_help()
         return 0
     try:
+        for file in options.imports:
+            _import_file(file)
         COMMANDS[options.command].run(options)
         return 0
     except BaseException as error:
@@ -98,6 +102,14 @@ def _run(arguments: Sequence[str]) -> int:
             if options.traceback:
                 traceback.print_exc()
             return _report_error(error)
+
+
+def _import_file(file: str) -> None:
+    from pathlib import Path
+
+    from jaxconv.app.own_layers import import_file
+
+    import_file(Path(file))
 
 
 def _print_version() -> int:
@@ -140,7 +152,10 @@ def _report_error(error: BaseException) -> int:
     if str(error).startswith("Unable to initialize backend"):  # a RuntimeError of JAX, for example for JAX_PLATFORMS
         return _report(f"{error}; JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}", MISTAKE)
     if isinstance(error, ValueError | TypeError | OSError | ImportError):
-        return _report(str(error), MISTAKE)
+        hint = (
+            "; on the command line, give --import FILE.py, which registers it" if "custom_layers=" in str(error) else ""
+        )
+        return _report(f"{error}{hint}", MISTAKE)
     return _report(f"{type(error).__name__}: {error}; this is a bug of jaxconv: rerun with --traceback", BUG)
 
 

@@ -1,0 +1,43 @@
+"""Python files with layers of a user's own, which register themselves when they are imported.
+
+A file is imported only where the user names it: in a config that is given on the command line, or with --import. What a
+run folder or a model file says is never imported.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from jaxconv.app.schema import ConfigError, one_line
+
+
+def import_file(path: Path) -> None:
+    """Import a Python file; again only if it has changed. Modules beside it can be imported in it.
+
+    Raises:
+        ConfigError: there is no such file, or an error in it.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give a Python file with layers") from None
+    _import(path.resolve(), hashlib.sha256(content).hexdigest())
+
+
+@functools.cache
+def _import(path: Path, digest: str) -> None:
+    name = f"jaxconv_import_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} is not a Python file; give one that ends in .py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(one_line(f"{path} cannot be imported: {type(error).__name__}: {error}")) from error
+    finally:
+        sys.path.remove(str(path.parent))
