@@ -126,7 +126,7 @@ def keras_home(tmp_path_factory):
     layers = keras.layers
     with keras_rules(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # HDF5 is a legacy format
-        memory = layers.RNN(layers.LSTMCell(3), name="memory")
+        memory = layers.RNN([layers.LSTMCell(3)] * 2, name="memory")
         model = keras.Sequential([keras.Input((7, 4)), layers.Conv1D(3, 3, name="conv"), memory])
         model.save(folder / "recurrent.keras")
         model.save(folder / "recurrent.h5")

@@ -225,7 +225,7 @@ CONFIGS = {  # a config, and the facts of the message
     "merge by code": (one_layer("Merge", mode="x", mode_type="lambda"), [START, "mode", "never run"]),
     "merge by what": (one_layer("Merge", mode="cos"), [START, "'cos'", "sum, mul"]),
     "merge of models": (one_layer("Merge", mode="sum", layers=[1]), [START, "Sequential"]),
-    "unknown layer": (one_layer("RNN", units=3), [START, "'RNN'", 'custom_layers={"RNN"']),
+    "unknown layer": (one_layer("EinsumDense", units=3), [START, "'EinsumDense'", 'custom_layers={"EinsumDense"']),
     "unknown option": (one_layer("Dense", units=2, sparkle=3), [START, "Dense", "'sparkle'", "3"]),
     "option that says something": (
         one_layer("Conv1DTranspose", filters=1, kernel_size=2, stateful=True),

@@ -51,6 +51,16 @@ def convolved():
     ]
 
 
+def cells():
+    """Return layers around cells, which are read as the layers of these cells."""
+    return [
+        L.Input((5, 3)),
+        L.RNN(L.GRUCell(3, reset_after=False, dropout=0.2), return_sequences=True, go_backwards=True),
+        L.Bidirectional(L.RNN(L.LSTMCell(2), return_sequences=True)),
+        L.RNN(L.SimpleRNNCell(2, activation="relu")),
+    ]
+
+
 def randomized(model):
     model.set_weights([RNG.normal(size=w.shape).astype(np.float32) * 0.5 for w in model.get_weights()])
     return model
@@ -58,7 +68,7 @@ def randomized(model):
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("ending", ["keras", "h5"])
-@pytest.mark.parametrize("build", [stacked, merged, frames, convolved])
+@pytest.mark.parametrize("build", [stacked, merged, frames, convolved, cells])
 def test_a_file_of_keras_gives_its_outputs_and_goes_back(build, ending, tmp_path):
     with keras_rules(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -72,6 +82,15 @@ def test_a_file_of_keras_gives_its_outputs_and_goes_back(build, ending, tmp_path
     with keras_rules():
         np.testing.assert_allclose(keras.models.load_model(tmp_path / "again.keras")(x), want, rtol=0, atol=1e-5)
     assert load_model(tmp_path / "again.keras")[1] == apply_fn
+
+
+def test_a_cell_of_another_kind_is_refused(tmp_path):
+    with keras_rules(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = keras.Sequential([L.Input((5, 3)), L.RNN([L.LSTMCell(2), L.LSTMCell(2)], name="pair")])
+        model.save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match=r"pair.*StackedRNNCells.*LSTMCell, GRUCell, SimpleRNNCell"):
+        load_model(tmp_path / "m.keras")
 
 
 def gates_of(value, count):

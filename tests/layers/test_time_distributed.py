@@ -211,7 +211,7 @@ def test_older_files(version, tmp_path):
 
 
 def test_a_layer_around_cells_is_refused_by_name_with_the_ways_past(tmp_path):
-    config = sequential(layer("RNN", "r", batch_input_shape=[None, 5, 4], cell=layer("LSTMCell", "c", units=3)))
+    config = sequential(layer("RNN", "r", batch_input_shape=[None, 5, 4], cell=layer("StackedRNNCells", "c")))
     with pytest.raises(jc.FileError, match=r"layer 'r': .*RNN.*custom_layers=.*RNN"):
         load_model(write_hdf5(tmp_path / "m.h5", config, {}, "2.9.0"))
 

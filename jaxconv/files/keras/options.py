@@ -64,6 +64,8 @@ def translate(
     given, major = plain_values(dict(config)), origin.major
     if class_name == "Merge":
         class_name, given = keras1.merge_layer(given)
+    if class_name == "RNN":
+        class_name, given = _layer_of_cell(given)
     current = dialects.CLASSES.get(class_name, class_name)
     if current not in layers.names():
         hint = nearest(current, layers.names()).partition("legal:")[0].strip()
@@ -91,6 +93,15 @@ def translate(
         options.setdefault("reset_after", class_name == "CuDNNGRU")
     options.pop("input_shape", None)
     return current, options
+
+
+def _layer_of_cell(options: Config) -> tuple[str, Config]:
+    """Return the class and the options of the layer that repeats the cell of an RNN."""
+    cell = options.get("cell") or {}
+    kind, own = cell.get("class_name"), cell.get("config") or {}
+    if kind not in dialects.CELLS:
+        raise NoLayerError(f"its cell is {_short(kind)}; legal: {', '.join(dialects.CELLS)}")
+    return dialects.CELLS[kind], {**own, **{key: value for key, value in options.items() if key != "cell"}}
 
 
 def _is_ignored(key: str, value: Any, notes: list[str]) -> bool:

@@ -34,6 +34,8 @@ CLASSES = {  # old class -> current class
     "TimeDistributedDense": "Dense",  # Dense on the last axis is the same
 }
 
+CELLS = {f"{name}Cell": name for name in ("LSTM", "GRU", "SimpleRNN")}  # the cell of an RNN -> the layer
+
 RENAMED_KEYS = {  # class -> old key -> current key
     "LeakyReLU": {"alpha": "negative_slope"},
     "ReLU": {"theta": "threshold"},
