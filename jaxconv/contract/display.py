@@ -77,7 +77,7 @@ def summary(layer: Any, input_shape: Any = None) -> Summary:
         raise ValueError(f"{layer.label}: summary needs an input shape; give one like (None, 128, 16)")
     shape = layer.read_shape(shape)
     params = jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
-    inputs: list[Fields] = [(Field(),) * (len(one) - 1) for one in _flat(layer, shape)]
+    inputs: list[Fields] = [tuple(Field(axis=axis) for axis in range(len(one) - 1)) for one in _flat(layer, shape)]
     rows, _ = _rows("", layer, shape, inputs, params, 0)
     return Summary(rows, layer.label, shape)
 

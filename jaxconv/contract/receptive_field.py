@@ -14,12 +14,13 @@ from jaxconv.windows import Window
 class Field(NamedTuple):
     """What the steps of one axis read of one axis of the model's input: step 0 reads ``low`` to ``high``.
 
-    stride: input steps from one step's field to the next one's.
+    stride: input steps from one step's field to the next one's. axis: the input's axis, counted after the batch.
     """
 
     low: Fraction = Fraction(0)
     high: Fraction = Fraction(0)
     stride: Fraction = Fraction(1)
+    axis: int = 0
 
     @property
     def size(self) -> int:
@@ -56,15 +57,15 @@ def _compose(fields: Fields, axis: int, window: Window, lengths: Sequence[int | 
     if field is None or reach is None:
         return None
     low, high = field.low + reach.low * field.stride, field.high + reach.high * field.stride
-    return Field(low, high, field.stride * reach.step)
+    return Field(low, high, field.stride * reach.step, field.axis)
 
 
 def _union(fields: Sequence[Field | None]) -> Field | None:
-    """Return the union of the fields of several branches; None where their strides differ."""
+    """Return the union of the fields of several branches; None where their strides or axes differ."""
     known = [field for field in fields if field is not None]
-    if len(known) < len(fields) or len({field.stride for field in known}) != 1:
+    if len(known) < len(fields) or len({(field.stride, field.axis) for field in known}) != 1:
         return None
-    return Field(min(field.low for field in known), max(field.high for field in known), known[0].stride)
+    return Field(min(field.low for field in known), max(field.high for field in known), known[0].stride, known[0].axis)
 
 
 def format_fields(fields: Fields) -> str:

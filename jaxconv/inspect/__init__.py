@@ -5,18 +5,24 @@ Works through the contract and through JAX's own transformations; knows no parti
 
 from jaxconv.inspect import plot
 from jaxconv.inspect.activation_maps import class_activation
+from jaxconv.inspect.compiled import Collective, collectives
 from jaxconv.inspect.curvature import Curvature, curvature
 from jaxconv.inspect.linear_maps import Spectrum, singular_values, spectrum
 from jaxconv.inspect.observing import Observed, observe
+from jaxconv.inspect.receptive_fields import ReceptiveField, receptive_field
 
 __all__ = [
+    "Collective",
     "Curvature",
     "Observed",
+    "ReceptiveField",
     "Spectrum",
     "class_activation",
+    "collectives",
     "curvature",
     "observe",
     "plot",
+    "receptive_field",
     "singular_values",
     "spectrum",
 ]

@@ -3,7 +3,6 @@
 Knows layers by their contract, and the head of a CAM by the names of its classes.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ from jax import Array
 
 from jaxconv.contract import Apply, Layer, Params, as_layer
 from jaxconv.contract.tap import tap
+from jaxconv.inspect.observing import channel_axis, find_layer
 from jaxconv.inspect.target import Target, logits, select
 from jaxconv.registry import nearest
 
@@ -115,7 +115,9 @@ def _check(layer: Layer, seen: dict[str, Any], at: str, method: str) -> int:
         raise ValueError(f"class_activation: {at!r} has {got}; a map needs real values with positions and channels")
     if method == "cam":
         leaves = [path for path in seen if path and not any(other.startswith(f"{path}/") for other in seen)]
-        after = [type(_find(layer, path)).__name__ for path in leaves[leaves.index(at) + 1 :]] if at in leaves else []
+        after = (
+            [type(find_layer(layer, path)).__name__ for path in leaves[leaves.index(at) + 1 :]] if at in leaves else []
+        )
         head = [name for name in after if name not in ("Activation", "Dropout", "Flatten", "Softmax")]
         if len(head) != 2 or not head[0].startswith("GlobalAveragePooling") or head[1] != "Dense":
             raise ValueError(
@@ -124,20 +126,7 @@ def _check(layer: Layer, seen: dict[str, Any], at: str, method: str) -> int:
             )
     paths = list(seen)
     index = paths.index(at)
-    return _channel_axis(layer, [*reversed(paths[: index + 1]), *paths[index + 1 :]], len(shape))
-
-
-def _find(layer: Layer, path: str) -> Layer:
-    """Return the layer with a path of ``observe``."""
-    for name in filter(None, path.split("/")):
-        layer = layer.children.get(name.partition("#")[0], layer)
-    return layer
-
-
-def _channel_axis(layer: Layer, paths: Iterable[str], rank: int) -> int:
-    """Return the axis of the channels by the first layer that has a data format; the last axis if none has."""
-    formats = (getattr(_find(layer, path), "data_format", None) for path in paths)
-    return 1 if next(filter(None, formats), "channels_last") == "channels_first" else rank - 1
+    return channel_axis(layer, [*reversed(paths[: index + 1]), *paths[index + 1 :]], len(shape))
 
 
 def _real(mask: Any, like: Array) -> Array:
@@ -150,7 +139,7 @@ def _real(mask: Any, like: Array) -> Array:
 def _resized(found: Array, layer: Layer, seen: dict[str, Any], x: Any) -> Array:
     """Interpolate a map linearly to the positions of the input."""
     shape = jax.tree.leaves(x)[0].shape
-    channels = _channel_axis(layer, seen, len(shape))
+    channels = channel_axis(layer, seen, len(shape))
     sizes = tuple(size for axis, size in enumerate(shape) if axis not in (0, channels))
     if len(sizes) != found.ndim - 1:
         raise ValueError(f"class_activation: cannot resize a map of shape {found.shape} to an input of shape {shape}")

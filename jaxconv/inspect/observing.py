@@ -3,7 +3,7 @@
 Knows layers by their contract alone: the tap in a forward pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -124,3 +124,16 @@ def _scalar(value: Any) -> Any:
         got = f"of type {type(value).__name__}" if shape is None else f"an array of shape {shape} and type {dtype}"
         raise ValueError(f"observe: gradient_of returned {got}; return a real scalar, such as y[0, 3] or y.sum()")
     return value
+
+
+def find_layer(layer: Layer, path: str) -> Layer:
+    """Return the layer with a path of ``observe``."""
+    for name in filter(None, path.split("/")):
+        layer = layer.children.get(name.partition("#")[0], layer)
+    return layer
+
+
+def channel_axis(layer: Layer, paths: Iterable[str], rank: int) -> int:
+    """Return the axis of the channels by the first layer that has a data format; the last axis if none has."""
+    formats = (getattr(find_layer(layer, path), "data_format", None) for path in paths)
+    return 1 if next(filter(None, formats), "channels_last") == "channels_first" else rank - 1
