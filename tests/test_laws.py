@@ -340,7 +340,7 @@ NOT_STREAMED = {
     "unit_normalization": "all steps", "group_normalization": "all steps", "group_normalization_first": "all steps",
     "instance_normalization": "all steps", "spectral_normalization_frozen": "all steps", "add": "does not merge",
     "model_two_outputs": "does not merge", "lstm_backwards": "all steps", "gru_without_bias": "all steps",
-    "conv_lstm1d_first": "all steps",
+    "conv_lstm1d_first": "all steps", "lstm_initial_state": "first states",
 }  # fmt: skip
 NOT_STREAMED |= {name: "own for each step" for name in CASES if name.startswith("locally_connected")}
 NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith(("adaptive", "bidirectional", "multi_head"))}

@@ -61,9 +61,6 @@ class Projection(Layer):
         kernel = Weight((*sizes, *self.units), self.kernel_initializer)  # type: ignore[arg-type]
         return {"kernel": kernel} | ({"bias": Weight(self.units, self.bias_initializer)} if self.use_bias else {})
 
-    def multiply_adds(self, input_shape: Any) -> int | None:
-        return math.prod((*input_shape[1:], *self.units))
-
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         y = jnp.tensordot(x, params["kernel"].astype(x.dtype), self.reads)
         if self.use_bias:
@@ -214,10 +211,11 @@ class MultiHeadAttention(Merge):
         shapes: Any = self.read_shape(input_shape)
         if any(None in shape[1:] for shape in shapes):
             return None
-        inside, projected = self._inside(shapes[0][-1]), self._projected_shapes(shapes)
+        projected: Any = self._projected_shapes(shapes)
         pairs = math.prod(shapes[0][1:-1]) * math.prod(shapes[1][axis] for axis in self._axes(len(shapes[0])))
-        counts = [child.multiply_adds(projected[name]) for name, child in inside.items()]
-        return pairs * self.num_heads * (self.key_dim + self.value_dim) + sum(counts)  # type: ignore[arg-type]
+        inside: Any = self._inside(shapes[0][-1])
+        counts = [math.prod((*projected[name][1:], *child.units)) for name, child in inside.items()]
+        return pairs * self.num_heads * (self.key_dim + self.value_dim) + sum(counts)
 
     # -- shapes and masks
 

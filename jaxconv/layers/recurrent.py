@@ -14,7 +14,8 @@ from jax import Array, lax
 from jax.sharding import PartitionSpec
 
 from jaxconv import geometry as geo
-from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Weight, Window, whole
+from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Weight, Window, as_shapes, whole
+from jaxconv.contract.masks import broadcast_mask
 from jaxconv.contract.weights import sum_penalties
 from jaxconv.dtypes import broadcast
 from jaxconv.kernels.varying import varying_zeros
@@ -32,6 +33,7 @@ class Recurrent(Layer):
 
     gates: ClassVar[str]  # a letter for each gate, in the order in which the kernels hold them
     state_count: ClassVar[int] = 1  # the first state is the output
+    state_argument: ClassVar[str] = "initial_state"  # Keras's argument for the states that follow the sequence
     keras_group: ClassVar[str] = "cell/"  # inside the layer's: where Keras 3 stores the weights
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it
     keras_only: ClassVar[dict[str, tuple]] = {
@@ -132,7 +134,23 @@ class Recurrent(Layer):
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (0,) if leaf.endswith("kernel") else ()
 
+    def read_shape(self, input_shape: Any) -> Any:
+        several = isinstance(input_shape, list | tuple) and any(
+            hasattr(one, "shape") or isinstance(one, list | tuple) for one in input_shape
+        )
+        return as_shapes(input_shape, type(self).__name__) if several else super().read_shape(input_shape)
+
+    def _input(self, x: Any) -> Any:
+        return [super(Recurrent, self)._input(one) for one in x] if isinstance(x, list | tuple) else super()._input(x)
+
+    def read_mask(self, mask: Any, shape: Any) -> Any:
+        if not isinstance(shape, list):
+            return super().read_mask(mask, shape)
+        own = mask[0] if isinstance(mask, list | tuple) else mask
+        return None if own is None else [super().read_mask(own, shape[0]), *[None] * (len(shape) - 1)]
+
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        input_shape = _sequence(input_shape)
         inside = self.step_windows(input_shape)
         length = input_shape[1]
         if isinstance(length, int) and length < 1:
@@ -143,9 +161,25 @@ class Recurrent(Layer):
 
     def output_shape(self, input_shape: Any) -> Any:
         # the windows describe the first output; the states have no time axis
-        shape = self.read_shape(input_shape)
+        given = self.read_shape(input_shape)
+        shape = _sequence(given)
         y = super().output_shape(shape)
+        if isinstance(given, list):
+            self._check_states(given)
         return [y, *[self.state_shape(shape)] * self.state_count] if self.return_state else y
+
+    def _check_states(self, shapes: list[Shape]) -> None:
+        """Raise ValueError for first states that do not fit the sequence before them."""
+        own = self.state_shape(shapes[0])
+        fits = all(
+            len(one) == len(own) and all(None in pair or pair[0] == pair[1] for pair in zip(one, own, strict=True))
+            for one in shapes[1:]
+        )
+        if len(shapes) != 1 + self.state_count or not fits:
+            raise ValueError(
+                f"{type(self).__name__}: inputs of shapes {shapes}; after the sequence this layer takes "
+                f"{self.state_count} states of shape {own}, or none"
+            )
 
     def state_shape(self, shape: Any) -> Any:
         """Return the shape of one state, batch first, for an input of this shape."""
@@ -157,12 +191,14 @@ class Recurrent(Layer):
 
     def output_mask(self, x: Any, mask: Any) -> Any:
         """Return the mask of the steps, in the order of the output; that of Keras is not turned round."""
+        mask = mask[0] if isinstance(mask, list) else mask
         if mask is None or not self.return_sequences:
             return None
         own = jnp.flip(mask, 1) if self.go_backwards else mask
         return [own, *(None for _ in range(self.state_count))] if self.return_state else own
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
+        input_shape = _sequence(input_shape)
         kernel, recurrent = self.kernel_shapes(input_shape)
         if None in kernel:
             raise ValueError(
@@ -183,7 +219,7 @@ class Recurrent(Layer):
 
     def multiply_adds(self, input_shape: Any) -> int | None:
         # each kernel is used at each step, although the windows say that all steps are read as a whole
-        shape = self.read_shape(input_shape)
+        shape = _sequence(self.read_shape(input_shape))
         out = self.state_shape(shape)[1:]
         if None in (*shape[1:], *out):
             return None
@@ -199,9 +235,11 @@ class Recurrent(Layer):
         zeros = varying_zeros(self.state_shape(shape), self.policy.compute, *operands)
         return (zeros,) * self.state_count
 
-    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
+        x, *given = x if isinstance(x, list) else [x]
+        mask = broadcast_mask(mask[0], x.shape, self.mask_layouts(x.ndim)) if isinstance(mask, list) else mask
         drops = self._drop_masks(x, key) if train and self.needs_key else (None, None)
-        states = self.initial_states(x.shape, x, *params.values())
+        states = tuple(given) or self.initial_states(x.shape, x, *params.values())
         sharding = explicit_sharding(x)
         if sharding is not None:  # the states that the steps return are cut along the batch, as x is
             batch = sharding.update(spec=PartitionSpec(sharding.spec[0]))
@@ -285,6 +323,11 @@ class Recurrent(Layer):
 
     def _gate(self, y: Array) -> Array:
         return activate(self.recurrent_activation, y, self.channel_axis)
+
+
+def _sequence(shape: Any) -> Any:
+    """Return the shape of the sequence, which first states may follow."""
+    return shape[0] if isinstance(shape, list) else shape
 
 
 def _forget_ones(initializer: Any, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -56,7 +56,8 @@ class LSTM(LongShortTerm):
     The weights have four parts of ``units`` columns, in the order i, f, n, o. Each part computes ``x @ kernel + bias +
     h @ recurrent_kernel``. With ``a`` for ``activation`` and ``g`` for ``recurrent_activation``, the cell state is
     ``c = g(f) * c + g(i) * a(n)`` and the output is ``h = g(o) * a(c)``. Keras's layer, without ``stateful``
-    (:func:`jaxconv.stream` runs a sequence in parts) and ``initial_state``.
+    (:func:`jaxconv.stream` runs a sequence in parts). Keras's ``initial_state`` follows the sequence in a list of
+    inputs: ``layer([x, h, c])``.
 
     A masked step leaves the states as they are, as in Keras; so a padded sequence gives what it gives alone. Differs
     deliberately: with ``go_backwards`` the output's mask is in the order of the output; without ``return_sequences``

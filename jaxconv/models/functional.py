@@ -70,7 +70,8 @@ def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
 def _node(layer: Layer, tensors: Any) -> Config:
     """Return the record of a call, as Keras calls the layer."""
     if not layer.input_names:
-        return {"args": [tensors], "kwargs": {}}
+        states = getattr(layer, "state_argument", None) if isinstance(tensors, list) else None
+        return {"args": [tensors[0]], "kwargs": {states: tensors[1:]}} if states else {"args": [tensors], "kwargs": {}}
     named = dict(zip(layer.input_names, tensors, strict=False))
     options = {name: True for name in layer.call_options if getattr(layer, name)}
     return {"args": [named.pop(name) for name in layer.input_names[:2]], "kwargs": named | options}
@@ -213,6 +214,9 @@ def _arguments(node: Any, known: dict, layer: Layer) -> Any:
     odd = {k: v for k, v in keywords(node).items() if v is not None and (k, v) != ("training", False)}
     if layer.input_names:
         return _named_inputs(layer, args, odd, known)
+    if len(args) == 1 and odd.get(states := getattr(layer, "state_argument", "")):
+        given = _revive(odd.pop(states), known)
+        args = [[args[0], *(given if isinstance(given, list) else [given])]]
     if odd or not args:
         raise ValueError(f"the layer is called with {odd or 'nothing'}; a call has only inputs here")
     return args[0] if len(args) == 1 else args  # x + y, written as a call of Add with two arguments

@@ -82,6 +82,8 @@ def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> C
     if isinstance(layer, Merge):
         return _merge(name, layer, inputs)
     signal = inputs[0]
+    if len(inputs) > 1:
+        raise refuse(name, layer, signal.axis, "is given first states", "leave them out: stream.init has zeros")
     if signal.axis is None:
         shape = layer.output_shape(signal.shape)
         return Choice(EachStep(layer, inputs), dataclasses.replace(signal, shape=shape, source=name))
@@ -266,8 +268,7 @@ def _cumulate(name: str, layer: Any, signal: Signal) -> Choice:
     others = tuple(axis for axis in layer.axes if axis != signal.axis)
     shape = layer.output_shape(signal.sized(1))
     out = dataclasses.replace(signal, shape=shape, axis=None, length=None, field=None, source=name, padded=name)
-    maximum = layer.masked_value != 0
-    return Choice(Cumulate(layer, (signal,), maximum=maximum, others=others), out)
+    return Choice(Cumulate(layer, (signal,), maximum=layer.masked_value != 0, others=others), out)
 
 
 def _frame(name: str, layer: Any, signal: Signal, frames: int) -> Choice:
@@ -301,8 +302,7 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
     if isinstance(layer, UpSampling) and window.mode == "renormalize":
         reach, factor = REACHES[layer.interpolation], window.stride
         moved = _moved(signal, window, (signal.delay + reach) * factor)
-        operation: Operation = Interpolate(layer, (signal,), reach=reach, factor=factor)
-        return Choice(operation, _joined(out, moved, name))
+        return Choice(Interpolate(layer, (signal,), reach=reach, factor=factor), _joined(out, moved, name))
     if window.pads() == (0, 0) and not window.transposed:
         window = dataclasses.replace(window, mode="zeros")
     if window.mode != "zeros":

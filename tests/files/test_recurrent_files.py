@@ -8,7 +8,7 @@ import pytest
 
 import jaxconv as jc
 from jaxconv.files.loading import load_model
-from tests.support.keras_files import layer, sequential, write_hdf5
+from tests.support.keras_files import functional, layer, sequential, write_hdf5
 from tests.support.keras_oracle import keras, keras_rules
 
 pytest.importorskip("h5py")
@@ -91,6 +91,40 @@ def test_a_cell_of_another_kind_is_refused(tmp_path):
         model.save(tmp_path / "m.keras")
     with pytest.raises(ValueError, match=r"pair.*StackedRNNCells.*LSTMCell, GRUCell, SimpleRNNCell"):
         load_model(tmp_path / "m.keras")
+
+
+@pytest.mark.few(1)
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_decoder_that_begins_with_the_states_of_the_encoder(ending, tmp_path):
+    with keras_rules(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        source, target = L.Input((5, 3)), L.Input((4, 2))
+        _, h, c = L.LSTM(3, return_state=True)(source)
+        y = L.LSTM(3, return_sequences=True)(target, initial_state=[h, c])
+        model = randomized(keras.Model([source, target], L.GRU(3)(y, initial_state=h)))
+        x = [draw(2, 5, 3), draw(2, 4, 2)]
+        want = np.asarray(model(x))
+        model.save(tmp_path / f"model.{ending}")
+    params, apply_fn = load_model(tmp_path / f"model.{ending}")
+    np.testing.assert_allclose(apply_fn(params, x), want, rtol=0, atol=1e-5)
+    jc.save_model(tmp_path / "again.keras", apply_fn.layer, params)
+    with keras_rules():
+        np.testing.assert_allclose(keras.models.load_model(tmp_path / "again.keras")(x), want, rtol=0, atol=1e-5)
+
+
+def test_first_states_in_a_call_of_keras_2(tmp_path):
+    inputs = [layer("InputLayer", n, [], batch_input_shape=s) for n, s in (("x", [None, 4, 2]), ("h", [None, 3]))]
+    config = functional([*inputs, layer("GRU", "g", [[["x", 0, 0, {}], ["h", 0, 0, {}]]], units=3, reset_after=True)],
+                        [["x", 0, 0], ["h", 0, 0]], [["g", 0, 0]])  # fmt: skip
+    leaves = {"kernel": draw(2, 9), "recurrent_kernel": draw(3, 9), "bias": draw(2, 9)}
+    weights = {"g": [(f"g/gru_cell/{leaf}:0", value) for leaf, value in leaves.items()]}
+    params, apply_fn = load_model(write_hdf5(tmp_path / "m.h5", config, weights, "2.4.0", "tensorflow"))
+    x, h = draw(2, 4, 2), draw(2, 3)
+    other = L.GRU(3)
+    with keras_rules():
+        other.build(x.shape)
+        other.set_weights(list(leaves.values()))
+        np.testing.assert_allclose(apply_fn(params, [x, h]), other(x, initial_state=h), rtol=0, atol=1e-5)
 
 
 def gates_of(value, count):

@@ -156,8 +156,10 @@ class StandIn:
         for (path, _), weight in zip(PATHS(params)[0], self.weights, strict=True):
             weight.trainable = path not in fixed
 
-    def __call__(self, inputs: Any, mask: Any = None, training: bool = False) -> Any:
+    def __call__(self, inputs: Any, mask: Any = None, training: bool = False, initial_state: Any = None) -> Any:
         x = [*inputs] if isinstance(inputs, tuple) else inputs
+        if initial_state is not None:
+            x = [x, *(initial_state if isinstance(initial_state, list) else [initial_state])]
         attached = jax.tree.map(get_mask, x, is_leaf=is_leaf)
         if is_symbolic(x):
             if not self.built:

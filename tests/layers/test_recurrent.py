@@ -43,6 +43,23 @@ def test_masked_steps_keep_the_states_as_in_keras(name, sequences, reverse):
         np.testing.assert_array_equal(effects.mask[0], MASK[:, ::-1] if reverse else MASK)
 
 
+@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+def test_first_states_follow_the_sequence_in_the_list_of_inputs(name):
+    layer = getattr(jc, name)(3, return_sequences=True, return_state=True)
+    params, x = drawn(layer)
+    states = [jnp.full((3, 3), 0.5 * (i + 1)) for i in range(layer.state_count)]
+    got, effects = layer.apply_fn.forward(params, [x, *states], mask=[MASK, *[None] * len(states)])
+    want = keras_call(layer, params, x, mask=jnp.asarray(MASK), initial_state=states)
+    for one, wanted in zip(got, want, strict=True):
+        assert_close(one, wanted, name)
+    np.testing.assert_array_equal(effects.mask[0], MASK)
+    first, last = layer.apply_fn(params, x[:, :2]), layer.apply_fn(params, x)
+    again = layer.apply_fn(params, [x[:, 2:], *first[1:]])  # a sequence in two parts
+    np.testing.assert_allclose(jnp.concatenate([first[0], again[0]], 1), last[0], rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match=rf"{layer.state_count} states of shape \(3, 3\)"):
+        layer.init(KEY, [SHAPE, (3, 4)])
+
+
 def test_zero_output_for_mask_hides_masked_steps_as_in_keras():
     layer = jc.GRU(3, return_sequences=True, zero_output_for_mask=True)
     params, x = drawn(layer)

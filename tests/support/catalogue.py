@@ -230,6 +230,7 @@ CASES: dict[str, Case] = {
     "time_distributed_flatten": Case(jc.TimeDistributed(jc.Flatten(), name="flat"), IMAGE),
     # recurrent
     "simple_rnn": Case(jc.SimpleRNN(3, return_sequences=True, recurrent_regularizer="l2"), SEQUENCE),
+    "lstm_initial_state": Case(jc.LSTM(3, return_sequences=True), [SEQUENCE, (2, 3), (2, 3)]),
     "simple_rnn_last": Case(jc.SimpleRNN(3, recurrent_constraint=MaxNorm(0.5, axis="filter"), unroll=True), SEQUENCE),
     "lstm": Case(jc.LSTM(3, return_sequences=True, dropout=0.3, recurrent_dropout=0.2), SEQUENCE),
     "lstm_last": Case(
