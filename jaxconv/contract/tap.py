@@ -62,11 +62,9 @@ class Tap:
         if not self._open:
             return ""
         parent, path, calls = self._open[-1]
-        # one layer object may have several names, in a Sequential that contains it twice
-        names = tuple(name for name, child in parent.children.items() if child is layer) or (snake_case(layer.label),)
-        number, index = divmod(calls[names], len(names))
-        calls[names] += 1
-        return "/".join(filter(None, [path, names[index] + (f"#{number + 1}" if number else "")]))
+        name = next((name for name, child in parent.children.items() if child is layer), snake_case(layer.label))
+        calls[name] += 1
+        return "/".join(filter(None, [path, name if calls[name] == 1 else f"{name}#{calls[name]}"]))
 
 
 def tapped(forward: Forward) -> Forward:

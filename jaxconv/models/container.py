@@ -48,11 +48,15 @@ class Container(Layer):
         """Return the names of the layers, some of which are the keys of params."""
         return tuple(name for name, _ in self.graph.children)
 
+    def _each(self) -> Sequence[Layer]:
+        """Return the layers that are counted; a Sequential counts one as often as it is called."""
+        return [layer for _, layer in self.graph.children]
+
     def __len__(self) -> int:
-        return len(self.graph.children)
+        return len(self._each())
 
     def __iter__(self) -> Iterator[Layer]:
-        return iter(self.children.values())
+        return iter(self._each())
 
     def __getitem__(self, which: Any) -> Layer:
         if isinstance(which, str):
@@ -61,7 +65,7 @@ class Container(Layer):
             raise TypeError(f"{self.label}: got [{which!r}]; give the name of a layer or its number")
         if not -len(self) <= which < len(self):
             raise IndexError(f"{self.label}: got [{which}]; there are {len(self)} layers")
-        return self.graph.children[which][1]
+        return self._each()[which]
 
     def _find(self, path: str) -> Layer:
         """Return the layer with this name, or with these names from container to container."""

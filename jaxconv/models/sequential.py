@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from jaxconv.contract import Layer, SymbolicTensor, layers, register
@@ -61,6 +61,9 @@ class Sequential(Container):
     def known_input_shape(self) -> Any:
         own = super().known_input_shape
         return self.layers[0].known_input_shape if own is None and self.layers else own
+
+    def _each(self) -> Sequence[Layer]:
+        return self.layers
 
     def __getitem__(self, which: Any) -> Any:
         """Return one layer, or for a slice a Sequential of these layers, under the names that they have here."""

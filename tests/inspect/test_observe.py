@@ -59,11 +59,12 @@ def test_calls_of_a_shared_layer_are_counted(key):
     assert_same(values["encoder#2"], conv(params["encoder"]["conv1d"], values["encoder"]))
 
 
-def test_one_object_under_several_names_has_several_values(key):
+def test_a_layer_that_occurs_twice_in_a_sequential_is_called_twice(key):
     dense = jc.Dense(3)
-    params, apply_fn = jc.Sequential([dense, dense]).init(key, X)
+    params, apply_fn = jc.Sequential([dense, jc.ReLU(), dense]).init(key, X)
     values = observe(apply_fn, params, X)
-    assert_same(values["dense_1"], dense.apply_fn(params["dense_1"], dense.apply_fn(params["dense"], X)))
+    assert list(values) == ["dense", "re_lu", "dense#2"]
+    assert_same(values["dense#2"], dense.apply_fn(params["dense"], values["re_lu"]))
 
 
 @pytest.mark.parametrize("make", [pytest.param(nested, marks=pytest.mark.slow), shared])

@@ -41,6 +41,9 @@ def test_a_sequential_is_a_sequence_of_layers():
     assert model["encoder/conv1d"] == jc.Conv1D(4, 3)
     assert graph()["flatten"] == jc.Flatten(name="flatten") and len(graph()) == 5
     assert isinstance(model[:1], jc.Sequential) and len(model[5:]) == 0
+    dense = jc.Dense(3)
+    shared = jc.Sequential([dense, jc.ReLU(), dense])  # one layer, called twice
+    assert len(shared) == len(list(shared)) == 3 and shared[2] is shared[0] and len(shared[1:]) == 2
 
 
 @pytest.mark.parametrize("part", [slice(3), slice(1, 3), slice(2, None), slice(-2, None), slice(0)], ids=str)
