@@ -151,7 +151,7 @@ def _lines(taps: np.ndarray, title: str, ax: Any) -> Any:
         colour = signed_colours(taps)[0](1.0)
         ax.plot(column + place, 0.42 * line / scale - row, color=colour, linewidth=1.3, marker="o", markersize=2.4)
     ax.set_xlim(-0.6, columns - 0.4)
-    ax.set_ylim(0.6 - rows, 0.6)
+    ax.set_ylim(0.5 - rows, 0.5)
     plain(ax, frame=False)
     ax.set_title(title, fontsize=10, color=INK)
     return figure
