@@ -50,7 +50,7 @@ def test_every_link_of_every_page_leads_to_a_file():
 
 def test_every_page_and_example_is_in_the_index():
     index = (pages.ROOT / "examples" / "README.md").read_text()
-    files = {path.name for ending in ("md", "py") for path in (pages.ROOT / "examples").glob(f"*.{ending}")}
+    files = {path.name for ending in ("md", "py", "ipynb") for path in (pages.ROOT / "examples").glob(f"*.{ending}")}
     assert files - {"README.md"} == set(re.findall(r"\]\(([\w.]+)\)", index))
 
 
