@@ -55,6 +55,7 @@ from jaxconv.layers.depthwise import (
 )
 from jaxconv.layers.dropout import AlphaDropout, Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
 from jaxconv.layers.embedding import Embedding
+from jaxconv.layers.function import Function
 from jaxconv.layers.global_pooling import (
     GlobalAveragePooling1D,
     GlobalAveragePooling2D,
@@ -71,6 +72,7 @@ from jaxconv.layers.merge import Add, Average, Maximum, Minimum, Multiply, Subtr
 from jaxconv.layers.merge_along_axis import Concatenate, Dot
 from jaxconv.layers.noise import GaussianDropout, GaussianNoise
 from jaxconv.layers.normalization import BatchNormalization
+from jaxconv.layers.operations import Divide, GetItem, Reciprocal
 from jaxconv.layers.pooling import (
     AveragePooling1D,
     AveragePooling2D,

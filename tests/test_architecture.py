@@ -102,7 +102,7 @@ def test_a_family_file_holds_options_weights_computation_and_windows():
             if isinstance(node, ast.ClassDef):
                 names = {item.name for item in node.body if isinstance(item, ast.FunctionDef)}
                 overrides += [f"{path.stem}: {name}" for name in names & derived]
-    assert len(overrides) <= 22, sorted(overrides)
+    assert len(overrides) <= 24, sorted(overrides)
 
 
 @every_file

@@ -36,7 +36,7 @@ def rows():
 
 
 def of_keras(name):
-    return getattr(keras.layers, name, None) or getattr(keras, name, None)
+    return getattr(keras.layers, name, None) or (None if name == "Function" else getattr(keras, name, None))
 
 
 def options(name):

@@ -5,7 +5,8 @@ Everything above works with layers through these names alone.
 
 from jaxconv.contract.apply import Apply, Effects, Params, as_layer, merge
 from jaxconv.contract.graph import Call, Graph
-from jaxconv.contract.layer import Layer, layers
+from jaxconv.contract.layer import Layer
+from jaxconv.contract.registered import layers
 from jaxconv.contract.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
 from jaxconv.contract.symbolic import Input, Node, SymbolicTensor, as_lists
 from jaxconv.contract.weights import Weight

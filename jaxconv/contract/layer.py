@@ -29,15 +29,14 @@ from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_p
 from jaxconv.contract.complete import check_call, check_class
 from jaxconv.contract.options import canonical_options, check_arguments, to_config
 from jaxconv.contract.policy import Policy, policy
+from jaxconv.contract.registered import layers as layers
 from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
 from jaxconv.contract.spatial import family_docstring
 from jaxconv.contract.symbolic import connect, is_symbolic
 from jaxconv.contract.weights import Weight, check_shapes, count_multiply_adds, governing, make_params, sum_penalties
 from jaxconv.errors import explain
-from jaxconv.registry import Entry, Registry
+from jaxconv.registry import Entry
 from jaxconv.windows import Window, output_lengths
-
-layers = Registry("layer", "keras.layers")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -8,7 +8,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from jaxconv.contract.registered import layers
 from jaxconv.contract.shapes import Shape, as_shape
 from jaxconv.errors import explain
 
@@ -41,6 +43,9 @@ class SymbolicTensor:
 
     Two are equal if they are the same output of the same call, or the same ``Input`` object.
 
+    ``+ - * /`` with tensors of the same rank and with numbers, and slices, call layers: Add, Subtract, Multiply,
+    Divide, Rescaling, Reciprocal and GetItem.
+
     Args:
         shape: with None for unknown sizes.
         node: the call whose output it is; None for an ``Input``.
@@ -68,6 +73,59 @@ class SymbolicTensor:
     def __repr__(self) -> str:
         origin = self.node.layer.label if self.node else f"Input {self.name!r}" if self.name else "Input"
         return f"<SymbolicTensor of shape {self.shape} from {origin}>"
+
+    __array_ufunc__ = None  # a numpy array on the left leaves the operation to the methods below
+    __iter__ = None
+
+    def __add__(self, other: Any) -> Any:
+        return _combine("Add", self, other, lambda c: (1.0, c))
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> Any:
+        return _combine("Subtract", self, other, lambda c: (1.0, -c))
+
+    def __rsub__(self, other: Any) -> Any:
+        return _combine("Subtract", self, other, lambda c: (-1.0, c))
+
+    def __mul__(self, other: Any) -> Any:
+        return _combine("Multiply", self, other, lambda c: (c, 0.0))
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, other: Any) -> Any:
+        return _combine("Divide", self, other, lambda c: (1 / c, 0.0))
+
+    def __rtruediv__(self, other: Any) -> Any:
+        if np.ndim(other) == 0 and np.asarray(other).dtype.kind in "iuf":
+            return layers["Reciprocal"](other)(self)
+        return layers["Reciprocal"]()(self) * other
+
+    def __neg__(self) -> Any:
+        return -1.0 * self
+
+    def __getitem__(self, key: Any) -> Any:
+        return layers["GetItem"](key)(self)
+
+
+def _combine(name: str, x: SymbolicTensor, y: Any, affine: Any) -> Any:
+    """Return the result of an operator: of a merging layer for two tensors, of a Rescaling for a tensor and numbers.
+
+    Args:
+        affine: numbers -> (scale, offset).
+    """
+    if isinstance(y, SymbolicTensor):
+        if len(x.shape) != len(y.shape):
+            raise ValueError(
+                f"{name}: an operator takes tensors of one rank; got shapes {x.shape} and {y.shape}; add axes with "
+                f"x[:, None], or call {name}()([x, y])"
+            )
+        return layers[name]()([x, y])
+    if np.asarray(y).dtype.kind not in "iuf":
+        return NotImplemented
+    with np.errstate(divide="ignore"):
+        scale, offset = affine(np.asarray(y, np.float64))
+    return layers["Rescaling"](scale, offset, data_format="channels_last")(x)
 
 
 def Input(

@@ -15,6 +15,7 @@ from jaxconv.layers.crop_pad import _Edges as Edges
 from jaxconv.layers.global_pooling import BaseGlobalPooling
 from jaxconv.layers.masking import Masking
 from jaxconv.layers.merge import Merge
+from jaxconv.layers.operations import GetItem
 from jaxconv.layers.pooling import BasePooling
 from jaxconv.layers.recurrent import Recurrent
 from jaxconv.layers.reshaping import Flatten, Reshape
@@ -357,11 +358,10 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
     }  # fmt: skip
     if isinstance(layer, BasePooling):
         free = dataclasses.replace(layer, padding="valid")
-        known = signal.sized(10**4)
-        pads = [w.pads(n) for w, n in zip(layer.windows(known), known[1:], strict=True)]
-        pads = [(0, 0) if axis == signal.axis else pad for axis, pad in enumerate([(0, 0), *pads])]
-        return Pool(free, (signal,), pads=tuple(pads), **options)
-    if isinstance(layer, Convolving | Edges):
+        pairs = zip(layer.windows(signal.sized(10**4)), signal.sized(10**4)[1:], strict=True)
+        pads = [(0, 0) if axis == signal.axis else w.pads(n) for axis, (w, n) in enumerate(pairs, 1)]
+        return Pool(free, (signal,), pads=((0, 0), *pads), **options)
+    if isinstance(layer, Convolving | Edges | GetItem):
         free = _without_padding(layer, signal)
         dense = _dense(free, signal)
         far = dense is not None and keep >= RING_FROM * window.size
@@ -378,6 +378,8 @@ def _place(layer: Any, signal: Signal) -> int:
 
 def _without_padding(layer: Any, signal: Signal) -> Any:
     """Return the layer without padding, or cropping, along time."""
+    if isinstance(layer, GetItem):
+        return layer.keeping(signal.axis, len(signal.shape))
     place, option = _place(layer, signal), getattr(layer, "edges", "padding")
     rules = list(each_axis(getattr(layer, option), layer.rank))
     rules[place] = (0, 0)
@@ -392,9 +394,7 @@ def _dense(layer: Any, signal: Signal) -> Any:
     if not isinstance(layer, Convolving):
         return None
     place = _place(layer, signal)
-    options: dict[str, Any] = {}
-    for option in ("strides", "dilation_rate"):
-        sizes = getattr(layer, option)
-        if sizes[place] > 1:
-            options[option] = tuple(1 if a == place else n for a, n in enumerate(sizes))
+    given = {option: getattr(layer, option) for option in ("strides", "dilation_rate")}
+    own = {option: sizes for option, sizes in given.items() if sizes[place] > 1}
+    options: Any = {option: tuple(1 if a == place else n for a, n in enumerate(sizes)) for option, sizes in own.items()}
     return dataclasses.replace(layer, **options) if options else None

@@ -35,7 +35,11 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
 
+SLICE = {"slice_spec": [dict.fromkeys(("start", "stop", "step")), {"start": 1, "stop": 3, "step": None}, 0]}
 ONE = {
+    "slice": (layer("SlicingOpLambda", "a", [["x", 0, 0, SLICE]], function="__operators__.getitem"), X[:, 1:3, 0]),
+    "reciprocal": (function("math.truediv", 2.0, y=["x", 0, 0]), 2 / X),
+    "quotient": (function("math.truediv", "x", y=["x", 0, 0]), X / X),
     "scale by a number": (function("math.truediv", "x", y=127.5, name=None), X / 127.5),
     "shift": (function("math.subtract", "x", y=1, name=None), X - 1),
     "take from": (function("math.subtract", 1.0, y=["x", 0, 0]), 1 - X),
@@ -104,12 +108,10 @@ def test_functions_of_tensorflow_2_0(tmp_path):
 
 
 REFUSED = {
-    "slice": layer("SlicingOpLambda", "a", [["x", 0, 0, {"slice_spec": [1]}]], function="__operators__.getitem"),
     "unknown": function("image.resize", "x", size=[8, 12], method="bilinear"),
     "option": function("nn.relu", "x", surprise=1),
     "divided by zero": function("math.truediv", "x", y=0.0),
     "not finite": function("math.multiply", "x", y=float("nan")),
-    "reciprocal": function("math.truediv", 1.0, y=["x", 0, 0]),
     "batch": function("transpose", "x", perm=[1, 0, 2, 3]),
     "fixed batch": function("reshape", "x", shape=[2, 72]),
     "reflected": function("pad", "x", paddings=[[0, 0], [1, 0], [2, 1], [0, 0]], mode="REFLECT"),

@@ -23,6 +23,7 @@ OURS_ALONE |= {name for name in CASES if name.startswith(("instance_normalizatio
 OURS_ALONE |= {"conv1d_reflected", "conv1d_strided_dilated", "conv2d_causal_rows", "conv1d_transpose_groups"}
 OURS_ALONE |= {"depthwise_conv1d_causal", "depthwise_conv3d", "separable_conv3d"}
 OURS_ALONE |= {name for name in CASES if name.startswith("locally_connected")}
+OURS_ALONE |= {"divide", "reciprocal", "get_item", "get_item_of_axes"}  # operations in Keras
 OURS_ALONE |= {"multi_head_attention_causal"}  # an argument of the call in Keras
 
 
@@ -119,7 +120,13 @@ ABSENT = {"self", "kwargs", "lora_rank", "lora_alpha", "quantization_config", "w
 ABSENT |= {"name", "trainable", "dtype"}
 RENAMED = {"output_shape": "output_size"}  # which each layer has as a method
 OWN = {"InstanceNormalization", "WeightNormalization", "Model", "Parallel", "Residual"}  # layers that Keras has not
-OWN |= {"DepthwiseConv3D", "SeparableConv3D", *(f"LocallyConnected{rank}D" for rank in (1, 2, 3))}
+OWN |= {
+    "Divide",
+    "Reciprocal",
+    "DepthwiseConv3D",
+    "SeparableConv3D",
+    *(f"LocallyConnected{rank}D" for rank in (1, 2, 3)),
+}
 
 
 @pytest.mark.parametrize("name", [name for name in LAYERS if name not in OWN])

@@ -55,6 +55,12 @@ def two_outputs() -> jc.Model:
     return jc.Model({"x": x, "y": y}, {"a": [small, dropped], "b": jc.Flatten()(small)}, name="two")
 
 
+def quotient(divide: Layer) -> jc.Model:
+    """Return a model that divides its input by something that is not zero."""
+    x = jc.Input(SEQUENCE[1:])
+    return jc.Model(x, divide([x, jc.Activation("exponential")(x)]))
+
+
 CASES: dict[str, Case] = {
     # one dimension
     "conv1d": Case(jc.Conv1D(3, 3), SEQUENCE),
@@ -168,6 +174,10 @@ CASES: dict[str, Case] = {
     "subtract": Case(jc.Subtract(dtype="float16"), [SEQUENCE, (2, 1, 4)]),
     "multiply": Case(jc.Multiply(), [SEQUENCE, (2, 7, 1)]),
     "average": Case(jc.Average(), [SEQUENCE, SEQUENCE, SEQUENCE]),
+    "divide": Case(quotient(jc.Divide()), SEQUENCE),
+    "reciprocal": Case(jc.Sequential([jc.Activation("exponential"), jc.Reciprocal(2.5)]), SEQUENCE),
+    "get_item": Case(jc.GetItem((slice(None), slice(2, None), slice(None, -1))), SEQUENCE),
+    "get_item_of_axes": Case(jc.GetItem((..., None, 1)), IMAGE),
     "maximum": Case(jc.Maximum(), [(2, 4), (2, 4)]),
     "minimum": Case(jc.Minimum(dtype="bfloat16"), [(2, 4), (2, 4)]),
     "concatenate": Case(jc.Concatenate(), [SEQUENCE, (2, 7, 2), (2, 7, 1)]),

@@ -77,6 +77,44 @@ def _read_operation(entry: Entry) -> tuple[str, list, Config]:
     return snake_case(entry.class_name), [_argument(arg) for arg in call["args"]], config | call.get("kwargs", {})
 
 
+def as_operation(entry: Config) -> Config:
+    """Return the entry of a layer in a graph; as Keras's operation on arrays, where Keras has no such layer."""
+    kind, own = entry["class_name"], entry["config"]
+    if kind not in ("Divide", "Reciprocal", "GetItem"):
+        return entry
+    name = "GetItem" if kind == "GetItem" else "TrueDivide"
+    nodes: list[Any] = []
+    for node in entry["inbound_nodes"]:
+        given = node["args"][0] if kind == "Divide" else [own.get("numerator"), node["args"][0]]
+        given = [given[1], [_write_part(part) for part in own["key"]]] if kind == "GetItem" else given
+        nodes.append({"args": given, "kwargs": {}})
+    named = {"module": "keras.src.ops.numpy", "class_name": name, "registered_name": name, "inbound_nodes": nodes}
+    return entry | named | {"config": {"name": own["name"]}}
+
+
+def _write_part(part: Any) -> Any:
+    if isinstance(part, list):
+        return {"class_name": "__slice__", "config": dict(zip(("start", "stop", "step"), part, strict=True))}
+    return {"class_name": "__ellipsis__", "config": {}} if part == "..." else part
+
+
+def _read_part(part: Any) -> Any:
+    """Return a part of the key of a slice, in the form of Keras 3 or of tf.keras, as GetItem takes it."""
+    if not isinstance(part, Mapping):
+        return part
+    if part.get("class_name") == "__ellipsis__":
+        return "..."
+    ends = part.get("config", part)
+    return [ends.get(end) for end in ("start", "stop", "step")]
+
+
+def _get_item(args: list, options: Config) -> ClassAndConfig:
+    key = args[1] if len(args) == 2 else options.get("slice_spec")
+    if not args or not isinstance(args[0], Tensor) or set(options) - {"slice_spec"} or key is None:
+        return None
+    return "GetItem", {"key": [_read_part(part) for part in (key if isinstance(key, list) else [key])]}
+
+
 def _argument(value: Any) -> Any:
     if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
         return Tensor(value["config"]["keras_history"])
@@ -88,6 +126,10 @@ def _argument(value: Any) -> Any:
 
 def _layer(name: str, args: list, options: Config) -> ClassAndConfig:
     """Return the class and the config of the layer that computes a function; None if there is none."""
+    if name in ("get_item", "getitem"):
+        return _get_item(args, options)
+    if name == "negative" and len(args) == 1 and not options:
+        return "Rescaling", {"scale": -1.0}
     if len(args) == 2 and name in (*_MERGES, "divide"):
         return _of_two(name, *args) if not options else None
     if len(args) != 1:
@@ -105,14 +147,16 @@ def _layer(name: str, args: list, options: Config) -> ClassAndConfig:
 
 def _of_two(name: str, x: Any, y: Any) -> ClassAndConfig:
     if isinstance(x, Tensor) and isinstance(y, Tensor):
-        return (_MERGES[name], {}) if name in _MERGES else None
+        return (_MERGES.get(name, "Divide"), {})
     constant = np.asarray(x if isinstance(y, Tensor) else y)
     if constant.dtype.kind not in "iuf" or not np.isfinite(constant).all():
         return None
     if name == "maximum":
         return ("ReLU", {}) if constant.shape == () and constant == 0 else None
     if name == "divide":
-        if isinstance(y, Tensor) or not constant.all():
+        if isinstance(y, Tensor):
+            return ("Reciprocal", {"numerator": constant.item()}) if constant.shape == () else None
+        if not constant.all():
             return None
         name, constant = "multiply", 1 / constant.astype(np.float64)
     if name == "minimum":

@@ -20,6 +20,7 @@ from jaxconv.contract.symbolic import Input
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
+from jaxconv.files.keras.functions import as_operation
 from jaxconv.files.keras.layout import groups
 from jaxconv.files.keras.weights import check_finite
 from jaxconv.files.leaves import check, flat
@@ -155,7 +156,7 @@ def _with_keras_classes(value: Any) -> Any:
     if config.get("class_name") == "Model":
         names = dict.fromkeys(("class_name", "registered_name"), "Functional")
         config |= {"module": "keras.src.models.functional", **names}
-    return config
+    return as_operation(config) if "inbound_nodes" in config else config
 
 
 def _add_build_configs(config: dict[str, Any], model: Sequential, params: Params, shape: Any) -> Any:

@@ -1,0 +1,106 @@
+"""Function: a plain function of arrays as a layer. It has no name in a config, so files refuse it."""
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, whole
+from jaxconv.errors import explain
+
+_SIZES = (83, 97)  # stand for an unknown size: what differs between the two depends on it
+
+
+@dataclasses.dataclass(frozen=True)
+class Function(Layer):
+    """Apply a function of arrays, such as ``lambda x: x**2``, or of a list of arrays: Keras's ``Lambda``.
+
+    The function is called with the batch and must compute each example by itself. The output shape is found by tracing
+    it. Unless ``pointwise``, each output is taken to read all of every axis: then a mask ends here, with a warning, a
+    stream refuses the layer, and receptive fields are unknown. Masked steps hold 0 when the function is called.
+
+    A function is equal to itself alone: define it once, not in each call of a step, or ``jit`` compiles each time.
+
+    Args:
+        function: (array) -> array, or (list of arrays) -> array for a layer that is called on a list.
+        pointwise: whether each output depends on the input at the same place alone: masks pass, and it streams.
+
+    Shapes:
+        whatever the function takes -> what it returns; the batch is the first axis of both.
+
+    Raises:
+        TypeError: something else than a function. ValueError: a function that does not keep the batch, or is declared
+            pointwise and changes the shape; ``get_config`` and ``save_model``, because code is not written to files.
+
+    >>> layer = Function(lambda x: x[:, ::-1] ** 2, name="reversed_square")
+    >>> params, apply_fn = layer.init(jax.random.key(0), (None, 3))
+    >>> apply_fn(params, jnp.array([[1.0, 2.0, 3.0]]))
+    Array([[9., 4., 1.]], dtype=float32)
+    """
+
+    function: Any
+    pointwise: bool = False
+
+    output_values: ClassVar[str | None] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not callable(self.function) or hasattr(self.function, "init_params"):
+            raise TypeError(f"Function: {self.function!r} is not a function of arrays; give one like lambda x: x**2")
+
+    def read_shape(self, input_shape: Any) -> Any:
+        if isinstance(input_shape, list | tuple) and input_shape and hasattr(input_shape[0], "__len__"):
+            return [super(Function, self).read_shape(one) for one in input_shape]
+        return super().read_shape(input_shape)
+
+    def output_shape(self, input_shape: Any) -> Any:
+        # from the function itself: the windows follow from it
+        shape = self.read_shape(input_shape)
+        first, second = (self._trace(shape, size) for size in _SIZES)
+        inputs = shape if isinstance(shape, list) else [shape]
+        if not first or len(first) != len(second) or (first[0], second[0]) != self._batches(inputs):
+            raise ValueError(f"{self.label}: the function returned shape {first} for {inputs}; it must keep the batch")
+        out = tuple(a if a == b else None for a, b in zip(first, second, strict=True))
+        if self.pointwise and any(out != one for one in inputs):
+            raise ValueError(f"{self.label}: pointwise, and the function returned shape {out} for {inputs}")
+        return out
+
+    def _batches(self, inputs: list) -> tuple:
+        batch = inputs[0][0]
+        return _SIZES if batch is None else (batch, batch)
+
+    def _trace(self, shape: Any, size: int) -> tuple:
+        def array(one: tuple) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(tuple(size if n is None else n for n in one), self.input_dtype(jnp.int32))
+
+        given = [array(one) for one in shape] if isinstance(shape, list) else array(shape)
+        with explain(f"{self.label}: the function, for input of shape {shape}"):
+            return tuple(jax.eval_shape(self.function, given).shape)
+
+    def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        out = self.output_shape(input_shape)[1:]
+        return (POINTWISE,) * len(out) if self.pointwise else tuple(map(whole, out))
+
+    def _input(self, x: Any) -> Any:
+        return [super(Function, self)._input(one) for one in x] if isinstance(x, list | tuple) else super()._input(x)
+
+    def read_mask(self, mask: Any, shape: Any) -> Any:
+        if not isinstance(shape, list):
+            return super().read_mask(mask, shape)
+        masks = [None if one is None else super(Function, self).read_mask(one, s) for one, s in zip(mask or [], shape)]  # noqa: B905
+        return masks if any(one is not None for one in masks) else None
+
+    def output_mask(self, x: Any, mask: Any) -> Any:
+        if isinstance(x, list):
+            return next((one for one in mask or [] if one is not None), None) if self.pointwise else None
+        return super().output_mask(x, mask)
+
+    def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
+        return self.function(x), Effects()
+
+    def get_config(self) -> dict[str, Any]:
+        raise ValueError(
+            f"{self.label}: a function is code, which is not written to a config or a file; make it a layer class with "
+            "@register(layers), or save the params alone with save_params"
+        )
