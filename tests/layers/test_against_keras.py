@@ -122,6 +122,7 @@ RENAMED = {"output_shape": "output_size"}  # which each layer has as a method
 OWN = {"InstanceNormalization", "WeightNormalization", "Model", "Parallel", "Residual"}  # layers that Keras has not
 OWN |= {
     "Divide",
+    "GetItem",
     "Reciprocal",
     "DepthwiseConv3D",
     "SeparableConv3D",
