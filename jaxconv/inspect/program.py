@@ -31,9 +31,9 @@ class Program(NamedTuple):
 def trace(f: Callable, *args: Any) -> Program:
     """Return the flat program of ``f``, whose inputs are the leaves of the arguments.
 
-    >>> jitted = jax.jit(lambda x: jax.nn.silu(x) + 1)
-    >>> [step.primitive.name for step in trace(jitted, 1.0).closed.jaxpr.eqns]
-    ['jit', 'add']
+    >>> jitted = jax.jit(lambda x: jax.nn.silu(x) @ x)
+    >>> [step.primitive.name for step in trace(jitted, jnp.ones((2, 2))).closed.jaxpr.eqns]
+    ['jit', 'dot_general']
     """
     closed, shapes = jax.make_jaxpr(f, return_shape=True)(*args)
     return Program(flatten(closed), jax.tree.structure(shapes))

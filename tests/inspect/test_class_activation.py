@@ -77,6 +77,40 @@ def test_cam_is_the_dense_weights_times_the_last_features(data_format, rank, key
     np.testing.assert_allclose(score, cam_net(data_format, False, rank).apply_fn(params, x)[[0, 1], classes], rtol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_random_networks_agree_with_captum(seed):
+    torch, captum = pytest.importorskip("torch"), pytest.importorskip("captum.attr")
+    rng = np.random.default_rng(seed)
+    rank = 1 + seed % 2
+    widths, taps, stride = rng.integers(2, 5, 3), rng.integers(1, 4, (2, rank)), int(rng.integers(1, 3))
+    shape = (3, int(widths[0]), *(9, 8)[:rank])
+    convs = [("relu", stride, taps[0]), ("tanh", 1, taps[1])]
+    ours, theirs = [], []
+    for number, (name, step, size) in enumerate(convs):
+        filters = int(widths[number + 1])
+        size = tuple(map(int, size))
+        layer = getattr(jc, f"Conv{rank}D")(filters, size, step, data_format="channels_first", name=f"conv{number}")
+        ours += [layer, jc.Activation(name, name=f"activation{number}")]
+        theirs += [getattr(torch.nn, f"Conv{rank}d")(int(widths[number]), filters, size, step)]
+        theirs += [torch.nn.ReLU() if name == "relu" else torch.nn.Tanh()]
+    model = jc.Sequential([*ours, jc.Flatten(), jc.Dense(3, activation="softmax", name="dense")])
+    params, apply_fn = model.init(jax.random.key(seed), shape)
+    net = torch.nn.Sequential(*theirs, torch.nn.Flatten(), torch.nn.Linear(len(params["dense"]["kernel"]), 3))
+    for name, module in (("conv0", net[0]), ("conv1", net[2]), ("dense", net[-1])):
+        kernel, bias = np.asarray(params[name]["kernel"]), rng.normal(size=params[name]["bias"].shape)
+        params[name]["bias"] = jnp.asarray(bias, jnp.float32)
+        module.weight.data = torch.tensor(np.moveaxis(kernel, (-1, -2), (0, 1)).copy())
+        module.bias.data = torch.tensor(bias, dtype=torch.float32)
+    x, target = rng.normal(size=shape).astype("float32"), rng.integers(0, 3, 3)
+    for index, at in enumerate(["conv0", "activation0", "conv1", "activation1"]):
+        for relu in (False, True):
+            cam = captum.LayerGradCam(net, net[index])
+            want = cam.attribute(torch.tensor(x), torch.tensor(target), relu_attributions=relu).detach().numpy()[:, 0]
+            got = class_activation(apply_fn, params, x, jnp.asarray(target, jnp.int32), at, relu=relu)
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
 def test_padding_changes_no_map_and_masked_steps_are_zero(key):
     model = jc.Sequential([jc.Conv1D(3, 4), jc.GlobalAveragePooling1D(), jc.Dense(2)])
     params, apply_fn = model.init(key, (None, 9, 2))
