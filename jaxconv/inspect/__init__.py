@@ -9,6 +9,7 @@ from jaxconv.inspect.compiled import Collective, collectives
 from jaxconv.inspect.curvature import Curvature, curvature
 from jaxconv.inspect.linear_maps import Spectrum, singular_values, spectrum
 from jaxconv.inspect.observing import Observed, observe
+from jaxconv.inspect.occlusion import mutations, occlusion
 from jaxconv.inspect.receptive_fields import ReceptiveField, receptive_field
 
 __all__ = [
@@ -20,7 +21,9 @@ __all__ = [
     "class_activation",
     "collectives",
     "curvature",
+    "mutations",
     "observe",
+    "occlusion",
     "plot",
     "receptive_field",
     "singular_values",

@@ -1,0 +1,109 @@
+"""The calls inside a model as one flat list: the layers that compute, without the containers around them.
+
+Knows layers by their contract alone.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxconv.contract import LEAF, Layer, layers
+from jaxconv.inspect.target import logits
+
+
+class LeafCall(NamedTuple):
+    """One call of a layer without a graph.
+
+    layer: what is computed. path: where its params are. wrappers: the layers around it that compute its kernel.
+    inputs: numbers of the values that it is called on: those of the model's inputs first, then those of the outputs of
+    all calls in order. structure: of the inputs. final: whether the outputs are those of the model, of which the logits
+    are wanted.
+    """
+
+    layer: Any
+    path: tuple[str, ...]
+    wrappers: tuple[Any, ...]
+    inputs: tuple[int, ...]
+    structure: Any = LEAF
+    final: bool = False
+
+    def params(self, params: Any) -> Any:
+        """Return the params of this call out of those of the model."""
+        for name in self.path:
+            params = params.get(name, {})
+        for wrapper in self.wrappers:
+            params = {**params["layer"], wrapper.leaf: wrapper.kernel(params, False)[0]}
+        return params
+
+    def apply(self, layer: Any, params: Any, inputs: list) -> list:
+        """Compute the outputs of a layer, this one or one like it, at inference."""
+        return self.infer(layer, params, inputs)[0]
+
+    def infer(self, layer: Any, params: Any, inputs: list) -> tuple[list, bool]:
+        """Compute the outputs at inference, and return whether the layer masks steps by their values."""
+        masks = False
+
+        def outputs(params: Any, inputs: list) -> list:
+            nonlocal masks
+            y, effects = layer.forward(params, self.structure.unflatten(inputs), train=False, key=None)
+            masks = effects.mask is not None
+            return layer.output_structure.flatten_up_to(y)
+
+        found = (logits(outputs) if self.final else outputs)(params, inputs)
+        return found, masks
+
+
+def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[LeafCall], list[int]]:
+    """Return the calls inside a model, in order, and the numbers of its outputs.
+
+    Args:
+        inputs: the number of the model's inputs. structure: theirs, for a layer without a graph.
+    """
+    calls: list[LeafCall] = []
+    makers: list[int | None] = [None] * inputs
+
+    def visit(layer: Any, path: tuple[str, ...], values: list[int], structure: Any) -> list[int]:
+        casts = path and {source.dtype for source in getattr(layer, "sources", ())} - {None, layer.policy.compute}
+        if layer.graph is not None and not casts:
+            own, children = list(values), layer.children
+            for call in layer.graph.calls:
+                numbers = [own[index] for index in call.inputs]
+                own += visit(children[call.name], (*path, call.name), numbers, call.structure)
+            return [own[index] for index in layer.graph.outputs]
+        wrappers = []
+        while hasattr(layer, "leaf") and hasattr(layer, "kernel"):  # the kernel is computed from the stored one
+            wrappers.append(layer)
+            layer = layer.layer
+        after = None
+        if getattr(layer, "activation", None) is not None and adds(layer):  # its linear part is changed by addition
+            after = layers["Activation"](layer.activation, dtype=layer.dtype)
+            layer = dataclasses.replace(layer, activation=None)
+        calls.append(LeafCall(layer, path, tuple(wrappers), tuple(values), structure))
+        makers.extend([len(calls) - 1] * layer.output_structure.num_leaves)
+        if after is not None:
+            calls.append(LeafCall(after, ("",), (), (len(makers) - 1,)))
+            makers.append(len(calls) - 1)
+            return [len(makers) - 1]
+        return list(range(len(makers) - layer.output_structure.num_leaves, len(makers)))
+
+    outputs = visit(layer, (), list(range(inputs)), structure)
+    final = {makers[number] for number in outputs} if not _used(calls, outputs) else set()
+    return [call._replace(final=number in final) for number, call in enumerate(calls)], outputs
+
+
+def _used(calls: list[LeafCall], outputs: list[int]) -> bool:
+    """Return whether a layer of the model reads one of its outputs, which then must be what it is."""
+    return any(set(call.inputs) & set(outputs) for call in calls)
+
+
+def adds(layer: Any) -> bool:
+    """Return whether a layer is a convolution whose change is the convolution of what its input changes by."""
+    plain = getattr(layer, "rank", 0) == 1 and getattr(layer, "data_format", None) == "channels_last"
+    plain = plain and {*layer.leaves} <= {"kernel", "bias"} and hasattr(layer, "kernel_size")
+    if not plain or getattr(layer, "groups", 1) != 1 or layer.policy.compute != np.float32:
+        return False
+    kernel = layer.weights((1, sum(layer.kernel_size) * max(layer.dilation_rate) * 9, 1))["kernel"].shape
+    (window,) = layer.spatial_windows()
+    shared = kernel == (*layer.kernel_size, 1, layer.filters) if hasattr(layer, "filters") else False
+    return shared and window.stride == 1 and not window.transposed and window.mode == "zeros"

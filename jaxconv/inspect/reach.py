@@ -1,0 +1,78 @@
+"""What a change of a window of the input reaches: for each value of a model the part that changes, in static sizes.
+
+Integer arithmetic on window declarations: no arrays of a model, no layers.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxconv.windows import Window
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Span:
+    """The steps of one axis that change: for change ``k``, ``width`` steps from ``starts[k]`` on, all inside the axis.
+
+    The width is that of the change that reaches most; the spans of the others contain steps that stay the same.
+    """
+
+    starts: np.ndarray
+    width: int
+
+    def covers(self, length: int) -> bool:
+        """Return whether the whole axis changes."""
+        return self.width == length
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reading:
+    """What is read in order to compute a span of a layer's output.
+
+    reads: the steps of the input, for change ``k`` from ``reads.starts[k]`` on; those before step 0 and behind the end
+    are padding. span: the steps of the output. cut: the first of the computed steps that belongs to the span.
+    """
+
+    reads: Span
+    span: Span
+    cut: np.ndarray
+
+
+def follow(window: Window, span: Span, length: int) -> Reading:
+    """Return what a window with padding of constants, or a transposed one, makes of the changed steps of its input.
+
+    Sliding: the outputs ``t`` with ``t * stride - before <= last`` and ``t * stride - before + extent > first``.
+    Transposed: the outputs from ``first * stride - before`` to ``last * stride - before + extent - 1``.
+
+    >>> reading = follow(Window(3, padding="same"), Span(np.array([0, 4, 9]), 1), 10)
+    >>> reading.span.starts, reading.span.width, reading.reads.starts, reading.reads.width
+    (array([0, 3, 7]), 3, array([-1,  2,  6]), 5)
+    """
+    total, before, stride, extent = window.output_length(length), window.pads(length)[0], window.stride, window.extent
+    first, last = span.starts, span.starts + span.width - 1
+    if window.transposed:
+        low, high = first * stride - before, last * stride - before + extent - 1
+    else:
+        low, high = -((extent - 1 - first - before) // stride), (last + before) // stride
+    low, high = np.clip(low, 0, total - 1), np.clip(high, 0, total - 1)
+    width = max(1, int((high - low).max()) + 1)
+    out = Span(np.minimum(low, total - width), width)
+    if not window.transposed:
+        reads = Span(out.starts * stride - before, (width - 1) * stride + extent)
+        return Reading(reads, out, np.zeros_like(out.starts))
+    start = -((extent - 1 - out.starts - before) // stride)
+    stop = (out.starts + width - 1 + before) // stride + (extent < stride)  # there, some outputs read nothing
+    return Reading(Span(start, int((stop - start).max()) + 1), out, out.starts - start * stride + before)
+
+
+def union(spans: Sequence[Span], length: int) -> Span:
+    """Return spans that contain all of these.
+
+    >>> both = union([Span(np.array([0, 5]), 2), Span(np.array([1, 3]), 4)], 9)
+    >>> both.starts, both.width
+    (array([0, 3]), 5)
+    """
+    start = np.min([span.starts for span in spans], 0)
+    width = int((np.max([span.starts + span.width for span in spans], 0) - start).max())
+    return Span(np.minimum(start, length - width), width)
