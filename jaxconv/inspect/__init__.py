@@ -8,6 +8,7 @@ from jaxconv.inspect.activation_maps import class_activation
 from jaxconv.inspect.compiled import Collective, collectives
 from jaxconv.inspect.curvature import Curvature, curvature
 from jaxconv.inspect.linear_maps import Spectrum, singular_values, spectrum
+from jaxconv.inspect.maximizing import Maximized, maximize
 from jaxconv.inspect.observing import Observed, observe
 from jaxconv.inspect.occlusion import mutations, occlusion
 from jaxconv.inspect.receptive_fields import ReceptiveField, receptive_field
@@ -15,12 +16,14 @@ from jaxconv.inspect.receptive_fields import ReceptiveField, receptive_field
 __all__ = [
     "Collective",
     "Curvature",
+    "Maximized",
     "Observed",
     "ReceptiveField",
     "Spectrum",
     "class_activation",
     "collectives",
     "curvature",
+    "maximize",
     "mutations",
     "observe",
     "occlusion",

@@ -4,9 +4,8 @@ Know layers by their contract alone.
 """
 
 import functools
-import itertools
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -134,7 +133,7 @@ def occlusion(
     plans = []
     for number, one in enumerate(inputs):
         where = "occlusion" if len(inputs) == 1 else f"occlusion: input {number}"
-        axes = _spatial_axes(layer, one.ndim)
+        axes = spatial_axes(layer, one.ndim)
         sizes = _sizes(windows[number], one.shape, axes, "window", where)
         if isinstance(windows[number], Sequence) and len(windows[number]) == one.ndim - 1:
             axes = list(range(1, one.ndim))
@@ -244,17 +243,19 @@ def _each(value: Any, structure: Any, name: str) -> list:
         ) from None
 
 
-def _spatial_axes(layer: Any, rank: int) -> list[int]:
-    """Return the axes after the batch but that of the channels; the only axis of a vector."""
-    found = next((f for f in _formats(layer) if f is not None), "channels_last")
+def spatial_axes(layer: Any, rank: int) -> list[int]:
+    """Return the axes of an input of a model but those of batch and channels; the only axis of a vector."""
+    found = next(formats(layer), "channels_last")
     axes = list(range(1, rank))
     return axes if rank == 2 else axes[:-1] if found == "channels_last" else axes[1:]
 
 
-def _formats(layer: Any) -> Any:
-    """Return the data formats of a layer and the layers inside it, the first ones first."""
-    inside = layer.children.values()
-    return itertools.chain([getattr(layer, "data_format", None)], *map(_formats, inside))
+def formats(layer: Any) -> Iterator[str]:
+    """Yield the data formats of the layers in a model, that of the first one first."""
+    if getattr(layer, "data_format", None) is not None:
+        yield layer.data_format
+    for child in layer.children.values():
+        yield from formats(child)
 
 
 def _sizes(value: Any, shape: tuple, axes: Sequence[int], name: str, where: str) -> tuple[int, ...]:

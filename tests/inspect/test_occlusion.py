@@ -103,7 +103,7 @@ def random_layer(rng, rank, data_format):
         return jc.BatchNormalization(axis=channels)
     if kind == 11:
         conv = getattr(jc, "Conv" + dims)
-        inside = [conv(4, 3, padding="same", dilation_rate=rate, activation="relu", **options)] * 2
+        inside = [conv(4, 3, padding="same", dilation_rate=d, activation="relu", **options) for d in (rate, 1)]
         return jc.Residual(inside, shortcut=conv(4, 1, **options))
     if kind == 12:
         conv = getattr(jc, "Conv" + dims)
@@ -274,8 +274,8 @@ def genomic(kind):
         return jc.Sequential([*parts, jc.Flatten(), jc.Dense(6, "relu"), jc.Dense(3, "sigmoid")]), 2
 
     def block(size, rate):
-        one = [jc.BatchNormalization(), jc.ReLU(), jc.Conv1D(4, size, padding="same", dilation_rate=rate)]
-        return jc.Residual([*one, *one])
+        conv = [jc.BatchNormalization(), jc.ReLU(), jc.Conv1D(4, size, padding="same", dilation_rate=rate)]
+        return jc.Residual([*conv, jc.ReLU(), jc.Conv1D(4, size, padding="same", dilation_rate=rate)])
 
     blocks = [block(3, 1), block(3, 4), block(5, 6)]
     return jc.Sequential([jc.Conv1D(4, 1), *blocks, jc.Conv1D(3, 1, activation="softmax")]), (15, 1)
