@@ -120,8 +120,8 @@ def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> C
 def _refuse_masked(name: str, layer: Any, signal: Signal) -> None:
     if signal.masked is not None:
         raise refuse(
-            signal.masked, layer, signal.axis, f"masks steps by their values before {name} reads several of them",
-            "leave the mask out and give stream.step a mask",
+            name, layer, signal.axis, f"reads several steps, which {signal.masked} masks by their values,",
+            f"leave {signal.masked} out and give stream.step a mask",
         )  # fmt: skip
 
 

@@ -31,7 +31,7 @@ def transformer():
     return keras.Model([x, seen, words], L.Dense(2)(y))
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_a_file_of_keras_gives_its_outputs_and_goes_back(ending, tmp_path):
     seen = RNG.integers(0, 2, (2, 5, 5)).astype(np.float32)
@@ -60,6 +60,7 @@ def of_keras_2(**named):
     return config, weights | {"attention_output": [draw(2, 3, 5), draw(5)]}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("archive", [False, True])
 def test_the_forms_of_keras_2_are_read(archive, tmp_path):
     config, weights = of_keras_2(use_causal_mask=True, attention_mask=None, training=None)

@@ -44,6 +44,7 @@ def test_a_model_in_two_files_is_the_one_in_one_file(write, version, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, load_weights(weights, layer, shapes), params)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("doubled", [False, True])
 def test_the_json_of_keras_3_and_its_weights_are_read(doubled, tmp_path):
     with keras_rules(), warnings.catch_warnings():

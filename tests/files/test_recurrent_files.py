@@ -84,6 +84,7 @@ def test_a_file_of_keras_gives_its_outputs_and_goes_back(build, ending, tmp_path
     assert load_model(tmp_path / "again.keras")[1] == apply_fn
 
 
+@pytest.mark.slow
 def test_a_cell_of_another_kind_is_refused(tmp_path):
     with keras_rules(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -93,7 +94,7 @@ def test_a_cell_of_another_kind_is_refused(tmp_path):
         load_model(tmp_path / "m.keras")
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_a_decoder_that_begins_with_the_states_of_the_encoder(ending, tmp_path):
     with keras_rules(), warnings.catch_warnings():
@@ -209,7 +210,7 @@ def old_slope(x):
     return keras.ops.clip(0.2 * x + 0.5, 0, 1)  # hard_sigmoid before Keras 3
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("joined", [False, True])
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("name", ["LSTM", "GRU", "SimpleRNN"])
@@ -257,7 +258,8 @@ def test_layers_of_keras_1_are_read(name, wrapped, joined, tmp_path):
     assert (inside.dropout, inside.recurrent_dropout) == (0.1, 0.2) and inside.kernel_regularizer.l2 == 0.1
 
 
-@pytest.mark.parametrize("ordering", ["tf", "th"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("ordering", ["th", "tf"])
 def test_convolutional_layers_of_keras_1_are_read(ordering, tmp_path):
     options = {
         "nb_filter": 3, "nb_row": 2, "nb_col": 1, "border_mode": "same", "subsample": [1, 1], "dim_ordering": ordering,

@@ -41,7 +41,7 @@ def by_formula(layer, params, x, visible):
     return np.einsum("hbtv,hvo->bto", heads, out["kernel"]) + out["bias"]
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("value_dim", [3, 5])
 @pytest.mark.parametrize("inputs", [2, 3])
 def test_the_output_is_that_of_the_formula(inputs, value_dim):
@@ -79,7 +79,7 @@ def test_masked_values_are_not_seen_and_the_mask_of_the_query_goes_on():
     assert layer.apply_fn.forward(params, [query, value], mask=[None, masks[1]])[1].mask is None
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [False, True])
 def test_attention_over_two_of_three_axes_is_that_over_one_axis_of_pairs(hidden):
     layer, flat = jc.MultiHeadAttention(2, 3, attention_axes=[1, -2]), jc.MultiHeadAttention(2, 3)

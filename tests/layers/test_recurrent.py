@@ -43,7 +43,8 @@ def test_masked_steps_keep_the_states_as_in_keras(name, sequences, reverse):
         np.testing.assert_array_equal(effects.mask[0], MASK[:, ::-1] if reverse else MASK)
 
 
-@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("name", ["LSTM", "SimpleRNN", "GRU"])
 def test_first_states_follow_the_sequence_in_the_list_of_inputs(name):
     layer = getattr(jc, name)(3, return_sequences=True, return_state=True)
     params, x = drawn(layer)

@@ -42,13 +42,16 @@ def branches(*parts):
          ["short", "long", "differ by 2"]),
         (branches([jc.GlobalMaxPooling1D(name="gone")], [jc.Conv1D(2, 1, name="here")]), (None, None, 2),
          ["gone", "pooling='cumulative'"]),
-        (jc.Sequential([jc.Masking(name="mask"), jc.Conv1D(2, 3)]), (None, None, 2), ["mask", "stream.step a mask"]),
+        (jc.Sequential([jc.Masking(name="mask"), jc.Conv1D(2, 3)]), (None, None, 2),
+         ["conv1d (Conv1D)", "mask out", "stream.step a mask"]),
+        (jc.MultiHeadAttention(1, 2, name="attend"), [(None, None, 2)] * 2, ["attend", "all steps", "axis 1"]),
+        (jc.LSTM(3, name="memory"), [(None, None, 2), (None, 3), (None, 3)], ["memory", "first states"]),
         (jc.Conv2D(2, 3, name="image"), (None, None, None, 2), ["image", "None, None, None, 2", "input_shape"]),
     ],
 )  # fmt: skip
 def test_what_cannot_stream_is_refused_with_the_reason_and_a_way_out(layer, shape, facts):
     with pytest.raises(ValueError) as error:
-        jc.stream(named(layer), shape)
+        jc.stream(layer if isinstance(shape, list) else named(layer), shape)
     assert all(fact in str(error.value) for fact in facts), error.value
 
 
