@@ -48,9 +48,9 @@ def test_grad_cam_has_the_numbers_of_captum(inputs, at, want):
     np.testing.assert_allclose(class_activation(model, params, x, 0, at)[0], want, rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.few(2)
-@pytest.mark.parametrize("rank", [1, 3, 2])
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
 def test_cam_is_the_dense_weights_times_the_last_features(data_format, rank, key):
     model = cam_net(data_format, rank=rank)
     shape = (2, *(6, 5, 5)[:rank], 2)
@@ -123,6 +123,7 @@ def test_padding_changes_no_map_and_masked_steps_are_zero(key):
     assert not np.any(got[:, 3:])
 
 
+@pytest.mark.slow
 def test_it_runs_inside_jit_and_inside_time_distributed(key):
     inside = jc.Sequential([jc.Conv2D(3, 2), jc.ReLU()])
     model = jc.Sequential([jc.TimeDistributed(inside), jc.GlobalAveragePooling3D(), jc.Dense(2)])

@@ -14,10 +14,10 @@ from jaxconv.inspect.lanczos import largest, quadrature
 
 def network(key):
     """Return (loss of the trainable half, the trainable half, its dense Hessian) of a small network."""
-    layers = [jc.Conv1D(3, 3, activation="tanh"), jc.BatchNormalization(), jc.GlobalAveragePooling1D(), jc.Dense(2)]
-    params, apply_fn = jc.Sequential(layers).init(key, (None, 6, 2))
+    layers = [jc.Dense(3, activation="tanh"), jc.BatchNormalization(), jc.Dense(1)]
+    params, apply_fn = jc.Sequential(layers).init(key, (None, 2))
     trainable, fixed = apply_fn.split(params)
-    x = jax.random.normal(key, (5, 6, 2))
+    x = jax.random.normal(key, (5, 2))
 
     def loss(trainable):
         return jnp.mean(jnp.square(apply_fn(merge(trainable, fixed), x) - 1))
@@ -64,7 +64,7 @@ def test_a_quadratic_loss_has_the_spectrum_that_it_was_built_with(x64, key):
     np.testing.assert_allclose([diagonal.trace, diagonal.trace_error], [20, 0], atol=1e-12)
 
 
-@pytest.mark.parametrize("size", [1, 3, 40])
+@pytest.mark.parametrize("size", [1, 20])
 def test_lanczos_finds_all_eigenvalues_of_a_small_matrix(size):
     rng = np.random.default_rng(size)
     matrix = rng.standard_normal((size, size))
@@ -74,6 +74,7 @@ def test_lanczos_finds_all_eigenvalues_of_a_small_matrix(size):
     np.testing.assert_allclose(matrix @ found.vectors, found.vectors * found.values, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_lanczos_restarts_and_warns_where_the_products_do_not_suffice():
     rng = np.random.default_rng(0)
     slow = np.linspace(0, 1, 500) ** 2  # a basis of 100 vectors does not suffice

@@ -19,9 +19,9 @@ def test_ten_uniform_layers_use_a_part_of_their_field(key):
     assert receptive_field(jc.Sequential([jc.Conv1D(1, 3)] * 10), {}, (1, 41, 1), effective=False).size == (21,)
 
 
-@pytest.mark.few(3)
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-@pytest.mark.parametrize("at", ["", "encoder", "encoder/conv2d_1", "encoder#2", "encoder#2/conv2d"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
+@pytest.mark.parametrize("at", ["encoder#2/conv2d", "", "encoder", "encoder/conv2d_1", "encoder#2"])
 def test_the_field_is_what_the_gradient_reaches(at, data_format, key):
     first = data_format == "channels_first"
     shape = (1, 2, 23, 17) if first else (1, 23, 17, 2)
@@ -39,6 +39,7 @@ def test_the_field_is_what_the_gradient_reaches(at, data_format, key):
     assert (field.first, field.last) == (tuple(nonzero.min(0)), tuple(nonzero.max(0)))
 
 
+@pytest.mark.slow
 def test_heads_read_everything_and_permuted_axes_are_followed(key):
     model = jc.Sequential([jc.Permute((2, 1, 3)), jc.Conv2D(2, (3, 1), name="conv"), jc.Flatten(), jc.Dense(2)])
     params, apply_fn = model.init(key, (None, 6, 9, 1))
