@@ -83,3 +83,25 @@ def test_a_spike_changes_no_result_far_away():
     spiked[0, 1000] = 1e8
     conv = jax.jit(lambda x: jaxconv.conv1d(x, w, padding="causal"))
     np.testing.assert_array_equal(conv(spiked)[:, 1000 + 513 :], conv(x)[:, 1000 + 513 :])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("where", [0, 1, 2])
+def test_a_value_that_is_not_finite_stays_in_its_group(value, where):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((2, 20, 12), (3, 4, 12), (2, 20, 12))]
+    arrays[where][..., 1, 0] = value  # of the first of three groups; of w, the first filter
+    for result in jax.jit(all_maps, static_argnums=3)(*arrays, 3):
+        assert np.all(np.isfinite(np.asarray(result)[..., 4:]))
+
+
+def test_a_model_that_diverged_leaves_its_neighbours_in_vmap_alone():
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((4, 2, 9, 3), (4, 3, 3, 3)))
+    w[1, 0, 0, 0] = np.nan
+
+    def two_layers(x, w):
+        return jaxconv.conv1d(jaxconv.conv1d(x, w, padding="same"), w, padding="same")
+
+    y = jax.jit(jax.vmap(two_layers))(x, w)
+    assert [bool(np.any(np.isnan(one))) for one in y] == [False, True, False, False]

@@ -4,9 +4,14 @@ Groups of four channels leave the matrix units empty. This lowering puts as many
 make 32 channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of
 such a block computes the products between the groups too, and keeps the diagonal; K of groups of eight channels and
 more is a loop over the groups, each one product of all stacked windows.
+
+Zero times NaN is NaN: C and T of data that are not finite are computed group by group, so that such a value stays in
+its group, as in ``vmap`` over models of which one diverged. The check takes 1 to 4 percent of the time of large
+convolutions, and 0.02 to 0.04 ms of small ones.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import jax
@@ -34,17 +39,27 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
-    return _map_blocks("convolve", x, w, problem, solve)
+    return _map_groups("convolve", x, w, problem, arithmetic, solve)
 
 
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``T(y, w)``."""
-    return _map_blocks("transpose", y, w, problem, solve)
+    return _map_groups("transpose", y, w, problem, arithmetic, solve)
 
 
-def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve) -> Array:
-    """Compute one map block by block."""
-    w = _dense(w, problem.groups, _groups_per_block(problem, *w.shape[-2:]))
+def _map_groups(name: str, a: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute one map in blocks of several groups, or of one where the data are not finite."""
+    together = _groups_per_block(problem, *w.shape[-2:])
+
+    def of(together: int) -> Callable[[Array, Array], Array]:
+        return lambda a, w: _map_blocks(name, a, w, problem, solve, together).astype(arithmetic.result_dtype)
+
+    return of(1)(a, w) if together == 1 else lax.cond(jnp.all(jnp.isfinite(a)), of(together), of(1), a, w)
+
+
+def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, together: int) -> Array:
+    """Compute one map block by block, each of some groups."""
+    w = _dense(w, problem.groups, together)
     blocks, dense = w.shape[0], replace(problem, groups=1)
     if blocks == 1:
         return solve(name, a, w[0], dense)
@@ -105,8 +120,8 @@ def _dense(w: Array, groups: int, together: int) -> Array:
     w = jnp.moveaxis(w.reshape(*spatial, channels, blocks, together, own), -3, 0)
     if together == 1:
         return w.reshape(blocks, *spatial, channels, own)
-    eye = jnp.eye(together, dtype=w.dtype).reshape(together, 1, together, 1)
-    w = w[..., None, :, :, :] * eye.reshape((1,) * (w.ndim - 3) + eye.shape)
+    eye = jnp.eye(together, dtype=bool).reshape(together, 1, together, 1)
+    w = jnp.where(eye, w[..., None, :, :, :], jnp.zeros((), w.dtype))  # not a product: w may be NaN
     return w.reshape(blocks, *spatial, together * channels, together * own)
 
 

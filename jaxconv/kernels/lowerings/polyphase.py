@@ -6,6 +6,9 @@ With stride 1 there is one phase, and T is the convolution with the mirrored ker
 convolutions, each with every s-th tap, or one convolution whose filters are the phases, with zeros where a phase has
 fewer taps: that wastes work, but fills the matrix units where x has few channels.
 A kernel as long as the stride is one matrix product and a reshape.
+
+Zero times NaN is NaN: in one convolution with zeros, a value of y that is not finite reaches up to s - 1 positions
+beyond the kernel. A check of y costs 10 to 25 percent of the small convolutions for which this form is the fastest.
 """
 
 import math
