@@ -16,8 +16,10 @@ NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
 # notebook -> constants of its first cell of code, with values for the shortened form
 SHORTENED = {
     "01_convolutions": {"STEPS": "60", "UPDATES": "2"},
+    "02_train_fcn": {"EPOCHS": "1", "FILTERS": "(2, 3, 2)"},
     "05_ensembles": {"MEMBERS": "2", "STEPS": "1", "BATCH": "2", "RATES": "1", "DECAYS": "2"},
     "06_streaming": {"STEPS": "50", "LEVELS": "2", "UPDATES": "1", "REPEATS": "1"},
+    "08_faster": {"CHANNELS": "8", "SIZE": "4", "BATCH": "1", "REPEATS": "1"},
 }
 PACKAGES = {"02_train_fcn": ["aeon"], "08_faster": ["equinox", "flax", "keras"]}
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
