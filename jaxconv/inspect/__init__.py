@@ -5,6 +5,7 @@ Works through the contract and through JAX's own transformations; knows no parti
 
 from jaxconv.inspect import plot
 from jaxconv.inspect.activation_maps import class_activation
+from jaxconv.inspect.attribution import Attribution, attribute
 from jaxconv.inspect.compiled import Collective, collectives
 from jaxconv.inspect.curvature import Curvature, curvature
 from jaxconv.inspect.linear_maps import Spectrum, singular_values, spectrum
@@ -14,12 +15,14 @@ from jaxconv.inspect.occlusion import mutations, occlusion
 from jaxconv.inspect.receptive_fields import ReceptiveField, receptive_field
 
 __all__ = [
+    "Attribution",
     "Collective",
     "Curvature",
     "Maximized",
     "Observed",
     "ReceptiveField",
     "Spectrum",
+    "attribute",
     "class_activation",
     "collectives",
     "curvature",

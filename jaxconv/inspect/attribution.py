@@ -1,0 +1,272 @@
+"""Attribution: how much each input contributes to a score of a model, for any function of arrays.
+
+All methods are gradients: of the function itself, averaged over noise or along a path, or of a function with other
+derivatives of some steps (:mod:`.rectifiers`, :mod:`.deeplift`).
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from jaxconv.contract.masks import as_mask, broadcast_mask, layouts
+from jaxconv.inspect import deeplift, rectifiers
+from jaxconv.inspect import target as targets
+from jaxconv.registry import nearest
+
+Score = Callable[[Any], Array]
+METHODS = ("gradient", "input_x_gradient", "smooth", "integrated", "guided", "deconv", "deeplift")
+
+
+class Attribution(NamedTuple):
+    """The contribution of each input.
+
+    values: as ``x``. delta: (batch,), what the values of a method that divides a difference of scores sum to, minus
+    that difference: the error of the method, near 0. None for the other methods.
+    """
+
+    values: Any
+    delta: Array | None
+
+
+def attribute(
+    f: Callable[[Any], Any],
+    x: Any,
+    target: targets.Target = None,
+    *,
+    method: str = "gradient",
+    baseline: Any = 0,
+    steps: int = 50,
+    samples: int = 25,
+    noise: float = 0.15,
+    key: Any = None,
+    logits: bool = True,
+    mask: Any = None,
+) -> Attribution:
+    """Compute how much each input contributes to a score of each example.
+
+    ==================  ===========================================================================================
+    gradient            the derivative of the score, with its sign
+    input_x_gradient    the derivative times the input
+    smooth              SmoothGrad: the mean derivative over ``samples`` inputs with normal noise
+    integrated          integrated gradients from the baseline; the values sum to the difference of the scores
+    guided              guided backpropagation: at each ReLU only positive gradients pass, where its input is positive
+    deconv              deconvolutional network: at each ReLU positive gradients pass, wherever its input lies
+    deeplift            DeepLIFT: the difference of the scores from the baseline, divided step by step
+    ==================  ===========================================================================================
+
+    Wrap it in ``jax.jit`` for many calls: ``jax.jit(lambda x: attribute(f, x, 3))``. The examples of a batch must not
+    depend on each other, as at inference.
+
+    Args:
+        f: any function of arrays, batch first, whose output is a batch: ``lambda x: apply_fn(params, x)``, a Flax
+            module, ``jax.vmap(equinox_module)``.
+        x: floats, batch first; several inputs as a tuple or dict, which ``f`` gets as it is.
+        target: the score, see :func:`~jaxconv.inspect.target.select`; by default the highest one of each example at
+            ``x``. The class stays the same on a path or with noise.
+        method: one of the table.
+        baseline: of ``integrated`` and ``deeplift``: a number, or arrays that broadcast against ``x``.
+        steps: of ``integrated``: points of the Gauss-Legendre rule, which are evaluated one after the other.
+        samples, noise, key: of ``smooth``. ``noise`` is the standard deviation as a share of each example's
+            ``max - min``. ``key`` is a PRNG key. The noise of an entry depends on the key and its index alone, so that
+            neither padding at the end nor the other examples change it.
+        logits: leave out the softmax or sigmoid that ``f`` ends in, see :func:`~jaxconv.inspect.target.logits`.
+        mask: True at each real step, (batch, time), for several inputs in their structure with None where there is
+            none. The values at other steps are 0. ``f`` must take the mask itself:
+            ``attribute(lambda x: apply_fn(params, x, mask), x, mask=mask)``.
+
+    Raises:
+        ValueError: an unknown method, a target out of range, a baseline or mask that does not fit; a derivative that is
+            not finite; a step of ``f`` for which ``deeplift`` has no rule.
+        TypeError: an input of integers; a function that cannot be traced.
+
+    >>> f = lambda x: jnp.square(x).sum(1, keepdims=True)
+    >>> attribute(f, jnp.array([[1.0, 3.0]]), method="integrated", baseline=1.0).values.tolist()
+    [[0.0, 8.0]]
+    """
+    if method not in METHODS:
+        raise ValueError(f"method {method!r} does not exist; {nearest(str(method), METHODS)}")
+    for name, count in (("steps", steps), ("samples", samples)):
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"{name}={count!r} is not a positive integer")
+    x = jax.tree.map(_checked_input, x)
+    real = _real_steps(mask, x)
+    with _explained():
+        score = _score(f, x, target, logits)
+        delta = None
+        if method in ("integrated", "deeplift"):
+            reference = _baseline(baseline, x)
+            compute = _integrated if method == "integrated" else _deeplift
+            values, difference = compute(score, x, reference, steps)
+            values = _masked(values, real)
+            sums = [leaf.reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(values)]
+            delta = sum(one.astype(difference.dtype) for one in sums) - difference
+        elif method == "smooth":
+            values = _smooth(score, x, real, samples, noise, key)
+        elif method in ("guided", "deconv"):
+            values = _gradient(rectifiers.replace(score, getattr(rectifiers, method)))(x)
+        else:
+            values = _gradient(score)(x)
+            values = jax.tree.map(jnp.multiply, x, values) if method == "input_x_gradient" else values
+    values = _masked(values, real)
+    _check_finite(method, values, _masked(x, real))
+    return Attribution(values, delta)
+
+
+# -- methods
+
+
+def _gradient(score: Score) -> Callable[[Any], Any]:
+    return jax.grad(lambda x: score(x).sum())
+
+
+def _integrated(score: Score, x: Any, reference: Any, steps: int) -> tuple[Any, Array]:
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    dtype = jax.tree.leaves(x)[0].dtype
+    points = jnp.asarray(np.stack([(nodes + 1) / 2, weights / 2], 1), dtype)
+
+    def add(total: Any, point: Array) -> tuple[Any, None]:
+        between = jax.tree.map(lambda a, b: b + point[0].astype(a.dtype) * (a - b), x, reference)
+        slopes = _gradient(score)(between)
+        return jax.tree.map(lambda old, new: old + point[1].astype(new.dtype) * new, total, slopes), None
+
+    mean, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, x), points)
+    return jax.tree.map(lambda a, b, slope: (a - b) * slope, x, reference, mean), score(x) - score(reference)
+
+
+def _deeplift(score: Score, x: Any, reference: Any, _: int) -> tuple[Any, Array]:
+    slopes, after, before = deeplift.multipliers(score, x, reference)
+    return jax.tree.map(lambda a, b, slope: (a - b) * slope, x, reference, slopes), after - before
+
+
+def _smooth(score: Score, x: Any, real: Any, samples: int, noise: float, key: Any) -> Any:
+    if key is None:
+        raise ValueError("method 'smooth' adds noise and needs a key; give key=jax.random.key(0)")
+    leaves, tree = jax.tree.flatten(x)
+    scales = [noise * _range(leaf, mask) for leaf, mask in zip(leaves, real, strict=True)]
+
+    def add(total: Any, sample: Array) -> tuple[Any, None]:
+        drawn = jax.random.fold_in(key, sample)
+        noisy = [
+            leaf + scale * _normal(jax.random.fold_in(drawn, index), leaf.shape, leaf.dtype)
+            for index, (leaf, scale) in enumerate(zip(leaves, scales, strict=True))
+        ]
+        return jax.tree.map(jnp.add, total, _gradient(score)(jax.tree.unflatten(tree, noisy))), None
+
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, x), jnp.arange(samples))
+    return jax.tree.map(lambda leaf: leaf / samples, total)
+
+
+def _range(x: Array, real: Array | None) -> Array:
+    """Return the largest minus the smallest real value of each example, with size 1 along the other axes."""
+    axes, where = tuple(range(1, x.ndim)), None if real is None else jnp.broadcast_to(real, x.shape)
+    high = x.max(axes, keepdims=True, where=where, initial=-np.inf)
+    low = x.min(axes, keepdims=True, where=where, initial=np.inf)
+    return jnp.maximum(high - low, jnp.zeros((), x.dtype))  # of an example without real steps: 0
+
+
+def _normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """Draw normal numbers, each from the key and its own index, whatever the size of the array."""
+    keys = key[None] if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)[None]
+    for size in shape:
+        keys = jax.vmap(lambda k, size=size: jax.vmap(jax.random.fold_in, (None, 0))(k, jnp.arange(size)))(keys).ravel()
+    return jax.vmap(lambda k: jax.random.normal(k, (), dtype))(keys).reshape(shape)
+
+
+# -- inputs
+
+
+def _score(f: Callable[[Any], Any], x: Any, target: targets.Target, logits: bool) -> Score:
+    """Return the function of ``x`` that is explained, with the target that ``x`` has."""
+    g = targets.logits(f) if logits else f
+    y = g(x)
+    fixed = targets.fix(y, target)
+    targets.select(y, fixed)
+    batch, rows = len(jax.tree.leaves(x)[0]), jax.tree.leaves(y)[0].shape[:1]
+    if rows != (batch,):
+        raise ValueError(f"f returns {rows[0]} rows for a batch of {batch}; give a function of batches, one row each")
+    return lambda x: targets.select(g(x), fixed)
+
+
+def _checked_input(x: Any) -> Array:
+    if not hasattr(x, "dtype"):
+        x = np.asarray(x)
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise TypeError(
+            f"x is of type {x.dtype}, and a gradient needs real numbers; convert it with x.astype(jnp.float32), or "
+            "explain a function of the embedding of the integers"
+        )
+    if x.ndim < 1:
+        raise ValueError("x is a single number; give a batch of examples")
+    return jnp.asarray(x)
+
+
+def _baseline(baseline: Any, x: Any) -> Any:
+    """Return the baseline as ``x``, from a number, or arrays that broadcast."""
+    if jnp.ndim(baseline) == 0 if isinstance(baseline, int | float | np.ndarray | np.generic | Array) else False:
+        return jax.tree.map(lambda leaf: jnp.full_like(leaf, baseline), x)
+    structures: list[Any] = [jax.tree.structure(baseline), jax.tree.structure(x)]
+    if structures[0] != structures[1]:
+        raise ValueError(f"baseline has the structure {structures[0]}, but x has {structures[1]}")
+
+    def fit(leaf: Array, other: Any) -> Array:
+        other = jnp.asarray(other, leaf.dtype)
+        try:
+            return jnp.broadcast_to(other, leaf.shape)
+        except ValueError:
+            text = f"baseline of shape {other.shape} does not broadcast to x of shape {leaf.shape}"
+            raise ValueError(f"{text}; give a number, or one example") from None
+
+    return jax.tree.map(fit, x, baseline)
+
+
+def _real_steps(mask: Any, x: Any) -> list[Array | None]:
+    """Return for each input the booleans that broadcast against it, or None."""
+    leaves = jax.tree.leaves(x)
+    masks = jax.tree.leaves(mask, is_leaf=lambda entry: entry is None) if mask is not None else [None] * len(leaves)
+    if len(masks) != len(leaves):
+        raise ValueError(f"mask has {len(masks)} parts for {len(leaves)} inputs; give one for each, or None for it")
+
+    def read(one: Any, leaf: Array) -> Array | None:
+        if one is None:
+            return None
+        ways = layouts(leaf.ndim)
+        return broadcast_mask(as_mask(one, leaf.shape, ways, "attribute", least=2), leaf.shape, ways)
+
+    return [read(one, leaf) for one, leaf in zip(masks, leaves, strict=True)]
+
+
+def _masked(values: Any, real: list[Array | None]) -> Any:
+    leaves, tree = jax.tree.flatten(values)
+    kept = [
+        leaf if one is None else jnp.where(one, leaf, jnp.zeros((), leaf.dtype))
+        for leaf, one in zip(leaves, real, strict=True)
+    ]
+    return jax.tree.unflatten(tree, kept)
+
+
+def _check_finite(method: str, values: Any, x: Any) -> None:
+    """Raise ValueError for a derivative that is not finite, where values are known: not inside jit."""
+    for value, leaf in zip(jax.tree.leaves(values), jax.tree.leaves(x), strict=True):
+        if isinstance(value, jax.core.Tracer) or bool(jnp.isfinite(value).all()):
+            continue
+        example, *index = map(int, np.argwhere(~np.isfinite(np.asarray(value, np.float64)))[0])
+        finite = bool(jnp.isfinite(leaf[example]).all())
+        why = "f is not differentiable there" if finite else "x is not finite"
+        raise ValueError(f"{method}: the result for example {example} at index {tuple(index)} is not finite; {why}")
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Say in a sentence why a function cannot be traced or differentiated."""
+    try:
+        yield
+    except jax.errors.JAXTypeError as error:  # a conversion to NumPy, or a Python condition on a traced value
+        raise TypeError(
+            "f cannot be traced by JAX: it uses NumPy, or a Python condition on values; write it with jax.numpy, as "
+            f"jnp.where instead of if ({str(error).split('.')[0]})"
+        ) from error
