@@ -166,31 +166,31 @@ def test_deeplift_is_complete(f):
 def convolutions(rank, data_format):
     conv, pool = getattr(jaxconv, f"Conv{rank}D"), getattr(jaxconv, f"MaxPooling{rank}D")
     average = getattr(jaxconv, f"AveragePooling{rank}D")
-    options = {"data_format": data_format, "dtype": "float64"}  # the scores are about 500 in size
+    options = {"data_format": data_format}
     layers = [
         conv(3, 3, activation="relu", bias_initializer="normal", **options),
         pool(3, 1, **options),
         conv(4, 2, activation="tanh", padding="same", **options),
         average(2, **options),
-        jaxconv.Flatten(dtype="float64"),
-        jaxconv.Dense(3, activation="softmax", dtype="float64"),
+        jaxconv.Flatten(),
+        jaxconv.Dense(3, activation="softmax"),
     ]
     shape = (7,) * rank + (2,) if data_format == "channels_last" else (2,) + (7,) * rank
     params, apply_fn = jaxconv.Sequential(layers).init(KEY, (None, *shape))
-    return lambda x: apply_fn(params, x), draw(2, *shape).astype(jnp.float64)
+    return lambda x: apply_fn(params, x), draw(2, *shape)
 
 
 @pytest.mark.few(1)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_deeplift_of_convolutions_with_overlapping_pooling_is_complete(rank, data_format):
-    with jax.enable_x64(True):
-        f, x = convolutions(rank, data_format)
-        values, delta = attribute(f, x, 1, method="deeplift", baseline=500.0)
-        scores = [attribute(f, start, 1, method="deeplift", baseline=0.0) for start in (x, jnp.full_like(x, 500.0))]
-        change = sum(part.values.reshape(2, -1).sum(1) * sign for part, sign in zip(scores, (1, -1), strict=True))
-    np.testing.assert_allclose(delta, 0, atol=1e-4)
-    np.testing.assert_allclose(values.reshape(2, -1).sum(1), change, rtol=1e-5)
+    f, x = convolutions(rank, data_format)
+    values, delta = attribute(f, x, 1, method="deeplift", baseline=500.0)
+    rounding = 1e-6 * np.abs(values).reshape(2, -1).sum(1)  # of float32, as the values are about 500 in size
+    assert (np.abs(delta) <= 1e-4 + rounding).all()
+    starts = [x, jnp.full_like(x, 500.0)]
+    ends = [attribute(f, start, 1, method="deeplift").values.reshape(2, -1).sum(1) for start in starts]
+    np.testing.assert_allclose(values.reshape(2, -1).sum(1), ends[0] - ends[1], rtol=1e-4, atol=1e-3)
 
 
 def test_deeplift_of_overlapping_pooling_goes_to_the_entry_that_moved():
