@@ -151,7 +151,7 @@ def total(y):
     return (y.reshape(len(y), -1) @ jnp.cos(jnp.arange(y[0].size, dtype=y.dtype))[:, None])[:, 0]
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_deeplift_is_complete(f):
     x, baseline = draw(3, 6), draw(1, 6, seed=1)
@@ -210,6 +210,7 @@ def test_deeplift_of_a_rectifier_is_the_rescale_rule():
     np.testing.assert_allclose(values, [[2, 0]])
 
 
+@pytest.mark.slow
 def test_on_a_linear_network_both_are_the_difference_times_the_weights():
     layers = [jaxconv.Conv1D(3, 3), jaxconv.AveragePooling1D(2), jaxconv.Flatten(), jaxconv.Dense(2)]
     params, apply_fn = jaxconv.Sequential(layers).init(KEY, (None, 8, 2))
@@ -250,7 +251,7 @@ def equinox_network():
     return jax.vmap(lambda x: jax.nn.softmax(dense(pool(jax.nn.relu(conv(x.T))).ravel())))
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [flax_network, equinox_network])
 def test_networks_of_other_libraries(network):
     f, x = network(), draw(2, 8, 2)
@@ -261,8 +262,8 @@ def test_networks_of_other_libraries(network):
     assert not np.array_equal(guided, attribute(f, x, 1).values)
 
 
-@pytest.mark.few(2)
-@pytest.mark.parametrize("method", ["gradient", "smooth", "integrated", "guided", "deeplift"])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("method", ["deeplift", "smooth", "integrated", "guided", "gradient"])
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_masked_steps_get_zero_and_padding_changes_nothing(method, data_format):
     layers = [
