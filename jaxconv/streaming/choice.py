@@ -239,8 +239,8 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
         if signal.padded is not None:
             raise refuse(
                 name, layer, signal.axis,
-                f"reads the last {heads.window} steps, and {signal.padded} before it pads or crops",
-                f"use padding 'valid' in {signal.padded}, or leave window out",
+                f"reads the last {heads.window} steps, and {signal.padded} before it pads, crops or has a state",
+                f"leave window out, or use a {signal.padded} whose outputs depend on these steps alone",
             )  # fmt: skip
         frames = signal.lengths(heads.window)
         if frames < 1:

@@ -155,3 +155,9 @@ def test_the_autoencoder_streams():
         x = jnp.asarray(file["x"])[:2]
     running = jc.stream(layer)
     np.testing.assert_allclose(running.run(params, x, running.block), jax.jit(layer.apply_fn)(params, x), atol=1e-5)
+
+
+def test_a_window_behind_a_layer_with_a_state_is_refused_by_its_name():
+    layer = jc.Sequential([jc.LSTM(2, return_sequences=True, name="memory"), jc.LSTM(2, name="end")])
+    with pytest.raises(ValueError, match=r"end \(LSTM\) .*memory before it .*state"):
+        jc.stream(layer, (None, None, 2), window=8)
