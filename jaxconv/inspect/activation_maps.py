@@ -1,4 +1,4 @@
-"""Class activation maps: CAM and Grad-CAM of any layer inside a model.
+"""Class activation maps: CAM, Grad-CAM and guided Grad-CAM of any layer inside a model.
 
 Knows layers by their contract, and the head of a CAM by the names of its classes.
 """
@@ -11,11 +11,12 @@ from jax import Array
 
 from jaxconv.contract import Apply, Layer, Params, as_layer
 from jaxconv.contract.tap import tap
+from jaxconv.inspect.attribution import attribute
 from jaxconv.inspect.observing import channel_axis, find_layer
 from jaxconv.inspect.target import Target, logits, select
 from jaxconv.registry import nearest
 
-METHODS = ("grad", "cam")
+METHODS = ("grad", "cam", "guided")
 
 
 def class_activation(
@@ -28,7 +29,7 @@ def class_activation(
     resize: bool = False,
     relu: bool = False,
     mask: Any = None,
-) -> Array:
+) -> Any:
     """Return a map of the positions of an inner layer's output that speak for a class.
 
     The map is the sum over channels of ``weight * value``, with one weight for each channel: with "grad" (Grad-CAM) the
@@ -47,12 +48,13 @@ def class_activation(
             the output. None is the class of the highest score.
         at: the path of the layer, as in ``observe``: "encoder/conv1d". None is the last layer whose output has
             several positions: the last one before the head.
-        method: "grad" or "cam".
+        method: "grad", "cam" or "guided".
         resize: whether to interpolate the map linearly to the positions of the input.
         relu: whether to set negative values to zero.
 
     Returns:
-        (batch, ...): the positions of the layer's output, or with ``resize`` those of the input.
+        (batch, ...): the positions of the layer's output, or with ``resize`` those of the input. With "guided" an array
+        of the shape of ``x``, or a structure of them.
 
     Raises:
         ValueError: an unknown layer, method or target; a layer without positions; "cam" without the head that it needs.
@@ -83,12 +85,16 @@ def class_activation(
     positions = tuple(axis for axis in range(1, value.ndim) if axis != channels)
     weight = jnp.sum(gradient, positions, keepdims=True)
     real = _real(real, jnp.take(value, 0, channels))
-    if method == "grad":
+    if method != "cam":
         count = jnp.sum(real, tuple(range(1, real.ndim)), keepdims=True, dtype=value.dtype)
         weight = weight / jnp.expand_dims(jnp.maximum(count, 1), channels)
     found = jnp.where(real, jnp.sum(weight * value, channels), jnp.zeros((), value.dtype))
-    found = jnp.maximum(found, 0) if relu else found
-    return _resized(found, layer, seen, x) if resize else found
+    found = jnp.maximum(found, 0) if relu or method == "guided" else found
+    if method == "guided":
+        found = _resized(found, layer, seen, x, "nearest")
+        guided = attribute(lambda x: layer.apply_fn(params, x, mask), x, target, method="guided", mask=mask).values
+        return jax.tree.map(lambda one: one * jnp.expand_dims(found, channel_axis(layer, seen, one.ndim)), guided)
+    return _resized(found, layer, seen, x, "linear") if resize else found
 
 
 def _last_with_positions(seen: dict[str, Any], batch: int) -> str:
@@ -136,11 +142,11 @@ def _real(mask: Any, like: Array) -> Array:
     return jnp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim)), like.shape)
 
 
-def _resized(found: Array, layer: Layer, seen: dict[str, Any], x: Any) -> Array:
-    """Interpolate a map linearly to the positions of the input."""
+def _resized(found: Array, layer: Layer, seen: dict[str, Any], x: Any, how: str) -> Array:
+    """Interpolate a map to the positions of the input."""
     shape = jax.tree.leaves(x)[0].shape
     channels = channel_axis(layer, seen, len(shape))
     sizes = tuple(size for axis, size in enumerate(shape) if axis not in (0, channels))
     if len(sizes) != found.ndim - 1:
         raise ValueError(f"class_activation: cannot resize a map of shape {found.shape} to an input of shape {shape}")
-    return jax.image.resize(found, (found.shape[0], *sizes), "linear")
+    return jax.image.resize(found, (found.shape[0], *sizes), how)

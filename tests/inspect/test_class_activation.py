@@ -48,6 +48,17 @@ def test_grad_cam_has_the_numbers_of_captum(inputs, at, want):
     np.testing.assert_allclose(class_activation(model, params, x, 0, at)[0], want, rtol=1e-6, atol=1e-5)
 
 
+def test_guided_grad_cam_has_the_numbers_of_captum():
+    model, params, x = captum_net()
+    want = [[0, 0, 4, 4], [0, 0, 12, 8], [28, 84, 97.5, 65], [28, 56, 65, 32.5]]
+    np.testing.assert_allclose(class_activation(model, params, x, 0, method="guided")[0, 0], want, rtol=1e-6)
+    added = class_activation(*captum_net(2), 0, "conv", method="guided")
+    factor = np.kron([[14.5, 19], [32.5, 37]], np.ones((2, 2)))
+    want = factor * np.array([[1, 2, 2, 1], [2, 4, 4, 2], [2, 4, 4, 2], [1, 2, 2, 1]])
+    for one in added:
+        np.testing.assert_allclose(one[0, 0], want, rtol=1e-6)
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("data_format", ["channels_first", "channels_last"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
