@@ -1,43 +1,45 @@
-"""Progress display: a bar on a terminal, a line from time to time in a log file.
+"""Progress display: a bar on a terminal and in a notebook, a line from time to time in a log file.
 
 Knows counts, numbers and streams; nothing about training.
 """
 
-import importlib.util
+import contextlib
 import math
 import os
+import shutil
 import sys
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self, TextIO
 
-# a log gets about ten lines, each 1 to 30 seconds after the previous one
-_LINES, _SHORTEST_PAUSE, _LONGEST_PAUSE = 10, 1.0, 30.0
+# a long run gets about ten lines, each 1 to 30 seconds after the previous one; a short one gets a line per unit
+_LINES, _SHORTEST_PAUSE, _LONGEST_PAUSE, _SHORT_RUN = 10, 1.0, 30.0, 20
+_NARROWEST_BAR, _WIDEST_BAR, _REDRAW_PAUSE = 10, 30, 0.1
 
 
 def display(total: int, *, start: float = 0, unit: str = "epoch", stream: TextIO | None = None) -> "Display":
-    """Return a progress bar if ``stream`` (default: stderr) is a terminal, and a display of single lines otherwise.
-
-    Lines are also used if tqdm is not installed, and on terminals that do not know their size (``script``, some
-    containers), on which tqdm draws nothing.
+    """Return a display of the progress: permanent lines with all metrics, below them a bar if the stream is live.
 
     Args:
         total: the number of units.
         start: the units done before, by the run that this one resumes.
         unit: what is counted.
+        stream: where to write; by default the output of a notebook, elsewhere stderr. It is live, so that a line can be
+            drawn again, on a terminal and in a notebook.
     """
-    stream = stream or sys.stderr
-    return (_Bar if _supports_bar(stream) else _Lines)(total, start, unit, stream)
+    return Display(total, start, unit, stream or (sys.stdout if _in_notebook(sys.stdout) else sys.stderr))
 
 
-def _supports_bar(stream: TextIO) -> bool:
-    if not stream.isatty() or importlib.util.find_spec("tqdm") is None:
-        return False
-    try:
-        return 0 not in os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):  # a stream without a file descriptor has no size
-        return True
+def _in_notebook(stream: TextIO) -> bool:
+    return type(stream).__module__ == "ipykernel.iostream"
+
+
+def _columns(stream: TextIO) -> int:
+    """Return the width of a terminal; 80 for one that does not know it (a notebook, ``script``, some containers)."""
+    with contextlib.suppress(OSError, ValueError):  # a stream without a file descriptor has no size
+        if columns := os.get_terminal_size(stream.fileno()).columns:
+            return columns
+    return shutil.get_terminal_size().columns
 
 
 def format_metrics(metrics: Mapping[str, float]) -> str:
@@ -58,63 +60,94 @@ def format_number(value: float) -> str:
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e4 else f"{value:.3e}"
 
 
+def _format_time(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
 class Display:
-    """A progress display. It is a context manager, so that a bar is closed when the loop fails."""
+    """A progress display. It is a context manager, so that it is completed when the loop fails."""
 
     def __init__(self, total: int, start: float, unit: str, stream: TextIO):
         self.total, self.unit, self.stream = total, unit, stream
+        self._live = stream.isatty() or _in_notebook(stream)
+        self._start = self._done = self._line_at = start
+        self._start_time = self._last_line = time.monotonic()
+        self._last_drawn, self._drawn = -math.inf, 0
+        self._metrics: Mapping[str, float] = {}
+        self._draw()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Write the last metrics, unless they are shown already, and remove the bar or leave it complete."""
+        if self._metrics and self._done > self._line_at:
+            self._write_line()
+        elif self._drawn:
+            self._last_drawn = -math.inf
+            self._draw()
+            self.stream.write("\r" + " " * self._drawn + "\r" if self._line_at > self._start else "\n")
+            self.stream.flush()
+        self._live, self._metrics = False, {}
 
     def update(self, done: float, metrics: Mapping[str, float] | None = None) -> None:
         """Show that ``done`` units are done (a fraction counts a part of the current unit), and ``metrics``."""
-        raise NotImplementedError
+        before, self._done, self._metrics = self._done, done, metrics or self._metrics
+        if self._line_is_due(before) and (self._metrics or not self._live):
+            self._write_line()
+        self._draw()
 
-    def label(self, done: float) -> str:
-        """Return the current unit: ``epoch 3/200``."""
-        return f"{self.unit} {max(1, min(math.ceil(done), self.total))}/{self.total}"
+    def _line_is_due(self, before: float) -> bool:
+        pause = time.monotonic() - self._last_line
+        parts = self.total if self.total <= _SHORT_RUN else _LINES
+        crossed = int(before) * parts // self.total != int(self._done) * parts // self.total
+        crossed = crossed and (self.total <= _SHORT_RUN or pause >= _SHORTEST_PAUSE)
+        return self._done > self._start and (self._done >= self.total or crossed or pause >= _LONGEST_PAUSE)
 
+    def _label(self) -> str:
+        return f"{self.unit} {max(1, min(math.ceil(self._done), self.total))}/{self.total}"
 
-class _Bar(Display):
-    def __init__(self, total: int, start: float, unit: str, stream: TextIO):
-        from tqdm import tqdm
+    def _times(self) -> tuple[float, float]:
+        """Return the seconds that have passed, and the seconds that are left."""
+        elapsed = time.monotonic() - self._start_time
+        return elapsed, elapsed / max(self._done - self._start, 1e-9) * (self.total - self._done)
 
-        super().__init__(total, start, unit, stream)
-        # the bar shrinks first; a narrow terminal cuts off the metrics at the end
-        layout = "{desc} |{bar}| {percentage:3.0f}%  {elapsed}, {remaining} left{postfix}"
-        self._bar: Any = tqdm(
-            total=total, initial=start, desc=self.label(start), file=stream, bar_format=layout, dynamic_ncols=True
-        )
+    def _write_line(self) -> None:
+        self._last_line, self._line_at = time.monotonic(), self._done
+        text = f"{self._label()}  {format_metrics(self._metrics)}".rstrip()
+        if not self._live:
+            elapsed, left = self._times()
+            text += f"  {elapsed:.0f} s, {left:.0f} s left"
+        # the line replaces the bar, which is drawn again below it
+        self.stream.write(("\r" if self._drawn else "") + text.ljust(self._drawn) + "\n")
+        self.stream.flush()
+        self._drawn = 0
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._bar.close()
-
-    def update(self, done: float, metrics: Mapping[str, float] | None = None) -> None:
-        self._bar.set_description_str(self.label(done), refresh=False)
-        if metrics:
-            self._bar.set_postfix_str(format_metrics(metrics), refresh=False)
-        self._bar.update(done - self._bar.n)
-
-
-class _Lines(Display):
-    def __init__(self, total: int, start: float, unit: str, stream: TextIO):
-        super().__init__(total, start, unit, stream)
-        self._start = self._done = start
-        self._start_time = self._last_line = time.monotonic()
-
-    def update(self, done: float, metrics: Mapping[str, float] | None = None) -> None:
-        before, self._done = self._done, done
+    def _draw(self) -> None:
+        """Draw the bar in one line, with as many metrics as fit as a whole beside it."""
         now = time.monotonic()
-        crosses_tenth = int(before) * _LINES // self.total != int(done) * _LINES // self.total
-        pause = now - self._last_line
-        due = done >= self.total or pause >= _LONGEST_PAUSE or (crosses_tenth and pause >= _SHORTEST_PAUSE)
-        if not due or done <= self._start:
+        if not self._live or (now - self._last_drawn < _REDRAW_PAUSE and self._drawn):
             return
-        self._last_line, elapsed = now, now - self._start_time
-        left = elapsed / (done - self._start) * (self.total - done)
-        text = f"  {format_metrics(metrics)}" if metrics else ""
-        print(f"{self.label(done)}{text}  {elapsed:.0f} s, {left:.0f} s left", file=self.stream, flush=True)
+        width = _columns(self.stream) - 1  # in the last column a terminal starts a new line
+        left = f"{_format_time(self._times()[1])} left" if self._done > self._start else ""
+        head, tail = f"{self._label()} |", f"| {self._done / self.total:4.0%}  {left}".rstrip()
+        room = width - len(head) - len(tail) - _NARROWEST_BAR
+        for name, value in self._metrics.items():
+            text = f"  {format_metrics({name: value})}"
+            room -= len(text)
+            if room < 0:
+                room += len(text)
+                break
+            tail += text
+        size = min(room + _NARROWEST_BAR, _WIDEST_BAR)
+        full = round(size * min(1.0, self._done / self.total))
+        mark = "█" if "utf" in (getattr(self.stream, "encoding", None) or "utf").lower() else "#"
+        line = f"{head}{mark * full}{' ' * (size - full)}{tail}"[:width] if size >= 1 else f"{head}{tail}"[:width]
+        self.stream.write("\r" + line.ljust(self._drawn))
+        self.stream.flush()
+        self._last_drawn, self._drawn = now, len(line)

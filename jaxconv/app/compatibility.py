@@ -3,7 +3,7 @@
 Knows configs and shapes. Nothing is computed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,11 +15,12 @@ from jaxconv.app.model_table import layer_output_shapes, layer_table
 from jaxconv.app.schema import ConfigError, Location, one_line
 from jaxconv.models import Sequential
 from jaxconv.registry import snake_case
-from jaxconv.training.fit import training_count
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.losses import losses
 from jaxconv.training.metrics import metrics as resolve_metrics
 from jaxconv.training.mistakes import check_output
+from jaxconv.training.run_data import training_count
+from jaxconv.training.targets import class_weights
 
 Shape = tuple[Any, ...]
 
@@ -57,6 +58,7 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
         check_output(config.model.apply_fn, resolve_loss(train.loss))
     except ValueError as error:
         raise (top / "train").error("loss", train.loss, str(error)) from None
+    _check_class_weight(train.class_weight, splits.classes, top / "train")
     for i, (spec, metric) in enumerate(zip(train.metrics, resolve_metrics(train.metrics), strict=True)):
         try:
             jax.eval_shape(metric, y, prediction)
@@ -91,6 +93,15 @@ def _check_loss(spec: Any, y: Any, prediction: Any, location: Location) -> None:
         if isinstance(spec, dict) and "name" in spec:
             raise (location / "loss").error("name", spec["name"], f"{error}{hint}") from None
         raise location.error("loss", spec, f"{error}{hint}") from None
+
+
+def _check_class_weight(weights: Mapping[str, float] | None, classes: Sequence[str] | None, location: Location) -> None:
+    if weights is not None and classes is None:
+        raise location.error("class_weight", weights, "the data has targets, not classes")
+    try:
+        class_weights(weights or {}, classes or ())
+    except ValueError as error:
+        raise location.nested_error("class_weight", weights, str(error)) from None
 
 
 def _loss_fits(name: str, y: Any, prediction: Any) -> bool:

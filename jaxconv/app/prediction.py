@@ -24,7 +24,8 @@ from jaxconv.models.container import Container
 from jaxconv.progress import display
 from jaxconv.serving.artifact import is_exported, load_exported
 from jaxconv.serving.exported_stream import ExportedStream
-from jaxconv.training.evaluation import device_dtype, predict_batches
+from jaxconv.training.data import device_dtype
+from jaxconv.training.evaluation import predict_batches
 
 
 class Predictor(NamedTuple):

@@ -23,17 +23,28 @@ from jaxconv.app.config import Config, read_config
 from jaxconv.app.curves import draw_curves
 from jaxconv.app.data import Splits
 from jaxconv.app.pretrained import PretrainedModel
-from jaxconv.app.run_folder import CHECKPOINT, CONFIG, CURVE, MODEL, PRETRAINED, RESULTS, resume_command, write_text
-from jaxconv.app.run_logger import RunLogger
+from jaxconv.app.run_folder import (
+    CHECKPOINT,
+    CONFIG,
+    CURVE,
+    METRICS,
+    MODEL,
+    PRETRAINED,
+    RESULTS,
+    read_metrics,
+    resume_command,
+    write_text,
+)
 from jaxconv.app.schema import ConfigError
 from jaxconv.app.toml import dumps
 from jaxconv.files.atomic import replacing
 from jaxconv.files.keras.writing import save_model
 from jaxconv.progress import format_metrics, format_number
+from jaxconv.training.callbacks import CSVLogger, EarlyStopping
 from jaxconv.training.checkpoint import completed_epochs
 from jaxconv.training.evaluation import evaluate
 from jaxconv.training.fit import fit
-from jaxconv.training.loop import EarlyStopping, Fitted, Interrupted, NonFiniteLoss
+from jaxconv.training.loop import Fitted, Interrupted, NonFiniteLoss
 from jaxconv.version import __version__
 
 _RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.early_stopping")
@@ -133,7 +144,7 @@ def _read_and_check(
     own: bool = True,
 ) -> tuple[Config, Splits]:
     """Read a config and its data, and make every check that is possible before training."""
-    for package in ("h5py", "matplotlib", "tqdm"):  # some are needed only after training
+    for package in ("h5py", "matplotlib"):  # some are needed only after training
         if importlib.util.find_spec(package) is None:
             raise ImportError(f"jaxconv train needs {package}; install it with: pip install 'jaxconv[train]'")
     config = read_config(path, settings, pretrained=pretrained, freeze=freeze, own=own)
@@ -182,6 +193,7 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
         splits.y_test,
         loss=train.loss,
         metrics=train.metrics,
+        weighted_metrics=train.weighted_metrics,
         batch_size=train.batch_size,
     )
     seconds = time.monotonic() - start
@@ -205,31 +217,27 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
 
 
 def _fit(config: Config, splits: Splits, folder: Path, params: Any, *, resume: bool) -> Fitted:
-    """Train, and update metrics.csv and the display; draw the curves also if training stops early."""
+    """Train, with metrics.csv and a progress display; draw the curves also if training stops early."""
     options = {field.name: getattr(config.train, field.name) for field in dataclasses.fields(config.train)}
-    stopping = options.pop("early_stopping")
-    with RunLogger(folder, config.train.epochs) as logger:
-        try:
-            fitted = fit(
-                config.model.apply_fn,
-                params,
-                splits.x_train,
-                splits.y_train,
-                **options,
-                early_stopping=None if stopping is None else EarlyStopping(**stopping),
-                checkpoint=folder / CHECKPOINT,
-                resume=resume,
-                on_epoch=logger.on_epoch,
-                on_step=logger.on_step,
-            )
-            logger.record(fitted.history)
-            return fitted
-        except (Interrupted, NonFiniteLoss) as stop:
-            if isinstance(stop, Interrupted):
-                logger.record(stop.fitted.history)
-            if logger.rows:
-                draw_curves(logger.rows, folder / CURVE, title=config.name)
-            raise
+    stopping, weights = options.pop("early_stopping"), options.pop("class_weight")
+    if weights is not None:
+        options["class_weight"] = {(splits.classes or ()).index(label): weight for label, weight in weights.items()}
+    try:
+        return fit(
+            config.model.apply_fn,
+            params,
+            splits.x_train,
+            splits.y_train,
+            **options,
+            checkpoint=folder / CHECKPOINT,
+            resume=resume,
+            callbacks=[CSVLogger(folder / METRICS), *([] if stopping is None else [EarlyStopping(**stopping)])],
+            progress=True,
+        )
+    except (Interrupted, NonFiniteLoss):
+        if rows := read_metrics(folder):
+            draw_curves(rows, folder / CURVE, title=config.name)
+        raise
 
 
 def format_test_metrics(test: Mapping[str, float]) -> str:

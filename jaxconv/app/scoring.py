@@ -11,7 +11,6 @@ import numpy as np
 from jaxconv.app.array_files import npz_names, read_npz
 from jaxconv.app.compatibility import load_data
 from jaxconv.app.config import read_config
-from jaxconv.app.data.labels import label_text
 from jaxconv.app.model_source import class_names
 from jaxconv.app.prediction import check_input
 from jaxconv.app.run import format_test_metrics
@@ -19,6 +18,7 @@ from jaxconv.app.run_folder import CONFIG, model_file
 from jaxconv.app.schema import ConfigError
 from jaxconv.files.loading import read_model
 from jaxconv.training.evaluation import evaluate
+from jaxconv.training.labels import label_text
 
 
 def score(model: str, data: str | None = None) -> str:
@@ -46,7 +46,8 @@ def score(model: str, data: str | None = None) -> str:
         x, y = splits.x_test, splits.y_test
     check_input(str(file), apply_fn, params, x, read.input_shape)
     train = config.train
-    test = evaluate(apply_fn, params, x, y, loss=train.loss, metrics=train.metrics, batch_size=train.batch_size)
+    options = {name: getattr(train, name) for name in ("loss", "metrics", "weighted_metrics", "batch_size")}
+    test = evaluate(apply_fn, params, x, y, **options)
     return f"{format_test_metrics(test)}, {len(x)} samples"
 
 

@@ -21,7 +21,7 @@ from jaxconv.files.atomic import replacing
 from jaxconv.progress import display
 from jaxconv.streaming import Stream
 from jaxconv.streaming.stream import RUN_STEPS
-from jaxconv.training.evaluation import device_dtype
+from jaxconv.training.data import device_dtype
 
 AUDIO = (".wav", ".flac")
 

@@ -4,7 +4,9 @@ Knows losses, metrics and optimizers by their names and arguments. It trains not
 """
 
 import dataclasses
+import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +16,12 @@ import numpy as np
 
 from jaxconv.app.schema import Location, read_arguments
 from jaxconv.registry import nearest
-from jaxconv.training.fit import MOST_EPOCHS
-from jaxconv.training.loop import EarlyStopping
+from jaxconv.training.callbacks import EarlyStopping
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import metrics as resolve_metrics
 from jaxconv.training.optimizers import learning_rate, optimizers
 from jaxconv.training.optimizers import optimizer as resolve_optimizer
+from jaxconv.training.options import Options
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,8 +32,13 @@ class TrainTable:
         loss: a name, or a table with a name and options.
         optimizer: a name, or a table with a name and options; its ``learning_rate`` is a number or a table.
         metrics: names or tables.
+        weighted_metrics: the same, for metrics that use the class weights.
         epochs: passes over the training set.
         batch_size: samples per step.
+        class_weight: class -> factor of the loss of its samples, under the labels of the data; by default 1.
+        clip_norm: the largest norm of the gradient of all weights together; by default it is not clipped.
+        accumulate: batches of which one step is made.
+        ema: the share that a moving average of the weights keeps at each step; the averaged weights are the result.
         seed: of the initial weights, the order of the samples, and dropout.
         shuffle: whether each epoch has a new order of the samples.
         validation_split: the fraction of the training set, at the end, that is used for validation instead.
@@ -43,8 +50,13 @@ class TrainTable:
     loss: str | dict[str, Any]
     optimizer: str | dict[str, Any] = "adam"
     metrics: tuple[str | dict[str, Any], ...] = ()
+    weighted_metrics: tuple[str | dict[str, Any], ...] = ()
     epochs: int = 100
     batch_size: int = 32
+    class_weight: dict[str, float] | None = None
+    clip_norm: float | None = None
+    accumulate: int = 1
+    ema: float | None = None
     seed: int = 0
     shuffle: bool = True
     validation_split: float = 0.0
@@ -65,7 +77,10 @@ def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTabl
     if isinstance(train.loss, dict) and "class_name" not in train.loss:
         # for the types: the constructor of a loss checks only the names
         read_arguments(train.loss, type(loss), location / "loss", legal=["name"])
-    metrics = _resolve(resolve_metrics, train.metrics, location, "metrics")
+    _resolve(resolve_metrics, train.metrics, location, "metrics")
+    metrics = _resolve(
+        lambda weighted: resolve_metrics(train.metrics, weighted), train.weighted_metrics, location, "weighted_metrics"
+    )
     if isinstance(train.optimizer, dict):
         _check_option_types(train.optimizer, location / "optimizer")
     _resolve(_try_optimizer, train.optimizer, location, "optimizer")
@@ -85,21 +100,26 @@ def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
         raise location.error("learning_rate", table["learning_rate"], message)
     if "loss" not in table:
         raise location.missing("loss", "such as 'sparse_categorical_crossentropy' for classes, 'mse' for numbers")
-    if isinstance(table.get("metrics"), str):
-        table = {**table, "metrics": [table["metrics"]]}
+    for key in ("metrics", "weighted_metrics"):
+        if isinstance(table.get(key), str):
+            table = {**table, key: [table[key]]}
     if isinstance(table.get("optimizer"), Mapping):  # --set train.optimizer.learning_rate=... keeps the default name
         table = {**table, "optimizer": {"name": TrainTable.optimizer, **table["optimizer"]}}
     return TrainTable(**read_arguments(table, TrainTable, location))
 
 
 def _check_ranges(train: TrainTable, location: Location) -> None:
-    for key in ("epochs", "batch_size", "checkpoint_every"):
-        if not 1 <= getattr(train, key) <= MOST_EPOCHS:
-            raise location.error(key, getattr(train, key), f"legal: 1 to {MOST_EPOCHS}")
-    if not 0 <= train.seed < 2**32:
-        raise location.error("seed", train.seed, "legal: 0 to 4294967295")
-    if not 0 <= train.validation_split < 1:
-        raise location.error("validation_split", train.validation_split, "legal: from 0 up to, not including, 1")
+    for field in dataclasses.fields(Options):
+        value = getattr(train, field.name, None)
+        if value is not None:
+            _resolve(functools.partial(_check_option, field.name), value, location, field.name)
+    for label, weight in (train.class_weight or {}).items():
+        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < math.inf:
+            raise (location / "class_weight").error(label, weight, "legal: a finite number of at least 0")
+
+
+def _check_option(name: str, value: Any) -> None:
+    Options(**{name: value})
 
 
 def _check_columns(train: TrainTable, metrics: Sequence[str], location: Location) -> dict[str, Any] | None:

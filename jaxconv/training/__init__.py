@@ -3,21 +3,37 @@
 Does not know what a convolution is. The functional core is :mod:`.step`; :func:`fit` is the loop around it.
 """
 
+from jaxconv.training.callbacks import (
+    CSVLogger,
+    EarlyStopping,
+    EndEvent,
+    EpochEvent,
+    ProgressDisplay,
+    StepEvent,
+    TensorBoard,
+)
 from jaxconv.training.evaluation import evaluate, predict
 from jaxconv.training.fit import fit
-from jaxconv.training.loop import EarlyStopping, Fitted, Interrupted, NonFiniteLoss, StepEvent
+from jaxconv.training.loop import Fitted, Interrupted, NonFiniteLoss
 from jaxconv.training.losses import loss
 from jaxconv.training.metrics import metric, metrics
 from jaxconv.training.optimizers import optimizer, schedule
-from jaxconv.training.step import TrainState, eval_step, init_state, metric_values, train_step
+from jaxconv.training.step import TrainState, averaged_params, eval_step, init_state, train_step
+from jaxconv.training.terms import metric_values
 
 __all__ = [
+    "CSVLogger",
     "EarlyStopping",
+    "EndEvent",
+    "EpochEvent",
     "Fitted",
     "Interrupted",
     "NonFiniteLoss",
+    "ProgressDisplay",
     "StepEvent",
+    "TensorBoard",
     "TrainState",
+    "averaged_params",
     "eval_step",
     "evaluate",
     "fit",

@@ -18,7 +18,7 @@ from jaxconv.files.archive import read_archive, write_archive
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.training.step import TrainState
 
-_FORMAT, _VERSION = "jaxconv checkpoint", 1
+_FORMAT, _VERSION = "jaxconv checkpoint", 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,8 @@ class Progress:
         history: one log per completed epoch.
         best_params, best_value, best_epoch: the weights to return, and the metric that made them best; the epoch is
             counted from 1.
-        stop_value, waited: the best metric of early stopping, and the epochs since then.
+        updates: steps completed in all epochs.
+        data: the state of the iterator that the batches come from; None if it has none.
     """
 
     state: TrainState
@@ -46,11 +47,11 @@ class Progress:
     best_params: Params | None = None
     best_value: float | None = None
     best_epoch: int | None = None
-    stop_value: float | None = None
-    waited: int = 0
+    updates: int = 0
+    data: Any = None
 
 
-_PLAIN = ("epoch", "step", "history", "best_value", "best_epoch", "stop_value", "waited")
+_PLAIN = ("epoch", "step", "history", "best_value", "best_epoch", "updates", "data")
 
 
 def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
@@ -132,7 +133,7 @@ def _progress(
     if arrays:
         raise FileError(f"{path} does not fit this model and optimizer: it also contains {', '.join(sorted(arrays))}")
     plain = {name: header[name] for name in _PLAIN}
-    counts = [plain["epoch"], plain["step"], plain["waited"], len(plain["history"]) - plain["epoch"]]
+    counts = [plain["epoch"], plain["step"], plain["updates"], len(plain["history"]) - plain["epoch"]]
     logs = all(isinstance(log, dict) and "loss" in log for log in plain["history"])
     if not logs or not all(type(count) is int and count >= 0 for count in counts) or counts[-1]:
         raise ValueError("the numbers of epochs, steps and logs do not fit each other")

@@ -12,25 +12,44 @@ import jax
 import numpy as np
 
 from jaxconv.contract import Params
+from jaxconv.training.data import Arrays, Batch, Loader, as_samples, is_loader, reading, source
 from jaxconv.training.losses import loss as resolve_loss
-from jaxconv.training.metrics import Metric
+from jaxconv.training.metrics import Metric, default_metrics
 from jaxconv.training.metrics import metrics as resolve_metrics
-from jaxconv.training.mistakes import check_output, output_for, warn_channels_first
-from jaxconv.training.step import Sums, eval_step, metric_values
+from jaxconv.training.mistakes import check_output, output_for
+from jaxconv.training.options import Options
+from jaxconv.training.step import eval_step
+from jaxconv.training.targets import Targets, find_classes, output_shape
+from jaxconv.training.terms import Sums, metric_values
 
 _MOST_PENDING = 32  # batches
 _LONGEST_WAIT = 0.5  # seconds
 
 
 def evaluate(
-    apply_fn: Any, params: Params, x: Any, y: Any, *, loss: Any, metrics: Any = (), batch_size: int = 32
+    apply_fn: Any,
+    params: Params,
+    x: Any,
+    y: Any = None,
+    *,
+    loss: Any,
+    metrics: Any = None,
+    weighted_metrics: Any = (),
+    sample_weight: Any = None,
+    classes: Sequence[Any] | None = None,
+    batch_size: int = 32,
 ) -> dict[str, float]:
     """Return the mean loss over all samples (penalties included, as in Keras) and each metric.
 
     Args:
         apply_fn, params: the model.
-        x, y: arrays ``(samples, ...)``; of memory maps only the rows of one batch are read at a time.
-        loss, metrics: names, tables or objects; see ``losses.loss`` and ``metrics.metric``.
+        x, y: arrays ``(samples, ...)``, of memory maps only the rows of one batch are read at a time; or a loader as
+            ``x``, which yields batches ``(x, y)`` or ``(x, y, sample_weight)``; see ``fit``.
+        loss, metrics, weighted_metrics: names, tables or objects; see ``losses.loss`` and ``metrics.metric``. By
+            default the accuracy of a crossentropy, as in ``fit``.
+        sample_weight: ``(samples,)``, or ``(samples, steps)`` for a target in each step.
+        classes: the label of each output, as in the result of ``fit``; needed for labels other than 0, 1, ... if not
+            all of them are in ``y``.
         batch_size: samples per step; the results do not depend on it.
 
     Raises:
@@ -44,22 +63,41 @@ def evaluate(
     {'loss': 1.0, 'mae': 1.0}
     """
     check_model(apply_fn, params)
-    x, y = as_samples(x, y)
-    loss, metrics = resolve_loss(loss), resolve_metrics(metrics)
-    check_labels(apply_fn, params, loss, (x, y))
+    loss = resolve_loss(loss)
+    check_output(apply_fn, loss)
+    data = source(x, y, sample_weight, batch_size=Options(batch_size=batch_size).batch_size)
+    metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
+    outputs = output_shape(apply_fn, params)
+    if classes is None and isinstance(data, Arrays):
+        classes = find_classes(loss, data.y, functools.partial(outputs, data.x), "y")
+    prepare: Callable[[Batch], Batch] = Targets(loss, outputs, None if classes is None else tuple(classes))
+    if isinstance(data, Arrays):
+        data, prepare = prepare.arrays(data), unchanged  # type: ignore[attr-defined]
     accumulator = Accumulator()
-    for sums in batch_sums(apply_fn, params, x, y, loss, metrics, batch_size):
+    for sums in batch_sums(apply_fn, params, data, prepare, loss, metrics):
         accumulator.add(sums)
     return metric_values(accumulator.collect(), metrics)
 
 
+def unchanged(batch: Batch) -> Batch:
+    """Return a batch of arrays whose targets were prepared as a whole."""
+    return batch
+
+
 def batch_sums(
-    apply_fn: Any, params: Params, x: Any, y: Any, loss: Any, metrics: Sequence[Metric], batch_size: int
+    apply_fn: Any,
+    params: Params,
+    data: Arrays | Loader,
+    prepare: Callable[[Batch], Batch],
+    loss: Any,
+    metrics: Sequence[Metric],
 ) -> Iterator[Sums]:
     """Yield the sums of each batch. The arguments are resolved and checked already."""
     step = _compiled(apply_fn, loss, tuple(metrics))
-    for rows in batch_slices(len(x), batch_size):
-        yield step(params, host_batch(x, rows), host_batch(y, rows))
+    with reading(data) as stream:
+        for batch in stream:
+            if batch is not None:
+                yield step(params, *prepare(batch).on_host())
 
 
 def cached(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,17 +126,23 @@ def _compiled(apply_fn: Any, loss: Any, metrics: tuple[Metric, ...]) -> Callable
 def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> Iterator[Any]:
     """Yield the model's output for each batch of ``x``, in order.
 
-    Args as in :func:`evaluate`; ``x`` may also be a dict of arrays, for a model of several inputs. Several outputs are
-    yielded in their structure.
+    Args as in :func:`evaluate`; ``x`` may also be a dict of arrays, for a model of several inputs. Targets and weights
+    that a loader yields beside ``x`` are ignored. Several outputs are yielded in their structure.
     """
     check_model(apply_fn, params)
-    inputs = dict(zip(x, as_samples(*x.values()), strict=True)) if isinstance(x, Mapping) else as_samples(x)[0]
-    if not isinstance(x, Mapping):
-        output_for(apply_fn, params, inputs)
+    size = Options(batch_size=batch_size).batch_size
+    if is_loader(x) and not isinstance(x, list | tuple):
+        data: Arrays | Loader = source(x)
+    else:
+        inputs = as_samples(**x) if isinstance(x, Mapping) else as_samples(x=x)["x"]
+        if not isinstance(x, Mapping):
+            output_for(apply_fn, params, inputs)
+        data = Arrays(inputs, batch_size=size)
     step = jax.jit(apply_fn)
-    for rows in batch_slices(len(jax.tree.leaves(inputs)[0]), batch_size):
-        y = step(params, jax.tree.map(lambda array: host_batch(array, rows), inputs))  # noqa: B023
-        yield jax.tree.map(np.asarray, y)
+    with reading(data) as stream:
+        for batch in stream:
+            if batch is not None:
+                yield jax.tree.map(np.asarray, step(params, batch.on_host()[0]))
 
 
 def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.ndarray:
@@ -112,38 +156,6 @@ def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.n
     return np.concatenate(list(predict_batches(apply_fn, params, x, batch_size)))
 
 
-def host_batch(array: np.ndarray, rows: Any) -> np.ndarray:
-    """Return rows of an array in the dtype that the device will have, with the same values.
-
-    Without 64-bit types JAX converts int64 to int32, and integers outside int32 wrap. Such a batch becomes float32.
-    Foreign byte order, which JAX refuses, becomes native.
-    """
-    batch = np.asarray(array[rows])
-    dtype = device_dtype(batch.dtype)
-    if dtype.kind in "iu" and dtype.itemsize < batch.dtype.itemsize and batch.size:
-        limits = np.iinfo(dtype)
-        if batch.min() < limits.min or batch.max() > limits.max:
-            return batch.astype(np.float32)
-    return batch.astype(batch.dtype.newbyteorder("="), copy=False)
-
-
-def device_dtype(dtype: np.dtype) -> np.dtype:
-    """Return the dtype of an array of this dtype on the device.
-
-    >>> device_dtype(np.dtype(">i8"))
-    dtype('int32')
-    """
-    return jax.dtypes.canonicalize_dtype(dtype.newbyteorder("="))
-
-
-def batch_slices(count: int, batch_size: int) -> Iterator[slice]:
-    """Yield the rows of each batch; the last one may be smaller."""
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size!r}; legal: an integer of at least 1")
-    for start in range(0, count, batch_size):
-        yield slice(start, min(start + batch_size, count))
-
-
 def check_model(apply_fn: Any, params: Any) -> None:
     """Check that the arguments are what ``layer.init`` returns, in this order. Raises TypeError."""
     if not callable(apply_fn) or hasattr(apply_fn, "init") or not isinstance(params, Mapping):
@@ -152,34 +164,6 @@ def check_model(apply_fn: Any, params: Any) -> None:
             f"the model is given as {type(apply_fn).__name__} and {type(params).__name__}; "
             f"give apply_fn and params, in this order: params, apply_fn = layer.init(key, x){hint}"
         )
-
-
-def check_labels(apply_fn: Any, params: Params, loss: Any, *data: tuple[Any, Any] | None) -> None:
-    """Check all samples, and targets if the loss has a method ``check``, before anything is computed."""
-    check_output(apply_fn, loss)
-    for x, y in (pair for pair in data if pair is not None):
-        output = output_for(apply_fn, params, x)
-        warn_channels_first(apply_fn, x)
-        if hasattr(loss, "check"):
-            loss.check(y, output.shape)
-
-
-def as_samples(x: Any, *y: Any) -> tuple[Any, ...]:
-    """Return arrays of numbers with the same number of samples, at least one. Memory maps are not read.
-
-    Raises:
-        TypeError: an array that does not contain numbers.
-        ValueError: no samples, or different numbers of them.
-    """
-    arrays = tuple(array if isinstance(array, np.ndarray) else np.asarray(array) for array in (x, *y))
-    for name, array in zip("xy", arrays, strict=False):
-        if array.ndim == 0 or len(array) == 0:
-            raise ValueError(f"{name} has shape {array.shape}; at least one sample is expected, samples first")
-        if not (array.dtype.kind in "biufc" or jax.numpy.issubdtype(array.dtype, np.number)):
-            raise TypeError(f"{name} has dtype {array.dtype}; numbers are expected")
-    if len({len(array) for array in arrays}) > 1:
-        raise ValueError(f"x has {len(arrays[0])} samples and y has {len(arrays[1])}; the numbers must be equal")
-    return arrays
 
 
 class Accumulator:

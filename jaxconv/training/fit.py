@@ -1,17 +1,13 @@
 """Training in one call: resolve and check every option, then run the loop.
 
-Knows the options of a run. It prints nothing; the callbacks are for whoever wants to show or write something.
+Knows the options of a run. It prints nothing; callbacks show and write.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
-import math
-import numbers
 import os
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,41 +15,50 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.registry import nearest
+from jaxconv.training.callbacks import Callback, EarlyStopping, ProgressDisplay
 from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save
-from jaxconv.training.evaluation import as_samples, cached, check_labels, check_model
+from jaxconv.training.evaluation import cached, check_model
 from jaxconv.training.interrupt import stop_on_signal
-from jaxconv.training.loop import EarlyStopping, EpochLog, Fitted, Loop, StepEvent
+from jaxconv.training.loop import Fitted, Loop
 from jaxconv.training.losses import loss as resolve_loss
+from jaxconv.training.metrics import default_metrics
 from jaxconv.training.metrics import metrics as resolve_metrics
 from jaxconv.training.optimizers import learning_rate
 from jaxconv.training.optimizers import optimizer as resolve_optimizer
-from jaxconv.training.step import init_state, train_step
-
-MOST_EPOCHS = 2**31 - 1  # the step function gets the epoch as int32
+from jaxconv.training.options import Options
+from jaxconv.training.run_data import RunData, run_data
+from jaxconv.training.step import gradient_step, init_state, train_step, update_step
 
 
 def fit(
     apply_fn: Any,
     params: Params,
     x: Any,
-    y: Any,
+    y: Any = None,
     *,
     loss: Any,
     optimizer: Any = "adam",
-    metrics: Any = ("accuracy",),
+    metrics: Any = None,
+    weighted_metrics: Any = (),
     epochs: int = 1,
     batch_size: int = 32,
+    steps_per_epoch: int | None = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[Any, float] | None = None,
+    classes: Sequence[Any] | None = None,
     shuffle: bool = True,
     seed: int = 0,
-    validation_data: tuple[Any, Any] | None = None,
+    validation_data: Any = None,
     validation_split: float = 0.0,
-    early_stopping: EarlyStopping | None = None,
+    clip_norm: float | None = None,
+    accumulate: int = 1,
+    ema: float | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
     best_weights: str | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
     resume: bool = False,
-    on_epoch: Callable[[list[EpochLog], Params], None] | None = None,
-    on_step: Callable[[StepEvent], None] | None = None,
 ) -> Fitted:
     """Train a model.
 
@@ -65,29 +70,47 @@ def fit(
     The log of an epoch contains ``epoch`` (from 1), ``loss``, the metrics, the same with the prefix ``val_``, and
     ``learning_rate`` (of the epoch's last step) if the optimizer is given by name.
 
+    A *loader* is an object that yields batches ``(x, y)`` or ``(x, y, sample_weight)``: a list, a generator, anything
+    with ``len`` and items, a ``DataLoader`` of PyTorch, a dataset or loader of grain, a ``tf.data.Dataset``. It is read
+    in a background thread, two batches ahead, and has its own batch size and order. A resumed run reads it up to the
+    place where the interrupted one stopped, so it is equal bit for bit if the loader yields the same batches again in
+    each pass; the state of an iterator that has ``get_state`` and ``set_state`` (grain) is saved instead.
+
     Args:
         apply_fn, params: the model, as returned by ``layer.init``. ``params`` is not changed.
-        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory: only the rows of a batch are read.
+        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory: only the rows of a batch are read. Or a
+            loader as ``x``. Targets of a loss that takes class indices may be any labels: strings, or as many different
+            integers as the model has outputs; their sorted order is that of the outputs.
         loss: a name, a table or a callable; see ``losses.loss``.
         optimizer: a name, a table or an optax transformation; see ``optimizers.optimizer``. Schedules without a length
             have the length of the whole run.
-        metrics: names, tables or objects; see ``metrics.metric``.
+        metrics: names, tables or objects; see ``metrics.metric``. By default the accuracy of a crossentropy.
+        weighted_metrics: metrics whose values are multiplied by the weights of the samples.
         epochs: passes over the data, including those before the run was resumed.
-        batch_size: samples per step.
+        batch_size: samples per step, of arrays.
+        steps_per_epoch: the batches of an epoch, of a loader: each epoch goes on where the one before stopped. Needed
+            for generators and for loaders without an end.
+        sample_weight: ``(samples,)``, or ``(samples, steps)`` for a target in each step: factors of the loss.
+        class_weight: class -> factor of the loss of its samples; other classes have the factor 1. Not for validation.
+        classes: the label of each output, if ``y`` does not contain all of them or comes from a loader.
         shuffle: whether each epoch has a new order of the samples.
         seed: from 0 to 2³² - 1; for order and dropout, not for ``params``.
-        validation_data: ``(x, y)`` to evaluate on after each epoch.
+        validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` or a loader, to evaluate on after each epoch.
         validation_split: the fraction of the samples, at the end, to use for validation instead.
-        early_stopping: when to stop early.
+        clip_norm: the largest norm of the gradient of all weights together.
+        accumulate: batches of which one step is made: the same step as with all their samples in one batch, except for
+            statistics of the batch, and with less memory.
+        ema: the share of the old value that an exponential moving average of the weights keeps at each step. The
+            averaged weights are validated and returned; running statistics are those of the trained weights.
+        callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True.
+        progress: show epochs, loss, metrics, validation and the time left.
         best_weights: the column of the log (``"val_loss"``) whose best epoch gives the weights to return.
         checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``.
         checkpoint_every: epochs between checkpoints; one is also saved at the end and on an interruption.
         resume: continue from ``checkpoint`` if it exists; otherwise start at the beginning.
-        on_epoch: called after each epoch with all logs so far, including those before resuming, and the weights.
-        on_step: called after each step.
 
     Returns:
-        Weights, history, the best epoch, and the reason why training stopped.
+        Weights, history, the best epoch, the reason why training stopped, and the labels of the classes.
 
     Raises:
         ValueError, TypeError: illegal arguments, before anything is trained.
@@ -103,129 +126,113 @@ def fit(
     ('epochs', True)
     """
     check_model(apply_fn, params)
-    epochs, batch_size = _integer("epochs", epochs), _integer("batch_size", batch_size)
-    checkpoint_every, seed = _integer("checkpoint_every", checkpoint_every), _integer("seed", seed, 0, 2**32 - 1)
-    x, y, validation = _split_validation(as_samples(x, y), validation_data, validation_split)
-    loss, metrics = resolve_loss(loss), resolve_metrics(metrics)
-    _check_columns([m.name for m in metrics], validation is not None, best_weights, early_stopping)
-    check_labels(apply_fn, params, loss, (x, y), validation)
-    steps = min(math.ceil(len(x) / batch_size) * epochs, MOST_EPOCHS)  # optax counts steps in int32
-    transformation = resolve_optimizer(optimizer, steps)
+    options = Options(
+        epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle, seed=seed,
+        validation_split=validation_split, best_weights=best_weights, checkpoint_every=checkpoint_every, ema=ema,
+        clip_norm=clip_norm, accumulate=accumulate,
+    )  # fmt: skip
+    loss = resolve_loss(loss)
+    metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
+    data = run_data(options, apply_fn, params, loss, (x, y, sample_weight), validation_data, class_weight, classes)
+    _check_columns([m.name for m in metrics], data.validation is not None, best_weights, callbacks)
+    steps = options.updates(data.training.steps)
+    transformation = resolve_optimizer(optimizer, steps, options.clip_norm)
     path = checkpoint_path(checkpoint)
-    same = {"samples": len(x), "batch_size": batch_size, "shuffle": shuffle, "seed": seed, "best_weights": best_weights}
-    same |= _run_options(loss=loss, metrics=[m.name for m in metrics], optimizer=optimizer)
-    same |= {"model": _model_digest(apply_fn), "data": _data_checksum(x, y)}
+    same = _identity(options, data, apply_fn, loss, metrics, class_weight, optimizer)
     loop = Loop(
         apply_fn=apply_fn,
-        step=functools.partial(_compiled(apply_fn, loss, transformation, metrics), jax.random.key(seed)),
-        x=x,
-        y=y,
-        validation=validation,
+        options=options,
+        step=_compiled(apply_fn, loss, transformation, metrics, options.ema, options.accumulate, options.seed),
+        data=data,
         loss=loss,
         metrics=metrics,
-        epochs=epochs,
-        batch_size=batch_size,
-        sample_order=functools.partial(_sample_order, len(x), seed, shuffle),
         learning_rate=learning_rate(optimizer, steps),
-        early_stopping=early_stopping,
-        best_weights=best_weights,
+        callbacks=(*callbacks, *([ProgressDisplay()] if progress else [])),
         checkpoint=path,
-        checkpoint_every=checkpoint_every,
         save=lambda progress: None if path is None else save(path, progress, same),
-        on_epoch=on_epoch,
-        on_step=on_step,
     )
-    progress = Progress(init_state(apply_fn, params, transformation))
+    start = Progress(init_state(apply_fn, params, transformation, ema=options.ema))
     if resume and path is not None and path.exists():
-        progress = load(path, progress.state, same)
+        start = load(path, start.state, same)
     with stop_on_signal() as stop:
-        return loop.run(progress, stop)
+        return loop.run(start, stop)
+
+
+def _compiled(
+    apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None, accumulate: int, seed: int
+) -> Callable[..., Any]:
+    """Return ``(state, batches, epoch, step) -> (state, sums)``, with dropout keys from (seed, epoch, batch)."""
+    key = jax.random.key(seed)
+    if accumulate == 1:
+        whole = _train_step(apply_fn, loss, transformation, metrics, ema)
+        return lambda state, batches, epoch, step: whole(key, state, batches[0], epoch, np.int32(step))
+    gradient, update = _accumulating_steps(apply_fn, loss, transformation, metrics, ema)
+
+    def step(state: Any, batches: Sequence[Any], epoch: Any, index: int) -> Any:
+        gradients, total = None, None
+        for i, batch in enumerate(batches):
+            state, gradients, sums = gradient(key, state, gradients, batch, epoch, np.int32(index * accumulate + i))
+            total = sums if total is None else {name: total[name] + value for name, value in sums.items()}
+        return update(state, gradients), total
+
+    return step
 
 
 @cached
-def _compiled(apply_fn: Any, loss: Any, transformation: Any, metrics: Any) -> Callable[..., Any]:
+def _train_step(apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None) -> Callable[..., Any]:
     """Return a jitted training step that derives its dropout key from (the run's key, epoch, step)."""
-    step = train_step(apply_fn, loss, transformation, metrics)
+    step = train_step(apply_fn, loss, transformation, metrics, ema=ema)
 
     @jax.jit
-    def step_with_key(key: Any, state: Any, x: Any, y: Any, epoch: Any, index: Any) -> Any:
-        return step(state, x, y, jax.random.fold_in(jax.random.fold_in(key, epoch), index))
+    def step_with_key(key: Any, state: Any, batch: Any, epoch: Any, index: Any) -> Any:
+        x, y, weight = batch
+        return step(state, x, y, _batch_key(key, epoch, index), weight)
 
     return step_with_key
 
 
-def _sample_order(count: int, seed: int, shuffle: bool, epoch: int) -> np.ndarray:
-    """Return the order of the samples in an epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
+@cached
+def _accumulating_steps(
+    apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    step = gradient_step(apply_fn, loss, metrics)
+
+    @jax.jit
+    def step_with_key(key: Any, state: Any, gradients: Any, batch: Any, epoch: Any, index: Any) -> Any:
+        x, y, weight = batch
+        return step(state, gradients, x, y, _batch_key(key, epoch, index), weight)
+
+    return step_with_key, jax.jit(update_step(apply_fn, transformation, ema=ema))
 
 
-def _split_validation(training: tuple[Any, ...], data: Any, split: float) -> tuple[Any, Any, tuple[Any, Any] | None]:
-    """Return training samples, targets and validation data."""
-    x, y = training
-    if not 0 <= split < 1:
-        raise ValueError(f"validation_split is {split!r}; legal: from 0 up to, not including, 1")
-    if data is not None:
-        if split:
-            raise ValueError("validation_data and validation_split are both given; one of them is legal")
-        if not isinstance(data, tuple | list) or len(data) != 2:
-            raise ValueError(f"validation_data is a {type(data).__name__}; give a pair (x, y)")
-        return x, y, as_samples(*data)
-    if not split:
-        return x, y, None
-    cut = training_count(len(x), split)
-    return x[:cut], y[:cut], (x[cut:], y[cut:])
-
-
-def training_count(samples: int, validation_split: float) -> int:
-    """Return the number of samples that remain for training. Raises ValueError if there are none, or all.
-
-    >>> training_count(37, 0.25)
-    27
-    """
-    count = math.floor(samples * (1 - validation_split))
-    if validation_split and not 0 < count < samples:
-        raise ValueError(
-            f"validation_split={validation_split} of {samples} samples leaves no sample on one side; "
-            "give another fraction or more samples"
-        )
-    return count
-
-
-def _data_checksum(*arrays: Any) -> int:
-    """Return a checksum of shape, dtype, and the first, middle and last row: what is cheap to read."""
-    checksum = 0
-    for array in arrays:
-        rows = np.ascontiguousarray(np.asarray(array[[0, len(array) // 2, -1]]))
-        checksum = zlib.crc32(f"{array.shape} {array.dtype}".encode() + rows.tobytes(), checksum)
-    return checksum
-
-
-def _integer(name: str, value: Any, low: int = 1, high: int = MOST_EPOCHS) -> int:
-    """Return an integer, of numpy or Python, as Python's int. Raises ValueError for anything else."""
-    integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not integer or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; legal: an integer from {low} to {high}")
-    return int(value)
+def _batch_key(key: Any, epoch: Any, index: Any) -> Any:
+    return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
 
 
 def _check_columns(
-    metrics: list[str], has_validation: bool, best_weights: str | None, early_stopping: EarlyStopping | None
+    metrics: list[str], has_validation: bool, best_weights: str | None, callbacks: Sequence[Callback]
 ) -> None:
-    """Check that the monitored columns will be in the log."""
-    if early_stopping is not None and not isinstance(early_stopping, EarlyStopping):
-        raise TypeError(f"early_stopping is {early_stopping!r}; give EarlyStopping(monitor=..., patience=...)")
+    """Check that the monitored columns will be in the log, and that callbacks can be called."""
+    for callback in callbacks:
+        if not callable(callback) or isinstance(callback, type):
+            raise TypeError(
+                f"a callback is {callback!r}; give functions of an event, or objects such as EarlyStopping()"
+            )
     columns = ["loss", *metrics]
     columns += [f"val_{name}" for name in columns] if has_validation else []
-    wanted = [early_stopping.monitor] if early_stopping is not None else []
+    wanted = [callback.monitor for callback in callbacks if isinstance(callback, EarlyStopping)]
     for name in wanted + ([best_weights] if best_weights is not None else []):
         if name not in columns:
             raise ValueError(f"cannot monitor {name!r}: the log has no such column; {nearest(str(name), columns)}")
 
 
-def _run_options(*, optimizer: Any, **options: Any) -> dict[str, Any]:
-    """Return options as plain values: those that a resumed run must share with the interrupted one."""
-    options["optimizer"] = {"name": optimizer} if isinstance(optimizer, str) else optimizer
-    return {name: _plain(value) for name, value in options.items()}
+def _identity(
+    options: Options, data: RunData, apply_fn: Any, loss: Any, metrics: Any, class_weight: Any, optimizer: Any
+) -> dict[str, Any]:
+    """Return as plain values what a resumed run must share with the interrupted one."""
+    spec = {"name": optimizer} if isinstance(optimizer, str) else optimizer
+    plain = {"loss": loss, "metrics": [m.name for m in metrics], "class_weight": class_weight, "optimizer": spec}
+    return {**options.kept(), "data": data.identity, "model": _model_digest(apply_fn), **_plain(plain)}
 
 
 def _model_digest(apply_fn: Any) -> str | None:

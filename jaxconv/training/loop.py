@@ -6,81 +6,53 @@ Knows the steps, the accumulator and the checkpoint. It prints nothing; its argu
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract import Params
-from jaxconv.registry import nearest
+from jaxconv.training.callbacks import (
+    Callback,
+    EarlyStopping,
+    EndEvent,
+    EpochEvent,
+    EpochLog,
+    Event,
+    StepEvent,
+    improved,
+)
 from jaxconv.training.checkpoint import Progress
-from jaxconv.training.evaluation import Accumulator, batch_slices, batch_sums, host_batch
+from jaxconv.training.data import Batch, Loader, reading
+from jaxconv.training.evaluation import Accumulator, batch_sums
 from jaxconv.training.interrupt import StopRequest
 from jaxconv.training.metrics import Metric
-from jaxconv.training.step import metric_values
-
-EpochLog = dict[str, Any]
-
-
-@dataclasses.dataclass(frozen=True)
-class EarlyStopping:
-    """Stop when a metric has not improved for some epochs.
-
-    Args:
-        monitor: a column of the log: ``"loss"``, ``"val_loss"``, ``"val_accuracy"``, ...
-        patience: epochs without improvement before training stops; 0 stops at the first.
-        min_delta: the smallest change that counts as an improvement, in units of the metric.
-        mode: ``"min"``, ``"max"``, or ``"auto"``: as declared by the metric; a loss is minimized.
-        start_from_epoch: epochs at the beginning that do not count.
-    """
-
-    monitor: str = "val_loss"
-    patience: int = 0
-    min_delta: float = 0.0
-    mode: Literal["auto", "min", "max"] = "auto"
-    start_from_epoch: int = 0
-
-    def __post_init__(self) -> None:
-        if self.mode not in ("auto", "min", "max"):
-            hint = nearest(str(self.mode), ["auto", "min", "max"])
-            raise ValueError(f"EarlyStopping: unknown mode {self.mode!r}; {hint}")
-        for name in ("patience", "min_delta", "start_from_epoch"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
-                raise ValueError(f"EarlyStopping: {name} is {getattr(self, name)!r}; legal: a number of at least 0")
+from jaxconv.training.options import Options
+from jaxconv.training.run_data import RunData
+from jaxconv.training.step import averaged_params
+from jaxconv.training.terms import metric_values
 
 
 class Fitted(NamedTuple):
     """The result of training.
 
-    params: the weights: those of the best epoch if ``best_weights`` was given, otherwise the last ones.
-    history: one log per epoch, as passed to ``on_epoch``.
+    params: the weights: those of the best epoch if ``best_weights`` was given, otherwise the last ones; with ``ema``,
+        the averaged ones.
+    history: one log per epoch, as passed to the callbacks.
     best_epoch: the epoch of ``params``, counted from 1, if ``best_weights`` was given; otherwise None.
-    stopped: ``"epochs"`` (all done), ``"early_stopping"``, or ``"interrupted"`` (inside :class:`Interrupted` only).
+    stopped: ``"epochs"`` (all done), ``"early_stopping"``, ``"callback"`` (one returned True), or ``"interrupted"``
+        (inside :class:`Interrupted` only).
+    classes: the label of each output if the targets were labels other than 0, 1, ...; otherwise None.
     """
 
     params: Params
     history: list[EpochLog]
     best_epoch: int | None
     stopped: str
-
-
-class StepEvent(NamedTuple):
-    """The progress of training after a step, for a progress bar.
-
-    epoch, epochs: the current epoch, counted from 1, and their number.
-    step, steps: the steps completed in this epoch, and their number.
-    metrics: loss and metrics over the epoch so far, without the most recent steps; empty at first.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    metrics: dict[str, float]
+    classes: tuple[Any, ...] | None = None
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -108,147 +80,181 @@ class Loop:
     """The arguments of one run, resolved and checked. Its methods map one progress to the next.
 
     Args:
-        step: ``(state, x, y, epoch, step) -> (state, sums)``, compiled.
-        sample_order: epoch, from 0 -> the order of its samples.
+        step: ``(state, batches, epoch, step) -> (state, sums)``: one update from ``options.accumulate`` batches.
+        data: training and validation data.
         learning_rate: steps completed -> the learning rate of the next one; None if unknown.
         save: writes a progress to ``checkpoint``; does nothing if that is None.
         others: as in ``fit``.
     """
 
     apply_fn: Any
+    options: Options
     step: Callable[..., Any]
-    x: Any
-    y: Any
-    validation: tuple[Any, Any] | None
+    data: RunData
     loss: Any
     metrics: Sequence[Metric]
-    epochs: int
-    batch_size: int
-    sample_order: Callable[[int], np.ndarray]
     learning_rate: Callable[[int], float] | None
-    early_stopping: EarlyStopping | None
-    best_weights: str | None
+    callbacks: Sequence[Callback]
     checkpoint: Path | None
-    checkpoint_every: int
     save: Callable[[Progress], None]
-    on_epoch: Callable[[list[EpochLog], Params], None] | None
-    on_step: Callable[[StepEvent], None] | None
 
     @property
-    def steps(self) -> int:
-        """Return the number of steps per epoch."""
-        return math.ceil(len(self.x) / self.batch_size)
+    def steps(self) -> int | None:
+        """Return the number of steps per epoch; None if it is not known."""
+        batches = self.data.training.steps
+        return None if batches is None else math.ceil(batches / self.options.accumulate)
+
+    @property
+    def maximized(self) -> frozenset[str]:
+        """Return the names of the metrics that are maximized."""
+        return frozenset(m.name for m in self.metrics if m.higher_is_better)
 
     def run(self, progress: Progress, stop: StopRequest) -> Fitted:
-        """Train until all epochs are done or there is a reason to stop."""
-        while progress.epoch < self.epochs and not self.should_stop(progress):
-            progress = self.train_epoch(progress, stop)
-            log = self.epoch_log(progress, stop)
+        """Train until all epochs are done or there is a reason to stop, and tell the callbacks that it ended."""
+        ended, history = "error", progress.history
+        try:
+            read = progress.step * self.options.accumulate
+            with reading(self.data.training, progress.epoch, self.options.epochs, read, progress.data) as stream:
+                fitted = self.run_epochs(progress, stop, stream)
+            ended, history = fitted.stopped, tuple(fitted.history)
+            return fitted
+        except Interrupted as interrupted:
+            ended, history = "interrupted", tuple(interrupted.fitted.history)
+            raise
+        finally:
+            self.tell(EndEvent(ended, list(history)))
+
+    def run_epochs(self, progress: Progress, stop: StopRequest, stream: Iterator[Batch | None]) -> Fitted:
+        """Train epoch after epoch."""
+        stopped = self.stopped_early(progress)
+        while progress.epoch < self.options.epochs and not stopped:
+            progress, by_callback = self.train_epoch(progress, stop, stream)
+            if by_callback and not stop:
+                self.save(progress)
+                return self.fitted(progress, "callback")
+            params = averaged_params(self.apply_fn, progress.state)
+            log = self.epoch_log(progress, params, stop)
             if stop:
                 self.interrupt(progress, stop)
-            progress = self.end_epoch(progress, log)
-            done = progress.epoch == self.epochs or self.should_stop(progress)
-            if done or progress.epoch % self.checkpoint_every == 0:
+            progress = self.end_epoch(progress, log, params)
+            stopped = self.stopped_early(progress)
+            done = progress.epoch == self.options.epochs or bool(stopped)
+            saved = done or progress.epoch % self.options.checkpoint_every == 0
+            if saved:
                 self.save(progress)
-            if self.on_epoch is not None:
-                self.on_epoch(list(progress.history), progress.state.params)
+            history = list(progress.history)
+            event = EpochEvent(progress.epoch, self.options.epochs, log, history, params, self.maximized)
+            if self.tell(event) and not stopped:
+                stopped = "callback"
+                if not saved:
+                    self.save(progress)
         if stop:
             self.interrupt(progress, stop)
-        return self.fitted(progress, "early_stopping" if self.should_stop(progress) else "epochs")
+        return self.fitted(progress, stopped or "epochs")
 
-    def train_epoch(self, progress: Progress, stop: StopRequest) -> Progress:
-        """Run the remaining steps of the current epoch, or fewer if a stop is requested."""
-        order, accumulator = self.sample_order(progress.epoch), Accumulator(progress.sums)
-        state, done = progress.state, progress.step
-        for rows in itertools.islice(batch_slices(len(order), self.batch_size), done, None):
-            index = order[rows]
-            x, y = host_batch(self.x, index), host_batch(self.y, index)
-            state, sums = self.step(state, x, y, np.int32(progress.epoch), np.int32(done))
-            done += 1
+    def tell(self, event: Event) -> bool:
+        """Call all callbacks, and return whether one of them returned True."""
+        return any([callback(event) is True for callback in self.callbacks])
+
+    def stopped_early(self, progress: Progress) -> str:
+        """Return "early_stopping" if the patience of one is used up, otherwise an empty text."""
+        rules = [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
+        stop = any(rule.should_stop(progress.history, self.maximized) for rule in rules)
+        return "early_stopping" if progress.history and stop else ""
+
+    def train_epoch(
+        self, progress: Progress, stop: StopRequest, stream: Iterator[Batch | None]
+    ) -> tuple[Progress, bool]:
+        """Run the remaining steps of the current epoch, or fewer if a stop is requested.
+
+        Returns:
+            The progress, and whether a callback requested the stop.
+        """
+        accumulator, by_callback = Accumulator(progress.sums), False
+        state, done, data = progress.state, progress.step, progress.data
+        batches: Iterator[Any] = iter(stream.__next__, None)
+        while group := list(itertools.islice(batches, self.options.accumulate)):
+            on_host = [self.data.prepare(batch).on_host() for batch in group]
+            state, sums = self.step(state, on_host, np.int32(progress.epoch), done)
+            done, data = done + 1, group[-1].state
             accumulator.add(sums)
             self.check_finite(accumulator, progress)
-            if self.on_step is not None:
+            if self.callbacks:
                 so_far = metric_values(accumulator.total, self.metrics) if accumulator.total else {}
-                self.on_step(StepEvent(progress.epoch + 1, self.epochs, done, self.steps, so_far))
-            if stop:
+                event = StepEvent(progress.epoch + 1, self.options.epochs, done, self.steps, so_far)
+                by_callback = self.tell(event)
+            if stop or by_callback:
                 break
         accumulator.collect()
         self.check_finite(accumulator, progress)
+        updates = progress.updates + done - progress.step
         if not _all_finite(state.trainable):  # no loss has been computed from the weights of the last update
-            raise self.nonfinite_error("a weight is not finite", progress.epoch, done)
-        return dataclasses.replace(progress, state=state, step=done, sums=accumulator.total)
+            raise self.nonfinite_error("a weight is not finite", progress.epoch, done, updates)
+        changed = {"state": state, "step": done, "sums": accumulator.total, "updates": updates, "data": data}
+        return dataclasses.replace(progress, **changed), by_callback
 
     def check_finite(self, accumulator: Accumulator, before: Progress) -> None:
         """Raise if a loss was not finite; ``before`` is the progress at the start of the accumulator."""
         batch = accumulator.nonfinite_batch
         if batch is not None:
             what = f"the loss became {accumulator.nonfinite_loss}"
-            raise self.nonfinite_error(what, before.epoch, before.step + batch + 1)
+            raise self.nonfinite_error(what, before.epoch, before.step + batch + 1, before.updates + batch + 1)
 
-    def nonfinite_error(self, what: str, epoch: int, step: int) -> NonFiniteLoss:
+    def nonfinite_error(self, what: str, epoch: int, step: int, updates: int) -> NonFiniteLoss:
         """Return the error for a number that is not finite: where it appeared and what to try."""
         rate = ""
         if self.learning_rate is not None:
-            rate = f" (it was {self.learning_rate(epoch * self.steps + step - 1):.3g})"
+            rate = f" (it was {self.learning_rate(updates - 1):.3g})"
         last = ""
         if self.checkpoint is not None and self.checkpoint.exists():
             last = f"; the last good checkpoint is {self.checkpoint}"
         return NonFiniteLoss(
-            f"{what} in epoch {epoch + 1}, step {step} of {self.steps}; try a smaller learning rate{rate}, clip "
-            f"gradients (global_clipnorm), or look for values in the data that are not finite{last}"
+            f"{what} in epoch {epoch + 1}, step {self.place(step)}; try a smaller learning rate{rate}, clip gradients "
+            f"(clip_norm), or look for values in the data that are not finite{last}"
         )
 
-    def epoch_log(self, progress: Progress, stop: StopRequest) -> EpochLog:
-        """Compute the epoch's log, validation included; incomplete if a stop is requested."""
+    def place(self, step: int) -> str:
+        """Return a step as text, with the number of all steps if it is known."""
+        return str(step) if self.steps is None else f"{step} of {self.steps}"
+
+    def epoch_log(self, progress: Progress, params: Params, stop: StopRequest) -> EpochLog:
+        """Compute the epoch's log, validation with ``params`` included; incomplete if a stop is requested."""
         log: EpochLog = {"epoch": progress.epoch + 1, **metric_values(progress.sums, self.metrics)}
-        if self.validation is not None:
-            accumulator, params = Accumulator(), progress.state.params
-            for sums in batch_sums(self.apply_fn, params, *self.validation, self.loss, self.metrics, self.batch_size):
+        if self.data.validation is not None:
+            accumulator, prepare = Accumulator(), self.data.prepare_validation
+            for sums in batch_sums(self.apply_fn, params, self.data.validation, prepare, self.loss, self.metrics):
                 accumulator.add(sums)
                 if stop:
                     return log
             log |= {f"val_{name}": value for name, value in metric_values(accumulator.collect(), self.metrics).items()}
             if not math.isfinite(log["val_loss"]):
                 what = f"the validation loss became {log['val_loss']}"
-                raise self.nonfinite_error(what, progress.epoch, progress.step)
+                raise self.nonfinite_error(what, progress.epoch, progress.step, progress.updates)
         if self.learning_rate is not None:
-            log["learning_rate"] = self.learning_rate((progress.epoch + 1) * self.steps - 1)
+            log["learning_rate"] = self.learning_rate(progress.updates - 1)
         return log
 
-    def end_epoch(self, progress: Progress, log: EpochLog) -> Progress:
+    def end_epoch(self, progress: Progress, log: EpochLog, params: Params) -> Progress:
         """Append the epoch's log to the history and compare it with the best epoch so far."""
         new: dict[str, Any] = {"epoch": progress.epoch + 1, "step": 0, "sums": {}}
-        if self.best_weights is not None:
-            value = log[self.best_weights]
-            if self.improved(self.best_weights, value, progress.best_value):
-                new |= {"best_value": value, "best_epoch": log["epoch"], "best_params": progress.state.params}
-        rule = self.early_stopping
-        if rule is not None and progress.epoch >= rule.start_from_epoch:
-            value = log[rule.monitor]
-            improved = self.improved(rule.monitor, value, progress.stop_value, rule.min_delta, rule.mode)
-            new |= {"stop_value": value, "waited": 0} if improved else {"waited": progress.waited + 1}
+        if not (isinstance(self.data.training, Loader) and self.data.training.continues):
+            new["data"] = None  # the next epoch is a pass of its own
+        best = self.options.best_weights
+        if best is not None and improved(best, log[best], progress.best_value, self.maximized):
+            new |= {"best_value": log[best], "best_epoch": log["epoch"], "best_params": params}
         return dataclasses.replace(progress, history=(*progress.history, log), **new)
-
-    def improved(self, name: str, value: float, best: float | None, min_delta: float = 0.0, mode: str = "auto") -> bool:
-        """Return whether a metric is better than the best value so far; NaN never is."""
-        maximized = {m.name for m in self.metrics if m.higher_is_better}
-        sign = -1.0 if mode == "max" or (mode == "auto" and name.removeprefix("val_") in maximized) else 1.0
-        return not math.isnan(value) and (best is None or sign * value < sign * best - min_delta)
-
-    def should_stop(self, progress: Progress) -> bool:
-        """Return whether the patience of early stopping is used up."""
-        return self.early_stopping is not None and progress.waited >= max(1, self.early_stopping.patience)
 
     def fitted(self, progress: Progress, stopped: str) -> Fitted:
         """Return the result so far."""
-        best = progress.best_params
-        params = progress.state.params if best is None else best
-        return Fitted(params, list(progress.history), progress.best_epoch, stopped)
+        params = progress.best_params
+        if params is None:
+            params = averaged_params(self.apply_fn, progress.state)
+        return Fitted(params, list(progress.history), progress.best_epoch, stopped, self.data.classes)
 
     def interrupt(self, progress: Progress, stop: StopRequest) -> None:
         """Save the progress and raise Interrupted."""
         self.save(progress)
-        where = f"in epoch {progress.epoch + 1}, after step {progress.step} of {self.steps}"
+        where = f"in epoch {progress.epoch + 1}, after step {self.place(progress.step)}"
         if progress.step == 0:
             where = f"after epoch {progress.epoch}, the last one"
         saved = "nothing was saved"

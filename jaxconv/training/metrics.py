@@ -15,7 +15,14 @@ import numpy as np
 from jaxconv.dtypes import promote
 from jaxconv.registry import Entry, Registry, nearest, register, snake_case
 from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
-from jaxconv.training.losses import cosine, label_shape, losses
+from jaxconv.training.losses import (
+    BinaryCrossentropy,
+    CategoricalCrossentropy,
+    SparseCategoricalCrossentropy,
+    cosine,
+    label_shape,
+    losses,
+)
 
 registry = Registry("metric", "keras.metrics")
 
@@ -26,9 +33,11 @@ class Metric(Entry):
 
     Args:
         name: the name in the log; the class's name in snake_case unless given.
+        weighted: whether the values are multiplied by the sample weights, as Keras's ``weighted_metrics`` are.
     """
 
     name: str = dataclasses.field(default="", kw_only=True)
+    weighted: bool = dataclasses.field(default=False, kw_only=True)
     higher_is_better = False
 
     def __post_init__(self) -> None:
@@ -73,19 +82,43 @@ def metric(identifier: Any) -> Metric:
     return dataclasses.replace(entry, name=name) if name else entry
 
 
-def metrics(identifiers: Any) -> tuple[Metric, ...]:
+def metrics(identifiers: Any, weighted: Any = ()) -> tuple[Metric, ...]:
     """Return the metrics for a list of them, or for a single one. Raises ValueError if two have the same name.
 
-    >>> [m.name for m in metrics(["accuracy", "mse"])]
-    ['accuracy', 'mse']
+    Args:
+        identifiers: metrics that ignore sample weights.
+        weighted: metrics that use them; as in Keras, the log has ``weighted_accuracy`` if ``accuracy`` is in both.
+
+    >>> [m.name for m in metrics(["accuracy", "mse"], ["accuracy"])]
+    ['accuracy', 'mse', 'weighted_accuracy']
     """
-    single = isinstance(identifiers, str | dict) or not isinstance(identifiers, Iterable)
-    resolved = tuple(metric(identifier) for identifier in ([identifiers] if single else identifiers))
-    names = ["loss", "count", *(m.name for m in resolved)]
+    plain, others = (tuple(metric(one) for one in _as_list(given)) for given in (identifiers, weighted))
+    taken = {m.name for m in plain}
+    renamed = [
+        dataclasses.replace(m, weighted=True, name=f"weighted_{m.name}" if m.name in taken else m.name) for m in others
+    ]
+    resolved = (*plain, *renamed)
+    names = ["loss", "count", "weight", *(m.name for m in resolved)]
     for name in names:
         if names.count(name) > 1:
             raise ValueError(f"two metrics have the name {name!r} in the log; give one of them another name")
     return resolved
+
+
+def default_metrics(loss: Any) -> tuple[Metric, ...]:
+    """Return the metrics that are measured if none are given: the accuracy of a crossentropy, nothing otherwise.
+
+    >>> [m.name for m in default_metrics(resolve(losses, "binary_crossentropy"))]
+    ['accuracy']
+    """
+    if isinstance(loss, BinaryCrossentropy):
+        return (BinaryAccuracy(0.0 if loss.from_logits else 0.5, name="accuracy"),)
+    return (Accuracy(),) if isinstance(loss, CategoricalCrossentropy | SparseCategoricalCrossentropy) else ()
+
+
+def _as_list(identifiers: Any) -> list[Any]:
+    single = isinstance(identifiers, str | dict) or not isinstance(identifiers, Iterable)
+    return [identifiers] if single else list(identifiers)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,7 +112,9 @@ def _schedule_arguments(factory: Callable[..., Any], arguments: dict[str, Any], 
     return arguments
 
 
-def optimizer(spec: Any, steps: int | None = None) -> optax.GradientTransformationExtraArgs:
+def optimizer(
+    spec: Any, steps: int | None = None, clip_norm: float | None = None
+) -> optax.GradientTransformationExtraArgs:
     """Build an optimizer from its name in optax and its arguments.
 
     Defaults are those of optax; ``eps`` (1e-8) and ``weight_decay`` differ from Keras. If optax has no default for the
@@ -125,6 +127,7 @@ def optimizer(spec: Any, steps: int | None = None) -> optax.GradientTransformati
         spec: a name, a table such as ``{"name": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-4}``, or an optax
             transformation, which is returned unchanged. ``learning_rate`` is anything that :func:`schedule` accepts.
         steps: the length of the whole run, for schedules without a length.
+        clip_norm: the largest norm of all gradients together, for any spec.
 
     Raises:
         ValueError: an unknown name or argument (with the nearest legal one), or an illegal value.
@@ -132,6 +135,8 @@ def optimizer(spec: Any, steps: int | None = None) -> optax.GradientTransformati
 
     >>> opt = optimizer({"name": "sgd", "learning_rate": {"name": "cosine_decay", "init_value": 0.1}}, steps=1000)
     """
+    if clip_norm is not None:
+        return _clipped(optimizer(spec, steps), clip_norm)
     if hasattr(spec, "init") and hasattr(spec, "update"):
         return optax.with_extra_args_support(spec)
     try:
@@ -250,6 +255,15 @@ def _clip_transformation(name: str, options: Mapping[str, Any]) -> optax.Gradien
         return jax.tree.map(lambda gradient: _clip_norm(gradient, limit), gradients)
 
     return optax.stateless(clip)
+
+
+@functools.lru_cache(maxsize=64)  # as in _cached_optimizer
+def _clipped(
+    transformation: optax.GradientTransformationExtraArgs, clip_norm: float
+) -> optax.GradientTransformationExtraArgs:
+    """Return a transformation of gradients that are first scaled down to a common norm of at most ``clip_norm``."""
+    clip = optax.stateless(lambda gradients, params: _clip_norm(gradients, clip_norm))
+    return optax.with_extra_args_support(optax.chain(clip, transformation))
 
 
 def _clip_norm(gradients: Any, limit: float) -> Any:

@@ -14,8 +14,14 @@ from jaxconv.contract import Params, merge
 from jaxconv.dtypes import promote
 from jaxconv.training.metrics import Metric
 from jaxconv.training.mistakes import check_argument_order, check_output
+from jaxconv.training.terms import Sums, Terms, batch_sums, mean_loss, terms
 
-Sums = dict[str, jax.Array]
+
+class Average(NamedTuple):
+    """The exponential moving average of the trainable weights, in float32 or wider, and the number of its updates."""
+
+    weights: Params
+    updates: jax.Array
 
 
 class TrainState(NamedTuple):
@@ -24,11 +30,13 @@ class TrainState(NamedTuple):
     trainable: the weights that the optimizer updates, None where ``fixed`` has the leaf.
     fixed: running statistics and frozen weights, None where ``trainable`` has the leaf.
     opt_state: the state of the optimizer.
+    average: the moving average of ``trainable``; None unless there is one.
     """
 
     trainable: Params
     fixed: Params
     opt_state: Any
+    average: Average | None = None
 
     @property
     def params(self) -> Params:
@@ -36,7 +44,9 @@ class TrainState(NamedTuple):
         return merge(self.trainable, self.fixed)
 
 
-def init_state(apply_fn: Any, params: Params, optimizer: optax.GradientTransformation) -> TrainState:
+def init_state(
+    apply_fn: Any, params: Params, optimizer: optax.GradientTransformation, *, ema: float | None = None
+) -> TrainState:
     """Return the initial state of training. As in Keras, constraints are first applied after the first update.
 
     >>> from jaxconv.layers.dense import Dense
@@ -47,7 +57,21 @@ def init_state(apply_fn: Any, params: Params, optimizer: optax.GradientTransform
     trainable, fixed = apply_fn.split(params)
     with jax.numpy_dtype_promotion("standard"):
         opt_state = optimizer.init(trainable)
-    return TrainState(trainable, fixed, _remove_weak_types(opt_state))
+    average = None
+    if ema is not None:
+        average = Average(jax.tree.map(_at_least_float32, trainable), jnp.int32(0))
+    return TrainState(trainable, fixed, _remove_weak_types(opt_state), average)
+
+
+def averaged_params(apply_fn: Any, state: TrainState) -> Params:
+    """Return the weights to use and to keep: the averaged ones where there is an average, constraints applied.
+
+    The running statistics are those of the trained weights, as in Keras: they are moving averages already.
+    """
+    if state.average is None:
+        return state.params
+    weights = jax.tree.map(lambda mean, leaf: mean.astype(leaf.dtype), state.average.weights, state.trainable)
+    return apply_fn.project(merge(weights, state.fixed))
 
 
 def train_step(
@@ -55,8 +79,10 @@ def train_step(
     loss: Callable[[Any, Any], jax.Array],
     optimizer: optax.GradientTransformation,
     metrics: Sequence[Metric] = (),
-) -> Callable[[TrainState, Any, Any, Any], tuple[TrainState, Sums]]:
-    """Build the training step ``(state, x, y, key) -> (state, sums)``: pure, to be jitted.
+    *,
+    ema: float | None = None,
+) -> Callable[..., tuple[TrainState, Sums]]:
+    """Build the training step ``(state, x, y, key, sample_weight=None) -> (state, sums)``: pure, to be jitted.
 
     The loss is the mean of ``loss(y, prediction)`` in float32 or wider, plus ``apply_fn.penalty`` (kernel and bias
     regularizers) plus ``effects.penalty`` (activity regularizers). The gradient is that of the trainable weights. After
@@ -71,13 +97,16 @@ def train_step(
 
     If the output has a mask (``effects.mask``: the model has a ``Masking``, or an ``Embedding`` with ``mask_zero``),
     loss and metrics treat each valid step as a sample, and the loss is the mean over all valid steps of the batch, as
-    in Keras.
+    in Keras. ``sample_weight``, ``(batch,)`` or ``(batch, steps)``, multiplies the loss of each sample or step; as in
+    Keras, the sum is divided by their number, not by the sum of the weights.
 
     Args:
         apply_fn: the functions of a layer.
         loss: ``(y_true, y_pred) -> (batch,)``.
         optimizer: any optax transformation.
         metrics: see ``jaxconv.training.metrics``; computed from the predictions of the training step, as in Keras.
+        ema: the share of the old average that is kept at each update of ``state.average``; as in Keras, the average
+            begins with the weights after the first update.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1, use_bias=False).init(jax.random.key(0), (None, 1))
@@ -89,116 +118,145 @@ def train_step(
     """
     check_output(apply_fn, loss)
     check_argument_order(loss)
-    update = optax.with_extra_args_support(optimizer).update
+    update = _updater(apply_fn, optimizer, ema)
 
-    def objective(trainable: Params, fixed: Params, x: Any, y: Any, key: Any) -> tuple[jax.Array, Any]:
+    def objective(trainable: Params, fixed: Params, x: Any, y: Any, key: Any, weight: Any) -> tuple[jax.Array, Any]:
         params = merge(trainable, fixed)
         prediction, effects = apply_fn.forward(params, x, train=True, key=key)
-        terms = _compare(y, prediction, effects.mask)
-        value = _add_penalties(_mean(loss, terms), apply_fn.penalty(params), effects.penalty)
-        return value, (terms, effects.fixed)
+        compared = terms(y, prediction, effects.mask, weight)
+        value = _add_penalties(mean_loss(loss, compared), apply_fn.penalty(params), effects.penalty)
+        return value, (compared, effects.fixed)
 
-    def step(state: TrainState, x: Any, y: Any, key: Any) -> tuple[TrainState, Sums]:
+    def step(state: TrainState, x: Any, y: Any, key: Any, sample_weight: Any = None) -> tuple[TrainState, Sums]:
         def value_fn(trainable: Params) -> jax.Array:
-            return objective(trainable, state.fixed, x, y, key)[0]
+            return objective(trainable, state.fixed, x, y, key, sample_weight)[0]
 
         differentiate = jax.value_and_grad(objective, has_aux=True)
-        (value, (terms, fixed)), grads = differentiate(state.trainable, state.fixed, x, y, key)
-        extra = {"value": value, "grad": grads, "value_fn": value_fn}
-        with jax.numpy_dtype_promotion("standard"):  # optax relies on it: b1**count mixes float and int
-            updates, opt_state = update(grads, state.opt_state, state.trainable, **extra)
-            trainable = optax.apply_updates(state.trainable, updates)
-        trainable, _ = apply_fn.split(apply_fn.project(merge(trainable, fixed)))
-        return TrainState(trainable, fixed, _remove_weak_types(opt_state)), _sums(value, terms, metrics)
+        (value, (compared, fixed)), grads = differentiate(state.trainable, state.fixed, x, y, key, sample_weight)
+        state = update(state._replace(fixed=fixed), grads, value, value_fn)
+        return state, batch_sums(value, compared, metrics)
 
     return step
+
+
+class Gradients(NamedTuple):
+    """Sums over the batches of one update.
+
+    loss: the gradient of the loss, each batch times its valid terms; activity: that of the activity regularizers, each
+    batch times its samples. value, penalty: what they are the gradients of. terms, samples: the divisors.
+    """
+
+    loss: Params
+    activity: Params
+    value: jax.Array
+    penalty: jax.Array
+    terms: jax.Array
+    samples: jax.Array
+
+
+def gradient_step(
+    apply_fn: Any, loss: Callable[[Any, Any], jax.Array], metrics: Sequence[Metric] = ()
+) -> Callable[..., tuple[TrainState, Gradients, Sums]]:
+    """Build the step ``(state, gradients, x, y, key, sample_weight) -> (state, gradients, sums)`` without an update.
+
+    It adds the gradients of one batch to those of the batches before (None for the first), and changes the running
+    statistics. :func:`update_step` updates the weights from the sums, which equals one step with all the batches
+    together, whatever their sizes and masks, unless the model has statistics of the batch.
+    """
+
+    def step(
+        state: TrainState, gradients: Gradients | None, x: Any, y: Any, key: Any, sample_weight: Any = None
+    ) -> tuple[TrainState, Gradients, Sums]:
+        def objective(trainable: Params) -> tuple[tuple[jax.Array, jax.Array], tuple[Terms, Params]]:
+            prediction, effects = apply_fn.forward(merge(trainable, state.fixed), x, train=True, key=key)
+            compared = terms(y, prediction, effects.mask, sample_weight)
+            mean = mean_loss(loss, compared)
+            samples = jnp.asarray(prediction.shape[0], mean.dtype)
+            totals = mean * compared.number(mean.dtype), effects.penalty.astype(mean.dtype) * samples
+            return totals, (compared, effects.fixed)
+
+        (value, penalty), pull, (compared, fixed) = jax.vjp(objective, state.trainable, has_aux=True)
+        one, zero = jnp.ones_like(value), jnp.zeros_like(value)
+        count, samples = compared.number(value.dtype), jnp.asarray(jax.tree.leaves(x)[0].shape[0], value.dtype)
+        new = Gradients(pull((one, zero))[0], pull((zero, one))[0], value, penalty, count, samples)
+        weights = apply_fn.penalty(state.params)
+        shown = _add_penalties(value / jnp.maximum(count, 1), weights, penalty / samples)
+        total = new if gradients is None else jax.tree.map(jnp.add, gradients, new)
+        return state._replace(fixed=fixed), total, batch_sums(shown, compared, metrics)
+
+    return step
+
+
+def update_step(
+    apply_fn: Any, optimizer: optax.GradientTransformation, *, ema: float | None = None
+) -> Callable[[TrainState, Gradients], TrainState]:
+    """Build the update ``(state, gradients) -> state`` from the sums of :func:`gradient_step`."""
+    update = _updater(apply_fn, optimizer, ema)
+
+    def no_value_fn(trainable: Params) -> jax.Array:
+        raise ValueError("this optimizer evaluates the loss during its update; accumulate must be 1")
+
+    def step(state: TrainState, gradients: Gradients) -> TrainState:
+        def penalty(trainable: Params) -> jax.Array:
+            return apply_fn.penalty(merge(trainable, state.fixed))
+
+        weights, weights_gradient = jax.value_and_grad(penalty)(state.trainable)
+        count = jnp.maximum(gradients.terms, 1)
+
+        def mean(loss: jax.Array, activity: jax.Array, own: jax.Array) -> jax.Array:
+            divisors = count.astype(loss.dtype), gradients.samples.astype(loss.dtype)
+            return loss / divisors[0] + activity / divisors[1] + own
+
+        grads = jax.tree.map(mean, gradients.loss, gradients.activity, weights_gradient)
+        value = _add_penalties(gradients.value / count, weights, gradients.penalty / gradients.samples)
+        return update(state, grads, value, no_value_fn)
+
+    return step
+
+
+def _updater(apply_fn: Any, optimizer: optax.GradientTransformation, ema: float | None) -> Callable[..., TrainState]:
+    """Return the update of the weights from their gradient: optimizer, constraints, average."""
+    transform = optax.with_extra_args_support(optimizer).update
+
+    def update(state: TrainState, grads: Params, value: jax.Array, value_fn: Callable[..., Any]) -> TrainState:
+        extra = {"value": value, "grad": grads, "value_fn": value_fn}
+        with jax.numpy_dtype_promotion("standard"):  # optax relies on it: b1**count mixes float and int
+            updates, opt_state = transform(grads, state.opt_state, state.trainable, **extra)
+            trainable = optax.apply_updates(state.trainable, updates)
+        trainable, _ = apply_fn.split(apply_fn.project(merge(trainable, state.fixed)))
+        average = None if ema is None or state.average is None else _update_average(state.average, trainable, ema)
+        return TrainState(trainable, state.fixed, _remove_weak_types(opt_state), average)
+
+    return update
+
+
+def _update_average(average: Average, trainable: Params, ema: float) -> Average:
+    def mean(old: jax.Array, leaf: jax.Array) -> jax.Array:
+        new = _at_least_float32(leaf)
+        kept = jnp.where(average.updates == 0, 0.0, ema).astype(new.dtype)
+        return kept * old + (1 - kept) * new
+
+    return Average(jax.tree.map(mean, average.weights, trainable), average.updates + jnp.int32(1))
 
 
 def eval_step(
     apply_fn: Any, loss: Callable[[Any, Any], jax.Array], metrics: Sequence[Metric] = ()
-) -> Callable[[Params, Any, Any], Sums]:
-    """Build the evaluation step ``(params, x, y) -> sums``: pure, to be jitted. It uses no random numbers.
+) -> Callable[..., Sums]:
+    """Build the evaluation step ``(params, x, y, sample_weight=None) -> sums``: pure, to be jitted.
 
-    The loss includes the penalties, as Keras's ``val_loss`` does. Args as in :func:`train_step`.
+    It uses no random numbers. The loss includes the penalties, as Keras's ``val_loss`` does. Args as in
+    :func:`train_step`.
     """
     check_output(apply_fn, loss)
     check_argument_order(loss)
 
-    def step(params: Params, x: Any, y: Any) -> Sums:
+    def step(params: Params, x: Any, y: Any, sample_weight: Any = None) -> Sums:
         prediction, effects = apply_fn.forward(params, x, train=False)
-        terms = _compare(y, prediction, effects.mask)
-        value = _add_penalties(_mean(loss, terms), apply_fn.penalty(params), effects.penalty)
-        return _sums(value, terms, metrics)
+        compared = terms(y, prediction, effects.mask, sample_weight)
+        value = _add_penalties(mean_loss(loss, compared), apply_fn.penalty(params), effects.penalty)
+        return batch_sums(value, compared, metrics)
 
     return step
-
-
-def metric_values(sums: Any, metrics: Sequence[Metric]) -> dict[str, float]:
-    """Compute the mean loss and each metric from sums over batches, by name.
-
-    >>> metric_values({"loss": 6.0, "count": 4.0}, ())
-    {'loss': 1.5}
-    """
-    count = float(sums["count"])
-    return {"loss": float(sums["loss"] / count)} | {m.name: float(m.finish(sums[m.name], count)) for m in metrics}
-
-
-class _Comparison(NamedTuple):
-    """The terms of loss and metrics: one for each sample, or for each step of all samples if the output has a mask.
-
-    mask: which terms count; None if all do.
-    """
-
-    y_true: Any
-    y_pred: Any
-    mask: Any
-
-
-def _compare(y_true: Any, y_pred: Any, mask: Any) -> _Comparison:
-    """Return the terms. Raises ValueError for a mask over steps that targets or predictions do not have."""
-    if mask is None:
-        return _Comparison(y_true, y_pred, None)
-    for what, array in (("output", y_pred), ("targets", y_true)):
-        if jnp.shape(array)[: mask.ndim] != mask.shape:
-            raise ValueError(
-                f"the {what} of shape {jnp.shape(array)} does not have the steps of the output's mask, {mask.shape}; "
-                "give one value, or one vector, for each step, or reduce the sequence before, for example by pooling"
-            )
-    y_true, y_pred = (jnp.asarray(v).reshape(mask.size, *jnp.shape(v)[mask.ndim :]) for v in (y_true, y_pred))
-    mask = mask.reshape(mask.size)
-    # masked targets may be NaN and masked predictions all zeros: a weight of 0 does not remove a non-finite derivative
-    return _Comparison(_fill_masked(y_true, mask, 0), _fill_masked(y_pred, mask, 1), mask)
-
-
-def _fill_masked(values: jax.Array, mask: jax.Array, value: int) -> jax.Array:
-    """Replace the masked terms by a value that every loss accepts."""
-    return jnp.where(mask.reshape(-1, *(1,) * (values.ndim - 1)), values, jnp.asarray(value, values.dtype))
-
-
-def _mean(loss: Callable[[Any, Any], jax.Array], terms: _Comparison) -> jax.Array:
-    """Average the loss over the valid terms, in float32 or wider; 0 if there is none."""
-    values = jnp.asarray(loss(terms.y_true, terms.y_pred))
-    values = values.astype(promote(values.dtype, jnp.float32))
-    if terms.mask is None:
-        return values.mean()
-    if values.shape[:1] != terms.mask.shape:
-        raise ValueError(
-            f"the loss returns values of shape {values.shape} for {terms.mask.size} steps, some of them masked; "
-            "return one value for each step"
-        )
-    return _sum(values.reshape(terms.mask.size, -1).mean(1), terms) / jnp.maximum(_count(terms, values.dtype), 1)
-
-
-def _count(terms: _Comparison, dtype: Any) -> jax.Array:
-    """Return the number of valid terms."""
-    if terms.mask is None:
-        return jnp.asarray(terms.y_pred.shape[0], dtype)
-    return terms.mask.sum(dtype=dtype)
-
-
-def _sum(values: jax.Array, terms: _Comparison) -> jax.Array:
-    """Add the values of the valid terms."""
-    return (values if terms.mask is None else _fill_masked(values, terms.mask, 0)).sum(axis=0)
 
 
 def _add_penalties(value: jax.Array, *penalties: jax.Array) -> jax.Array:
@@ -206,11 +264,8 @@ def _add_penalties(value: jax.Array, *penalties: jax.Array) -> jax.Array:
     return sum((penalty.astype(value.dtype) for penalty in penalties), start=value)
 
 
-def _sums(value: jax.Array, terms: _Comparison, metrics: Sequence[Metric]) -> Sums:
-    count = _count(terms, value.dtype)
-    return {"loss": value * count, "count": count} | {
-        m.name: _sum(m(terms.y_true, terms.y_pred), terms) for m in metrics
-    }
+def _at_least_float32(leaf: jax.Array) -> jax.Array:
+    return leaf.astype(promote(leaf.dtype, jnp.float32))
 
 
 def _remove_weak_types(tree: Any) -> Any:

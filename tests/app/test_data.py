@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxconv.app.data import Splits, load, sources
-from jaxconv.app.data.labels import class_indices
+from jaxconv.training.labels import class_indices
 
 
 @pytest.fixture(autouse=True)

@@ -132,11 +132,11 @@ def test_progress_is_restored_bit_for_bit(tmp_path, name):
     state = state_of(optimizer(name))
     history = ({"epoch": 1, "loss": 0.1 + 0.2},)
     sums = {"loss": np.float64(1 / 3), "precision": np.array([1.0, 2.0, 3.0])}
-    whole = Progress(state, 1, 5, sums, history, state.params, 0.1, 1, float("inf"), 3)
+    whole = Progress(state, 1, 5, sums, history, state.params, 0.1, 1, 12, {"bytes": "7f"})
     save(tmp_path / "c.npz", whole, RUN)
     back = load(tmp_path / "c.npz", state_of(optimizer(name)), RUN)
     assert (back.epoch, back.step, back.history) == (1, 5, history)
-    assert (back.best_value, back.best_epoch, back.stop_value, back.waited) == (0.1, 1, float("inf"), 3)
+    assert (back.best_value, back.best_epoch, back.updates, back.data) == (0.1, 1, 12, {"bytes": "7f"})
     assert jax.tree.structure(back.state) == jax.tree.structure(state)
     pairs = zip(
         jax.tree.leaves((whole.state, whole.sums, whole.best_params)),
@@ -166,7 +166,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        *({name: ...} for name in ("run", "epoch", "step", "history", "best_value", "waited")),
+        *({name: ...} for name in ("run", "epoch", "step", "history", "best_value", "updates")),
         {"epoch": -1},
         {"epoch": "two"},
         {"history": 7},
@@ -179,7 +179,7 @@ def test_a_checkpoint_of_another_run_is_refused_with_the_difference(tmp_path):
 def test_a_checkpoint_with_a_damaged_header_is_refused(tmp_path, change):
     path, state = tmp_path / "c.npz", state_of(optax.sgd(0.1))
     save(path, Progress(state, epoch=1, history=({"epoch": 1, "loss": 0.5},)), RUN)
-    header, arrays = read_archive(path, "jaxconv checkpoint", 1)
+    header, arrays = read_archive(path, "jaxconv checkpoint", 2)
     del header["arrays"]
     write_archive(path, {name: v for name, v in (header | change).items() if v is not ...}, arrays)
     with pytest.raises(FileError, match=r"c\.npz"):
@@ -209,11 +209,12 @@ from jaxconv.layers.dropout import Dropout
 from jaxconv.layers.normalization import BatchNormalization
 from jaxconv.models import Sequential
 from jaxconv.training.fit import fit
-from jaxconv.training.loop import EarlyStopping
+from jaxconv.training.callbacks import EarlyStopping, EpochEvent
 
-def report(rows, params):
-    print(len(rows), flush=True)
-    time.sleep(0.01)  # 1.5 s in total: longer than all waits before the kills
+def report(event):
+    if isinstance(event, EpochEvent):
+        print(event.epoch, flush=True)
+        time.sleep(0.01)  # 1.5 s in total: longer than all waits before the kills
 
 folder = sys.argv[1]
 layer = Sequential([Dense(8, activation="relu"), BatchNormalization(), Dropout(0.3), Dense(1)])
@@ -222,8 +223,8 @@ rng = np.random.default_rng(0)
 x, y = rng.normal(size=(40, 8)), rng.normal(size=(40, 1))
 rate = {"name": "cosine_decay", "init_value": 0.01}
 fitted = fit(apply_fn, params, x, y, loss="mse", metrics="mae", optimizer={"name": "adam", "learning_rate": rate},
-             epochs=150, batch_size=16, best_weights="loss", early_stopping=EarlyStopping("loss", patience=1000),
-             checkpoint=folder, resume=True, on_epoch=report)
+             epochs=150, batch_size=16, best_weights="loss", checkpoint=folder, resume=True,
+             callbacks=[EarlyStopping("loss", patience=1000), report])
 leaves, _ = jax.tree_util.tree_flatten_with_path(fitted.params)
 arrays = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
 write_archive(folder + "/result.npz", {"format": "result", "version": 1, "history": fitted.history}, arrays)

@@ -8,7 +8,7 @@ import pytest
 
 from jaxconv.training.evaluation import Accumulator
 from jaxconv.training.metrics import Accuracy, metric, metrics
-from jaxconv.training.step import metric_values
+from jaxconv.training.terms import metric_values
 
 RNG = np.random.default_rng(3)
 SCORES = RNG.uniform(0.01, 1, (11, 6)).astype(np.float32)

@@ -17,7 +17,8 @@ from jaxconv.models import Sequential
 from jaxconv.training.losses import loss
 from jaxconv.training.metrics import metrics
 from jaxconv.training.optimizers import optimizer
-from jaxconv.training.step import eval_step, init_state, metric_values, train_step
+from jaxconv.training.step import eval_step, init_state, train_step
+from jaxconv.training.terms import metric_values
 
 RNG = np.random.default_rng(5)
 MSE = loss("mse")

@@ -7,9 +7,9 @@ import numpy as np
 
 from jaxconv.app.array_files import npz_names, read_npz
 from jaxconv.app.data.arrays import KEYS, are_targets, check, closest, find_file, listed
-from jaxconv.app.data.labels import class_indices
 from jaxconv.app.data.splits import Splits
 from jaxconv.app.schema import ConfigError
+from jaxconv.training.labels import class_indices
 
 
 def npz(*, path: str) -> Splits:

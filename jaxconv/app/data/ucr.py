@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.app.data.labels import class_indices
 from jaxconv.app.data.splits import Splits
 from jaxconv.registry import nearest
+from jaxconv.training.labels import class_indices
 
 
 def ucr(*, name: str, normalize: bool = False) -> Splits:

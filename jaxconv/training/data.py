@@ -1,0 +1,316 @@
+"""Where batches come from: arrays that are cut into batches, or a loader that yields them.
+
+One record, :class:`Batch`, is all that the steps see. Knows arrays and iterators; no models and no losses.
+"""
+
+import contextlib
+import math
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+_AHEAD = 2  # batches that the background thread keeps ready
+
+
+class Batch(NamedTuple):
+    """One batch on the host: arrays with the same number of samples.
+
+    state: the state of the iterator that it came from, after this batch; None if the iterator has none.
+    """
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    state: Any = None
+
+    def on_host(self) -> tuple[Any, Any, Any]:
+        """Return ``x``, ``y`` and the weights in the dtypes that the device will have."""
+        return jax.tree.map(host_array, (self.x, self.y, self.sample_weight))
+
+
+class Arrays(NamedTuple):
+    """Arrays ``(samples, ...)``, read in batches; of memory maps only the rows of a batch.
+
+    x: an array, or a dict of arrays for a model of several inputs.
+    order: epoch, from 0 -> the order of the samples; None leaves them as they are.
+    """
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    batch_size: int = 32
+    order: Callable[[int], np.ndarray] | None = None
+
+    @property
+    def samples(self) -> int:
+        """Return the number of samples."""
+        return len(jax.tree.leaves(self.x)[0])
+
+    @property
+    def steps(self) -> int:
+        """Return the number of batches of an epoch."""
+        return math.ceil(self.samples / self.batch_size)
+
+    def stream(self, epoch: int, epochs: int, skip: int, state: Any = None) -> Iterator[Batch | None]:
+        """Yield the batches from ``epoch`` on, without the first ``skip``, and None at the end of each epoch."""
+        for current in range(epoch, epochs):
+            order = None if self.order is None else self.order(current)
+            for start in range(self.batch_size * (skip if current == epoch else 0), self.samples, self.batch_size):
+                rows: Any = slice(start, min(start + self.batch_size, self.samples))
+                if order is not None:
+                    rows = order[rows]
+                part = self.part(rows)
+                yield Batch(part.x, part.y, part.sample_weight)
+            yield None
+
+    def part(self, rows: Any) -> "Arrays":
+        """Return these rows of all arrays."""
+        x, y, weight = (jax.tree.map(lambda array: array[rows], part) for part in (self.x, self.y, self.sample_weight))
+        return Arrays(x, y, weight, self.batch_size)
+
+
+class Loader(NamedTuple):
+    """An object that yields batches ``x``, ``(x, y)`` or ``(x, y, sample_weight)``.
+
+    batches: the object: a sequence, an iterable or an iterator.
+    steps: the batches of an epoch; None if it is not known.
+    continues: whether an epoch goes on where the one before stopped; otherwise each epoch is a pass of its own.
+    """
+
+    batches: Any
+    steps: int | None
+    continues: bool
+
+    def stream(self, epoch: int, epochs: int, skip: int, state: Any = None) -> Iterator[Batch | None]:
+        """Yield the batches from ``epoch`` on, without the first ``skip``, and None at the end of each epoch.
+
+        An iterator that can take ``state`` skips nothing: it continues from there. Others are read up to the place.
+        """
+        iterator = self._open(state)
+        if self.continues and state is None:
+            skip += epoch * (self.steps or 0)
+        for _ in range(0 if state is not None else skip):
+            iterator = self._next(iterator)[1]
+        done = skip % self.steps if self.steps else skip
+        for current in range(epoch, epochs):
+            if self.continues:
+                for _ in range((self.steps or 0) - done):
+                    item, iterator = self._next(iterator)
+                    yield _batch(item, iterator)
+            else:
+                empty = done == 0
+                for item in iterator:
+                    yield _batch(item, iterator)
+                    empty = False
+                if empty:
+                    raise ValueError(f"the {_kind(self.batches)} yields no batch; at least one is expected")
+                if current + 1 < epochs:
+                    if hasattr(self.batches, "on_epoch_end"):
+                        self.batches.on_epoch_end()  # of Keras's PyDataset: it shuffles
+                    iterator = self._open(None)
+            done = 0
+            yield None
+
+    def _open(self, state: Any) -> Iterator[Any]:
+        batches: Any = self.batches
+        iterator: Any
+        if hasattr(batches, "as_numpy_iterator"):  # tf.data
+            iterator = iter(batches.as_numpy_iterator())
+        elif hasattr(batches, "__iter__"):
+            iterator = iter(batches)
+        else:
+            iterator = (batches[i] for i in range(len(batches)))
+        if state is not None:
+            iterator.set_state(bytes.fromhex(state["bytes"]) if set(state) == {"bytes"} else state)
+        return iterator
+
+    def _next(self, iterator: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
+        """Return the next batch, and the iterator; at its end another pass begins if that is possible."""
+        for item in iterator:
+            return item, iterator
+        again = iter(()) if iterator is self.batches else self._open(None)
+        for item in again:
+            return item, again
+        raise ValueError(
+            f"the {_kind(self.batches)} has ended; it must yield steps_per_epoch={self.steps} batches in every epoch"
+        )
+
+
+def _kind(value: Any) -> str:
+    return type(value).__name__
+
+
+def source(
+    x: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    batch_size: int = 32,
+    steps_per_epoch: int | None = None,
+    epochs: int = 1,
+    name: str = "x",
+) -> Arrays | Loader:
+    """Return the source of batches that the data of ``fit``, ``evaluate`` or ``validation_data`` are.
+
+    Args:
+        x, y, sample_weight: arrays, or a loader as ``x`` and nothing else.
+        batch_size: of arrays.
+        steps_per_epoch: the batches of an epoch, of a loader.
+        epochs: how often the data are read.
+        name: of ``x`` in messages.
+
+    Raises:
+        ValueError, TypeError: data that cannot be read so.
+    """
+    if not is_loader(x, y):
+        if steps_per_epoch is not None:
+            raise ValueError(f"steps_per_epoch={steps_per_epoch} with arrays; it is for loaders")
+        if y is None:
+            raise TypeError(f"y is missing: {name} is an array; give x and y, or a loader that yields (x, y)")
+        return Arrays(*_samples(x, y, sample_weight), batch_size=batch_size)
+    for other, value in (("y", y), ("sample_weight", sample_weight)):
+        if value is not None:
+            raise ValueError(f"{name} is a {_kind(x)}, which yields all parts of a batch; {other} must not be given")
+    if not hasattr(x, "__iter__") and not hasattr(x, "as_numpy_iterator") and not _length(x):
+        raise TypeError(f"{name} is a {_kind(x)}; give arrays, or an object that yields batches (x, y)")
+    if steps_per_epoch is None and epochs > 1 and isinstance(x, Iterator):
+        raise ValueError(f"{name} is a {_kind(x)}, which can be read once; give steps_per_epoch, or a list or loader")
+    return Loader(x, steps_per_epoch or _length(x), steps_per_epoch is not None)
+
+
+def is_loader(x: Any, y: Any = None) -> bool:
+    """Return whether ``x`` yields batches; arrays, dicts of arrays, and lists beside ``y`` do not."""
+    array = isinstance(x, Mapping) or hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
+    return not array and not (y is not None and isinstance(x, list | tuple))
+
+
+def _length(batches: Any) -> int | None:
+    try:
+        return len(batches) or None
+    except TypeError:  # also of a tf.data.Dataset whose length is not known
+        return None
+
+
+def _samples(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+    named = dict(x) if isinstance(x, Mapping) else {"x": x}
+    arrays = as_samples(**named, y=y, **({} if sample_weight is None else {"sample_weight": sample_weight}))
+    weight = None if sample_weight is None else arrays.pop("sample_weight")
+    y = arrays.pop("y")
+    return (arrays if isinstance(x, Mapping) else arrays["x"]), y, weight
+
+
+def as_samples(**named: Any) -> dict[str, Any]:
+    """Return arrays with the same number of samples, at least one. Memory maps are not read.
+
+    Raises:
+        TypeError: an array that does not contain numbers; ``y`` may contain the names of classes.
+        ValueError: no samples, or different numbers of them.
+    """
+    arrays = {name: array if isinstance(array, np.ndarray) else np.asarray(array) for name, array in named.items()}
+    for name, array in arrays.items():
+        if array.ndim == 0 or len(array) == 0:
+            raise ValueError(f"{name} has shape {array.shape}; at least one sample is expected, samples first")
+        labels = name == "y" and array.dtype.kind in "USO"
+        if not labels and not (array.dtype.kind in "biufc" or jax.numpy.issubdtype(array.dtype, np.number)):
+            raise TypeError(f"{name} has dtype {array.dtype}; numbers are expected")
+    first, *others = arrays
+    for name in others:
+        if len(arrays[name]) != len(arrays[first]):
+            raise ValueError(
+                f"{first} has {len(arrays[first])} samples and {name} has {len(arrays[name])}; "
+                "the numbers must be equal"
+            )
+    return arrays
+
+
+def _batch(item: Any, iterator: Any) -> Batch:
+    """Return what a loader yields as a batch of numpy arrays, with the state of its iterator."""
+    parts = item if isinstance(item, tuple | list) else (item,)
+    if not 1 <= len(parts) <= 3:
+        raise ValueError(f"a batch has {len(parts)} parts; legal: x, (x, y) or (x, y, sample_weight)")
+    state = iterator.get_state() if hasattr(iterator, "set_state") else None
+    if isinstance(state, bytes):  # plain values, for the header of a checkpoint
+        state = {"bytes": state.hex()}
+    x, y, weight = (*(jax.tree.map(_as_numpy, part) for part in parts), None, None)[:3]
+    return Batch(x, y, weight, state)
+
+
+def _as_numpy(array: Any) -> Any:
+    """Return an array, a tensor of PyTorch or of TensorFlow as numpy's."""
+    return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
+
+
+@contextlib.contextmanager
+def reading(
+    of: Arrays | Loader, epoch: int = 0, epochs: int = 1, skip: int = 0, state: Any = None
+) -> Iterator[Iterator[Batch | None]]:
+    """Open the stream of a source; a loader is read in a background thread, which ends with the block.
+
+    The stream of arrays needs no thread: while one batch is computed, the next one is read already.
+    """
+    stream = of.stream(epoch, epochs, skip, state)
+    if isinstance(of, Arrays):
+        yield stream
+        return
+    ready: queue.Queue[Any] = queue.Queue(_AHEAD)
+    end = threading.Event()
+
+    def put(item: Any) -> None:
+        while not end.is_set():
+            with contextlib.suppress(queue.Full):
+                return ready.put(item, timeout=0.1)
+
+    def work() -> None:
+        try:
+            for item in stream:
+                put((item, None))
+                if end.is_set():
+                    return
+            put((StopIteration, None))
+        except BaseException as error:  # raised again by whoever waits for the batch
+            put((None, error))
+
+    def items() -> Iterator[Batch | None]:
+        while True:
+            item, error = ready.get()
+            if error is not None:
+                raise error
+            if item is StopIteration:
+                return
+            yield item
+
+    thread = threading.Thread(target=work, name="jaxconv-loader", daemon=True)
+    thread.start()
+    try:
+        yield items()
+    finally:
+        end.set()
+        thread.join(timeout=1.0)  # a loader that waits for its next batch must not hold up an interruption
+
+
+def host_array(array: Any) -> np.ndarray:
+    """Return an array in the dtype that the device will have, with the same values.
+
+    Without 64-bit types JAX converts int64 to int32, and integers outside int32 wrap. Such a batch becomes float32.
+    Foreign byte order, which JAX refuses, becomes native.
+    """
+    batch = np.asarray(array)
+    dtype = device_dtype(batch.dtype)
+    if dtype.kind in "iu" and dtype.itemsize < batch.dtype.itemsize and batch.size:
+        limits = np.iinfo(dtype)
+        if batch.min() < limits.min or batch.max() > limits.max:
+            return batch.astype(np.float32)
+    return batch.astype(batch.dtype.newbyteorder("="), copy=False)
+
+
+def device_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype of an array of this dtype on the device.
+
+    >>> device_dtype(np.dtype(">i8"))
+    dtype('int32')
+    """
+    return jax.dtypes.canonicalize_dtype(dtype.newbyteorder("="))

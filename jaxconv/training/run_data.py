@@ -1,0 +1,131 @@
+"""The data of a run: training and validation, as arrays or loaders, with targets as the loss takes them.
+
+Knows the options of a run and its data; nothing is trained here.
+"""
+
+import dataclasses
+import functools
+import math
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from jaxconv.contract import Params
+from jaxconv.training.data import Arrays, Batch, Loader, source
+from jaxconv.training.evaluation import unchanged
+from jaxconv.training.mistakes import check_output
+from jaxconv.training.options import Options
+from jaxconv.training.targets import Targets, find_classes, output_shape
+
+
+def _sample_order(count: int, seed: int, shuffle: bool, epoch: int) -> np.ndarray:
+    """Return the order of the samples in an epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
+
+
+class RunData(NamedTuple):
+    """The data of one run.
+
+    training, validation: the sources of batches; validation is None if there is none.
+    prepare, prepare_validation: a batch as it is read -> the batch as a step takes it.
+    classes: the label of each output of the model; None if the targets are numbers already.
+    identity: what a resumed run must share, as a plain value.
+    """
+
+    training: Arrays | Loader
+    validation: Arrays | Loader | None
+    prepare: Callable[[Batch], Batch]
+    prepare_validation: Callable[[Batch], Batch]
+    classes: tuple[Any, ...] | None
+    identity: Any
+
+
+def run_data(
+    options: Options,
+    apply_fn: Any,
+    params: Params,
+    loss: Any,
+    data: tuple[Any, Any, Any],
+    validation_data: Any,
+    class_weight: Mapping[Any, float] | None,
+    classes: Sequence[Any] | None,
+) -> RunData:
+    """Return the data of a run, after all checks that are possible before training.
+
+    Args:
+        data: ``x, y, sample_weight``.
+        others: as in ``fit``.
+    """
+    training, validation = _sources(options, *data, validation_data)
+    check_output(apply_fn, loss)
+    outputs = output_shape(apply_fn, params)
+    if classes is None and isinstance(training, Arrays):
+        classes = find_classes(loss, training.y, functools.partial(outputs, training.x), "y")
+    targets = Targets(loss, outputs, None if classes is None else tuple(classes), class_weight)
+    identity = _data_identity(training)
+    training, prepare = _prepare(training, targets)
+    validation, prepare_validation = _prepare(validation, dataclasses.replace(targets, class_weight=None))
+    return RunData(training, validation, prepare, prepare_validation, targets.classes, identity)
+
+
+def _sources(
+    options: Options, x: Any, y: Any, sample_weight: Any, data: Any
+) -> tuple[Arrays | Loader, Arrays | Loader | None]:
+    """Return the training data and the validation data."""
+    split, size = options.validation_split, options.batch_size
+    training = source(
+        x, y, sample_weight, batch_size=size, steps_per_epoch=options.steps_per_epoch, epochs=options.epochs
+    )
+    validation: Arrays | Loader | None = None
+    if data is not None:
+        if split:
+            raise ValueError("validation_data and validation_split are both given; one of them is legal")
+        pair = isinstance(data, tuple | list) and len(data) in (2, 3) and not isinstance(data[0], tuple | list)
+        if hasattr(data, "shape"):
+            raise ValueError(f"validation_data is a {type(data).__name__}; give (x, y), (x, y, weights) or a loader")
+        parts = tuple(data) if pair else (data,)
+        validation = source(*parts, batch_size=size, epochs=options.epochs, name="validation_data")
+    elif split:
+        if isinstance(training, Loader):
+            raise ValueError(f"validation_split={split} needs arrays; give validation_data beside a loader")
+        cut = training_count(training.samples, split)
+        training, validation = training.part(slice(cut)), training.part(slice(cut, None))
+    if isinstance(training, Arrays):
+        order = functools.partial(_sample_order, training.samples, options.seed, options.shuffle)
+        training = training._replace(order=order)
+    return training, validation
+
+
+def _prepare(data: Any, targets: Targets) -> tuple[Any, Callable[[Batch], Batch]]:
+    """Return the data, and what prepares its batches: the targets of arrays are prepared here, as a whole."""
+    return (targets.arrays(data), unchanged) if isinstance(data, Arrays) else (data, targets)
+
+
+def training_count(samples: int, validation_split: float) -> int:
+    """Return the number of samples that remain for training. Raises ValueError if there are none, or all.
+
+    >>> training_count(37, 0.25)
+    27
+    """
+    count = math.floor(samples * (1 - validation_split))
+    if validation_split and not 0 < count < samples:
+        raise ValueError(
+            f"validation_split={validation_split} of {samples} samples leaves no sample on one side; "
+            "give another fraction or more samples"
+        )
+    return count
+
+
+def _data_identity(data: Arrays | Loader) -> Any:
+    """Return what is cheap to know of the data: a checksum of arrays, the type and length of a loader."""
+    if isinstance(data, Loader):
+        return f"{type(data.batches).__name__}, {data.steps} batches"
+    checksum = 0
+    for array in jax.tree.leaves((data.x, data.y, data.sample_weight)):  # shape, dtype, first, middle and last row
+        rows = np.ascontiguousarray(np.asarray(array[[0, len(array) // 2, -1]]))
+        text = str(rows.tolist()).encode() if rows.dtype.kind == "O" else rows.tobytes()
+        checksum = zlib.crc32(f"{array.shape} {array.dtype}".encode() + text, checksum)
+    return checksum

@@ -1,0 +1,133 @@
+"""The targets of a run as the loss takes them: labels become class indices, class weights become sample weights.
+
+Knows losses and labels; the model only by the shape of its output.
+"""
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxconv.contract import Params
+from jaxconv.registry import nearest
+from jaxconv.training.data import Arrays, Batch, device_dtype
+from jaxconv.training.labels import indices, label_text, sorted_labels
+from jaxconv.training.mistakes import output_for, warn_channels_first
+
+
+def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ...]]:
+    """Return the function of ``x`` whose value is the shape of the model's output; nothing is computed.
+
+    Raises, when it is called:
+        ValueError: samples that the model does not take.
+    """
+    shapes: dict[Any, tuple[int, ...]] = {}  # by shape and dtype: every batch of a loader is checked
+
+    def shape(x: Any) -> tuple[int, ...]:
+        key = str(jax.tree.map(lambda array: (array.shape, array.dtype), x))
+        if key not in shapes:
+            if isinstance(x, Mapping):
+                batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, device_dtype(array.dtype)), x)
+                shapes[key] = jax.eval_shape(apply_fn, params, batch).shape
+            else:
+                shapes[key] = output_for(apply_fn, params, x).shape
+                warn_channels_first(apply_fn, x)
+        return shapes[key]
+
+    return shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Targets:
+    """Maps batches to batches whose targets are numbers, after all checks that are possible on the host.
+
+    Args:
+        loss: the loss; if it has a method ``check``, targets are class labels.
+        outputs: ``x`` -> the shape of the model's output for one sample.
+        classes: the label of each class; None if the targets are used as they are.
+        class_weight: the weight of each class, by its label or index; others have weight 1.
+    """
+
+    loss: Any
+    outputs: Callable[[Any], tuple[int, ...]]
+    classes: tuple[Any, ...] | None = None
+    class_weight: Mapping[Any, float] | None = None
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Return the batch with class indices and weights. Raises ValueError for labels that are not classes."""
+        x, y, weight = batch.x, batch.y, batch.sample_weight
+        if y is None:
+            raise TypeError("a batch has no targets; the loader must yield (x, y) or (x, y, sample_weight)")
+        outputs = self.outputs(x)
+        if self.classes is not None:
+            y = indices(y, self.classes, "y")
+        elif y.dtype.kind in "USO":
+            raise ValueError("y contains names of classes; give classes=(...), in the order of the model's outputs")
+        elif hasattr(self.loss, "check"):
+            self.loss.check(y, outputs)
+        if self.class_weight is not None:
+            if weight is not None:
+                raise ValueError("sample_weight and class_weight are both given; one of them is legal")
+            weight = self._weights(y, outputs)
+        return batch._replace(y=y, sample_weight=weight)
+
+    def arrays(self, of: Arrays) -> Arrays:
+        """Return arrays with class indices and weights."""
+        batch = self(Batch(of.x, of.y, of.sample_weight))
+        return of._replace(y=batch.y, sample_weight=batch.sample_weight)
+
+    def _weights(self, y: np.ndarray, outputs: tuple[int, ...]) -> np.ndarray:
+        """Return the weight of each target: ``(samples,)``, or ``(samples, steps)`` for a label in each step."""
+        one_hot = not hasattr(self.loss, "check") and y.ndim > 1 and y.shape[-1] > 1
+        labels = np.argmax(y, axis=-1) if one_hot else y[..., 0] if y.ndim > 1 and y.shape[-1] == 1 else y
+        by_class = class_weights(self.class_weight or {}, self.classes or range(max(2, outputs[-1])))
+        return by_class[np.round(np.asarray(labels)).astype(np.int64)]
+
+
+def class_weights(weights: Mapping[Any, float], classes: Sequence[Any]) -> np.ndarray:
+    """Return the weight of each class, 1 for those that are not in ``weights``.
+
+    Raises:
+        ValueError: a weight that is not a finite number of at least 0, or not of a class.
+
+    >>> class_weights({"dog": 3.0}, ("cat", "dog"))
+    array([1., 3.], dtype=float32)
+    """
+    index = {label_text(label): i for i, label in enumerate(classes)}
+    by_class = np.ones(len(index), np.float32)
+    for label, weight in weights.items():
+        if label_text(label) not in index:
+            raise ValueError(f"class_weight has the class {label!r}; {nearest(label_text(label), list(index))}")
+        number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
+        if not number or not 0 <= weight < math.inf:
+            raise ValueError(f"class_weight of {label!r} is {weight!r}; legal: a finite number of at least 0")
+        by_class[index[label_text(label)]] = weight
+    return by_class
+
+
+def find_classes(loss: Any, y: Any, outputs: Callable[[], tuple[int, ...]], where: str) -> tuple[Any, ...] | None:
+    """Return the classes whose labels ``y`` contains, in order; None if the targets are used as they are.
+
+    Strings are always labels. Integers are labels where the loss takes class indices, they are not among
+    ``0 .. classes - 1``, and there are as many different ones as the model has classes.
+
+    Raises:
+        ValueError: strings, of which there are not as many different ones as the model has classes.
+    """
+    sparse = hasattr(loss, "check")
+    strings = y.dtype.kind in "USO"
+    if not strings and not (sparse and y.dtype.kind in "iu"):
+        return None
+    labels = tuple(sorted_labels(np.unique(y).tolist()))
+    count = max(2, outputs()[-1])
+    if strings and len(labels) != count and sparse:
+        raise ValueError(
+            f"{where} has {len(labels)} different labels and the model's output {count} classes; give a model with "
+            "one output for each class, or classes=(...), in the order of its outputs"
+        )
+    outside = strings or labels[0] < 0 or labels[-1] >= count
+    return labels if outside and (strings or len(labels) == count) else None
