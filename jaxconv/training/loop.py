@@ -179,7 +179,7 @@ class Loop:
             done, data = done + 1, group[-1].state
             accumulator.add(sums)
             self.check_finite(accumulator, progress)
-            if self.callbacks:
+            if not all(isinstance(callback, EarlyStopping) for callback in self.callbacks):
                 so_far = metric_values(accumulator.total, self.metrics) if accumulator.total else {}
                 event = StepEvent(progress.epoch + 1, self.options.epochs, done, self.steps, so_far)
                 by_callback = self.tell(event)

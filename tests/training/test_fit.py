@@ -28,6 +28,7 @@ Y = (X @ np.array([[1.0], [-1.0], [0.5], [0.0]]) + 0.1 * RNG.normal(size=(37, 1)
 LABELS = (Y[:, 0] > 0).astype(np.int64)
 LAYER = Sequential([Dense(5, activation="tanh"), BatchNormalization(), Dropout(0.4), Dense(1)])
 LINEAR = Dense(1)
+CLASSIFIER = Dense(2, activation="softmax")
 
 
 def train(layer=LAYER, x=X, y=Y, **options):
@@ -449,11 +450,7 @@ def test_predictions_come_in_order_and_in_batches():
         ({"callbacks": [EarlyStopping("mea")]}, ValueError, "'mea'.*'mae'"),
         ({"loss": "mze"}, ValueError, "loss 'mze'.*'mse'"),
         (
-            {
-                "layer": Dense(2, activation="softmax"),
-                "y": LABELS * 2 + np.arange(37) % 2,
-                "loss": "sparse_categorical_crossentropy",
-            },
+            {"layer": CLASSIFIER, "y": LABELS * 2 + np.arange(37) % 2, "loss": "sparse_categorical_crossentropy"},
             ValueError,
             "0 to 3.*2 classes",
         ),
