@@ -269,7 +269,7 @@ def scripted_metric(values, maximized=False):
             return y_pred[:, 0]
 
         def finish(self, total, count):
-            return next(values)
+            return next(values) if count == 37 else 0.0  # a part of an epoch has fewer
 
     return Scripted()
 
