@@ -35,6 +35,8 @@ def class_activation(
     The map is the sum over channels of ``weight * value``, with one weight for each channel: with "grad" (Grad-CAM) the
     mean over positions of the gradient of the target's score, with "cam" (CAM) the weights of the dense layer for the
     target. If the head is global average pooling and a dense layer, CAM is Grad-CAM times the number of positions.
+    "guided" (guided Grad-CAM) multiplies the positive part of the Grad-CAM map, resized to the input by repetition,
+    with the guided backpropagation of ``attribute``.
 
     The map is raw as in captum: negative where the layer speaks against the class, and neither scaled nor resized.
     pytorch-grad-cam instead sets negative values to zero, resizes to the input and scales each map to [0, 1]. The score
