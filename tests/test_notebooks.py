@@ -19,6 +19,7 @@ SHORTENED = {
     "02_train_fcn": {"EPOCHS": "1", "FILTERS": "(2, 3, 2)"},
     "05_ensembles": {"MEMBERS": "2", "STEPS": "1", "BATCH": "2", "RATES": "1", "DECAYS": "2"},
     "06_streaming": {"STEPS": "50", "LEVELS": "2", "UPDATES": "1", "REPEATS": "1"},
+    "07_keras_file": {"STEPS": "40"},
     "08_faster": {"CHANNELS": "8", "SIZE": "4", "BATCH": "1", "REPEATS": "1"},
 }
 PACKAGES = {"02_train_fcn": ["aeon"], "08_faster": ["equinox", "flax", "keras"]}
