@@ -28,6 +28,9 @@ def import_file(path: Path) -> None:
 
 @functools.cache
 def _import(path: Path, digest: str) -> None:
+    loaded = getattr(sys.modules.get(path.stem), "__file__", None)
+    if loaded and Path(loaded).is_file() and hashlib.sha256(Path(loaded).read_bytes()).hexdigest() == digest:
+        return  # the program that calls the command line has imported it
     name = f"jaxconv_import_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -146,7 +146,7 @@ def _read_and_check(
     """Read a config and its data, and make every check that is possible before training."""
     for package in ("h5py", "matplotlib"):  # some are needed only after training
         if importlib.util.find_spec(package) is None:
-            raise ImportError(f"jaxconv train needs {package}; install it with: pip install 'jaxconv[train]'")
+            raise ImportError(f"jaxconv train needs {package}; install it with: pip install {package}")
     config = read_config(path, settings, pretrained=pretrained, freeze=freeze, own=own)
     splits = load_data(config)
     check_shapes(config, splits)

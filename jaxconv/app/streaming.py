@@ -115,7 +115,7 @@ def _open_audio(path: str) -> Iterator[Any]:
     try:
         import soundfile
     except ImportError:
-        raise ImportError("audio files need soundfile; install it with: pip install 'jaxconv[audio]'") from None
+        raise ImportError("audio files need soundfile; install it with: pip install soundfile") from None
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such file; an audio file is expected")
     try:

@@ -23,7 +23,7 @@ def check_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise ImportError("the chart needs matplotlib; install it with: pip install 'jaxconv[bench]'") from None
+        raise ImportError("the chart needs matplotlib; install it with: pip install matplotlib") from None
 
 
 def draw_chart(

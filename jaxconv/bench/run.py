@@ -17,7 +17,7 @@ JSON, CHART = "bench.json", "bench.png"
 LIBRARIES = ("lax", "torch", "jaxconv", "flax", "equinox", "haiku", "keras", "sequence_layers")
 DISPATCH = "dispatch"
 # not in the extra: the CPU build of torch has its own package index, see pytorch.org; sequence-layers has a long tail
-INSTALL = {"torch": "torch", "sequence_layers": "sequence-layers"}
+INSTALL = {"haiku": "dm-haiku", "sequence_layers": "sequence-layers"}
 ACCELERATED = "jaxconv.accelerate()"  # on the chart, in place of a library
 
 Say = Callable[[str], None]
@@ -265,7 +265,7 @@ def _libraries(only: str | None, supported: Sequence[str], reason: str) -> list[
         if name not in supported:
             raise ValueError(f"--only: {name} {reason}")
         if not _installed(name):
-            package = INSTALL.get(name, "'jaxconv[bench]'")
+            package = INSTALL.get(name, name)
             raise ImportError(f"--only: {name} is not installed; install it with: pip install {package}")
     return chosen
 

@@ -17,6 +17,9 @@ With --from, the model and its weights come from a file, and CONFIG gives data a
 Layers that match --freeze are not trained: their weights and statistics stay equal, bit for bit. The file is copied to
 the run folder.
 
+A config is described key by key by 'jaxconv train --keys'. With [model] import = "my_layers.py" it uses layers of your
+own; the run folder keeps a copy of that file, which runs only with --import.
+
 Examples
   jaxconv train configs/digits_conv2d.toml --out /tmp/digits
   jaxconv train configs/digits_conv2d.toml --set train.batch_size=64 --set model.layers.0.filters=16
@@ -29,6 +32,7 @@ Examples
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file; see configs/ for examples")
+    parser.add_argument("--keys", action="store_true", help="print every key of a config, in Markdown, and exit")
     parser.add_argument(
         "--set",
         action="append",
@@ -53,6 +57,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train a model, or resume a run."""
+    if options.keys:
+        from jaxconv.app.config_keys import keys_page
+
+        print(keys_page(), end="")
+        return
     from jaxconv.app import run
     from jaxconv.app.run_folder import model_file
 

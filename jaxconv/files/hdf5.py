@@ -234,7 +234,7 @@ def opened(path: Any, source: IO[bytes] | bytes, skip: tuple[str, ...] = ()) -> 
     try:
         import h5py
     except ImportError:
-        raise ImportError("Keras's files need h5py; install it with: pip install 'jaxconv[files]'") from None
+        raise ImportError("Keras's files need h5py; install it with: pip install h5py") from None
     with contextlib.ExitStack() as stack:
         with damaged(path):
             content: Any = source

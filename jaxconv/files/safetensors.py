@@ -107,5 +107,5 @@ def _safetensors() -> tuple[ModuleType, ModuleType]:
         import safetensors
         import safetensors.numpy
     except ImportError:
-        raise ImportError("safetensors is not installed; install it with: pip install 'jaxconv[files]'") from None
+        raise ImportError("safetensors is not installed; install it with: pip install safetensors") from None
     return safetensors, safetensors.numpy

@@ -245,4 +245,4 @@ def _shape_and_dtype(aval: Any) -> tuple[tuple[int | None, ...], Any]:
 
 def _require_flatbuffers() -> None:
     if importlib.util.find_spec("flatbuffers") is None:
-        raise ImportError("an exported model needs flatbuffers; install it with: pip install 'jaxconv[serving]'")
+        raise ImportError("an exported model needs flatbuffers; install it with: pip install flatbuffers")

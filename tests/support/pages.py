@@ -9,6 +9,7 @@ The word after the three backticks is the language; what follows it says how the
     sh run                  the same, then run
     toml                    sections of a config: legal in place of those of a config in ``configs/``
     toml file=NAME          the same, and written to NAME for the blocks after it
+    python file=NAME        written to NAME, for a block after it that imports it
     toml cases              a list of convolutions for ``jaxconv bench --cases``
     text output             what the block before printed
     text                    a drawing: shown, not checked
@@ -100,6 +101,9 @@ def keras_rules():
 
 def run_python(block, names):
     """Run a block in the namespace of its page, or compile it where it is skipped."""
+    if block.words.startswith("file="):
+        Path(block.words.removeprefix("file=")).write_text(block.text)
+        return
     tree = ast.parse(block.text, block.page)
     ast.increment_lineno(tree, block.line - 1)
     if block.skipped is not None:

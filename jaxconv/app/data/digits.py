@@ -36,7 +36,7 @@ def digits(*, test_size: float = 0.2, seed: int = 0) -> Splits:
         from sklearn.model_selection import train_test_split
     except ImportError:
         raise ImportError(
-            "data.source 'digits' needs scikit-learn; install it with: pip install 'jaxconv[train]'"
+            "data.source 'digits' needs scikit-learn; install it with: pip install scikit-learn"
         ) from None
     table = load_digits()
     x = (table.images[..., None] / 16).astype(np.float32)

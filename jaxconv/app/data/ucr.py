@@ -61,7 +61,7 @@ def _data_files() -> dict[str, tuple[Path, Path]]:
     try:
         import aeon  # fast: the readers, which import pandas and numba, are imported in _read
     except ImportError:
-        raise ImportError("data.source 'ucr' needs aeon; install it with: pip install 'jaxconv[train]'") from None
+        raise ImportError("data.source 'ucr' needs aeon; install it with: pip install aeon") from None
     files = {}
     for train in sorted((Path(aeon.__file__).parent / "datasets" / "data").glob("*/*_TRAIN.ts")):
         name = train.name.removesuffix("_TRAIN.ts")

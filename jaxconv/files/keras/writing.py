@@ -186,7 +186,7 @@ def _weights(path: Path, model: Layer, params: Params) -> bytes:
     try:
         import h5py
     except ImportError:
-        raise ImportError("save_model needs h5py; install it with: pip install 'jaxconv[files]'") from None
+        raise ImportError("save_model needs h5py; install it with: pip install h5py") from None
     buffer, values, written = io.BytesIO(), flat(params), set[str]()
     with h5py.File(buffer, "w", track_order=False) as file:
         for group_path, name, leaves in groups(model):
