@@ -211,7 +211,7 @@ def run_toml(block, names):
         assert read_cases(path)
     else:
         base = tomllib.loads((ROOT / "configs" / "digits_conv2d.toml").read_text())
-        build_config(base | tree, block.place)
+        build_config(base | tree, words.get("file", block.place))  # what it imports is beside it
 
 
 RUNNERS = {"python": run_python, "sh": run_shell, "toml": run_toml}
