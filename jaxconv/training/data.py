@@ -166,7 +166,7 @@ def source(
     Raises:
         ValueError, TypeError: data that cannot be read so.
     """
-    if not is_loader(x, y):
+    if not is_loader(x, numbers=y is not None):
         if steps_per_epoch is not None:
             raise ValueError(f"steps_per_epoch={steps_per_epoch} with arrays; it is for loaders")
         if y is None:
@@ -182,10 +182,16 @@ def source(
     return Loader(x, steps_per_epoch or _length(x), steps_per_epoch is not None)
 
 
-def is_loader(x: Any, y: Any = None) -> bool:
-    """Return whether ``x`` yields batches; arrays, dicts of arrays, and lists beside ``y`` do not."""
+def is_loader(x: Any, numbers: bool = False) -> bool:
+    """Return whether ``x`` yields batches; arrays and dicts of arrays do not, and lists do not where they are numbers.
+
+    Args:
+        numbers: whether a list that does not contain tuples of arrays is one of numbers.
+    """
     array = isinstance(x, Mapping) or hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
-    return not array and not (y is not None and isinstance(x, list | tuple))
+    if numbers and isinstance(x, list | tuple):
+        return bool(x) and isinstance(x[0], list | tuple) and hasattr(x[0][0], "shape")
+    return not array
 
 
 def _length(batches: Any) -> int | None:

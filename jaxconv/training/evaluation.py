@@ -131,7 +131,7 @@ def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32)
     """
     check_model(apply_fn, params)
     size = Options(batch_size=batch_size).batch_size
-    if is_loader(x) and not isinstance(x, list | tuple):
+    if is_loader(x, numbers=True):
         data: Arrays | Loader = source(x)
     else:
         inputs = as_samples(**x) if isinstance(x, Mapping) else as_samples(x=x)["x"]
