@@ -3,12 +3,9 @@
 Knows layers by their contract alone.
 """
 
-import dataclasses
 from typing import Any, NamedTuple
 
-import numpy as np
-
-from jaxconv.contract import LEAF, Layer, layers
+from jaxconv.contract import LEAF, Layer
 from jaxconv.inspect.target import logits
 
 
@@ -75,16 +72,8 @@ def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[L
         while hasattr(layer, "leaf") and hasattr(layer, "kernel"):  # the kernel is computed from the stored one
             wrappers.append(layer)
             layer = layer.layer
-        after = None
-        if getattr(layer, "activation", None) is not None and adds(layer):  # its linear part is changed by addition
-            after = layers["Activation"](layer.activation, dtype=layer.dtype)
-            layer = dataclasses.replace(layer, activation=None)
         calls.append(LeafCall(layer, path, tuple(wrappers), tuple(values), structure))
         makers.extend([len(calls) - 1] * layer.output_structure.num_leaves)
-        if after is not None:
-            calls.append(LeafCall(after, ("",), (), (len(makers) - 1,)))
-            makers.append(len(calls) - 1)
-            return [len(makers) - 1]
         return list(range(len(makers) - layer.output_structure.num_leaves, len(makers)))
 
     outputs = visit(layer, (), list(range(inputs)), structure)
@@ -95,15 +84,3 @@ def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[L
 def _used(calls: list[LeafCall], outputs: list[int]) -> bool:
     """Return whether a layer of the model reads one of its outputs, which then must be what it is."""
     return any(set(call.inputs) & set(outputs) for call in calls)
-
-
-def adds(layer: Any) -> bool:
-    """Return whether a layer is a convolution whose change is the convolution of what its input changes by."""
-    plain = getattr(layer, "rank", 0) == 1 and getattr(layer, "data_format", None) == "channels_last"
-    plain = plain and {*layer.leaves} <= {"kernel", "bias"} and hasattr(layer, "kernel_size")
-    if not plain or getattr(layer, "groups", 1) != 1 or layer.policy.compute != np.float32:
-        return False
-    kernel = layer.weights((1, sum(layer.kernel_size) * max(layer.dilation_rate) * 9, 1))["kernel"].shape
-    (window,) = layer.spatial_windows()
-    shared = kernel == (*layer.kernel_size, 1, layer.filters) if hasattr(layer, "filters") else False
-    return shared and window.stride == 1 and not window.transposed and window.mode == "zeros"

@@ -18,9 +18,8 @@ from jaxconv.contract import Window
 from jaxconv.contract.masks import reader
 from jaxconv.dtypes import promote
 from jaxconv.geometry import each_axis
-from jaxconv.inspect.calls import LeafCall, adds
+from jaxconv.inspect.calls import LeafCall
 from jaxconv.inspect.reach import Span, follow, union
-from jaxconv.ops import conv_transpose
 
 Spans = dict[int, Span]  # by axis, counted with the batch; the other axes change as a whole
 
@@ -108,7 +107,7 @@ def compute(call: LeafCall, params: Any, inputs: list[Value], bases: list[Array]
     if all(value.patch is None for value in inputs):
         return [Value(base) for base in bases]
     if len(bases) == 1:
-        for way in (_pooled, _added, _patched):
+        for way in (_pooled, _patched):
             found = way(call, params, inputs, bases[0], index)
             if found is not None:
                 return [found]
@@ -241,35 +240,6 @@ def _cut(y: Array, base: Array, moved: dict[int, tuple], index: Array) -> Value 
         where = [jnp.broadcast_to(jnp.asarray(start, jnp.int32), index.shape) for start in found]
         y = jax.vmap(lambda y, where: lax.dynamic_slice(y, where, sizes[1:]))(y, where)
     return Value(base, y, {axis: span for axis, (span, _) in moved.items() if not span.covers(base.shape[axis])})
-
-
-def _added(call: LeafCall, params: Any, inputs: list[Value], base: Array, index: Array) -> Value | None:
-    """Return the output of a convolution as the unchanged one plus the convolution of the difference of its input.
-
-    Each step of the difference is multiplied with each tap once: for a patch of ``n`` steps and ``k`` taps ``n * k``
-    products, where the outputs that it reaches have ``(n + k - 1) * k``. None for other layers.
-    """
-    layer, value = call.layer, inputs[0]
-    if call.final or not adds(layer) or layer.activation is not None or 1 not in value.spans:
-        return None
-    span, window = value.spans[1], layer.windows(value.base.shape)[0]
-    reading = follow(window, span, value.base.shape[1])
-    if reading.span.width * 4 < span.width * 5:
-        return None
-    spans = {1: span}
-    change = value.read(spans, index) - Value(value.base).read(spans, index)
-    kernel = params["kernel"].astype(change.dtype)[::-1].swapaxes(1, 2)
-    y = conv_transpose(change, kernel, dilation_rate=layer.dilation_rate)
-    first = reading.span.starts - (span.starts + window.pads(value.base.shape[1])[0] - window.extent + 1)
-    before, after = max(0, -int(first.min())), max(0, int(first.max()) + reading.span.width - y.shape[1])
-    y = lax.pad(y, jnp.zeros((), y.dtype), [(0, 0, 0), (before, after, 0), (0, 0, 0)])
-    out = {1: reading.span}
-    start = _at(first + before, index)
-    if isinstance(start, int):
-        y = lax.slice_in_dim(y, start, start + reading.span.width, axis=1)
-    else:
-        y = jax.vmap(lambda y, start: lax.dynamic_slice_in_dim(y, start, reading.span.width))(y, start)
-    return Value(base, y + Value(base).read(out, index), {} if reading.span.covers(base.shape[1]) else out)
 
 
 def _pooled(call: LeafCall, params: Any, inputs: list[Value], base: Array, index: Array) -> Value | None:
