@@ -13,11 +13,13 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any, NoReturn
 
-from jaxconv.cli import bench, convert, evaluate, export, info, predict, stream, train, tune
+from jaxconv.cli import bench, convert, evaluate, explain, export, info, predict, stream, train, tune
 from jaxconv.cli.process import ctrl_c_ignored, printable, run_process, safe_output
 from jaxconv.registry import nearest
 
-COMMANDS = {command.NAME: command for command in (train, evaluate, predict, stream, info, convert, export, tune, bench)}
+COMMANDS = {
+    command.NAME: command for command in (train, evaluate, predict, explain, stream, info, convert, export, tune, bench)
+}
 FAILED, MISTAKE, BUG = 1, 2, 70  # exit codes: the run failed, a mistake of the user, a bug of jaxconv
 
 _TEXT = """\
@@ -29,6 +31,7 @@ Train convolutional networks from a config file, and use them.
   jaxconv train CONFIG --from model.keras --freeze 'conv*'    fine-tune
   jaxconv evaluate runs/gunpoint_fcn                          loss and metrics on the test set
   jaxconv predict runs/gunpoint_fcn x.npy --out y.npy         one prediction for each row of x
+  jaxconv explain runs/gunpoint_fcn x.npy --out picture.png   what in an input speaks for a class
   jaxconv stream model.keras x.wav --out y.npy                step by step, equal to the whole; or from a pipe
   jaxconv info model.h5                                       layers, shapes, parameters, multiply-adds
   jaxconv convert old.h5 new.keras                            a file of any Keras version, for Keras 3
