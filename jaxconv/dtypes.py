@@ -16,7 +16,7 @@ def promote(*dtypes: Any) -> Any:
         return jnp.result_type(*dtypes)
 
 
-def broadcast(value: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def broadcast(value: Any, shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> jax.Array:
     """Broadcast an array to a shape and cast it; the gradient, a sum over what was repeated, is computed in float32.
 
     A sum of thousands of terms stagnates in half precision: each new term is lost in the rounding of the sum.
@@ -24,4 +24,4 @@ def broadcast(value: Any, shape: tuple[int, ...], dtype: Any) -> jax.Array:
     >>> broadcast(jnp.ones(3, jnp.bfloat16), (2, 3), jnp.bfloat16).shape
     (2, 3)
     """
-    return jnp.broadcast_to(value.astype(promote(value.dtype, jnp.float32)), shape).astype(dtype)
+    return jnp.broadcast_to(value.astype(promote(value.dtype, jnp.float32)), shape, out_sharding=sharding).astype(dtype)

@@ -22,7 +22,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir, xla
 
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import choice, tuning_cache
+from jaxconv.kernels import choice, partition, tuning_cache
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowerings.xla import XLA
 from jaxconv.kernels.override import current as current_override
@@ -78,15 +78,17 @@ def _bind(
     precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter must be hashable
     if precision is None:  # the default in force here, not where jit lowers: the context manager may be closed by then
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if _explicit_mesh(a, b):  # the result's sharding is part of its type, and jax.lax has the rules for that
+    if _left_to_lax(geometry, a, b):  # the result's sharding is part of its type, and jax.lax has the rules for that
         return XLA.maps[name](a, b, geometry, Arithmetic(a.dtype, dtype, precision))
     return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype, lowering=lowering)
 
 
-def _explicit_mesh(*arrays: Array) -> bool:
-    """Return whether a mesh with explicit axis types is in force, the default of ``jax.make_mesh``."""
-    meshes = [jax.sharding.get_abstract_mesh(), *(jax.typeof(array).sharding.mesh for array in arrays)]
-    return any(jax.sharding.AxisType.Explicit in mesh.axis_types for mesh in meshes)
+def _left_to_lax(geometry: Geometry, *arrays: Array) -> bool:
+    """Return whether some axes of a mesh are Explicit, and others Manual (``shard_map``) or a size is symbolic."""
+    mesh = partition.explicit_mesh(*arrays)
+    sizes = (*geometry.x_lengths, *(size for array in arrays for size in array.shape))
+    known = all(isinstance(size, int) for size in sizes)
+    return mesh is not None and (jax.sharding.AxisType.Manual in mesh.axis_types or not known)
 
 
 def _dims(letter: str, geometry: Geometry) -> tuple[int, ...]:
@@ -109,7 +111,9 @@ def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, .
 
 def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, **_: Any) -> Any:
     shape = _result_shape(name, a, b, geometry)
-    return a.update(shape=shape, dtype=dtype, weak_type=a.weak_type and b.weak_type)
+    explicit = partition.explicit_mesh(a, b) is not None
+    sharding = {"sharding": partition.result_sharding(name, geometry, a, b, shape)} if explicit else {}
+    return a.update(shape=shape, dtype=dtype, weak_type=a.weak_type and b.weak_type, **sharding)
 
 
 # -- differentiation: the transpose of each map in each argument is one of the other two
@@ -126,7 +130,10 @@ def _adjoint(name: str, operand: int) -> Callable[..., Array]:
         linear, constant = (a, b) if operand == 0 else (b, a)
         arrays = {SIGNATURES[name][1 - operand]: constant, SIGNATURES[name][2]: cotangent}
         first, second, _ = SIGNATURES[adjoint]
-        return _bind(adjoint, arrays[first], arrays[second], geometry, precision, linear.aval.dtype, lowering)
+        out = _bind(adjoint, arrays[first], arrays[second], geometry, precision, linear.aval.dtype, lowering)
+        if partition.explicit_mesh(out) is None or jax.typeof(out).sharding == linear.aval.sharding:
+            return out
+        return jax.sharding.reshard(out, linear.aval.sharding)
 
     return rule
 
@@ -195,19 +202,37 @@ def _primitive(name: str) -> Primitive:
     primitive.def_abstract_eval(functools.partial(_abstract, name))
     ad.defbilinear(primitive, _adjoint(name, 0), _adjoint(name, 1))
     batching.primitive_batchers[primitive] = functools.partial(_batch, name)
-    for platform in (None, "cpu"):
-        mlir.register_lowering(primitive, functools.partial(_lower, name, platform), platform=platform)
+    mlir.register_lowering(primitive, functools.partial(_lower, name), cacheable=False)
     return primitive
 
 
-def _lower(name: str, platform: str | None, context: Any, *operands: Any, **params: Any) -> Any:
-    """Lower for one platform, or for several at once, which leaves the platform unknown."""
-    if platform is None:
-        platforms = context.platforms or context.module_context.platforms
-        platform = platforms[0] if len(platforms) == 1 else None
-    rule = functools.partial(choice.compute, name, platform=platform, winners=tuning_cache.winners(platform))
+def _lower(name: str, context: Any, a: Any, b: Any, **params: Any) -> Any:
+    """Lower for one platform, or for several at once."""
+    platforms = tuple(context.platforms or context.module_context.platforms)
+    options = {key: value for key, value in params.items() if key != "geometry"}
+
+    def solve(platform: str | None) -> Callable[..., Array]:
+        winners = tuning_cache.winners(platform)
+        return functools.partial(_solve, **options, platform=platform, winners=winners)
+
+    if partition.applies(context):
+        return partition.lower(name, solve(platforms[0]), context, a, b, params["geometry"])
+
+    def rule(a: Array, b: Array) -> Array:
+        ways = [functools.partial(solve(p), name, geometry=params["geometry"]) for p in (platforms[0], "cpu", None)]
+        if len(platforms) == 1:
+            return ways[0](a, b)
+        return jax.lax.platform_dependent(a, b, cpu=ways[1], default=ways[2])
+
+    # not cached by JAX, which would hide the operands from what splits a map; equal maps share a function nevertheless
+    functions = context.module_context.cached_primitive_lowerings
+    function = functions.setdefault((name, platforms, *context.avals_in, *params.items()), jax.jit(rule))
+    return mlir.lower_fun(function, multiple_results=False)(context, a, b)
+
+
+def _solve(name: str, a: Array, b: Array, **options: Any) -> Array:
     with tracing_a_lowering():
-        return mlir.lower_fun(rule, multiple_results=False)(context, *operands, **params)
+        return choice.compute(name, a, b, **options)
 
 
 PRIMITIVES = {name: _primitive(name) for name in SIGNATURES}

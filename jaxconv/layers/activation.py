@@ -12,9 +12,9 @@ from jax import Array
 from jaxconv import activations
 from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
-from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
 from jaxconv.layers.options import as_axis, as_number, at_least_0, input_axes, known_sizes
+from jaxconv.layers.sharding import broadcast_like
 
 
 @register(layers)
@@ -273,5 +273,5 @@ class PReLU(Layer):
         return {"alpha": Weight(known_sizes(tuple(range(1, len(own))), own, "PReLU"), self.alpha_initializer)}
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        alpha = broadcast(params["alpha"][None], x.shape, x.dtype)
+        alpha = broadcast_like(params["alpha"][None], x)
         return jax.nn.relu(x) - alpha * jax.nn.relu(-x), Effects()

@@ -16,9 +16,10 @@ from jax import Array
 from jaxconv import geometry as geo
 from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.contract.masks import broadcast_mask
-from jaxconv.dtypes import broadcast, promote
+from jaxconv.dtypes import promote
 from jaxconv.layers.merge import Merge
 from jaxconv.layers.options import as_axis, as_fraction, as_seed, input_axes
+from jaxconv.layers.sharding import broadcast_like
 
 GOVERNED = [
     f"{weight}_{what}" for weight in ("kernel", "bias") for what in ("initializer", "regularizer", "constraint")
@@ -65,7 +66,7 @@ class Projection(Layer):
         y = jnp.tensordot(x, params["kernel"].astype(x.dtype), self.reads)
         if self.use_bias:
             bias = params["bias"].astype(y.dtype)
-            y = y + broadcast(bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape), y.shape, y.dtype)
+            y = y + broadcast_like(bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape), y)
         return y if self.activation is None else self.activation(y), Effects()
 
 

@@ -10,8 +10,8 @@ from jax import Array
 from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Weight, Window, whole
 from jaxconv.contract.spatial import spatial_lengths, with_channels
-from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width
+from jaxconv.layers.sharding import broadcast_like
 from jaxconv.ops.operands import as_padding_mode
 from jaxconv.windows import output_lengths
 
@@ -135,5 +135,5 @@ class Convolving(Layer):
             bias = params["bias"]
             bias = bias.reshape((1,) * (self.rank + 1 - bias.ndim) + bias.shape)  # one for all places, or one for each
             bias = (bias if last else bias.transpose(self.rank, *range(self.rank)))[None]
-            y = y + broadcast(bias, y.shape, y.dtype)
+            y = y + broadcast_like(bias, y)
         return activate(self.activation, y, -1 if last else 1), Effects()

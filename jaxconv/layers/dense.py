@@ -7,8 +7,8 @@ from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
-from jaxconv.dtypes import broadcast
 from jaxconv.layers.activation_axis import activate, activated_width
+from jaxconv.layers.sharding import broadcast_like
 
 
 @register(layers)
@@ -76,5 +76,5 @@ class Dense(Layer):
         kernel = params["kernel"].astype(x.dtype)
         y = jnp.matmul(x, kernel)
         if self.use_bias:
-            y = y + broadcast(params["bias"].reshape((1,) * (y.ndim - 1) + (-1,)), y.shape, y.dtype)
+            y = y + broadcast_like(params["bias"].reshape((1,) * (y.ndim - 1) + (-1,)), y)
         return activate(self.activation, y, -1), Effects()

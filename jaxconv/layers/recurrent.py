@@ -17,11 +17,10 @@ from jaxconv import geometry as geo
 from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Weight, Window, as_shapes, whole
 from jaxconv.contract.masks import broadcast_mask
 from jaxconv.contract.weights import sum_penalties
-from jaxconv.dtypes import broadcast
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.layers.activation_axis import activate, activated_width
 from jaxconv.layers.options import as_fraction, as_seed
-from jaxconv.layers.sharding import explicit_sharding
+from jaxconv.layers.sharding import broadcast_like, explicit_sharding
 from jaxconv.windows import output_lengths
 
 States = tuple[Array, ...]
@@ -315,7 +314,7 @@ class Recurrent(Layer):
             y = jnp.concatenate([self.product(x * one, part, recurrent) for one, part in pairs], axis)
         if bias is not None:
             row = bias[first * units : last * units]
-            y = y + broadcast(row.reshape(-1, *(1,) * (-1 - axis)), y.shape, y.dtype)
+            y = y + broadcast_like(row.reshape(-1, *(1,) * (-1 - axis)), y)
         return jnp.split(y, len(gates), axis)
 
     def _activate(self, y: Array) -> Array:

@@ -4,6 +4,8 @@ import jax
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from jaxconv.dtypes import broadcast
+
 
 def explicit_sharding(x: Array, *inner: Array) -> NamedSharding | None:
     """Return the sharding of an array with the axes of ``x``, then the last axis of each ``inner``.
@@ -14,3 +16,8 @@ def explicit_sharding(x: Array, *inner: Array) -> NamedSharding | None:
     if AxisType.Explicit not in sharding.mesh.axis_types:
         return None
     return sharding.update(spec=PartitionSpec(*sharding.spec, *(jax.typeof(one).sharding.spec[-1] for one in inner)))
+
+
+def broadcast_like(value: Array, x: Array) -> Array:
+    """Broadcast a weight to the shape, dtype and sharding of ``x``, so that its gradient is summed before it moves."""
+    return broadcast(value, x.shape, x.dtype, explicit_sharding(x))

@@ -1,0 +1,149 @@
+"""What a shard of a spatial axis reads of its neighbours, and how it is exchanged in a program for several devices.
+
+The shards of x and y must cover each other: an axis is cut into blocks of ``stride`` steps of x and ``lhs_dilation``
+steps of y (without common factors). Independent of how XLA is told about it (:mod:`.partition`).
+"""
+
+import functools
+import math
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from jaxconv.geometry import Geometry, dilate
+
+
+class Halo(NamedTuple):
+    """Steps that a shard reads before and after its own; negative where it does not read all of its own."""
+
+    before: int
+    after: int
+
+
+class Shards(NamedTuple):
+    """The shards of an axis, in order: the axes of the mesh that they lie on, and the place of each shard on these.
+
+    ``lax.ppermute`` counts places in the order of the mesh, whatever the order of the names.
+    """
+
+    names: tuple[str, ...] = ()
+    places: tuple[int, ...] = (0,)
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], sizes: dict[str, int]) -> "Shards":
+        """Return the shards of an axis over these axes of a mesh, the major one first.
+
+        Args:
+            sizes: of all axes of the mesh, in its order.
+        """
+        inside = tuple(name for name in sizes if name in names)
+        order = np.arange(math.prod(sizes[name] for name in names)).reshape([sizes[name] for name in inside])
+        return cls(inside, tuple(order.transpose([inside.index(name) for name in names]).ravel().tolist()))
+
+    @property
+    def size(self) -> int:
+        """Return the number of shards."""
+        return len(self.places)
+
+
+class Blocks(NamedTuple):
+    """How one spatial axis is cut: ``size`` blocks, each of ``x`` steps of the input and ``y`` of the output."""
+
+    size: int
+    x: int
+    y: int
+
+    @classmethod
+    def of(cls, axis: "Axis", devices: int) -> "Blocks":
+        """Return the blocks that cover an axis: as many as ``devices``, or as their largest factor that fits."""
+        common = math.gcd(axis.stride, axis.dilation)
+        x, y = axis.stride // common, axis.dilation // common
+        least = max(-(-axis.x // x), -(-axis.y // y), 1)
+        count = math.gcd(least, devices)
+        return cls(count, least // count * x, least // count * y)
+
+
+class Axis(NamedTuple):
+    """One spatial axis of a geometry: lengths, stride, dilation of the input, extent of the kernel, padding before."""
+
+    x: int
+    y: int
+    stride: int
+    dilation: int
+    extent: int
+    low: int
+
+    def input_halo(self, x: int, y: int) -> Halo:
+        """Return what ``y`` local outputs read around ``x`` local inputs, for C and K."""
+        last = (y - 1) * self.stride + self.extent - 1 - self.low
+        return Halo(self.low // self.dilation, last // self.dilation - (x - 1))
+
+    def output_halo(self, x: int, y: int) -> Halo:
+        """Return the outputs around ``y`` local ones that ``x`` local inputs contribute to, for T."""
+        last = (x - 1) * self.dilation + self.low
+        return Halo((self.extent - 1 - self.low) // self.stride, last // self.stride - (y - 1))
+
+    def padding(self, x: int, y: int, low: int) -> tuple[int, int]:
+        """Return the padding with which ``x`` inputs give ``y`` outputs."""
+        return low, (y - 1) * self.stride + self.extent - low - dilate(x, self.dilation)
+
+
+def axes_of(geometry: Geometry) -> list[Axis]:
+    """Return the spatial axes of a geometry."""
+    g = geometry
+    return [
+        Axis(x, y, s, e, dilate(k, d), low)
+        for x, y, s, e, k, d, (low, _) in zip(
+            g.x_lengths, g.y_lengths, g.strides, g.lhs_dilation, g.w_lengths, g.rhs_dilation, g.padding, strict=True
+        )
+    ]
+
+
+def with_lengths(geometry: Geometry, lengths: list[tuple[int, int, int]]) -> Geometry:
+    """Return the geometry with other lengths of x and y, and another padding before, on each axis."""
+    padding = tuple(axis.padding(x, y, low) for axis, (x, y, low) in zip(axes_of(geometry), lengths, strict=True))
+    return replace(geometry, x_lengths=tuple(x for x, _, _ in lengths), padding=padding)
+
+
+def exchange(x: Array, axis: int, halo: Halo, shards: Shards) -> Array:
+    """Return a shard with its halo: steps of any number of neighbours; zeros beyond the ends of the array."""
+    parts = []
+    for shard, low, high in _pieces(x.shape[axis], halo):
+        piece = lax.slice_in_dim(x, low, high, axis=axis)
+        parts.append(_shift(piece, -shard, shards))
+    return jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]
+
+
+def collect(x: Array, axis: int, halo: Halo, shards: Shards) -> Array:
+    """Return a shard to which the others have added what they hold of it: the transpose of :func:`exchange`."""
+    length, start, parts = x.shape[axis] - sum(halo), 0, []
+    for shard, low, high in _pieces(length, halo):
+        piece = lax.slice_in_dim(x, start, start + high - low, axis=axis)
+        piece = _shift(piece, shard, shards)
+        pads = [(0, 0, 0)] * x.ndim
+        pads[axis] = (low, length - high, 0)
+        start += high - low
+        parts.append(lax.pad(piece, jnp.zeros((), x.dtype), pads))
+    return functools.reduce(lax.add, parts)
+
+
+def _pieces(length: int, halo: Halo) -> list[tuple[int, int, int]]:
+    """List (shard, low, high): the part of each shard, counted from a device's own, that its halo extends over."""
+    start, end = -halo.before, length + halo.after
+    shards = range(start // length, -(-end // length))
+    return [(i, max(start - i * length, 0), min(end - i * length, length)) for i in shards]
+
+
+def _shift(x: Array, distance: int, shards: Shards) -> Array:
+    """Return what the device ``distance`` shards before holds; zeros where there is none."""
+    places = shards.places
+    pairs = [(int(one), int(places[i + distance])) for i, one in enumerate(places) if 0 <= i + distance < len(places)]
+    if distance == 0 or not pairs:
+        return x if distance == 0 else jnp.zeros_like(x)
+    if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2:  # as bits: XLA on CPU sends these as float32
+        bits = lax.ppermute(lax.bitcast_convert_type(x, jnp.uint16), shards.names, pairs)
+        return lax.bitcast_convert_type(bits, x.dtype)
+    return lax.ppermute(x, shards.names, pairs)
