@@ -24,13 +24,14 @@ from jax._src.sharding_impls import ShardingContext
 from jax.core import ShapedArray
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import mlir
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 
 from jaxconv.geometry import Geometry
 from jaxconv.kernels.halo import Blocks, Halo, Shards, axes_of, collect, exchange, with_lengths
 
 Solve = Callable[..., Array]  # (name, a, b, geometry=) -> result, on one device
 Names = dict[str, tuple[str, ...]]  # the mesh axes over which each label is sharded
+NO_MESH = AbstractMesh((), ())  # in force where only local sizes count
 OPERANDS = {"convolve": "xwy", "transpose": "ywx", "correlate": "xyw"}  # the operands, then the result
 
 
@@ -227,8 +228,8 @@ def split_over_devices(
             for letter in arrays
         }
 
-        def local(*operands: Array) -> list[Array]:  # traced by a thread of the compiler, where x64 has its default
-            with jax.enable_x64(x64):
+        def local(*operands: Array) -> list[Array]:  # traced by the compiler, whose thread has its own settings
+            with jax.enable_x64(x64), use_abstract_mesh(NO_MESH):
                 return split.solve(solve, names, mesh, results, *operands)
 
         return mesh, local, [shardings[v] for v in results], tuple(shardings[v] for v in letters)
@@ -310,7 +311,7 @@ def lower(name: str, solve: Solve, context: Any, a: Any, b: Any, geometry: Geome
         module_context=module.replace(axis_context=ShardingContext(len(devices), devices)), avals_in=avals
     )
     rule = functools.partial(split_over_devices, split, geometry, solve, devices, results)
-    with jax.sharding.use_abstract_mesh(jax.sharding.AbstractMesh((), ())):  # only sizes count here
+    with use_abstract_mesh(NO_MESH):
         out, *edges = mlir.lower_fun(rule, multiple_results=True)(context, *values)
     if edges:
         known[key] = edges[0], block, ShapedArray(split.edges_shape(avals[0].shape), avals[0].dtype)
