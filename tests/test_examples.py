@@ -41,6 +41,7 @@ SHORTENED = {
         "REPEATS = 200": "REPEATS = 2",
     },
     "train_by_hand": {"range(501)": "range(3)"},
+    "volume_on_many_devices": {"(64, 32, 32, 2)": "(32, 4, 4, 2)", "(8, 16)": "(2, 3)", "block(x, 32)": "block(x, 4)"},
 }
 PACKAGES = {"faster_equinox": ["equinox"], "faster_flax": ["flax"], "faster_keras": ["keras"]}
 
