@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxconv import Concatenate, Conv1D, Dense, Input, Model, ReLU
-from jaxconv.inspect import plot
+from jaxconv import Concatenate, Conv1D, Dense, Input, Model, ReLU, Sequential
+from jaxconv.inspect import ReceptiveField, plot, receptive_field, spectrum
 from jaxconv.inspect.plot import style
 
 SIGNAL, IMAGE = np.sin(np.arange(12.0))[:, None], np.arange(48.0).reshape(4, 4, 3)
@@ -182,6 +182,78 @@ def test_the_loss_surface_is_the_loss_along_directions_with_the_norms_of_the_fil
 def test_features_and_kernels_refuse_other_ranks(draw, shape):
     with pytest.raises(ValueError, match=re.escape(str(shape))):
         draw(np.ones(shape))
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 1, 2), (9, 2, 3)], ids=str)
+def test_few_responses_are_lines_with_the_magnitudes_of_the_fourier_transform(shape):
+    kernel = np.random.default_rng(0).standard_normal(shape)
+    figure = plot.response(spectrum(kernel, 33))
+    assert_legible(figure)
+    (ax,) = figure.axes
+    expected = np.abs(np.fft.rfft(kernel, 64, axis=0)).reshape(33, -1, shape[-1] if len(shape) > 1 else 1)
+    expected = expected.transpose(2, 1, 0).reshape(-1, 33)
+    assert np.allclose([line.get_ydata() for line in ax.lines], expected)
+    assert all((line.get_xdata() == np.linspace(0, 0.5, 33)).all() for line in ax.lines)
+    if len(expected) > 1:
+        names = [text.get_text() for text in ax.get_legend().get_texts()]
+        assert names[-1] == ("filter 1" if shape[1] == 1 else "filter 2, channel 1") and len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("shape", [(5, 1, 7), (5, 3, 40), (3, 20, 1), (4, 900)], ids=str)
+def test_many_responses_are_rows_at_the_places_of_their_filters(shape):
+    kernel = np.random.default_rng(0).standard_normal(shape)
+    figure = plot.response(spectrum(kernel, 17))
+    assert_legible(figure)
+    (image,) = figure.axes[0].images
+    left, right, bottom, top = image.get_extent()
+    assert np.allclose([left, right], [-1 / 64, 0.5 + 1 / 64]) and (bottom, top) == (shape[-1] - 0.5, -0.5)
+    expected = np.abs(np.fft.rfft(kernel, 32, axis=0))
+    rows = image.get_array().reshape(shape[-1], -1, 17)
+    assert np.allclose(rows[-1, -1], expected.reshape(17, -1)[:, -1])
+    assert np.allclose(rows[0, -1], expected.reshape(17, -1, shape[-1])[:, -1, 0]) and image.norm.vmin == 0
+
+
+def test_the_receptive_field_is_a_curve_or_an_image_with_the_theoretical_field_around():
+    model = Sequential([Conv1D(2, 3, kernel_initializer="ones") for _ in range(3)])
+    params, apply_fn = model.init(jax.random.key(0), (None, 15, 1))
+    field = receptive_field(apply_fn, params, (None, 15, 1))
+    figure = plot.receptive_field(field)
+    assert_legible(figure)
+    curve, *edges = figure.axes[0].lines
+    assert np.allclose(curve.get_ydata(), field.gradient) and "7 steps" in figure.axes[0].get_title()
+    read = np.flatnonzero(curve.get_ydata())
+    assert [edge.get_xdata()[0] for edge in edges] == [read[0] - 0.5, read[-1] + 0.5]
+
+    gradient = np.arange(12.0).reshape(3, 4)
+    field = ReceptiveField((1, 2), (-2, 1), (3, 3), (6, 3), gradient, (1.0, 1.0))
+    own = Figure()
+    ax = own.subplots()
+    assert plot.receptive_field(field, ax=ax) is own and "6 x 3" in ax.get_title()
+    assert_legible(own)
+    assert (ax.images[0].get_array() == gradient).all()
+    assert ax.patches[-1].get_bbox().extents.tolist() == [0.5, -2.5, 3.5, 3.5]  # left, top, right, bottom
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    assert left < -0.5 and right > 3.5 and bottom > 3.5 and top < -2.5  # the padding, too
+
+
+@pytest.mark.parametrize("shape", [(1,), (300,), (2, 90), (90, 2), (1, 1)], ids=str)
+def test_receptive_fields_of_any_size_are_legible(shape):
+    size = tuple(9 for _ in shape)
+    field = ReceptiveField((0,) * len(shape), (-4,) * len(shape), (4,) * len(shape), size, np.zeros(shape))
+    assert_legible(plot.receptive_field(field))
+
+
+@pytest.mark.parametrize("given", [np.ones((3, 1, 4)), (np.ones(3),), (np.ones(3), np.ones((4, 2)))])
+def test_the_response_refuses_what_is_not_a_spectrum(given):
+    with pytest.raises(ValueError, match=r"inspect\.spectrum"):
+        plot.response(given)
+
+
+def test_receptive_fields_without_gradient_or_with_three_axes_are_refused():
+    with pytest.raises(ValueError, match="effective=True"):
+        plot.receptive_field(ReceptiveField((0,), (0,), (2,), (3,)))
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\)"):
+        plot.receptive_field(ReceptiveField((0,) * 3, (0,) * 3, (2,) * 3, (3,) * 3, np.ones((2, 3, 4))))
 
 
 def test_the_graph_needs_a_layer_with_layers_inside():
