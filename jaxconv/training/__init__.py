@@ -14,6 +14,7 @@ from jaxconv.training.callbacks import (
 )
 from jaxconv.training.evaluation import evaluate, predict
 from jaxconv.training.fit import fit
+from jaxconv.training.learning_rate import RangeTest, find_learning_rate
 from jaxconv.training.loop import Fitted, Interrupted, NonFiniteLoss
 from jaxconv.training.losses import loss
 from jaxconv.training.metrics import metric, metrics
@@ -30,12 +31,14 @@ __all__ = [
     "Interrupted",
     "NonFiniteLoss",
     "ProgressDisplay",
+    "RangeTest",
     "StepEvent",
     "TensorBoard",
     "TrainState",
     "averaged_params",
     "eval_step",
     "evaluate",
+    "find_learning_rate",
     "fit",
     "init_state",
     "loss",

@@ -187,6 +187,18 @@ def learning_rate(spec: Any, steps: int | None = None) -> Callable[[int], float]
     return None if value is None else functools.partial(_rate_at_step, schedule(value, steps))
 
 
+def with_learning_rate(spec: Any, rate: Any) -> dict[str, Any]:
+    """Return the table of an optimizer, given by name or table, with another learning rate.
+
+    >>> with_learning_rate({"name": "adam", "b1": 0.8}, 0.1)
+    {'name': 'adam', 'b1': 0.8, 'learning_rate': 0.1}
+    """
+    name, arguments = _name_and_arguments(spec, "optimizer")
+    parameters = inspect.signature(_find(name, optimizers(), "optimizer")).parameters
+    [key] = [rate_name for rate_name in _RATE_NAMES if rate_name in parameters]
+    return {"name": name, **arguments, key: rate}
+
+
 def _rate_at_step(schedule_fn: Schedule, step: int) -> float:
     with jax.numpy_dtype_promotion("standard"):  # optax relies on it
         return float(schedule_fn(step))

@@ -293,6 +293,6 @@ def test_colours_survive_colour_blindness_and_printing():
 
 def test_without_matplotlib_the_error_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "jaxconv.inspect.plot.picture", raising=False)
+    monkeypatch.delitem(sys.modules, "jaxconv.picture", raising=False)
     with pytest.raises(ImportError, match="pip install matplotlib"):
         plot.heat([1.0, 2.0])

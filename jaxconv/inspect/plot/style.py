@@ -22,7 +22,7 @@ def canvas(ax: Any, width: float, height: float, panels: int = 1) -> tuple[Any, 
     if ax is not None:
         return ax.figure, ax
     try:
-        from jaxconv.inspect.plot.picture import Picture
+        from jaxconv.picture import Picture
     except ImportError as error:
         raise ImportError("jaxconv.inspect.plot needs matplotlib; install it with: pip install matplotlib") from error
     figure = Picture(figsize=(width, height), dpi=110, layout="constrained")
