@@ -18,6 +18,7 @@ SHORTENED = {
     "01_convolutions": {"STEPS": "60", "UPDATES": "2"},
     "02_train_fcn": {"EPOCHS": "1", "FILTERS": "(2, 3, 2)"},
     "03_attribution": {"STEPS": "1", "METHODS": '["gradient", "integrated"]'},
+    "04_gradient_experiments": {"CASES": "12", "STEPS": "2", "POINTS": "3"},
     "05_ensembles": {"MEMBERS": "2", "STEPS": "1", "BATCH": "2", "RATES": "1", "DECAYS": "2"},
     "06_streaming": {"STEPS": "50", "LEVELS": "2", "UPDATES": "1", "REPEATS": "1"},
     "07_keras_file": {"STEPS": "40"},
