@@ -23,7 +23,7 @@ from tests.support.catalogue import (
     randomised,
     tolerance,
 )
-from tests.support.padded import BY_STEP, assert_padded_is_alone, takes_sequences, time_axis
+from tests.support.padded import BY_STEP, assert_padded_is_alone, takes_images, takes_sequences, time_axis
 from tests.support.streams import assert_streams, legal_length
 
 KEY = jax.random.key(0)
@@ -406,15 +406,30 @@ def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(
     assert_padded_is_alone(case.layer, case.shape, length, start, tolerance(case.layer))
 
 
-@pytest.mark.few(5)
-@pytest.mark.parametrize("name", quick_first(SEQUENCES, FIRST_SEQUENCES))
+IMAGES = {name: case for name, case in CASES.items() if takes_images(case)}
+
+
+@pytest.mark.few(4)
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_with_padded_rows_gives_what_it_gives_alone(name):
+    layer, shape = IMAGES[name]
+    rows = shape[time_axis(layer, shape)]
+    length = max(1, rows - 1 - zlib.crc32(name.encode()) % 2)
+    by_row = isinstance(layer, BY_STEP) or isinstance(getattr(layer, "axis", None), tuple)
+    assert_padded_is_alone(layer, shape, length, 0 if by_row else 1, tolerance(layer))
+
+
+@pytest.mark.few(9)
+@pytest.mark.parametrize("name", [*quick_first(SEQUENCES, FIRST_SEQUENCES), *quick_first(IMAGES, IMAGES)])
 def test_a_mask_that_is_true_everywhere_changes_nothing(name):
-    (case,) = SEQUENCES[name]
+    case = CASES[name]
     params, apply_fn, x = made(case)
     several = isinstance(x, list)
     masks = []
     for value in x if several else [x]:
         axis = time_axis(case.layer, value.shape)
         masks.append(None if axis is None else jnp.ones((value.shape[0], value.shape[axis]), bool))
-    y = apply_fn(params, x)
-    assert_close(apply_fn(params, x, mask=masks if several else masks[0]), y, tolerance(case.layer))
+    options = {"train": name in IMAGES, "key": KEY}
+    y = apply_fn.forward(params, x, **options)[0]
+    got = apply_fn.forward(params, x, mask=masks if several else masks[0], **options)[0]
+    assert_close(got, y, tolerance(case.layer))

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxconv.contract.receptive_field import Field, Fields, format_fields, propagate
+from jaxconv.windows import Window
 
 WIDTH, BOX, ROW, SIDE = 180, 24, 44, 38  # of a drawing: size of a box, distance of rows, room for lines on the left
 LINES = 40  # of a repr: what fits on a screen
@@ -24,8 +25,8 @@ class Row(NamedTuple):
     output: its output shape, or structure of shapes.
     trainable, fixed: how many weights it has; 0 at a second call of a shared layer.
     multiply_adds: for one example; None where it is not known. fields: the receptive fields of its (first) output's
-    axes after the batch. depth: in how many containers it is; a container's row comes before those of its layers, and
-    counts them.
+    axes after the batch; None for the channels. depth: in how many containers it is; a container's row comes before
+    those of its layers, and counts them.
     """
 
     name: str
@@ -78,8 +79,42 @@ def summary(layer: Any, input_shape: Any = None) -> Summary:
     shape = layer.read_shape(shape)
     params = jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
     inputs: list[Fields] = [tuple(Field(axis=axis) for axis in range(len(one) - 1)) for one in _flat(layer, shape)]
-    rows, _ = _rows("", layer, shape, inputs, params, 0)
-    return Summary(rows, layer.label, shape)
+    calls: list[_Call] = []
+    rows, _ = _rows("", layer, shape, inputs, params, 0, calls)
+    channels = _channel_axes(calls, [len(one) for one in _flat(layer, shape)])
+    kept = [tuple(None if field and field.axis in channels else field for field in row.fields) for row in rows]
+    return Summary([row._replace(fields=own) for row, own in zip(rows, kept, strict=True)], layer.label, shape)
+
+
+class _Call(NamedTuple):
+    """A call of a layer that is not a container. rank: of its (first) input. fields: those of each input."""
+
+    layer: Any
+    rank: int
+    windows: Sequence[Window]
+    fields: Sequence[Fields]
+
+
+def _channel_axes(calls: Sequence[_Call], ranks: Sequence[int]) -> set[int]:
+    """Return the axes of the model's input that are channels to its layers, counted after the batch.
+
+    Some layers have a data format or an axis that names the channels; if none does, they are the last of two or more
+    axes. An axis along which a layer moves a window is not one.
+    """
+    channels: set[int] = set()
+    spatial: set[int] = set()
+    for layer, rank, windows, inputs in calls:
+        ways = layer.mask_layouts(rank)
+        named = set(range(1, rank)).difference(ways[0]) if len(ways) == 1 and rank > 2 else set()
+        moved = {
+            1 + (position if window.axis is None else window.axis)
+            for position, window in enumerate(windows)
+            if not window.aligned and not window.reads_all
+        }
+        for axis, field in (pair for fields in inputs for pair in enumerate(fields, 1)):
+            if field is not None and (axis in moved or len(named) == 1):
+                (channels if axis in named - moved else spatial).add(field.axis)
+    return (channels or {rank - 2 for rank in ranks if rank > 2}) - spatial
 
 
 def _flat(layer: Any, shape: Any) -> list:
@@ -89,16 +124,18 @@ def _flat(layer: Any, shape: Any) -> list:
 
 
 def _rows(
-    name: str, layer: Any, shape: Any, inputs: list[Fields], params: Any, depth: int
+    name: str, layer: Any, shape: Any, inputs: list[Fields], params: Any, depth: int, calls: list[_Call]
 ) -> tuple[list[Row], list[Fields]]:
-    """Return the rows of one call, and the fields of its outputs."""
+    """Return the rows of one call, and the fields of its outputs; add the calls inside to ``calls``."""
     output = layer.output_shape(shape)
     parts = [layer.select(params, fixed=fixed) for fixed in (False, True)]
     trainable, fixed = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
     kind, multiply_adds = type(layer).__name__, layer.multiply_adds(shape)
     if layer.graph is None:
         first = shape[0] if isinstance(shape, list) else shape
-        own = propagate(layer.windows(shape), inputs, first[1:])
+        windows = layer.windows(shape)
+        calls.append(_Call(layer, len(first), windows, inputs))
+        own = propagate(windows, inputs, first[1:])
         return [Row(name, kind, output, trainable, fixed, multiply_adds, own, depth)], [own]
     inside: list[Row] = []
     values, shapes, seen = list(inputs), layer.flat_inputs(shape), set()
@@ -107,7 +144,7 @@ def _rows(
         weights = {} if call.name in seen else params.get(call.name, {})
         seen.add(call.name)
         path = f"{name}/{call.name}" if name else call.name
-        rows, fields = _rows(path, child, given, [values[index] for index in call.inputs], weights, depth + 1)
+        rows, fields = _rows(path, child, given, [values[index] for index in call.inputs], weights, depth + 1, calls)
         inside += rows
         values += fields
         shapes += child.output_structure.flatten_up_to(child.output_shape(given))

@@ -227,20 +227,27 @@ def prepare(layer: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]:
     """Return (layer, input, mask) such that ``layer.call`` computes each sequence as if it were alone.
 
     Masked steps are replaced by what contributes nothing. Where the outputs of a sequence depend on where it lies, its
-    steps are aligned with their own padding first, and the layer then pads nothing itself. The returned mask
-    broadcasts against the returned input. For several inputs it is the list of masks, with None for some.
+    steps are aligned with their own padding first; the layer then pads nothing itself, so other axes are padded here,
+    too. The returned mask broadcasts against the returned input. For several inputs it is the list of masks, with None
+    for some.
     """
     if isinstance(x, list):
         pairs = zip(x, mask, strict=True)
         return layer, [v if m is None else prepare_one(layer, v, m) for v, m in pairs], mask
     ways = layer.mask_layouts(x.ndim)
     axes = mask_axes(mask.shape, x.shape, ways)
-    found = None if len(axes) != 2 else reader(layer.windows(x.shape), axes[1])
-    if found is None or found[1].reads_all or found[1].aligned_under_stride:
+    windows = layer.windows(x.shape)
+    found = None if len(axes) != 2 else reader(windows, axes[1])
+    if found is None or found[1].reads_all or found[1].aligned_under_stride or not hasattr(layer, "padding"):
         return layer, prepare_one(layer, x, mask), broadcast_mask(mask, x.shape, ways)
     x, mask = align(x, mask, axes[1], found[1], layer.masked_value)
+    real = broadcast_mask(mask, x.shape, [axes])
+    for axis, window in enumerate(windows, 1):
+        if axis != axes[1] and not window.reads_all and window.pads(x.shape[axis]) != (0, 0):
+            x, inside = align(x, jnp.ones((x.shape[0], x.shape[axis]), bool), axis, window, layer.masked_value)
+            real = real & jnp.expand_dims(inside, [a for a in range(1, x.ndim) if a != axis])
     bare = {"padding": "valid"} | ({"padding_mode": "zeros"} if hasattr(layer, "padding_mode") else {})
-    return dataclasses.replace(layer, **bare), x, broadcast_mask(mask, x.shape, [axes])
+    return dataclasses.replace(layer, **bare), x, real
 
 
 def derived_mask(layer: Any, shape: tuple, mask: Array) -> Any:

@@ -71,9 +71,13 @@ class BaseAdaptivePooling(Layer):
         return with_channels(self.data_format, list(map(_window, lengths, self.output_size)), POINTWISE)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        if mask is not None and self.rank == 1:
-            return self._call_masked(x, mask.reshape(x.shape[0], -1)), Effects()
-        for axis, count in zip(spatial_axes(self.rank, self.data_format), self.output_size, strict=True):
+        axes = spatial_axes(self.rank, self.data_format)
+        masked = [] if mask is None else [axis for axis in axes if mask.shape[axis] != 1]
+        time = masked[0] if len(masked) == 1 else None
+        for axis, count in zip(axes, self.output_size, strict=True):
+            if axis == time:
+                x = self._pool_sequences(x, mask.reshape(x.shape[0], -1), axis, count)
+                continue
             length = x.shape[axis]
             if not isinstance(length, int):
                 raise ValueError(
@@ -91,9 +95,8 @@ class BaseAdaptivePooling(Layer):
             x = self.reduce(x, window, weight)
         return x, Effects()
 
-    def _call_masked(self, x: Array, mask: Array) -> Array:
-        """Pool bins over the steps of each sample's own sequence, for a mask (batch, time)."""
-        (time,), (count,) = spatial_axes(1, self.data_format), self.output_size
+    def _pool_sequences(self, x: Array, mask: Array, time: int, count: int) -> Array:
+        """Pool bins over the steps of each sample's own sequence along one axis, for a mask (batch, time)."""
         start, length = valid_range(mask)
         steps = jnp.arange(mask.shape[1], dtype=jnp.int32)
         edges = jnp.arange(count + 1, dtype=jnp.int32)[:, None] * length[None]
@@ -102,20 +105,20 @@ class BaseAdaptivePooling(Layer):
         def pool(bin: tuple[Array, Array]) -> Array:
             first, last = bin[0][:, None], bin[1][:, None]
             inside = (steps[None] >= first) & (steps[None] < last) & mask
-            return self.reduce_masked(jnp.moveaxis(x, time, 1), inside[..., None])
+            return self.reduce_masked(jnp.moveaxis(x, time, 1), jnp.expand_dims(inside, range(2, x.ndim)))
 
         return jnp.moveaxis(lax.map(pool, (begin, end)), 0, time)
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        # the bins divide each sample's own sequence, so in one dimension every output is real
-        return super().output_mask(x, mask) if self.rank > 1 else None
+        # the bins divide each sample's own sequence, so with a mask along one axis every output is real
+        return None if mask is None or mask.ndim == 2 else super().output_mask(x, mask)
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
         """Reduce adjacent windows; ``weight`` is the weight of each step in the mean of its bin."""
         raise NotImplementedError
 
     def reduce_masked(self, x: Array, inside: Array) -> Array:
-        """Reduce the steps (batch, time, channels) that are ``inside`` one bin; return 0 for an empty one."""
+        """Reduce the steps (batch, time, ...) that are ``inside`` one bin; return 0 for an empty one."""
         raise NotImplementedError
 
 

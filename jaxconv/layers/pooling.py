@@ -85,9 +85,9 @@ class _Average(BasePooling):
             ]
             mask_options = list(zip(*options, strict=True))
             count = lax.reduce_window(mask.astype(dtype), np.array(0, dtype), lax.add, *mask_options)
-            return (total / jnp.maximum(count, 1)).astype(x.dtype), Effects()
+            total = total / jnp.maximum(count, 1)
         for axis, size in enumerate(x.shape):
-            if window[axis] > 1:
+            if window[axis] > 1 and (mask is None or mask.shape[axis] == 1):
                 total = total / self._count(axis, size, total.shape, window, strides, padding, dtype)
         return total.astype(x.dtype), Effects()
 

@@ -184,6 +184,21 @@ def test_every_layer_says_its_size(case):
     assert whole.multiply_adds is not None and whole.multiply_adds >= 0
 
 
+@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
+@pytest.mark.parametrize("first", [jc.ZeroPadding2D, jc.MaxPooling2D, jc.ReLU, jc.Dropout])
+def test_channels_have_no_field_before_the_first_convolution(first, data_format):
+    shape = (None, 8, 8, 3) if data_format == "channels_last" else (None, 3, 8, 8)
+    padded = {"data_format": data_format} if issubclass(first, jc.ZeroPadding2D | jc.MaxPooling2D) else {}
+    first = first(0.5) if first is jc.Dropout else first(**padded)
+    rows = summary(jc.Sequential([first, jc.Conv2D(4, 3, data_format=data_format)]), shape)
+    own, size = ("2 x 2", "6 x 6") if isinstance(first, jc.MaxPooling2D) else ("1 x 1", "3 x 3")
+    assert [format_fields(row.fields) for row in rows] == [size, own, size]
+    if padded:
+        assert format_fields(summary(first, shape)[0].fields) == own
+    inside = jc.TimeDistributed(jc.MaxPooling2D(2, data_format=data_format))
+    assert format_fields(summary(inside, (None, 5, *shape[1:]))[0].fields).count("2") == 2
+
+
 def test_a_leading_padding_in_a_nested_model_is_part_of_its_receptive_field():
     inner = jc.Sequential([jc.ZeroPadding1D((6, 0)), jc.Conv1D(2, 7)])
     fields = [row.fields[0].size for row in summary(jc.Sequential([inner, jc.Conv1D(2, 3)]), (None, 32, 1))]

@@ -113,6 +113,18 @@ def test_a_mean_of_large_half_precision_numbers_does_not_overflow():
     np.testing.assert_array_equal(y, jnp.full((1, 1, 1), 30000.0, jnp.float16))
 
 
+@pytest.mark.parametrize("kind", ["Max", "Average"])
+@pytest.mark.parametrize("size", [2, 4])
+def test_bins_divide_the_real_rows_of_an_image_and_of_a_sequence_whose_bins_are_equal(key, kind, size):
+    image, rows = jax.random.normal(key, (2, 8, 5, 2)) - 9, np.arange(8) < np.array([[8], [3]])
+    for rank, x in [(2, image), (1, image[:, :, 0])]:
+        layer = getattr(jc, f"Adaptive{kind}Pooling{rank}D")(size)
+        y, effects = layer.apply_fn.forward({}, x.at[1, 3:].set(jnp.nan), mask=rows)
+        assert effects.mask is None  # every output is real
+        np.testing.assert_allclose(y[:1], layer.apply_fn({}, x[:1]), rtol=1e-5)  # float32, up to 12 terms
+        np.testing.assert_allclose(y[1:], layer.apply_fn({}, x[1:, :3]), rtol=1e-5)
+
+
 def test_the_length_of_the_output_is_known_where_that_of_the_input_is_not():
     assert jc.AdaptiveMaxPooling2D((3, 2), FIRST).output_shape((None, 4, None, None)) == (None, 4, 3, 2)
 

@@ -47,6 +47,17 @@ def test_an_average_at_the_corners_counts_only_real_values():
     )
 
 
+@pytest.mark.parametrize("strides, padding", [(1, "same"), (2, "same"), (2, "valid"), ((1, 2), "same")])
+def test_an_average_with_a_mask_along_the_rows_counts_real_values_alone(strides, padding):
+    x, rows = jax.random.normal(jax.random.key(0), (2, 5, 5, 2)), np.arange(5) < np.array([[5], [3]])
+    layer = jc.AveragePooling2D(2, strides, padding)
+    y, effects = layer.apply_fn.forward({}, x.at[1, 3:].set(jnp.nan), mask=rows)
+    np.testing.assert_allclose(y[:1], layer.apply_fn({}, x[:1]), rtol=1e-5, atol=1e-6)
+    alone = layer.apply_fn({}, x[1:, :3])
+    assert effects.mask.sum(1).tolist() == [y.shape[1], alone.shape[1]]
+    np.testing.assert_allclose(y[1:, : alone.shape[1]], alone, rtol=1e-5, atol=1e-6)  # float32, four terms
+
+
 def test_the_counts_of_a_large_average_are_no_constant_that_xla_folds():
     layer, x = jc.AveragePooling2D(3, 1, "same"), jax.ShapeDtypeStruct((1, 400, 600, 1), jnp.float32)
     program = jax.jit(lambda x: layer.apply_fn({}, x)).lower(x).compile().as_text()

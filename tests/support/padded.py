@@ -5,22 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxconv as jc
-from tests.support.catalogue import FIRST, inputs, map_shapes, randomised
+from tests.support.catalogue import FIRST, flat, inputs, map_shapes, randomised
 
 KEY = jax.random.key(0)
 STEPS = 7  # of the catalogue's sequences
 ENDS = jc.Flatten | jc.Reshape | jc.Permute | jc.RepeatVector  # a mask ends there, or begins
-BY_STEP = (
-    jc.LocallyConnected1D | jc.PReLU | jc.RMSNormalization
-)  # weights for each step: a sequence begins at the first
+# weights for each step: a sequence begins at the first
+BY_STEP = jc.LocallyConnected1D | jc.LocallyConnected2D | jc.LocallyConnected3D | jc.PReLU | jc.RMSNormalization
+FILMS = jc.TimeDistributed | jc.ConvLSTM1D | jc.ConvLSTM2D | jc.ConvLSTM3D  # time is axis 1 in both data formats
 
 
 def time_axis(layer, shape):
-    """Return the axis of time in an input of this shape, or None where it has none."""
+    """Return the axis of time, or of the rows of an image, in an input of this shape; None where it has none."""
     inside = getattr(layer, "layer", layer)
     channels_axis = isinstance(inside, jc.BatchNormalization | jc.GroupNormalization) and inside.axis == 1
-    axis = 2 if getattr(inside, "data_format", None) == FIRST or channels_axis else 1
-    return axis if len(shape) == 3 and shape[axis] == STEPS else None
+    first = getattr(inside, "data_format", None) == FIRST or channels_axis
+    axis = 2 if first and not isinstance(layer, FILMS) else 1
+    return axis if len(shape) > 3 or (len(shape) == 3 and shape[axis] == STEPS) else None
 
 
 def shapes_of(case):
@@ -31,7 +32,13 @@ def takes_sequences(case):
     shapes = shapes_of(case)
     if isinstance(case.layer, ENDS) or not all(isinstance(shape, tuple) for shape in shapes):
         return False
-    return any(time_axis(case.layer, shape) for shape in shapes)
+    return any(len(shape) == 3 and time_axis(case.layer, shape) for shape in shapes)
+
+
+def takes_images(case):
+    """Return whether the input is one array with rows, of which a mask (batch, rows) says which are real."""
+    one = isinstance(case.shape, tuple) and len(case.shape) > 3
+    return one and not any(isinstance(layer, ENDS) for layer in flat(case.layer) if not isinstance(case.layer, FILMS))
 
 
 def for_length(layer, params, shape):
@@ -53,9 +60,10 @@ def assert_padded_is_alone(layer, shapes, length, start, rtol):
     several = isinstance(shapes, list)
     axes = [time_axis(layer, shape) for shape in (shapes if several else [shapes])]
     out = next(axis for axis in axes if axis)
+    whole_length = next(shape[axis] for axis, shape in zip(axes, shapes if several else [shapes], strict=True) if axis)
     shapes = map_shapes(lambda s: (4, *s[1:]), shapes)
-    begin, count = np.array([0, 0, start, 0]), np.array([STEPS, length, length, 0])
-    steps = np.arange(STEPS)[None]
+    begin, count = np.array([0, 0, start, 0]), np.array([whole_length, length, length, 0])
+    steps = np.arange(whole_length)[None]
     mask = (steps >= begin[:, None]) & (steps < (begin + count)[:, None])
     params, apply_fn = layer.init(KEY, shapes)
     params, whole = randomised(params), inputs(shapes) if several else [inputs(shapes)]
