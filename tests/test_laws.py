@@ -419,7 +419,7 @@ def test_an_image_with_padded_rows_gives_what_it_gives_alone(name):
     assert_padded_is_alone(layer, shape, length, 0 if by_row else 1, tolerance(layer))
 
 
-@pytest.mark.few(9)
+@pytest.mark.few(7)
 @pytest.mark.parametrize("name", [*quick_first(SEQUENCES, FIRST_SEQUENCES), *quick_first(IMAGES, IMAGES)])
 def test_a_mask_that_is_true_everywhere_changes_nothing(name):
     case = CASES[name]

@@ -47,6 +47,7 @@ def test_an_average_at_the_corners_counts_only_real_values():
     )
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("strides, padding", [(1, "same"), (2, "same"), (2, "valid"), ((1, 2), "same")])
 def test_an_average_with_a_mask_along_the_rows_counts_real_values_alone(strides, padding):
     x, rows = jax.random.normal(jax.random.key(0), (2, 5, 5, 2)), np.arange(5) < np.array([[5], [3]])
