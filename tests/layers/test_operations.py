@@ -65,13 +65,6 @@ def test_operators_stream_and_keep_masks():
     assert jnp.isfinite(grads).all()
 
 
-def test_a_slice_in_larger_steps_slices_the_mask():
-    layer, mask = jc.GetItem((slice(None), slice(1, None, 2))), np.arange(10) < np.array([[10], [6]])
-    y, effects = layer.apply_fn.forward({}, X, mask=mask)
-    np.testing.assert_array_equal(y[1, :3], X[1, 1:6:2])
-    assert effects.mask.tolist() == mask[:, 1::2].tolist()
-
-
 def test_arrays_may_stand_on_the_left():
     x = jc.Input((10, 3))
     for expression in (lambda x: C + C * x, lambda x: C - x, lambda x: C / x, lambda x: np.float32(2) / x):
