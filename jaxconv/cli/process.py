@@ -117,7 +117,9 @@ def run_process(main: Callable[[], int]) -> NoReturn:
             sys.__unraisablehook__(ignored)
             return
         number = getattr(ignored.exc_value, "signal", signal.SIGINT)
-        threading.Timer(0.01, signal.raise_signal, [number]).start()
+        # to the main thread, so that it wakes what it waits in; Windows has raise_signal alone
+        send, to = getattr(signal, "pthread_kill", None), threading.main_thread().ident
+        threading.Timer(0.01, *((send, [to, number]) if send else (signal.raise_signal, [number]))).start()
 
     sys.unraisablehook = repeat  # a signal during a callback of the garbage collector, which cannot pass it on
     sys.excepthook = report  # for a Ctrl-C between the previous one and its report

@@ -132,11 +132,13 @@ def test_ucr_refuses_series_of_different_lengths():
     assert load({"source": "ucr", "name": "JapaneseVowels_eq"}).x_train.shape == (270, 25, 12)
 
 
-@pytest.mark.parametrize(("package", "source"), [("aeon", "ucr"), ("sklearn.datasets", "digits")])
-def test_a_missing_package_is_named_with_the_command_to_install_it(monkeypatch, package, source):
+@pytest.mark.parametrize(
+    ("package", "source", "name"), [("aeon", "ucr", "aeon"), ("sklearn.datasets", "digits", "scikit-learn")]
+)
+def test_a_missing_package_is_named_with_the_command_to_install_it(monkeypatch, package, source, name):
     monkeypatch.setitem(sys.modules, package, None)
     arguments = {"name": "GunPoint"} if source == "ucr" else {}
-    with pytest.raises(ImportError, match=rf"'{source}'.*pip install 'jaxconv\[train\]'"):
+    with pytest.raises(ImportError, match=rf"'{source}'.*pip install {name}"):
         load({"source": source, **arguments})
 
 

@@ -38,6 +38,15 @@ class Gate(Layer):
         return x * (params["gate"] ** self.power)[(None,) * (x.ndim - 1)], Effects()
 
 
+del layers._entries["Gate"]  # other tests look at every layer that is registered
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch):
+    """Register Gate for one test, and forget what the test registers."""
+    monkeypatch.setattr(layers, "_entries", layers._entries | {"Gate": Gate})
+
+
 @dataclasses.dataclass(frozen=True)
 class Forgetful(Layer):
     """A layer whose call is set by each test."""

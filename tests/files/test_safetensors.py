@@ -127,5 +127,5 @@ def test_a_path_cannot_be_a_leaf_and_a_branch():
 
 def test_the_missing_package_is_named(monkeypatch, tmp_path):
     monkeypatch.setitem(__import__("sys").modules, "safetensors", None)
-    with pytest.raises(ImportError, match=r"pip install 'jaxconv\[files\]'"):
+    with pytest.raises(ImportError, match=r"pip install safetensors"):
         load_params(tmp_path / "w")

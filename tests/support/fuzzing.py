@@ -193,7 +193,7 @@ def npy(path):
 def checkpoint(path):
     state, run = state_and_run()
     sums = {"loss": np.float64(1 / 3), "precision": np.array([1.0, 2.0])}
-    save(path, Progress(state, 1, 5, sums, ({"epoch": 1, "loss": 0.5},), state.params, 0.1, 1, 0.2, 3), run)
+    save(path, Progress(state, 1, 5, sums, ({"epoch": 1, "loss": 0.5},), state.params, 0.1, 1, 3), run)
 
 
 def toml(path):
