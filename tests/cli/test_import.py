@@ -84,6 +84,7 @@ def test_a_config_imports_its_layers_and_its_run_does_not(folder, error_line, ca
     assert (folder / "again" / "my_layers.py").exists()
 
 
+@pytest.mark.slow
 def test_fine_tuning_keeps_the_import(folder):
     assert main(["train", "tiny.toml", "--out", "run", "--set", "train.epochs=1"]) == 0
     forget()

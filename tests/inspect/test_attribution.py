@@ -71,6 +71,7 @@ def test_other_activations_keep_their_derivative():
     np.testing.assert_array_equal(attribute(f, x, method="guided").values, attribute(f, x).values)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_of_rectifiers():
     f = lambda x: jax.nn.relu(jax.nn.relu(x[:, :1]) - 1 - jax.nn.relu(x[:, 1:]))  # noqa: E731
     values, delta = attribute(f, jnp.array([[3.0, 1.0]]), method="integrated", steps=2000)
@@ -151,7 +152,7 @@ def total(y):
     return (y.reshape(len(y), -1) @ jnp.cos(jnp.arange(y[0].size, dtype=y.dtype))[:, None])[:, 0]
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_deeplift_is_complete(f):
     x, baseline = draw(3, 6), draw(1, 6, seed=1)

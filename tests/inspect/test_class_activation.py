@@ -122,6 +122,7 @@ def test_random_networks_agree_with_captum(seed):
             np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
+@pytest.mark.slow
 def test_padding_changes_no_map_and_masked_steps_are_zero(key):
     model = jc.Sequential([jc.Conv1D(3, 4), jc.GlobalAveragePooling1D(), jc.Dense(2)])
     params, apply_fn = model.init(key, (None, 9, 2))

@@ -26,6 +26,7 @@ def network(key):
     return loss, trainable, jax.hessian(lambda flat: loss(unravel(flat)))(flat)
 
 
+@pytest.mark.slow
 def test_a_network_has_the_eigenvalues_of_its_hessian(key):
     loss, trainable, hessian = network(key)
     found = curvature(loss, trainable, key, top=3)

@@ -27,6 +27,7 @@ def test_an_edge_detector_finds_an_edge_where_it_looks(data_format):
     assert history[-1] > 1.8  # of at most 2
 
 
+@pytest.mark.slow
 def test_a_matched_filter_finds_its_own_shape_in_a_signal():
     wave = jnp.sin(2 * jnp.pi * jnp.arange(16.0) / 8)
     model = jc.Sequential([jc.Conv1D(1, 16, use_bias=False), jc.Dense(1, use_bias=False)])

@@ -67,6 +67,7 @@ def test_a_layer_that_occurs_twice_in_a_sequential_is_called_twice(key):
     assert_same(values["dense#2"], dense.apply_fn(params["dense"], values["re_lu"]))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("make", [pytest.param(nested, marks=pytest.mark.slow), shared])
 def test_gradients_are_those_of_the_rest_of_the_model(make, key):
     # by finite differences: the output's change if a tap adds a small direction to one value

@@ -131,7 +131,7 @@ def random_model(rng, rank, data_format, shape):
     return jc.Sequential([*chosen, *heads[head]])
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("seed", range(80))
 def test_occlusion_of_random_models_is_that_of_one_call_for_each_window(seed):
     rng = np.random.default_rng(seed)
@@ -145,7 +145,7 @@ def test_occlusion_of_random_models_is_that_of_one_call_for_each_window(seed):
     check_occlusion(model, shape, window, int(rng.integers(1, 1 + min(w for w in window if w))), seed)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("number", range(5))
 def test_layers_whose_windows_do_not_say_all_are_computed_whole(number):
     conv = jc.Conv1D(4, 3, padding="same", activation="relu")
@@ -281,6 +281,7 @@ def genomic(kind):
     return jc.Sequential([jc.Conv1D(4, 1), *blocks, jc.Conv1D(3, 1, activation="softmax")]), (15, 1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["basset", "spliceai"])
 def test_mutations_are_those_of_one_call_for_each(kind):
     model, target = genomic(kind)

@@ -153,6 +153,7 @@ def test_curves_have_a_panel_for_each_metric_or_the_one_that_is_asked_for():
         plot.curves([])
 
 
+@pytest.mark.slow
 def test_the_loss_surface_is_the_loss_along_directions_with_the_norms_of_the_filters():
     params = {"kernel": jnp.arange(1.0, 7.0).reshape(1, 3, 2), "bias": jnp.ones(2), "step": jnp.ones(2, jnp.int32)}
     seen = []

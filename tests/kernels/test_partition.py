@@ -55,7 +55,7 @@ def divisible_geometry(rng):
     return geometry, (8, 2, 4)
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("seed", range(120))
 def test_maps_and_their_transposes_of_any_sharding_agree_with_the_definition(seed, x64):
     rng = np.random.default_rng(seed)
@@ -137,7 +137,7 @@ def compiled(layer, shape, mesh, spec):
     return programs, 4 * (1 + sum(leaf.size for leaf in jax.tree.leaves(params)))
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", SPATIAL)
 @pytest.mark.parametrize("axes", AXES)
 def test_a_spatial_axis_moves_halos_and_one_sum(name, axes):
@@ -149,7 +149,7 @@ def test_a_spatial_axis_moves_halos_and_one_sum(name, axes):
     assert {k: v for k, v in moved(gradients).items() if k != "collective-permute"} == {"all-reduce": params}
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", SPATIAL)
 @pytest.mark.parametrize("axes", AXES)
 def test_a_sharded_batch_moves_one_sum(name, axes):
@@ -159,6 +159,7 @@ def test_a_sharded_batch_moves_one_sum(name, axes):
     assert moved(output) == {} and moved(gradients) == {"all-reduce": params}
 
 
+@pytest.mark.slow
 def test_every_transformation_of_a_sharded_convolution_gives_the_numbers_of_one_device(x64):
     layer = jaxconv.Conv2D(4, 3, strides=2, padding="same", groups=2, dtype="float64")
     rng = np.random.default_rng(0)
@@ -193,6 +194,7 @@ def test_an_axis_of_two_meshes_axes_and_one_that_is_sharded_twice():
         assert "all-gather" not in program.lower(*arguments).compile().as_text()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("halo", [Halo(1, 0), Halo(0, 2), Halo(5, 7), Halo(-1, 3), Halo(9, -3), Halo(-3, -1)])
 def test_a_halo_spans_any_number_of_shards_and_its_transpose_adds(halo):
     x = np.arange(1.0, 33.0, dtype=np.float32)

@@ -51,6 +51,7 @@ def test_an_expression_is_keras_one_in_values_and_in_files(kind, tmp_path):
     np.testing.assert_allclose(loaded(again, X), want, rtol=2e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_operators_stream_and_keep_masks():
     x = jc.Input((None, 3))
     model = jc.Model(x, 2 / (jc.Conv1D(3, 2, padding="causal")(x) + x * x / (x + 1) + 9)[:, 2:])

@@ -68,6 +68,7 @@ def loader_threads():
     return [thread for thread in threading.enumerate() if thread.name == "jaxconv-loader"]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("make", [lambda: BATCHES, Sequence, TensorFlow, endless, torch_loader, grain_dataset])
 def test_every_loader_gives_the_numbers_of_the_arrays(make):
     options = {"steps_per_epoch": 3} if make is endless else {}

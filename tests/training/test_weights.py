@@ -54,6 +54,7 @@ def assert_equal_weights(params, weights):
         np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("batch_size", [10, 4])  # one step, and an epoch of three uneven ones
 @pytest.mark.parametrize("kind", ["sample_weight", "class_weight"])
 def test_weights_mean_what_they_mean_in_keras(batch_size, kind):
@@ -166,6 +167,7 @@ def test_the_average_of_half_precision_weights_is_in_float32_and_constraints_hol
     assert np.square(np.float64(fitted.params["kernel"])).sum() == pytest.approx(1, abs=0.02)  # bfloat16
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("step", [1, 3, 4])
 def test_a_run_with_all_options_resumes_bit_for_bit(tmp_path, step):
     layer = Sequential([Conv1D(3, 2), BatchNormalization(), Dropout(0.4), Dense(1)])
