@@ -9,7 +9,7 @@ from jaxconv.contract.layer import Layer
 from jaxconv.contract.registered import layers
 from jaxconv.contract.shapes import LEAF, Shape, as_shape, as_shapes, shape_of
 from jaxconv.contract.symbolic import Input, Node, SymbolicTensor, as_lists
-from jaxconv.contract.weights import Weight
+from jaxconv.contract.weights import Weight, param_shapes
 from jaxconv.registry import register
 from jaxconv.windows import MIXED, POINTWISE, Window, whole
 
@@ -35,6 +35,7 @@ __all__ = [
     "as_shapes",
     "layers",
     "merge",
+    "param_shapes",
     "register",
     "shape_of",
     "whole",

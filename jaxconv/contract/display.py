@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from jaxconv.contract.receptive_field import Field, Fields, format_fields, propagate
+from jaxconv.contract.weights import param_shapes
 from jaxconv.windows import Window
 
 WIDTH, BOX, ROW, SIDE = 180, 24, 44, 38  # of a drawing: size of a box, distance of rows, room for lines on the left
@@ -77,7 +78,7 @@ def summary(layer: Any, input_shape: Any = None) -> Summary:
     if shape is None:
         raise ValueError(f"{layer.label}: summary needs an input shape; give one like (None, 128, 16)")
     shape = layer.read_shape(shape)
-    params = jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
+    params = param_shapes(layer, shape)
     inputs: list[Fields] = [tuple(Field(axis=axis) for axis in range(len(one) - 1)) for one in _flat(layer, shape)]
     calls: list[_Call] = []
     rows, _ = _rows("", layer, shape, inputs, params, 0, calls)

@@ -4,6 +4,7 @@ Knows layers by their declarations.
 """
 
 import math
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,22 @@ class Weight(NamedTuple):
     per_output: bool = False
 
 
+_shapes_alone: ContextVar[bool] = ContextVar("shapes_alone", default=False)
+
+
+def param_shapes(layer: Any, input_shape: Any) -> Any:
+    """Return the shapes and types of the params that a layer makes for an input, without computing any of them.
+
+    Raises:
+        ValueError: an input that the layer cannot take.
+    """
+    token = _shapes_alone.set(True)
+    try:
+        return jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0))
+    finally:
+        _shapes_alone.reset(token)
+
+
 def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
     """Make the params of one layer: one key for each leaf, so that no two leaves are equal by accident.
 
@@ -43,7 +60,10 @@ def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
         )
     for index, (leaf, weight) in enumerate(weights.items()):
         with explain(f"{where}: initializer of {leaf}, called with (key, shape, dtype)"):
-            value = weight.initializer(jax.random.fold_in(key, index), weight.shape, dtype)
+            if _shapes_alone.get():  # tracing the initializers of a thousand layers takes seconds
+                value = jnp.zeros(weight.shape, dtype)
+            else:
+                value = weight.initializer(jax.random.fold_in(key, index), weight.shape, dtype)
             if tuple(value.shape) != weight.shape:
                 raise ValueError(f"returned shape {tuple(value.shape)}; this layer needs {weight.shape}")
         params[leaf] = jnp.asarray(value, dtype)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxconv.contract import Layer, Params, layers
+from jaxconv.contract import Layer, Params, layers, param_shapes
 from jaxconv.files.errors import FileError, NoLayerError, damaged, refused
 from jaxconv.files.hdf5 import NoStore, Store, folders_of
 from jaxconv.files.input_shapes import fits, input_shape_of, misfit, shape_from_json
@@ -128,7 +128,7 @@ def _shapes(path: Any, layer: Layer) -> Params:
         shape = input_shape_of(layer)
         if shape is None:
             raise ValueError("the file does not name the shape of its input; name the file of its weights: weights=...")
-        return jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
+        return param_shapes(layer, shape)
 
 
 def _params(source: Source, root: Entry, layer: Layer, builder: "_Builder") -> Params:
@@ -163,7 +163,7 @@ def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match]) -> Pa
     with refused(path, "its model"):
         shape = input_shape_of(layer)
         if shape is not None:
-            return jax.eval_shape(lambda key: layer.init(key, shape)[0], jax.random.key(0))
+            return param_shapes(layer, shape)
     missing = [leaf for leaf, _ in leaves_of(without_file(layer)) if leaf not in found]
     if missing:
         raise FileError(f"{path}: weight {'/'.join(missing[0])} is missing")
