@@ -446,7 +446,7 @@ def _():
 @row("one unseeded initializer in two layers")
 def _():
     shared = jc.initializers.GlorotUniform()
-    params, _ = jc.Sequential([jc.Dense(4, kernel_initializer=shared)] * 2).init(KEY, (None, 4))
+    params, _ = jc.Sequential([jc.Dense(4, kernel_initializer=shared) for _ in range(2)]).init(KEY, (None, 4))
     assert (params["dense"]["kernel"] != params["dense_1"]["kernel"]).any()
     shared = keras.initializers.GlorotUniform()
     one, other = (kernels(keras.layers.Dense(4, kernel_initializer=shared), (None, 4))[0] for _ in range(2))

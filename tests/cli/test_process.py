@@ -84,7 +84,8 @@ def test_any_number_of_ctrl_c_is_one_line_and_the_run_can_be_resumed(at_home, tm
             process.send_signal(signal.SIGINT)
         time.sleep(0.005)
     error = process.communicate()[1]
-    assert process.returncode == 130 and "Traceback" not in error
+    # a Ctrl-C while the interpreter exits, whose handlers are gone, ends it by the signal: a shell shows 130 for both
+    assert process.returncode in (130, -signal.SIGINT) and "Traceback" not in error
     assert f"jaxconv train --resume {folder}" in error.splitlines()[-1]
     assert not list(folder.glob(".*"))
 

@@ -25,8 +25,8 @@ L = keras.layers
 
 def tcn():
     def block(filters, rate):
-        conv = jc.Conv1D(filters, 3, padding="causal", dilation_rate=rate, activation="tanh")
-        return jc.Residual([conv, conv], shortcut=jc.Conv1D(filters, 1))
+        convs = [jc.Conv1D(filters, 3, padding="causal", dilation_rate=rate, activation="tanh") for _ in range(2)]
+        return jc.Residual(convs, shortcut=jc.Conv1D(filters, 1))
 
     return jc.Sequential([jc.Masking(), block(4, 1), block(4, 2), jc.InstanceNormalization(), jc.Dense(2)])
 

@@ -42,8 +42,8 @@ def test_an_empty_residual_doubles_its_input():
 @pytest.mark.slow
 def test_residual_tcn_block_sees_no_future():
     def block(filters, rate):
-        conv = jc.Conv1D(filters, 3, padding="causal", dilation_rate=rate, activation="relu")
-        return jc.Residual([conv, jc.Dropout(0.1), conv, jc.Dropout(0.1)], shortcut=jc.Conv1D(filters, 1))
+        convs = [jc.Conv1D(filters, 3, padding="causal", dilation_rate=rate, activation="relu") for _ in range(2)]
+        return jc.Residual([convs[0], jc.Dropout(0.1), convs[1], jc.Dropout(0.1)], shortcut=jc.Conv1D(filters, 1))
 
     net = jc.Sequential([block(4, 1), block(4, 2)])
     params, apply_fn = net.init(KEY, (None, 12, 2))

@@ -57,7 +57,7 @@ def two_outputs() -> jc.Model:
 
 def quotient(divide: Layer) -> jc.Model:
     """Return a model that divides its input by something that is not zero."""
-    x = jc.Input(SEQUENCE[1:])
+    x = jc.Input((None, SEQUENCE[-1]))
     return jc.Model(x, divide([x, jc.Activation("exponential")(x)]))
 
 
