@@ -409,7 +409,7 @@ def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(
 IMAGES = {name: case for name, case in CASES.items() if takes_images(case)}
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_with_padded_rows_gives_what_it_gives_alone(name):
     layer, shape = IMAGES[name]

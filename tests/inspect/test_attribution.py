@@ -97,6 +97,7 @@ def test_input_x_gradient_and_signs():
     np.testing.assert_allclose(attribute(lambda x: x @ w, x, method="input_x_gradient").values, x * w.T, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_smooth_is_the_mean_gradient_over_noise():
     x = jnp.array([[0.0, 2.0, 5.0]])
     f = lambda x: (x**3).sum(1)  # noqa: E731
@@ -181,7 +182,7 @@ def convolutions(rank, data_format):
     return lambda x: apply_fn(params, x), draw(2, *shape)
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("rank", [1, 2, 3])
 def test_deeplift_of_convolutions_with_overlapping_pooling_is_complete(rank, data_format):
@@ -264,7 +265,7 @@ def test_networks_of_other_libraries(network):
 
 
 @pytest.mark.few(1)
-@pytest.mark.parametrize("method", ["deeplift", "smooth", "integrated", "guided", "gradient"])
+@pytest.mark.parametrize("method", ["gradient", "deeplift", "smooth", "integrated", "guided"])
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 def test_masked_steps_get_zero_and_padding_changes_nothing(method, data_format):
     layers = [

@@ -33,6 +33,7 @@ def cam_net(data_format="channels_last", softmax=True, rank=1):
     return jc.Sequential([encoder, pool(**options), jc.Dense(3, activation="softmax" if softmax else None)])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("inputs", "at", "want"),
     [

@@ -39,6 +39,7 @@ def test_a_network_has_the_eigenvalues_of_its_hessian(key):
     assert abs(found.trace - values.sum()) <= 3 * found.trace_error
 
 
+@pytest.mark.slow
 def test_a_quadratic_loss_has_the_spectrum_that_it_was_built_with(x64, key):
     rng = np.random.default_rng(0)
     spectrum = np.array([7.0, 7, 7, 4, *rng.uniform(-5, 2, 116)])  # a value three times; negative ones

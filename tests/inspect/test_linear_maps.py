@@ -35,7 +35,7 @@ CASES = {  # the first and the sixth run by default
 }
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("case", CASES, ids=lambda name: name.replace(" ", "_"))
 def test_singular_values_are_those_of_the_matrix(case, key):
     layer, shape, fourier = CASES[case]

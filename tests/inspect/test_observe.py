@@ -143,6 +143,7 @@ def test_a_compiled_layer_inside_is_left_alone(key):
     np.testing.assert_array_equal(compiled(X), jax.nn.relu(X))
 
 
+@pytest.mark.slow
 def test_masks_keys_several_outputs_and_integers(key):
     model = jc.Sequential([jc.Embedding(5, 4), jc.Dropout(0.5), jc.SimpleRNN(3, return_state=True)])
     ids = jnp.array([[1, 2, 0], [3, 0, 0]])

@@ -131,7 +131,7 @@ def random_model(rng, rank, data_format, shape):
     return jc.Sequential([*chosen, *heads[head]])
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("seed", range(80))
 def test_occlusion_of_random_models_is_that_of_one_call_for_each_window(seed):
     rng = np.random.default_rng(seed)

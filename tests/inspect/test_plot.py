@@ -111,6 +111,7 @@ def test_feature_maps_of_any_size_are_legible(shape):
     assert str(shape[-1]) in figure.axes[0].get_title()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "shape", [(9, 1, 16), (5, 8, 3), (3, 3, 1, 7), (3, 3, 3, 4), (3, 3, 40, 50), (1, 1, 1)], ids=str
 )

@@ -55,7 +55,7 @@ def divisible_geometry(rng):
     return geometry, (8, 2, 4)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", range(120))
 def test_maps_and_their_transposes_of_any_sharding_agree_with_the_definition(seed, x64):
     rng = np.random.default_rng(seed)

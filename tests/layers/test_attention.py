@@ -92,6 +92,7 @@ def test_attention_over_two_of_three_axes_is_that_over_one_axis_of_pairs(hidden)
         np.testing.assert_allclose(y[:, :, place].reshape(2, 6, 4), flat.apply_fn(params, x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_drops_weights_and_scales_what_is_left():
     layer = jc.MultiHeadAttention(1, 2, dropout=0.5, use_bias=False)
     params, x = drawn(layer, [(3, 500, 2), (3, 1, 2)])

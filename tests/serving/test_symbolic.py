@@ -30,7 +30,7 @@ AXES = [
 ]
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("name", "axis"), AXES)
 def test_a_layer_exported_for_any_length_computes_what_it_does_for_each(name, axis, tmp_path):
     layer, shape = CASES[name]

@@ -74,6 +74,7 @@ def test_the_batches_are_those_of_fit_pass_after_pass():
     np.testing.assert_allclose(found.losses.reshape(2, 5).mean(1), [log["loss"] for log in history], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_params_are_unchanged_and_the_seed_determines_the_numbers():
     layer = Sequential([Dropout(0.5), Dense(1)])
     params, apply_fn = layer.init(jax.random.key(0), (None, 2))
@@ -87,6 +88,7 @@ def test_params_are_unchanged_and_the_seed_determines_the_numbers():
     assert not np.array_equal(runs[0].losses[:5], runs[2].losses[:5])
 
 
+@pytest.mark.slow
 def test_a_loader_and_an_optax_factory_give_the_same_numbers():
     expected = search()
     shuffled = np.random.default_rng([0, 0]).permutation(8)

@@ -129,6 +129,7 @@ def test_the_last_step_of_an_epoch_has_the_rest_of_the_batches():
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_evaluates_the_loss_needs_whole_batches():
     apply_fn, params, _ = pair()
     with pytest.raises(ValueError, match="accumulate"):
@@ -145,6 +146,7 @@ def test_clip_norm_is_the_optimizers_global_clipnorm():
     assert optimizer(SGD, clip_norm=0.1) is optimizer(SGD, clip_norm=0.1)
 
 
+@pytest.mark.slow
 def test_the_average_is_that_of_keras_and_is_validated():
     apply_fn, params, other = pair()
     loss = "sparse_categorical_crossentropy"
