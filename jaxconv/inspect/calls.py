@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from jaxconv.contract import LEAF, Layer
 from jaxconv.inspect.target import logits
+from jaxconv.models.container import call_params
 
 
 class LeafCall(NamedTuple):
@@ -27,11 +28,7 @@ class LeafCall(NamedTuple):
 
     def params(self, params: Any) -> Any:
         """Return the params of this call out of those of the model."""
-        for name in self.path:
-            params = params.get(name, {})
-        for wrapper in self.wrappers:
-            params = {**params["layer"], wrapper.leaf: wrapper.kernel(params, False)[0]}
-        return params
+        return call_params(params, self.path, self.wrappers)
 
     def apply(self, layer: Any, params: Any, inputs: list) -> list:
         """Compute the outputs of a layer, this one or one like it, at inference."""

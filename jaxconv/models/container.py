@@ -248,3 +248,16 @@ def chain(names: Sequence[str], inside: Sequence[Layer]) -> Graph:
         structure = layer.output_structure
         inputs, count = tuple(range(count, count + structure.num_leaves)), count + structure.num_leaves
     return Graph(tuple(dict(zip(names, inside, strict=True)).items()), tuple(calls), inputs, structure)
+
+
+def call_params(params: Any, path: Sequence[str], wrappers: Sequence[Any]) -> Any:
+    """Return the params of one call out of those of the model.
+
+    Args:
+        path: where they are. wrappers: the layers around the call that compute its kernel from the stored one.
+    """
+    for name in path:
+        params = params.get(name, {})
+    for wrapper in wrappers:
+        params = {**params["layer"], wrapper.leaf: wrapper.kernel(params, False)[0]}
+    return params

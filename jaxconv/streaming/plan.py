@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxconv.contract import Layer
 from jaxconv.errors import explain
 from jaxconv.layers.reparametrization import Reparametrization
+from jaxconv.models.container import call_params
 from jaxconv.streaming.choice import Choice, Heads, choose, reads_early, refuse
 from jaxconv.streaming.operation import Pass
 from jaxconv.streaming.signal import Signal
@@ -38,11 +39,7 @@ class Step:
 
     def params(self, params: Any) -> Any:
         """Return the params of this call out of those of the model."""
-        for name in self.path:
-            params = params.get(name, {})
-        for wrapper in self.wrappers:
-            params = {**params["layer"], wrapper.leaf: wrapper.kernel(params, False)[0]}
-        return params
+        return call_params(params, self.path, self.wrappers)
 
     @property
     def lines(self) -> list[tuple[str, Signal, int]]:

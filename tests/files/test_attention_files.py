@@ -1,14 +1,11 @@
 """MultiHeadAttention in files: those that Keras 3 writes and opens, and the forms of Keras 2 written by hand."""
 
-import warnings
-
 import numpy as np
 import pytest
 
-import jaxconv as jc
 from jaxconv.files.loading import load_model
 from tests.support.keras_files import functional, layer, write_hdf5, write_keras
-from tests.support.keras_oracle import keras, keras_rules
+from tests.support.keras_oracle import assert_file_goes_back, keras, keras_rules
 
 pytest.importorskip("h5py")
 L = keras.layers
@@ -37,17 +34,7 @@ def test_a_file_of_keras_gives_its_outputs_and_goes_back(ending, tmp_path):
     seen = RNG.integers(0, 2, (2, 5, 5)).astype(np.float32)
     seen[..., 0] = 1
     x = [draw(2, 5, 6), seen, np.array([[3, 1, 4, 0, 0, 0, 0], [2, 7, 1, 8, 2, 8, 0]], np.float32)]
-    with keras_rules(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = transformer()
-        want = np.asarray(model(x))
-        model.save(tmp_path / f"model.{ending}")
-    params, apply_fn = load_model(tmp_path / f"model.{ending}")
-    np.testing.assert_allclose(apply_fn(params, x), want, rtol=0, atol=1e-5)
-    jc.save_model(tmp_path / "again.keras", apply_fn.layer, params)
-    with keras_rules():
-        np.testing.assert_allclose(keras.models.load_model(tmp_path / "again.keras")(x), want, rtol=0, atol=1e-5)
-    assert load_model(tmp_path / "again.keras")[1] == apply_fn
+    assert_file_goes_back(transformer, lambda model: x, tmp_path, ending)
 
 
 def of_keras_2(**named):

@@ -9,7 +9,7 @@ import pytest
 import jaxconv as jc
 from jaxconv.files.loading import load_model
 from tests.support.keras_files import functional, layer, sequential, write_hdf5
-from tests.support.keras_oracle import keras, keras_rules
+from tests.support.keras_oracle import assert_file_goes_back, keras, keras_rules
 
 pytest.importorskip("h5py")
 L = keras.layers
@@ -70,18 +70,10 @@ def randomized(model):
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 @pytest.mark.parametrize("build", [stacked, merged, frames, convolved, cells])
 def test_a_file_of_keras_gives_its_outputs_and_goes_back(build, ending, tmp_path):
-    with keras_rules(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = randomized(keras.Sequential(build()))
-        x = draw(2, *model.input_shape[1:])
-        want = np.asarray(model(x))
-        model.save(tmp_path / f"model.{ending}")
-    params, apply_fn = load_model(tmp_path / f"model.{ending}")
-    np.testing.assert_allclose(apply_fn(params, x), want, rtol=0, atol=1e-5)
-    jc.save_model(tmp_path / "again.keras", apply_fn.layer, params)
-    with keras_rules():
-        np.testing.assert_allclose(keras.models.load_model(tmp_path / "again.keras")(x), want, rtol=0, atol=1e-5)
-    assert load_model(tmp_path / "again.keras")[1] == apply_fn
+    def inputs(model):
+        return draw(2, *model.input_shape[1:])
+
+    assert_file_goes_back(lambda: randomized(keras.Sequential(build())), inputs, tmp_path, ending)
 
 
 @pytest.mark.slow
@@ -97,20 +89,13 @@ def test_a_cell_of_another_kind_is_refused(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("ending", ["keras", "h5"])
 def test_a_decoder_that_begins_with_the_states_of_the_encoder(ending, tmp_path):
-    with keras_rules(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    def decoder():
         source, target = L.Input((5, 3)), L.Input((4, 2))
         _, h, c = L.LSTM(3, return_state=True)(source)
         y = L.LSTM(3, return_sequences=True)(target, initial_state=[h, c])
-        model = randomized(keras.Model([source, target], L.GRU(3)(y, initial_state=h)))
-        x = [draw(2, 5, 3), draw(2, 4, 2)]
-        want = np.asarray(model(x))
-        model.save(tmp_path / f"model.{ending}")
-    params, apply_fn = load_model(tmp_path / f"model.{ending}")
-    np.testing.assert_allclose(apply_fn(params, x), want, rtol=0, atol=1e-5)
-    jc.save_model(tmp_path / "again.keras", apply_fn.layer, params)
-    with keras_rules():
-        np.testing.assert_allclose(keras.models.load_model(tmp_path / "again.keras")(x), want, rtol=0, atol=1e-5)
+        return randomized(keras.Model([source, target], L.GRU(3)(y, initial_state=h)))
+
+    assert_file_goes_back(decoder, lambda model: [draw(2, 5, 3), draw(2, 4, 2)], tmp_path, ending)
 
 
 def test_first_states_in_a_call_of_keras_2(tmp_path):

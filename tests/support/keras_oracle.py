@@ -173,3 +173,23 @@ def compare(layer, shape, seed=0, train=False):
     if not isinstance(layer, jc.SpectralNormalization):  # ours divides the kernel in project, Keras in the call
         for one, wanted in zip(keras_values(projected, layer)[0], bound, strict=True):
             assert_close(one, wanted, "weight under its constraint")
+
+
+def assert_file_goes_back(make, inputs, folder, ending="keras"):
+    """Check that a file of Keras is read with the model's outputs, and that what jaxconv writes of it is the same.
+
+    Args:
+        make: builds the model. inputs: returns inputs for a model. folder: where files are written.
+    """
+    with keras_rules(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras's own
+        model = make()
+        x = inputs(model)
+        want = np.asarray(model(x))
+        model.save(folder / f"model.{ending}")
+    params, apply_fn = jc.load_model(folder / f"model.{ending}")
+    np.testing.assert_allclose(apply_fn(params, x), want, rtol=0, atol=1e-5)  # the order of sums in float32
+    jc.save_model(folder / "again.keras", apply_fn.layer, params)
+    with keras_rules():
+        np.testing.assert_allclose(keras.models.load_model(folder / "again.keras")(x), want, rtol=0, atol=1e-5)
+    assert jc.load_model(folder / "again.keras")[1] == apply_fn
