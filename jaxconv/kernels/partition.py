@@ -1,11 +1,12 @@
 """How the three maps split over devices: a local problem, an exchange of halos, and one sum for contracted indices.
 
 In a program for several devices, XLA's partitioner decides how each operation is cut. It knows nothing of the loops and
-copies that a lowering is made of, and gathers. So each map tells it: the batch, the spatial axes, and without groups
-channels and filters, may be sharded. Each device then solves the same problem on its part, by the lowering that is best
-for that part. Without this, XLA's partitioner gathers the batch of every grouped convolution (openxla/xla#47945).
+copies that a lowering is made of, and gathers. So each map tells it. The batch and the spatial axes may be sharded, and
+channels and filters where there are no groups. Each device then solves the same problem on its part, by the lowering
+that is best for that part. Without this, the batch of every grouped convolution is gathered (openxla/xla#47945).
 
-Uses ``jax.experimental.custom_partitioning``. A halo of x that C has exchanged is kept for K, which reads the same.
+Uses ``jax.experimental.custom_partitioning``. Where a version of JAX has other rules of lowering than these need,
+XLA's partitioner decides as before. A halo of x that C has exchanged is kept for K, which reads the same.
 """
 
 import functools
@@ -18,9 +19,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
-from jax._src.interpreters.mlir import lower_with_sharding_in_types
-from jax._src.lib.mlir import ir
-from jax._src.sharding_impls import ShardingContext
 from jax.core import ShapedArray
 from jax.experimental.custom_partitioning import custom_partitioning
 from jax.interpreters import mlir
@@ -299,7 +297,7 @@ def lower(name: str, solve: Solve, context: Any, a: Any, b: Any, geometry: Geome
     known, key = module.cached_primitive_lowerings, None
     values, results = [a, b], OPERANDS[name][2]
     avals = [ShapedArray(aval.shape, aval.dtype) for aval in context.avals_in]
-    block = ir.InsertionPoint.current.block
+    block = mlir.ir.InsertionPoint.current.block
     if split.has_edges:
         key = ("jaxconv.edges", a, geometry.x_dims, split.geometry.x_lengths, split.halo)
         edges, where, aval = known.get(key, (None, None, None))
@@ -308,14 +306,22 @@ def lower(name: str, solve: Solve, context: Any, a: Any, b: Any, geometry: Geome
         else:
             results += "e"
     context = context.replace(
-        module_context=module.replace(axis_context=ShardingContext(len(devices), devices)), avals_in=avals
+        module_context=module.replace(axis_context=mlir.ShardingContext(len(devices), devices)), avals_in=avals
     )
     rule = functools.partial(split_over_devices, split, geometry, solve, devices, results)
     with use_abstract_mesh(NO_MESH):
         out, *edges = mlir.lower_fun(rule, multiple_results=True)(context, *values)
     if edges:
         known[key] = edges[0], block, ShapedArray(split.edges_shape(avals[0].shape), avals[0].dtype)
-    return [lower_with_sharding_in_types(context, out, context.avals_out[0])]
+    return [_constrain(context, out, context.avals_out[0])]
+
+
+try:
+    from jax._src.interpreters.mlir import lower_with_sharding_in_types as _constrain
+except ImportError:  # private to JAX: without it, the sharding of a result is what XLA propagates
+
+    def _constrain(context: Any, out: Any, aval: Any) -> Any:
+        return out
 
 
 def applies(context: Any) -> bool:
@@ -326,7 +332,9 @@ def applies(context: Any) -> bool:
     module = context.module_context
     sizes = [size for aval in (*context.avals_in, *context.avals_out) for size in aval.shape]
     return (
-        isinstance(module.axis_context, ShardingContext)
+        hasattr(mlir, "ShardingContext")
+        and hasattr(mlir, "ir")
+        and isinstance(module.axis_context, mlir.ShardingContext)
         and module.axis_context.num_devices > 1
         and not module.lowering_parameters.for_export
         and jax.config.jax_use_shardy_partitioner  # type: ignore[attr-defined]

@@ -133,7 +133,7 @@ def compiled(layer, shape, mesh, spec):
     wants = apply_fn(params, x), jax.value_and_grad(loss, (0, 1))(params, x)
     for program, want in zip(programs, wants, strict=True):
         for got, one in zip(jax.tree.leaves(program(*arguments)), jax.tree.leaves(want), strict=True):
-            np.testing.assert_allclose(got, one, atol=1e-3, rtol=1e-4)
+            np.testing.assert_allclose(got, one, atol=1e-3, rtol=1e-4)  # sums of 4,096 terms in float32
     return programs, 4 * (1 + sum(leaf.size for leaf in jax.tree.leaves(params)))
 
 
