@@ -14,6 +14,12 @@ Examples
   jaxconv tune model.keras --batch 1 --inference              without gradients
   jaxconv tune model.keras --input-shape 128,16 --forget      forget everything on this device, and measure again
   jaxconv tune --forget
+
+With --table FILE.json, nothing is remembered: random convolutions with the sizes of networks are computed in every way,
+and the report says how much slower the table's choices are than the fastest (the geometric mean, the 95th percentile,
+and the worst). The times are kept in FILE, and the next call continues or reports again.
+
+  jaxconv tune --table times.json --shapes 100 --limit 600
 """
 
 
@@ -26,6 +32,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inference", action="store_true", help="omit the gradients")
     parser.add_argument("--seconds", type=float, default=0.2, metavar="S", help="per measurement (default: 0.2)")
     parser.add_argument("--forget", action="store_true", help="first forget the measurements on this device")
+    parser.add_argument("--table", metavar="FILE.json", help="measure how good the table of lowerings is")
+    parser.add_argument("--shapes", type=int, default=100, metavar="N", help="of random convolutions (default: 100)")
+    parser.add_argument("--seed", type=int, default=2, metavar="S", help="of random convolutions (default: 2)")
+    parser.add_argument("--limit", type=float, default=float("inf"), metavar="S", help="stop --table after S seconds")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -34,10 +44,14 @@ def run(options: argparse.Namespace) -> None:
 
     from jaxconv.app.model_source import read_model_source, shape_option
     from jaxconv.kernels import tuning_cache
-    from jaxconv.tuning import tune
+    from jaxconv.tuning import regret, tune
 
-    if options.model is None and not options.forget:
-        raise ValueError("jaxconv tune needs a run folder, a model file or a config (or --forget)")
+    if options.model is None and not options.forget and options.table is None:
+        raise ValueError("jaxconv tune needs a run folder, a model file or a config (or --forget, --table)")
+    if options.model is not None and options.table is not None:
+        raise ValueError("jaxconv tune: a model and --table; legal: one of them, --table measures random shapes")
+    if options.shapes < 1:
+        raise ValueError(f"--shapes {options.shapes}: legal: at least 1")
     if options.batch is not None and options.batch < 1:
         raise ValueError(f"--batch {options.batch}: legal: at least 1")
     if not options.seconds >= 0:
@@ -46,6 +60,8 @@ def run(options: argparse.Namespace) -> None:
         platform = jax.default_backend()
         file = tuning_cache.path(platform)
         print(f"{tuning_cache.forget(platform) or 'no'} winners forgotten: {file}")
+    if options.table is not None:
+        print(regret.measure(options.table, options.seed, options.shapes, options.seconds, options.limit))
     if options.model is None:
         return
     source = read_model_source(options.model, options.input_shape)

@@ -11,7 +11,11 @@ REPEAT_BELOW = 0.1  # seconds; a first run that is shorter may be slow by accide
 
 
 def race(
-    programs: Mapping[str, Callable[[], object]], seconds: float, clock: Callable[[], float] = time.perf_counter
+    programs: Mapping[str, Callable[[], object]],
+    seconds: float,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    drop_out: float = DROP_OUT,
 ) -> dict[str, float]:
     """Return the median milliseconds of each program, except those five times as slow as the best.
 
@@ -22,6 +26,7 @@ def race(
         programs: each computes once and waits for the result. The first never drops out.
         seconds: the time to spend on each program, but at least 3 rounds and at most 200.
         clock: returns the time in seconds.
+        drop_out: how many times as slow as the best so far a first run may be.
 
     >>> list(race({"nothing": lambda: None}, 0.0))
     ['nothing']
@@ -39,7 +44,7 @@ def race(
         if took < REPEAT_BELOW:
             took = min(took, timed(run))
         best = min(best, took)
-        if not racing or took <= DROP_OUT * best:
+        if not racing or took <= drop_out * best:
             racing[name] = run
     times: dict[str, list[float]] = {name: [] for name in racing}
     end = clock() + seconds * len(racing)

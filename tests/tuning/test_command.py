@@ -83,7 +83,7 @@ def test_forget_removes_the_winners(home, clock, capsys, file):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "jaxconv tune needs a run folder, a model file or a config (or --forget)"),
+        ([], "jaxconv tune needs a run folder, a model file or a config (or --forget, --table)"),
         (["nowhere"], "nowhere: no such run folder"),
         (["."], ". is not a run folder: it has no config.toml"),
         (["tiny.npz"], "tiny.npz"),

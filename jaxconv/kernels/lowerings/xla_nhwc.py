@@ -1,17 +1,25 @@
-"""Lowering "xla_nhwc": C as one XLA convolution in the form for which XLA's CPU backend has fast code.
+"""Lowering "xla_nhwc": C and K as one XLA convolution in the form for which XLA's CPU backend has fast code.
 
 That is channels last in every array, no groups, no dilated input. The half types are computed in float32, which is
-what XLA's convolution does with them anyway, one conversion later.
+what XLA's convolution does with them anyway, one conversion later. K is the convolution of x with the kernel y: the
+batch is summed over, the channels of x are its batch, strides and dilation are exchanged.
 """
 
 import jax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.problem import Problem
+from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.xla_convolution import xla_convolution
 
 Array = jax.Array
+
+
+def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
+    """Return why a problem is not supported, or None."""
+    if name == "correlate" and problem.groups > 1:
+        return f"it computes the kernel gradient of one group, not {problem.groups}"
+    return None
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve | None = None) -> Array:
@@ -23,4 +31,13 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     )  # fmt: skip
 
 
-XLA_NHWC = Lowering("xla_nhwc", {"convolve": convolve})
+def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve | None = None) -> Array:
+    """Compute ``K(x, y)``."""
+    axes = "DHW"[3 - problem.rank :]
+    return xla_convolution(
+        arithmetic.upcast(x), arithmetic.upcast(y), problem.dilation, problem.pads, None, problem.strides,
+        (f"C{axes}N", f"I{axes}O", f"{axes}NC"), precision=arithmetic.precision,
+    )  # fmt: skip
+
+
+XLA_NHWC = Lowering("xla_nhwc", {"convolve": convolve, "correlate": correlate}, limits)

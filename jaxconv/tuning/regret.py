@@ -1,0 +1,194 @@
+"""How good the table of lowerings is on this machine: its choices on random convolutions, against the fastest.
+
+The regret of a choice is its time divided by that of the fastest lowering. Times are kept in a JSON file, so that a
+measurement can be interrupted and continued, and regret be computed again after the table has changed.
+"""
+
+import functools
+import hashlib
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxconv.kernels import choice
+from jaxconv.kernels.problem import standard_form
+from jaxconv.progress import display
+from jaxconv.tuning.convolutions import Convolution, convolutions
+from jaxconv.tuning.race import race
+from jaxconv.tuning.shapes import draw
+
+FORMAT = "jaxconv times of lowerings 1"
+DROP_OUT = 3.0  # times as slow as the best so far in a first run: not measured further
+CLOSE = 1.25  # within this factor of the best: measured once more, since the best of many may be so by accident
+PLATFORM = "cpu"  # the table decides there only
+
+
+class Item(NamedTuple):
+    """One map of one random convolution: where it comes from, and what is measured."""
+
+    seed: int
+    number: int
+    kind: str
+    convolution: Convolution
+
+    @property
+    def key(self) -> str:
+        return f"{self.seed}.{self.number} {self.convolution.name}"
+
+
+class Regret(NamedTuple):
+    """The regret of a set of maps: their number, geometric mean, 95th percentile, and the largest with its text."""
+
+    count: int
+    mean: float
+    percentile: float
+    worst: float
+    worst_case: str
+
+
+def items(seed: int, count: int) -> Iterator[Item]:
+    """Yield the maps of the first shapes of a sample that have a choice."""
+    for number in range(count):
+        shape = draw(seed, number)
+        for one in convolutions(*shape.gradients()):
+            yield Item(seed, number, shape.kind, one)
+
+
+def candidates(one: Convolution) -> list[str]:
+    """List the lowerings worth a measurement, the table's choice first.
+
+    XLA's own computation is left out where it is a generic loop, up to 400 times slower: groups, a dilated input, and
+    kernel gradients on three axes. Where it is not, "xla_nhwc" is the same program.
+    """
+    form = standard_form(one.name, one.geometry, one.a, one.b)
+    assert form is not None
+    left_out = {"xla"}
+    if form.problem.groups > 1:
+        left_out |= {"xla_nhwc", "xla_extra_row", "leading_axis"}
+    if form.map == "correlate" and form.problem.rank == 3:
+        left_out |= {"xla_nhwc"}
+    table = one.default(PLATFORM)
+    return [table, *(name for name in one.supported() if name != table and name not in left_out)]
+
+
+def digest(one: Convolution, lowering: str) -> str:
+    """Return a short text that changes with the program of a lowering, as where its parts are computed differently."""
+    compute = functools.partial(choice.compute, one.name, platform=PLATFORM, **{**one.params, "lowering": lowering})
+    return hashlib.sha256(str(jax.make_jaxpr(compute)(one.a, one.b)).encode()).hexdigest()[:12]
+
+
+class Prepared(NamedTuple):
+    """A map with the compiled programs of its candidates."""
+
+    item: Item
+    programs: dict[str, Callable[..., jax.Array]]
+    digests: dict[str, str]
+
+    def measure(self, seconds: float) -> dict[str, Any]:
+        """Race the programs; return what is stored, with None for the time of one that dropped out."""
+        a, b = self.item.convolution.operands()
+        runs = {name: functools.partial(_run, program, a, b) for name, program in self.programs.items()}
+        times = race(runs, seconds, drop_out=DROP_OUT)
+        close = [name for name in times if times[name] <= CLOSE * min(times.values())]
+        if len(close) > 1:
+            times |= race({name: runs[name] for name in close}, 2 * seconds, drop_out=DROP_OUT)
+        return {name: {"program": self.digests[name], "ms": times.get(name)} for name in self.programs}
+
+
+def _run(program: Callable[..., jax.Array], *operands: jax.Array) -> None:
+    program(*operands).block_until_ready()
+
+
+def prepare(item: Item, stored: dict[str, Any]) -> Prepared | None:
+    """Compile the candidates of a map; return None where all of them have a time of the same program."""
+    one = item.convolution
+    names = candidates(one)
+    digests = {name: digest(one, name) for name in names}
+    if len(names) == 1 or all(stored.get(name, {}).get("program") == digests[name] for name in names):
+        return None
+    programs = {name: program for name in names if (program := one.program(name, PLATFORM)) is not None}
+    return Prepared(item, programs, digests)
+
+
+class Times:
+    """The measured times: a JSON file of ``{key: {lowering: {"program", "ms"}}}``, replaced as a whole."""
+
+    def __init__(self, file: str | Path) -> None:
+        self.file, self.entries = Path(file), dict[str, dict[str, Any]]()
+        if self.file.exists():
+            stored = json.loads(self.file.read_text("utf-8"))
+            if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+                raise ValueError(f"{self.file} is not a file of times of lowerings; name another file")
+            self.entries = stored["entries"]
+
+    def save(self) -> None:
+        """Write the file."""
+        temporary = self.file.with_name(f".{self.file.name}.tmp")
+        temporary.write_text(json.dumps({"format": FORMAT, "jax": jax.__version__, "entries": self.entries}, indent=1))
+        os.replace(temporary, self.file)
+
+
+def measure(file: str | Path, seed: int, count: int, seconds: float, limit: float) -> str:
+    """Measure the maps of a sample that the file lacks, for at most ``limit`` seconds, and return the report."""
+    times, end, todo = Times(file), time.monotonic() + limit, list(items(seed, count))
+    try:
+        with display(len(todo), unit="map") as bar:
+            for number, item in enumerate(todo, 1):
+                if time.monotonic() > end:
+                    break
+                prepared = prepare(item, times.entries.get(item.key, {}))
+                if prepared is not None:
+                    times.entries[item.key] = prepared.measure(seconds)
+                    times.save()
+                bar.update(number)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted; what was measured is in {file}, and the next call continues") from None
+    return report(times, todo)
+
+
+def regret(entry: dict[str, Any], chosen: str) -> float | None:
+    """Return the regret of a choice; None where it was not measured. One that dropped out counts as DROP_OUT."""
+    taken = [one["ms"] for one in entry.values() if one["ms"] is not None]
+    if chosen not in entry or not taken:
+        return None
+    ms = entry[chosen]["ms"]
+    return max(DROP_OUT, 1.0) if ms is None else ms / min(taken)
+
+
+def summarize(regrets: Sequence[tuple[float, str]]) -> Regret:
+    """Return the regret of a set of maps, each a number and the text that describes the map."""
+    values = sorted(value for value, _ in regrets)
+    mean = math.exp(sum(map(math.log, values)) / len(values))
+    percentile = values[min(len(values) - 1, math.ceil(0.95 * len(values)) - 1)]
+    return Regret(len(values), mean, percentile, *max(regrets))
+
+
+def report(times: Times, todo: Sequence[Item]) -> str:
+    """Format the regret of the table by map and by kind of convolution."""
+    found: list[tuple[str, str, float, str]] = []
+    for item in todo:
+        one, entry = item.convolution, times.entries.get(item.key, {})
+        chosen = one.default(PLATFORM)
+        value = 1.0 if len(candidates(one)) == 1 else regret(entry, chosen)
+        if value is not None:
+            form = standard_form(one.name, one.geometry, one.a, one.b)
+            assert form is not None
+            best = min((n for n in entry if entry[n]["ms"] is not None), key=lambda n: entry[n]["ms"], default=chosen)
+            found.append((item.kind, form.map, value, f"{one}: {chosen}, not {best}"))
+    rows = [["map", "kind", "count", "mean", "95th", "worst", "of"]]
+    kinds, maps = sorted({kind for kind, *_ in found}), ("convolve", "transpose", "correlate")
+    for name, kind in [*itertools.product(maps, kinds), *((name, None) for name in maps), (None, None)]:
+        some = [(r, text) for k, m, r, text in found if (name is None or m == name) and (kind is None or k == kind)]
+        if some:
+            group = summarize(some)
+            figures = [str(group.count), *(f"{v:.2f}" for v in group[1:4]), group.worst_case if group.worst > 1 else ""]
+            rows.append([name or "all", kind or "all", *figures])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
