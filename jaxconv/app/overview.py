@@ -6,6 +6,7 @@ Knows run folders, model files and configs; computes no output.
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -13,6 +14,7 @@ from jaxconv.app.config import Config
 from jaxconv.app.model_source import read_model_source, shape_option
 from jaxconv.app.run import format_test_metrics
 from jaxconv.app.run_folder import are_metrics, read_metrics, read_results, resume_command
+from jaxconv.app.sharding import NOTE, exchanged
 from jaxconv.contract.display import format_shapes, summary
 from jaxconv.files.errors import FileError
 from jaxconv.files.keras.model import Read
@@ -25,7 +27,12 @@ from jaxconv.streaming import stream
 Facts = list[tuple[str, str]]
 
 
-def overview(model: str, shape_texts: Sequence[str] | None = None, streamed: dict | None = None) -> str:
+def overview(
+    model: str,
+    shape_texts: Sequence[str] | None = None,
+    streamed: dict | None = None,
+    sharded: dict[str, Any] | None = None,
+) -> str:
     """Describe a run folder, a model file or a config: layers, output shapes, parameters, and the result of the run.
 
     Of a file of weights, or of a model that cannot be loaded, the names are listed, and the reason is given.
@@ -35,9 +42,10 @@ def overview(model: str, shape_texts: Sequence[str] | None = None, streamed: dic
         shape_texts: the input shape as the values of ``--input-shape``; by default that in the file, or that of the
             config's data.
         streamed: the arguments of ``jaxconv.stream``: describe what each layer adds to the stream.
+        sharded: the arguments of ``exchanged``: describe what each layer makes devices exchange.
 
     Raises:
-        ValueError: a model that cannot be streamed.
+        ValueError: a model that cannot be streamed, or an input that cannot be sharded.
         ConfigError: it is not a run folder, a model file or a config, or the config has a mistake.
         FileError: a file of another kind.
     """
@@ -61,6 +69,9 @@ def overview(model: str, shape_texts: Sequence[str] | None = None, streamed: dic
         facts.append(("shapes", f"unknown, because the file has no input shape; give it: {shape_option()}"))
     elif streamed is not None:
         layers = str(stream(source.layer, source.input_shape, **streamed).summary())
+    elif sharded is not None:
+        layers = str(exchanged(source, **sharded))
+        facts.append(("moved", NOTE))
     else:
         layers = str(summary(source.layer, source.input_shape))
         shapes = jax.tree.leaves(source.input_shape, is_leaf=lambda one: isinstance(one, tuple))

@@ -9,6 +9,8 @@ many steps of each input axis affect a step of the output ("-" if all do, or if 
 result; for a file, also the version of Keras that wrote it, and what is unusual in it.
 With --stream, print what each layer adds to a stream of the model: block, flush and receptive field in steps of the
 input, delay in steps of the layer's output, state bytes for one row, multiply-adds for one block of the whole.
+With --devices, print what each layer makes devices exchange, in bytes, forward and with the gradients of all weights,
+where the input is sharded along an axis: the programs for that many CPU devices are compiled, not run.
 
 Examples
   jaxconv info model.h5
@@ -16,6 +18,7 @@ Examples
   jaxconv info runs/gunpoint_fcn
   jaxconv info headless.h5 --input-shape 48,48,1
   jaxconv info classifier.keras --stream --window 100
+  jaxconv info unet.keras --devices 8 --shard depth --batch 1
 """
 
 
@@ -32,11 +35,25 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--stream", action="store_true", help="what each layer costs as a stream, step by step")
     add_options(parser)
+    parser.add_argument("--devices", type=int, metavar="N", help="what the layers make N devices exchange")
+    parser.add_argument(
+        "--shard", metavar="AXIS", help="the sharded axis: batch (default), depth, rows, columns, time, or its number"
+    )
+    parser.add_argument("--batch", type=int, metavar="N", help="examples on all devices (default: the config's, or 32)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Print an overview of a model."""
     from jaxconv.app.overview import overview
+    from jaxconv.app.sharding import host_devices
     from jaxconv.cli.stream_options import read_options
 
-    print(overview(options.model, options.input_shape, read_options(options, options.stream)))
+    streamed, sharded = read_options(options, options.stream), None
+    if options.devices is None and (options.shard, options.batch) != (None, None):
+        raise ValueError(f"--{'batch' if options.shard is None else 'shard'} is for several devices; give --devices N")
+    if options.devices is not None:
+        if options.stream:
+            raise ValueError("--stream and --devices print two tables; give one of them")
+        devices = host_devices(options.devices)  # before JAX starts
+        sharded = {"devices": devices, "shard": options.shard or "batch", "batch": options.batch}
+    print(overview(options.model, options.input_shape, streamed, sharded))

@@ -6,6 +6,7 @@ Works through the contract and through JAX's own transformations; knows no parti
 from jaxconv.inspect import plot
 from jaxconv.inspect.activation_maps import class_activation
 from jaxconv.inspect.attribution import Attribution, attribute
+from jaxconv.inspect.communication import Communication, communication
 from jaxconv.inspect.compiled import Collective, collectives
 from jaxconv.inspect.curvature import Curvature, curvature
 from jaxconv.inspect.linear_maps import Spectrum, singular_values, spectrum
@@ -17,6 +18,7 @@ from jaxconv.inspect.receptive_fields import ReceptiveField, receptive_field
 __all__ = [
     "Attribution",
     "Collective",
+    "Communication",
     "Curvature",
     "Maximized",
     "Observed",
@@ -25,6 +27,7 @@ __all__ = [
     "attribute",
     "class_activation",
     "collectives",
+    "communication",
     "curvature",
     "maximize",
     "mutations",

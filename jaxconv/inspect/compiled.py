@@ -2,15 +2,20 @@
 
 import collections
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxconv.contract.scopes import layer_path
+
 KINDS = ("all-gather", "all-reduce", "all-to-all", "collective-broadcast", "collective-permute", "ragged-all-to-all",
          "reduce-scatter")  # fmt: skip
-# a definition: its name, its result, its operation
-_COLLECTIVE = re.compile(rf"= (\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(")
+_NAME = re.compile(r"\s*(?:ROOT )?%?([\w.\-]+) = ")
+# a definition: its name, its result, its operation, its operands
+_COLLECTIVE = re.compile(rf"{_NAME.pattern}(\(.*?\)|\S+) ({'|'.join(KINDS)})(-start)?\(([^)]*)")
+_PART = re.compile(rf"{_NAME.pattern}(\(.*?\)|\S+) get-tuple-element\(%?([\w.\-]+)\), index=(\d+)")
+_OPERAND = re.compile(r"%([\w.\-]+)")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 _HEAD = re.compile(r"(ENTRY )?%?([\w.\-]+) \(.*\) -> .* \{$")
 _CALLEES = re.compile(r"(?:body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
@@ -24,13 +29,16 @@ class Collective(NamedTuple):
 
     kind: XLA's name, such as "all-reduce". bytes: the size of its result on one device, each time that it runs.
     times: how often it runs, as far as the trip counts of loops are known to XLA; a loop of unknown length counts once,
-    and so does each branch of a conditional. place: the operation in the Python program that it comes from.
+    and so does each branch of a conditional. place: the operation in the Python program that it comes from. layer: the
+    path of the layer that this operation belongs to, as in ``summary``; empty for what is outside of all layers inside
+    a model. Where XLA has joined the collectives of several operations in one, each of them is listed.
     """
 
     kind: str
     bytes: int
     times: int
     place: str
+    layer: str = ""
 
 
 def collectives(f: Callable, *args: Any) -> list[Collective]:
@@ -65,15 +73,33 @@ def _found(text: str) -> list[Collective]:
                     count(callee, factor * (int(trips[1]) if trips else 1))
 
     count(entry, 1)
-    found = []
-    for name, lines in bodies.items():
-        for line in lines:
-            match = _COLLECTIVE.search(line)
-            if match and times[name]:
-                place = _PLACE.search(line)
-                size = _bytes(match[1], paired=bool(match[3]) and match[2] != "all-reduce")
-                found.append(Collective(match[2], size, times[name], place[1] if place else ""))
-    return found
+    return [
+        Collective(kind, _bytes(result), times[name], place, layer_path(place))
+        for name, lines in bodies.items()
+        if times[name]
+        for kind, result, place in _parts(lines)
+    ]
+
+
+def _parts(lines: list[str]) -> Iterator[tuple[str, str, str]]:
+    """Yield the kind, the result and the place of each collective; one for each part where parts have places."""
+    places = {match[1]: place[1] for line in lines if (match := _NAME.match(line)) and (place := _PLACE.search(line))}
+    taken: dict[tuple[str, int], str] = {}
+    for line in lines:
+        if match := _PART.match(line):
+            taken[match[3], int(match[4])] = places.get(match[1], "")
+    for line in lines:
+        if not (match := _COLLECTIVE.match(line)):
+            continue
+        name, result, kind, started, operands = match.groups()
+        if started and kind != "all-reduce":
+            result = _split(result)[1]
+        results = _split(result)
+        own = places.get(name) or next(filter(None, map(places.get, _OPERAND.findall(operands))), "")
+        if len(results) == 1 or started:
+            yield kind, result, own
+        else:
+            yield from ((kind, part, taken.get((name, i)) or own) for i, part in enumerate(results))
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
@@ -93,17 +119,21 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
     return bodies, entry
 
 
-def _bytes(result: str, paired: bool) -> int:
-    """Return the size of a result; that of a started operation is a tuple of (operands, results, ...)."""
-    parts = result
-    if paired and result.startswith("("):
-        depth, parts = 0, [""]  # type: ignore[assignment]
-        for letter in result[1:-1]:
-            depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(letter, 0)
-            parts = [*parts, ""] if letter == "," and not depth else [*parts[:-1], parts[-1] + letter]  # type: ignore[assignment]
-        parts = parts[1]
+def _split(result: str) -> list[str]:
+    """Return the parts of a tuple of results; a single result as it is."""
+    if not result.startswith("("):
+        return [result]
+    depth, parts = 0, [""]
+    for letter in result[1:-1]:
+        depth += {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}.get(letter, 0)
+        parts = [*parts, ""] if letter == "," and not depth else [*parts[:-1], parts[-1] + letter]
+    return parts
+
+
+def _bytes(result: str) -> int:
+    """Return the size of a result, or of all in a tuple."""
     total = 0
-    for kind, bits, dims in _ARRAY.findall(parts):
+    for kind, bits, dims in _ARRAY.findall(result):
         count = 1
         for size in filter(None, dims.split(",")):
             count *= int(size)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jaxconv.contract import LEAF, Effects, Layer, Params, Window, merge, shape_of, whole
 from jaxconv.contract.apply import describe_params
 from jaxconv.contract.graph import Call, Graph
+from jaxconv.contract.scopes import layer_scope
 from jaxconv.contract.weights import sum_penalties
 from jaxconv.errors import explain
 from jaxconv.registry import nearest, snake_case
@@ -167,7 +168,7 @@ class Container(Layer):
             if name in fixed:  # a shared layer: its statistics continue from its last call
                 own = merge(child.select(own, fixed=False), fixed[name])
             own_key = None if key is None else jax.random.fold_in(key, number)
-            with explain(f"{name}, given shape {shape_of(inputs)}"):
+            with explain(f"{name}, given shape {shape_of(inputs)}"), layer_scope(name):
                 y, effects = child.forward(own, inputs, train=train, key=own_key, mask=_any_mask(input_mask))
             form = child.output_structure
             values += form.flatten_up_to(y)

@@ -180,3 +180,41 @@ def test_control_characters_in_a_file_do_not_reach_the_terminal(at_home, tmp_pat
     assert "owned" in text and all(c.isprintable() or c == "\n" for c in text)
     error = error_line("info", f"no{evil}such")
     assert "owned" in error and all(c.isprintable() or c == "\n" for c in error)
+
+
+# What devices exchange
+
+
+@pytest.mark.parametrize(
+    ("arguments", "facts"),
+    [
+        (["--shard", "time"], ["--shard", "--devices"]),
+        (["--devices", "1"], ["--devices 1", "2"]),
+        (["--devices", "900"], ["--devices 900", "force_host_platform_device_count=900"]),
+        (["--devices", "4", "--shard", "depth"], ["--shard depth", "(batch, 10, 1)", "batch, time"]),
+        (["--devices", "4", "--shard", "2"], ["--shard 2", "batch, time"]),
+        (["--devices", "4", "--shard", "time"], ["--shard time", "10", "8 or 12", "--input-shape"]),
+        (["--devices", "4", "--batch", "2"], ["--shard batch", "2", "4 devices", "at least 4", "--batch"]),
+        (["--devices", "4", "--batch", "0"], ["--batch 0"]),
+        (["--devices", "4", "--stream"], ["--stream", "--devices"]),
+    ],
+)
+def test_a_mistake_about_devices_is_one_line(at_home, error_line, arguments, facts):
+    error = error_line("info", "tiny.toml", *arguments)
+    for fact in facts:
+        assert fact in error, error
+
+
+@pytest.mark.parametrize(
+    ("shard", "conv"),
+    [
+        ([], ["(8,", "8,", "2)", "-", "reduce", str(3 * 2 * 4 + 2 * 4)]),
+        pytest.param(["--shard", "steps"], ["(8,", "8,", "2)", "permute"], marks=pytest.mark.slow),
+        pytest.param(["--shard", "1"], ["(8,", "8,", "2)", "permute"], marks=pytest.mark.slow),
+    ],
+)
+def test_what_each_layer_makes_devices_exchange_is_shown(at_home, capsys, shard, conv):
+    assert main(["info", "tiny.toml", "--devices", "2", *shard]) == 0
+    rows = cells(capsys.readouterr().out)
+    assert ["conv1d", "Conv1D", *conv] in [row[: 2 + len(conv)] for row in rows]
+    assert ["total"] in [row[:1] for row in rows]
