@@ -1,4 +1,4 @@
-"""XLA's own convolution, for the lowerings. Knows how to keep it from being replaced by :func:`jaxconv.accelerate`.
+"""XLA's own convolution, for the lowerings. Knows its fault, and how to keep ``jaxconv.accelerate`` from replacing it.
 
 A lowering is traced while JAX compiles the primitive that it computes. What it traces with ``jax.lax`` is compiled by
 the rules in force, and ``accelerate`` replaces the one of the convolution. So lowerings bind a primitive of the same
@@ -7,7 +7,7 @@ parameters whose rule is always XLA's.
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -15,18 +15,47 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import mlir
 
+from jaxconv.geometry import Pairs
+
 _thread = threading.local()
 _primitive = Primitive("conv_general_dilated_xla")
 _rules: dict[str | None, Callable[..., Any]] = {}  # by platform; None for all others
 
 
-def xla_convolution(lhs: Any, rhs: Any, *arguments: Any, **options: Any) -> jax.Array:
+def xla_convolution(
+    lhs: jax.Array, rhs: jax.Array, strides: Sequence[int], padding: Pairs, lhs_dilation: Sequence[int] | None,
+    rhs_dilation: Sequence[int] | None, dimension_numbers: Any, **options: Any,
+) -> jax.Array:  # fmt: skip
     """Call ``jax.lax.conv_general_dilated``; while a lowering is traced, the result is XLA's own convolution."""
+    lhs, padding = _crop(lhs, padding, lhs_dilation, dimension_numbers)
+
+    def convolve(lhs: jax.Array, rhs: jax.Array) -> jax.Array:
+        return lax.conv_general_dilated(
+            lhs, rhs, strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, **options
+        )
+
     if not (_rules and getattr(_thread, "is_tracing", False)):
-        return lax.conv_general_dilated(lhs, rhs, *arguments, **options)
-    traced = jax.make_jaxpr(lambda lhs, rhs: lax.conv_general_dilated(lhs, rhs, *arguments, **options))(lhs, rhs)
-    (equation,) = traced.eqns
+        return convolve(lhs, rhs)
+    (equation,) = jax.make_jaxpr(convolve)(lhs, rhs).eqns
     return _primitive.bind(lhs, rhs, **equation.params)
+
+
+def _crop(
+    lhs: jax.Array, padding: Pairs, lhs_dilation: Sequence[int] | None, dimension_numbers: Any
+) -> tuple[jax.Array, Pairs]:
+    """Return the operand without the steps that a negative low pad crops, where XLA must not do that itself.
+
+    XLA's CPU backend reads past the end of an operand that is cropped at the start and padded at the end of one axis,
+    without dilation: the last outputs are then sums of whatever lies behind it in memory.
+    """
+    dilation = lhs_dilation or (1,) * len(padding)
+    crops = [-low if low < 0 < high and d == 1 else 0 for (low, high), d in zip(padding, dilation, strict=True)]
+    if not any(crops):
+        return lhs, padding
+    axes = lax.conv_dimension_numbers(lhs.shape, lhs.shape, dimension_numbers).lhs_spec[2:]
+    starts = dict(zip(axes, crops, strict=True))
+    lhs = lax.slice(lhs, [starts.get(axis, 0) for axis in range(lhs.ndim)], lhs.shape)
+    return lhs, tuple((low + crop, high) for (low, high), crop in zip(padding, crops, strict=True))
 
 
 @contextlib.contextmanager

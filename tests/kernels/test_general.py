@@ -1,5 +1,7 @@
 """``jaxconv.conv_general_dilated`` replaces that of ``jax.lax``: same values, derivatives, dtypes and errors."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import pytest
 from jax import lax
 
 import jaxconv
+from jaxconv.geometry import Geometry
 from tests.support import reference
 
 
@@ -36,10 +39,17 @@ def all_orders(conv, x, w, options):
     return jax.jit(lambda x, w: jax.jvp(gradients, (x, w), (x, w)))(x, w)
 
 
+def all_orders_of_lax(x, w, options):
+    """Return what :func:`all_orders` should, from float64: XLA has no fast convolution for it, with no faults."""
+    with jax.enable_x64(True):
+        want = all_orders(lax.conv_general_dilated, x.astype("float64"), w.astype("float64"), options)
+        return jax.tree.map(lambda v: v.astype(x.dtype), want)
+
+
 @pytest.mark.parametrize("seed", [0, 2, 5, 13])
 def test_values_and_derivatives_equal_lax_on_random_options(seed):
     x, w, options = draw(seed)
-    got, want = (all_orders(c, x, w, options) for c in (jaxconv.conv_general_dilated, lax.conv_general_dilated))
+    got, want = all_orders(jaxconv.conv_general_dilated, x, w, options), all_orders_of_lax(x, w, options)
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
         scale = max(1.0, float(jnp.abs(other).max(initial=0)))
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * scale)  # sums of float32 in another order
@@ -49,6 +59,31 @@ def test_values_and_derivatives_equal_lax_on_random_options(seed):
 @pytest.mark.parametrize("seed", [*range(16), *range(100, 300)])
 def test_values_and_derivatives_equal_lax_on_many_options(seed):
     test_values_and_derivatives_equal_lax_on_random_options(seed)
+
+
+@pytest.mark.parametrize("seed", [35, 36, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(35))])
+def test_an_axis_cropped_at_the_start_and_padded_at_the_end_is_read_within_its_bounds(seed):
+    """XLA's own convolution on CPU adds what lies behind the operand in memory (jaxlib 0.10.2 and 0.12.0)."""
+    rng = np.random.default_rng(seed)
+    geometry, (n, c, f) = reference.random_geometry(rng)
+    rank = geometry.rank
+    lengths = tuple(int(v) for v in rng.integers(5, 8, rank))
+    pads = tuple((int(-low), int(high)) for low, high in rng.integers(1, 3, (rank, 2)))
+    last, kernel, one = (0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank)), (1,) * rank
+    geometry = Geometry(lengths, (3,) * rank, geometry.strides, pads, one, one, 1, last, kernel, last)
+    x, w = (rng.standard_normal(reference.shape(v, geometry, (n, c, f))).astype("f4") for v in "xw")
+
+    def convolve(x, g):
+        return jaxconv.conv_general_dilated(
+            x, w, g.strides, g.padding, g.lhs_dilation, dimension_numbers=lax.ConvDimensionNumbers(last, kernel, last)
+        )
+
+    y = jax.jit(lambda x: convolve(x, geometry))(x)
+    np.testing.assert_allclose(y, reference.evaluate("convolve", x, w, geometry), rtol=1e-5, atol=1e-4)
+    # the gradient in the input crops what the convolution had padded beyond its kernel
+    wide = dataclasses.replace(geometry, padding=((4, 4),) * rank, lhs_dilation=(2,) * rank)
+    y, vjp = jax.vjp(jax.jit(lambda x: convolve(x, wide)), x)
+    np.testing.assert_allclose(vjp(y)[0], reference.evaluate("transpose", y, w, wide), rtol=1e-5, atol=1e-3)
 
 
 X = np.random.default_rng(0).standard_normal((2, 4, 9, 8)).astype("f4")
