@@ -14,6 +14,7 @@ if _is_command and _signal.getsignal(_signal.SIGINT) is _signal.default_int_hand
     _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # while this imports JAX, Ctrl-C ends it without a traceback
 
 from jaxconv import activations, constraints, initializers, regularizers
+from jaxconv.allocator import keep_freed_memory
 from jaxconv.contract import Apply, Effects, Layer, merge
 from jaxconv.contract.symbolic import Input, SymbolicTensor
 from jaxconv.data_format import image_data_format, set_image_data_format

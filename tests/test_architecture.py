@@ -14,7 +14,7 @@ ROOT = Path(jaxconv.__file__).parent
 
 # from the ground up; a module may import what is on a lower line, and nothing else outside its own package
 FLOORS = [
-    {"registry", "dtypes", "errors", "progress", "picture", "version"},
+    {"allocator", "registry", "dtypes", "errors", "progress", "picture", "version"},
     {"data_format", "geometry", "axes", "windows"},
     {"kernels"},
     {"ops", "activations", "initializers", "regularizers", "constraints"},

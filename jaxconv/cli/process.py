@@ -1,4 +1,4 @@
-"""The process of a command: its output streams and its signals.
+"""The process of a command: its output streams, its signals and its memory.
 
 Knows nothing about the commands.
 """
@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any, NoReturn, TextIO
+
+from jaxconv.allocator import keep_freed_memory
 
 
 class Output:
@@ -130,6 +132,7 @@ def run_process(main: Callable[[], int]) -> NoReturn:
         for number in stopping:
             if signal.getsignal(number) is signal.SIG_DFL:
                 signal.signal(number, terminate)
+    keep_freed_memory()
     code = main()
     for number in (signal.SIGINT, *stopping):
         signal.signal(number, signal.SIG_IGN)  # the result is decided; the interpreter is about to exit

@@ -44,9 +44,9 @@ class Item(NamedTuple):
 
 
 class Regret(NamedTuple):
-    """The regret of a set of maps: their number, geometric mean, 95th percentile, and the largest with its text."""
+    """The regret of some maps: their number (maps), geometric mean, 95th percentile, and the largest with its text."""
 
-    count: int
+    maps: int
     mean: float
     percentile: float
     worst: float
@@ -188,7 +188,7 @@ def report(times: Times, todo: Sequence[Item]) -> str:
         some = [(r, text) for k, m, r, text in found if (name is None or m == name) and (kind is None or k == kind)]
         if some:
             group = summarize(some)
-            figures = [str(group.count), *(f"{v:.2f}" for v in group[1:4]), group.worst_case if group.worst > 1 else ""]
+            figures = [str(group.maps), *(f"{v:.2f}" for v in group[1:4]), group.worst_case if group.worst > 1 else ""]
             rows.append([name or "all", kind or "all", *figures])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
