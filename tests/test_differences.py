@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.training import fit
+from jaxconv.training import evaluate, fit
 from tests.support import pages
 from tests.support.keras_oracle import keras, keras_rules
 
@@ -408,21 +408,50 @@ def _():
     assert getattr(keras.layers.Add()([keras.layers.Masking()(x), once]), "_keras_mask", None) is None
 
 
-@row("mean loss of an epoch of masked outputs")
-def _():
+def masked_fit(batch_size, **options):
+    """Train a sequence of four steps with error 1 and one of one step with error 5; return both logs and more."""
     x = np.ones((2, 4, 1), np.float32)
-    x[1, 1:] = 0.0  # one sequence of four steps, one of one
+    x[1, 1:] = 0.0
     y = np.array([1.0, 5.0], np.float32)[:, None, None] * np.ones((2, 4, 1), np.float32)
     model = jc.Sequential([jc.Masking(), jc.Dense(1, kernel_initializer="zeros")])
     params, apply_fn = model.init(KEY, x.shape)
-    still = {"optimizer": {"name": "sgd", "learning_rate": 0.0}, "loss": "mse", "batch_size": 1, "metrics": ()}
-    assert fit(apply_fn, params, x, y, **still).history[0]["loss"] == pytest.approx((4 * 1.0 + 25.0) / 5)
+    still = {"optimizer": {"name": "sgd", "learning_rate": 0.0}, "loss": "mse", "batch_size": batch_size}
+    log = fit(apply_fn, params, x, y, **still, metrics=["mae"], **options).history[0]
+    evaluated = evaluate(apply_fn, params, x, y, loss="mse", metrics=["mae"], **options)
     with keras_rules(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         other = keras.Sequential([keras.layers.Masking(), keras.layers.Dense(1, kernel_initializer="zeros")])
-        other.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse")
-        history = other.fit(x, y, batch_size=1, verbose=0).history
-    assert history["loss"][0] == pytest.approx((1.0 + 25.0) / 2)
+        other.compile(optimizer=keras.optimizers.SGD(0.0), loss="mse", metrics=["mae"])
+        history = other.fit(x, y, batch_size=batch_size, verbose=0, **options).history
+        their_evaluated = other.evaluate(x, y, verbose=0, return_dict=True)
+    return log, evaluated, {name: values[0] for name, values in history.items()}, their_evaluated
+
+
+@row("mean loss of an epoch of masked outputs")
+def _():
+    log, _, their_log, _ = masked_fit(batch_size=1)
+    assert log["loss"] == pytest.approx((4 * 1.0 + 25.0) / 5)
+    assert their_log["loss"] == pytest.approx((1.0 + 25.0) / 2)
+
+
+@row("metrics of masked outputs")
+def _():
+    log, evaluated, their_log, their_evaluated = masked_fit(batch_size=2)
+    real, padded = (4 * 1.0 + 5.0) / 5, (1.0 + 5.0) / 2
+    assert log["mae"] == evaluated["mae"] == pytest.approx(real) == their_evaluated["mae"]
+    assert their_log["mae"] == pytest.approx(padded)
+
+
+@row("one weight per sample beside a mask")
+def _():
+    weight = np.array([2.0, 3.0], np.float32)
+    with keras_raises(ValueError):
+        masked_fit(batch_size=2, sample_weight=weight)
+    steps = np.ones((2, 4), np.float32) * weight[:, None]
+    x = np.where(np.arange(4)[None, :, None] < np.array([4, 1])[:, None, None], 1.0, 0.0).astype(np.float32)
+    params, apply_fn = jc.Sequential([jc.Masking(), jc.Dense(1)]).init(KEY, x.shape)
+    found = [evaluate(apply_fn, params, x, x, loss="mse", sample_weight=given) for given in (weight, steps)]
+    assert found[0] == found[1]
 
 
 # -- layers with weights or statistics

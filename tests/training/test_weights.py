@@ -98,7 +98,12 @@ def test_weights_of_steps_beside_a_mask_are_those_of_keras():
     real = np.any(x != 0, axis=-1)
     error = np.abs(np.float64(apply_fn(params, x)) - y)[..., 0]
     assert fitted.history[0]["mae"] == pytest.approx((error * weight)[real].sum() / weight[real].sum(), rel=1e-5)
+    assert log["mae"] == pytest.approx((error * weight).sum() / weight.sum(), rel=1e-5)  # fit of Keras loses the mask
     assert_equal_weights(fitted.params, weights)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        theirs = other.evaluate(x, y, sample_weight=weight, verbose=0, return_dict=True)  # and evaluate keeps it
+    own = evaluate(apply_fn, fitted.params, x, y, sample_weight=weight, loss="mse", weighted_metrics=["mae"])
+    assert own == pytest.approx(theirs, rel=1e-5)
     by_sample = fit(apply_fn, params, x, y, sample_weight=WEIGHT, **options)
     repeated = fit(apply_fn, params, x, y, sample_weight=np.repeat(WEIGHT[:, None], 6, 1), **options)
     assert by_sample.history == repeated.history
