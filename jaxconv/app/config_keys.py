@@ -93,7 +93,8 @@ def _table(function: Callable[..., Any]) -> str:
             if default in (None, ())
             else f"`{format_value(default)}`"
         )
-        text = texts.get(name, "").rstrip(".").replace("``", "`").replace("|", "\\|")
+        text = texts.get(name, "").replace("``", "`").replace("|", "\\|")
+        text = text if text.endswith("...") else text.removesuffix(".")
         rows.append(f"| `{name}` | {describe(parameter.annotation)} | {shown} | {text} |")
     return "\n".join(rows)
 

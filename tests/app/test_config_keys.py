@@ -31,6 +31,7 @@ def test_every_key_is_explained():
     cells = [row.split("|") for row in text.splitlines() if row.startswith("| `") and row.count("|") > 4]
     rows = {cell[1].strip(" `"): cell[4].strip() for cell in cells}
     assert all(len(rows[key]) > 5 for key in keys), {key: rows.get(key) for key in keys}
+    assert not [row for row in rows.values() if row.endswith(",")], "an ellipsis was cut off"
 
 
 @pytest.mark.parametrize("name", [*data.sources, "Conv1D", "huber", "from_logits"])
