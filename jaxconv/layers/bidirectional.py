@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Window, layers, register, whole
-from jaxconv.layers.recurrent import Recurrent
+from jaxconv.layers.recurrent import Recurrent, WithStates, check_states, sequence_of
 from jaxconv.layers.wrapper import Wrapper
 
 MERGES: dict[str, Callable] = {
@@ -20,10 +20,11 @@ MERGES: dict[str, Callable] = {
 
 
 @register(layers)
-class Bidirectional(Wrapper):
+class Bidirectional(Wrapper, WithStates):
     """Run a recurrent layer forwards and a second one backwards over a sequence, and merge their outputs.
 
-    Keras's layer, without ``weights``. Both outputs are in the order of the input.
+    Keras's layer, without ``weights``. Both outputs are in the order of the input. First states follow the sequence in
+    a list of inputs, those of ``layer`` first: ``Bidirectional(LSTM(8))([x, h, c, backward_h, backward_c])``.
 
     Args:
         layer: the recurrent layer, such as ``LSTM(8)``.
@@ -98,11 +99,12 @@ class Bidirectional(Wrapper):
     def init_params(self, key: Any, input_shape: Shape) -> Params:
         keys = jax.random.split(key)
         return {
-            name: child.init_params(own, input_shape)
+            name: child.init_params(own, sequence_of(input_shape))
             for own, (name, child) in zip(keys, self.children.items(), strict=True)
         }
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
+        input_shape = sequence_of(input_shape)
         *before, channels = self.layer.windows(input_shape)
         first, second = (_one(child.output_shape(input_shape)) for child in self.children.values())
         if first[:-1] != second[:-1] or (self.merge_mode != "concat" and first != second):
@@ -116,8 +118,12 @@ class Bidirectional(Wrapper):
 
     def output_shape(self, input_shape: Any) -> Any:
         # the windows describe one output; there may be two, and states
-        shape = self.read_shape(input_shape)
+        given = self.read_shape(input_shape)
+        shape = sequence_of(given)
         y = super().output_shape(shape)
+        if isinstance(given, list):
+            own = [child.state_shape(shape) for child in self.children.values() for _ in range(child.state_count)]
+            check_states(given, own, type(self).__name__)
         ys = [y] if self.merge_mode else [y, y]
         states = [s for child in self.children.values() for s in _states(child.output_shape(shape))]
         return [*ys, *states] if len(ys) > 1 or states else y
@@ -130,9 +136,16 @@ class Bidirectional(Wrapper):
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
         outputs, states, fixed, masks, penalty = [], [], {}, [], 0.0
+        first, given = x, []
+        if isinstance(x, list):
+            first, *given = x
         for index, (name, child) in enumerate(self.children.items()):
             own = None if key is None else jax.random.fold_in(key, index)
-            y, effects = child.forward(params[name], x, train=train, key=own, mask=mask)
+            begin, given = given[: child.state_count], given[child.state_count :]
+            real = mask[0] if isinstance(mask, list) else mask
+            y, effects = child.forward(
+                params[name], [first, *begin] if begin else first, train=train, key=own, mask=real
+            )
             one, real = _one(y), _one(effects.mask)
             if self.layer.return_sequences and child is self._backwards:
                 one, real = jnp.flip(one, 1), None if real is None else jnp.flip(real, 1)
@@ -149,7 +162,7 @@ class Bidirectional(Wrapper):
 
     def multiply_adds(self, input_shape: Any) -> int | None:
         # those of both layers
-        found = [child.multiply_adds(input_shape) for child in self.children.values()]
+        found = [child.multiply_adds(sequence_of(input_shape)) for child in self.children.values()]
         return None if None in found else sum(found)  # type: ignore[arg-type]
 
     def get_config(self) -> dict[str, Any]:

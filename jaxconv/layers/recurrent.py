@@ -27,12 +27,32 @@ States = tuple[Array, ...]
 Recur = Callable[..., list[Array]]  # (state, gates) -> the product of the state with the kernel of each gate
 
 
-class Recurrent(Layer):
+class WithStates(Layer):
+    """A layer whose input is a sequence, or a list of a sequence and the states before its first step."""
+
+    state_argument: ClassVar[str] = "initial_state"  # Keras's argument for the states that follow the sequence
+
+    def read_shape(self, input_shape: Any) -> Any:
+        several = isinstance(input_shape, list | tuple) and any(
+            hasattr(one, "shape") or isinstance(one, list | tuple) for one in input_shape
+        )
+        return as_shapes(input_shape, type(self).__name__) if several else super().read_shape(input_shape)
+
+    def _input(self, x: Any) -> Any:
+        return [super(WithStates, self)._input(one) for one in x] if isinstance(x, list | tuple) else super()._input(x)
+
+    def read_mask(self, mask: Any, shape: Any) -> Any:
+        if not isinstance(shape, list):
+            return super().read_mask(mask, shape)
+        own = mask[0] if isinstance(mask, list | tuple) else mask
+        return None if own is None else [super().read_mask(own, shape[0]), *[None] * (len(shape) - 1)]
+
+
+class Recurrent(WithStates):
     """A layer that repeats a cell over the steps. Subclasses have Keras's fields, and implement ``cell``."""
 
     gates: ClassVar[str]  # a letter for each gate, in the order in which the kernels hold them
     state_count: ClassVar[int] = 1  # the first state is the output
-    state_argument: ClassVar[str] = "initial_state"  # Keras's argument for the states that follow the sequence
     keras_group: ClassVar[str] = "cell/"  # inside the layer's: where Keras 3 stores the weights
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it
     keras_only: ClassVar[dict[str, tuple]] = {
@@ -133,23 +153,8 @@ class Recurrent(Layer):
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return (0,) if leaf.endswith("kernel") else ()
 
-    def read_shape(self, input_shape: Any) -> Any:
-        several = isinstance(input_shape, list | tuple) and any(
-            hasattr(one, "shape") or isinstance(one, list | tuple) for one in input_shape
-        )
-        return as_shapes(input_shape, type(self).__name__) if several else super().read_shape(input_shape)
-
-    def _input(self, x: Any) -> Any:
-        return [super(Recurrent, self)._input(one) for one in x] if isinstance(x, list | tuple) else super()._input(x)
-
-    def read_mask(self, mask: Any, shape: Any) -> Any:
-        if not isinstance(shape, list):
-            return super().read_mask(mask, shape)
-        own = mask[0] if isinstance(mask, list | tuple) else mask
-        return None if own is None else [super().read_mask(own, shape[0]), *[None] * (len(shape) - 1)]
-
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        input_shape = _sequence(input_shape)
+        input_shape = sequence_of(input_shape)
         inside = self.step_windows(input_shape)
         length = input_shape[1]
         if isinstance(length, int) and length < 1:
@@ -161,24 +166,11 @@ class Recurrent(Layer):
     def output_shape(self, input_shape: Any) -> Any:
         # the windows describe the first output; the states have no time axis
         given = self.read_shape(input_shape)
-        shape = _sequence(given)
+        shape = sequence_of(given)
         y = super().output_shape(shape)
         if isinstance(given, list):
-            self._check_states(given)
+            check_states(given, [self.state_shape(shape)] * self.state_count, type(self).__name__)
         return [y, *[self.state_shape(shape)] * self.state_count] if self.return_state else y
-
-    def _check_states(self, shapes: list[Shape]) -> None:
-        """Raise ValueError for first states that do not fit the sequence before them."""
-        own = self.state_shape(shapes[0])
-        fits = all(
-            len(one) == len(own) and all(None in pair or pair[0] == pair[1] for pair in zip(one, own, strict=True))
-            for one in shapes[1:]
-        )
-        if len(shapes) != 1 + self.state_count or not fits:
-            raise ValueError(
-                f"{type(self).__name__}: inputs of shapes {shapes}; after the sequence this layer takes "
-                f"{self.state_count} states of shape {own}, or none"
-            )
 
     def state_shape(self, shape: Any) -> Any:
         """Return the shape of one state, batch first, for an input of this shape."""
@@ -197,7 +189,7 @@ class Recurrent(Layer):
         return [own, *(None for _ in range(self.state_count))] if self.return_state else own
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
-        input_shape = _sequence(input_shape)
+        input_shape = sequence_of(input_shape)
         kernel, recurrent = self.kernel_shapes(input_shape)
         if None in kernel:
             raise ValueError(
@@ -218,7 +210,7 @@ class Recurrent(Layer):
 
     def multiply_adds(self, input_shape: Any) -> int | None:
         # each kernel is used at each step, although the windows say that all steps are read as a whole
-        shape = _sequence(self.read_shape(input_shape))
+        shape = sequence_of(self.read_shape(input_shape))
         out = self.state_shape(shape)[1:]
         if None in (*shape[1:], *out):
             return None
@@ -324,9 +316,22 @@ class Recurrent(Layer):
         return activate(self.recurrent_activation, y, self.channel_axis)
 
 
-def _sequence(shape: Any) -> Any:
-    """Return the shape of the sequence, which first states may follow."""
-    return shape[0] if isinstance(shape, list) else shape
+def sequence_of(given: Any) -> Any:
+    """Return the sequence, or its shape, which first states may follow."""
+    return given[0] if isinstance(given, list) else given
+
+
+def check_states(shapes: list[Shape], own: Sequence[Any], where: str) -> None:
+    """Raise ValueError for first states that do not fit the sequence before them; ``own`` are the right shapes."""
+    fits = all(
+        len(one) == len(right) and all(None in pair or pair[0] == pair[1] for pair in zip(one, right, strict=True))
+        for one, right in zip(shapes[1:], own, strict=False)
+    )
+    if len(shapes) != 1 + len(own) or not fits:
+        raise ValueError(
+            f"{where}: inputs of shapes {shapes}; after the sequence this layer takes {len(own)} states of shape "
+            f"{' and '.join(map(str, dict.fromkeys(own)))}, or none"
+        )
 
 
 def _forget_ones(initializer: Any, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:

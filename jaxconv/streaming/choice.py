@@ -83,7 +83,7 @@ def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> C
     if isinstance(layer, Merge):
         return _merge(name, layer, inputs)
     signal = inputs[0]
-    if len(inputs) > 1:
+    if len(inputs) > 1 and isinstance(layer, Recurrent):  # Bidirectional is refused below, with or without states
         raise refuse(name, layer, signal.axis, "is given first states", "leave them out: stream.init has zeros")
     if signal.axis is None:
         shape = layer.output_shape(signal.shape)

@@ -31,7 +31,7 @@ class RangeTest(NamedTuple):
     rates: the learning rates of the steps, up to the one at which the loss diverged.
     losses: the loss of each step's batch, before the step's update.
     smoothed: their exponential moving average, bias corrected.
-    suggestion: the rate at which ``smoothed`` falls most steeply; None if it never falls.
+    suggestion: the rate at which the loss falls most steeply; None if it never falls.
     """
 
     rates: np.ndarray
@@ -91,9 +91,12 @@ def find_learning_rate(
 ) -> RangeTest:
     """Suggest a learning rate: train for a few steps while the rate grows exponentially, and watch the loss.
 
-    The suggestion is the rate at which the smoothed loss falls most steeply against the logarithm of the rate, up to
-    the smallest smoothed loss. The test ends early if the loss diverges: if it is not finite, or if the smoothed loss
-    is above 4 times the smallest one. The first tenth of the steps is not judged: its averages have few terms.
+    The suggestion is the rate at which the loss falls most steeply against the logarithm of the rate, up to the
+    smallest smoothed loss. The slope is that of averages over steps on both sides, since a moving average of earlier
+    steps lags behind. With 100 steps the suggestion is 2 to 40 times smaller than the best constant rate of a convex
+    problem; with more steps it is smaller, because the loss falls earlier. The test ends early if the loss diverges: if
+    it is not finite, or if the smoothed loss is above 4 times the smallest one. The first tenth of the steps is not
+    judged: its averages have few terms.
 
     Args:
         apply_fn, params: the model; ``params`` is not changed.
@@ -105,8 +108,7 @@ def find_learning_rate(
         steps: the number of steps, at least 5.
         batch_size: samples per step, of arrays.
         smoothing: the share of the old value that the moving average of the loss keeps at each step. The noise of small
-            batches needs a larger share. The average lags behind the loss by up to ``smoothing / (1 - smoothing)``
-            steps, and so does the suggestion: more steps make it lower.
+            batches needs a larger share.
         sample_weight, class_weight, classes, clip_norm, seed: as in ``fit``.
 
     Returns:
@@ -203,16 +205,31 @@ def _range_test(rates: np.ndarray, batch_losses: Iterator[float], smoothing: flo
             scale = smallest if smallest > 0 else max(-smallest, abs(smoothed[0]))
             if smoothed[-1] > smallest + 3 * scale:
                 break
-    means = np.array(smoothed)
-    return RangeTest(rates[: len(means)], np.array(losses), means, _suggestion(rates[: len(means)], means, unjudged))
+    found, means = np.array(losses), np.array(smoothed)
+    rates = rates[: len(means)]
+    return RangeTest(rates, found, means, _suggestion(rates, found, means, unjudged, smoothing))
 
 
-def _suggestion(rates: np.ndarray, smoothed: np.ndarray, unjudged: int) -> float | None:
-    """Return the rate of the steepest descent up to the smallest value; None if there is no descent."""
+def _suggestion(
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, unjudged: int, smoothing: float
+) -> float | None:
+    """Return the rate of the steepest descent up to the smallest smoothed loss; None if there is no descent."""
     if len(smoothed) < unjudged + 2:
         return None
     last = unjudged + int(np.argmin(smoothed[unjudged:]))
     if last == unjudged:
         return None
-    slopes = np.gradient(smoothed, np.log(rates))[unjudged : last + 1]
+    means = _average_both_sides(losses[: last + 1], smoothing)
+    slopes = np.gradient(means, np.log(rates[: last + 1]))[unjudged:]
     return float(rates[unjudged + int(np.argmin(slopes))])
+
+
+def _average_both_sides(values: np.ndarray, share: float) -> np.ndarray:
+    """Average values over their neighbours on both sides, with the weight ``share**distance``: no lag."""
+    sums = np.zeros((2, len(values)))
+    for reach in (slice(None), slice(None, None, -1)):
+        total = np.zeros(2)
+        for index in np.arange(len(values))[reach]:
+            total = share * total + (values[index], 1.0)
+            sums[:, index] += total
+    return (sums[0] - values) / (sums[1] - 1)  # each value itself is in both sums

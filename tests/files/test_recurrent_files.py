@@ -98,6 +98,17 @@ def test_a_decoder_that_begins_with_the_states_of_the_encoder(ending, tmp_path):
     assert_file_goes_back(decoder, lambda model: [draw(2, 5, 3), draw(2, 4, 2)], tmp_path, ending)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("ending", ["keras", "h5"])
+def test_a_decoder_of_both_directions_that_begins_with_the_states_of_the_encoder(ending, tmp_path):
+    def decoder():
+        source, target = L.Input((5, 3)), L.Input((4, 2))
+        _, *states = L.Bidirectional(L.LSTM(3, return_state=True))(source)
+        return randomized(keras.Model([source, target], L.Bidirectional(L.LSTM(3))(target, initial_state=states)))
+
+    assert_file_goes_back(decoder, lambda model: [draw(2, 5, 3), draw(2, 4, 2)], tmp_path, ending)
+
+
 def test_first_states_in_a_call_of_keras_2(tmp_path):
     inputs = [layer("InputLayer", n, [], batch_input_shape=s) for n, s in (("x", [None, 4, 2]), ("h", [None, 3]))]
     config = functional([*inputs, layer("GRU", "g", [[["x", 0, 0, {}], ["h", 0, 0, {}]]], units=3, reset_after=True)],

@@ -36,7 +36,6 @@ LEFT_OUT: dict[str, str] = {
     "reshape_test::ReshapeTest::test_reshape_sparse": SPARSE,
     **{f"merging_test::MergingLayersTest::test_sparse_{merge}": SPARSE for merge in MERGES},
     **{f"{name}::test_statefulness": STATE for name in RNNS},
-    "bidirectional_test::SimpleRNNTest::test_pass_initial_state": "Bidirectional takes no first states",
     "gru_test::GRUTest::test_stateful_with_symbolic_batch_size": STATE,
     "gru_test::GRUTest::test_torch_cudnn": CUDNN,
     "bidirectional_test::SimpleRNNTest::test_torch_cudnn": CUDNN,

@@ -44,9 +44,9 @@ def test_recurrent_case_of_keras(case):
     collect.run(case, RECURRENT[case])
 
 
-def test_32_recurrent_cases_pass_and_those_of_states_between_calls_are_left_out():
+def test_33_recurrent_cases_pass_and_those_of_states_between_calls_are_left_out():
     # 10 of states and initial states, 5 of the choice of a cuDNN kernel
-    assert figures(RECURRENT) == Figures(cases=43, left_out=11, differ=0, skipped=0)
+    assert figures(RECURRENT) == Figures(cases=43, left_out=10, differ=0, skipped=0)
 
 
 def test_at_least_358_convolution_cases_pass():

@@ -61,6 +61,23 @@ def test_first_states_follow_the_sequence_in_the_list_of_inputs(name):
         layer.init(KEY, [SHAPE, (3, 4)])
 
 
+@pytest.mark.few(1)
+@pytest.mark.parametrize("merge", ["concat", None])
+@pytest.mark.parametrize("name", ["LSTM", "GRU"])
+def test_first_states_of_both_directions_follow_the_sequence(name, merge):
+    layer = jc.Bidirectional(getattr(jc, name)(3, return_sequences=True, return_state=True), merge)
+    params, x = drawn(layer)
+    states = [jnp.full((3, 3), 0.5 * (i + 1)) for i in range(2 * layer.layer.state_count)]
+    got, effects = layer.apply_fn.forward(params, [x, *states], mask=[MASK, *[None] * len(states)])
+    want = keras_call(layer, params, x, mask=jnp.asarray(MASK), initial_state=states)
+    for one, wanted in zip(got, want, strict=True):
+        assert_close(one, wanted, name)
+    assert layer.output_shape([SHAPE, *(s.shape for s in states)]) == [one.shape for one in got]
+    np.testing.assert_array_equal(effects.mask[0], MASK)
+    with pytest.raises(ValueError, match=rf"Bidirectional.* {len(states)} states of shape \(3, 3\)"):
+        layer.init(KEY, [SHAPE, *[(3, 3)] * (len(states) // 2)])
+
+
 def test_zero_output_for_mask_hides_masked_steps_as_in_keras():
     layer = jc.GRU(3, return_sequences=True, zero_output_for_mask=True)
     params, x = drawn(layer)

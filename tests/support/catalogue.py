@@ -254,6 +254,7 @@ CASES: dict[str, Case] = {
     "bidirectional": Case(
         jc.Bidirectional(jc.LSTM(2, return_sequences=True, dropout=0.2, kernel_regularizer="l2")), SEQUENCE
     ),
+    "bidirectional_states": Case(jc.Bidirectional(jc.GRU(2, return_sequences=True)), [SEQUENCE, (2, 2), (2, 2)]),
     "bidirectional_sum": Case(jc.Bidirectional(jc.GRU(3, activity_regularizer="l2"), "sum", trainable=False), SEQUENCE),
     "bidirectional_other": Case(
         jc.Bidirectional(jc.SimpleRNN(2), backward_layer=jc.LSTM(3, go_backwards=True), dtype="mixed_bfloat16"),
