@@ -78,7 +78,7 @@ class Bidirectional(Wrapper, WithStates):
         self._set(layer=_replace(self.layer, **hide), backward_layer=_replace(second, **hide))
 
     @property
-    def children(self) -> dict[str, Layer]:
+    def children(self) -> dict[str, Any]:
         return {"forward_layer": self.layer, "backward_layer": self.backward_layer}
 
     @property
@@ -163,7 +163,7 @@ class Bidirectional(Wrapper, WithStates):
     def multiply_adds(self, input_shape: Any) -> int | None:
         # those of both layers
         found = [child.multiply_adds(sequence_of(input_shape)) for child in self.children.values()]
-        return None if None in found else sum(found)  # type: ignore[arg-type]
+        return None if None in found else sum(found)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"backward_layer": layers.serialize(self.backward_layer)}

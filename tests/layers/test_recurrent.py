@@ -61,6 +61,31 @@ def test_first_states_follow_the_sequence_in_the_list_of_inputs(name):
         layer.init(KEY, [SHAPE, (3, 4)])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["LSTM", "SimpleRNN", "GRU"])
+def test_what_keras_computes_with_cells_is_computed_with_layers(name):
+    """One step, and a stack of cells in an RNN with a mask: the rows of examples/coming_from_keras.md."""
+    one = getattr(jc, name)(3, return_state=True)
+    params, x = drawn(one)
+    states = [jnp.full((3, 3), 0.5 * (i + 1)) for i in range(one.state_count)]
+    stack = jc.Sequential([getattr(jc, name)(3, return_sequences=True), getattr(jc, name)(4)])
+    weights = random_params(stack, SHAPE, np.random.default_rng(1))
+    cell = getattr(keras.layers, f"{name}Cell")
+    with keras_rules():
+        other = cell(3)
+        other.build((3, 2))
+        other.set_weights([np.asarray(params[leaf]) for leaf in ("kernel", "recurrent_kernel", "bias")])
+        want, after = other(x[:, 0], states)
+        rnn = keras.layers.RNN([cell(3), cell(4)])
+        rnn.build(SHAPE)
+        leaves = [weights[part][leaf] for part in weights for leaf in ("kernel", "recurrent_kernel", "bias")]
+        rnn.set_weights(list(map(np.asarray, leaves)))
+        wanted = rnn(x, mask=jnp.asarray(MASK))
+    for mine, theirs_ in zip(one.apply_fn(params, [x[:, :1], *states]), [want, *after], strict=True):
+        assert_close(mine, theirs_, name)
+    assert_close(stack.apply_fn(weights, x, mask=MASK), wanted, name)
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("merge", ["concat", None])
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])
