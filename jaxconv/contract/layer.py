@@ -286,7 +286,10 @@ class Layer(Entry):
             y, effects = layer.call(params, inside, train=train, key=key, mask=real)
         mask = effects.mask if effects.mask is not None else self.output_mask(x, mask)
         fixed = {leaf: effects.fixed.get(leaf, value) for leaf, value in self.select(params, fixed=True).items()}
-        return y, Effects(fixed, effects.penalty + self._activity_penalty(y, mask), mask)
+        own = self._activity_penalty(y, mask)
+        # those of the layers inside may be wider
+        penalty = sum_penalties([effects.penalty, own], own.dtype) if self.composite else effects.penalty + own
+        return y, Effects(fixed, penalty, mask)
 
     def _activity_penalty(self, y: Any, mask: Any) -> Array:
         """Return the activity regularizer of an output without its masked steps, divided by the batch size."""

@@ -110,5 +110,6 @@ def check_shapes(layer: Any, params: dict[str, Any], input_shape: Any) -> None:
 
 def sum_penalties(terms: list[Any], dtype: Any) -> Array:
     """Sum scalar penalties in a type that holds all of them, ``dtype`` at least."""
+    terms = [term if hasattr(term, "dtype") else jnp.asarray(term, dtype) for term in terms]
     dtype = promote(dtype, *(term.dtype for term in terms))
     return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))

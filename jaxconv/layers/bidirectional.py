@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Window, layers, register, whole
+from jaxconv.contract.weights import sum_penalties
 from jaxconv.layers.recurrent import Recurrent, WithStates, check_states, sequence_of
 from jaxconv.layers.wrapper import Wrapper
 
@@ -135,7 +136,7 @@ class Bidirectional(Wrapper, WithStates):
         return LEAF if count == 1 else jax.tree.structure([0] * count)
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
-        outputs, states, fixed, masks, penalty = [], [], {}, [], 0.0
+        outputs, states, fixed, masks, penalties = [], [], {}, [], []
         first, given = x, []
         if isinstance(x, list):
             first, *given = x
@@ -153,7 +154,8 @@ class Bidirectional(Wrapper, WithStates):
             states += _states(y)
             masks.append(real)
             fixed[name] = effects.fixed
-            penalty = penalty + effects.penalty
+            penalties.append(effects.penalty)
+        penalty = sum_penalties(penalties, self.policy.penalty)
         ys = outputs if self.merge_mode is None else [MERGES[self.merge_mode](*outputs)]
         if len(ys) == 1 and not states:
             return ys[0], Effects(fixed, penalty, masks[0])

@@ -2,13 +2,13 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Self
 
 import jax
 
 from jaxconv.contract import Layer, layers, register
-from jaxconv.models.container import Call, Container, Graph, count_names
+from jaxconv.models.container import Call, Container, Graph, read_layers
 from jaxconv.models.sequential import Sequential
 
 
@@ -16,7 +16,7 @@ from jaxconv.models.sequential import Sequential
 class _Branching(Container):
     """Several layers on one input, and a merging layer on their outputs."""
 
-    def connect(self, names: tuple[str, ...], inside: list[Layer]) -> None:
+    def connect(self, names: Sequence[str], inside: list[Layer]) -> None:
         """Set the graph: the last layer is called on the outputs of the others, and these on the input."""
         calls, count = [], 1
         for name, layer in zip(names[:-1], inside[:-1], strict=True):
@@ -24,7 +24,7 @@ class _Branching(Container):
             count += layer.output_structure.num_leaves
         inputs = tuple(range(1, count))
         calls.append(Call(names[-1], inputs, jax.tree.structure([0] * len(inputs))))
-        self._set(graph=Graph(tuple(zip(names, inside, strict=True)), tuple(calls), (count,)))
+        self._set(graph=Graph(tuple(dict(zip(names, inside, strict=True)).items()), tuple(calls), (count,)))
 
     def read_shape(self, input_shape: Any) -> Any:
         return self.graph.children[0][1].read_shape(input_shape)
@@ -35,7 +35,7 @@ class Parallel(_Branching):
     """Apply several branches to the same input and merge their outputs (not in Keras, which needs a Model for this).
 
     Args:
-        branches: layers, or lists of layers (each a Sequential).
+        branches: layers, or lists of layers (each a Sequential). A layer object that occurs twice is one layer.
         merge: the name of a merging layer, such as ``"concatenate"`` or ``"add"``, or a merging layer.
 
     Shapes:
@@ -63,22 +63,19 @@ class Parallel(_Branching):
                 f"Parallel: branches={self.branches!r} is not a list; give one like [Conv1D(8, 3), Conv1D(8, 5)]"
             )
         branches = [
-            self.adopt(
-                branch if isinstance(branch, Layer) or not isinstance(branch, Iterable) else Sequential(list(branch))
-            )
+            branch if isinstance(branch, Layer) or not isinstance(branch, Iterable) else Sequential(list(branch))
             for branch in self.branches
         ]
         if not branches:
             raise ValueError("Parallel: got no branches; give at least one")
-        last = self.adopt(_as_merge(self.merge))
-        inside = [*branches, last]
-        self._set(branches=tuple(branches), merge=last)
-        self.connect(count_names(inside, "Parallel"), inside)
+        names, (*adopted, last) = self.adopt_all([*branches, _as_merge(self.merge)])
+        self._set(branches=tuple(adopted), merge=last)
+        self.connect(names, [*adopted, last])
 
     def with_graph(self, graph: Graph) -> Self:
         if graph[1:] != self.graph[1:]:
             return super().with_graph(graph)
-        *branches, merge = (layer for _, layer in graph.children)
+        *branches, merge = (dict(graph.children)[call.name] for call in graph.calls)
         return dataclasses.replace(self, branches=branches, merge=merge)
 
     def get_config(self) -> dict[str, Any]:
@@ -88,7 +85,7 @@ class Parallel(_Branching):
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
         merge = config.get("merge", "concatenate")
-        read = {"branches": [layers.get(branch) for branch in config["branches"]], "merge": layers.get(merge)}
+        read = {"branches": read_layers(config["branches"]), "merge": layers.get(merge)}
         return cls(**{**config, **read})
 
 

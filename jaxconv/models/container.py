@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract import LEAF, Effects, Layer, Params, Window, merge, shape_of, whole
+from jaxconv.contract import LEAF, Effects, Layer, Params, Window, layers, merge, shape_of, whole
 from jaxconv.contract.apply import describe_params
 from jaxconv.contract.graph import Call, Graph
 from jaxconv.contract.scopes import layer_scope
@@ -95,6 +95,15 @@ class Container(Layer):
         if layer.dtype is None and self.dtype is not None:
             layer = dataclasses.replace(layer, dtype=self.dtype)
         return dataclasses.replace(layer, trainable=False) if layer.trainable and not self.trainable else layer
+
+    def adopt_all(self, inside: Sequence[Any]) -> tuple[list[str], list[Layer]]:
+        """Return names and adopted layers; one that occurs twice is one layer, named in its config."""
+        own = {id(layer): self.adopt(layer) for layer in inside}
+        names = dict(zip(own, count_names(own.values(), type(self).__name__), strict=True))
+        for key, times in collections.Counter(map(id, inside)).items():
+            if times > 1:
+                own[key] = dataclasses.replace(own[key], name=names[key])
+        return [names[id(layer)] for layer in inside], [own[id(layer)] for layer in inside]
 
     def map_layers(self, change: Callable[[str, Layer], Layer]) -> Self:
         """Return the same container with each layer replaced by ``change(name, layer)``, under the same names.
@@ -209,6 +218,13 @@ def _check_shared(child: Layer, params: Params, first: Any, shape: Any, key: Any
         raise ValueError(
             f"the layer is shared, and its weights are for inputs of shape {first}, those of its first call"
         )
+
+
+def read_layers(configs: Iterable[Any]) -> list[Layer]:
+    """Return the layers of configs; two configs with one name are one shared layer."""
+    made: dict[str, Layer] = {}
+    called = [layers.get(config) for config in configs]
+    return [made.setdefault(one.name, one) if one.name and made.get(one.name, one) == one else one for one in called]
 
 
 def count_names(inside: Iterable[Layer], where: str, taken: Iterable[str] = ()) -> tuple[str, ...]:

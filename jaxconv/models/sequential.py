@@ -1,12 +1,11 @@
 """Sequential: layers one after the other, as one layer. Knows layers by their contract alone."""
 
-import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from jaxconv.contract import Layer, SymbolicTensor, layers, register
-from jaxconv.models.container import Container, Graph, chain, count_names
+from jaxconv.models.container import Container, Graph, chain, read_layers
 from jaxconv.models.functional import input_layer, input_shape
 
 
@@ -46,13 +45,8 @@ class Sequential(Container):
         if inside and isinstance(inside[0], SymbolicTensor) and inside[0].node is None:
             shape = inside.pop(0).shape[1:]
             self._set(input_shape=shape if self.input_shape is None else self.input_shape)
-        own = {id(layer): self.adopt(layer) for layer in inside}
-        names = dict(zip(own, count_names(own.values(), "Sequential"), strict=True))
-        for key, times in collections.Counter(map(id, inside)).items():
-            if times > 1:  # shared: its name in the config says that it is one layer
-                own[key] = dataclasses.replace(own[key], name=names[key])
-        called = [own[id(layer)] for layer in inside]
-        self._set(layers=tuple(called), graph=chain([names[id(layer)] for layer in inside], called))
+        names, called = self.adopt_all(inside)
+        self._set(layers=tuple(called), graph=chain(names, called))
 
     def read_shape(self, input_shape: Any) -> Any:
         return self.layers[0].read_shape(input_shape) if self.layers else super().read_shape(input_shape)
@@ -113,9 +107,4 @@ class Sequential(Container):
             shape, inside = first, inside[1:]
         if shape is not None:
             options.setdefault("input_shape", shape[1:])
-        made: dict[str, Any] = {}  # two entries with one name are a shared layer
-        called = [layers.get(layer) for layer in inside]
-        called = [
-            made.setdefault(one.name, one) if one.name and made.get(one.name, one) == one else one for one in called
-        ]
-        return cls(**options, layers=called)
+        return cls(**options, layers=read_layers(inside))

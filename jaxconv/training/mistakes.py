@@ -4,6 +4,7 @@ Knows models by their contract, and losses by what they declare.
 """
 
 import inspect
+import sys
 import warnings
 from typing import Any
 
@@ -124,5 +125,13 @@ def warn_channels_first(apply_fn: Any, x: Any) -> None:
         warnings.warn(
             f"x has shape {shape}: {layer.label} takes it as {shape[1]} steps of {shape[-1]} channels, channels last; "
             f"if axis 1 holds the channels, it is {_channels_hint(shape)}",
-            stacklevel=4,
+            stacklevel=_calls_inside(),
         )
+
+
+def _calls_inside() -> int:
+    """Return the ``stacklevel`` of a warning that names the line of the user that called the package."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("jaxconv."):
+        frame, level = frame.f_back, level + 1
+    return level

@@ -34,8 +34,10 @@ def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ..
                 batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, device_dtype(array.dtype)), x)
                 shapes[key] = jax.eval_shape(apply_fn, params, batch).shape
             else:
-                shapes[key] = output_for(apply_fn, params, x).shape
-                warn_channels_first(apply_fn, x)
+                output = output_for(apply_fn, params, x).shape
+                if not shapes:  # once, not for each size of a batch
+                    warn_channels_first(apply_fn, x)
+                shapes[key] = output
         return shapes[key]
 
     return shape

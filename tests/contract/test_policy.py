@@ -32,6 +32,16 @@ def test_float64(x64, key):
     assert apply_fn.penalty(params).dtype == jnp.float64
 
 
+def test_float64_layers_in_containers_have_float64_penalties(x64, key):
+    options = {"dtype": "float64", "kernel_regularizer": "l2", "activity_regularizer": "l1"}
+    dense = jc.Sequential([jc.Dense(3, **options), jc.Dense(2, **options)])
+    turns = jc.Bidirectional(jc.GRU(3, **options), None, jc.GRU(3, go_backwards=True))
+    for model in (dense, turns, jc.Sequential([jc.Residual([jc.Dense(3, **options)]), jc.TimeDistributed(dense)])):
+        params, apply_fn = model.init(key, (2, 4, 3))
+        penalty = apply_fn.forward(params, jnp.ones((2, 4, 3)), train=True)[1].penalty
+        assert penalty.dtype == apply_fn.penalty(params).dtype == jnp.float64 and penalty > 0
+
+
 def test_float32_stays_float32_with_64_bit_types_on(x64, key):
     params, apply_fn = jc.Conv1D(2, 3).init(key, (2, 6, 3))
     assert params["kernel"].dtype == jnp.float32

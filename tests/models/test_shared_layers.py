@@ -1,6 +1,7 @@
 """A layer object that occurs twice in a Sequential is one layer, as in Keras and in Model."""
 
 import copy
+import dataclasses
 import json
 import pickle
 
@@ -37,6 +38,18 @@ def test_the_same_object_is_shared_and_an_equal_one_is_not():
     graph = jc.Model(x, last(conv(jc.BatchNormalization()(conv(x)))))
     assert one == two
     np.testing.assert_array_equal(apply_fn(params, X), graph.apply_fn(params, X))
+
+
+def test_a_branch_that_occurs_twice_in_parallel_is_shared():
+    conv, other = jc.Conv1D(4, 3, padding="causal"), jc.Conv1D(4, 3, padding="causal")
+    model = jc.Parallel([conv, other, conv], merge="add")
+    params, apply_fn = model.init(KEY, X)
+    assert sorted(params) == ["conv1d", "conv1d_1"] and len(jc.Parallel([conv, other]).init(KEY, X)[0]) == 2
+    one, two = (conv.apply_fn(params[name], X) for name in ("conv1d", "conv1d_1"))
+    np.testing.assert_allclose(apply_fn(params, X), 2 * one + two, rtol=1e-5, atol=1e-6)
+    again = jc.Parallel.from_config(json.loads(json.dumps(model.get_config())))
+    frozen = model.map_layers(lambda name, layer: dataclasses.replace(layer, trainable=False))
+    assert again == model and sorted(again.init(KEY, X)[0]) == sorted(frozen.init(KEY, X)[0]) == sorted(params)
 
 
 def keras_output(model):

@@ -107,8 +107,12 @@ def test_an_array_with_channels_first_is_named():
     with pytest.raises(ValueError, match=facts("x has shape (5, 2, 96)", "channels_first", "np.moveaxis(x, 1, -1)")):
         fit(apply_fn, params, x, y, loss="mse", metrics=())
     params, apply_fn = model.init(jax.random.key(0), x)
-    with pytest.warns(UserWarning, match=facts("(5, 2, 96)", "2 steps of 96 channels", "(5, 96, 2)")):
-        fit(apply_fn, params, x, y, loss="mse", metrics=())
+    batches = [(x, y), (x[:3], y[:3])]
+    for call in (lambda: fit(apply_fn, params, x, y, loss="mse", metrics=(), validation_data=(x[:2], y[:2])),
+                 lambda: evaluate(apply_fn, params, batches, loss="mse")):  # fmt: skip
+        with pytest.warns(UserWarning, match=facts("(5, 2, 96)", "2 steps of 96 channels", "(5, 96, 2)")) as found:
+            call()
+        assert [warning.filename for warning in found] == [__file__]  # once, and at the user's line
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         fit(*reversed(model.init(jax.random.key(0), (None, 96, 2))), x.swapaxes(1, 2), y, loss="mse", metrics=())
