@@ -4,6 +4,7 @@ One record, :class:`Batch`, is all that the steps see. Knows arrays and iterator
 """
 
 import contextlib
+import dataclasses
 import math
 import queue
 import threading
@@ -16,8 +17,40 @@ import numpy as np
 _AHEAD = 2  # batches that the background thread keeps ready
 
 
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """Rows of an array that are read when they are needed: a part of them by an index, all by ``np.asarray``."""
+
+    array: np.ndarray
+    rows: Any  # a slice with start and stop, or indices
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Return the shape of the rows."""
+        count = self.rows.stop - self.rows.start if isinstance(self.rows, slice) else len(self.rows)
+        return (count, *self.array.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Return the dtype of the array."""
+        return self.array.dtype
+
+    def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        start, stop, _ = index[0].indices(self.shape[0])
+        if isinstance(self.rows, slice):
+            rows: Any = slice(self.rows.start + start, self.rows.start + stop)
+        else:
+            rows = self.rows[start:stop]
+        part = self.array[(rows, *index[1:]) if index[1:] else rows]
+        lazy = isinstance(rows, slice) and isinstance(part, np.memmap)
+        return np.array(part) if lazy else np.asarray(part)  # a view of a file would be read later
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        return np.asarray(self[(slice(None),)], dtype)
+
+
 class Batch(NamedTuple):
-    """One batch on the host: arrays with the same number of samples.
+    """One batch: arrays with the same number of samples, or :class:`Rows` of arrays.
 
     state: the state of the iterator that it came from, after this batch; None if the iterator has none.
     """
@@ -63,8 +96,7 @@ class Arrays(NamedTuple):
                 rows: Any = slice(start, min(start + self.batch_size, self.samples))
                 if order is not None:
                     rows = order[rows]
-                part = self.part(rows)
-                yield Batch(part.x, part.y, part.sample_weight)
+                yield Batch(*jax.tree.map(lambda array, rows=rows: Rows(array, rows), self[:3]))
             yield None
 
     def part(self, rows: Any) -> "Arrays":
@@ -252,18 +284,25 @@ def _as_numpy(array: Any) -> Any:
 
 @contextlib.contextmanager
 def reading(
-    of: Arrays | Loader, epoch: int = 0, epochs: int = 1, skip: int = 0, state: Any = None
+    of: Arrays | Loader,
+    epoch: int = 0,
+    epochs: int = 1,
+    skip: int = 0,
+    state: Any = None,
+    *,
+    place: Callable[[Batch], Batch],
 ) -> Iterator[Iterator[Batch | None]]:
-    """Open the stream of a source; a loader is read in a background thread, which ends with the block.
+    """Open the stream of a source. It is read in a background thread, two batches ahead, which ends with the block.
 
-    The stream of arrays needs no thread: while one batch is computed, the next one is read already.
+    Args:
+        of: the source.
+        epoch, epochs, skip, state: as in its ``stream``.
+        place: what else the thread does with each batch: prepare its targets, read its rows, put it on the devices.
     """
     stream = of.stream(epoch, epochs, skip, state)
-    if isinstance(of, Arrays):
-        yield stream
-        return
     ready: queue.Queue[Any] = queue.Queue(_AHEAD)
     end = threading.Event()
+    x64 = jax.config.jax_enable_x64  # type: ignore[attr-defined]
 
     def put(item: Any) -> None:
         while not end.is_set():
@@ -272,10 +311,11 @@ def reading(
 
     def work() -> None:
         try:
-            for item in stream:
-                put((item, None))
-                if end.is_set():
-                    return
+            with jax.enable_x64(x64):  # a setting of the thread that trains
+                for item in stream:
+                    put((None if item is None else place(item), None))
+                    if end.is_set():
+                        return
             put((StopIteration, None))
         except BaseException as error:  # raised again by whoever waits for the batch
             put((None, error))
@@ -305,12 +345,16 @@ def host_array(array: Any) -> np.ndarray:
     Foreign byte order, which JAX refuses, becomes native.
     """
     batch = np.asarray(array)
-    dtype = device_dtype(batch.dtype)
-    if dtype.kind in "iu" and dtype.itemsize < batch.dtype.itemsize and batch.size:
-        limits = np.iinfo(dtype)
+    if narrows(batch.dtype) and batch.size:
+        limits = np.iinfo(device_dtype(batch.dtype))
         if batch.min() < limits.min or batch.max() > limits.max:
             return batch.astype(np.float32)
     return batch.astype(batch.dtype.newbyteorder("="), copy=False)
+
+
+def narrows(dtype: np.dtype) -> bool:
+    """Return whether integers of this dtype have fewer bits on the device, so that their values decide the dtype."""
+    return dtype.kind in "iu" and device_dtype(dtype).itemsize < dtype.itemsize
 
 
 def device_dtype(dtype: np.dtype) -> np.dtype:

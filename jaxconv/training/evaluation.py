@@ -18,6 +18,7 @@ from jaxconv.training.metrics import Metric, default_metrics
 from jaxconv.training.metrics import metrics as resolve_metrics
 from jaxconv.training.mistakes import check_output, output_for
 from jaxconv.training.options import Options
+from jaxconv.training.placement import Placement
 from jaxconv.training.step import eval_step
 from jaxconv.training.targets import Targets, find_classes, output_shape
 from jaxconv.training.terms import Sums, metric_values
@@ -38,6 +39,7 @@ def evaluate(
     sample_weight: Any = None,
     classes: Sequence[Any] | None = None,
     batch_size: int = 32,
+    sharding: Any = None,
 ) -> dict[str, float]:
     """Return the mean loss over all samples (penalties included, as in Keras) and each metric.
 
@@ -51,6 +53,7 @@ def evaluate(
         classes: the label of each output, as in the result of ``fit``; needed for labels other than 0, 1, ... if not
             all of them are in ``y``.
         batch_size: samples per step; the results do not depend on it.
+        sharding: how a batch is spread over devices; see ``fit``.
 
     Raises:
         ValueError: no samples, x and y of different lengths, labels that are not classes of the output, or shapes that
@@ -66,16 +69,20 @@ def evaluate(
     loss = resolve_loss(loss)
     check_output(apply_fn, loss)
     data = source(x, y, sample_weight, batch_size=Options(batch_size=batch_size).batch_size)
+    placement = Placement.of(sharding, (x, y, sample_weight))
+    placement.check(data)
     metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
-    outputs = output_shape(apply_fn, params)
-    if classes is None and isinstance(data, Arrays):
-        classes = find_classes(loss, data.y, functools.partial(outputs, data.x), "y")
-    prepare: Callable[[Batch], Batch] = Targets(loss, outputs, None if classes is None else tuple(classes))
-    if isinstance(data, Arrays):
-        data, prepare = prepare.arrays(data), unchanged  # type: ignore[attr-defined]
-    accumulator = Accumulator()
-    for sums in batch_sums(apply_fn, params, data, prepare, loss, metrics):
-        accumulator.add(sums)
+    with placement.active():
+        params = placement.put(params)
+        outputs = output_shape(apply_fn, params)
+        if classes is None and isinstance(data, Arrays):
+            classes = find_classes(loss, data.y, functools.partial(outputs, data.x), "y")
+        prepare: Callable[[Batch], Batch] = Targets(loss, outputs, None if classes is None else tuple(classes))
+        if isinstance(data, Arrays):
+            data, prepare = prepare.arrays(data), unchanged  # type: ignore[attr-defined]
+        accumulator = Accumulator()
+        for sums in batch_sums(apply_fn, params, data, prepare, loss, metrics, placement):
+            accumulator.add(sums)
     return metric_values(accumulator.collect(), metrics)
 
 
@@ -91,13 +98,14 @@ def batch_sums(
     prepare: Callable[[Batch], Batch],
     loss: Any,
     metrics: Sequence[Metric],
+    placement: Placement,
 ) -> Iterator[Sums]:
     """Yield the sums of each batch. The arguments are resolved and checked already."""
-    step = _compiled(apply_fn, loss, tuple(metrics))
-    with reading(data) as stream:
+    step = _compiled(apply_fn, loss, tuple(metrics), placement)
+    with reading(data, place=lambda batch: placement.batch(prepare(batch))) as stream:
         for batch in stream:
             if batch is not None:
-                yield step(params, *prepare(batch).on_host())
+                yield step(params, *batch[:3])
 
 
 def cached(make: Callable[..., Any]) -> Callable[..., Any]:
@@ -119,33 +127,43 @@ def cached(make: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @cached
-def _compiled(apply_fn: Any, loss: Any, metrics: tuple[Metric, ...]) -> Callable[..., Sums]:
-    return jax.jit(eval_step(apply_fn, loss, metrics))
+def _compiled(apply_fn: Any, loss: Any, metrics: tuple[Metric, ...], placement: Placement) -> Callable[..., Sums]:
+    return jax.jit(eval_step(apply_fn, loss, metrics), out_shardings=placement.replicated)
 
 
-def predict_batches(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> Iterator[Any]:
+def predict_batches(
+    apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, sharding: Any = None
+) -> Iterator[Any]:
     """Yield the model's output for each batch of ``x``, in order.
 
     Args as in :func:`evaluate`; ``x`` may also be a dict of arrays, for a model of several inputs. Targets and weights
     that a loader yields beside ``x`` are ignored. Several outputs are yielded in their structure.
     """
     check_model(apply_fn, params)
-    size = Options(batch_size=batch_size).batch_size
-    if is_loader(x, numbers=True):
-        data: Arrays | Loader = source(x)
-    else:
-        inputs = as_samples(**x) if isinstance(x, Mapping) else as_samples(x=x)["x"]
-        if not isinstance(x, Mapping):
-            output_for(apply_fn, params, inputs)
-        data = Arrays(inputs, batch_size=size)
-    step = jax.jit(apply_fn)
-    with reading(data) as stream:
+    placement = Placement.of(sharding, x)
+    with placement.active():
+        params = placement.put(params)
+        data = placement.check(_inputs(apply_fn, params, x, Options(batch_size=batch_size).batch_size))
+    step = jax.jit(apply_fn, out_shardings=placement.replicated if placement.several_processes else None)
+    with reading(data, place=lambda batch: placement.batch(Batch(batch.x))) as stream:
         for batch in stream:
             if batch is not None:
-                yield jax.tree.map(np.asarray, step(params, batch.on_host()[0]))
+                with placement.active():  # not while the generator waits
+                    output = step(params, batch.x)
+                yield jax.tree.map(np.asarray, output)
 
 
-def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.ndarray:
+def _inputs(apply_fn: Any, params: Params, x: Any, batch_size: int) -> Arrays | Loader:
+    """Return the source of the batches to predict."""
+    if is_loader(x, numbers=True):
+        return source(x)
+    inputs = as_samples(**x) if isinstance(x, Mapping) else as_samples(x=x)["x"]
+    if not isinstance(x, Mapping):
+        output_for(apply_fn, params, inputs)
+    return Arrays(inputs, batch_size=batch_size)
+
+
+def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, sharding: Any = None) -> np.ndarray:
     """Return the model's output for all of ``x``: ``(samples, ...)``. Args as in :func:`evaluate`.
 
     >>> from jaxconv.layers.reshaping import Flatten
@@ -153,7 +171,7 @@ def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32) -> np.n
     >>> predict(apply_fn, params, np.ones((5, 2, 2)), batch_size=2).shape
     (5, 4)
     """
-    return np.concatenate(list(predict_batches(apply_fn, params, x, batch_size)))
+    return np.concatenate(list(predict_batches(apply_fn, params, x, batch_size, sharding=sharding)))
 
 
 def check_model(apply_fn: Any, params: Any) -> None:
@@ -184,7 +202,8 @@ class Accumulator:
     def add(self, sums: Sums) -> None:
         """Add the sums of one batch, which the device may still be computing."""
         self._pending.append(sums)
-        if len(self._pending) >= _MOST_PENDING or time.monotonic() - self._last_collected > _LONGEST_WAIT:
+        late = time.monotonic() - self._last_collected > _LONGEST_WAIT and jax.process_count() == 1
+        if len(self._pending) >= _MOST_PENDING or late:  # of several processes, each finds an error at the same step
             self.collect(keep=1)
 
     def collect(self, keep: int = 0) -> dict[str, np.ndarray]:

@@ -4,10 +4,12 @@ Knows the options of a run. It prints nothing; callbacks show and write.
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -26,6 +28,7 @@ from jaxconv.training.metrics import metrics as resolve_metrics
 from jaxconv.training.optimizers import learning_rate
 from jaxconv.training.optimizers import optimizer as resolve_optimizer
 from jaxconv.training.options import Options
+from jaxconv.training.placement import Placement, shardings
 from jaxconv.training.run_data import RunData, run_data
 from jaxconv.training.step import gradient_step, init_state, train_step, update_step
 
@@ -59,6 +62,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int = 1,
     resume: bool = False,
+    sharding: Any = None,
 ) -> Fitted:
     """Train a model.
 
@@ -108,6 +112,9 @@ def fit(
         checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``.
         checkpoint_every: epochs between checkpoints; one is also saved at the end and on an interruption.
         resume: continue from ``checkpoint`` if it exists; otherwise start at the beginning.
+        sharding: how a batch is spread over devices: ``"data"`` cuts it over all devices of all processes; a
+            ``PartitionSpec`` of its axes, for the mesh of ``jax.set_mesh``, otherwise one of all devices; or a
+            ``NamedSharding``. The numbers are those of one device.
 
     Returns:
         Weights, history, the best epoch, the reason why training stopped, and the labels of the classes.
@@ -133,45 +140,69 @@ def fit(
     )  # fmt: skip
     loss = resolve_loss(loss)
     metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
-    data = run_data(options, apply_fn, params, loss, (x, y, sample_weight), validation_data, class_weight, classes)
-    _check_columns([m.name for m in metrics], data.validation is not None, best_weights, callbacks)
-    steps = options.updates(data.training.steps)
-    transformation = resolve_optimizer(optimizer, steps, options.clip_norm)
-    path = checkpoint_path(checkpoint)
-    same = _identity(options, data, apply_fn, loss, metrics, class_weight, optimizer)
-    loop = Loop(
-        apply_fn=apply_fn,
-        options=options,
-        step=_compiled(apply_fn, loss, transformation, metrics, options.ema, options.accumulate, options.seed),
-        data=data,
-        loss=loss,
-        metrics=metrics,
-        learning_rate=learning_rate(optimizer, steps),
-        callbacks=(*callbacks, *([ProgressDisplay()] if progress else [])),
-        checkpoint=path,
-        save=lambda progress: None if path is None else save(path, progress, same),
-    )
-    start = Progress(init_state(apply_fn, params, transformation, ema=options.ema))
-    if resume and path is not None and path.exists():
-        start = load(path, start.state, same)
-    with stop_on_signal() as stop:
-        return loop.run(start, stop)
+    placement = _placement(sharding, (x, y, sample_weight, validation_data))
+    with placement.active():
+        params = placement.put(params)
+        data = run_data(options, apply_fn, params, loss, (x, y, sample_weight), validation_data, class_weight, classes)
+        placement.check(data.training)
+        _check_columns([m.name for m in metrics], data.validation is not None, best_weights, callbacks)
+        steps = options.updates(data.training.steps)
+        transformation = resolve_optimizer(optimizer, steps, options.clip_norm)
+        path = checkpoint_path(checkpoint)
+        same = _identity(options, data, apply_fn, loss, metrics, class_weight, optimizer)
+        state = placement.put(init_state(apply_fn, params, transformation, ema=options.ema))
+        loop = Loop(
+            apply_fn=apply_fn, options=options, data=data, loss=loss, metrics=metrics, checkpoint=path,
+            step=_compiled(apply_fn, loss, transformation, metrics, options, placement, state),
+            learning_rate=learning_rate(optimizer, steps),
+            callbacks=(*callbacks, *([ProgressDisplay()] if progress else [])),
+            save=functools.partial(_save, path, same, placement), placement=placement,
+        )  # fmt: skip
+        with stop_on_signal() as stop:
+            return loop.run(_start(path if resume else None, state, same, placement), stop)
+
+
+def _start(path: Path | None, state: Any, same: dict[str, Any], placement: Placement) -> Progress:
+    """Return the progress in a checkpoint, if there is one, otherwise that of a new run from ``state``."""
+    if path is None or not path.exists():
+        return Progress(state)
+    start = load(path, state, same)
+    return dataclasses.replace(start, state=placement.put(start.state, state))
+
+
+def _placement(sharding: Any, data: Any) -> Placement:
+    if sharding is None and jax.process_count() > 1:
+        raise ValueError(
+            f"{jax.process_count()} processes run, and sharding is not given: each would train a model of its own; "
+            "give sharding='data'"
+        )
+    return Placement.of(sharding, data)
+
+
+def _save(path: Path | None, same: dict[str, Any], placement: Placement, progress: Progress) -> None:
+    """Write a checkpoint, in one of the processes."""
+    if path is not None:
+        state, best = placement.whole((progress.state, progress.best_params))
+        if placement.writes:
+            save(path, dataclasses.replace(progress, state=state, best_params=best), same)
 
 
 def _compiled(
-    apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None, accumulate: int, seed: int
+    apply_fn: Any, loss: Any, transformation: Any, metrics: Any, options: Options, placement: Placement, state: Any
 ) -> Callable[..., Any]:
     """Return ``(state, batches, epoch, step) -> (state, sums)``, with dropout keys from (seed, epoch, batch)."""
-    key = jax.random.key(seed)
+    layout = None if placement.mesh is None else shardings(state)
+    key, accumulate = jax.random.key(options.seed), options.accumulate
     if accumulate == 1:
-        whole = _train_step(apply_fn, loss, transformation, metrics, ema)
-        return lambda state, batches, epoch, step: whole(key, state, batches[0], epoch, np.int32(step))
-    gradient, update = _accumulating_steps(apply_fn, loss, transformation, metrics, ema)
+        whole = _train_step(apply_fn, loss, transformation, metrics, options.ema, placement, layout)
+        return lambda state, batches, epoch, step: whole(key, state, batches[0][:3], epoch, np.int32(step))
+    gradient, update = _accumulating_steps(apply_fn, loss, transformation, metrics, options.ema, placement, layout)
 
     def step(state: Any, batches: Sequence[Any], epoch: Any, index: int) -> Any:
         gradients, total = None, None
         for i, batch in enumerate(batches):
-            state, gradients, sums = gradient(key, state, gradients, batch, epoch, np.int32(index * accumulate + i))
+            number = np.int32(index * accumulate + i)
+            state, gradients, sums = gradient(key, state, gradients, batch[:3], epoch, number)
             total = sums if total is None else {name: total[name] + value for name, value in sums.items()}
         return update(state, gradients), total
 
@@ -179,11 +210,13 @@ def _compiled(
 
 
 @cached
-def _train_step(apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None) -> Callable[..., Any]:
+def _train_step(
+    apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None, placement: Placement, layout: Any
+) -> Callable[..., Any]:
     """Return a jitted training step that derives its dropout key from (the run's key, epoch, step)."""
     step = train_step(apply_fn, loss, transformation, metrics, ema=ema)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=(_state_shardings(layout), placement.replicated))
     def step_with_key(key: Any, state: Any, batch: Any, epoch: Any, index: Any) -> Any:
         x, y, weight = batch
         return step(state, x, y, _batch_key(key, epoch, index), weight)
@@ -193,16 +226,22 @@ def _train_step(apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema
 
 @cached
 def _accumulating_steps(
-    apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None
+    apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None, placement: Placement, layout: Any
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     step = gradient_step(apply_fn, loss, metrics)
+    state_shardings = _state_shardings(layout)
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=(state_shardings, None, placement.replicated))
     def step_with_key(key: Any, state: Any, gradients: Any, batch: Any, epoch: Any, index: Any) -> Any:
         x, y, weight = batch
         return step(state, gradients, x, y, _batch_key(key, epoch, index), weight)
 
-    return step_with_key, jax.jit(update_step(apply_fn, transformation, ema=ema))
+    return step_with_key, jax.jit(update_step(apply_fn, transformation, ema=ema), out_shardings=state_shardings)
+
+
+def _state_shardings(layout: Any) -> Any:
+    """Return the shardings of a state as a tree: a step keeps them."""
+    return None if layout is None else jax.tree.unflatten(*layout)
 
 
 def _batch_key(key: Any, epoch: Any, index: Any) -> Any:

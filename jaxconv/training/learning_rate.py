@@ -20,6 +20,7 @@ from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.optimizers import optimizer as resolve_optimizer
 from jaxconv.training.optimizers import with_learning_rate
 from jaxconv.training.options import LARGEST, Options
+from jaxconv.training.placement import Placement
 from jaxconv.training.run_data import RunData, run_data
 from jaxconv.training.step import init_state, train_step
 from jaxconv.training.terms import metric_values
@@ -175,9 +176,10 @@ def _growing(optimizer: Any, rates: np.ndarray, clip_norm: float | None) -> Any:
 def _losses(step: Any, state: Any, data: RunData, steps: int, seed: int) -> Iterator[float]:
     """Yield the loss of each batch before its update."""
     key = jax.random.key(seed)
-    with reading(data.training, epochs=steps) as stream:
+    place = Placement().batch
+    with reading(data.training, epochs=steps, place=lambda batch: place(data.prepare(batch))) as stream:
         for index, batch in zip(range(steps), (batch for batch in stream if batch is not None), strict=False):
-            x, y, weight = data.prepare(batch).on_host()
+            x, y, weight, _ = batch
             state, sums = step(state, x, y, jax.random.fold_in(key, index), weight)
             yield metric_values(sums, ())["loss"]
 

@@ -17,12 +17,15 @@ import numpy as np
 from jaxconv.contract import Params
 from jaxconv.training.callbacks import (
     Callback,
+    CSVLogger,
     EarlyStopping,
     EndEvent,
     EpochEvent,
     EpochLog,
     Event,
+    ProgressDisplay,
     StepEvent,
+    TensorBoard,
     improved,
 )
 from jaxconv.training.checkpoint import Progress
@@ -31,9 +34,13 @@ from jaxconv.training.evaluation import Accumulator, batch_sums
 from jaxconv.training.interrupt import StopRequest
 from jaxconv.training.metrics import Metric
 from jaxconv.training.options import Options
+from jaxconv.training.placement import Placement
 from jaxconv.training.run_data import RunData
 from jaxconv.training.step import averaged_params
 from jaxconv.training.terms import metric_values
+
+# callbacks that never stop training; the loop itself asks EarlyStopping, in all processes
+DECIDE_NOTHING = (CSVLogger, EarlyStopping, ProgressDisplay, TensorBoard)
 
 
 class Fitted(NamedTuple):
@@ -84,6 +91,7 @@ class Loop:
         data: training and validation data.
         learning_rate: steps completed -> the learning rate of the next one; None if unknown.
         save: writes a progress to ``checkpoint``; does nothing if that is None.
+        placement: where batches and weights are.
         others: as in ``fit``.
     """
 
@@ -97,6 +105,7 @@ class Loop:
     callbacks: Sequence[Callback]
     checkpoint: Path | None
     save: Callable[[Progress], None]
+    placement: Placement
 
     @property
     def steps(self) -> int | None:
@@ -114,7 +123,10 @@ class Loop:
         ended, history = "error", progress.history
         try:
             read = progress.step * self.options.accumulate
-            with reading(self.data.training, progress.epoch, self.options.epochs, read, progress.data) as stream:
+            with reading(
+                self.data.training, progress.epoch, self.options.epochs, read, progress.data,
+                place=lambda batch: self.placement.batch(self.data.prepare(batch)),
+            ) as stream:  # fmt: skip
                 fitted = self.run_epochs(progress, stop, stream)
             ended, history = fitted.stopped, tuple(fitted.history)
             return fitted
@@ -153,8 +165,11 @@ class Loop:
         return self.fitted(progress, stopped or "epochs")
 
     def tell(self, event: Event) -> bool:
-        """Call all callbacks, and return whether one of them returned True."""
-        return any([callback(event) is True for callback in self.callbacks])
+        """Call all callbacks, of several processes in the first one, and return whether one of them returned True."""
+        told = self.placement.writes and any([callback(event) is True for callback in self.callbacks])
+        if isinstance(event, EndEvent) or all(isinstance(callback, DECIDE_NOTHING) for callback in self.callbacks):
+            return told
+        return self.placement.agree(told)
 
     def stopped_early(self, progress: Progress) -> str:
         """Return "early_stopping" if the patience of one is used up, otherwise an empty text."""
@@ -174,8 +189,7 @@ class Loop:
         state, done, data = progress.state, progress.step, progress.data
         batches: Iterator[Any] = iter(stream.__next__, None)
         while group := list(itertools.islice(batches, self.options.accumulate)):
-            on_host = [self.data.prepare(batch).on_host() for batch in group]
-            state, sums = self.step(state, on_host, np.int32(progress.epoch), done)
+            state, sums = self.step(state, group, np.int32(progress.epoch), done)
             done, data = done + 1, group[-1].state
             accumulator.add(sums)
             self.check_finite(accumulator, progress)
@@ -222,7 +236,8 @@ class Loop:
         log: EpochLog = {"epoch": progress.epoch + 1, **metric_values(progress.sums, self.metrics)}
         if self.data.validation is not None:
             accumulator, prepare = Accumulator(), self.data.prepare_validation
-            for sums in batch_sums(self.apply_fn, params, self.data.validation, prepare, self.loss, self.metrics):
+            arguments = self.data.validation, prepare, self.loss, self.metrics, self.placement
+            for sums in batch_sums(self.apply_fn, params, *arguments):
                 accumulator.add(sums)
                 if stop:
                     return log
@@ -249,7 +264,9 @@ class Loop:
         params = progress.best_params
         if params is None:
             params = averaged_params(self.apply_fn, progress.state)
-        return Fitted(params, list(progress.history), progress.best_epoch, stopped, self.data.classes)
+        return Fitted(
+            self.placement.returned(params), list(progress.history), progress.best_epoch, stopped, self.data.classes
+        )
 
     def interrupt(self, progress: Progress, stop: StopRequest) -> None:
         """Save the progress and raise Interrupted."""
