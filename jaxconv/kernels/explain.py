@@ -4,14 +4,14 @@ Makes the choice and traces the result; runs nothing.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import jaxprs_in_params
 
 from jaxconv.kernels import choice, general, maps, tuning_cache
+from jaxconv.kernels.jaxpr import equations as _equations
 from jaxconv.kernels.lowering import SCOPE
 
 NAMES = {"convolve": "forward", "transpose": "input gradient", "correlate": "kernel gradient"}
@@ -102,7 +102,7 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
     jaxpr = jax.make_jaxpr(compute)(a, b).jaxpr
     override = params["lowering"]
     reason = choice.choose(name, geometry, a, b, platform=platform, override=override, winners=winners).reason
-    sizes = [_bytes(v.aval) for e in equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
+    sizes = [_bytes(v.aval) for e in _equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
     batch, filters = arrays["x"].shape[geometry.x_dims[0]], arrays["w"].shape[geometry.w_dims[0]]
     n = batch if isinstance(batch, int) else 1
     inner = math.prod(geometry.w_lengths) * arrays["w"].shape[geometry.w_dims[1]]
@@ -114,17 +114,9 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
 
 def _path(jaxpr: Any) -> str:
     """Join the names of the nested lowerings, as the scopes of a traced computation show them."""
-    stacks = [str(e.source_info.name_stack) for e in equations(jaxpr)]
+    stacks = [str(e.source_info.name_stack) for e in _equations(jaxpr)]
     longest = max(stacks, key=lambda stack: stack.count(SCOPE), default="")
     return " > ".join(part.rpartition(".")[2] for part in longest.split("/") if part.startswith(SCOPE))
-
-
-def equations(jaxpr: Any) -> Iterator[Any]:
-    """Yield every equation, those inside loops, branches and calls too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jaxprs_in_params(equation.params):
-            yield from equations(inner)
 
 
 def _bytes(aval: Any) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, maps
-from jaxconv.kernels.explain import equations
+from jaxconv.kernels.jaxpr import equations
 from jaxconv.kernels.lowerings import LOWERINGS
 
 NAMES = {primitive: name for name, primitive in maps.PRIMITIVES.items()}
