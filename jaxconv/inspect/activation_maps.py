@@ -29,6 +29,7 @@ def class_activation(
     resize: bool = False,
     relu: bool = False,
     mask: Any = None,
+    per_channel: bool = False,
 ) -> Any:
     """Return a map of the positions of an inner layer's output that speak for a class.
 
@@ -53,10 +54,12 @@ def class_activation(
         method: "grad", "cam" or "guided".
         resize: whether to interpolate the map linearly to the positions of the input.
         relu: whether to set negative values to zero.
+        per_channel: whether to return ``weight * value`` of each channel, without their sum; not with "guided".
 
     Returns:
-        (batch, ...): the positions of the layer's output, or with ``resize`` those of the input. With "guided" an array
-        of the shape of ``x``, or a structure of them.
+        (batch, ...): the positions of the layer's output, or with ``resize`` those of the input; with ``per_channel``
+        also the channels, on the axis where that output has them. With "guided" an array of the shape of ``x``, or a
+        structure of them.
 
     Raises:
         ValueError: an unknown layer, method or target; a layer without positions; "cam" without the head that it needs.
@@ -72,6 +75,8 @@ def class_activation(
     layer = as_layer(layer, "class_activation(layer, params, x)")
     if method not in METHODS:
         raise ValueError(f"class_activation: unknown method {method!r}; {nearest(method, METHODS)}")
+    if per_channel and method == "guided":
+        raise ValueError("class_activation: method 'guided' needs one map; per_channel is for 'grad' and 'cam'")
     seen: dict[str, tuple[Any, Any]] = {}
     with tap(lambda path, y, real: seen.setdefault(path, (y, real))[0]):
         layer.forward(params, x, train=False, key=None, mask=mask)
@@ -90,13 +95,18 @@ def class_activation(
     if method != "cam":
         count = jnp.sum(real, tuple(range(1, real.ndim)), keepdims=True, dtype=value.dtype)
         weight = weight / jnp.expand_dims(jnp.maximum(count, 1), channels)
-    found = jnp.where(real, jnp.sum(weight * value, channels), jnp.zeros((), value.dtype))
+    maps = jnp.where(jnp.expand_dims(real, channels), weight * value, jnp.zeros((), value.dtype))
+    found = maps if per_channel else jnp.sum(maps, channels)
     found = jnp.maximum(found, 0) if relu or method == "guided" else found
     if method == "guided":
         found = _resized(found, layer, seen, x, "nearest")
         guided = attribute(lambda x: layer.apply_fn(params, x, mask), x, target, method="guided", mask=mask).values
         return jax.tree.map(lambda one: one * jnp.expand_dims(found, channel_axis(layer, seen, one.ndim)), guided)
-    return _resized(found, layer, seen, x, "linear") if resize else found
+    if not resize:
+        return found
+    if per_channel:
+        return jax.vmap(lambda one: _resized(one, layer, seen, x, "linear"), channels, channels)(found)
+    return _resized(found, layer, seen, x, "linear")
 
 
 def _last_with_positions(seen: dict[str, Any], batch: int) -> str:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.tree_util import Partial
 
 from jaxconv.contract.masks import as_mask, broadcast_mask, layouts
 from jaxconv.inspect import deeplift, rectifiers
@@ -59,12 +60,14 @@ def attribute(
     deeplift            DeepLIFT: the difference of the scores from the baseline, divided step by step
     ==================  ===========================================================================================
 
-    Wrap it in ``jax.jit`` for many calls: ``jax.jit(lambda x: attribute(f, x, 3))``. The examples of a batch must not
-    depend on each other, as at inference.
+    For many calls give ``f`` as ``jax.tree_util.Partial(apply_fn, params)``: then one compiled program is kept for all
+    of them, with the arrays in the ``Partial`` among its arguments. Any other function is traced at each call, as what
+    it refers to may have changed; ``jax.jit(lambda x: attribute(f, x, 3))`` fixes that. The examples of a batch must
+    not depend on each other, as at inference.
 
     Args:
-        f: any function of arrays, batch first, whose output is a batch: ``lambda x: apply_fn(params, x)``, a Flax
-            module, ``jax.vmap(equinox_module)``.
+        f: any function of arrays, batch first, whose output is a batch: ``Partial(apply_fn, params)``, a Flax module,
+            ``jax.vmap(equinox_module)``.
         x: floats, batch first; several inputs as a tuple or dict, which ``f`` gets as it is.
         target: the score, see :func:`~jaxconv.inspect.target.select`; by default the highest one of each example at
             ``x``. The class stays the same on a path or with noise.
@@ -95,26 +98,39 @@ def attribute(
             raise ValueError(f"{name}={count!r} is not a positive integer")
     x = jax.tree.map(_checked_input, x)
     real = _real_steps(mask, x)
+    arrays: dict[str, Any] = {"baseline": baseline, "noise": noise, "key": key, "target": None}
     with _explained():
-        score = _score(f, x, target, logits)
-        delta = None
-        if method in ("integrated", "deeplift"):
-            reference = _baseline(baseline, x)
-            compute = _integrated if method == "integrated" else _deeplift
-            values, difference = compute(score, x, reference, steps)
-            values = _masked(values, real)
-            sums = [leaf.reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(values)]
-            delta = sum(one.astype(difference.dtype) for one in sums) - difference
-        elif method == "smooth":
-            values = _smooth(score, x, real, samples, noise, key)
-        elif method in ("guided", "deconv"):
-            values = _gradient(rectifiers.replace(score, getattr(rectifiers, method)))(x)
-        else:
-            values = _gradient(score)(x)
-            values = jax.tree.map(jnp.multiply, x, values) if method == "input_x_gradient" else values
+        kept = isinstance(f, Partial) and not callable(target)
+        if kept and not isinstance(target, int | tuple | None):  # the program holds shapes alone: check values here
+            like = jax.tree.map(lambda y: np.broadcast_to(np.zeros((), y.dtype), y.shape), jax.eval_shape(f, x))
+            target, arrays["target"] = None, targets.fix(like, target)
+        values, delta = (_kept if kept else _compute)(f, x, real, arrays, target, method, steps, samples, logits)
     values = _masked(values, real)
     _check_finite(method, values, _masked(x, real))
     return Attribution(values, delta)
+
+
+def _compute(
+    f: Any, x: Any, real: Any, arrays: Any, target: Any, method: str, steps: int, samples: int, logits: bool
+) -> tuple[Any, Array | None]:
+    """Return the values, and what they sum to minus the difference of the scores that the method divides."""
+    score = _score(f, x, target if arrays["target"] is None else arrays["target"], logits)
+    if method in ("integrated", "deeplift"):
+        reference = _baseline(arrays["baseline"], x)
+        divide = _integrated if method == "integrated" else _deeplift
+        values, difference = divide(score, x, reference, steps)
+        values = _masked(values, real)
+        sums = [leaf.reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(values)]
+        return values, sum(one.astype(difference.dtype) for one in sums) - difference
+    if method == "smooth":
+        return _smooth(score, x, real, samples, arrays["noise"], arrays["key"]), None
+    if method in ("guided", "deconv"):
+        return _gradient(rectifiers.replace(score, getattr(rectifiers, method)))(x), None
+    values = _gradient(score)(x)
+    return jax.tree.map(jnp.multiply, x, values) if method == "input_x_gradient" else values, None
+
+
+_kept = jax.jit(_compute, static_argnums=(4, 5, 6, 7, 8))  # of a Partial, whose arrays are arguments
 
 
 # -- methods

@@ -3,9 +3,11 @@
 Knows layers by their contract alone.
 """
 
+import dataclasses
 from typing import Any, NamedTuple
 
-from jaxconv.contract import LEAF, Layer
+from jaxconv.activations import linear
+from jaxconv.contract import LEAF, Layer, layers
 from jaxconv.inspect.target import logits
 from jaxconv.models.container import call_params
 
@@ -69,7 +71,12 @@ def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[L
         while hasattr(layer, "leaf") and hasattr(layer, "kernel"):  # the kernel is computed from the stored one
             wrappers.append(layer)
             layer = layer.layer
+        after = _activation(layer)
+        layer = layer if after is None else dataclasses.replace(layer, activation=None)
         calls.append(LeafCall(layer, path, tuple(wrappers), tuple(values), structure))
+        if after is not None:
+            makers.append(len(calls) - 1)
+            calls.append(LeafCall(after, ("",), (), (len(makers) - 1,)))
         makers.extend([len(calls) - 1] * layer.output_structure.num_leaves)
         return list(range(len(makers) - layer.output_structure.num_leaves, len(makers)))
 
@@ -81,3 +88,16 @@ def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[L
 def _used(calls: list[LeafCall], outputs: list[int]) -> bool:
     """Return whether a layer of the model reads one of its outputs, which then must be what it is."""
     return any(set(call.inputs) & set(outputs) for call in calls)
+
+
+def is_convolution(layer: Any) -> bool:
+    """Return whether a layer is exactly a convolution of this package, not a layer derived from one."""
+    return type(layer) in (layers["Conv1D"], layers["Conv2D"], layers["Conv3D"])
+
+
+def _activation(layer: Any) -> Layer | None:
+    """Return the elementwise activation of a convolution as a layer of its own; None if it has none."""
+    if not is_convolution(layer) or layer.activation is linear:
+        return None
+    after = layers["Activation"](layer.activation, dtype=layer.dtype)
+    return after if all(window.pointwise for window in after.windows((None, 2, 2))) else None

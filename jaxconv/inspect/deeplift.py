@@ -217,7 +217,10 @@ def _selection(eqn: Any, values: Sequence[Any]) -> Pair:
     """Pass the difference of an extreme value to one entry.
 
     Where the value moved outwards, to the entry that is the extreme now; elsewhere to that of the reference. The
-    derivative of the step gathers that entry, so that windows may overlap.
+    derivative of the step gathers that entry, so that windows may overlap. This is the rule of captum's code, with
+    which the contributions sum to the difference. The authors' implementation (kundajelab/deeplift, "gradient") passes
+    the multiplier to the extreme entry at the input; that sums to the difference only where the reference is the same
+    throughout a window. So does captum 0.9 where the pooling follows an activation, whose hook undoes the other one.
     """
     actual, reference = _fixed(values), _lane(values, 1)
     surrogates = _lane(values, 0)

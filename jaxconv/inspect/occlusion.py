@@ -23,8 +23,9 @@ from jaxconv.inspect.target import fix
 def mutations(layer: Any, params: Params, x: Any, target: Any = None) -> Array:
     """Compute how each substitution of one letter of a one-hot sequence changes a score: in-silico mutagenesis.
 
-    Of each layer, only what the substitution reaches is computed again, as its windows declare it; the result is that
-    of one call for each mutated sequence, to rounding.
+    Of each layer, only what the substitution reaches is computed again, as its windows declare it, and of a convolution
+    only what the change adds; the result is that of one call for each mutated sequence, to rounding of the unchanged
+    values.
 
     Args:
         layer: a layer or its ``apply_fn``, of one input. params: its params.
@@ -95,8 +96,8 @@ def occlusion(
 
     The window slides over the input. Each entry of the result is the mean, over the windows that contain it, of the
     score of ``x`` minus that of ``x`` with the window replaced. Where the windows do not fit, the last one is cut off
-    at the end, as in Captum. Of each layer, only what the window reaches is computed again; the result is that of one
-    call for each window, to rounding.
+    at the end, as in Captum. Of each layer, only what the window reaches is computed again, and of a convolution only
+    what the change adds; the result is that of one call for each window, to rounding of the unchanged values.
 
     Args:
         layer: a layer or its ``apply_fn``. params: its params.

@@ -6,7 +6,9 @@ the patch is the whole array. Knows layers by their contract alone.
 """
 
 import dataclasses
+import functools
 import math
+import operator
 from typing import Any
 
 import jax
@@ -14,14 +16,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxconv.activations import linear
 from jaxconv.contract import Window
 from jaxconv.contract.masks import reader
 from jaxconv.dtypes import promote
 from jaxconv.geometry import each_axis
-from jaxconv.inspect.calls import LeafCall
+from jaxconv.inspect.calls import LeafCall, is_convolution
 from jaxconv.inspect.reach import Span, follow, union
 
 Spans = dict[int, Span]  # by axis, counted with the batch; the other axes change as a whole
+STORED = 16  # multiply-adds in the time that it takes to store a product and to add it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -107,7 +111,7 @@ def compute(call: LeafCall, params: Any, inputs: list[Value], bases: list[Array]
     if all(value.patch is None for value in inputs):
         return [Value(base) for base in bases]
     if len(bases) == 1:
-        for way in (_pooled, _patched):
+        for way in (_pooled, _added, _patched):
             found = way(call, params, inputs, bases[0], index)
             if found is not None:
                 return [found]
@@ -240,6 +244,48 @@ def _cut(y: Array, base: Array, moved: dict[int, tuple], index: Array) -> Value 
         where = [jnp.broadcast_to(jnp.asarray(start, jnp.int32), index.shape) for start in found]
         y = jax.vmap(lambda y, where: lax.dynamic_slice(y, where, sizes[1:]))(y, where)
     return Value(base, y, {axis: span for axis, (span, _) in moved.items() if not span.covers(base.shape[axis])})
+
+
+def _added(call: LeafCall, params: Any, inputs: list[Value], base: Array, index: Array) -> Value | None:
+    """Return the output of a convolution: the unchanged one plus the convolution of the difference of its input.
+
+    Where ``n`` steps change, ``n + extent - 1`` outputs do. Each of these reads all taps, most of them over steps that
+    stay the same; each of the ``n`` steps is multiplied with all taps once. None for other layers, and where that is
+    not less work.
+    """
+    layer, value = call.layer, inputs[0]
+    if not is_convolution(layer) or layer.activation is not linear or base.dtype not in (np.float32, np.float64):
+        return None
+    shape, channel = value.base.shape, 1 if layer.data_format == "channels_first" else -1
+    kernel = params["kernel"].astype(base.dtype)
+    axes = [axis for axis in range(1, base.ndim) if axis != channel % base.ndim]
+    windows = {axis: layer.windows(shape)[axis - 1] for axis in axes}
+    if layer.groups > 1 or any(w.stride > 1 or w.mode != "zeros" for w in windows.values()):
+        return None
+    own = {axis: value.spans.get(axis, Span(np.zeros(1, int), shape[axis])) for axis in axes}
+    outs = {axis: follow(window, own[axis], shape[axis]).span for axis, window in windows.items()}
+    steps, outputs = (math.prod(span.width for span in spans.values()) for spans in (own, outs))
+    if steps * (shape[channel] + STORED) > outputs * shape[channel]:
+        return None
+    read = {axis: span for axis, span in own.items() if axis in value.spans}
+    change = value.read(read, index).astype(base.dtype) - Value(value.base.astype(base.dtype)).read(read, index)
+    products = jnp.tensordot(jnp.moveaxis(change, channel, -1), jnp.flip(kernel, range(layer.rank)), [[-1], [-2]])
+    terms = []
+    for tap in np.ndindex(*layer.kernel_size):
+        shifts = [t * rate for t, rate in zip(tap, layer.dilation_rate, strict=True)]
+        edges = [(n, w.extent - 1 - n, 0) for n, w in zip(shifts, windows.values(), strict=True)]
+        term = products[(slice(None),) * (1 + layer.rank) + tap]
+        terms.append(lax.pad(term, jnp.zeros((), term.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
+    y = jnp.moveaxis(functools.reduce(operator.add, terms), -1, channel)
+    edges, moved = [(0, 0, 0)] * y.ndim, {}
+    for axis, window in windows.items():  # the first of these outputs may lie before the first that exists
+        cut = outs[axis].starts - (own[axis].starts + window.pads(shape[axis])[0] - window.extent + 1)
+        edges[axis] = (max(0, -int(cut.min())), max(0, int(cut.max()) + outs[axis].width - y.shape[axis]), 0)
+        moved[axis] = (outs[axis], cut + edges[axis][0])
+    found = _cut(lax.pad(y, jnp.zeros((), y.dtype), edges), base, moved, index)
+    if found is None or found.patch is None:
+        return None
+    return dataclasses.replace(found, patch=found.patch + Value(base).read(found.spans, index))
 
 
 def _pooled(call: LeafCall, params: Any, inputs: list[Value], base: Array, index: Array) -> Value | None:

@@ -1,7 +1,8 @@
 """Time occlusion and mutations against one call of the model for each change: python -m tests.inspect.measure_reach.
 
 Prints, for each network, medians of interleaved runs in milliseconds for one change, their ratio, and the largest
-difference of the results. The naive loop, jitted, runs batches of 64 changed sequences, and only some of them.
+difference of the results. The naive loop, jitted, runs batches of 64 changed sequences, and only some of them. The
+words "mutations" and "occlusion" choose one of the two.
 """
 
 import statistics
@@ -36,8 +37,8 @@ def spliceai():
     return jc.Sequential([jc.Conv1D(32, 1), *blocks, jc.Conv1D(3, 1)])
 
 
-def measure(name, model, length, target):
-    """Print a line for mutations and one for occlusion of one random sequence."""
+def measure(name, model, length, target, kinds):
+    """Print a line for each kind of change of one random sequence."""
     params = jax.jit(lambda key: model.init_params(key, (None, length, 4)))(jax.random.key(0))
     x = jax.nn.one_hot(jax.random.randint(jax.random.key(1), (1, length), 0, 4), 4)
     where = (slice(None), *(target if isinstance(target, tuple) else (target,)))
@@ -59,7 +60,8 @@ def measure(name, model, length, target):
         "mutations": (lambda: mutations(model, params, x, target), mutated, 3 * length),
         "occlusion": (lambda: occlusion(model, params, x, target, WINDOW), occluded, length - WINDOW + 1),
     }
-    for kind, (ours, changed, count) in ways.items():
+    for kind in kinds:
+        ours, changed, count = ways[kind]
         found, wanted = np.asarray(ours())[0], naive(changed)
         if kind == "mutations":
             found = np.array([found[step, letter] for step, letter in letters])
@@ -80,9 +82,11 @@ def measure(name, model, length, target):
 
 
 if __name__ == "__main__":
-    chosen = sys.argv[1:] or ["basset600", "basset1000", "spliceai"]
+    kinds = [word for word in sys.argv[1:] if word in ("mutations", "occlusion")]
+    chosen = [word for word in sys.argv[1:] if word not in kinds] or ["basset600", "basset1000", "spliceai"]
     for one in chosen:
         if one.startswith("basset"):
-            measure("basset", basset(), int(one.removeprefix("basset")), 3)
+            choice = basset(), int(one.removeprefix("basset")), 3
         else:
-            measure("spliceai", spliceai(), 5000, (2500, 1))
+            choice = spliceai(), 5000, (2500, 1)
+        measure(one.rstrip("0123456789"), *choice, kinds or ["mutations", "occlusion"])

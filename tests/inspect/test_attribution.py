@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.tree_util import Partial
 
 import jaxconv
 from jaxconv.inspect import attribute
@@ -287,6 +288,33 @@ def test_masked_steps_get_zero_and_padding_changes_nothing(method, data_format):
     np.testing.assert_array_equal(everywhere, alone)
     np.testing.assert_array_equal(behind[:, 5:], 0)
     np.testing.assert_allclose(behind[:, :5], alone if last else alone.mT, rtol=1e-5, atol=1e-6)
+
+
+def test_a_partial_is_compiled_once_and_its_arrays_are_arguments():
+    traced = []
+
+    def f(params, x):
+        traced.append(x.shape)
+        return jnp.tanh(x[..., 0] @ params["kernel"])
+
+    def both(params, **options):
+        found = attribute(Partial(f, params), x, method="integrated", **options)
+        count = len(traced)
+        alone = attribute(lambda x: jnp.tanh(x[..., 0] @ params["kernel"]), x, method="integrated", **options)
+        np.testing.assert_allclose(found.values, alone.values, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found.delta, alone.delta, atol=1e-5)
+        return count
+
+    x, mask = draw(3, 4, 1), np.array([[True] * 3 + [False]] * 3)
+    first = both({"kernel": draw(4, 2, seed=1)}, target=1, mask=mask, baseline=0.25)
+    assert both({"kernel": draw(4, 2, seed=2)}, target=1, mask=mask, baseline=0.5) == first
+    before = both({"kernel": draw(4, 2)}, target=np.array([0, 1, 0]), baseline=x[:1])
+    assert both({"kernel": draw(4, 2)}, target=np.array([1, 1, 0]), baseline=x[:1]) - before == 1  # for its shape
+    for target in (2, np.array([0, 1, 2]), [2, 0, 0]):
+        with pytest.raises(ValueError, match=facts("target 2", "2 classes")):
+            attribute(Partial(f, {"kernel": draw(4, 2)}), x, target)
+    with pytest.raises(ValueError, match=facts("not differentiable")):
+        attribute(Partial(lambda _, x: jnp.sqrt(x), 0.0), jnp.zeros((1, 1)))
 
 
 @pytest.mark.parametrize(

@@ -55,12 +55,41 @@ THEIRS = {
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("method", THEIRS)
 def test_values_equal_those_of_captum(method, seed):
-    model, f, x = networks(
-        seed, 1 if method == "deeplift" else 2
-    )  # captum divides the difference of a maximum otherwise
+    model, f, x = networks(seed, 1 if method == "deeplift" else 2)  # its max pooling has a test below
     start = torch.randn(1, *x.shape[1:])
     ours = jnp.asarray(x.numpy())
     np.testing.assert_allclose(f(ours), model(x).detach().numpy(), rtol=1e-4, atol=1e-5)
     expected = THEIRS[method](model, x.clone().requires_grad_(), start.expand_as(x).clone()).detach().numpy()
     values = attribute(f, ours, 1, method=method, baseline=start.numpy()).values
     np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_deeplift_of_max_pooling_is_that_of_captum_until_its_hooks_meet(size):
+    torch.manual_seed(size)
+    x, start = torch.randn(3, 2, 8), torch.randn(3, 2, 8)
+    dense = torch.nn.Linear(16 // size, 1)
+    layers = [torch.nn.MaxPool1d(size), torch.nn.Flatten(), dense]
+    kernel = jnp.asarray(dense.weight.detach().numpy()).T
+
+    def pooled(x):
+        y = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 1, size), (1, 1, size), "VALID")
+        return y.reshape(len(x), -1) @ kernel
+
+    def theirs(*layers):
+        model = captum.DeepLift(torch.nn.Sequential(*layers))
+        values, delta = model.attribute(x.requires_grad_(), start, target=0, return_convergence_delta=True)
+        return values.detach().numpy(), delta.detach().numpy()
+
+    def ours(f):
+        return attribute(f, jnp.asarray(x.detach().numpy()), 0, method="deeplift", baseline=start.numpy())
+
+    values, delta = theirs(*layers)
+    np.testing.assert_allclose(ours(pooled).values, values, atol=1e-5)
+    assert np.abs(delta).max() < 1e-5
+    values, delta = theirs(torch.nn.ReLU(), *layers)
+    assert np.abs(delta).max() > 0.01
+    assert np.abs(ours(lambda x: pooled(jax.nn.relu(x))).delta).max() < 1e-5
+    # what captum computes there: the gradient of the pooling, as in the authors' implementation
+    now, then = (jax.nn.relu(one.detach().numpy()) for one in (x, start))
+    np.testing.assert_allclose(values, (now - then) * jax.grad(lambda y: pooled(y).sum())(now), atol=1e-5)

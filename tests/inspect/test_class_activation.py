@@ -49,6 +49,24 @@ def test_grad_cam_has_the_numbers_of_captum(inputs, at, want):
     np.testing.assert_allclose(class_activation(model, params, x, 0, at)[0], want, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_grad_cam_of_each_channel_has_the_numbers_of_captum(last):
+    want = np.array([[[-3.75, 3], [23.25, 30]], [[15, 10.5], [-3, -7.5]]])
+    model, params, x = captum_net()
+    if last:  # the same network with the channels last; the dense layer reads them first
+        h = jc.Conv2D(2, 3, name="conv")(image := jc.Input((4, 4, 1)))
+        y = jc.Dense(4, activation="relu", name="head")(jc.Flatten()(jc.Permute((3, 1, 2))(jc.ReLU()(h))))
+        model, x, want = jc.Model(image, y), jnp.moveaxis(x, 1, -1), np.moveaxis(want, 0, -1)
+    got = class_activation(model, params, x, 0, "conv", per_channel=True)
+    np.testing.assert_allclose(got[0], want, rtol=1e-6)
+    channels = -1 if last else 1
+    sums = class_activation(model, params, x, 0, "conv", resize=True)
+    resized = class_activation(model, params, x, 0, "conv", resize=True, per_channel=True)
+    np.testing.assert_allclose(resized.sum(channels), sums, rtol=1e-5, atol=1e-5)
+    positive = class_activation(model, params, x, 0, "conv", relu=True, per_channel=True)
+    np.testing.assert_allclose(positive[0], np.maximum(want, 0), rtol=1e-6)
+
+
 def test_guided_grad_cam_has_the_numbers_of_captum():
     model, params, x = captum_net()
     want = [[0, 0, 4, 4], [0, 0, 12, 8], [28, 84, 97.5, 65], [28, 56, 65, 32.5]]
@@ -157,6 +175,8 @@ def test_what_has_no_map_is_an_error(key):
         class_activation(model, params, x, 0, method="grd")
     with pytest.raises(ValueError, match=r"'cam'.*'conv'.*Dense"):
         class_activation(model, params, x, 0, "conv", method="cam")
+    with pytest.raises(ValueError, match=r"'guided'.*per_channel"):
+        class_activation(model, params, x, 0, method="guided", per_channel=True)
     with pytest.raises(ValueError, match="4"):
         class_activation(model, params, x, 4)
     dense, apply_fn = jc.Dense(2).init(key, (None, 3))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.inspect import mutations, occlusion
+from jaxconv.inspect import mutations, occlusion, patches
 from jaxconv.inspect.reach import Span, follow, union
 from jaxconv.inspect.target import logits
 from jaxconv.windows import Window
@@ -133,8 +133,10 @@ def random_model(rng, rank, data_format, shape):
 
 @pytest.mark.few(3)
 @pytest.mark.parametrize("seed", range(80))
-def test_occlusion_of_random_models_is_that_of_one_call_for_each_window(seed):
+def test_occlusion_of_random_models_is_that_of_one_call_for_each_window(seed, monkeypatch):
     rng = np.random.default_rng(seed)
+    if seed % 4:  # convolve the change alone, which is less work with many channels
+        monkeypatch.setattr(patches, "STORED", 0)
     rank = [1, 1, 2, 1, 3][seed % 5]
     data_format = ["channels_last", "channels_first"][seed % 2]
     lengths = [int(n) for n in rng.integers(*((8, 14), (5, 8), (4, 6))[rank - 1], rank)]
