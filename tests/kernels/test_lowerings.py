@@ -48,7 +48,7 @@ def test_every_lowering_computes_its_maps_by_the_definition(seed, x64):
 @pytest.mark.parametrize("lowering", [name for name in LOWERINGS if name != "xla"])
 def test_derivatives_of_a_requested_lowering_agree_with_the_definition(lowering, x64):
     rng = np.random.default_rng(0)
-    groups, strides = (4, (1, 1)) if lowering in ("shift_add", "block_diagonal") else (1, (1, 2))
+    groups, strides = (4, (1, 1)) if lowering in ("shift_add", "block_diagonal", "groups_last") else (1, (1, 2))
     geometry = Geometry(
         (6, 7), (3, 2), strides, ((1, 1), (0, 1)), (1, 1), (1, 2), groups, (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
     )

@@ -3,6 +3,7 @@
 from jaxconv.kernels.lowering import Lowering
 from jaxconv.kernels.lowerings.block_diagonal import BLOCK_DIAGONAL
 from jaxconv.kernels.lowerings.fourier import FOURIER
+from jaxconv.kernels.lowerings.groups_last import GROUPS_LAST
 from jaxconv.kernels.lowerings.im2col import IM2COL
 from jaxconv.kernels.lowerings.leading_axis import LEADING_AXIS
 from jaxconv.kernels.lowerings.matmul import MATMUL
@@ -18,7 +19,7 @@ LOWERINGS: dict[str, Lowering] = {
     lowering.name: lowering
     for lowering in (
         XLA, XLA_NHWC, XLA_EXTRA_ROW, LEADING_AXIS, MATMUL, IM2COL, SHIFT_ADD, POLYPHASE, ROW_CORRELATION,
-        BLOCK_DIAGONAL, FOURIER,
+        BLOCK_DIAGONAL, GROUPS_LAST, FOURIER,
     )
 }  # fmt: skip
 

@@ -28,8 +28,8 @@ Array = jax.Array
 WIDTH = 32
 # K, one group at a time: the fewest channels and filters, the largest kernel, and the largest stacked windows
 MIN_CHANNELS_ALONE, MAX_TAPS, MAX_GROWTH = 8, 32, 5
-# more dense convolutions than these are one loop, so that the program stays short
-MAX_UNROLLED = 4
+# more dense convolutions than these are one loop, which takes twice the time, so that the program stays short
+MAX_UNROLLED, MAX_UNROLLED_K = 8, 4
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
@@ -51,20 +51,20 @@ def _map_groups(name: str, a: Array, w: Array, problem: Problem, arithmetic: Ari
     """Compute one map in blocks of several groups, or of one where the data are not finite."""
     together = _groups_per_block(problem, *w.shape[-2:])
 
-    def of(together: int) -> Callable[[Array, Array], Array]:
-        return lambda a, w: _map_blocks(name, a, w, problem, solve, together).astype(arithmetic.result_dtype)
+    def of(together: int, unrolled: int = MAX_UNROLLED) -> Callable[[Array, Array], Array]:
+        return lambda a, w: _map_blocks(name, a, w, problem, solve, together, unrolled).astype(arithmetic.result_dtype)
 
-    return of(1)(a, w) if together == 1 else lax.cond(jnp.all(jnp.isfinite(a)), of(together), of(1), a, w)
+    return of(1)(a, w) if together == 1 else lax.cond(jnp.all(jnp.isfinite(a)), of(together), of(1, 1), a, w)
 
 
-def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, together: int) -> Array:
-    """Compute one map block by block, each of some groups."""
+def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, together: int, unrolled: int) -> Array:
+    """Compute one map block by block, each of some groups; more than ``unrolled`` of them in a loop."""
     w = _dense(w, problem.groups, together)
     blocks, dense = w.shape[0], replace(problem, groups=1)
     if blocks == 1:
         return solve(name, a, w[0], dense)
     width = a.shape[-1] // blocks
-    if blocks <= MAX_UNROLLED:
+    if blocks <= unrolled:
         parts = [lax.slice_in_dim(a, i * width, (i + 1) * width, axis=-1) for i in range(blocks)]
         return jnp.concatenate([solve(name, part, w[i], dense) for i, part in enumerate(parts)], axis=-1)
     out = jnp.moveaxis(lax.map(lambda pair: solve(name, pair[0], pair[1], dense), (_blocks_first(a, blocks), w)), 0, -2)
@@ -80,7 +80,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         return _correlate_groups(x, y, problem, arithmetic)
     together = _groups_per_block(problem, channels, y.shape[-1])
     blocks, dense = problem.groups // together, replace(problem, groups=1)
-    if blocks <= MAX_UNROLLED:
+    if blocks <= MAX_UNROLLED_K:
         pairs = zip(jnp.split(x, blocks, axis=-1), jnp.split(y, blocks, axis=-1), strict=True)
         parts = jnp.stack([solve("correlate", *pair, dense) for pair in pairs])
     else:

@@ -1,9 +1,9 @@
-"""Lowering "leading_axis": C as a sum over the taps of the first axis of convolutions over the other axes.
+"""Lowering "leading_axis": C and K as C and K over all axes but the first, for each tap of the first axis.
 
-    y[o] = sum_j C'(x[o * s + j * d - pad], w[j])
+    C: y[o] = sum_j C'(x[o * s + j * d - pad], w[j])        K: w[j] = K'(x[o * s + j * d - pad], y[o]), o in the batch
 
 The positions of the first axis, its planes, are moved into the batch. XLA has fast code for one and two spatial axes,
-not for three. Which way is best depends on what is narrow:
+not for three. Which way of C is best depends on what is narrow:
 
 - few channels: the planes that the taps read become channels, and there is one convolution and no sum;
 - few filters: the taps become filters; every plane is convolved with all of them at once, and the results are shifted
@@ -23,7 +23,7 @@ from jax import lax
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
-from jaxconv.kernels.taps import pad, stack_windows, total, window_at, window_starts
+from jaxconv.kernels.taps import pad, stack_windows, total, window, window_at, window_starts
 from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
@@ -95,4 +95,17 @@ def _loop(x: Array, w: Array, first: Problem, arithmetic: Arithmetic, planes: An
     return lax.fori_loop(0, len(w), lambda j, y: y + planes(window_at(x, starts[j], first), w[j]), zeros)
 
 
-LEADING_AXIS = Lowering("leading_axis", {"convolve": convolve}, limits)
+def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``K(x, y)``."""
+    first, inner = problem.axes(slice(0, 1)), problem.axes(slice(1, None))
+    x, y = pad(x, first.pads), y.reshape(-1, *y.shape[2:])
+
+    def tap(planes: Array) -> Array:
+        return solve("correlate", planes.reshape(-1, *planes.shape[2:]), y, inner, unfinished=True)
+
+    if first.taps <= MAX_UNROLLED:
+        return jnp.stack([tap(window(x, (j,), first)) for j in range(first.taps)])
+    return lax.map(lambda start: tap(window_at(x, start, first)), window_starts(first))
+
+
+LEADING_AXIS = Lowering("leading_axis", {"convolve": convolve, "correlate": correlate}, limits)

@@ -133,12 +133,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     for tap in tap_indices(problem):
         shown = arithmetic.upcast(window(x, tap, problem))
         terms.append((shown[..., None] if filters > 1 else shown) * y)
-    length, axis = problem.y[-1], problem.rank
-    if length % RUN == 0 and length > 4 * RUN:
-        terms = [t.reshape(*t.shape[:axis], length // RUN, RUN, *t.shape[axis + 1 :]) for t in terms]
-        axis += 1
-    partial = _sums(terms, (axis,))
-    sums = [jnp.sum(part, tuple(range(axis))) for part in partial]
+    sums = sum_over_places(terms, problem)
     return jnp.stack([s.reshape(1, -1) for s in sums]).reshape(*problem.w, 1, problem.groups * filters)
 
 
@@ -150,6 +145,15 @@ def _correlate_as_convolution(x: Array, y: Array, problem: Problem, arithmetic: 
     x, y = (jnp.moveaxis(a, 0, -2).reshape(*a.shape[1:-1], 1, batch * a.shape[-1]) for a in (x, y))
     w = convolve(jnp.moveaxis(x, -2, 0), y, swapped, arithmetic, solve)
     return jnp.sum(w.reshape(*p.w, batch, 1, -1), axis=p.rank)
+
+
+def sum_over_places(terms: list[Array], problem: Problem) -> list[Array]:
+    """Sum arrays of the batch and spatial lengths of y over these axes, in two stages."""
+    length, axis = problem.y[-1], problem.rank
+    if length % RUN == 0 and length > 4 * RUN:
+        terms = [t.reshape(*t.shape[:axis], length // RUN, RUN, *t.shape[axis + 1 :]) for t in terms]
+        axis += 1
+    return [jnp.sum(part, tuple(range(axis))) for part in _sums(terms, (axis,))]
 
 
 def _sums(arrays: list[Array], axes: tuple[int, ...]) -> list[Array]:
