@@ -3,6 +3,7 @@
 Knows the files of a run folder. Training itself is in ``jaxconv.training``, the options in ``config``.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import json
@@ -10,7 +11,7 @@ import platform
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from jaxconv.app.config import Config, read_config
 from jaxconv.app.curves import draw_curves
 from jaxconv.app.data import Splits
 from jaxconv.app.pretrained import PretrainedModel
+from jaxconv.app.processes import check_run, gather, is_first
 from jaxconv.app.run_folder import (
     CHECKPOINT,
     CONFIG,
@@ -57,10 +59,13 @@ def train(
     *,
     pretrained: Path | None = None,
     freeze: Sequence[str] = (),
+    sharding: Any = None,
+    announce: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
     """Train what a config describes and return the run folder.
 
-    All checks (keys, values, files, shapes) are made before the folder.
+    All checks (keys, values, files, shapes) are made before the folder. Of several processes, which must all call this,
+    the first one writes.
 
     Args:
         path: the config file.
@@ -68,14 +73,21 @@ def train(
         out: the run folder; by default ``runs/NAME``, or the first of ``runs/NAME-2``, ... that is free.
         pretrained: a model file to start from, instead of the config's model; it is copied to the run folder.
         freeze: patterns of its layers that are not trained.
+        sharding: how batches are spread over devices, as in ``fit``.
+        announce: called with the run folder before training.
 
     Raises:
-        ConfigError: a mistake in the config.
+        ConfigError: a mistake in the config; processes that differ in config or data.
         NonFiniteLoss: the loss or a weight became NaN or infinite.
         KeyboardInterrupt: Ctrl-C; the message contains the command that resumes the run.
     """
     config, splits = _read_and_check(path, settings, pretrained=pretrained, freeze=freeze)
-    folder = run_folder.new_run_folder(config.name, out)
+    check_run(config, splits)
+    first = is_first()
+    folder = Path(gather(str(run_folder.new_run_folder(config.name, out)) if first else "")[0])
+    announce(folder)
+    if not first:
+        return _run(config, splits, folder, resume=False, sharding=sharding)
     with run_folder.locked(folder):
         if config.pretrained is not None:
             config = _copy_pretrained(config, config.pretrained, folder)
@@ -84,7 +96,7 @@ def train(
             write_text(copy, config.module.read_text(encoding="utf-8"))
             config = dataclasses.replace(config, module=copy)
         try:
-            return _run(config, splits, folder, resume=False)
+            return _run(config, splits, folder, resume=False, sharding=sharding)
         except (ValueError, TypeError):
             _remove_unused(folder, config.module)
             raise
@@ -108,7 +120,13 @@ def _copy_pretrained(config: Config, pretrained: PretrainedModel, folder: Path) 
     return dataclasses.replace(config, pretrained=pretrained._replace(file=copy))
 
 
-def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
+def resume(
+    folder: str | Path,
+    settings: Sequence[str] = (),
+    *,
+    sharding: Any = None,
+    announce: Callable[[Path], None] = lambda folder: None,
+) -> Path:
     """Resume a run from its last checkpoint, with the same result as if it had not been interrupted.
 
     A learning-rate schedule without a length of its own has the length of the whole run: more epochs stretch it.
@@ -116,13 +134,14 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
     Args:
         folder: the run folder.
         settings: what may be changed: the number of epochs, early stopping, the interval of checkpoints.
+        sharding, announce: as for ``train``; the devices may be others than before.
 
     Raises:
         ConfigError: not a run folder, or a setting that may not be changed.
     """
     folder = Path(folder)
     run_folder.check_run_folder(folder)
-    with run_folder.locked(folder):
+    with run_folder.locked(folder) if is_first() else contextlib.nullcontext():
         for setting in settings:
             key = setting.partition("=")[0].strip()
             if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
@@ -132,7 +151,9 @@ def resume(folder: str | Path, settings: Sequence[str] = ()) -> Path:
         if config.train.epochs < done:
             setting = f"--set train.epochs={config.train.epochs}"
             raise ConfigError(f"{setting}: {folder} has {done} epochs already; legal: at least {done}")
-        return _run(config, splits, folder, resume=True)
+        check_run(config, splits, folder / CHECKPOINT)
+        announce(folder)
+        return _run(config, splits, folder, resume=True, sharding=sharding)
 
 
 def _read_and_check(
@@ -162,16 +183,17 @@ class Stopped(KeyboardInterrupt):
         self.signal = getattr(stop, "signal", 0) or signal.SIGINT
 
 
-def _run(config: Config, splits: Splits, folder: Path, *, resume: bool) -> Path:
+def _run(config: Config, splits: Splits, folder: Path, *, resume: bool, sharding: Any) -> Path:
     """Train, evaluate, and write all files of the run folder."""
     try:
-        return _train_and_evaluate(config, splits, folder, resume=resume)
+        return _train_and_evaluate(config, splits, folder, resume=resume, sharding=sharding)
     except KeyboardInterrupt as stop:
         raise Stopped(stop, folder) from None
 
 
-def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume: bool) -> Path:
-    write_text(folder / CONFIG, dumps(config.tree()))
+def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume: bool, sharding: Any) -> Path:
+    if is_first():
+        write_text(folder / CONFIG, dumps(config.tree()))
     shape = (None, *splits.x_train.shape[1:])
     if config.pretrained is None:
         params = config.model.init(jax.random.key(config.train.seed), shape)[0]
@@ -184,7 +206,7 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
         flush=True,
     )
     start = time.monotonic()
-    fitted = _fit(config, splits, folder, params, resume=resume)
+    fitted = _fit(config, splits, folder, params, resume=resume, sharding=sharding)
     train = config.train
     test = evaluate(
         config.model.apply_fn,
@@ -195,7 +217,10 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
         metrics=train.metrics,
         weighted_metrics=train.weighted_metrics,
         batch_size=train.batch_size,
+        sharding=sharding,
     )
+    if not is_first():
+        return folder
     seconds = time.monotonic() - start
     about = {"name": config.name, "classes": splits.classes, "test": test}
     save_model(folder / MODEL, config.model, fitted.params, input_shape=shape, about=about)
@@ -216,7 +241,7 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
     return folder
 
 
-def _fit(config: Config, splits: Splits, folder: Path, params: Any, *, resume: bool) -> Fitted:
+def _fit(config: Config, splits: Splits, folder: Path, params: Any, *, resume: bool, sharding: Any) -> Fitted:
     """Train, with metrics.csv and a progress display; draw the curves also if training stops early."""
     options = {field.name: getattr(config.train, field.name) for field in dataclasses.fields(config.train)}
     stopping, weights = options.pop("early_stopping"), options.pop("class_weight")
@@ -233,9 +258,10 @@ def _fit(config: Config, splits: Splits, folder: Path, params: Any, *, resume: b
             resume=resume,
             callbacks=[CSVLogger(folder / METRICS), *([] if stopping is None else [EarlyStopping(**stopping)])],
             progress=True,
+            sharding=sharding,
         )
     except (Interrupted, NonFiniteLoss):
-        if rows := read_metrics(folder):
+        if is_first() and (rows := read_metrics(folder)):
             draw_curves(rows, folder / CURVE, title=config.name)
         raise
 

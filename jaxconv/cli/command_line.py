@@ -4,6 +4,7 @@ Every failure becomes one line and an exit code. What a command does is in its o
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import re
@@ -14,7 +15,9 @@ from importlib import metadata
 from typing import Any, NoReturn
 
 from jaxconv.cli import bench, convert, evaluate, explain, export, info, predict, stream, train, tune
+from jaxconv.cli.device_options import lead, read_place
 from jaxconv.cli.process import ctrl_c_ignored, printable, run_process, safe_output
+from jaxconv.cli.worker import Worker, find_worker
 from jaxconv.registry import nearest
 
 COMMANDS = {
@@ -96,9 +99,15 @@ def _run(arguments: Sequence[str]) -> int:
         parser.print_help()
         return 0
     try:
-        for file in options.imports:
-            _import_file(file)
-        COMMANDS[options.command].run(options)
+        place = read_place(options) if "coordinator" in options else None
+        worker = None if place is None else find_worker()
+        if place is not None and worker is None:
+            message, code = lead(place, options, arguments)
+            return _report(message, code, head="jaxconv" if code > 128 else "jaxconv: error") if code else 0
+        with contextlib.nullcontext() if worker is None else worker.running(keep=options.traceback):
+            for file in options.imports:
+                _import_file(file)
+            COMMANDS[options.command].run(options)
         return 0
     except BaseException as error:
         with ctrl_c_ignored():
@@ -163,5 +172,8 @@ def _report_error(error: BaseException) -> int:
 
 
 def _report(message: str, code: int, head: str = "jaxconv: error") -> int:
+    if Worker.current is not None:
+        Worker.current.report(" ".join(message.split()), code)
+        return code
     print(printable(f"{head}: {' '.join(message.split())}"), file=sys.stderr)
     return code

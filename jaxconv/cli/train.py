@@ -2,6 +2,8 @@
 
 import argparse
 
+from jaxconv.cli.device_options import add_options, announce, read_sharding
+
 NAME, SUMMARY = "train", "train a model from a config file, fine-tune one, or resume a run"
 TEXT = """\
 Train the model of CONFIG. The run folder contains
@@ -20,12 +22,17 @@ the run folder.
 A config is described key by key by 'jaxconv train --keys'. With [model] import = "my_layers.py" it uses layers of your
 own; the run folder keeps a copy of that file, which runs only with --import.
 
+With --devices, each batch is cut over several devices, and the numbers are those of one. With --coordinator, these are
+the devices of several processes: give each the same command and its own --process. Process 0 writes the files; all end
+when one ends.
+
 Examples
   jaxconv train configs/digits_conv2d.toml --out /tmp/digits
   jaxconv train configs/digits_conv2d.toml --set train.batch_size=64 --set model.layers.0.filters=16
   jaxconv train configs/digits_conv2d.toml --set 'train.optimizer.learning_rate={name="cosine_decay", init_value=1e-3}'
   jaxconv train --resume runs/digits_conv2d --set train.epochs=60
   jaxconv train configs/digits_conv2d.toml --from runs/digits_conv2d/model.keras --freeze 'conv*' --freeze dense
+  jaxconv train configs/digits_conv2d.toml --devices all --coordinator 10.0.0.1:1234 --processes 2 --process 0
 """
 
 
@@ -53,6 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATTERN",
         help="with --from: names of layers not to train: 'conv*', 'encoder/*'; may be repeated",
     )
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -70,10 +78,12 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--resume takes the config and the folder from the run; omit {extra}")
     if options.freeze and not options.pretrained:
         raise ValueError(f"--freeze {options.freeze[0]} is for a trained model; give it with --from MODEL")
+    devices = {"sharding": read_sharding(options), "announce": announce}
     if options.resume:
-        run.resume(options.resume, options.settings)
+        run.resume(options.resume, options.settings, **devices)
     elif options.config:
         pretrained = model_file(options.pretrained) if options.pretrained else None
-        run.train(options.config, options.settings, options.out, pretrained=pretrained, freeze=options.freeze)
+        source = {"pretrained": pretrained, "freeze": options.freeze}
+        run.train(options.config, options.settings, options.out, **source, **devices)
     else:
         raise ValueError("jaxconv train needs a config (jaxconv train configs/gunpoint_fcn.toml) or --resume RUN")

@@ -1,0 +1,319 @@
+"""One of several processes that run one command: it finds the others, and ends when one of them does.
+
+The work is done by a child, the worker. JAX aborts a process whose coordinator is gone, and a process that waits for
+another one inside of a collective hears no signal; this one does. It connects the processes in a star around process 0
+and uses the standard library alone.
+"""
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jaxconv.cli.channel import CLOSED, Channel
+from jaxconv.cli.process import ctrl_c_ignored
+from jaxconv.cli.worker import ENVIRONMENT
+
+_TICK = 1.0  # seconds; what is limited is counted in ticks, so that a suspended machine does not count
+_SILENT = 15  # ticks without a message after which a process counts as lost
+_GRACE = 3  # ticks in which the cause of an error that another process may have caused can arrive
+
+
+class Place(NamedTuple):
+    """The place of this process among all: the address of process 0, the number of processes, and its own."""
+
+    host: str
+    port: int
+    count: int
+    number: int
+
+    @property
+    def address(self) -> str:
+        """Return the address as it was given."""
+        return f"{self.host}:{self.port}"
+
+
+class Ended(Exception):
+    """The end of the command.
+
+    Args:
+        message: what to print. code: the exit code. cause: what to tell the others; None if they know.
+        source: the number of the process that it is the cause of; None for this one.
+        resumable: whether the run can go on from its last checkpoint.
+    """
+
+    def __init__(
+        self, message: str, code: int, cause: str | None = None, source: int | None = None, resumable: bool = True
+    ):
+        super().__init__(message)
+        self.code, self.cause, self.source, self.resumable = code, cause, source, resumable
+
+
+def supervise(place: Place, arguments: Sequence[str], version: str, wait: int) -> tuple[str, int]:
+    """Run the command line in a worker together with the other processes; return what to print, and the exit code.
+
+    Args:
+        place: of this process.
+        arguments: the command line.
+        version: what must be equal in all processes.
+        wait: seconds to wait for the others.
+    """
+    group = _Group(place)
+    try:
+        group.find(version, wait)
+        group.start(arguments)
+        while True:
+            group.step()
+    except Ended as end:
+        ending = end
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "signal", signal.SIGINT)
+        name = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        ending = Ended(f"stopped by {name}, with all processes", 128 + number, f"was stopped by {name}")
+    with ctrl_c_ignored():
+        group.end(ending)
+    return f"{ending}{group.hint if ending.code and ending.resumable else ''}", ending.code
+
+
+class _Group:
+    """All processes, as seen by this one.
+
+    peers: the channels to the others by their numbers: of process 0 to all, of others to process 0.
+    finished: the processes whose workers are done.
+    """
+
+    def __init__(self, place: Place):
+        self.place = place
+        self.peers: dict[int, Channel] = {}
+        self.finished: set[int] = set()
+        self.coordinator = self.hint = ""
+        self.worker: subprocess.Popen | None = None
+        self.to_worker: Channel | None = None
+        self.soft: list[Any] | None = None  # [ticks left, the end] of an error that another process may have caused
+        self.last_tick = time.monotonic()
+
+    # -- finding the others
+
+    def find(self, version: str, wait: int) -> None:
+        """Connect with the others, or raise Ended."""
+        if self.place.number:
+            self._join(version, wait)
+        else:
+            self._gather(version, wait)
+
+    def _gather(self, version: str, wait: int) -> None:
+        place = self.place
+        try:
+            server = socket.create_server((place.host, place.port), backlog=place.count)
+        except (OSError, OverflowError) as error:
+            what = f"process 0 cannot listen at --coordinator {place.address}: {getattr(error, 'strerror', error)}"
+            raise Ended(f"{what}; give an address of this machine with a free port", 2) from None
+        with server:
+            server.settimeout(_TICK)
+            left = wait
+            while len(self.peers) < place.count - 1:
+                missing = sorted(set(range(1, place.count)) - set(self.peers))
+                if left <= 0:
+                    names = ", ".join(map(str, missing))
+                    raise Ended(f"of {place.count} processes, these did not start within {wait} seconds: {names}", 1,
+                                f"waited {wait} seconds for process {names}")  # fmt: skip
+                left -= self._accept(server, version)
+            with socket.create_server((place.host, 0)) as free:
+                self.coordinator = f"{place.host}:{free.getsockname()[1]}"
+        for peer in self.peers.values():
+            peer.send(start=self.coordinator)
+
+    def _accept(self, server: socket.socket, version: str) -> int:
+        """Wait one tick for another process; return the ticks that have passed without one."""
+        self._check_waiting()
+        try:
+            connection = server.accept()[0]
+        except TimeoutError:
+            return 1
+        channel = Channel(connection)
+        (hello, *_) = channel.receive()
+        number = hello.get("join")
+        if type(number) is not int:  # not one of us: a scan of ports
+            connection.close()
+            return 0
+        reason = None
+        if (count := hello.get("processes")) != self.place.count:
+            reason = (
+                f"process 0 has --processes {self.place.count} and process {number} has {count}; give equal numbers"
+            )
+        elif not 0 < number < self.place.count or number in self.peers:
+            reason = f"--process {number} is taken; give each process a number of its own, from 0"
+        elif (other := hello.get("version")) != version:
+            reason = f"process 0 has {version} and process {number} has {other}; install equal versions"
+        if reason is not None:
+            channel.send(stop=reason)
+            channel.close()
+            raise Ended(reason, 2, f"refused process {number}: {reason}")
+        self.peers[number] = channel
+        return 0
+
+    def _check_waiting(self) -> None:
+        """Raise Ended if one of the processes that wait together with this one has ended."""
+        for number, peer in self.peers.items():
+            with contextlib.suppress(BlockingIOError):
+                peer.socket.setblocking(False)
+                if not peer.socket.recv(1, socket.MSG_PEEK):
+                    raise Ended(f"process {number} ended before all had started", 1)
+            peer.socket.settimeout(5.0)
+
+    def _join(self, version: str, wait: int) -> None:
+        place, left, reason = self.place, float(wait), "nothing listens there"
+        while True:
+            try:
+                channel = Channel(socket.create_connection((place.host, place.port), timeout=2.0))
+                break
+            except socket.gaierror as error:
+                raise Ended(f"--coordinator {place.address}: {error.strerror}", 2) from None
+            except TimeoutError:
+                left, reason = left - 2.0, "no answer"
+            except (OSError, OverflowError) as error:
+                left, reason = left - 0.5, getattr(error, "strerror", "") or str(error)
+                time.sleep(0.5)
+            if left <= 0:
+                raise Ended(
+                    f"the coordinator {place.address} did not answer within {wait} seconds ({reason}); start process 0 "
+                    "there, with the same --coordinator",
+                    1,
+                )
+        channel.send(join=place.number, processes=place.count, version=version)
+        self.peers[0] = channel
+        for _ in range(wait + 10):
+            with contextlib.suppress(TimeoutError):
+                channel.socket.settimeout(_TICK)
+                if not channel.socket.recv(1, socket.MSG_PEEK):
+                    raise Ended(f"the coordinator {place.address} has ended, or is not process 0 of this command", 1)
+                channel.socket.settimeout(5.0)
+                for message in channel.receive():
+                    if "stop" in message:
+                        raise Ended(str(message["stop"]), 1)
+                    if "start" in message:
+                        self.coordinator = str(message["start"])
+                        return
+        raise Ended(f"the coordinator {place.address} did not answer within {wait + 10} seconds", 1)
+
+    # -- working
+
+    def start(self, arguments: Sequence[str]) -> None:
+        """Start the worker."""
+        ours, theirs = socket.socketpair()
+        facts = {"channel": theirs.fileno(), "coordinator": self.coordinator, **self.place._asdict()}
+        self.worker = subprocess.Popen(
+            [sys.executable, "-m", "jaxconv", *arguments],
+            env=os.environ | {ENVIRONMENT: json.dumps(facts)},
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C of the terminal is for this process alone
+        )
+        theirs.close()
+        self.to_worker = Channel(ours)
+
+    def step(self) -> None:
+        """Wait for messages, for at most one tick, and answer them."""
+        with selectors.DefaultSelector() as selector:
+            for channel in filter(None, (*self.peers.values(), self.to_worker)):
+                selector.register(channel, selectors.EVENT_READ)
+            ready = [key.fileobj for key, _ in selector.select(_TICK)]
+        for number, peer in list(self.peers.items()):
+            if peer in ready:
+                for message in peer.receive():
+                    self._hear(number, message)
+        if self.to_worker is not None and self.to_worker in ready:
+            for message in self.to_worker.receive():
+                self._hear_worker(message)
+        if time.monotonic() - self.last_tick >= _TICK:
+            self._tick()
+
+    def _tick(self) -> None:
+        self.last_tick = time.monotonic()
+        for number, peer in self.peers.items():
+            peer.send(alive=True)
+            peer.silent += 1
+            if peer.silent > _SILENT:
+                raise Ended(f"process {number} does not answer; all processes end", 1, f"lost process {number}")
+        if self.soft is not None:
+            self.soft[0] -= 1
+            if self.soft[0] <= 0:
+                raise self.soft[1]
+
+    def _hear(self, number: int, message: dict[str, Any]) -> None:
+        """Answer a message of another process."""
+        if message is CLOSED:
+            if number in self.finished:
+                del self.peers[number]
+                return
+            cause = f"process {number} has ended without a message: it was killed, or its machine is gone"
+            raise Ended(f"{cause}; all processes end", 1, f"lost process {number}")
+        if "stop" in message:
+            raise Ended(str(message["stop"]), 1)
+        if "failed" in message:
+            raise Ended(f"process {number} {message['failed']}; all processes end", 1, str(message["failed"]), number)
+        if "finished" in message:
+            self._finish(number)
+        if "all finished" in message:
+            raise Ended("", 0)
+
+    def _hear_worker(self, message: dict[str, Any]) -> None:
+        """Answer a message of the worker."""
+        assert self.worker is not None
+        if "folder" in message:
+            self.hint = f"; resume with --resume {message['folder']} instead of the config, in each process"
+        elif "ended" in message and message["ended"] == 0:
+            self._finish(self.place.number)
+        elif "ended" in message:
+            text = str(message["message"])
+            end = Ended(text, int(message["ended"]), f"failed: {text}", resumable=False)
+            self._fail(end, soft=bool(message.get("soft")))
+        elif message is CLOSED and self.place.number not in self.finished and self.soft is None:
+            code = self.worker.wait()
+            how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
+            self._fail(Ended(f"the worker was ended {how}", 1, f"was ended {how}"), soft=code == -signal.SIGABRT)
+        if message is CLOSED:
+            self.to_worker = None
+
+    def _finish(self, number: int) -> None:
+        self.finished.add(number)
+        if self.place.number:
+            self.peers[0].send(finished=True)
+        elif len(self.finished) == self.place.count:
+            raise Ended("", 0)
+
+    def _fail(self, end: Ended, soft: bool) -> None:
+        """End all; if another process may be the cause, only after it had the time to say so."""
+        if not soft:
+            raise end
+        if self.soft is None:
+            self.soft = [_GRACE if self.place.number else _GRACE + 2, end]
+
+    # -- ending
+
+    def end(self, ending: Ended) -> None:
+        """Tell the others, end the worker, and close all."""
+        for number, peer in self.peers.items():
+            if ending.code == 0:
+                peer.send(**{"all finished": True})
+            elif ending.cause is not None and self.place.number:
+                peer.send(failed=ending.cause)
+            elif ending.cause is not None and number != ending.source:
+                peer.send(stop=f"process {ending.source or 0} {ending.cause}; all processes end")
+        if self.worker is not None:
+            if ending.code:
+                with contextlib.suppress(ProcessLookupError):
+                    self.worker.terminate()
+            try:
+                self.worker.wait(timeout=30 if ending.code == 0 else 3)
+            except subprocess.TimeoutExpired:
+                self.worker.kill()
+                self.worker.wait()
+        for peer in self.peers.values():
+            peer.close()
