@@ -3,6 +3,7 @@
 Knows model files, exported programs, and arrays in files.
 """
 
+import collections
 import contextlib
 import tempfile
 import zipfile
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from jaxconv.app.array_files import map_npy, read_npz
+from jaxconv.app.processes import check_files, is_first
 from jaxconv.app.schema import ConfigError, one_line
 from jaxconv.contract.display import format_shapes
 from jaxconv.files.atomic import replacing
@@ -99,7 +101,7 @@ def _exported_predictor(file: Path) -> Predictor:
     return Predictor(str(file), apply_fn, {}, shape, inputs, outputs)
 
 
-def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int = 32) -> str:
+def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int = 32, sharding: Any = None) -> str:
     """Apply a model to the rows of files and return a line to print. ``out`` appears only when it is complete.
 
     Args:
@@ -109,9 +111,10 @@ def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int =
         out: the result: ``.npy``, float32 (float64 for a float64 model), one prediction per row; for several outputs
             ``.npz``, with the names of the layers that compute them.
         batch: rows per step.
+        sharding: how batches are spread over devices, as in ``fit``; of several processes the first one writes.
 
     Raises:
-        ConfigError: a file is missing, is not an array of numbers, or does not fit the model.
+        ConfigError: a file is missing, is not an array of numbers, does not fit the model, or differs in a process.
     """
     if batch < 1:
         raise ConfigError(f"--batch {batch}: legal: at least 1")
@@ -124,9 +127,14 @@ def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int =
     x = _read_inputs(model, files)
     count = len(jax.tree.leaves(x)[0])
     shapes = check_input(model.name, model.apply_fn, model.params, x, model.input_shape)
+    check_files({Path(model.name).name: Path(model.name)}, x if isinstance(x, dict) else {"the input": x})
+    predictions = predict_batches(model.apply_fn, model.params, x, batch, sharding=sharding)
+    if not is_first():
+        collections.deque(predictions, maxlen=0)
+        return ""
     with _open_result(out, model.outputs, count) as write, display(count, unit="example") as progress:
         done = 0
-        for y in predict_batches(model.apply_fn, model.params, x, batch):
+        for y in predictions:
             rows = jax.tree.leaves(y)
             write(rows)
             done += len(rows[0])

@@ -57,7 +57,8 @@ def check_equal(facts: Mapping[str, Any], remedy: str, places: Mapping[str, Any]
 
 
 def _fact(facts: Mapping[str, Any], places: Mapping[str, str], name: str) -> str:
-    text = format_value(facts[name]) if name in facts else "missing"
+    value = facts.get(name, "missing")
+    text = value if isinstance(value, str) else format_value(value)
     return f"{text} ({places[name]})" if name in places else text
 
 

@@ -5,6 +5,7 @@ Knows where a model and its data are; the metrics are computed in ``jaxconv.trai
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from jaxconv.app.compatibility import load_data
 from jaxconv.app.config import read_config
 from jaxconv.app.model_source import class_names
 from jaxconv.app.prediction import check_input
+from jaxconv.app.processes import check_files
 from jaxconv.app.run import format_test_metrics
 from jaxconv.app.run_folder import CONFIG, model_file
 from jaxconv.app.schema import ConfigError
@@ -21,16 +23,17 @@ from jaxconv.training.evaluation import evaluate
 from jaxconv.training.labels import label_text
 
 
-def score(model: str, data: str | None = None) -> str:
+def score(model: str, data: str | None = None, sharding: Any = None) -> str:
     """Return the loss and metrics of a model on a test set, as one line.
 
     Args:
         model: a run folder, or its model file.
         data: an ``.npz`` file with ``x_test`` and ``y_test`` (or ``x`` and ``y``), with the labels of the training
             data; or a config, for its test set, and for loss and metrics if the model is not in a run folder.
+        sharding: how batches are spread over devices, as in ``fit``.
 
     Raises:
-        ConfigError: a file is missing, or does not fit the model.
+        ConfigError: a file is missing, does not fit the model, or differs between processes.
     """
     file = model_file(model)
     config_file = Path(data) if data and data.endswith(".toml") else file.with_name(CONFIG)
@@ -45,9 +48,10 @@ def score(model: str, data: str | None = None) -> str:
         splits = load_data(config)
         x, y = splits.x_test, splits.y_test
     check_input(str(file), apply_fn, params, x, read.input_shape)
+    check_files({file.name: file, config_file.name: config_file}, {"x": x, "y": y})
     train = config.train
     options = {name: getattr(train, name) for name in ("loss", "metrics", "weighted_metrics", "batch_size")}
-    test = evaluate(apply_fn, params, x, y, **options)
+    test = evaluate(apply_fn, params, x, y, **options, sharding=sharding)
     return f"{format_test_metrics(test)}, {len(x)} samples"
 
 

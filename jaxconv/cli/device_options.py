@@ -1,6 +1,7 @@
 """The options of several devices and several processes that several commands have."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,10 @@ def lead(place: Place, options: argparse.Namespace, arguments: Sequence[str]) ->
     from jaxconv.version import __version__
 
     version = f"{options.command} of jaxconv {__version__} with JAX {jax.__version__}"
-    return supervise(place, arguments, version, options.wait)
+    message, code = supervise(place, [sys.executable, "-m", "jaxconv", *arguments], version, options.wait)
+    if code and sys.stderr.isatty():
+        print(file=sys.stderr)  # below an unfinished bar
+    return message, code
 
 
 def read_sharding(options: argparse.Namespace) -> Any:

@@ -2,6 +2,8 @@
 
 import argparse
 
+from jaxconv.cli.device_options import add_options, read_sharding
+
 NAME, SUMMARY = "evaluate", "print the metrics of a trained model"
 TEXT = """\
 Print loss and metrics of a trained model on its test set, or on your own data.
@@ -16,10 +18,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
     parser.add_argument("--data", metavar="FILE", help="an .npz file, or a config whose [data] is used")
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate a model and print its metrics."""
     from jaxconv.app.scoring import score
 
-    print(score(options.model, options.data))
+    print(score(options.model, options.data, read_sharding(options)))

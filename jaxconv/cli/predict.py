@@ -2,6 +2,8 @@
 
 import argparse
 
+from jaxconv.cli.device_options import add_options, read_sharding
+
 NAME, SUMMARY = "predict", "apply a trained model to arrays in files"
 TEXT = """\
 Apply a trained model to an array. Input and output are memory-mapped and may be larger than memory. For a model of
@@ -24,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="Y.npy", help="the file of the predictions")
     parser.add_argument("--force", action="store_true", help="overwrite Y.npy if it exists")
     parser.add_argument("--batch", type=int, default=32, metavar="N", help="examples per step (default: 32)")
+    add_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -34,4 +37,5 @@ def run(options: argparse.Namespace) -> None:
 
     file = model_file(options.model)
     refuse_to_replace(file, options.out, options.force)
-    print(predict_files(load_predictor(file), options.x, options.out, batch=options.batch))
+    sharding = read_sharding(options)
+    print(predict_files(load_predictor(file), options.x, options.out, batch=options.batch, sharding=sharding))

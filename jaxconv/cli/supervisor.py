@@ -12,7 +12,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -23,6 +22,7 @@ from jaxconv.cli.worker import ENVIRONMENT
 
 _TICK = 1.0  # seconds; what is limited is counted in ticks, so that a suspended machine does not count
 _SILENT = 15  # ticks without a message after which a process counts as lost
+_SAVING = 8.0  # seconds in which the worker of process 0 can save its progress
 _GRACE = 3  # ticks in which the cause of an error that another process may have caused can arrive
 
 
@@ -31,8 +31,8 @@ class Place(NamedTuple):
 
     host: str
     port: int
-    count: int
-    number: int
+    processes: int
+    process: int
 
     @property
     def address(self) -> str:
@@ -56,19 +56,19 @@ class Ended(Exception):
         self.code, self.cause, self.source, self.resumable = code, cause, source, resumable
 
 
-def supervise(place: Place, arguments: Sequence[str], version: str, wait: int) -> tuple[str, int]:
-    """Run the command line in a worker together with the other processes; return what to print, and the exit code.
+def supervise(place: Place, command: Sequence[str], version: str, wait: int) -> tuple[str, int]:
+    """Run a command as a worker together with the other processes; return what to print, and the exit code.
 
     Args:
         place: of this process.
-        arguments: the command line.
+        command: the program and its arguments.
         version: what must be equal in all processes.
         wait: seconds to wait for the others.
     """
     group = _Group(place)
     try:
         group.find(version, wait)
-        group.start(arguments)
+        group.start(command)
         while True:
             group.step()
     except Ended as end:
@@ -103,7 +103,7 @@ class _Group:
 
     def find(self, version: str, wait: int) -> None:
         """Connect with the others, or raise Ended."""
-        if self.place.number:
+        if self.place.process:
             self._join(version, wait)
         else:
             self._gather(version, wait)
@@ -111,19 +111,19 @@ class _Group:
     def _gather(self, version: str, wait: int) -> None:
         place = self.place
         try:
-            server = socket.create_server((place.host, place.port), backlog=place.count)
+            server = socket.create_server((place.host, place.port), backlog=place.processes)
         except (OSError, OverflowError) as error:
             what = f"process 0 cannot listen at --coordinator {place.address}: {getattr(error, 'strerror', error)}"
             raise Ended(f"{what}; give an address of this machine with a free port", 2) from None
         with server:
             server.settimeout(_TICK)
             left = wait
-            while len(self.peers) < place.count - 1:
-                missing = sorted(set(range(1, place.count)) - set(self.peers))
+            while len(self.peers) < place.processes - 1:
+                missing = sorted(set(range(1, place.processes)) - set(self.peers))
                 if left <= 0:
                     names = ", ".join(map(str, missing))
-                    raise Ended(f"of {place.count} processes, these did not start within {wait} seconds: {names}", 1,
-                                f"waited {wait} seconds for process {names}")  # fmt: skip
+                    what = f"of {place.processes} processes, these did not start within {wait} seconds: {names}"
+                    raise Ended(what, 1, f"waited {wait} seconds for process {names}")
                 left -= self._accept(server, version)
             with socket.create_server((place.host, 0)) as free:
                 self.coordinator = f"{place.host}:{free.getsockname()[1]}"
@@ -144,11 +144,11 @@ class _Group:
             connection.close()
             return 0
         reason = None
-        if (count := hello.get("processes")) != self.place.count:
+        if (count := hello.get("processes")) != self.place.processes:
             reason = (
-                f"process 0 has --processes {self.place.count} and process {number} has {count}; give equal numbers"
+                f"process 0 has --processes {self.place.processes} and process {number} has {count}; give equal numbers"
             )
-        elif not 0 < number < self.place.count or number in self.peers:
+        elif not 0 < number < self.place.processes or number in self.peers:
             reason = f"--process {number} is taken; give each process a number of its own, from 0"
         elif (other := hello.get("version")) != version:
             reason = f"process 0 has {version} and process {number} has {other}; install equal versions"
@@ -187,15 +187,18 @@ class _Group:
                     "there, with the same --coordinator",
                     1,
                 )
-        channel.send(join=place.number, processes=place.count, version=version)
+        channel.send(join=place.process, processes=place.processes, version=version)
         self.peers[0] = channel
         for _ in range(wait + 10):
             with contextlib.suppress(TimeoutError):
                 channel.socket.settimeout(_TICK)
-                if not channel.socket.recv(1, socket.MSG_PEEK):
-                    raise Ended(f"the coordinator {place.address} has ended, or is not process 0 of this command", 1)
+                channel.socket.recv(1, socket.MSG_PEEK)
                 channel.socket.settimeout(5.0)
                 for message in channel.receive():
+                    if message is CLOSED:
+                        raise Ended(
+                            f"the coordinator {place.address} has ended, or is not process 0 of this command", 1
+                        )
                     if "stop" in message:
                         raise Ended(str(message["stop"]), 1)
                     if "start" in message:
@@ -205,12 +208,12 @@ class _Group:
 
     # -- working
 
-    def start(self, arguments: Sequence[str]) -> None:
+    def start(self, command: Sequence[str]) -> None:
         """Start the worker."""
         ours, theirs = socket.socketpair()
         facts = {"channel": theirs.fileno(), "coordinator": self.coordinator, **self.place._asdict()}
         self.worker = subprocess.Popen(
-            [sys.executable, "-m", "jaxconv", *arguments],
+            command,
             env=os.environ | {ENVIRONMENT: json.dumps(facts)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # a Ctrl-C of the terminal is for this process alone
@@ -250,7 +253,7 @@ class _Group:
         """Answer a message of another process."""
         if message is CLOSED:
             if number in self.finished:
-                del self.peers[number]
+                self.peers.pop(number).close()
                 return
             cause = f"process {number} has ended without a message: it was killed, or its machine is gone"
             raise Ended(f"{cause}; all processes end", 1, f"lost process {number}")
@@ -269,23 +272,24 @@ class _Group:
         if "folder" in message:
             self.hint = f"; resume with --resume {message['folder']} instead of the config, in each process"
         elif "ended" in message and message["ended"] == 0:
-            self._finish(self.place.number)
+            self._finish(self.place.process)
         elif "ended" in message:
             text = str(message["message"])
             end = Ended(text, int(message["ended"]), f"failed: {text}", resumable=False)
             self._fail(end, soft=bool(message.get("soft")))
-        elif message is CLOSED and self.place.number not in self.finished and self.soft is None:
+        elif message is CLOSED and self.place.process not in self.finished and self.soft is None:
             code = self.worker.wait()
             how = f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}"
             self._fail(Ended(f"the worker was ended {how}", 1, f"was ended {how}"), soft=code == -signal.SIGABRT)
-        if message is CLOSED:
+        if message is CLOSED and self.to_worker is not None:
+            self.to_worker.close()
             self.to_worker = None
 
     def _finish(self, number: int) -> None:
         self.finished.add(number)
-        if self.place.number:
+        if self.place.process:
             self.peers[0].send(finished=True)
-        elif len(self.finished) == self.place.count:
+        elif len(self.finished) == self.place.processes:
             raise Ended("", 0)
 
     def _fail(self, end: Ended, soft: bool) -> None:
@@ -293,7 +297,7 @@ class _Group:
         if not soft:
             raise end
         if self.soft is None:
-            self.soft = [_GRACE if self.place.number else _GRACE + 2, end]
+            self.soft = [_GRACE if self.place.process else _GRACE + 2, end]
 
     # -- ending
 
@@ -302,7 +306,7 @@ class _Group:
         for number, peer in self.peers.items():
             if ending.code == 0:
                 peer.send(**{"all finished": True})
-            elif ending.cause is not None and self.place.number:
+            elif ending.cause is not None and self.place.process:
                 peer.send(failed=ending.cause)
             elif ending.cause is not None and number != ending.source:
                 peer.send(stop=f"process {ending.source or 0} {ending.cause}; all processes end")
@@ -311,9 +315,9 @@ class _Group:
                 with contextlib.suppress(ProcessLookupError):
                     self.worker.terminate()
             try:
-                self.worker.wait(timeout=30 if ending.code == 0 else 3)
+                self.worker.wait(timeout=3 if ending.code and self.place.process else _SAVING)
             except subprocess.TimeoutExpired:
                 self.worker.kill()
                 self.worker.wait()
-        for peer in self.peers.values():
-            peer.close()
+        for channel in filter(None, (*self.peers.values(), self.to_worker)):
+            channel.close()

@@ -74,7 +74,7 @@ def find_worker() -> Worker | None:
         return None
     facts = json.loads(text)
     channel = Channel(socket.socket(fileno=facts["channel"]))
-    return Worker(channel, facts["coordinator"], facts["count"], facts["number"])
+    return Worker(channel, facts["coordinator"], facts["processes"], facts["process"])
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ The word after the three backticks is the language; what follows it says how the
     python skip: REASON     compiled, not run
     sh                      every command, option, config and setting in it must exist
     sh run                  the same, then run
+    sh together             the same, then run all at once, each in a process of its own with one device
     toml                    sections of a config: legal in place of those of a config in ``configs/``
     toml file=NAME          the same, and written to NAME for the blocks after it
     python file=NAME        written to NAME, for a block after it that imports it
@@ -20,8 +21,12 @@ import contextlib
 import doctest
 import functools
 import io
+import os
 import re
 import shlex
+import socket
+import subprocess
+import sys
 import tomllib
 import warnings
 from pathlib import Path
@@ -138,6 +143,23 @@ def run_shell(block, names):
         if block.words == "run":
             assert words[0] == "jaxconv", f"{block.place}: {words[0]} is not run here"
             assert cli.main(words[1:]) == 0, f"{block.place}: {shlex.join(words)}"
+    if block.words == "together":
+        run_together([words[1:] for words in commands(block)], block.place)
+
+
+def run_together(arguments, place):
+    """Run commands of jaxconv at the same time, at another port than the page's."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = f":{free.getsockname()[1]}"
+    flags = os.environ["XLA_FLAGS"].replace("device_count=8", "device_count=1")
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    options = {"env": os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": paths}, "stderr": subprocess.PIPE, "text": True}
+    processes = [
+        subprocess.Popen([sys.executable, "-m", "jaxconv", *(word.replace(":1234", port) for word in words)], **options)
+        for words in arguments
+    ]
+    errors = [process.communicate(timeout=500)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0] * len(processes), f"{place}: {errors}"
 
 
 def commands(block):
