@@ -39,7 +39,8 @@ def test_each_command_module_has_the_same_form(command):
 
 def test_every_module_is_a_command_or_the_command_line():
     names = {path.stem for path in FOLDER.glob("*.py")} - {"__init__"}
-    assert names == {*COMMANDS, "command_line", "process", "stream_options"}
+    several = {"channel", "device_options", "supervisor", "worker"}
+    assert names == {*COMMANDS, "command_line", "process", "stream_options", *several}
 
 
 def test_version(capsys):

@@ -85,9 +85,9 @@ def test_numbers_of_every_type_and_byte_order_are_converted(at_home, tmp_path):
 def test_the_input_stays_on_disk_and_the_output_appears_when_complete(at_home, tmp_path, monkeypatch):
     batches, out = [], tmp_path / "y.npy"
 
-    def observed(apply_fn, params, x, batch_size):
+    def observed(apply_fn, params, x, batch_size, **options):
         assert isinstance(x, np.memmap)
-        for rows in evaluation.predict_batches(apply_fn, params, x, batch_size):
+        for rows in evaluation.predict_batches(apply_fn, params, x, batch_size, **options):
             batches.append(len(rows))
             assert not out.exists()
             yield rows
@@ -107,7 +107,7 @@ def test_the_input_stays_on_disk_and_the_output_appears_when_complete(at_home, t
 def test_an_interrupted_prediction_leaves_no_file(at_home, tmp_path, monkeypatch, model, inputs, outputs, name):
     np.save("four.npy", np.zeros((5, 4, 1)))
 
-    def interrupted(*args):
+    def interrupted(*args, **options):
         yield outputs
         raise KeyboardInterrupt
 
