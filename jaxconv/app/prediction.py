@@ -124,7 +124,7 @@ def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int =
     if not out.endswith(suffix):
         outputs = f"{len(model.outputs)} outputs ({', '.join(model.outputs)})" if model.outputs else "one output"
         raise ConfigError(f"--out {out}: {model.name} has {outputs}; give a name that ends in {suffix}")
-    x = _read_inputs(model, files)
+    x = read_inputs(model, files)
     count = len(jax.tree.leaves(x)[0])
     shapes = check_input(model.name, model.apply_fn, model.params, x, model.input_shape)
     check_files({Path(model.name).name: Path(model.name)}, x if isinstance(x, dict) else {"the input": x})
@@ -157,7 +157,7 @@ def _device_dtype(array: Any) -> Any:
     return device_dtype(array.dtype) if array.dtype.kind in "iub" else np.dtype("float32")
 
 
-def _read_inputs(model: Predictor, files: Sequence[str]) -> Any:
+def read_inputs(model: Predictor, files: Sequence[str]) -> Any:
     """Return the input of the model: an array, or a dict of several with the same number of examples."""
     names = model.inputs
     if len(files) == 1 and (names or files[0].endswith(".npz")):

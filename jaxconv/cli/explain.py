@@ -1,23 +1,26 @@
 """``jaxconv explain``: a picture of what in an input speaks for a class."""
 
 import argparse
+from typing import Any
 
 NAME, SUMMARY = "explain", "draw what in an input speaks for a class"
 TEXT = """\
 Attribute a score of a trained model to one example of an input, and draw it: blue speaks for the target, orange against
-it. Methods: gradient, input_x_gradient, smooth, integrated, guided, deconv, deeplift. The picture appears when it is
-complete.
+it. Methods: gradient, input_x_gradient, smooth, integrated, guided, deconv, deeplift. For a model of several inputs,
+give one .npy file for each, in their order, or one .npz file with an array for each name; they are drawn one below the
+other. The picture appears when it is complete.
 
 Examples
   jaxconv explain runs/gunpoint_fcn x.npy --target 1 --out picture.png
   jaxconv explain model.keras x.npy --example 7 --method deeplift --baseline 0.5 --out picture.png
+  jaxconv explain two_inputs.keras left.npy right.npy --out picture.png
 """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file, with one input")
-    parser.add_argument("x", metavar="X.npy", help="the input, one example per row")
+    parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
+    parser.add_argument("x", nargs="+", metavar="X.npy", help="the input, one example per row")
     parser.add_argument("--out", required=True, metavar="PICTURE", help="the picture: .png, .pdf or .svg")
     parser.add_argument("--target", type=int, metavar="K", help="the class (default: that of the highest score)")
     parser.add_argument("--method", default="integrated", metavar="NAME", help="(default: integrated)")
@@ -31,38 +34,59 @@ def run(options: argparse.Namespace) -> None:
     from pathlib import Path
 
     import jax
+    import numpy as np
+    from jax.tree_util import Partial
 
-    from jaxconv.app.array_files import map_npy
-    from jaxconv.app.prediction import check_input
+    from jaxconv.app.prediction import check_input, load_predictor, read_inputs
     from jaxconv.app.run_folder import model_file
     from jaxconv.app.schema import ConfigError
     from jaxconv.files.atomic import replacing
     from jaxconv.files.conversion import refuse_to_replace
-    from jaxconv.files.loading import read_model
-    from jaxconv.inspect import attribute, plot
+    from jaxconv.inspect import attribute
+    from jaxconv.serving.artifact import is_exported
 
-    suffix = Path(options.out).suffix
+    suffix, named = Path(options.out).suffix, " ".join(options.x)
     if suffix not in (".png", ".pdf", ".svg"):
         raise ConfigError(f"--out {options.out}: the name of a picture ends in .png, .pdf or .svg")
     file = model_file(options.model)
-    refuse_to_replace(file, options.out, options.force)
-    refuse_to_replace(options.x, options.out, options.force)
-    read, rows = read_model(file), map_npy(options.x)
-    if rows.ndim < 2 or not 0 <= options.example < len(rows):
-        raise ConfigError(f"--example {options.example}: {options.x} has shape {rows.shape}; examples count from 0")
-    apply_fn, x = read.layer.apply_fn, rows[options.example : options.example + 1]
-    if rows.dtype.kind not in "fiu":
-        raise ConfigError(f"{options.x} has dtype {rows.dtype}; real numbers are expected")
-    check_input(str(file), apply_fn, read.params, x, read.input_shape)
+    for given in (file, *options.x):
+        refuse_to_replace(given, options.out, options.force)
+    if is_exported(file):
+        raise ConfigError(f"{file} is an exported program, which has no derivatives; give the model file")
+    model = load_predictor(file)
+    rows = read_inputs(model, options.x)
+    count = len(jax.tree.leaves(rows)[0])
+    if not 0 <= options.example < count:
+        raise ConfigError(f"--example {options.example}: {named} has {count} examples, which count from 0")
+    x = jax.tree.map(lambda array: array[options.example : options.example + 1], rows)
+    check_input(str(file), model.apply_fn, model.params, x, model.input_shape)
+    x = jax.tree.map(lambda array: np.asarray(array, np.float32), x)
     values, _ = attribute(
-        lambda x: apply_fn(read.params, x),
-        x.astype("float32"),
+        Partial(model.apply_fn, model.params),
+        x,
         options.target,
         method=options.method,
         baseline=options.baseline,
         key=jax.random.key(0),
     )
-    figure = plot.heat(values[0], x[0])
+    figure = _draw(values, {name: x[name] for name in model.inputs}) if model.inputs else _draw({"": values}, {"": x})
     with replacing(options.out) as handle:
         figure.savefig(handle, format=suffix[1:])
-    print(f"example {options.example} of {options.x}, explained by {options.method}, in {options.out}")
+    print(f"example {options.example} of {named}, explained by {options.method}, in {options.out}")
+
+
+def _draw(values: dict[str, Any], x: dict[str, Any]) -> Any:
+    """Return a figure with the values of each input, by name, one below the other."""
+    from jaxconv.inspect import plot
+    from jaxconv.picture import Picture
+
+    shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}  # nothing below plain features
+    if len(x) == 1:
+        return next(plot.heat(values[name][0], shown[name]) for name in x)
+    heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
+    figure = Picture(figsize=(6.4, sum(heights)), dpi=110, layout="constrained")
+    panels = figure.subplots(len(x), 1, height_ratios=heights)
+    for name, ax in zip(x, panels, strict=True):
+        plot.heat(values[name][0], shown[name], ax=ax)
+        ax.set_title(name, fontsize=10)
+    return figure

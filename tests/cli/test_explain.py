@@ -2,8 +2,11 @@
 
 import os
 
+import jax
+import numpy as np
 import pytest
 
+import jaxconv as jc
 from jaxconv.cli.command_line import main
 
 
@@ -15,6 +18,25 @@ def test_a_picture_is_drawn(at_home, tmp_path, capsys):
     assert os.listdir(tmp_path) == ["picture.png"]
 
 
+def test_each_input_is_drawn(tmp_path, error_line, monkeypatch):
+    shapes = {"signal": (9, 2), "features": (4,), "image": (5, 6, 1)}
+    inputs = {name: jc.Input(shape, name=name) for name, shape in shapes.items()}
+    parts = [jc.GlobalAveragePooling1D()(inputs["signal"]), inputs["features"], jc.Flatten()(inputs["image"])]
+    model = jc.Model(list(inputs.values()), jc.Dense(2, "sigmoid")(jc.Concatenate()(parts)))
+    monkeypatch.chdir(tmp_path)
+    jc.save_model("three.keras", model, model.init(jax.random.key(0))[0])
+    for name, shape in shapes.items():
+        np.save(f"{name}.npy", np.arange(2.0 * np.prod(shape)).reshape(2, *shape) / 9)
+    files = [f"{name}.npy" for name in shapes]
+    drawn = []
+    monkeypatch.setattr("jaxconv.inspect.plot.heat", lambda *args, ax: drawn.append((*args, ax)))
+    assert main(["explain", "three.keras", *files, "--example", "1", "--method", "gradient", "--out", "p.png"]) == 0
+    for (values, x, ax), (name, shape) in zip(drawn, shapes.items(), strict=True):
+        assert values.shape == shape and ax.get_title() == name
+        assert x is None if name == "features" else x.max() == np.load(f"{name}.npy")[1].max().astype("f4")
+    assert "three.keras takes 3 inputs" in error_line("explain", "three.keras", *files[:2], "--out", "q.png")
+
+
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
@@ -23,7 +45,7 @@ def test_a_picture_is_drawn(at_home, tmp_path, capsys):
         (["runs/tiny", "x.npy", "--out", "p.png", "--example", "99999"], ["99999", "x.npy"]),
         (["runs/tiny", "x.npy", "--out", "p.png", "--method", "integrate"], ["integrate", "integrated"]),
         (["runs/tiny", "no.npy", "--out", "p.png"], ["no.npy"]),
-        (["two.keras", "x.npy", "--out", "p.png"], ["two.keras"]),
+        (["two.keras", "x.npy", "--out", "p.png"], ["x.npy", ".npz"]),
     ],
 )
 def test_a_mistake_is_one_line(at_home, error_line, arguments, facts):
