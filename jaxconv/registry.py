@@ -19,12 +19,12 @@ def snake_case(name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-def nearest(word: str, options: Iterable[str]) -> str:
+def nearest(word: Any, options: Iterable[str]) -> str:
     """Return the end of an error message: the option closest to ``word``, then the list of legal options.
 
     If an option exists in two spellings, ``MaxNorm`` and ``max_norm``, the list shows the one in the style of ``word``.
     """
-    options = sorted(options)
+    word, options = str(word), sorted(options)
     lower = [option.lower() for option in options]
     begins = sorted((option for option in lower if word and option.startswith(word.lower())), key=len)
     completions = begins or [option for option in lower if word.lower() in option.split("_")]  # "size": "pool_size"

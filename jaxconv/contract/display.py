@@ -272,7 +272,8 @@ def place_calls(layer: Any) -> tuple[list[tuple[int, int, str]], list[tuple[int,
     A call stands one row below the lowest of the calls that it takes its inputs from.
     """
     count = layer.graph.input_count
-    boxes = [(f"input {index}" if count > 1 else "input", 0) for index in range(count)]
+    named = [source.name for source in getattr(layer, "sources", ())] or [None] * count
+    boxes = [(name or f"input {index}" if count > 1 else "input", 0) for index, name in enumerate(named)]
     source, lines = list(range(len(boxes))), []  # value -> box; (box, box)
     for call in layer.graph.calls:
         from_boxes = [source[index] for index in call.inputs]

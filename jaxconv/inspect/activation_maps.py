@@ -99,8 +99,8 @@ def class_activation(
     found = maps if per_channel else jnp.sum(maps, channels)
     found = jnp.maximum(found, 0) if relu or method == "guided" else found
     if method == "guided":
-        found = _resized(found, layer, seen, x, "nearest")
         guided = attribute(lambda x: layer.apply_fn(params, x, mask), x, target, method="guided", mask=mask).values
+        found = _resized(found, layer, seen, x, "nearest")
         return jax.tree.map(lambda one: one * jnp.expand_dims(found, channel_axis(layer, seen, one.ndim)), guided)
     if not resize:
         return found

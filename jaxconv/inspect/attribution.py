@@ -14,6 +14,8 @@ import numpy as np
 from jax import Array
 from jax.tree_util import Partial
 
+from jaxconv.contract import Apply
+from jaxconv.contract.apply import check_key
 from jaxconv.contract.masks import as_mask, broadcast_mask, layouts
 from jaxconv.inspect import deeplift, rectifiers
 from jaxconv.inspect import target as targets
@@ -96,9 +98,13 @@ def attribute(
     for name, count in (("steps", steps), ("samples", samples)):
         if not isinstance(count, int | np.integer) or count < 1:
             raise ValueError(f"{name}={count!r} is not a positive integer")
+    _check_function(f)
+    if method == "smooth":
+        _check_noise(noise, key)
     x = jax.tree.map(_checked_input, x)
     real = _real_steps(mask, x)
-    arrays: dict[str, Any] = {"baseline": baseline, "noise": noise, "key": key, "target": None}
+    reference = _baseline(baseline, x) if method in ("integrated", "deeplift") else None
+    arrays: dict[str, Any] = {"reference": reference, "noise": noise, "key": key, "target": None}
     with _explained():
         kept = isinstance(f, Partial) and not callable(target)
         if kept and not isinstance(target, int | tuple | None):  # the program holds shapes alone: check values here
@@ -116,9 +122,8 @@ def _compute(
     """Return the values, and what they sum to minus the difference of the scores that the method divides."""
     score = _score(f, x, target if arrays["target"] is None else arrays["target"], logits)
     if method in ("integrated", "deeplift"):
-        reference = _baseline(arrays["baseline"], x)
         divide = _integrated if method == "integrated" else _deeplift
-        values, difference = divide(score, x, reference, steps)
+        values, difference = divide(score, x, arrays["reference"], steps)
         values = _masked(values, real)
         sums = [leaf.reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(values)]
         return values, sum(one.astype(difference.dtype) for one in sums) - difference
@@ -160,8 +165,6 @@ def _deeplift(score: Score, x: Any, reference: Any, _: int) -> tuple[Any, Array]
 
 
 def _smooth(score: Score, x: Any, real: Any, samples: int, noise: float, key: Any) -> Any:
-    if key is None:
-        raise ValueError("method 'smooth' adds noise and needs a key; give key=jax.random.key(0)")
     leaves, tree = jax.tree.flatten(x)
     scales = [noise * _range(leaf, mask) for leaf, mask in zip(leaves, real, strict=True)]
 
@@ -194,6 +197,23 @@ def _normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 # -- inputs
+
+
+def _check_function(f: Any) -> None:
+    if isinstance(f, Apply):
+        raise TypeError("f is an apply_fn, which takes params as well; give jax.tree_util.Partial(apply_fn, params)")
+    if not callable(f):
+        raise TypeError(f"f is of type {type(f).__name__}; give a function of x, as in attribute(f, x)")
+
+
+def _check_noise(noise: Any, key: Any) -> None:
+    if key is None:
+        raise ValueError("method 'smooth' adds noise and needs a key; give key=jax.random.key(0)")
+    check_key(key, "attribute")
+    if isinstance(noise, jax.core.Tracer):
+        return
+    if isinstance(noise, str | None) or np.ndim(noise) or not noise >= 0:
+        raise ValueError(f"noise={noise!r} is not a share of max - min; give a number from 0, such as 0.15")
 
 
 def _score(f: Callable[[Any], Any], x: Any, target: targets.Target, logits: bool) -> Score:
@@ -230,11 +250,11 @@ def _baseline(baseline: Any, x: Any) -> Any:
         raise ValueError(f"baseline has the structure {structures[0]}, but x has {structures[1]}")
 
     def fit(leaf: Array, other: Any) -> Array:
-        other = jnp.asarray(other, leaf.dtype)
         try:
-            return jnp.broadcast_to(other, leaf.shape)
-        except ValueError:
-            text = f"baseline of shape {other.shape} does not broadcast to x of shape {leaf.shape}"
+            return jnp.broadcast_to(jnp.asarray(other, leaf.dtype), leaf.shape)
+        except (ValueError, TypeError):
+            text = f"baseline {other!r}" if isinstance(other, str) else f"baseline of shape {np.shape(other)}"
+            text += f" does not broadcast to x of shape {leaf.shape}"
             raise ValueError(f"{text}; give a number, or one example") from None
 
     return jax.tree.map(fit, x, baseline)

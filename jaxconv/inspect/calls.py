@@ -6,6 +6,8 @@ Knows layers by their contract alone.
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
 from jaxconv.activations import linear
 from jaxconv.contract import LEAF, Layer, layers
 from jaxconv.inspect.target import logits
@@ -88,6 +90,12 @@ def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[L
 def _used(calls: list[LeafCall], outputs: list[int]) -> bool:
     """Return whether a layer of the model reads one of its outputs, which then must be what it is."""
     return any(set(call.inputs) & set(outputs) for call in calls)
+
+
+def takes_integers(layer: Layer) -> bool:
+    """Return whether the only input of a model is converted to integers, as by an embedding."""
+    calls, _ = leaf_calls(layer, 1)
+    return any(jnp.issubdtype(call.layer.input_dtype(jnp.float32), jnp.integer) for call in calls if 0 in call.inputs)
 
 
 def is_convolution(layer: Any) -> bool:

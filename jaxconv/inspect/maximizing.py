@@ -15,6 +15,7 @@ from jax import Array, lax
 
 from jaxconv.contract import Params, as_layer, as_shape
 from jaxconv.contract.apply import check_key
+from jaxconv.inspect.calls import takes_integers
 from jaxconv.inspect.observing import observe
 from jaxconv.inspect.occlusion import formats, spatial_axes
 
@@ -72,6 +73,8 @@ def maximize(
     shape = (1, *as_shape(shape, "maximize")[1:])
     if None in shape or len(shape) < 2:
         raise ValueError(f"maximize: the input shape {shape} has an unknown size; give numbers in shape")
+    if takes_integers(layer):
+        raise TypeError("maximize: the model takes integers, which have no gradient; give its part after the embedding")
     if steps < 1:
         raise ValueError(f"maximize: steps={steps} is not positive; give at least 1")
     if bounds is not None and not bounds[0] < bounds[1]:

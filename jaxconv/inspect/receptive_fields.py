@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from jaxconv.contract import Apply, Layer, Params, as_layer
+from jaxconv.inspect.calls import takes_integers
 from jaxconv.inspect.observing import channel_axis, observe
 from jaxconv.registry import nearest
 
@@ -117,10 +118,11 @@ def _gradient(layer: Layer, params: Params, shape: Any, given: Any, at: str, ind
         x = jnp.asarray(shape)
     else:
         x = jax.random.normal(jax.random.key(0), (16, *given[1:]), layer.policy.compute)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
+    dtype = jnp.int32 if takes_integers(layer) else x.dtype
+    if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"receptive_field: the input has type {x.dtype}, which has no gradient; give real numbers, the part of the "
-            "model after the embedding, or effective=False"
+            f"receptive_field: the input has type {np.dtype(dtype)}, which has no gradient; give real numbers, the "
+            "part of the model after the embedding, or effective=False"
         )
 
     def score(x: Array) -> Array:

@@ -179,6 +179,9 @@ def test_what_has_no_map_is_an_error(key):
         class_activation(model, params, x, 0, method="guided", per_channel=True)
     with pytest.raises(ValueError, match="4"):
         class_activation(model, params, x, 4)
+    words = jc.Sequential([jc.Embedding(5, 4), jc.Conv1D(3, 3), jc.GlobalMaxPooling1D(), jc.Dense(2)])
+    with pytest.raises(TypeError, match=r"int32.*embedding"):  # guided backpropagation needs a gradient of the input
+        class_activation(words, words.init(key, (None, 9))[0], jnp.zeros((2, 9), jnp.int32), 0, method="guided")
     dense, apply_fn = jc.Dense(2).init(key, (None, 3))
     with pytest.raises(ValueError, match="at"):
         class_activation(apply_fn, dense, jnp.ones((1, 3)), 0)

@@ -60,3 +60,6 @@ def test_bad_units_paths_and_sizes_are_named():
             maximize(model, params, at, unit, key, **{"shape": (1, 4, 8, 1), **options})
     with pytest.raises(TypeError, match="key"):
         maximize(model, params, "edges", 0, 3, shape=(1, 4, 8, 1))
+    words = jc.Sequential([jc.Sequential([jc.Embedding(5, 2)]), jc.Conv1D(2, 3)])
+    with pytest.raises(TypeError, match=r"integers.*embedding"):
+        maximize(words, words.init(key, (None, 9))[0], "conv1d", 0, key, shape=(1, 9))

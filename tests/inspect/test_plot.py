@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from jaxconv import Concatenate, Conv1D, Dense, Input, Model, ReLU, Sequential
+from jaxconv import Add, Concatenate, Conv1D, Dense, Input, Model, ReLU, Sequential
 from jaxconv.inspect import ReceptiveField, plot, receptive_field, spectrum
 from jaxconv.inspect.plot import style
 
@@ -139,6 +139,12 @@ def test_the_graph_has_a_box_for_each_call_and_no_two_overlap():
         assert box.x0 <= inside.x0 and inside.x1 <= box.x1
 
 
+def test_a_graph_of_several_inputs_names_them():
+    a, b = Input((4,), name="left"), Input((4,), name="right")
+    texts = [text.get_text() for text in plot.graph(Model([a, b], Add()([a, b]))).axes[0].texts]
+    assert texts[::2] == ["left", "right", "add"]
+
+
 def test_curves_have_a_panel_for_each_metric_or_the_one_that_is_asked_for():
     rows = [{"epoch": i, "loss": 9.0**-i, "accuracy": 0.5, "val_loss": 1.0, "seconds": 2.0} for i in range(1, 4)]
     figure = plot.curves(rows, test={"loss": 0.5}, best_epoch=2)
@@ -173,6 +179,9 @@ def test_the_loss_surface_is_the_loss_along_directions_with_the_norms_of_the_fil
     assert_legible(figure)
     with pytest.raises(ValueError, match="two or more axes"):
         plot.loss_surface(lambda w: w.sum(), jnp.ones(3), jax.random.key(0))
+    minimum = plot.loss_surface(lambda w: ((w - jnp.eye(3)) ** 2).sum(), jnp.eye(3), jax.random.key(0), points=5)
+    levels = minimum.axes[0].collections[0].levels  # a loss of 0 does not take all of them
+    assert levels[-1] / levels[0] == pytest.approx(1000)
     with pytest.raises(ValueError, match="points=1"):
         plot.loss_surface(lambda w: w.sum(), jnp.eye(3), jax.random.key(0), points=1)
 

@@ -53,9 +53,12 @@ def test_what_has_no_field_is_an_error(key):
     model = jc.Sequential([jc.Embedding(5, 2), jc.Conv1D(2, 3)])
     params, apply_fn = model.init(key, (None, 9))
     assert receptive_field(apply_fn, params, (None, 9), effective=False).size == (3,)
-    with pytest.raises(TypeError, match="int32"):
-        receptive_field(apply_fn, params, jnp.zeros((1, 9), jnp.int32))
+    for given in (jnp.zeros((1, 9), jnp.int32), (None, 9)):
+        with pytest.raises(TypeError, match="int32"):
+            receptive_field(apply_fn, params, given)
     with pytest.raises(ValueError, match=r"'conv'.*'conv1d'"):
         receptive_field(apply_fn, params, (None, 9), "conv")
+    with pytest.raises(ValueError, match=r" 3;.*conv1d"):  # not a position
+        receptive_field(apply_fn, params, (None, 9), 3)
     with pytest.raises(ValueError, match="None"):
         receptive_field(apply_fn, params, (None, None))

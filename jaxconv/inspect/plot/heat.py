@@ -85,8 +85,8 @@ def _heat_signal(values: np.ndarray, x: np.ndarray, ax: Any) -> Any:
         _outlined(ax, np.arange(steps), line)
     colour_bar(figure, ax, colours, norm)
     style(ax, x="step", y="" if rows == 1 else "channel")
-    if rows > 1:
-        ax.yaxis.get_major_locator().set_params(integer=True)
+    for axis in (ax.xaxis, ax.yaxis) if rows > 1 else (ax.xaxis,):
+        axis.get_major_locator().set_params(integer=True)
     return figure
 
 

@@ -92,11 +92,11 @@ def _contours(ax: Any, places: np.ndarray, heights: np.ndarray) -> None:
 
     colours = LinearSegmentedColormap.from_list("unsigned", ["#ffffff", *POSITIVE])
     low, high = heights[np.isfinite(heights)].min(), heights[np.isfinite(heights)].max()
-    if low > 0 and high / low > 10:
-        levels = np.geomspace(low, high, 12)  # most of the picture would have one colour otherwise
+    if low >= 0 and high > 10 * low:  # most of the picture would have one colour otherwise
+        levels = np.geomspace(max(low, high / 1000), high, 12)
     else:
         levels = np.linspace(low, high if high > low else low + 1, 12)
-    shown = np.clip(np.nan_to_num(heights, nan=high), low, high)
+    shown = np.clip(np.nan_to_num(heights, nan=high), levels[0], levels[-1])
     ax.contourf(places, places, shown, levels=levels, colors=[colours(share) for share in np.linspace(0, 0.75, 11)])
     lines = ax.contour(places, places, shown, levels=levels, colors=INK, linewidths=0.6)
     ax.clabel(lines, levels[1:-1:2], fmt="%.3g", fontsize=8)

@@ -129,7 +129,8 @@ def _images(tiles: np.ndarray, across: int | None, title: str, ax: Any) -> Any:
         board[top : top + height, left : left + width] = tile
         frames.append(Rectangle((left - 0.5, top - 0.5), width, height))
     ax.imshow(board, cmap=colours.with_extremes(bad="white"), norm=norm, interpolation="nearest")
-    ax.add_collection(PatchCollection(frames, facecolor="none", edgecolor="#8a8f98", linewidth=0.8))
+    edge = ("white", 3.0) if tiles.ndim == 4 else ("#8a8f98", 0.8)  # no tile of colours is white
+    ax.add_collection(PatchCollection(frames, facecolor="none", edgecolor=edge[0], linewidth=edge[1]))
     if tiles.ndim == 3:
         colour_bar(figure, ax, colours, norm)
     plain(ax, frame=False)
