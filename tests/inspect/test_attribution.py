@@ -9,7 +9,8 @@ from flax import nnx
 from jax.tree_util import Partial
 
 import jaxconv
-from jaxconv.inspect import attribute
+from jaxconv.inspect import attribute, class_activation
+from jaxconv.inspect.attribution import METHODS
 from tests.support.messages import facts
 
 DIFFERENCES = ("integrated", "deeplift")
@@ -265,29 +266,63 @@ def test_networks_of_other_libraries(network):
     assert not np.array_equal(guided, attribute(f, x, 1).values)
 
 
+def masked_network(rng, data_format):
+    """Return a random network that honours masks, with a nested part of convolutions, in either data format."""
+    options = {"data_format": data_format}
+    channels = -1 if data_format == "channels_last" else 1
+
+    def part():
+        size, rate, padding = (
+            int(rng.integers(1, 5)),
+            int(rng.integers(1, 3)),
+            str(rng.choice(["same", "causal", "valid"])),
+        )
+        activation = str(rng.choice(["relu", "tanh", "gelu", "linear"]))
+        conv = jaxconv.Conv1D(3, size, padding=padding, dilation_rate=rate, activation=activation, **options)
+        strided = jaxconv.Conv1D(3, size, 2, padding=padding, bias_initializer="normal", **options)
+        return [
+            conv,
+            strided,
+            jaxconv.MaxPooling1D(2, 1, "same", **options),
+            jaxconv.AveragePooling1D(2, 1, "same", **options),
+            jaxconv.BatchNormalization(axis=channels),
+            jaxconv.DepthwiseConv1D(3, padding="same", activation="relu", **options),
+            jaxconv.Residual([jaxconv.Conv1D(3, 3, padding="same", activation="relu", **options)]),
+        ][rng.integers(7)]
+
+    first = jaxconv.Conv1D(3, 2, padding="same", activation="relu", **options)
+    inner = jaxconv.Sequential([part(), jaxconv.Conv1D(3, 1, name="last", **options)], name="inner")
+    pool = [jaxconv.GlobalMaxPooling1D, jaxconv.GlobalAveragePooling1D][rng.integers(2)]
+    return jaxconv.Sequential([first, part(), inner, pool(data_format=data_format), jaxconv.Dense(2, "softmax")])
+
+
 @pytest.mark.few(1)
-@pytest.mark.parametrize("method", ["gradient", "deeplift", "smooth", "integrated", "guided"])
-@pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
-def test_masked_steps_get_zero_and_padding_changes_nothing(method, data_format):
-    layers = [
-        jaxconv.Conv1D(3, 3, padding="same", activation="relu", data_format=data_format),
-        jaxconv.GlobalMaxPooling1D(data_format=data_format),
-        jaxconv.Dense(2),
-    ]
-    last = data_format == "channels_last"
-    params, apply_fn = jaxconv.Sequential(layers).init(KEY, (None, None, 2) if last else (None, 2, None))
-    x = draw(2, 5, 2)
-    padded = jnp.concatenate([x, jnp.full((2, 3, 2), np.nan)], 1)
-    x, padded = (x, padded) if last else (x.mT, padded.mT)
-    mask = jnp.broadcast_to(jnp.arange(8) < 5, (2, 8))
-    options = {"method": method, "key": KEY, "samples": 3, "steps": 5}
-    alone = attribute(lambda x: apply_fn(params, x), x, 1, **options).values
-    everywhere = attribute(lambda x: apply_fn(params, x), x, 1, mask=mask[:, :5], **options).values
-    behind = attribute(lambda x: apply_fn(params, x, mask), padded, 1, mask=mask, **options).values
-    behind = behind if last else behind.mT
-    np.testing.assert_array_equal(everywhere, alone)
-    np.testing.assert_array_equal(behind[:, 5:], 0)
-    np.testing.assert_allclose(behind[:, :5], alone if last else alone.mT, rtol=1e-5, atol=1e-6)
+@pytest.mark.parametrize("seed", range(28))
+def test_masked_steps_get_zero_and_padding_changes_nothing(seed):
+    rng = np.random.default_rng(seed)
+    last = seed % 2 == 0
+    method = METHODS[seed // 2 % len(METHODS)]
+    model = masked_network(rng, "channels_last" if last else "channels_first")
+    shape = (None, 14, 2) if last else (None, 2, 14)
+    params, apply_fn = model.init(jax.random.key(seed), shape)
+    mask = np.arange(14) < np.array([[rng.integers(10, 14)]] * 2 + [[14]])
+    x = jnp.asarray(np.where(mask[..., None], rng.standard_normal((3, 14, 2)), np.nan), jnp.float32)
+    options = {"method": method, "key": KEY, "samples": 3, "steps": 5, "baseline": 0.25}
+
+    @jax.jit
+    def values(x, mask):
+        x = x if last else x.mT
+        found = attribute(lambda x: apply_fn(params, x, mask), x, 1, mask=mask, **options).values
+        return found if last else found.mT, class_activation(apply_fn, params, x, 1, "inner/last", mask=mask)
+
+    padded, maps = (np.asarray(found) for found in values(x, mask))
+    assert not padded[~mask].any()
+    for example, length in enumerate(mask.sum(1)):
+        same = jnp.broadcast_to(x[example, :length], (3, length, 2))  # in its place, on which the noise depends
+        alone, map_alone = (found[example] for found in values(same, np.ones((3, length), bool)))
+        np.testing.assert_allclose(padded[example, :length], alone, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(maps[example, : len(map_alone)], map_alone, rtol=1e-4, atol=1e-5)
+        assert not maps[example, len(map_alone) :].any()
 
 
 def test_a_partial_is_compiled_once_and_its_arrays_are_arguments():
