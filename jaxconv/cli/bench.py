@@ -8,7 +8,8 @@ TEXT = """\
 Measure the speed of jax.lax, PyTorch, Flax, Equinox, Haiku and Keras on JAX, as far as they are installed, and of
 jaxconv, in turns in one process. Print a table of medians and the geometric means of the ratios; write bench.json and
 bench.png. FILTER is a part of a name, or a family of convolutions. Ctrl-C keeps what was measured.
-With --stream, each library runs a network step by step, one step in a call.
+With --stream, each library runs a network step by step, one step in a call, which computes in the calling thread; with
+JAX_CPU_ENABLE_ASYNC_DISPATCH=1 in the environment, JAX hands each call over to another thread, as it does by default.
 For trained models, each library gets the same weights and input, and is measured if the outputs agree.
 
 Examples
@@ -45,7 +46,10 @@ def run(options: argparse.Namespace) -> None:
     """Measure, and print a table."""
     from jaxconv.app.run_folder import model_file
     from jaxconv.bench.run import CHART, JSON, bench
+    from jaxconv.cli.process import compute_in_calling_thread
 
+    if options.stream:
+        compute_in_calling_thread()
     for name in (JSON, CHART) if options.out and not options.force else ():
         if (Path(options.out) / name).exists():
             raise ValueError(f"{options.out} has a {name} already; give another folder, or --force to overwrite it")

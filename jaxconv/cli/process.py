@@ -137,3 +137,14 @@ def run_process(main: Callable[[], int]) -> NoReturn:
     for number in (signal.SIGINT, *stopping):
         signal.signal(number, signal.SIG_IGN)  # the result is decided; the interpreter is about to exit
     sys.exit(code)
+
+
+def compute_in_calling_thread() -> None:
+    """Let JAX compute on the CPU in the thread of the call: handing short calls over to another thread takes longer.
+
+    Has an effect before the first computation. JAX_CPU_ENABLE_ASYNC_DISPATCH=1 in the environment keeps JAX's default.
+    """
+    import jax
+
+    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
+        jax.config.update("jax_cpu_enable_async_dispatch", False)

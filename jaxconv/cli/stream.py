@@ -45,13 +45,14 @@ def run(options: argparse.Namespace) -> None:
     from jaxconv.app.model_source import pick_shape, shape_option
     from jaxconv.app.run_folder import model_file
     from jaxconv.app.streaming import open_source, pick_chunk, stream_to_file, stream_to_pipe
-    from jaxconv.cli.process import write_bytes
+    from jaxconv.cli.process import compute_in_calling_thread, write_bytes
     from jaxconv.cli.stream_options import read_options
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.files.loading import read_model
     from jaxconv.serving.artifact import is_exported
     from jaxconv.streaming import stream
 
+    compute_in_calling_thread()
     file, out = model_file(options.model), options.out or ("-" if options.input == "-" else None)
     if out is None or (out != "-" and (not out.endswith(".npy") or options.input == "-")):
         where = "> FILE" if options.input == "-" else "--out Y.npy, or --out - for standard output"

@@ -4,6 +4,7 @@ Knows layers by their windows, and a few by type: those whose padding is moved i
 """
 
 import dataclasses
+import math
 from typing import Any
 
 from jaxconv.contract.masks import reader
@@ -188,18 +189,17 @@ def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
                 f"merges {first.source}, with {first.rate} steps for each input step, and {one.source}, {one.rate},",
                 "give both branches the same total stride",
             )  # fmt: skip
-        probes = range(10**6, 10**6 + 2 * max(one.rate.denominator, 1))
-        if any(one.lengths(n) != first.lengths(n) for n in probes):
+        block = math.lcm(first.lengths.period, one.lengths.period)  # at other lengths ``check_length`` compares them
+        differ = abs(one.lengths(10**6 * block) - first.lengths(10**6 * block))
+        if differ:
             raise refuse(
-                name, layer, one.axis, f"merges {first.source} and {one.source}, whose lengths differ by "
-                f"{abs(one.lengths(10**6) - first.lengths(10**6))},", "pad or crop one of them",
+                name, layer, one.axis, f"merges {first.source} and {one.source}, whose lengths differ by {differ},",
+                "pad or crop one of them",
             )  # fmt: skip
     fields: list[Any] = [one.field for one in inputs]
     union = None if None in fields else Field(min(f.low for f in fields), max(f.high for f in fields), fields[0].stride)
     shape = layer.output_shape(shapes)
-    padded, masked = (
-        next((getattr(one, what) for one in inputs if getattr(one, what)), None) for what in ("padded", "masked")
-    )
+    padded, masked = (next(filter(None, (getattr(one, what) for one in inputs)), None) for what in ("padded", "masked"))
     out = dataclasses.replace(first, shape=shape, source=name, field=union, padded=padded, masked=masked)
     if first.axis is None:
         return Choice(EachStep(layer, inputs, True), out)

@@ -17,6 +17,7 @@ from jaxconv.layers.activation_axis import activate
 from jaxconv.streaming.signal import Signal
 
 Array = jax.Array
+MOST_SLICES = 16  # of a ring, which are taken one by one
 
 
 class Real(Protocol):
@@ -174,25 +175,44 @@ class Slide(Operation):
         donated one is updated in place.
         """
         axis = self.signal.time
-        steps, inside = x.shape[axis], (slice(None),) * (axis - 1)
-
-        def read(ring: Array, offsets: np.ndarray) -> Array:
-            return jax.vmap(lambda ring, at: ring[(*inside, at)])(ring, places(offsets))
-
-        def places(offsets: np.ndarray) -> Array:
-            return (real.start[:, None] + jnp.asarray(offsets, jnp.int32)[None]) & (self.ring - 1)
-
+        steps = x.shape[axis]
         last = min(steps, self.ring)
-        new = jax.vmap(lambda ring, at, recent: ring.at[(*inside, at)].set(recent, unique_indices=True))(
-            state, places(np.arange(steps - last, steps)), cut(x, axis, steps - last, steps)
-        )
+        new = self._write(state, np.arange(steps - last, steps), cut(x, axis, steps - last, steps), real)
         if steps == self.stride:
-            return self.compute(
-                self.dense, params, read(new, np.arange(0, self.extent, self.dilation) - self.keep), real
-            ), new
-        window = append(read(state, np.arange(-self.keep, 0)), x, axis)
+            window = self._read(new, np.arange(0, self.extent, self.dilation) - self.keep, real)
+            return self.compute(self.dense, params, window, real), new
+        window = append(self._read(state, np.arange(-self.keep, 0), real), x, axis)
         window = cut(window, axis, 0, (steps // self.stride - 1) * self.stride + self.extent)
         return self.compute(self.layer, params, window, real), new
+
+    def _read(self, ring: Array, offsets: np.ndarray, real: Real) -> Array:
+        """Return the steps at these offsets from the start of the chunk."""
+        axis = self.signal.time
+        if _alone(ring, offsets):
+            places = [self._place(real, n) for n in offsets.tolist()]
+            return lax.concatenate([lax.dynamic_slice_in_dim(ring, place, 1, axis) for place in places], axis)
+        inside = (slice(None),) * (axis - 1)
+        return jax.vmap(lambda row, at: row[(*inside, at)])(ring, self._places(real, offsets))
+
+    def _write(self, ring: Array, offsets: np.ndarray, recent: Array, real: Real) -> Array:
+        """Return the ring with these steps at these offsets from the start of the chunk."""
+        axis = self.signal.time
+        if _alone(ring, offsets):
+            for number, offset in enumerate(offsets.tolist()):
+                one = cut(recent, axis, number, number + 1)
+                ring = lax.dynamic_update_slice_in_dim(ring, one, self._place(real, offset), axis)
+            return ring
+        inside = (slice(None),) * (axis - 1)
+        return jax.vmap(lambda row, at, new: row.at[(*inside, at)].set(new, unique_indices=True))(
+            ring, self._places(real, offsets), recent
+        )
+
+    def _places(self, real: Real, offsets: np.ndarray) -> Array:
+        return (real.start[:, None] + jnp.asarray(offsets, jnp.int32)[None]) & (self.ring - 1)
+
+    def _place(self, real: Real, offset: int) -> Array:
+        """Return a place in a ring of one row; unsigned, because JAX compares a signed index with zero."""
+        return (real.start[0].astype(jnp.uint32) + np.uint32(offset % self.ring)) & np.uint32(self.ring - 1)
 
     def compute(self, layer: Any, params: Any, window: Array, real: Real) -> Array:
         """Return the outputs of the layer over the steps that they read."""
@@ -200,6 +220,11 @@ class Slide(Operation):
 
     def multiply_adds(self, steps: int) -> int | None:
         return super().multiply_adds((steps // self.stride - 1) * self.stride + self.extent)
+
+
+def _alone(ring: Array, offsets: np.ndarray) -> bool:
+    """Return whether a ring is that of one row and few steps: slices take less time than gather and scatter."""
+    return isinstance(ring.shape[0], int) and ring.shape[0] == 1 and len(offsets) <= MOST_SLICES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

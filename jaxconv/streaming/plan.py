@@ -112,30 +112,33 @@ class Plan:
 
         Raises:
             ValueError: no output for so few steps; a length at which "same" padding with a stride is another one than
-                in the stream. The message names the nearest legal lengths.
+                in the stream, or at which branches differ in length. The message names the nearest legal lengths.
         """
         least = next(n for n in itertools.count(1) if all(signal.lengths(n) > 0 for signal in self.results))
         if length < least:
             raise ValueError(f"stream: {length} steps are too few for an output; the shortest legal input is {least}")
 
-        def wrong(length: int) -> Step | None:
+        def wrong(length: int) -> str | None:
             for step in self.steps:
-                window, own = step.choice.same, step.choice.operation.signal.lengths(length)
-                if window is not None and own > 0 and window.pads(own)[0] != window.pads()[0]:
-                    return step
+                window = step.choice.same
+                own = [signal.lengths(length) for signal in step.choice.operation.inputs]
+                if len(set(own)) > 1:
+                    return f"{step.key} merges {' and '.join(map(str, own))} steps"
+                if window is not None and own[0] > 0 and window.pads(own[0])[0] != window.pads()[0]:
+                    return (
+                        f"{step.key} pads 'same' with a stride differently than for a length that the block of "
+                        f"{self.block} divides"
+                    )
             return None
 
-        step = wrong(length)
-        if step is not None:
+        reason = wrong(length)
+        if reason is not None:
             ways = range(1, self.block + 1)
             near = [
-                next((n for n in (length + sign * d for d in ways) if n > 0 and wrong(n) is None), None)
+                next((n for n in (length + sign * d for d in ways) if n >= least and wrong(n) is None), None)
                 for sign in (-1, 1)
             ]
-            raise ValueError(
-                f"stream: with {length} steps, {step.key} pads 'same' with a stride differently than for a length "
-                f"that the block of {self.block} divides; legal: {' or '.join(str(n) for n in near if n)}"
-            )
+            raise ValueError(f"stream: with {length} steps, {reason}; legal: {' or '.join(str(n) for n in near if n)}")
 
 
 class _Walk:

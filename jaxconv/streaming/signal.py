@@ -4,6 +4,7 @@ Knows integers only: no arrays and no layers.
 """
 
 import dataclasses
+import math
 from fractions import Fraction
 from typing import Any
 
@@ -29,6 +30,15 @@ class Lengths:
         if (factor, offset, divisor) == (1, 0, 1):
             return self
         return Lengths((*self.windows, (factor, offset, divisor)))
+
+    @property
+    def period(self) -> int:
+        """Return a number of which every multiple gives each window a whole number of steps."""
+        rate, period = Fraction(1), 1
+        for factor, _, divisor in self.windows:
+            rate = rate * factor / divisor
+            period = math.lcm(period, rate.denominator)
+        return period
 
     def __call__(self, count: Any) -> Any:
         """Return the length for ``count`` input steps: an integer, or an array of integers."""

@@ -9,7 +9,7 @@ import pytest
 
 import jaxconv as jc
 from tests.support.catalogue import in_float64, randomised
-from tests.support.streams import CHANNELS, assert_streams, drive, legal_length, random_model
+from tests.support.streams import assert_streams, drive
 
 KEY = jax.random.key(0)
 
@@ -18,22 +18,6 @@ def made(layer, shape, dtype=jnp.float32, seed=1):
     """Return (params away from their special first values, input)."""
     params = jax.jit(lambda key: randomised(layer.init(key, shape)[0]))(KEY)
     return params, jax.random.normal(jax.random.key(seed), shape, dtype)
-
-
-@pytest.mark.few(1)
-@pytest.mark.parametrize("seed", [pytest.param(n, marks=() if n < 3 else pytest.mark.slow) for n in range(150)])
-def test_random_models_equal_the_whole_in_random_chunks(seed, x64):
-    rng = np.random.default_rng(seed)
-    layer = in_float64(random_model(rng))
-    try:
-        running = jc.stream(layer, (None, None, CHANNELS))
-        length = legal_length(running, 24)
-        params, x = made(layer, (2, length, CHANNELS), jnp.float64)
-        running.plan.check_length(length)
-    except ValueError as error:
-        assert "shortest legal" in str(error) or "pads 'same'" in str(error), error
-        return
-    assert_streams(running, params, x, 1e-12, rng)
 
 
 @pytest.mark.few(3)
@@ -69,6 +53,25 @@ def test_known_blocks_ratios_delays_and_flushes(layer, block, ratio, delay, flus
     assert (running.block, running.ratio, running.delay, running.flush) == (block, ratio, delay, flush)
 
 
+def down_and_up():
+    """Return a U-Net of one level: a skip connection beside pooling and upsampling."""
+    inside = [jc.MaxPooling1D(2), jc.Conv1D(2, 3, padding="same", activation="relu"), jc.UpSampling1D(2)]
+    return jc.Parallel([inside, jc.Conv1D(2, 1)], "concatenate")
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [down_and_up(), jc.Parallel([jc.AveragePooling1D(2), jc.Conv1D(2, 3, 2, "same", activation="relu")], "add")],
+)
+def test_branches_meet_whose_lengths_agree_where_the_block_divides_them(layer):
+    params, x = made(layer, (2, 12, 2))
+    running = jc.stream(layer, (None, None, 2))
+    assert running.block == 2
+    assert_streams(running, params, x, 1e-6, np.random.default_rng(0))
+    with pytest.raises(ValueError, match=r"11 steps.*10 or 12"):  # the model itself has no output
+        running.run(params, x[:, :11])
+
+
 @pytest.mark.slow
 def test_strided_layers_behind_a_delay_wait_until_the_stride_divides_it():
     frames = jc.Conv1D(4, 513, 160)
@@ -85,6 +88,8 @@ def test_strided_layers_behind_a_delay_wait_until_the_stride_divides_it():
     [
         (jc.Sequential([jc.Conv1D(2, 2, 2, "same"), jc.Conv1D(3, 3, 1, "same", dilation_rate=8)]), (2, 80, 2)),
         (jc.Conv1D(3, 2, 1, "valid", dilation_rate=9, activation="sigmoid"), (2, 40, 2)),
+        (jc.Conv1D(3, 3, 1, "causal", dilation_rate=9), (1, 40, 2)),  # of one row: slices
+        (jc.Conv1D(3, 3, 3, "same", dilation_rate=9, strides_with_dilation=True), (1, 63, 2)),
         (jc.Conv2D(3, 3, 1, "same", dilation_rate=6, data_format="channels_first"), (2, 2, 20, 20)),
     ],
 )

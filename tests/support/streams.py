@@ -1,10 +1,8 @@
-"""Streams driven chunk by chunk in tests, and models drawn at random for them."""
+"""Streams driven chunk by chunk in tests."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-import jaxconv as jc
 
 
 def drive(stream, params, x, rng, most=2):
@@ -70,79 +68,3 @@ def legal_length(stream, least):
             continue
         return length
     return least
-
-
-# -- models at random
-
-CHANNELS = 3
-
-
-def _size(rng):
-    return int(rng.integers(1, 5))
-
-
-def keeping(rng):
-    """Return a layer that keeps the length: one of a branch."""
-    kernel, dilation = _size(rng), _size(rng)
-    before = int(rng.integers(0, (kernel - 1) * dilation + 1))
-    padding = ["same", "causal", (before, (kernel - 1) * dilation - before)][rng.integers(3)]
-    kind = rng.integers(5)
-    if kind == 0:
-        return jc.DepthwiseConv1D(kernel, padding=padding, dilation_rate=dilation, activation="sigmoid")
-    if kind == 1:
-        return jc.SeparableConv1D(CHANNELS, kernel, padding=padding, dilation_rate=dilation)
-    if kind == 2:
-        return [jc.MaxPooling1D(kernel, 1, "same"), jc.AveragePooling1D(kernel, 1, "same")][rng.integers(2)]
-    if kind == 3:
-        return [jc.BatchNormalization(), jc.LayerNormalization(), jc.Activation("tanh"), jc.Dense(CHANNELS)][
-            rng.integers(4)
-        ]
-    return jc.Conv1D(CHANNELS, kernel, padding=padding, dilation_rate=dilation, activation="sigmoid")
-
-
-def changing(rng):
-    """Return a layer that changes the length or the rate."""
-    kernel, stride, kind = _size(rng), _size(rng), rng.integers(8)
-    before, after = (int(n) for n in rng.integers(0, 4, 2))
-    if kind == 0:
-        return jc.Conv1D(CHANNELS, kernel, dilation_rate=_size(rng), activation="sigmoid")
-    if kind == 1:
-        padding = ["same", "causal", "valid", (before, after)][rng.integers(4)]
-        return jc.Conv1D(CHANNELS, kernel, stride, padding, activation="sigmoid")
-    if kind == 2:
-        padding = ["same", "valid"][rng.integers(2)]
-        return jc.Conv1DTranspose(CHANNELS, kernel, stride, padding, activation="sigmoid")
-    if kind == 3:
-        return jc.UpSampling1D(int(rng.integers(1, 4)), interpolation=["nearest", "bilinear"][rng.integers(2)])
-    if kind == 4:
-        return jc.ZeroPadding1D((before, after))
-    if kind == 5:
-        return jc.Cropping1D((before, after))
-    pool = [jc.MaxPooling1D, jc.AveragePooling1D][rng.integers(2)]
-    return pool(kernel, stride, ["same", "valid"][rng.integers(2)])
-
-
-def random_model(rng, depth=2):
-    """Return a model of residual, parallel, shared and nested parts between layers of all kinds."""
-    parts = []
-    for _ in range(int(rng.integers(2, 4))):
-        kind = rng.integers(6)
-        if kind == 0 and depth:
-            parts.append(jc.Residual([keeping(rng) for _ in range(2)]))
-        elif kind == 1 and depth:
-            parts.append(jc.Parallel([keeping(rng), [keeping(rng), keeping(rng)], jc.Conv1D(CHANNELS, 1)], "add"))
-        elif kind == 2 and depth:
-            parts.append(shared(rng))
-        elif kind == 3 and depth:
-            parts.append(random_model(rng, depth - 1))
-        else:
-            parts.append([keeping, changing][rng.integers(2)](rng))
-    return jc.Sequential(parts)
-
-
-def shared(rng):
-    """Return a graph that calls one layer twice, and adds both results."""
-    x = jc.Input((None, CHANNELS))
-    layer = jc.Conv1D(CHANNELS, _size(rng), padding="same", dilation_rate=_size(rng), activation="sigmoid")
-    first = layer(x)
-    return jc.Model(x, jc.Add()([first, layer(first), keeping(rng)(x)]))
