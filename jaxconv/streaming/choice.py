@@ -53,13 +53,13 @@ class Heads:
 class Choice:
     """An operation, the signal of its result, and how many steps the result must still wait.
 
-    same: the window, if it pads by "same" with a stride: it then depends on the length.
+    same: the window, if it pads by "same" with a stride, and its padding before the first step in the stream.
     """
 
     operation: Operation
     signal: Signal
     late: int = 0
-    same: Window | None = None
+    same: tuple[Window, int] | None = None
 
 
 class StreamError(ValueError):
@@ -104,14 +104,8 @@ def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> C
     axis, window = found
     shape = layer.output_shape(signal.shape)
     masks = isinstance(layer, Masking) or getattr(layer, "mask_zero", False)
-    out = dataclasses.replace(
-        signal,
-        shape=shape,
-        axis=axis,
-        source=name,
-        masked=name if masks else signal.masked,
-        length=_length(layer, signal, axis),
-    )
+    out = dataclasses.replace(signal, shape=shape, axis=axis, source=name, length=_length(layer, signal, axis))
+    out = dataclasses.replace(out, masked=name if masks else signal.masked)
     if window.pointwise:
         return Choice(Operation(layer, inputs), out)
     _refuse_masked(name, layer, signal)
@@ -244,10 +238,9 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
             )  # fmt: skip
         frames = signal.lengths(heads.window)
         if frames < 1:
-            least = next(n for n in range(1, 10**7) if signal.lengths(n) > 0)
             raise refuse(
                 name, layer, None, f"reads nothing of window={heads.window} steps",
-                f"the shortest legal window is {least}",
+                f"the shortest legal window is {signal.lengths.least}",
             )  # fmt: skip
         return _frame(name, layer, signal, frames)
     if flat:
@@ -289,8 +282,8 @@ def _moved(signal: Signal, window: Window, delay: int) -> Signal:
         rate, lengths = signal.rate * window.stride, signal.lengths.then(window.stride, tail - window.stride, 1)
     else:
         stride, (before, after) = window.stride, window.pads()
-        more = stride - 1 if window.padding == "same" else before + after - window.extent + stride
-        rate, lengths = signal.rate / stride, signal.lengths.then(1, more, stride)
+        rate = signal.rate / stride
+        lengths = signal.lengths.then(1, before + after - window.extent + stride, stride)
     field, reach = signal.field, window.reach()
     if field is not None and reach is not None:
         low, high = field.low + reach.low * field.stride, field.high + reach.high * field.stride
@@ -304,6 +297,11 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
         reach, factor = REACHES[layer.interpolation], window.stride
         moved = _moved(signal, window, (signal.delay + reach) * factor)
         return Choice(Interpolate(layer, (signal,), reach=reach, factor=factor), _joined(out, moved, name))
+    given, same = window, None
+    if window.padding == "same" and window.stride > 1 and not window.transposed:  # as where the block divides the input
+        block = math.lcm(signal.lengths.period, (signal.rate / window.stride).denominator)
+        window = dataclasses.replace(window, padding=window.pads(signal.lengths(10**6 * block)))
+        same = given, window.pads()[0]
     if window.pads() == (0, 0) and not window.transposed:
         window = dataclasses.replace(window, mode="zeros")
     if window.mode != "zeros":
@@ -315,11 +313,13 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
     if isinstance(layer, Edges):  # the zeros before the first step are there before the stream begins: it is early
         plan = plan._replace(keep=0, delay=signal.delay - window.pads()[0])
     moved = _moved(signal, window, plan.delay)
-    operation = _operation(name, layer, signal, window, plan.keep, out.shape)
+    if same is not None:
+        moved = dataclasses.replace(moved, lengths=signal.lengths.then(1, window.stride - 1, window.stride))
+    operation = _operation(name, layer, signal, window, plan.keep, same, out.shape)
     pads = window.pads() != (0, 0) if not window.transposed else window.extent > window.stride
     out = _joined(out, moved, name if pads else None)
-    late = max(_waiting(window, signal.delay) - plan.delay, 0)
-    same = window if window.padding == "same" and window.stride > 1 and not window.transposed else None
+    known = plan.delay if isinstance(layer, Edges) else moved.on_time  # what pads may be early
+    late = max(_waiting(given, signal.delay) - plan.delay, known - plan.delay, 0)
     return Choice(operation, dataclasses.replace(out, delay=out.delay + late), late, same)
 
 
@@ -338,7 +338,7 @@ def _waiting(window: Window, delay: int) -> int:
     return -((before + after - window.extent - delay) // window.stride) - 1
 
 
-def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int, output: tuple) -> Operation:
+def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int, same: Any, output: tuple) -> Operation:
     """Return the operation of a window that reads zeros beyond the ends."""
     direct = window.transposed and window.pads()[0] == 0 and window.extent <= window.stride
     if direct and window.output_length(1) == window.stride:
@@ -354,7 +354,7 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
         return Overlap(free, (signal,), whole=layer, output=output, extent=window.extent, stride=window.stride)
     options: dict[str, Any] = {
         "keep": keep, "extent": window.extent, "stride": window.stride, "dilation": window.dilation,
-        "fill": window.pads() != (0, 0) or (window.padding == "same" and window.stride > 1),
+        "fill": same is not None or window.pads() != (0, 0),
     }  # fmt: skip
     if isinstance(layer, BasePooling):
         free = dataclasses.replace(layer, padding="valid")

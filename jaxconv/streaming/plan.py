@@ -4,7 +4,6 @@ Knows models by their graphs of calls.
 """
 
 import dataclasses
-import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -114,17 +113,17 @@ class Plan:
             ValueError: no output for so few steps; a length at which "same" padding with a stride is another one than
                 in the stream, or at which branches differ in length. The message names the nearest legal lengths.
         """
-        least = next(n for n in itertools.count(1) if all(signal.lengths(n) > 0 for signal in self.results))
+        least = max(signal.lengths.least for signal in self.results)
         if length < least:
             raise ValueError(f"stream: {length} steps are too few for an output; the shortest legal input is {least}")
 
         def wrong(length: int) -> str | None:
             for step in self.steps:
-                window = step.choice.same
+                same = step.choice.same
                 own = [signal.lengths(length) for signal in step.choice.operation.inputs]
                 if len(set(own)) > 1:
                     return f"{step.key} merges {' and '.join(map(str, own))} steps"
-                if window is not None and own[0] > 0 and window.pads(own[0])[0] != window.pads()[0]:
+                if same is not None and own[0] > 0 and same[0].pads(own[0])[0] != same[1]:
                     return (
                         f"{step.key} pads 'same' with a stride differently than for a length that the block of "
                         f"{self.block} divides"
@@ -166,7 +165,7 @@ class _Walk:
             layer = layer.layer
         given = [self.signals[value] for value in values]
         late = max(signal.delay for signal in given)
-        late = late if late >= 0 or reads_early(layer, given[0]) else 0
+        late = late if reads_early(layer, given[0]) else max(late, *(signal.on_time for signal in given))
         alike = tuple(dataclasses.replace(signal, delay=late) for signal in given)
         with explain(f"{name}, given shape {' and '.join(str(signal.shape) for signal in alike)}"):
             choice = choose(name, layer, alike, self.heads)
@@ -179,11 +178,11 @@ class _Walk:
     def on_time(self, index: int, layer: Layer) -> int:
         """Return the number of a value that is not early: of this one, or of it behind a delay."""
         signal = self.signals[index]
-        if signal.delay >= 0:
+        if signal.delay >= signal.on_time:
             return index
-        on_time = dataclasses.replace(signal, delay=0)
+        on_time = dataclasses.replace(signal, delay=signal.on_time)
         choice = Choice(Pass(layer, (on_time,)), on_time)
-        self.steps.append(Step(f"output {index}", (), (), choice, (index,), (-signal.delay,)))
+        self.steps.append(Step(f"output {index}", (), (), choice, (index,), (on_time.delay - signal.delay,)))
         self.signals.append(on_time)
         return len(self.signals) - 1
 

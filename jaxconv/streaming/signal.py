@@ -40,6 +40,14 @@ class Lengths:
             period = math.lcm(period, rate.denominator)
         return period
 
+    @property
+    def least(self) -> int:
+        """Return the least number of input steps for which there is an output."""
+        count = 1
+        for factor, offset, divisor in reversed(self.windows):
+            count = max(1, -((offset - count * divisor) // factor))
+        return count
+
     def __call__(self, count: Any) -> Any:
         """Return the length for ``count`` input steps: an integer, or an array of integers."""
         for factor, offset, divisor in self.windows:
@@ -84,6 +92,11 @@ class Signal:
     def time(self) -> int:
         """Return the axis of time in the array."""
         return 1 if self.axis is None else self.axis
+
+    @property
+    def on_time(self) -> int:
+        """Return the least delay with which no step comes before it is known that there is one at all."""
+        return int((self.lengths.least - 1) * self.rate)
 
     def sized(self, steps: int | None) -> tuple:
         """Return ``shape`` with this many steps along the streamed axis."""
