@@ -74,25 +74,26 @@ def main():
     parser.add_argument("--frames", type=int, default=300, help="length of the recording")
     parser.add_argument("--epochs", type=int, default=200, help="training steps of 64 spectrograms")
     options = parser.parse_args()
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # a call computes in its own thread: less latency
     layer, params = jc.load_layer(options.model) if options.model else train(options.epochs)
-    apply_fn = jax.jit(layer.apply_fn)
+    apply_fn = jax.jit(lambda x: layer.apply_fn(params, x))  # weights are constants of the program
 
     stream = jc.stream(layer, (None, FRAMES, 1, BANDS))
-    step, state = jax.jit(stream.step), stream.init(1)
+    step, state = jax.jit(lambda state, x: stream.step(params, state, x)), stream.init(1)
     words = -(-options.frames // FRAMES)
     recording = generated(jax.random.key(9), words)[0].reshape(1, words * FRAMES, 1, BANDS)
     decisions = []
     for at in range(recording.shape[1]):
-        y, mask, state = step(params, state, recording[:, at : at + 1])
+        y, mask, state = step(state, recording[:, at : at + 1])
         if mask.all():  # not before the first FRAMES frames have come
             decisions.append(np.asarray(y[0, 0]))
     windows = jnp.concatenate([recording[:, at : at + FRAMES] for at in range(len(decisions))])
-    error = float(np.abs(np.stack(decisions) - np.asarray(apply_fn(params, windows))).max())
+    error = float(np.abs(np.stack(decisions) - np.asarray(apply_fn(windows))).max())
     print(f"{len(decisions)} decisions, one per frame; largest difference from whole windows {error:.1e}")
     assert error < 1e-4
 
-    frame = seconds_per_call(step, params, state, recording[:, :1])
-    window = seconds_per_call(apply_fn, params, windows[:1])
+    frame = seconds_per_call(step, state, recording[:, :1])
+    window = seconds_per_call(apply_fn, windows[:1])
     work = layer.multiply_adds((None, FRAMES, 1, BANDS)) / stream.multiply_adds
     print(f"latency per frame {frame * 1e6:.0f} us; recomputing a window {window * 1e6:.0f} us")
     print(f"a frame makes 1/{work:.1f} of the multiply-adds of a window, in 1/{window / frame:.1f} of the time")

@@ -8,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv.cli.process import Output
+from jaxconv.cli.process import Output, compute_in_calling_thread
 
 PACKAGE = str(Path(jaxconv.__file__).parents[1])
 
@@ -133,3 +134,14 @@ def test_a_stream_whose_reader_is_gone_discards_its_output():
         os.close(reader)
         for _ in range(3):
             print("second" * 10_000, file=output, flush=True)
+
+
+@pytest.mark.parametrize("given, changes", [(None, [("jax_cpu_enable_async_dispatch", False)]), ("1", [])])
+def test_short_calls_compute_in_the_calling_thread_unless_the_environment_says_otherwise(given, changes, monkeypatch):
+    monkeypatch.delenv("JAX_CPU_ENABLE_ASYNC_DISPATCH", raising=False)
+    if given is not None:
+        monkeypatch.setenv("JAX_CPU_ENABLE_ASYNC_DISPATCH", given)
+    set_to = []
+    monkeypatch.setattr(jax.config, "update", lambda *change: set_to.append(change))
+    compute_in_calling_thread()
+    assert set_to == changes
