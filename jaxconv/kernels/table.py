@@ -86,9 +86,21 @@ class Facts(NamedTuple):
         return self.problem.groups * (x + self.output_size) + self.kernel_size
 
     @property
-    def row_growth(self) -> float:
-        """Return the size of the patches of one row, relative to the input."""
-        return math.prod(self.problem.y[1:]) * self.taps / math.prod(self.problem.x)
+    def positions(self) -> int:
+        """Return the number of positions of one output."""
+        return math.prod(self.problem.y)
+
+    @property
+    def multiplications(self) -> int:
+        return self.patch_size * self.filters
+
+    @property
+    def is_strided(self) -> bool:
+        return max(self.problem.strides) > 1
+
+    @property
+    def is_padded(self) -> bool:
+        return any(low > 0 or high > 0 for low, high in self.problem.pads)
 
     @property
     def product_growth(self) -> float:
@@ -97,10 +109,9 @@ class Facts(NamedTuple):
 
     @property
     def runs_on_one_core(self) -> bool:
-        """Return whether XLA's 2-D convolution would run slowly or on one core, and can be made to run on all."""
+        """Return whether XLA's 2-D convolution would run on one core, and can be made to run on all."""
         narrow = 16 < self.filters <= 64 and self.channels >= 16
-        long_rows = self.filters > 16 > self.channels and self.channels * self.taps >= 128
-        return self.problem.rank == 2 and self.problem.strides[0] == 1 and (narrow or long_rows)
+        return self.problem.rank == 2 and self.problem.strides[0] == 1 and narrow
 
     @property
     def column_stacks_well(self) -> bool:
@@ -114,13 +125,20 @@ class Facts(NamedTuple):
         return all_read and narrow and fits
 
 
-LARGE = 1 << 22  # entries: a transposed copy of more does not stay in the cache
+# the multiplications of the smallest convolutions that were measured
+MEASURED = 1 << 19
+# entries of the patches: a product at once, and what stays in the cache
+TINY, LARGE_PATCHES = 1 << 16, 3 << 19
+# by the number of axes: positions of an image that is small, entries of an output that is small
+SMALL_IMAGE, SMALL_OUTPUT = {1: 512, 2: 2560}, {1: 1 << 16, 2: 18432}
+HALF = {1: 1 << 22, 2: LARGE_PATCHES, 3: 0}  # patches of a product of half types
 
 ALL = ("convolve", "transpose", "correlate")
 C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "correlate")
 
 # The figures are milliseconds, medians on two cores (AMD, AVX-512): XLA's way, or the one named, -> this one. They are
-# of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`.
+# of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`; or of `jaxconv tune --table`, whose
+# "1.1 of the best" is the geometric mean of the time over that of the fastest lowering, for the shapes of a row.
 TABLE: tuple[Row, ...] = (
     Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9,
         "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3"),
@@ -135,6 +153,8 @@ TABLE: tuple[Row, ...] = (
         "the same; 28x28x128 in 64 groups, k3x3: 13.7 by block_diagonal -> 6.6, in half the time to compile"),
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
         "channels for products in each group; 28x28x256 in 8 groups, k3x3: 11; a few channels in few groups"),
+    Row("im2col", K, lambda f: f.taps == 1 and f.channels > 8 * f.filters,
+        "one tap, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul -> 1"),
     Row("matmul", ALL, lambda f: f.taps == 1,
         "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients"),
     Row("shift_add", CK, lambda f: f.channels == 1 and f.filters < 16 and f.taps > shift_add.MAX_TAPS,
@@ -145,9 +165,11 @@ TABLE: tuple[Row, ...] = (
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5"),
-    Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
-        and 4 * f.patch_size <= 5 * f.total_size,
-        "half types through the matrix units; bfloat16 28x28x128 to 256 k3x3 s2: 3.9 by polyphase -> 1.9"),
+    Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32,
+        "half types as products; bfloat16 28x28x128 k3x3: 16.3 by polyphase -> 8.9, 512x128 to 256, k5: 21.1 -> 8.6"),
+    Row("matmul", T, lambda f: f.problem.rank < 3 and f.taps <= 32 and f.positions <= SMALL_IMAGE[f.problem.rank]
+        and f.multiplications >= MEASURED and f.patch_size <= 1 << 21 and f.taps * f.channels <= 16 * f.filters,
+        "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2"),
     Row("polyphase", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and f.problem.rank > 1 and f.taps <= 32,
@@ -157,23 +179,61 @@ TABLE: tuple[Row, ...] = (
     Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= 32
         and (f.problem.rank > 1 or f.filters < 16),
         "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3"),
+    Row("matmul", C, lambda f: f.is_half and f.channels > 48 and f.taps <= 32 and f.patch_size <= HALF[f.problem.rank],
+        "half types: products of bfloat16 run at twice the speed of float32; 399x512 to 192, k2: 2.2 by xla_nhwc -> 1"),
+    Row("leading_axis", C, lambda f: f.is_half and f.channels > 48 and f.problem.rank == 2,
+        "the same, large: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
     Row("leading_axis", C, lambda f: f.problem.rank == 3,
         "XLA has no fast code for three axes; 24x24x24x32 k3x3x3: 26.8 -> 4.8; 16x56x56x3 to 64: 3.2"),
-    Row("xla_extra_row", C, lambda f: f.runs_on_one_core,
-        "up to 64 filters run on one core otherwise; 56x56x64 k3x3: 7.9 -> 4.8"),
+    Row("im2col", C, lambda f: f.problem.rank == 2 and f.patch_size <= TINY and f.taps <= 32
+        and f.multiplications >= MEASURED,
+        "one small product; 1.18 of the best, xla_nhwc 1.32"),
+    Row("leading_axis", C, lambda f: f.problem.rank == 2 and 1 < f.filters <= 16 and f.patch_size <= LARGE_PATCHES
+        and not f.is_strided,
+        "few filters, small images; 1.06 of the best, xla_nhwc 1.54"),
+    Row("xla_extra_row", C, lambda f: f.runs_on_one_core and not f.is_padded and f.patch_size <= LARGE_PATCHES,
+        "without padding XLA packs slowly; 18x18x24 to 24, k3x3: 2.65 by xla_nhwc -> 1"),
+    Row("xla_extra_row", C, lambda f: f.problem.rank == 2 and not f.is_strided and f.narrower_side > 16
+        and f.problem.y[0] > 8 and f.patch_size > LARGE_PATCHES,
+        "large: Eigen is faster; 28x28x128 k3x3: 15.3 by xla_nhwc -> 10.2; 80x80x32 to 256: 9.3 -> 5.3"),
+    Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.narrower_side > 16 and f.patch_size > LARGE_PATCHES,
+        "large and strided, or few rows: row by row; 56x56x128 k3x3 s3: 12.8 by xla_nhwc -> 7.2; 7x7x512: 25 -> 13"),
+    Row("im2col", C, lambda f: f.problem.rank == 1 and f.patch_size <= LARGE_PATCHES // 2 and f.taps <= 4
+        and not f.is_half and f.multiplications >= MEASURED,
+        "few taps of short signals; 1.24 of the best, xla_nhwc 1.45"),
     Row("xla_nhwc", C, lambda f: True,
         "XLA's convolution is fast in this form: 28x28x128 k3x3 at 460 GFLOP/s"),
-    Row("matmul", K, lambda f: f.is_half and f.narrower_side >= 16,
-        "half types through the matrix units; bfloat16 28x28x128 k3x3: 7.8 -> 4.4, 512x128 to 256 k5: 7.1 -> 4.6"),
-    Row("row_correlation", K, lambda f: f.problem.rank == 1 or f.is_half
-        or (f.channels < 16 <= f.filters and f.output_size <= LARGE),
-        "one axis or few channels: one product without copies; 112x112x3 to 32, k3x3: 6.6 by im2col -> 3.8"),
-    Row("matmul", K, lambda f: f.filters > 64 or f.filters < 16 <= f.channels,
-        "a loop over the taps fills the matrix units; 14x14x256 k3x3: 6.5 by im2col -> 5.1; 28x28x256 s2: 12 -> 10"),
-    Row("im2col", K, lambda f: f.taps <= im2col.MAX_TAPS and (f.problem.rank < 3 or f.row_growth <= 2),
-        "few filters fill them only with stacked taps; 56x56x64 k3x3: 16.3 by matmul -> 9.7; 48x48x48x16: 32 -> 15"),
-    Row("matmul", K, lambda f: f.problem.rank == 3 and f.narrower_side >= 16,
-        "one window is in memory at a time; 10x10x10x16: a third of the memory of im2col"),
+    Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank > 1 and f.taps <= 9,
+        "one input channel; 128x128x1 to 8, k3x3: 4.66 by im2col -> 1"),
+    Row("matmul", K, lambda f: f.is_half and f.channels > 48,
+        "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
+    Row("xla_nhwc", K, lambda f: f.is_half and f.problem.rank < 3,
+        "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
+    Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
+        "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1"),
+    Row("leading_axis", K, lambda f: f.problem.rank == 3 and f.problem.w[2] >= 3 and f.narrower_side >= 16
+        and not f.is_strided,
+        "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6"),
+    Row("im2col", K, lambda f: f.problem.rank == 3 and f.problem.w[0] <= 2 and f.taps <= im2col.MAX_TAPS
+        and not f.is_half,
+        "few taps; 1.05 of the best, matmul 1.14"),
+    Row("matmul", K, lambda f: f.problem.rank == 3,
+        "one window is in memory at a time; 17 shapes: 1.05 of the best, im2col 1.61"),
+    Row("matmul", K, lambda f: f.output_size <= SMALL_OUTPUT[f.problem.rank],
+        "small outputs: nothing to prepare; 1.1 of the best, xla_nhwc 1.7 to 1.8"),
+    Row("matmul", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.multiplications <= 1 << 25,
+        "taps of one column; 1.04 of the best, im2col 1.65"),
+    Row("im2col", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.taps <= im2col.MAX_TAPS,
+        "the same, large; 1.06 of the best, xla_nhwc 1.55"),
+    Row("matmul", K, lambda f: f.filters < 12 and f.channels >= 16,
+        "few filters: they do not fill XLA's product; 12x12x320 to 8, k3x3: 2.1 by xla_nhwc -> 1"),
+    Row("im2col", K, lambda f: f.problem.rank == 2 and f.is_strided and f.output_size >= 1 << 17
+        and f.narrower_side >= 16 and f.filters <= 64 and f.taps <= im2col.MAX_TAPS,
+        "large and strided: XLA dilates y; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1"),
+    Row("row_correlation", K, lambda f: f.problem.rank == 1 and f.channels == 1,
+        "one channel; 1000x1 to 320, k7: 2.2 by xla_nhwc -> 1"),
+    Row("xla_nhwc", K, lambda f: f.problem.rank == 1 or f.problem.w[1] <= 5 or f.is_strided,
+        "XLA's own kernel gradient: 36 shapes: 1.09 of the best, matmul 1.63, im2col 1.71"),
     Row("row_correlation", K, lambda f: True, "many taps: their patches would be long"),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from jaxconv.cli.command_line import main
 from jaxconv.kernels import choice
 from jaxconv.kernels.table import TABLE
 from jaxconv.tuning import regret, shapes
-from jaxconv.tuning.convolutions import Convolution
+from jaxconv.tuning.convolutions import Convolution, convolutions
 
 
 @pytest.fixture
@@ -95,3 +95,10 @@ def test_the_command_refuses_what_it_cannot_use(tmp_path, capsys):
 def test_the_command_measures_and_reports(tmp_path, capsys, measured):
     assert main(["tune", "--table", str(tmp_path / "times.json"), "--shapes", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == ["map", "kind", "count", "mean", "95th", "worst", "of"]
+
+
+@pytest.mark.parametrize("first", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in range(50, 600, 50))])
+def test_the_table_chooses_a_lowering_that_supports_the_map(first):
+    for number in range(first, first + 50):
+        for one in convolutions(*shapes.draw(3, number).gradients()):
+            assert one.default("cpu") in one.supported(), one
