@@ -78,15 +78,19 @@ def run(options: argparse.Namespace) -> None:
 def _draw(values: dict[str, Any], x: dict[str, Any]) -> Any:
     """Return a figure with the values of each input, by name, one below the other."""
     from jaxconv.inspect import plot
-    from jaxconv.picture import Picture
+    from jaxconv.inspect.plot.style import canvas
 
     shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}  # nothing below plain features
-    if len(x) == 1:
-        return next(plot.heat(values[name][0], shown[name]) for name in x)
     heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
-    figure = Picture(figsize=(6.4, sum(heights)), dpi=110, layout="constrained")
-    panels = figure.subplots(len(x), 1, height_ratios=heights)
+    panels: Any = [None]
+    if len(x) > 1:
+        figure, _ = canvas(None, 6.4, sum(heights))  # says what to install where matplotlib is missing
+        figure.clear()
+        panels = figure.subplots(len(x), 1, height_ratios=heights)
     for name, ax in zip(x, panels, strict=True):
-        plot.heat(values[name][0], shown[name], ax=ax)
+        figure = plot.heat(values[name][0], shown[name], ax=ax)
+        ax = figure.axes[0] if ax is None else ax
         ax.set_title(name, fontsize=10)
+        if shown[name] is None:
+            ax.set_xlabel("feature")
     return figure

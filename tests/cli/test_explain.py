@@ -29,11 +29,17 @@ def test_each_input_is_drawn(tmp_path, error_line, monkeypatch):
         np.save(f"{name}.npy", np.arange(2.0 * np.prod(shape)).reshape(2, *shape) / 9)
     files = [f"{name}.npy" for name in shapes]
     drawn = []
-    monkeypatch.setattr("jaxconv.inspect.plot.heat", lambda *args, ax: drawn.append((*args, ax)))
+    monkeypatch.setattr("jaxconv.inspect.plot.heat", lambda *args, ax: drawn.append((*args, ax)) or ax.figure)
     assert main(["explain", "three.keras", *files, "--example", "1", "--method", "gradient", "--out", "p.png"]) == 0
     for (values, x, ax), (name, shape) in zip(drawn, shapes.items(), strict=True):
         assert values.shape == shape and ax.get_title() == name
+        assert (ax.get_xlabel() == "feature") == (name == "features")
         assert x is None if name == "features" else x.max() == np.load(f"{name}.npy")[1].max().astype("f4")
+    alone = jc.Dense(2)
+    jc.save_model("one.keras", jc.Sequential([alone]), jc.Sequential([alone]).init(jax.random.key(0), (None, 4))[0])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert main(["explain", "one.keras", "features.npy", "--out", "one.png", "--method", "gradient"]) == 0
     assert "three.keras takes 3 inputs" in error_line("explain", "three.keras", *files[:2], "--out", "q.png")
 
 
