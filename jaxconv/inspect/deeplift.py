@@ -23,13 +23,13 @@ LINEAR: dict[str, tuple[int, ...] | None] = dict.fromkeys(
     """add add_any sub neg reduce_sum cumsum reduce_window_sum broadcast_in_dim reshape transpose squeeze expand_dims
     slice pad concatenate split rev convert_element_type reduce_precision copy copy_p real imag fft name device_put psum
     psum2 psum_invariant all_gather all_gather_invariant all_to_all ppermute reduce_scatter pvary pcast
-    optimization_barrier sharding_constraint""".split()  # noqa: SIM905
+    optimization_barrier sharding_constraint window_sum window_patches""".split()  # noqa: SIM905
 )
 LINEAR |= {"gather": (0,), "dynamic_slice": (0,), "dynamic_update_slice": (0, 1), "scatter": (0, 2)}
 LINEAR |= {"scatter-add": (0, 2), "scatter_add": (0, 2), "triangular_solve": (1,)}
 BILINEAR = """mul dot_general conv_general_dilated conv_general_dilated_xla conv_convolve conv_transpose
     conv_correlate""".split()  # noqa: SIM905
-LARGEST = ("max", "reduce_max", "reduce_window_max", "cummax")
+LARGEST = ("max", "reduce_max", "reduce_window_max", "window_max", "cummax")
 SMALLEST = ("min", "reduce_min", "reduce_window_min", "cummin")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 LOGICAL = ("and", "or", "xor", "not")

@@ -9,11 +9,16 @@ import math
 from dataclasses import replace
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.custom_derivatives import linear_call
 
 from jaxconv.geometry import Geometry, dilate
+from jaxconv.kernels.varying import varying_zeros
+
+MIRRORED = {"reflect": "reflect", "replicate": "edge"}  # our names of padding modes that read one end, those of jnp.pad
 
 
 class Halo(NamedTuple):
@@ -63,7 +68,7 @@ class Blocks(NamedTuple):
         x, y = axis.stride // common, axis.dilation // common
         least = max(-(-axis.x // x), -(-axis.y // y), 1)
         count = math.gcd(least, devices)
-        return cls(count, least // count * x, least // count * y)
+        return cls(count, least // count * x, least // count * y) if count > 1 else cls(1, axis.x, axis.y)
 
 
 class Axis(NamedTuple):
@@ -108,26 +113,34 @@ def with_lengths(geometry: Geometry, lengths: list[tuple[int, int, int]]) -> Geo
     return replace(geometry, x_lengths=tuple(x for x, _, _ in lengths), padding=padding)
 
 
-def exchange(x: Array, axis: int, halo: Halo, shards: Shards) -> Array:
-    """Return a shard with its halo: steps of any number of neighbours; zeros beyond the ends of the array."""
+def exchange(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros", fill: float = 0) -> Array:
+    """Return a shard with its halo: steps of any number of neighbours.
+
+    Args:
+        mode: what is beyond the ends of the array, as in :func:`jaxconv.conv`.
+        fill: what is there instead of zeros.
+    """
     parts = []
     for shard, low, high in _pieces(x.shape[axis], halo):
         piece = lax.slice_in_dim(x, low, high, axis=axis)
-        parts.append(_shift(piece, -shard, shards))
-    return jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]
+        parts.append(_shift(piece, -shard, shards, mode == "circular", fill))
+    out = jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]
+    if mode not in MIRRORED:
+        return out
+    before, after = max(halo.before, 0), max(halo.after, 0)
+    padded = jnp.pad(x, [(before, after) if a == axis else (0, 0) for a in range(x.ndim)], MIRRORED[mode])
+    padded = lax.slice_in_dim(padded, before - halo.before, padded.shape[axis] - after + halo.after, axis=axis)
+    place, step = lax.axis_index(shards.names) if shards.size > 1 else 0, jnp.arange(out.shape[axis], dtype=np.int32)
+    ends = (step < before) & (place == shards.places[0]) | (step >= len(step) - after) & (place == shards.places[-1])
+    ends = lax.broadcast_in_dim(ends, out.shape, (axis,))
+    return jnp.where(ends, padded, out)
 
 
-def collect(x: Array, axis: int, halo: Halo, shards: Shards) -> Array:
+def collect(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros") -> Array:
     """Return a shard to which the others have added what they hold of it: the transpose of :func:`exchange`."""
-    length, start, parts = x.shape[axis] - sum(halo), 0, []
-    for shard, low, high in _pieces(length, halo):
-        piece = lax.slice_in_dim(x, start, start + high - low, axis=axis)
-        piece = _shift(piece, shard, shards)
-        pads = [(0, 0, 0)] * x.ndim
-        pads[axis] = (low, length - high, 0)
-        start += high - low
-        parts.append(lax.pad(piece, jnp.zeros((), x.dtype), pads))
-    return functools.reduce(lax.add, parts)
+    shape = tuple(n - sum(halo) if a == axis else n for a, n in enumerate(x.shape))
+    extend = functools.partial(exchange, axis=axis, halo=halo, shards=shards, mode=mode)
+    return jax.vjp(extend, varying_zeros(shape, x.dtype, x))[1](x)[0]
 
 
 def _pieces(length: int, halo: Halo) -> list[tuple[int, int, int]]:
@@ -137,12 +150,26 @@ def _pieces(length: int, halo: Halo) -> list[tuple[int, int, int]]:
     return [(i, max(start - i * length, 0), min(end - i * length, length)) for i in shards]
 
 
-def _shift(x: Array, distance: int, shards: Shards) -> Array:
-    """Return what the device ``distance`` shards before holds; zeros where there is none."""
-    places = shards.places
-    pairs = [(int(one), int(places[i + distance])) for i, one in enumerate(places) if 0 <= i + distance < len(places)]
-    if distance == 0 or not pairs:
-        return x if distance == 0 else jnp.zeros_like(x)
+def _shift(x: Array, distance: int, shards: Shards, ring: bool, fill: float) -> Array:
+    """Return what the device ``distance`` shards before holds; beyond the ends of a row, or of no ring, the fill."""
+    count = shards.size
+    ends = [(i, (i + distance) % count) for i in range(count) if ring or 0 <= i + distance < count]
+    if distance % count == 0 if ring else distance == 0:
+        return x
+    if not ends:
+        return jnp.full_like(x, fill)
+    if fill:  # what is not sent arrives as zero bits
+        kind = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+        zero = np.array(fill, x.dtype).view(kind)
+        moved = _move(lax.bitcast_convert_type(x, kind) ^ zero, shards, ends)
+        return lax.bitcast_convert_type(moved ^ zero, x.dtype)
+    back = [(j, i) for i, j in ends]
+    return linear_call(lambda _, x: _move(x, shards, ends), lambda _, y: _move(y, shards, back), (), x)
+
+
+def _move(x: Array, shards: Shards, ends: list[tuple[int, int]]) -> Array:
+    """Send x from one shard to another for each pair of shards, in order."""
+    pairs = [(shards.places[i], shards.places[j]) for i, j in ends]
     if jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize == 2:  # as bits: XLA on CPU sends these as float32
         bits = lax.ppermute(lax.bitcast_convert_type(x, jnp.uint16), shards.names, pairs)
         return lax.bitcast_convert_type(bits, x.dtype)

@@ -78,17 +78,11 @@ def _bind(
     precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter must be hashable
     if precision is None:  # the default in force here, not where jit lowers: the context manager may be closed by then
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if _left_to_lax(geometry, a, b):  # the result's sharding is part of its type, and jax.lax has the rules for that
+    if partition.left_to_lax(
+        geometry, a, b
+    ):  # the result's sharding is part of its type, and jax.lax has the rules for that
         return XLA.maps[name](a, b, geometry, Arithmetic(a.dtype, dtype, precision))
     return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype, lowering=lowering)
-
-
-def _left_to_lax(geometry: Geometry, *arrays: Array) -> bool:
-    """Return whether some axes of a mesh are Explicit, and others Manual (``shard_map``) or a size is symbolic."""
-    mesh = partition.explicit_mesh(*arrays)
-    sizes = (*geometry.x_lengths, *(size for array in arrays for size in array.shape))
-    known = all(isinstance(size, int) for size in sizes)
-    return mesh is not None and (jax.sharding.AxisType.Manual in mesh.axis_types or not known)
 
 
 def _dims(letter: str, geometry: Geometry) -> tuple[int, ...]:
@@ -112,7 +106,7 @@ def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, .
 def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, **_: Any) -> Any:
     shape = _result_shape(name, a, b, geometry)
     explicit = partition.explicit_mesh(a, b) is not None
-    sharding = {"sharding": partition.result_sharding(name, geometry, a, b, shape)} if explicit else {}
+    sharding = {"sharding": partition.result_sharding(name, geometry, (a, b), shape)} if explicit else {}
     return a.update(shape=shape, dtype=dtype, weak_type=a.weak_type and b.weak_type, **sharding)
 
 
@@ -216,7 +210,7 @@ def _lower(name: str, context: Any, a: Any, b: Any, **params: Any) -> Any:
         return functools.partial(_solve, **options, platform=platform, winners=winners)
 
     if partition.applies(context):
-        return partition.lower(name, solve(platforms[0]), context, a, b, params["geometry"])
+        return partition.lower(name, solve(platforms[0]), context, a, b, geometry=params["geometry"])
 
     def rule(a: Array, b: Array) -> Array:
         ways = [functools.partial(solve(p), name, geometry=params["geometry"]) for p in (platforms[0], "cpu", None)]

@@ -15,6 +15,8 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.contract.masks import valid_range
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
+from jaxconv.kernels.windowed import largest, total
+from jaxconv.layers.sharding import gather_axis
 
 
 def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,7 +91,7 @@ class BaseAdaptivePooling(Layer):
             steps = begin[:, None] + np.arange(width)
             inside = steps < end[:, None]
             if length != count * width:  # bins differ or overlap: the shorter ones repeat their last step
-                x = jnp.take(x, np.minimum(steps, end[:, None] - 1).ravel(), axis, mode="clip")
+                x = jnp.take(gather_axis(x, axis), np.minimum(steps, end[:, None] - 1).ravel(), axis, mode="clip")
             window = [width if a == axis else 1 for a in range(x.ndim)]
             weight = (inside / (end - begin)[:, None]).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
             x = self.reduce(x, window, weight)
@@ -126,7 +128,7 @@ class _AdaptiveMax(BaseAdaptivePooling):
     """Compute the largest value of each bin; of several equal ones the first gets the gradient."""
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
-        return lax.reduce_window(x, np.array(-np.inf, x.dtype), lax.max, window, window, "VALID")
+        return largest(x, tuple(window), tuple(window), ((0, 0),) * x.ndim)
 
     def reduce_masked(self, x: Array, inside: Array) -> Array:
         largest = jnp.where(inside, x, jnp.array(-jnp.inf, x.dtype)).max(1)
@@ -139,7 +141,7 @@ class _AdaptiveAverage(BaseAdaptivePooling):
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
         wide = promote(x.dtype, np.float32)  # the sum of a bin may not fit in float16
         parts = x.astype(wide) * jnp.asarray(weight, wide)
-        return lax.reduce_window(parts, np.array(0, wide), lax.add, window, window, "VALID").astype(x.dtype)
+        return total(parts, tuple(window), tuple(window), ((0, 0),) * x.ndim).astype(x.dtype)
 
     def reduce_masked(self, x: Array, inside: Array) -> Array:
         wide = promote(x.dtype, np.float32)

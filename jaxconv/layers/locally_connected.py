@@ -1,16 +1,18 @@
 """LocallyConnected1D, 2D and 3D: convolutions with a separate kernel for each output position, as in Keras 2."""
 
 import dataclasses
-import itertools
 import math
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
 
 from jaxconv.contract import Params, Shape, Weight, layers, register
+from jaxconv.geometry import Geometry
+from jaxconv.kernels.windowed import patches
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.options import known
+from jaxconv.layers.sharding import sharded_like
 from jaxconv.ops.operands import dimension_numbers, pad
 
 
@@ -81,22 +83,19 @@ class BaseLocallyConnected(Convolving):
         return {"kernel": Weight((positions, taps, self.filters), self.kernel_initializer, True)}
 
     def convolve(self, params: Params, x: Array) -> Array:
-        axes = dimension_numbers(self.rank, str(self.data_format))
-        lengths = [x.shape[axis] for axis in axes[2:]]
-        out = self._known_lengths(tuple(lengths))
+        axes, ones = dimension_numbers(self.rank, str(self.data_format)), (1,) * self.rank
+        lengths = tuple(x.shape[axis] for axis in axes[2:])
+        out = self._known_lengths(lengths)
         pads = tuple(w.pads(n) for w, n in zip(self.spatial_windows(), lengths, strict=True))
-        x = pad(type(self).__name__, x, self.padding_mode, pads, axes[2:])
-        x = jnp.transpose(x, (axes[0], *axes[2:], axes[1]))
-        taps = [self._tap(x, tap, out) for tap in itertools.product(*map(range, self.kernel_size))]
-        patches = jnp.concatenate(taps, -1)  # the order of the kernel's second axis
-        patches = patches.reshape(x.shape[0], math.prod(out), patches.shape[-1])
-        y = jnp.einsum("bpt,ptf->bpf", patches, params["kernel"]).reshape(x.shape[0], *out, self.filters)
+        if self.padding_mode != "zeros":
+            x = pad(type(self).__name__, x, self.padding_mode, pads, axes[2:])
+            lengths, pads = tuple(x.shape[axis] for axis in axes[2:]), ((0, 0),) * self.rank
+        geometry = Geometry(lengths, self.kernel_size, self.strides, pads, ones, ones, 1, axes, axes, axes)
+        taps = jnp.transpose(patches(x, geometry), (axes[0], *axes[2:], axes[1]))  # as the kernel's second axis
+        kernel = sharded_like(params["kernel"].reshape(*out, -1, self.filters), taps, range(1, self.rank + 1))
+        places = "xyz"[: self.rank]
+        y = jnp.einsum(f"b{places}t,{places}tf->b{places}f", taps, kernel)
         return y if self.data_format == "channels_last" else jnp.moveaxis(y, -1, 1)
-
-    def _tap(self, x: Array, tap: tuple[int, ...], out: tuple[int, ...]) -> Array:
-        """Return the inputs that one tap of the kernel reads, for every output position."""
-        last = [t + (n - 1) * s + 1 for t, n, s in zip(tap, out, self.strides, strict=True)]
-        return lax.slice(x, (0, *tap, 0), (x.shape[0], *last, x.shape[-1]), (1, *self.strides, 1))
 
 
 @register(layers)

@@ -12,7 +12,7 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.contract.masks import fill_masked
 from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.dtypes import promote
-from jaxconv.kernels.max_window import largest
+from jaxconv.kernels.windowed import largest, total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,18 +78,18 @@ class _Average(BasePooling):
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         window, strides, padding = self._sizes_strides_pads(x)
         dtype = promote(x.dtype, np.float32)  # the sum of a window may not fit in float16
-        total = lax.reduce_window(x.astype(dtype), np.array(0, dtype), lax.add, window, strides, padding)
+        y = total(x.astype(dtype), window, strides, padding)
         if mask is not None:
             options = [  # along an axis of size 1, where the mask is the same for all steps, a window reads that alone
                 (1, 1, (0, 0)) if n == 1 else own for n, *own in zip(mask.shape, window, strides, padding, strict=True)
             ]
             mask_options = list(zip(*options, strict=True))
             count = lax.reduce_window(mask.astype(dtype), np.array(0, dtype), lax.add, *mask_options)
-            total = total / jnp.maximum(count, 1)
+            y = y / jnp.maximum(count, 1)
         for axis, size in enumerate(x.shape):
             if window[axis] > 1 and (mask is None or mask.shape[axis] == 1):
-                total = total / self._count(axis, size, total.shape, window, strides, padding, dtype)
-        return total.astype(x.dtype), Effects()
+                y = y / self._count(axis, size, y.shape, window, strides, padding, dtype)
+        return y.astype(x.dtype), Effects()
 
     def _count(self, axis: int, size: int, out: Any, window: Any, strides: Any, padding: Any, dtype: Any) -> Array:
         """Return how many steps of one axis each window contains; the axis may have a symbolic length."""

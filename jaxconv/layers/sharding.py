@@ -1,5 +1,7 @@
 """The sharding of results on meshes with Explicit axes, for operations that JAX has no rule for."""
 
+from collections.abc import Iterable
+
 import jax
 from jax import Array
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -21,3 +23,21 @@ def explicit_sharding(x: Array, *inner: Array) -> NamedSharding | None:
 def broadcast_like(value: Array, x: Array) -> Array:
     """Broadcast a weight to the shape, dtype and sharding of ``x``, so that its gradient is summed before it moves."""
     return broadcast(value, x.shape, x.dtype, explicit_sharding(x))
+
+
+def gather_axis(x: Array, axis: int) -> Array:
+    """Return an array that is not sharded along an axis on a mesh with Explicit axes, for what reads the whole axis."""
+    sharding = explicit_sharding(x)
+    if sharding is None or sharding.spec[axis] is None:
+        return x
+    spec = [None if a == axis else names for a, names in enumerate(sharding.spec)]
+    return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*spec)))
+
+
+def sharded_like(value: Array, x: Array, axes: Iterable[int]) -> Array:
+    """Return a weight whose first axes are sharded as ``axes`` of ``x`` are on a mesh with Explicit axes."""
+    sharding = explicit_sharding(x)
+    if sharding is None:
+        return value
+    spec = PartitionSpec(*(sharding.spec[axis] for axis in axes))
+    return jax.sharding.reshard(value, sharding.update(spec=spec))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxconv.kernels.max_window import largest
+from jaxconv.kernels.windowed import largest
 
 
 def reduced(x, window, strides, padding):
