@@ -18,7 +18,8 @@ from jax.custom_derivatives import linear_call
 from jaxconv.geometry import Geometry, dilate
 from jaxconv.kernels.varying import varying_zeros
 
-MIRRORED = {"reflect": "reflect", "replicate": "edge"}  # our names of padding modes that read one end, those of jnp.pad
+# our names, PyTorch's -> those of jnp.pad
+PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 class Halo(NamedTuple):
@@ -120,20 +121,23 @@ def exchange(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros
         mode: what is beyond the ends of the array, as in :func:`jaxconv.conv`.
         fill: what is there instead of zeros.
     """
+    before, after = max(halo.before, 0), max(halo.after, 0)
+    if mode != "zeros":
+        pads = [(before, after) if a == axis else (0, 0) for a in range(x.ndim)]
+        padded = jnp.pad(x, pads, PADDING_MODES[mode])
+        padded = lax.slice_in_dim(padded, before - halo.before, padded.shape[axis] - after + halo.after, axis=axis)
+        if shards.size == 1:
+            return padded
     parts = []
     for shard, low, high in _pieces(x.shape[axis], halo):
         piece = lax.slice_in_dim(x, low, high, axis=axis)
         parts.append(_shift(piece, -shard, shards, mode == "circular", fill))
     out = jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]
-    if mode not in MIRRORED:
+    if mode in ("zeros", "circular"):
         return out
-    before, after = max(halo.before, 0), max(halo.after, 0)
-    padded = jnp.pad(x, [(before, after) if a == axis else (0, 0) for a in range(x.ndim)], MIRRORED[mode])
-    padded = lax.slice_in_dim(padded, before - halo.before, padded.shape[axis] - after + halo.after, axis=axis)
-    place, step = lax.axis_index(shards.names) if shards.size > 1 else 0, jnp.arange(out.shape[axis], dtype=np.int32)
+    place, step = lax.axis_index(shards.names), jnp.arange(out.shape[axis], dtype=np.int32)
     ends = (step < before) & (place == shards.places[0]) | (step >= len(step) - after) & (place == shards.places[-1])
-    ends = lax.broadcast_in_dim(ends, out.shape, (axis,))
-    return jnp.where(ends, padded, out)
+    return jnp.where(lax.broadcast_in_dim(ends, out.shape, (axis,)), padded, out)
 
 
 def collect(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros") -> Array:

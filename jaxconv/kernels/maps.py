@@ -24,8 +24,10 @@ from jax.interpreters import ad, batching, mlir, xla
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, partition, tuning_cache
 from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.halo import PADDING_MODES
 from jaxconv.kernels.lowerings.xla import XLA
 from jaxconv.kernels.override import current as current_override
+from jaxconv.kernels.split import Split, padded
 from jaxconv.kernels.varying import vary_alike
 from jaxconv.kernels.xla_convolution import tracing_a_lowering
 
@@ -36,16 +38,22 @@ SHARED_INDEX = {frozenset("xy"): "n", frozenset("xw"): "c", frozenset("yw"): "f"
 
 
 def convolve(
-    x: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None, lowering: str | None = None
-) -> Array:
+    x: Array, w: Array, geometry: Geometry, *, precision: Any = None, dtype: Any = None, lowering: str | None = None,
+    mode: str = "zeros",
+) -> Array:  # fmt: skip
     """Convolve: ``C(x, w) -> y``.
 
     Args:
+        mode: what the padding consists of: "zeros", or values of x as in :func:`jaxconv.conv`.
         dtype: that of the result, by default that of ``x``.
         lowering: the lowering of this map, and of its derivatives where it can compute them; by default the one that
             ``with jaxconv.lowering(name)`` requests, else the table's choice.
     """
-    return _checked("convolve", x, w, geometry, precision, dtype, lowering)
+    if mode != "zeros" and (not all(isinstance(n, int) for n in x.shape) or partition.left_to_lax(geometry, x, w)):
+        pads = dict(zip(geometry.x_dims[2:], geometry.padding, strict=True))
+        x = jnp.pad(x, [pads.get(axis, (0, 0)) for axis in range(x.ndim)], PADDING_MODES[mode])
+        geometry, mode = padded(geometry), "zeros"
+    return _checked("convolve", x, w, geometry, precision, dtype, lowering, mode)
 
 
 def transpose(
@@ -63,15 +71,16 @@ def correlate(
 
 
 def _checked(
-    name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None
-) -> Array:
+    name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None,
+    mode: str = "zeros",
+) -> Array:  # fmt: skip
     lowering = current_override() if lowering is None else lowering
     choice.check(lowering, name, geometry, a, b)
-    return _bind(name, a, b, geometry, precision, dtype, lowering)
+    return _bind(name, a, b, geometry, precision, dtype, lowering, mode)
 
 
 def _bind(
-    name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None = None
+    name: str, a: Array, b: Array, geometry: Geometry, precision: Any, dtype: Any, lowering: str | None, mode: str
 ) -> Array:
     a, b = vary_alike(a, b)
     dtype = jnp.dtype(a.dtype if dtype is None else dtype)
@@ -82,7 +91,8 @@ def _bind(
         geometry, a, b
     ):  # the result's sharding is part of its type, and jax.lax has the rules for that
         return XLA.maps[name](a, b, geometry, Arithmetic(a.dtype, dtype, precision))
-    return PRIMITIVES[name].bind(a, b, geometry=geometry, precision=precision, dtype=dtype, lowering=lowering)
+    options = {"precision": precision, "dtype": dtype, "lowering": lowering, "mode": mode}
+    return PRIMITIVES[name].bind(a, b, geometry=geometry, **options)
 
 
 def _dims(letter: str, geometry: Geometry) -> tuple[int, ...]:
@@ -103,10 +113,10 @@ def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, .
     return tuple(shape[axis] for axis in range(len(dims)))
 
 
-def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, **_: Any) -> Any:
+def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, mode: str, **_: Any) -> Any:
     shape = _result_shape(name, a, b, geometry)
     explicit = partition.explicit_mesh(a, b) is not None
-    sharding = {"sharding": partition.result_sharding(name, geometry, (a, b), shape)} if explicit else {}
+    sharding = {"sharding": partition.result_sharding(name, geometry, (a, b), shape, mode)} if explicit else {}
     return a.update(shape=shape, dtype=dtype, weak_type=a.weak_type and b.weak_type, **sharding)
 
 
@@ -119,12 +129,12 @@ def _adjoint(name: str, operand: int) -> Callable[..., Array]:
     adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == target)
 
     def rule(
-        cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any
+        cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any, mode: str
     ) -> Array:
         linear, constant = (a, b) if operand == 0 else (b, a)
         arrays = {SIGNATURES[name][1 - operand]: constant, SIGNATURES[name][2]: cotangent}
         first, second, _ = SIGNATURES[adjoint]
-        out = _bind(adjoint, arrays[first], arrays[second], geometry, precision, linear.aval.dtype, lowering)
+        out = _bind(adjoint, arrays[first], arrays[second], geometry, precision, linear.aval.dtype, lowering, mode)
         if partition.explicit_mesh(out) is None or jax.typeof(out).sharding == linear.aval.sharding:
             return out
         return jax.sharding.reshard(out, linear.aval.sharding)
@@ -166,7 +176,7 @@ def _host(letter: str, index: str, dims: tuple[int, ...]) -> tuple[int, bool]:
 
 
 def _batch(
-    name: str, operands: Any, axes: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any
+    name: str, operands: Any, axes: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any, mode: str
 ) -> tuple[Array, int]:
     letters = SIGNATURES[name]
     batched = [letter for letter, axis in zip(letters, axes, strict=False) if axis is not None]
@@ -180,7 +190,7 @@ def _batch(
         for v, letter, d in zip(operands, letters, axes, strict=False)
     )
     folded = replace(geometry, groups=geometry.groups * size) if index == "g" else geometry
-    return _unfold(_bind(name, a, b, folded, precision, dtype, lowering), letters[2], size, index, geometry), 0
+    return _unfold(_bind(name, a, b, folded, precision, dtype, lowering, mode), letters[2], size, index, geometry), 0
 
 
 def _without(shape: tuple[int, ...], axis: Any) -> tuple[int, ...]:
@@ -200,27 +210,33 @@ def _primitive(name: str) -> Primitive:
     return primitive
 
 
-def _lower(name: str, context: Any, a: Any, b: Any, **params: Any) -> Any:
+def _lower(name: str, context: Any, a: Any, b: Any, *, geometry: Geometry, mode: str, **options: Any) -> Any:
     """Lower for one platform, or for several at once."""
     platforms = tuple(context.platforms or context.module_context.platforms)
-    options = {key: value for key, value in params.items() if key != "geometry"}
 
     def solve(platform: str | None) -> Callable[..., Array]:
         winners = tuning_cache.winners(platform)
         return functools.partial(_solve, **options, platform=platform, winners=winners)
 
     if partition.applies(context):
-        return partition.lower(name, solve(platforms[0]), context, a, b, geometry=params["geometry"])
+        return partition.lower(name, solve(platforms[0]), context, a, b, geometry=geometry, mode=mode)
+
+    def whole(platform: str | None, a: Array, b: Array) -> Array:
+        if mode == "zeros":
+            return solve(platform)(name, a, b, geometry=geometry)
+        split = Split.of(name, geometry, 1, mode)
+        return split.solve(solve(platform), {}, {}, SIGNATURES[name][2], a, b)[0]
 
     def rule(a: Array, b: Array) -> Array:
-        ways = [functools.partial(solve(p), name, geometry=params["geometry"]) for p in (platforms[0], "cpu", None)]
+        ways = [functools.partial(whole, p) for p in (platforms[0], "cpu", None)]
         if len(platforms) == 1:
             return ways[0](a, b)
         return jax.lax.platform_dependent(a, b, cpu=ways[1], default=ways[2])
 
     # not cached by JAX, which would hide the operands from what splits a map; equal maps share a function nevertheless
     functions = context.module_context.cached_primitive_lowerings
-    function = functions.setdefault((name, platforms, *context.avals_in, *params.items()), jax.jit(rule))
+    key = (name, platforms, *context.avals_in, geometry, mode, *options.items())
+    function = functions.setdefault(key, jax.jit(rule))
     return mlir.lower_fun(function, multiple_results=False)(context, a, b)
 
 

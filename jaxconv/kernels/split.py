@@ -6,6 +6,7 @@ Knows the geometry alone. How XLA is told about it is in :mod:`.partition`.
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -225,6 +226,12 @@ class Split(NamedTuple):
 def lengths_of(letter: str, geometry: Geometry) -> tuple[int, ...]:
     """Return the spatial lengths of an array."""
     return {"w": geometry.w_lengths, "y": geometry.y_lengths}.get(letter, geometry.x_lengths)
+
+
+def padded(geometry: Geometry) -> Geometry:
+    """Return the geometry in which the padding is part of x."""
+    each = zip(geometry.x_lengths, geometry.padding, strict=True)
+    return replace(geometry, x_lengths=tuple(n + sum(pair) for n, pair in each), padding=((0, 0),) * geometry.rank)
 
 
 def _blocks(axis: Axis, devices: int, mode: str) -> Blocks:

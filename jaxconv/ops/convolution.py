@@ -1,6 +1,5 @@
 """Convolutions as functions of arrays, with the signature of ``tf.keras.backend.conv1d``. Knows no layers."""
 
-import dataclasses
 from typing import Any
 
 from jax import Array
@@ -10,11 +9,11 @@ from jaxconv import geometry as geo
 from jaxconv import kernels
 from jaxconv.ops.operands import (
     as_padding_mode,
+    check_mode,
     dimension_numbers,
     infer_groups,
     lengths_out,
     over_batch,
-    pad,
     result_type,
     same_type,
     spatial_rank,
@@ -121,12 +120,8 @@ def convolve(
 
     def with_one_batch_axis(x: Array) -> Array:
         geometry = conv_geometry(where, x.shape, kernel.shape, strides, padding, form, dilation_rate)
-        if mode != "zeros":
-            axes = geometry.x_dims[2:]
-            x = pad(where, x, mode, geometry.padding, axes)
-            lengths = tuple(x.shape[axis] for axis in axes)
-            geometry = dataclasses.replace(geometry, x_lengths=lengths, padding=((0, 0),) * rank)
-        return kernels.convolve(x, kernel, geometry, precision=precision, dtype=dtype)
+        check_mode(where, mode, geometry.x_lengths, geometry.padding)
+        return kernels.convolve(x, kernel, geometry, precision=precision, dtype=dtype, mode=mode)
 
     return over_batch(where, rank, x, with_one_batch_axis)
 

@@ -10,11 +10,9 @@ from jax import Array
 
 from jaxconv import geometry as geo
 from jaxconv.dtypes import promote
+from jaxconv.kernels.halo import PADDING_MODES
 from jaxconv.registry import nearest
 from jaxconv.windows import Window
-
-# our names, PyTorch's -> those of jnp.pad
-PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
 def same_type(where: str, x: Any, kernel: Any) -> tuple[Array, Array]:

@@ -15,6 +15,7 @@ from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, maps
 from jaxconv.kernels.jaxpr import equations
 from jaxconv.kernels.lowerings import LOWERINGS
+from jaxconv.kernels.split import padded
 
 NAMES = {primitive: name for name, primitive in maps.PRIMITIVES.items()}
 # the temporaries that a winner may need: a multiple of its operands and result, or this many bytes
@@ -112,11 +113,16 @@ def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolut
     """
     found: dict[str, Convolution] = {}
     for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr):
-        params = equation.params
+        params = dict(equation.params)
         if equation.primitive not in NAMES or params["lowering"] is not None:
             continue
         a, b = (jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars)
         name = NAMES[equation.primitive]
+        if params.pop("mode") != "zeros":  # a lowering sees the padded x
+            geometry = params["geometry"] = padded(params["geometry"])
+            lengths = dict(zip(geometry.x_dims[2:], geometry.x_lengths, strict=True))
+            if maps.SIGNATURES[name][0] == "x":
+                a = jax.ShapeDtypeStruct([lengths.get(axis, n) for axis, n in enumerate(a.shape)], a.dtype)
         key = choice.key(name, params["geometry"], a, b)
         if key is not None:
             found.setdefault(key, Convolution(name, key, a, b, params))
