@@ -1,17 +1,22 @@
 """UpSampling1D, UpSampling2D and UpSampling3D: repetition or interpolation along the spatial axes."""
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax import Array
+import numpy as np
+from jax import Array, lax
 
 from jaxconv import data_format as formats
 from jaxconv import geometry as geo
+from jaxconv import kernels
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
+from jaxconv.geometry import Geometry
+from jaxconv.ops.operands import dimension_numbers
 from jaxconv.registry import nearest
 
 # Keras's names -> those of jax.image.resize; "nearest" is repetition
@@ -26,6 +31,17 @@ def _window(factor: int, reach: int | None) -> Window:
     size = 2 * reach * factor - factor % 2  # the weights at the very ends are zero
     before = reach * factor - (factor + 1) // 2
     return Window(size, factor, 1, (before, size - factor - before), "renormalize", transposed=True)
+
+
+@functools.lru_cache
+def _weights(interpolation: str, factor: int, dtype: str) -> np.ndarray:
+    """Return the weights of one step at the new steps of its window, far from the ends."""
+    window, place = _window(factor, REACHES[interpolation]), 2 * REACHES[interpolation]
+    with jax.ensure_compile_time_eval():
+        step = jnp.zeros(2 * place + 1, dtype).at[place].set(1)
+        new = np.asarray(jax.image.resize(step, (step.size * factor,), METHODS[interpolation], antialias=False))
+    start = place * factor - window.padding[0]
+    return new[start : start + window.size]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +104,39 @@ class _UpSampling(Layer):
         return y.astype(x.dtype), Effects()
 
     def _resize(self, x: Array) -> Array:
-        return jax.image.resize(x, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
+        if not all(isinstance(n, int) for n in x.shape):
+            return jax.image.resize(x, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
+        for axis, factor in enumerate(self.size):
+            x = self._interpolate(x, axis, factor) if factor > 1 else x
+        return x
+
+    def _interpolate(self, x: Array, axis: int, factor: int) -> Array:
+        """Lengthen one spatial axis: each step adds its weights, which are divided by their sum at every new step."""
+        dims, one = dimension_numbers(self.rank, str(self.data_format)), (1,) * self.rank
+        window, n, channels = _window(factor, REACHES[self.interpolation]), x.shape[dims[2 + axis]], x.shape[dims[1]]
+        before, after = window.padding
+        weights = _weights(self.interpolation, factor, x.dtype.name)
+
+        def along(value: Any, others: Any) -> tuple[Any, ...]:
+            return tuple(value if i == axis else others[i] for i in range(self.rank))
+
+        lengths = along(n * factor, [x.shape[d] for d in dims[2:]])
+        pads = along((before, after), ((0, 0),) * self.rank)
+        w_dims = (self.rank + 1, self.rank, *range(self.rank))
+        geometry = Geometry(
+            lengths, along(window.size, one), along(factor, one), pads, one, one, channels, dims, w_dims, dims
+        )
+        kernel = jnp.broadcast_to(
+            jnp.asarray(weights).reshape(*along(-1, one), 1, 1), (*along(window.size, one), 1, channels)
+        )
+        y = kernels.transpose(x, kernel, geometry, precision=lax.Precision.HIGHEST)
+        total = np.zeros(n * factor + before + after, weights.dtype)
+        for tap, weight in enumerate(weights):
+            total[tap : tap + n * factor : factor] += weight
+        total = total[before : before + n * factor]
+        return y / lax.broadcast_in_dim(
+            total, [n * factor if d == dims[2 + axis] else 1 for d in range(x.ndim)], (dims[2 + axis],)
+        )
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()
