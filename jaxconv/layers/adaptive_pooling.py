@@ -16,7 +16,7 @@ from jaxconv.contract.masks import valid_range
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.kernels.windowed import largest, total
-from jaxconv.layers.sharding import gather_axis
+from jaxconv.layers.sharding import gather_axes
 
 
 def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +91,7 @@ class BaseAdaptivePooling(Layer):
             steps = begin[:, None] + np.arange(width)
             inside = steps < end[:, None]
             if length != count * width:  # bins differ or overlap: the shorter ones repeat their last step
-                x = jnp.take(gather_axis(x, axis), np.minimum(steps, end[:, None] - 1).ravel(), axis, mode="clip")
+                x = jnp.take(gather_axes(x, [axis]), np.minimum(steps, end[:, None] - 1).ravel(), axis, mode="clip")
             window = [width if a == axis else 1 for a in range(x.ndim)]
             weight = (inside / (end - begin)[:, None]).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
             x = self.reduce(x, window, weight)

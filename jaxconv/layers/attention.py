@@ -19,7 +19,7 @@ from jaxconv.contract.masks import broadcast_mask
 from jaxconv.dtypes import promote
 from jaxconv.layers.merge import Merge
 from jaxconv.layers.options import as_axis, as_fraction, as_seed, input_axes
-from jaxconv.layers.sharding import broadcast_like
+from jaxconv.layers.sharding import broadcast_like, gather_axes
 
 GOVERNED = [
     f"{weight}_{what}" for weight in ("kernel", "bias") for what in ("initializer", "regularizer", "constraint")
@@ -309,10 +309,15 @@ class MultiHeadAttention(Merge):
         )
         return y, Effects(penalty=penalty + effects.penalty)
 
-    def _flat(self, y: Array, rank: int) -> Array:
-        """Return an array of an input of this rank with the axes that are attended over as one, behind the others."""
+    def _flat(self, y: Array, rank: int, whole: bool) -> Array:
+        """Return an array of an input of this rank with the axes that are attended over as one, behind the others.
+
+        Args:
+            whole: whether all steps are gathered on a mesh with Explicit axes, as those of key and value are.
+        """
         axes = self._axes(rank)
         others = [axis for axis in range(rank - 1) if axis not in axes]
+        y = gather_axes(y, {*others[1:], *(axes if whole or len(axes) > 1 else ())})
         y = y.transpose(*others, *axes, *range(rank - 1, y.ndim))
         count, end = len(others), y.shape[rank - 1 :]
         return y.reshape(math.prod(y.shape[:count]), math.prod(y.shape[count : rank - 1]), *end)
@@ -325,7 +330,7 @@ class MultiHeadAttention(Merge):
             if own is not None:
                 shape = given[name].shape
                 full = jnp.broadcast_to(broadcast_mask(own, shape, self.mask_layouts(len(shape))), shape).any(-1)
-                found.append(self._flat(full, len(shape))[:, None, None, :])
+                found.append(self._flat(full, len(shape), True)[:, None, None, :])
         axes = self._axes(query.ndim)
         ahead = jnp.arange(query.shape[axes[0]])[:, None] - jnp.arange(value.shape[axes[0]])[None]
         if self.use_causal_mask:
@@ -345,7 +350,9 @@ class MultiHeadAttention(Merge):
     def _attend(self, projected: dict[str, Array], visible: Array | None, train: bool, key: Any) -> Array:
         """Return the heads' means of the value, in the shape of the query's heads."""
         shape = projected["query"].shape
-        query, keys, value = (self._flat(projected[name], len(shape) - 1) for name in ("query", "key", "value"))
+        query, keys, value = (
+            self._flat(projected[name], len(shape) - 1, name != "query") for name in ("query", "key", "value")
+        )
         drops, scale = train and self.dropout > 0, 1 / math.sqrt(self.key_dim)
         if drops or self.key_dim != self.value_dim or query.dtype != jnp.float32:
             y = self._explicit(query, keys, value, visible, scale, key if drops else None)

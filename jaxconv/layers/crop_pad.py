@@ -11,6 +11,7 @@ from jaxconv import data_format as formats
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register
 from jaxconv.contract.spatial import with_channels
+from jaxconv.layers.sharding import gather_uneven
 
 
 class _Edges(Layer):
@@ -71,6 +72,7 @@ class _Cropping(_Edges):
     output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        x = gather_uneven(x, self.output_shape(x.shape))
         return x[tuple(slice(before, -after or None) for before, after in self.pairs)], Effects()
 
 
@@ -131,6 +133,7 @@ class _ZeroPadding(_Edges):
     edges: ClassVar[str] = "padding"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        x = gather_uneven(x, self.output_shape(x.shape))
         return lax.pad(x, np.zeros((), x.dtype), [(*pair, 0) for pair in self.pairs]), Effects()
 
 

@@ -13,6 +13,7 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.contract.masks import fill_masked, mask_axes
 from jaxconv.layers.merge import _Elementwise
 from jaxconv.layers.options import as_number
+from jaxconv.layers.sharding import gather_axes
 
 FULL = (None, None, None)
 
@@ -138,7 +139,8 @@ class GetItem(Layer):
         return tuple(found)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        return x[self._index()], Effects()
+        cut = [axis for axis, part in self._parts(x.ndim) if axis is not None and part != FULL]
+        return gather_axes(x, cut)[self._index()], Effects()
 
     def _index(self) -> tuple:
         return tuple(slice(*part) if isinstance(part, tuple) else ... if part == "..." else part for part in self.key)

@@ -20,7 +20,7 @@ from jaxconv.contract.weights import sum_penalties
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.layers.activation_axis import activate, activated_width
 from jaxconv.layers.options import as_fraction, as_seed
-from jaxconv.layers.sharding import broadcast_like, explicit_sharding
+from jaxconv.layers.sharding import broadcast_like, explicit_sharding, gather_axes
 from jaxconv.windows import output_lengths
 
 States = tuple[Array, ...]
@@ -228,6 +228,7 @@ class Recurrent(WithStates):
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
         x, *given = x if isinstance(x, list) else [x]
+        x = gather_axes(x, [1])  # one step after the other
         mask = broadcast_mask(mask[0], x.shape, self.mask_layouts(x.ndim)) if isinstance(mask, list) else mask
         drops = self._drop_masks(x, key) if train and self.needs_key else (None, None)
         states = tuple(given) or self.initial_states(x.shape, x, *params.values())

@@ -11,6 +11,7 @@ from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Window, layers, register, whole
 from jaxconv.dtypes import broadcast
 from jaxconv.layers.options import known
+from jaxconv.layers.sharding import gather_axes
 
 
 @register(layers)
@@ -100,6 +101,7 @@ class Reshape(Layer):
         return tuple(total // product if size == -1 else size for size in target)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
+        x = gather_axes(x, range(1, x.ndim))
         flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))  # in two steps, for which JAX can derive the sharding
         return flat.reshape(x.shape[0], *self._sizes(x.shape)), Effects()
 

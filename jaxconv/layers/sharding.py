@@ -1,6 +1,8 @@
 """The sharding of results on meshes with Explicit axes, for operations that JAX has no rule for."""
 
+import math
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 from jax import Array
@@ -25,13 +27,29 @@ def broadcast_like(value: Array, x: Array) -> Array:
     return broadcast(value, x.shape, x.dtype, explicit_sharding(x))
 
 
-def gather_axis(x: Array, axis: int) -> Array:
-    """Return an array that is not sharded along an axis on a mesh with Explicit axes, for what reads the whole axis."""
-    sharding = explicit_sharding(x)
-    if sharding is None or sharding.spec[axis] is None:
+def gather_axes(x: Array, axes: Iterable[int]) -> Array:
+    """Return an array that is not sharded along some axes on a mesh with Explicit axes, for what reads all of them."""
+    sharding, axes = explicit_sharding(x), set(axes)
+    if sharding is None or not any(sharding.spec[axis] for axis in axes):
         return x
-    spec = [None if a == axis else names for a, names in enumerate(sharding.spec)]
+    spec = [None if axis in axes else names for axis, names in enumerate(sharding.spec)]
     return jax.sharding.reshard(x, sharding.update(spec=PartitionSpec(*spec)))
+
+
+def gather_uneven(x: Array, lengths: Iterable[Any]) -> Array:
+    """Return an array that is not sharded along the axes to be cut or padded to lengths that shards do not divide.
+
+    Explicit axes have no unequal shards.
+    """
+    sharding = explicit_sharding(x)
+    if sharding is None:
+        return x
+    parts = [math.prod(sharding.mesh.shape[name] for name in _names(entry)) for entry in sharding.spec]
+    return gather_axes(x, [axis for axis, (n, count) in enumerate(zip(lengths, parts, strict=True)) if n % count])
+
+
+def _names(entry: Any) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else entry or ()
 
 
 def sharded_like(value: Array, x: Array, axes: Iterable[int]) -> Array:

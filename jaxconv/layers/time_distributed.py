@@ -10,6 +10,7 @@ from jaxconv.contract import LEAF, POINTWISE, Effects, Params, Shape, Window, as
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked
 from jaxconv.contract.shapes import as_array
 from jaxconv.errors import explain
+from jaxconv.layers.sharding import gather_axes
 from jaxconv.layers.wrapper import Wrapper
 
 
@@ -93,7 +94,7 @@ class TimeDistributed(Wrapper):
         if mask is not None:
             x = fill_masked(x, broadcast_mask(mask, x.shape, self.mask_layouts(x.ndim)))
         with explain(f"{self.label}, at each step"):
-            steps = x.reshape(batch * time, *x.shape[2:])
+            steps = gather_axes(x, [1]).reshape(batch * time, *x.shape[2:])
             inside = params.get("layer", {})
             y, effects = self.layer.forward(inside, steps, train=train, key=key, mask=self._inner_mask(mask))
         fixed = {"layer": effects.fixed} if params else {}

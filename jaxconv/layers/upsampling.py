@@ -16,6 +16,7 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry
+from jaxconv.layers.sharding import explicit_sharding
 from jaxconv.ops.operands import dimension_numbers
 from jaxconv.registry import nearest
 
@@ -94,7 +95,10 @@ class _UpSampling(Layer):
         if self.interpolation == "nearest":
             y = x.astype(promote(x.dtype, jnp.float32))  # the gradient is a sum
             for axis, factor in zip(spatial_axes(self.rank, self.data_format), self.size, strict=True):
-                y = jnp.repeat(y, factor, axis)
+                shape = (*y.shape[: axis + 1], factor, *y.shape[axis + 1 :])
+                y = lax.broadcast_in_dim(y, shape, [d for d in range(y.ndim + 1) if d != axis + 1])
+                shape = (*y.shape[:axis], y.shape[axis] * factor, *y.shape[axis + 2 :])
+                y = lax.reshape(y, shape, out_sharding=explicit_sharding(x))
             return y.astype(x.dtype), Effects()
         dtype = promote(x.dtype, jnp.float32)  # in half precision the weights would not sum to one
         y = self._resize(x.astype(dtype))
