@@ -144,7 +144,7 @@ def collect(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros"
     """Return a shard to which the others have added what they hold of it: the transpose of :func:`exchange`."""
     shape = tuple(n - sum(halo) if a == axis else n for a, n in enumerate(x.shape))
     extend = functools.partial(exchange, axis=axis, halo=halo, shards=shards, mode=mode)
-    return jax.vjp(extend, varying_zeros(shape, x.dtype, x))[1](x)[0]
+    return jax.linear_transpose(extend, varying_zeros(shape, x.dtype, x))(x)[0]
 
 
 def _pieces(length: int, halo: Halo) -> list[tuple[int, int, int]]:

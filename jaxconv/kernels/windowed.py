@@ -5,7 +5,7 @@ more than halos; and of maxima of overlapping windows at stride 1, along a shard
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -114,19 +114,32 @@ def _sum(x: Array, *, geometry: Geometry) -> Array:
     return _reduce(x, geometry, 0, lax.add)
 
 
-def _patches(x: Array, *, geometry: Geometry) -> Array:
+def _taps(x: Array, geometry: Geometry, fill: float) -> Iterator[Array]:
+    """Yield what each tap of the windows reads."""
     _, strides, padding = _over_all_axes(geometry, x.ndim)
-    x, taps = _pad(x, padding, 0), []
+    x = _pad(x, padding, fill)
     for tap in np.ndindex(*geometry.w_lengths):
         start, stop = [0] * x.ndim, list(x.shape)
         for axis, t, n, s in zip(geometry.x_dims[2:], tap, geometry.y_lengths, geometry.strides, strict=True):
             start[axis], stop[axis] = t, t + (n - 1) * s + 1
-        taps.append(lax.slice(x, start, stop, strides))
-    return jnp.concatenate(taps, geometry.x_dims[1])
+        yield lax.slice(x, start, stop, strides)
+
+
+def _patches(x: Array, *, geometry: Geometry) -> Array:
+    return jnp.concatenate(list(_taps(x, geometry, 0)), geometry.x_dims[1])
 
 
 def _select(x: Array, u: Array, *, geometry: Geometry) -> Array:
-    return jax.jvp(functools.partial(_max, geometry=geometry), (x,), (u,))[1]
+    """Return the entry of u where x is the first of the largest in each window: the derivative of the maximum."""
+    if x.dtype != np.float64:
+        return jax.jvp(functools.partial(_max, geometry=geometry), (x,), (u,))[1]
+    # JAX lowers that by functions of Python, with the types that are legal in the thread of the compiler
+    top = _max(x, geometry=geometry)
+    free, y = lax.full_like(top, True, bool), lax.full_like(top, 0)
+    for one, other in zip(_taps(x, geometry, -np.inf), _taps(u, geometry, 0), strict=True):
+        first = free & (one == top)
+        free, y = free & ~first, y + jnp.where(first, other, jnp.zeros_like(other))
+    return y
 
 
 def _transpose(name: str, *operands: Array, geometry: Geometry) -> Array:
@@ -138,7 +151,7 @@ def _transpose(name: str, *operands: Array, geometry: Geometry) -> Array:
     if name == "patches":
         shape[geometry.x_dims[1]] //= len(list(np.ndindex(*geometry.w_lengths)))
     zeros = varying_zeros(shape, y.dtype, y)
-    return jax.vjp(functools.partial(SOLVE[name], *constants, geometry=geometry), zeros)[1](y)[0]
+    return jax.linear_transpose(functools.partial(SOLVE[name], *constants, geometry=geometry), zeros)(y)[0]
 
 
 SOLVE: dict[str, Callable[..., Array]] = {"max": _max, "sum": _sum, "patches": _patches, "select": _select}

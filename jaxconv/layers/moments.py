@@ -45,11 +45,14 @@ def standardize(x: Array, axes: Axes, epsilon: float, where: Array | None = None
     >>> standardize(jnp.array([[1.0, 3.0]]), (1,), 0.0)
     Array([[-1.,  1.]], dtype=float32)
     """
-    return normalize(x, jnp.ones((), x.dtype), jnp.zeros((), x.dtype), where, axes, epsilon)
+    return normalize(x, jnp.ones((), x.dtype), jnp.zeros((), x.dtype), where, None, axes, epsilon)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(4, 5))
-def normalize(x: Array, scale: Array, offset: Array, where: Array | None, axes: Axes, epsilon: float) -> Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(5, 6))
+def normalize(
+    x: Array, scale: Array, offset: Array, where: Array | None, statistics: tuple[Array, Array] | None, axes: Axes,
+    epsilon: float,
+) -> Array:  # fmt: skip
     """Return ``z * scale + offset``, where z is x standardized along ``axes``.
 
     The derivative is explicit: it stores only z at the size of x, and needs two sums instead of five, so that training
@@ -57,23 +60,27 @@ def normalize(x: Array, scale: Array, offset: Array, where: Array | None, axes: 
 
     Args:
         scale, offset: the same for all entries along ``axes``: they broadcast against the mean.
+        statistics: the :func:`moments` of x, where they are known. Over several devices, each costs communication.
     """
-    return _standardize(x, where, axes, epsilon)[0] * scale + offset
+    return _standardize(x, where, statistics, axes, epsilon)[0] * scale + offset
 
 
 @normalize.defjvp
 def _normalize_jvp(axes: Axes, epsilon: float, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    (x, scale, offset, where), (dx, d_scale, d_offset, _) = primals, tangents
-    z, rate = _standardize(x, where, axes, epsilon)
+    # the statistics depend on x, so their tangents are left out: the rule below contains them
+    (x, scale, offset, where, statistics), (dx, d_scale, d_offset, *_) = primals, tangents
+    z, rate = _standardize(x, where, statistics, axes, epsilon)
     # scale and rate are multiplied after the averages, so that the transpose shares its sums with that of d_scale
     steep = scale * rate
     d_scale, d_offset = d_scale - steep * average(z * dx, axes, where), d_offset - steep * average(dx, axes, where)
     return z * scale + offset, dx * steep + z * d_scale + d_offset
 
 
-def _standardize(x: Array, where: Array | None, axes: Axes, epsilon: float) -> tuple[Array, Array]:
+def _standardize(
+    x: Array, where: Array | None, statistics: tuple[Array, Array] | None, axes: Axes, epsilon: float
+) -> tuple[Array, Array]:
     """Return the standardized x, and the factor of its deviations."""
-    mean, variance = moments(x, axes, where)
+    mean, variance = moments(x, axes, where) if statistics is None else statistics
     rate = lax.rsqrt(variance + epsilon)
     return (x - mean) * rate, rate
 

@@ -148,7 +148,8 @@ class BatchNormalization(Layer):
         others = tuple(i for i in range(x.ndim) if i != axis)
         if 0 in (x.shape[i] for i in others):
             raise ValueError(f"{self.label}: input of shape {x.shape} is empty and has no statistics to train on")
-        mean, variance = (moment.reshape(-1) for moment in moments(wide, others, mask))
+        own = moments(wide, others, mask)
+        mean, variance = (moment.reshape(-1) for moment in own)
         gamma, beta = (
             params[leaf].astype(wide.dtype) if leaf in params else jnp.full((), value, wide.dtype)
             for leaf, value in (("gamma", 1), ("beta", 0))
@@ -157,7 +158,7 @@ class BatchNormalization(Layer):
             r, d = self._correction(params, mean, variance)
             gamma, beta = gamma * r, beta + gamma * d
         scale, offset = (spread(v, (axis,), wide) if v.ndim else v for v in (gamma, beta))
-        y = normalize(wide, scale, offset, mask, others, self.epsilon)
+        y = normalize(wide, scale, offset, mask, own, others, self.epsilon)
         statistics = self._updated(params, lax.stop_gradient(mean), lax.stop_gradient(variance))
         return y.astype(x.dtype), Effects(statistics)
 

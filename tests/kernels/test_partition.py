@@ -1,7 +1,5 @@
 """The maps in programs for several devices: the numbers of one device, and the communication that is needed alone."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +12,7 @@ from jaxconv.geometry import Geometry
 from jaxconv.kernels.halo import Blocks, Halo, Shards, axes_of, collect, exchange
 from jaxconv.kernels.maps import SIGNATURES
 from tests.support import reference
+from tests.support.sharded import AXES, compiled, moved, on
 
 P = PartitionSpec
 MESHES = [((8,), ("a",)), ((2, 4), ("a", "b")), ((4, 2), ("b", "a"))]
@@ -77,23 +76,6 @@ def test_maps_and_their_transposes_of_any_sharding_agree_with_the_definition(see
             np.testing.assert_allclose(got, want, atol=1e-10, rtol=1e-10)
 
 
-def on(mesh, *spec):
-    return NamedSharding(mesh, P(*spec))
-
-
-def moved(compiled):
-    """Return the bytes that each kind of collective of a compiled program returns on one device."""
-    sizes = {"f32": 4, "u16": 2, "bf16": 2, "f64": 8}
-    found: dict[str, int] = {}
-    for line in compiled.as_text().splitlines():
-        match = re.search(r"= (.*?) (all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\(", line)
-        if match:
-            shapes = re.findall(r"(\w+)\[([\d,]*)\]", match[1])
-            count = sum(sizes[kind] * int(np.prod([int(n) for n in dims.split(",") if n])) for kind, dims in shapes)
-            found[match[2]] = found.get(match[2], 0) + count
-    return found
-
-
 # a layer, the shape of its input, and how many numbers a shard of the first spatial axis needs of its neighbours in the
 # forward pass, and for the gradients besides
 SPATIAL = {
@@ -109,32 +91,6 @@ SPATIAL = {
     "transposed": (jaxconv.Conv1DTranspose(8, 3, strides=2, padding="same"), (8, 16, 8), 8 * 8, 8 * 8),
     "one tap": (jaxconv.Conv2D(8, 1), (8, 16, 4, 4), 0, 0),
 }
-AXES = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
-
-
-def compiled(layer, shape, mesh, spec):
-    """Return programs for the output and for value and gradients, with the arguments, compiled for a sharded input."""
-    params, apply_fn = layer.init(jax.random.key(0), shape)
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
-    whole, placed = on(mesh), on(mesh, *spec)
-    arguments = jax.device_put(params, whole), jax.device_put(x, placed)
-
-    def loss(params, x):
-        return jnp.sum(jnp.sin(apply_fn(params, x)))
-
-    programs = []
-    shardings = {0: placed, 1: (whole, (jax.tree.map(lambda _: whole, params), placed))}
-    for i, function in enumerate((apply_fn, jax.value_and_grad(loss, (0, 1)))):
-        if AxisType.Auto in mesh.axis_types:
-            programs.append(jax.jit(function, out_shardings=shardings[i]).lower(*arguments).compile())
-        else:
-            with jax.set_mesh(mesh):
-                programs.append(jax.jit(function).lower(*arguments).compile())
-    wants = apply_fn(params, x), jax.value_and_grad(loss, (0, 1))(params, x)
-    for program, want in zip(programs, wants, strict=True):
-        for got, one in zip(jax.tree.leaves(program(*arguments)), jax.tree.leaves(want), strict=True):
-            np.testing.assert_allclose(got, one, atol=1e-3, rtol=1e-4)  # sums of 4,096 terms in float32
-    return programs, 4 * (1 + sum(leaf.size for leaf in jax.tree.leaves(params)))
 
 
 @pytest.mark.few(2)
