@@ -63,7 +63,8 @@ def _reduced(name: str, x: Array, window: Sizes, strides: Sizes, padding: Pads) 
         return _reduced(name, x[..., None], (*window, 1), (*strides, 1), (*padding, (0, 0)))[..., 0]
     spatial = [axis for axis in range(1, x.ndim) if axis != free[-1]]
     ones, dims = (1,) * len(spatial), (0, free[-1], *spatial)
-    size, step, pads, lengths = (tuple(v[a] for a in spatial) for v in (window, strides, padding, x.shape))
+    size, step, lengths = (tuple(v[a] for a in spatial) for v in (window, strides, x.shape))
+    pads = tuple(padding[a] for a in spatial)
     return _bind(name, Geometry(lengths, size, step, pads, ones, ones, 1, dims, dims, dims), x)
 
 
@@ -72,12 +73,10 @@ def _reduced(name: str, x: Array, window: Sizes, strides: Sizes, padding: Pads) 
 
 def _over_all_axes(geometry: Geometry, ndim: int) -> tuple[Sizes, Sizes, Pads]:
     """Return window, strides and padding for all axes of an array."""
-    where = geometry.x_dims[2:]
-    each = ((geometry.w_lengths, 1), (geometry.strides, 1), (geometry.padding, (0, 0)))
-    return tuple(  # type: ignore[return-value]
-        tuple(dict(zip(where, values, strict=True)).get(a, default) for a in range(ndim))  # type: ignore[call-overload]
-        for values, default in each
-    )
+    window, strides, padding = [1] * ndim, [1] * ndim, [(0, 0)] * ndim
+    for i, axis in enumerate(geometry.x_dims[2:]):
+        window[axis], strides[axis], padding[axis] = geometry.w_lengths[i], geometry.strides[i], geometry.padding[i]
+    return tuple(window), tuple(strides), tuple(padding)
 
 
 def _pad(x: Array, padding: Pads, fill: float) -> Array:
@@ -187,10 +186,14 @@ def _abstract(name: str, *operands: Any, geometry: Geometry) -> Any:
     return last.update(shape=tuple(shape), **sharding)
 
 
+def _zero(y: Array) -> Any:
+    return ad.Zero.from_primal_value(y)  # type: ignore[attr-defined]
+
+
 def _differentiate_max(primals: Sequence[Array], tangents: Sequence[Any], *, geometry: Geometry) -> tuple[Array, Any]:
     (x,), (u,) = primals, tangents
     y = _bind("max", geometry, x)
-    return y, ad.Zero.from_primal_value(y) if isinstance(u, ad.Zero) else _bind("select", geometry, x, u)
+    return y, _zero(y) if isinstance(u, ad.Zero) else _bind("select", geometry, x, u)
 
 
 def _adjoint(name: str, cotangent: Any, *operands: Any, geometry: Geometry) -> list[Any]:
@@ -209,7 +212,7 @@ def _derive(name: str, primals: Sequence[Array], tangents: Sequence[Any], *, geo
     """Differentiate a linear map; which entries are selected has no derivative."""
     y = _bind(name, geometry, *primals)
     zero = isinstance(tangents[-1], ad.Zero)
-    return y, ad.Zero.from_primal_value(y) if zero else _bind(name, geometry, *primals[:-1], tangents[-1])
+    return y, _zero(y) if zero else _bind(name, geometry, *primals[:-1], tangents[-1])
 
 
 def _batch(name: str, operands: Sequence[Array], axes: Sequence[Any], *, geometry: Geometry) -> tuple[Array, int]:

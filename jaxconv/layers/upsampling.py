@@ -29,20 +29,25 @@ def _window(factor: int, reach: int | None) -> Window:
     """Return the window of one axis; ``reach`` is how many input steps an interpolation reads on either side."""
     if reach is None or factor == 1:
         return Window(factor, factor, padding="valid", transposed=True) if factor > 1 else POINTWISE
+    size, pads = _extent(factor, reach)
+    return Window(size, factor, 1, pads, "renormalize", transposed=True)
+
+
+def _extent(factor: int, reach: int) -> tuple[int, tuple[int, int]]:
+    """Return the size of the window of an interpolation, and what of it is cut at the ends of an axis."""
     size = 2 * reach * factor - factor % 2  # the weights at the very ends are zero
     before = reach * factor - (factor + 1) // 2
-    return Window(size, factor, 1, (before, size - factor - before), "renormalize", transposed=True)
+    return size, (before, size - factor - before)
 
 
 @functools.lru_cache
 def _weights(interpolation: str, factor: int, dtype: str) -> np.ndarray:
     """Return the weights of one step at the new steps of its window, far from the ends."""
-    window, place = _window(factor, REACHES[interpolation]), 2 * REACHES[interpolation]
+    (size, (before, _)), place = _extent(factor, REACHES[interpolation]), 2 * REACHES[interpolation]
     with jax.ensure_compile_time_eval():
         step = jnp.zeros(2 * place + 1, dtype).at[place].set(1)
         new = np.asarray(jax.image.resize(step, (step.size * factor,), METHODS[interpolation], antialias=False))
-    start = place * factor - window.padding[0]
-    return new[start : start + window.size]
+    return new[place * factor - before :][:size]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,31 +121,25 @@ class _UpSampling(Layer):
 
     def _interpolate(self, x: Array, axis: int, factor: int) -> Array:
         """Lengthen one spatial axis: each step adds its weights, which are divided by their sum at every new step."""
-        dims, one = dimension_numbers(self.rank, str(self.data_format)), (1,) * self.rank
-        window, n, channels = _window(factor, REACHES[self.interpolation]), x.shape[dims[2 + axis]], x.shape[dims[1]]
-        before, after = window.padding
-        weights = _weights(self.interpolation, factor, x.dtype.name)
+        rank, dims = self.rank, dimension_numbers(self.rank, str(self.data_format))
+        where, channels, one = dims[2 + axis], x.shape[dims[1]], (1,) * rank
+        size, (before, after) = _extent(factor, REACHES[self.interpolation])
+        weights, length = _weights(self.interpolation, factor, x.dtype.name), x.shape[where] * factor
 
         def along(value: Any, others: Any) -> tuple[Any, ...]:
-            return tuple(value if i == axis else others[i] for i in range(self.rank))
+            return tuple(value if i == axis else others[i] for i in range(rank))
 
-        lengths = along(n * factor, [x.shape[d] for d in dims[2:]])
-        pads = along((before, after), ((0, 0),) * self.rank)
-        w_dims = (self.rank + 1, self.rank, *range(self.rank))
-        geometry = Geometry(
-            lengths, along(window.size, one), along(factor, one), pads, one, one, channels, dims, w_dims, dims
-        )
-        kernel = jnp.broadcast_to(
-            jnp.asarray(weights).reshape(*along(-1, one), 1, 1), (*along(window.size, one), 1, channels)
-        )
+        lengths = along(length, [x.shape[d] for d in dims[2:]])
+        pads, taps, steps = along((before, after), ((0, 0),) * rank), along(size, one), along(factor, one)
+        w_dims = (rank + 1, rank, *range(rank))
+        geometry = Geometry(lengths, taps, steps, pads, one, one, channels, dims, w_dims, dims)
+        kernel = jnp.broadcast_to(jnp.asarray(weights).reshape(*taps, 1, 1), (*taps, 1, channels))
         y = kernels.transpose(x, kernel, geometry, precision=lax.Precision.HIGHEST)
-        total = np.zeros(n * factor + before + after, weights.dtype)
+        total = np.zeros(before + length + after, weights.dtype)
         for tap, weight in enumerate(weights):
-            total[tap : tap + n * factor : factor] += weight
-        total = total[before : before + n * factor]
-        return y / lax.broadcast_in_dim(
-            total, [n * factor if d == dims[2 + axis] else 1 for d in range(x.ndim)], (dims[2 + axis],)
-        )
+            total[tap : tap + length : factor] += weight
+        total = total[before : before + length]
+        return y / lax.broadcast_in_dim(total, [length if d == where else 1 for d in range(x.ndim)], (where,))
 
     def get_config(self) -> dict[str, Any]:
         config = super().get_config()

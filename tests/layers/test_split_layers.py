@@ -112,7 +112,7 @@ def test_every_layer_takes_an_input_that_is_sharded_along_an_explicit_axis(name,
     x = inputs(shape, dtype="float64")
     if any(isinstance(leaf, jc.Embedding) for leaf in flat(layer)) or "embedding" in name:
         x = jax.tree.map(lambda v: np.abs(np.asarray(v) * 2).astype("int32") % 5, x)
-    spec = jax.tree.map(lambda v: on(mesh, *(("d",) if v.ndim < 3 else [None] * axis(v.shape) + ["d"])), x)
+    spec = jax.tree.map(lambda v: on(mesh, *([] if v.ndim < 3 else [None] * axis(v.shape) + ["d"])), x)
 
     def loss(params, x):
         y, effects = apply_fn.forward(params, x, train=True, key=jax.random.key(1))
