@@ -5,6 +5,7 @@ Knows layers by their contract alone. Each kind of container builds its graph it
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,7 @@ from jaxconv.contract.graph import Call, Graph
 from jaxconv.contract.scopes import layer_scope
 from jaxconv.contract.weights import sum_penalties
 from jaxconv.errors import explain
+from jaxconv.models.remat import block
 from jaxconv.registry import nearest, snake_case
 
 
@@ -178,7 +180,8 @@ class Container(Layer):
                 own = merge(child.select(own, fixed=False), fixed[name])
             own_key = None if key is None else jax.random.fold_in(key, number)
             with explain(f"{name}, given shape {shape_of(inputs)}"), layer_scope(name):
-                y, effects = child.forward(own, inputs, train=train, key=own_key, mask=_any_mask(input_mask))
+                forward = block(functools.partial(_forward, child, train))
+                y, effects = forward(own, inputs, own_key, _any_mask(input_mask))
             form = child.output_structure
             values += form.flatten_up_to(y)
             masks += [None] * form.num_leaves if effects.mask is None else form.flatten_up_to(effects.mask)
@@ -204,6 +207,10 @@ class Container(Layer):
     def _check_own_names(self, params: Any) -> None:
         if not isinstance(params, Mapping) or not set(params) <= {*self.names, *self.other_names}:
             raise ValueError(f"{self.label}: params {describe_params(params)}; the layers here are {list(self.names)}")
+
+
+def _forward(child: Layer, train: bool, params: Params, x: Any, key: Any, mask: Any) -> tuple[Any, Effects]:
+    return child.forward(params, x, train=train, key=key, mask=mask)
 
 
 def _any_mask(masks: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from jaxconv.training.loader_state import as_plain, from_plain
+
 _AHEAD = 2  # batches that the background thread keeps ready
 
 
@@ -122,22 +124,22 @@ class Loader(NamedTuple):
 
         An iterator that can take ``state`` skips nothing: it continues from there. Others are read up to the place.
         """
-        iterator = self._open(state)
-        if self.continues and state is None:
-            skip += epoch * (self.steps or 0)
-        for _ in range(0 if state is not None else skip):
+        iterator, done = self._open(state), skip
+        between_passes = state is not None and skip == 0  # it may be that of an iterator at its end
+        before = epoch * (self.steps or 0) if self.continues else 0
+        for _ in range(0 if state is not None else before + skip):
             iterator = self._next(iterator)[1]
-        done = skip % self.steps if self.steps else skip
         for current in range(epoch, epochs):
             if self.continues:
                 for _ in range((self.steps or 0) - done):
                     item, iterator = self._next(iterator)
-                    yield _batch(item, iterator)
+                    yield self._batch(item, iterator)
             else:
                 empty = done == 0
-                for item in iterator:
-                    yield _batch(item, iterator)
+                for item in self._after_end(iterator) if between_passes else iterator:
+                    yield self._batch(item, iterator)
                     empty = False
+                between_passes = False
                 if empty:
                     raise ValueError(f"the {_kind(self.batches)} yields no batch; at least one is expected")
                 if current + 1 < epochs:
@@ -150,15 +152,44 @@ class Loader(NamedTuple):
     def _open(self, state: Any) -> Iterator[Any]:
         batches: Any = self.batches
         iterator: Any
+        if state is not None and self.keeps_state:
+            batches.load_state_dict(from_plain(state))
         if hasattr(batches, "as_numpy_iterator"):  # tf.data
             iterator = iter(batches.as_numpy_iterator())
         elif hasattr(batches, "__iter__"):
             iterator = iter(batches)
         else:
             iterator = (batches[i] for i in range(len(batches)))
-        if state is not None:
-            iterator.set_state(bytes.fromhex(state["bytes"]) if set(state) == {"bytes"} else state)
+        if state is not None and not self.keeps_state:
+            iterator.set_state(from_plain(state))
         return iterator
+
+    @property
+    def keeps_state(self) -> bool:
+        """Return whether the loader itself has a state, which lasts from pass to pass."""
+        return hasattr(self.batches, "load_state_dict")
+
+    def _after_end(self, iterator: Iterator[Any]) -> Iterator[Any]:
+        """Yield the batches of an iterator, or if it is at its end those of the next pass."""
+        empty = True
+        for item in iterator:
+            yield item
+            empty = False
+        if empty:
+            yield from self._open(None)
+
+    def _batch(self, item: Any, iterator: Any) -> Batch:
+        """Return what the loader yields as a batch of numpy arrays, with the state after it."""
+        parts = item if isinstance(item, tuple | list) else (item,)
+        if not 1 <= len(parts) <= 3:
+            raise ValueError(f"a batch has {len(parts)} parts; legal: x, (x, y) or (x, y, sample_weight)")
+        state = None
+        if self.keeps_state:
+            state = self.batches.state_dict()
+        elif hasattr(iterator, "set_state"):
+            state = iterator.get_state()
+        x, y, weight = (*(jax.tree.map(_as_numpy, part) for part in parts), None, None)[:3]
+        return Batch(x, y, weight, as_plain(state))
 
     def _next(self, iterator: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
         """Return the next batch, and the iterator; at its end another pass begins if that is possible."""
@@ -263,18 +294,6 @@ def as_samples(**named: Any) -> dict[str, Any]:
                 "the numbers must be equal"
             )
     return arrays
-
-
-def _batch(item: Any, iterator: Any) -> Batch:
-    """Return what a loader yields as a batch of numpy arrays, with the state of its iterator."""
-    parts = item if isinstance(item, tuple | list) else (item,)
-    if not 1 <= len(parts) <= 3:
-        raise ValueError(f"a batch has {len(parts)} parts; legal: x, (x, y) or (x, y, sample_weight)")
-    state = iterator.get_state() if hasattr(iterator, "set_state") else None
-    if isinstance(state, bytes):  # plain values, for the header of a checkpoint
-        state = {"bytes": state.hex()}
-    x, y, weight = (*(jax.tree.map(_as_numpy, part) for part in parts), None, None)[:3]
-    return Batch(x, y, weight, state)
 
 
 def _as_numpy(array: Any) -> Any:

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxconv.contract import Params
+from jaxconv.models import remat as rematerialized
 from jaxconv.registry import nearest
 from jaxconv.training.callbacks import Callback, EarlyStopping, ProgressDisplay
 from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save
@@ -56,6 +57,7 @@ def fit(
     clip_norm: float | None = None,
     accumulate: int = 1,
     ema: float | None = None,
+    remat: bool = False,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
     best_weights: str | None = None,
@@ -74,11 +76,22 @@ def fit(
     The log of an epoch contains ``epoch`` (from 1), ``loss``, the metrics, the same with the prefix ``val_``, and
     ``learning_rate`` (of the epoch's last step) if the optimizer is given by name.
 
+    With ``sharding``, the devices share the samples of each batch, and the numbers are those of one device to rounding:
+    the same order and dropout, statistics of the whole batch, means over all samples. A batch that does not divide over
+    the devices, the last one of an epoch, is computed whole on each. The weights are whole on each device, except those
+    leaves of ``params`` that are sharded over the same mesh already: they stay so, and so do their moments in the
+    optimizer. In several processes (``jax.distributed.initialize``) each process calls ``fit`` with the same arguments.
+    It reads of arrays what its own devices need; loaders must yield the same whole batches in each. The first process
+    alone calls callbacks and writes the checkpoint, which all must be able to read. A checkpoint contains whole arrays:
+    a run resumes on any number of devices.
+
     A *loader* is an object that yields batches ``(x, y)`` or ``(x, y, sample_weight)``: a list, a generator, anything
     with ``len`` and items, a ``DataLoader`` of PyTorch, a dataset or loader of grain, a ``tf.data.Dataset``. It is read
-    in a background thread, two batches ahead, and has its own batch size and order. A resumed run reads it up to the
-    place where the interrupted one stopped, so it is equal bit for bit if the loader yields the same batches again in
-    each pass; the state of an iterator that has ``get_state`` and ``set_state`` (grain) is saved instead.
+    in a background thread, two batches ahead, as arrays are, and has its own batch size and order. A resumed run reads
+    it up to the place where the interrupted one stopped, so it is equal bit for bit if the loader yields the same
+    batches again in each pass. The state of an iterator with ``get_state`` and ``set_state`` (grain), or of a loader
+    with ``state_dict`` and ``load_state_dict`` (torchdata's ``StatefulDataLoader``, with a sampler of torchdata), is
+    saved instead. Of PyTorch's own ``DataLoader`` nothing is saved: neither its generator nor random augmentation.
 
     Args:
         apply_fn, params: the model, as returned by ``layer.init``. ``params`` is not changed.
@@ -106,15 +119,18 @@ def fit(
             statistics of the batch, and with less memory.
         ema: the share of the old value that an exponential moving average of the weights keeps at each step. The
             averaged weights are validated and returned; running statistics are those of the trained weights.
+        remat: whether the blocks of the model are computed again for the gradient, which needs less memory: the layers
+            directly inside a Sequential or Model; see ``jaxconv.models.remat``.
         callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True.
         progress: show epochs, loss, metrics, validation and the time left.
         best_weights: the column of the log (``"val_loss"``) whose best epoch gives the weights to return.
         checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``.
         checkpoint_every: epochs between checkpoints; one is also saved at the end and on an interruption.
         resume: continue from ``checkpoint`` if it exists; otherwise start at the beginning.
-        sharding: how a batch is spread over devices: ``"data"`` cuts it over all devices of all processes; a
-            ``PartitionSpec`` of its axes, for the mesh of ``jax.set_mesh``, otherwise one of all devices; or a
-            ``NamedSharding``. The numbers are those of one device.
+        sharding: how a batch is spread over devices: ``"data"`` cuts it over all devices of all processes; or a
+            ``NamedSharding``; or a ``PartitionSpec``, over the mesh of ``jax.set_mesh``, or over all devices if there
+            is none. Further axes of the spec cut further axes of ``x``, and of targets and weights where they have the
+            same lengths: ``PartitionSpec("data", "rows")``.
 
     Returns:
         Weights, history, the best epoch, the reason why training stopped, and the labels of the classes.
@@ -136,7 +152,7 @@ def fit(
     options = Options(
         epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle, seed=seed,
         validation_split=validation_split, best_weights=best_weights, checkpoint_every=checkpoint_every, ema=ema,
-        clip_norm=clip_norm, accumulate=accumulate,
+        clip_norm=clip_norm, accumulate=accumulate, remat=remat,
     )  # fmt: skip
     loss = resolve_loss(loss)
     metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
@@ -191,6 +207,8 @@ def _compiled(
     apply_fn: Any, loss: Any, transformation: Any, metrics: Any, options: Options, placement: Placement, state: Any
 ) -> Callable[..., Any]:
     """Return ``(state, batches, epoch, step) -> (state, sums)``, with dropout keys from (seed, epoch, batch)."""
+    if options.remat:
+        apply_fn = rematerialized(apply_fn)
     layout = None if placement.mesh is None else shardings(state)
     key, accumulate = jax.random.key(options.seed), options.accumulate
     if accumulate == 1:

@@ -252,7 +252,8 @@ class Loop:
     def end_epoch(self, progress: Progress, log: EpochLog, params: Params) -> Progress:
         """Append the epoch's log to the history and compare it with the best epoch so far."""
         new: dict[str, Any] = {"epoch": progress.epoch + 1, "step": 0, "sums": {}}
-        if not (isinstance(self.data.training, Loader) and self.data.training.continues):
+        loader = self.data.training
+        if not (isinstance(loader, Loader) and (loader.continues or loader.keeps_state)):
             new["data"] = None  # the next epoch is a pass of its own
         best = self.options.best_weights
         if best is not None and improved(best, log[best], progress.best_value, self.maximized):

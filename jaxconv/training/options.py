@@ -27,12 +27,14 @@ class Options:
     ema: float | None = None
     clip_norm: float | None = None
     accumulate: int = 1
+    remat: bool = False
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "checkpoint_every", "accumulate"):
             self._set_integer(name, 1, LARGEST)
         if self.steps_per_epoch is not None:
             self._set_integer("steps_per_epoch", 1, LARGEST)
+        self._check(isinstance(self.remat, bool), "remat", "True or False")
         self._set_integer("seed", 0, 2**32 - 1)
         self._check(0 <= self.validation_split < 1, "validation_split", "from 0 up to, not including, 1")
         if self.ema is not None:
@@ -56,7 +58,7 @@ class Options:
 
     def kept(self) -> dict[str, Any]:
         """Return the options that a resumed run must share with the interrupted one."""
-        changeable = {"epochs", "checkpoint_every", "validation_split"}
+        changeable = {"epochs", "checkpoint_every", "validation_split", "remat"}
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in changeable}
 
 

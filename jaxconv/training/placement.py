@@ -125,9 +125,10 @@ class Placement:
             shards = self.shards(axis)
             if shape[axis] % shards:
                 low = shape[axis] // shards * shards
+                legal = f"lengths are {low} and {low + shards}" if low else f"length is {shards}"
                 raise ValueError(
                     f"sharding={spec} cuts axis {axis} of a batch of shape {shape} over {shards} devices; "
-                    f"the nearest legal lengths are {f'{low} and ' if low else ''}{low + shards}"
+                    f"the nearest legal {legal}"
                 )
 
     def _place(self, leaf: Any, inputs: list[tuple[int, ...]]) -> jax.Array:

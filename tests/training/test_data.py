@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxconv.layers.dense import Dense
-from jaxconv.training.callbacks import StepEvent
+from jaxconv.training.callbacks import EpochEvent, StepEvent
 from jaxconv.training.evaluation import evaluate, predict
 from jaxconv.training.fit import fit
 
@@ -81,8 +81,65 @@ def test_every_loader_gives_the_numbers_of_the_arrays(make):
         np.testing.assert_array_equal(predict(apply_fn, params, make()), predict(apply_fn, params, X, batch_size=4))
 
 
+class Stateful:
+    """A loader with a new order in each pass and a state, as torchdata's StatefulDataLoader."""
+
+    def __init__(self):
+        self.passes, self.done, self.resumes = 0, 0, False
+
+    def __len__(self):
+        return 3
+
+    def __iter__(self):
+        if self.resumes:
+            self.resumes = False
+        else:
+            self.passes, self.done = self.passes + 1, 0
+        order = np.random.default_rng(self.passes).permutation(3)
+        while self.done < 3:
+            self.done += 1
+            yield BATCHES[order[self.done - 1]]
+
+    def state_dict(self):
+        return {"passes": self.passes, "inner": [{"done": self.done, "random": b"\x00\xff"}]}
+
+    def load_state_dict(self, state):
+        assert state["inner"][0]["random"] == b"\x00\xff"
+        self.passes, self.done, self.resumes = state["passes"], state["inner"][0]["done"], True
+
+
+def torchdata_loader():
+    torch, stateful = pytest.importorskip("torch"), pytest.importorskip("torchdata.stateful_dataloader")
+    dataset = torch.utils.data.TensorDataset(torch.from_numpy(X), torch.from_numpy(LABELS))
+    random = torch.Generator()
+    random.manual_seed(5)
+    sampler = stateful.sampler.RandomSampler(dataset, generator=random)
+    return stateful.StatefulDataLoader(dataset, batch_size=4, sampler=sampler)
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize("make", [Stateful, torchdata_loader])
+@pytest.mark.parametrize("stop", [2, 3, 4, 7])
+def test_the_state_of_a_loader_is_saved_from_pass_to_pass(tmp_path, make, stop):
+    def interrupt(event, seen=[]):  # noqa: B006
+        seen.append(isinstance(event, StepEvent))
+        return isinstance(event, StepEvent) and sum(seen) == stop
+
+    def crash(event):
+        if isinstance(event, EpochEvent):
+            raise ArithmeticError
+
+    whole = train(make())
+    train(make(), checkpoint=tmp_path / "run.npz", callbacks=[interrupt])
+    assert train(make(), checkpoint=tmp_path / "run.npz", resume=True).history == whole.history
+    with pytest.raises(ArithmeticError):  # between two passes
+        train(make(), checkpoint=tmp_path / "pass.npz", callbacks=[crash])
+    assert train(make(), checkpoint=tmp_path / "pass.npz", resume=True).history == whole.history
+
+
 @pytest.mark.parametrize("make", [lambda: BATCHES, endless, grain_dataset])
-@pytest.mark.parametrize("stop", [2, 4])
+@pytest.mark.few(4)
+@pytest.mark.parametrize("stop", [2, 3, 4])
 def test_a_run_from_a_loader_resumes_bit_for_bit(tmp_path, make, stop):
     options = {"checkpoint": tmp_path, "steps_per_epoch": 3 if make is endless else None}
     seen = []
