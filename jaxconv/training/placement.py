@@ -154,6 +154,8 @@ class Placement:
     def put(self, tree: Any, like: Any = None) -> Any:
         """Return a tree of arrays on the mesh: whole on each device, or sharded as they are on this mesh already.
 
+        Without a mesh they are on one device, also those that are whole on several.
+
         Args:
             tree: arrays; in several processes the same ones in each.
             like: arrays of the same structure whose sharding to use.
@@ -162,7 +164,7 @@ class Placement:
             ValueError: an array that is sharded over another mesh.
         """
         if self.mesh is None:
-            return tree
+            return jax.tree_util.tree_map_with_path(_on_one_device, tree)
         return jax.tree_util.tree_map_with_path(self._put, tree, tree if like is None else like)
 
     def _put(self, path: Any, leaf: Any, like: Any) -> jax.Array:
@@ -171,8 +173,7 @@ class Placement:
         spec = _WHOLE
         if given is not None and not given.is_fully_replicated:
             if not isinstance(given, NamedSharding) or not _same_mesh(given.mesh, mesh):
-                name = jax.tree_util.keystr(path, simple=True, separator="/")
-                raise ValueError(f"{name} of params is sharded over {given}; the mesh of sharding= is {mesh}")
+                raise ValueError(f"{_name(path)} of params is sharded over {given}; the mesh of sharding= is {mesh}")
             spec = given.spec
         to = NamedSharding(mesh, spec)
         if not self.several_processes or (isinstance(leaf, jax.Array) and not leaf.is_fully_addressable):
@@ -237,6 +238,19 @@ def _same_mesh(one: Any, other: Any) -> bool:
     """Return whether two meshes differ at most in the types of their axes."""
     same = isinstance(one, Mesh) and one.axis_names == other.axis_names and one.devices.shape == other.devices.shape
     return same and bool((one.devices == other.devices).all())
+
+
+def _on_one_device(path: Any, leaf: Any) -> Any:
+    """Return an array that is whole on several devices on the first of them."""
+    if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) == 1:
+        return leaf
+    if not leaf.is_fully_replicated:
+        raise ValueError(f"{_name(path)} of params is sharded over {leaf.sharding}, and sharding is not given; give it")
+    return leaf.addressable_data(0)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _check_on_one_device(data: Any) -> None:

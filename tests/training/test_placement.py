@@ -138,6 +138,8 @@ def test_large_leaves_that_are_sharded_stay_so_and_need_a_share_of_the_memory():
         assert {shard.data.shape for shard in tree["dense"]["kernel"].addressable_shards} == {(4, 1)}
         assert tree["dense"]["bias"].sharding.is_fully_replicated
     assert many.params["dense"]["kernel"].sharding == over(None, "a")
+    with pytest.raises(ValueError, match=r"dense/kernel.*sharding is not given"):
+        train(params)
     with pytest.raises(ValueError, match=r"dense/kernel.*sharded over.*'b': 8"):
         train(params, sharding=NamedSharding(mesh(8, names="b"), P("b")))
 
@@ -215,6 +217,7 @@ def test_a_mesh_of_the_caller_is_used_and_what_is_returned_is_on_it():
         assert jnp.sum(fitted.params["dense"]["bias"]).sharding.mesh == jax.sharding.get_mesh()
         predict(APPLY, fitted.params, X, 16, sharding=P("a"))
     assert_close(fitted.history, train().history)
+    assert len(train(fitted.params, epochs=1).params["dense"]["bias"].sharding.device_set) == 1
 
 
 def test_rows_are_read_once_and_only_where_they_are_needed(tmp_path):
