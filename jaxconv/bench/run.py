@@ -228,8 +228,11 @@ def _accelerated(only: str | None, seconds: float) -> Suite:
 
 def _steps(only: str | None, seconds: float) -> Suite:
     libraries = _libraries(only, stepping.LIBRARIES, "does not run step by step; omit --stream")
+    absent = [name for name in stepping.LIBRARIES if only is None and name not in libraries]
 
     def measure(name: str, say: Say) -> dict[str, Any]:
+        while absent:
+            say(f"{absent.pop(0)} is not installed, and is left out")
         return stepping.measure_step(name, libraries, seconds, say)
 
     names, pairs = dict.fromkeys(stepping.ROWS, ""), _against_all(libraries)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxconv.bench import stepping
+from jaxconv.bench import run, stepping
 from jaxconv.bench.agreement import disagreeing
 from jaxconv.streaming import stream
 from tests.bench.test_convolutions import refused
@@ -30,6 +30,14 @@ def test_the_libraries_step_the_same_network(library):
     x = np.random.default_rng(1).standard_normal((2, 20, 4)).astype("f4")
     values = {name: stepping._builder(name)(network).outputs(x) for name in ("jaxconv", library)}
     assert disagreeing(values, 1e-5) == []
+
+
+def test_libraries_that_are_not_installed_are_named_once(monkeypatch):
+    monkeypatch.setattr(run, "_installed", lambda library: library == "jaxconv")
+    monkeypatch.setattr(stepping, "measure_step", lambda name, libraries, *_: {"libraries": libraries})
+    suite, lines = run._steps(None, 0.0), []
+    assert [suite.measure(name, lines.append) for name in suite.names] == [{"libraries": ["jaxconv"]}] * 3
+    assert len(lines) == 2 and all("not installed" in line for line in lines)
 
 
 def test_stream_excludes_the_other_suites(capsys):
