@@ -22,7 +22,7 @@ def map_npy(path: str | Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises many kinds of errors for damaged bytes
         raise ConfigError(
-            f"{path} cannot be read as an .npy file, as written by numpy.save: {_reason(error)}"
+            f"{path} cannot be read as an .npy file, as written by numpy.save: {_reason(error)}{_text_hint(path)}"
         ) from None
 
 
@@ -79,8 +79,13 @@ def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.nda
     except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors for damaged bytes
         what = path if name is None else f"{path}: {name}"
         raise ConfigError(
-            f"{what} cannot be read as an .npz file, as written by numpy.savez: {_reason(error)}"
+            f"{what} cannot be read as an .npz file, as written by numpy.savez: {_reason(error)}{_text_hint(path)}"
         ) from None
+
+
+def _text_hint(path: str | Path) -> str:
+    table = Path(path).suffix.lower() in (".csv", ".tsv", ".txt")
+    return "; numpy.loadtxt reads a table of text, and numpy.save and numpy.savez write arrays" if table else ""
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ from jaxconv.registry import snake_case
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.losses import losses
 from jaxconv.training.metrics import metrics as resolve_metrics
-from jaxconv.training.mistakes import check_output
+from jaxconv.training.mistakes import channels_hint, check_output
 from jaxconv.training.run_data import training_count
 from jaxconv.training.targets import class_weights
 
@@ -46,7 +46,7 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
         raise (top / "train").error("validation_split", train.validation_split, str(error)) from None
     shape = (min(train.batch_size, len(splits.x_train)), *splits.x_train.shape[1:])
     if isinstance(config.model, Sequential) and config.pretrained is None:
-        shapes = layer_output_shapes(config.model, shape, top / "model")
+        shapes = _layer_shapes(config.model, shape, top / "model", splits.x_train.shape)
     else:
         shapes = [_pretrained_output_shape(config, shape)]
     y = jax.ShapeDtypeStruct((shape[0], *splits.y_train.shape[1:]), np.dtype("int32" if splits.classes else "float32"))
@@ -64,6 +64,20 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
             jax.eval_shape(metric, y, prediction)
         except (ValueError, TypeError) as error:
             raise (top / "train" / "metrics").error(i, spec, str(error)) from None
+
+
+def _layer_shapes(model: Sequential, shape: Shape, location: Location, given: tuple[int, ...]) -> list[Shape]:
+    """Return the output shape of each layer; the error has a hint where the channels are the first axis."""
+    try:
+        return layer_output_shapes(model, shape, location)
+    except ConfigError as error:
+        if len(shape) < 3:
+            raise
+        try:
+            layer_output_shapes(model, (shape[0], *shape[2:], shape[1]), location)
+        except ConfigError:
+            raise error from None
+        raise ConfigError(f"{error}; x_train has shape {given}, {channels_hint(given)}") from None
 
 
 def _pretrained_output_shape(config: Config, shape: Shape) -> Shape:
@@ -122,7 +136,7 @@ def _check_output_size(config: Config, shapes: Sequence[Shape], splits: data.Spl
         expected = splits.y_train.shape[1]
         reason = f"each target has {expected} numbers" if expected > 1 else "each target is one number"
         if expects_labels:
-            reason += " (the dtype of y is float: targets; class labels are integers or strings)"
+            reason += " (the dtype of y is float: targets; class labels are integers or strings, y.astype(int))"
     else:
         return
     size = shapes[-1][-1]

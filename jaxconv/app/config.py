@@ -160,7 +160,8 @@ def _check_data_table(table: Mapping[str, Any], location: Location) -> dict[str,
         raise location.missing("source", nearest("", data.sources))
     source = table["source"]
     if not isinstance(source, str) or source not in data.sources:
-        raise location.error("source", source, f"there is no such source; {nearest(str(source), data.sources)}")
+        hint = " (for a table of text: numpy.loadtxt, then numpy.savez)" if source in ("csv", "tsv", "txt") else ""
+        raise location.error("source", source, f"there is no such source; {nearest(str(source), data.sources)}{hint}")
     given = {key: value for key, value in table.items() if key != "source"}
     return {"source": source, **without_none(read_arguments(given, data.sources[source], location, legal=["source"]))}
 

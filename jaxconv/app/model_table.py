@@ -190,6 +190,7 @@ def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Loc
     memory, used = machine_memory(), 0
     for i, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
         try:
+            layer.output_shape((None, *shape[1:]))  # an error does not name the size of a batch
             output_shape = layer.output_shape(shape)
             params = jax.eval_shape(functools.partial(layer.init_params, input_shape=shape), jax.random.key(0))
             used += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
@@ -201,9 +202,9 @@ def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Loc
                     f"machine has {memory / 1e9:,.0f} GB"
                 )
         except (ValueError, TypeError, OverflowError) as error:
-            layer_location = location / "layers" / i
+            layer_location, shown = location / "layers" / i, (None, *shape[1:])
             raise ConfigError(
-                one_line(f"{layer_location.file}: {layer_location.path} ({name}), given the shape {shape}: {error}")
+                one_line(f"{layer_location.file}: {layer_location.path} ({name}), given the shape {shown}: {error}")
             ) from None
         shapes.append(output_shape)
         shape = output_shape

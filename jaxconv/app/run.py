@@ -147,12 +147,14 @@ def resume(
             if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
                 raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
         config, splits = _read_and_check(folder / CONFIG, settings, own=False)
-        done = completed_epochs(folder / CHECKPOINT) if settings and (folder / CHECKPOINT).exists() else 0
+        done = completed_epochs(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else 0
         if config.train.epochs < done:
             setting = f"--set train.epochs={config.train.epochs}"
             raise ConfigError(f"{setting}: {folder} has {done} epochs already; legal: at least {done}")
         check_run(config, splits, folder / CHECKPOINT)
         announce(folder)
+        if config.train.epochs == done:
+            print(f"all {done} epochs are done; --set train.epochs=N trains longer", flush=True)
         return _run(config, splits, folder, resume=True, sharding=sharding)
 
 

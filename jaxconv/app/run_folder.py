@@ -79,6 +79,9 @@ def model_file(model: str) -> Path:
         if (path / MODEL).is_file():
             return path / MODEL
         hint = f" yet; finish the run with: {resume_command(path)}" if (path / CONFIG).is_file() else ""
+        runs = sorted(str(found.parent) for found in path.glob(f"*/{MODEL}"))
+        if runs and not hint:
+            hint = f"; runs in it: {', '.join(runs[:10])}{', ...' * (len(runs) > 10)}"
         raise ConfigError(f"{path} has no {MODEL}{hint}")
     if not path.is_file():
         raise ConfigError(f"{path}: no such run folder or model file")

@@ -94,15 +94,17 @@ def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTabl
 
 
 def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
-    if "learning_rate" in table:
+    for key in {"learning_rate", "lr"} & set(table):
         legal = nearest("", [field.name for field in dataclasses.fields(TrainTable)])
         message = f"unknown key; did you mean 'train.optimizer.learning_rate'? {legal}"
-        raise location.error("learning_rate", table["learning_rate"], message)
+        raise location.error(key, table[key], message)
     if "loss" not in table:
         raise location.missing("loss", "such as 'sparse_categorical_crossentropy' for classes, 'mse' for numbers")
     for key in ("metrics", "weighted_metrics"):
         if isinstance(table.get(key), str):
             table = {**table, key: [table[key]]}
+    if not isinstance(stopping := table.get("early_stopping", {}), Mapping):
+        raise location.error("early_stopping", stopping, 'expected a table: {monitor = "val_loss", patience = 5}')
     if isinstance(table.get("optimizer"), Mapping):  # --set train.optimizer.learning_rate=... keeps the default name
         table = {**table, "optimizer": {"name": TrainTable.optimizer, **table["optimizer"]}}
     return TrainTable(**read_arguments(table, TrainTable, location))

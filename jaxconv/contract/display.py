@@ -168,7 +168,8 @@ def format_shapes(shapes: Any) -> str:
     if isinstance(shapes, list):
         return ", ".join(map(format_shapes, shapes))
     first = ["batch" if size is None else str(size) for size in shapes[:1]]
-    return f"({', '.join(first + [str(size) for size in shapes[1:]])})"
+    sizes = first + [str(size) for size in shapes[1:]]
+    return f"({', '.join(sizes)}{',' * (len(sizes) == 1)})"
 
 
 def _numbers(row: Row) -> list[str]:

@@ -19,7 +19,7 @@ Knows no particular layer: the computation of each is in its own file.
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, final
+from typing import TYPE_CHECKING, Any, ClassVar, Self, final
 
 import jax.numpy as jnp
 from jax import Array
@@ -27,6 +27,7 @@ from jax import Array
 from jaxconv.contract import display, masks, tap
 from jaxconv.contract.apply import Apply, Effects, Params, check_key, describe_params
 from jaxconv.contract.complete import check_call, check_class
+from jaxconv.contract.keras_methods import missing_attribute
 from jaxconv.contract.options import canonical_options, check_arguments, to_config
 from jaxconv.contract.policy import Policy, policy
 from jaxconv.contract.registered import layers as layers
@@ -80,6 +81,8 @@ class Layer(Entry):
     least_rank: ClassVar[int] = 0  # the number of axes that an input has at least: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
     output_values: ClassVar[str | None] = None  # "activation" (that option's), "input", "layer", a function's name
+    if not TYPE_CHECKING:  # a type checker would accept every name
+        __getattr__ = missing_attribute
 
     def __init_subclass__(cls, rank: int | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -286,9 +289,8 @@ class Layer(Entry):
             y, effects = layer.call(params, inside, train=train, key=key, mask=real)
         mask = effects.mask if effects.mask is not None else self.output_mask(x, mask)
         fixed = {leaf: effects.fixed.get(leaf, value) for leaf, value in self.select(params, fixed=True).items()}
-        own = self._activity_penalty(y, mask)
-        # those of the layers inside may be wider
-        penalty = sum_penalties([effects.penalty, own], own.dtype) if self.composite else effects.penalty + own
+        inside, own = effects.penalty, self._activity_penalty(y, mask)  # those of layers inside may be wider
+        penalty = sum_penalties([inside, own], own.dtype) if self.composite else inside + own
         return y, Effects(fixed, penalty, mask)
 
     def _activity_penalty(self, y: Any, mask: Any) -> Array:

@@ -174,14 +174,14 @@ class TensorBoard:
     """Write the columns of the log as scalars that TensorBoard shows, one point per epoch.
 
     Args:
-        folder: where TensorBoard looks for runs.
+        log_dir: the folder in which TensorBoard looks for runs.
 
     Raises:
         ImportError: neither tensorboardX nor PyTorch's writer is installed.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]):
-        self._writer = _summary_writer()(os.fspath(folder))
+    def __init__(self, log_dir: str | os.PathLike[str]):
+        self._writer = _summary_writer()(os.fspath(log_dir))
 
     def __call__(self, event: Event) -> None:
         if isinstance(event, EpochEvent):

@@ -270,6 +270,8 @@ def _check_columns(
     metrics: list[str], has_validation: bool, best_weights: str | None, callbacks: Sequence[Callback]
 ) -> None:
     """Check that the monitored columns will be in the log, and that callbacks can be called."""
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(f"callbacks is one {type(callbacks).__name__}; give a list: callbacks=[...]")
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
             raise TypeError(
@@ -280,7 +282,10 @@ def _check_columns(
     wanted = [callback.monitor for callback in callbacks if isinstance(callback, EarlyStopping)]
     for name in wanted + ([best_weights] if best_weights is not None else []):
         if name not in columns:
-            raise ValueError(f"cannot monitor {name!r}: the log has no such column; {nearest(str(name), columns)}")
+            hint = "" if has_validation else "; val_ columns need validation_data or validation_split"
+            raise ValueError(
+                f"cannot monitor {name!r}: the log has no such column; {nearest(str(name), columns)}{hint}"
+            )
 
 
 def _identity(

@@ -216,6 +216,15 @@ class CategoricalCrossentropy(Loss):
     def __post_init__(self) -> None:
         _check_smoothing(self)
 
+    def __call__(self, y_true: Any, y_pred: Any) -> jax.Array:
+        true_shape, pred_shape = jnp.shape(y_true), jnp.shape(y_pred)
+        if true_shape != pred_shape and true_shape in (pred_shape[:-1], (*pred_shape[:-1], 1)):
+            raise ValueError(
+                f"CategoricalCrossentropy: targets have shape {true_shape} and predictions {pred_shape}; labels need "
+                f"sparse_categorical_crossentropy, or one-hot targets: jax.nn.one_hot(y, {pred_shape[-1]})"
+            )
+        return super().__call__(y_true, y_pred)
+
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         classes = _classes(self, y_pred)
         y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / classes
@@ -264,9 +273,10 @@ class SparseCategoricalCrossentropy(Loss):
             )
         low, high, classes = np.min(y_true), np.max(y_true), pred_shape[-1]
         if low < 0 or high >= classes:
+            hint = "; integers of another range become classes, floats do not: y.astype(int)"
             raise ValueError(
                 f"{type(self).__name__}: labels are from {low} to {high}, but the model's output has {classes} "
-                f"classes; legal: 0 to {classes - 1}"
+                f"classes; legal: 0 to {classes - 1}{hint if y_true.dtype.kind == 'f' else ''}"
             )
 
 

@@ -97,11 +97,12 @@ def output_for(apply_fn: Any, params: Params, x: Any) -> Any:
                 try_shape((shape[0], *shape[2:], shape[1]))
             except (ValueError, TypeError):
                 raise error from None
-            raise ValueError(f"x has shape {x.shape}, {_channels_hint(x.shape)}; {error}") from None
+            raise ValueError(f"x has shape {x.shape}, {channels_hint(x.shape)}; {error}") from None
         raise
 
 
-def _channels_hint(shape: tuple[int, ...]) -> str:
+def channels_hint(shape: tuple[int, ...]) -> str:
+    """Return what to do with an array of this shape whose channels are the first axis."""
     return (
         f"channels_first, and this model expects channels last; give np.moveaxis(x, 1, -1), of shape "
         f'{(shape[0], *shape[2:], shape[1])}, or layers with data_format="channels_first"'
@@ -124,7 +125,7 @@ def warn_channels_first(apply_fn: Any, x: Any) -> None:
     if shape[1] < max(widest, 5) and widest > 1 and shape[-1] >= 8 * shape[1]:
         warnings.warn(
             f"x has shape {shape}: {layer.label} takes it as {shape[1]} steps of {shape[-1]} channels, channels last; "
-            f"if axis 1 holds the channels, it is {_channels_hint(shape)}",
+            f"if axis 1 holds the channels, it is {channels_hint(shape)}",
             stacklevel=_calls_inside(),
         )
 

@@ -99,6 +99,8 @@ def class_weights(weights: Mapping[Any, float], classes: Sequence[Any]) -> np.nd
     >>> class_weights({"dog": 3.0}, ("cat", "dog"))
     array([1., 3.], dtype=float32)
     """
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"class_weight is {weights!r}; give a dict, class -> factor: {{0: 1.0, 1: 3.0}}")
     index = {label_text(label): i for i, label in enumerate(classes)}
     by_class = np.ones(len(index), np.float32)
     for label, weight in weights.items():

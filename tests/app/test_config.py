@@ -70,6 +70,8 @@ def message(path: Path, *settings: str) -> str:
 MISTAKES = [
     ("epochs=2", ["epochs = 2", "'train.epochs'", "data, model, name, train"]),
     ("train.learning_rate=0.1", ["train.learning_rate = 0.1", "'train.optimizer.learning_rate'"]),
+    ("train.lr=0.1", ["train.lr = 0.1", "'train.optimizer.learning_rate'"]),
+    ("train.early_stopping=true", ["train.early_stopping = true", 'monitor = "val_loss"']),
     ("train.epoch=2", ["train.epoch = 2", "'epochs'"]),
     ("train.epochs=ten", ['train.epochs = "ten"', "integer"]),
     ("train.epochs=2.0", ["train.epochs = 2.0", "integer"]),
@@ -100,9 +102,10 @@ MISTAKES = [
     ("train.best_weights=acc", ['train.best_weights = "acc"', "'accuracy'"]),
     ("train=5", ["train = 5", "table"]),
     ("data.source=nzp", ['data.source = "nzp"', "'npz'"]),
+    ("data.source=csv", ['data.source = "csv"', "npz", "numpy.loadtxt"]),
     ("data.file=a.npz", ['data.file = "a.npz"', "path, source"]),
     ("data.path=3", ["data.path = 3", "string"]),
-    ("data.path=nothing.npz", ["data.path", "'nothing.npz'"]),
+    ("data.path=nothing.npz", ["data.path", "'nothing.npz'", "current folder"]),
     ("name=a/b", ['name = "a/b"', "folder"]),
     ("model.layers=[]", ["model.layers", "[[model.layers]]"]),
     ("model.layer=3", ["model.layer = 3", "'layers'"]),
@@ -119,7 +122,7 @@ MISTAKES = [
     ("model.layers.0.kernel_constraint.max_valu=3", ["kernel_constraint.max_valu = 3", "'max_value'"]),
     ("model.layers.0.kernel_constraint={max_value=3}", ["model.layers.0.kernel_constraint", "name"]),
     ("model.layers.0.kernel_regularizer=l3", ['kernel_regularizer = "l3"', "'l2'"]),
-    ("model.layers.1.layer=GlobalAveragePooling2D", ["model.layers.1", "(8, 12, 4)", "rank"]),
+    ("model.layers.1.layer=GlobalAveragePooling2D", ["model.layers.1", "(None, 12, 4)", "rank"]),
     ("model.layers.0.kernel_constraint.axis=3", ["model.layers.0 (conv1d)", "axis=3"]),
     ("train.optimizer.learning_rate=1000000000000000000000000000000", ["train.optimizer.learning_rate", "64 bits"]),
     ("model.layers.2.units=3", ["model.layers.2.units = 3", "3 outputs", "2 classes (0, 1)"]),
@@ -147,7 +150,16 @@ def test_arguments_that_exclude_each_other_are_named_together(folder):
 
 def test_a_kernel_longer_than_the_data_is_named_with_its_layer(folder):
     text = message(folder / "two.toml", "model.layers.0.padding=valid", "model.layers.0.kernel_size=13")
-    assert "model.layers.0 (conv1d)" in text and "(8, 12, 1)" in text and "13" in text
+    assert "model.layers.0 (conv1d)" in text and "(None, 12, 1)" in text and "13" in text
+
+
+def test_channels_first_data_is_named_as_such(folder):
+    arrays = dict(np.load(folder / "two.npz"))
+    moved = {name: np.moveaxis(np.repeat(x, 2, -1), 1, -1) if x.ndim == 3 else x for name, x in arrays.items()}
+    np.savez(folder / "first.npz", **moved)
+    settings = ["model.layers.0.padding=valid", "model.layers.0.kernel_size=3", f"data.path={folder / 'first.npz'}"]
+    text = message(folder / "two.toml", *settings)
+    assert "channels_first" in text and "np.moveaxis(x, 1, -1)" in text and f"{moved['x_train'].shape}" in text
 
 
 def test_outputs_must_be_as_many_as_target_numbers(folder):

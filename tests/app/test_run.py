@@ -110,8 +110,9 @@ def test_a_finished_run_with_more_epochs_equals_the_longer_run(config, done):
     assert are_equal(longer, done)
 
 
-def test_resuming_a_finished_run_changes_nothing(home, done):
+def test_resuming_a_finished_run_changes_nothing(home, done, capsys):
     run.resume(done)
+    assert "2 epochs" in capsys.readouterr().out.splitlines()[0]
     assert are_equal(home / "done", done)
 
 

@@ -14,11 +14,11 @@ from jaxconv.cli.command_line import main
     ("arguments", "facts"),
     [
         (["runs/tony"], ["runs/tony"]),
-        (["runs"], ["runs", "model.keras"]),
+        (["runs"], ["runs", "model.keras", "runs/tiny"]),
         (["tiny.npz"], ["tiny.npz", "config.toml"]),
         (["tiny.toml"], ["tiny.toml", "jaxconv train tiny.toml"]),
         (["runs/tiny", "--data", "runs"], ["--data runs", "folder", ".npz"]),
-        (["runs/tiny", "--data", "tiny.txt"], ["--data tiny.txt", "numpy.savez"]),
+        (["runs/tiny", "--data", "tiny.txt"], ["--data tiny.txt", "numpy.savez", "numpy.loadtxt"]),
         (["runs/tiny", "--data", "no.npz"], ["--data no.npz"]),
         (["runs/tiny", "--data", "x.npy"], ["--data x.npy", "single array"]),
         (["runs/tiny", "--data", "junk.npz"], ["--data junk.npz"]),

@@ -65,7 +65,7 @@ def test_predictions_are_those_of_the_model_for_every_batch_size(at_home, tmp_pa
         out = str(tmp_path / f"y{batch}.npy")
         assert main(["predict", "runs/tiny", "x.npy", "--out", out, "--batch", batch]) == 0
         printed = capsys.readouterr().out
-        assert "16" in printed and "(2)" in printed and out in printed
+        assert "16" in printed and "(2,)" in printed and out in printed
         # sums of another batch size may be rounded differently, by a few units in the last place of float32
         np.testing.assert_allclose(np.load(out), expected, rtol=1e-5)
         assert np.load(out).dtype == np.float32

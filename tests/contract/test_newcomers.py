@@ -18,6 +18,20 @@ LAYER = jc.Dense(2)
 PARAMS, APPLY = LAYER.init(jax.random.key(0), (None, 3))
 X = jnp.ones((1, 3))
 MISTAKES = {
+    **{
+        name: (
+            lambda name=name: getattr(jc.Sequential([LAYER]), name),
+            AttributeError,
+            ["Sequential", repr(name), instead],
+        )
+        for name, instead in {
+            "fit": "jaxconv.training.fit(apply_fn, params, x, y",
+            "compile": "jaxconv.training.fit",
+            "predict": "jaxconv.training.predict(apply_fn, params, x)",
+            "save": "jaxconv.save_model(path, model, params)",
+            "nothing": "no attribute",
+        }.items()
+    },
     "train": (lambda: APPLY(PARAMS, X, train=True), TypeError, ["Dense", "'train'", "forward(params, x, train=True"]),
     "training": (lambda: APPLY.forward(PARAMS, X, training=True), TypeError, ["Dense", "'training'", "'train'?"]),
     "layers without a list": (
@@ -50,6 +64,17 @@ MISTAKES = {
         ["load_weights(path, layer,", "dict"],
     ),
 }
+
+
+def test_the_error_inside_a_property_is_not_hidden():
+    class Odd(jc.Layer):
+        @property
+        def wide(self):
+            return self.widht
+
+    with pytest.raises(AttributeError, match="widht"):
+        _ = Odd().wide
+    assert not hasattr(Odd(), "fit") and jc.Dense(2) == jc.Dense(2)
 
 
 @pytest.mark.parametrize("kind", MISTAKES)

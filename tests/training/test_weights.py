@@ -202,6 +202,9 @@ def test_a_run_with_all_options_resumes_bit_for_bit(tmp_path, step):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"class_weight": "balanced"}, "class_weight is 'balanced'.*dict"),
+        ({"callbacks": print}, r"callbacks is one builtin.*callbacks=\[...\]"),
+        ({"best_weights": "val_loss"}, "'val_loss'.*validation_split"),
         ({"sample_weight": WEIGHT[:3]}, "x has 10 .*sample_weight has 3"),
         ({"sample_weight": np.ones((10, 3))}, r"sample_weight has shape \(10, 3\).*\(10,\)"),
         ({"class_weight": {7: 1.0}}, "class 7.*0, 1, 2"),
@@ -214,5 +217,5 @@ def test_a_run_with_all_options_resumes_bit_for_bit(tmp_path, step):
 )
 def test_illegal_weights_and_options_are_refused(options, message):
     apply_fn, params, _ = pair()
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         fit(apply_fn, params, X, LABELS, loss="sparse_categorical_crossentropy", **options)

@@ -30,6 +30,7 @@ def find_file(key: str, path: str, suffix: str) -> Path:
     raise ValueError(
         f"data.{key}: no such file: {path!r}; {closest(file.name, names)}"
         f"the folder {str(file.parent.resolve())!r} has {listed(names, f'no {suffix} file')}"
+        f"{'' if file.is_absolute() else '; paths are relative to the current folder, not to the config'}"
     )
 
 
