@@ -113,8 +113,9 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", 
     except ConfigError as error:
         if module is None or own:
             raise
+        found = str(error).partition("; legal: ")[0]
         raise ConfigError(
-            f"{error}; this run has layers of its own in {module}, which is code: read it, then give --import {module}"
+            f"{found}; this run has layers of its own in {module}, which is code: read it, then give --import {module}"
         ) from None
     train = check_train_table(tree["train"], top / "train")
     return Config(file, name, data_table, model, train, pretrained, module)

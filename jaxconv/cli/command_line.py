@@ -168,6 +168,10 @@ def _report_error(error: BaseException) -> int:
             "; on the command line, give --import FILE.py, which registers it" if "custom_layers=" in str(error) else ""
         )
         return _report(f"{error}{hint}", MISTAKE)
+    for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
+        if frame.f_globals.get("__name__", "").startswith("jaxconv_import_"):  # in layers of the user's own
+            place = f"{frame.f_code.co_filename}, line {line}"
+            return _report(f"{place}: {type(error).__name__}: {error}", MISTAKE)
     return _report(f"{type(error).__name__}: {error}; this is a bug of jaxconv: rerun with --traceback", BUG)
 
 

@@ -84,6 +84,14 @@ def test_a_config_imports_its_layers_and_its_run_does_not(folder, error_line, ca
     assert (folder / "again" / "my_layers.py").exists()
 
 
+def test_an_error_in_ones_own_layer_names_its_line(folder, error_line):
+    path = folder / "code" / "my_layers.py"
+    path.write_text(MODULE.replace("** POWER", "** POWRE"))
+    line = 1 + MODULE[: MODULE.index("** POWER")].count("\n")
+    text = error_line("train", "tiny.toml")
+    assert f"my_layers.py, line {line}" in text and "NameError" in text and "bug" not in text
+
+
 @pytest.mark.slow
 def test_fine_tuning_keeps_the_import(folder):
     assert main(["train", "tiny.toml", "--out", "run", "--set", "train.epochs=1"]) == 0
