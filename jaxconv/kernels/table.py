@@ -165,8 +165,9 @@ TABLE: tuple[Row, ...] = (
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5"),
-    Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32,
-        "half types as products; bfloat16 28x28x128 k3x3: 16.3 by polyphase -> 8.9, 512x128 to 256, k5: 21.1 -> 8.6"),
+    Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
+        and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),
+        "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6"),
     Row("matmul", T, lambda f: f.problem.rank < 3 and f.taps <= 32 and f.positions <= SMALL_IMAGE[f.problem.rank]
         and f.multiplications >= MEASURED and f.patch_size <= 1 << 21 and f.taps * f.channels <= 16 * f.filters,
         "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2"),
@@ -212,7 +213,7 @@ TABLE: tuple[Row, ...] = (
     Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
         "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and f.problem.w[2] >= 3 and f.narrower_side >= 16
-        and not f.is_strided,
+        and not f.is_strided and f.problem.w[0] <= leading_axis.MAX_UNROLLED,
         "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6"),
     Row("im2col", K, lambda f: f.problem.rank == 3 and f.problem.w[0] <= 2 and f.taps <= im2col.MAX_TAPS
         and not f.is_half,
@@ -227,9 +228,11 @@ TABLE: tuple[Row, ...] = (
         "the same, large; 1.06 of the best, xla_nhwc 1.55"),
     Row("matmul", K, lambda f: f.filters < 12 and f.channels >= 16,
         "few filters: they do not fill XLA's product; 12x12x320 to 8, k3x3: 2.1 by xla_nhwc -> 1"),
+    Row("matmul", K, lambda f: f.problem.rank == 2 and max(f.problem.strides) > 2 and f.narrower_side >= 16,
+        "strides of three and more: XLA dilates y; 19x19x128 k3x3 s3: 1.48 by xla_nhwc -> 1"),
     Row("im2col", K, lambda f: f.problem.rank == 2 and f.is_strided and f.output_size >= 1 << 17
-        and f.narrower_side >= 16 and f.filters <= 64 and f.taps <= im2col.MAX_TAPS,
-        "large and strided: XLA dilates y; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1"),
+        and f.narrower_side >= 16 and f.filters <= 32 and f.taps <= im2col.MAX_TAPS,
+        "large and strided, few filters; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1"),
     Row("row_correlation", K, lambda f: f.problem.rank == 1 and f.channels == 1,
         "one channel; 1000x1 to 320, k7: 2.2 by xla_nhwc -> 1"),
     Row("xla_nhwc", K, lambda f: f.problem.rank == 1 or f.problem.w[1] <= 5 or f.is_strided,

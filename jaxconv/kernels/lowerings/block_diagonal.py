@@ -20,6 +20,7 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.lowerings.matmul import correlate as correlate_by_products
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
 
@@ -83,9 +84,9 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     if blocks <= MAX_UNROLLED_K:
         pairs = zip(jnp.split(x, blocks, axis=-1), jnp.split(y, blocks, axis=-1), strict=True)
         parts = jnp.stack([solve("correlate", *pair, dense) for pair in pairs])
-    else:
+    else:  # by products: XLA's convolution of the kernel gradient is several times slower inside a loop
         both = (_blocks_first(x, blocks), _blocks_first(y, blocks))
-        parts = lax.map(lambda pair: solve("correlate", pair[0], pair[1], dense), both)
+        parts = lax.map(lambda pair: correlate_by_products(*pair, dense, arithmetic, solve), both)
     # (blocks, *w, groups of a block * channels, groups of a block * filters): keep equal groups
     parts = parts.reshape(blocks, *problem.w, together, channels, together, filters)
     kept = jnp.diagonal(parts, axis1=-4, axis2=-2)  # (blocks, *w, channels, filters, groups of a block)
