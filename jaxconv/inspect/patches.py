@@ -1,8 +1,8 @@
 """The values of a model for many changes of its input, each computed from the unchanged values and what differs.
 
 A value is the unchanged array, with a batch of one, and for each change a patch that replaces a part of it. A layer is
-applied to the patch and what its windows read beside it. Where the declared windows do not say what a change reaches,
-the patch is the whole array. Knows layers by their contract alone.
+applied to the patch and what its windows read beside it; a convolution, to the difference of the patch alone. Where the
+declared windows do not say what a change reaches, the patch is the whole array. Knows layers by their contract alone.
 """
 
 import dataclasses
