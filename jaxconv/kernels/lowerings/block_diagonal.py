@@ -86,7 +86,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         parts = jnp.stack([solve("correlate", *pair, dense) for pair in pairs])
     else:  # by products: XLA's convolution of the kernel gradient is several times slower inside a loop
         both = (_blocks_first(x, blocks), _blocks_first(y, blocks))
-        parts = lax.map(lambda pair: correlate_by_products(*pair, dense, arithmetic, solve), both)
+        parts = lax.map(lambda pair: correlate_by_products(pair[0], pair[1], dense, arithmetic, solve), both)
     # (blocks, *w, groups of a block * channels, groups of a block * filters): keep equal groups
     parts = parts.reshape(blocks, *problem.w, together, channels, together, filters)
     kept = jnp.diagonal(parts, axis1=-4, axis2=-2)  # (blocks, *w, channels, filters, groups of a block)
