@@ -1,8 +1,11 @@
 """Max and average pooling over all of the spatial axes, in one, two and three dimensions."""
 
 import dataclasses
+import functools
+import math
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -12,6 +15,31 @@ from jaxconv.contract.masks import fill_masked
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.layers.moments import average
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _largest(x: Array, axes: tuple[int, ...]) -> Array:
+    """Return the largest values along axes, which are kept."""
+    return x.max(axes, keepdims=True)
+
+
+@_largest.defjvp
+def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """Differentiate: values that equal the largest one share the gradient; if none does, the first largest one has it.
+
+    None does where XLA computes ``x`` again in the loop that compares it, and rounds differently there.
+    """
+    (x,), (tangent,) = primals, tangents
+    y, fixed = _largest(x, axes), jax.lax.stop_gradient(x)
+    equal = fixed == fixed.max(axes, keepdims=True)
+    last = tuple(range(-len(axes), 0))
+    moved = jnp.moveaxis(fixed, axes, last)
+    flat = moved.reshape(*moved.shape[: -len(axes)], math.prod(moved.shape[-len(axes) :]))
+    position = jnp.argmax(flat, -1, keepdims=True)
+    first = jax.lax.broadcasted_iota(position.dtype, flat.shape, flat.ndim - 1) == position
+    first = jnp.moveaxis(first.reshape(moved.shape), last, axes)
+    chosen = jnp.where(equal.any(axes, keepdims=True), equal, first).astype(tangent.dtype)
+    return y, (tangent * (chosen / chosen.sum(axes, keepdims=True))).sum(axes, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +78,8 @@ class _GlobalMax(BaseGlobalPooling):
     output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        y = x.max(self.axes, keepdims=self.keepdims)
+        y = _largest(x, self.axes) if jnp.issubdtype(x.dtype, jnp.inexact) else x.max(self.axes, keepdims=True)
+        y = y if self.keepdims else y.squeeze(self.axes)
         return (y if mask is None else fill_masked(y, mask.any(self.axes, keepdims=self.keepdims))), Effects()
 
 

@@ -125,3 +125,27 @@ def test_inputs_that_do_not_fit(key):
         jc.GlobalMaxPooling2D("channels_first").init(key, (None, 3, 2))
     with pytest.raises(ValueError, match=r"length 0 .*shortest legal input is 1"):
         jc.GlobalAveragePooling1D().init(key, (None, 0, 2))
+
+
+def test_the_gradient_of_a_global_maximum_reaches_the_largest_value():
+    """Compiled with the layer before it, which XLA computes once for the maximum and again to find its place."""
+    rng = np.random.default_rng(1)
+    x, kernel = rng.normal(size=(8, 12, 3)).astype("float32"), rng.normal(size=(3, 1, 3)).astype("float32")
+    model = jc.Sequential([jc.DepthwiseConv1D(3), jc.GlobalMaxPooling1D()])
+    params = {"depthwise_conv1d": {"kernel": jnp.asarray(kernel.reshape(3, 3, 1)), "bias": jnp.zeros(3)}}
+    loss = jax.value_and_grad(lambda params, x: jnp.sum(model.apply_fn(params, x) ** 2))
+    found = jax.jit(loss)(params, x)[1]["depthwise_conv1d"]["kernel"]
+    windows = np.lib.stride_tricks.sliding_window_view(x.astype("float64"), 3, 1)  # batch, step, channel, tap
+    y = np.einsum("nsct,tc->nsc", windows, kernel[:, 0])
+    largest = np.take_along_axis(windows, y.argmax(1)[:, None, :, None], 1)[:, 0]
+    expected = 2 * np.einsum("nc,nct->tc", y.max(1), largest)
+    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_equal_largest_values_share_the_gradient_of_a_global_maximum(keepdims):
+    x = jnp.array([[2.0, 5, 5, 1], [3, 3, 3, 3]]).reshape(2, 2, 2, 1)
+    layer = jc.GlobalMaxPooling2D(keepdims=keepdims).apply_fn
+    gradient = jax.grad(lambda x: jnp.sum(layer({}, x)))(x)
+    assert gradient.ravel().tolist() == [0, 0.5, 0.5, 0, *[0.25] * 4]
+    assert not jax.hessian(lambda x: jnp.sum(layer({}, x)))(x).any()
