@@ -61,6 +61,14 @@ class Fitted(NamedTuple):
     stopped: str
     classes: tuple[Any, ...] | None = None
 
+    def __repr__(self) -> str:
+        leaves = jax.tree.leaves(self.params)
+        last = f", the last {self.history[-1]}" if self.history else ""
+        return (
+            f"Fitted(params of {sum(leaf.size for leaf in leaves):,} numbers, {len(self.history)} epochs{last}, "
+            f"best_epoch={self.best_epoch}, stopped={self.stopped!r}, classes={self.classes})"
+        )
+
 
 class NonFiniteLoss(FloatingPointError):
     """Training stopped because the loss, or a weight, is NaN or infinite."""

@@ -518,3 +518,11 @@ def test_an_empty_input_is_refused_as_empty(dtype):
     ):
         with pytest.raises(ValueError, match=r"\(0, 3\).*at least one"):
             call()
+
+
+def test_the_result_is_shown_without_its_weights():
+    params, apply_fn = Dense(1).init(jax.random.key(0), (None, 2))
+    fitted = fit(apply_fn, params, np.ones((4, 2)), np.ones((4, 1)), loss="mse", epochs=2)
+    text = repr(fitted)
+    assert "3 numbers" in text and "2 epochs" in text and "'loss'" in text and "'epochs'" in text
+    assert "Array" not in text and len(text) < 300
