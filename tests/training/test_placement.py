@@ -1,6 +1,7 @@
 """fit, evaluate and predict over several devices: the numbers of one device; what cannot be sharded is refused."""
 
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +48,8 @@ ALL = {"accumulate": 2, "ema": 0.9, "clip_norm": 1.0, "class_weight": {0: 2.0}}
 @pytest.mark.parametrize(
     ("sharding", "options"),
     [
-        (over(("b", "a"), of=(2, 4)), ALL | {"validation_data": (X, Y)}),
+        (over(("b", "a"), of=(2, 4)), {"epochs": 1}),
+        pytest.param(over("a", of=(2,)), ALL | {"validation_data": (X, Y)}, marks=pytest.mark.slow),
         pytest.param("data", {}, marks=pytest.mark.slow),
         pytest.param(P("rows"), {"sample_weight": RNG.random(37)}, marks=pytest.mark.slow),
         pytest.param(over("a", "b", of=(4, 2)), {"validation_split": 0.3}, marks=pytest.mark.slow),
@@ -90,13 +92,13 @@ def _unet(rng):
     return model, rng.normal(size=(2, 16, 4, 4, 1)), rng.normal(size=(2, 16, 4, 4, 1)), P(None, "a")
 
 
-def _tcn(rng):
+def _tcn(rng, dropout=0.3):
     x = rng.normal(size=(16, 12, 2))
     for row in x:
         row[rng.integers(3, 12) :] = 0
     layers = [jc.Masking()]
     for dilation in (1, 2):
-        inside = [jc.Conv1D(4, 3, dilation_rate=dilation, padding="causal", activation="tanh"), jc.Dropout(0.3)]
+        inside = [jc.Conv1D(4, 3, dilation_rate=dilation, padding="causal", activation="tanh"), jc.Dropout(dropout)]
         layers.append(jc.Sequential(inside))
     return jc.Sequential([*layers, jc.Dense(1)]), x, rng.normal(size=(16, 12, 1)), P("a")
 
@@ -120,6 +122,17 @@ def test_the_losses_of_20_steps_are_those_of_one_device(build, x64):
     losses = [[log["loss"] for log in run.history] for run in runs]
     np.testing.assert_allclose(losses[1:], losses[:1] * 3, rtol=1e-12 if x64 else 1e-6)
     assert losses[0][-1] < losses[0][0]
+
+
+@pytest.mark.slow
+def test_accumulated_batches_with_unequal_masks_are_one_large_batch():
+    model, x, y, _ = _tcn(np.random.default_rng(7), dropout=0.0)
+    x, y = np.concatenate([x, x[:, ::-1]]).astype(np.float32), np.concatenate([y, y]).astype(np.float32)
+    params, apply_fn = model.init(jax.random.key(0), (None, *x.shape[1:]))
+    options = {"loss": "mse", "optimizer": {"name": "sgd", "learning_rate": 0.05}, "epochs": 3}
+    one = fit(apply_fn, params, x, y, **options, batch_size=32)
+    four = fit(apply_fn, params, x, y, **options, batch_size=8, accumulate=4, sharding="data")
+    assert_close((four.history, four.params), (one.history, one.params))
 
 
 @pytest.mark.slow
@@ -233,6 +246,29 @@ def test_rows_are_read_once_and_only_where_they_are_needed(tmp_path):
 
     train(x=X.view(Counted), sharding=over("a", "b", of=(4, 2)), epochs=1)
     assert read == [(4, 2)] * 16 + [(5, 2)] * 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells which memory is not of files")
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_a_file_larger_than_the_memory_in_use_is_trained_on(tmp_path, shuffle):
+    """128 MB in batches of 1 MB; pages of the file do not count, the system takes them back."""
+    x = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.float32, (512, 65536))
+    x[:] = RNG.normal(size=(1, 65536))
+    params, apply_fn = jc.Sequential([jc.Reshape((1024, 64)), jc.GlobalAveragePooling1D(), jc.Dense(1)]).init(
+        jax.random.key(0), (None, 65536)
+    )
+    used = []
+
+    def anonymous(event):
+        status = Path("/proc/self/status").read_text()
+        used.append(int(status.split("RssAnon:")[1].split()[0]) / 1e3)
+
+    options = {"loss": "mse", "batch_size": 4, "shuffle": shuffle, "callbacks": [anonymous]}
+    fit(apply_fn, params, x[:8], Y[:8, None], **options)  # compiles
+    used.clear()
+    fit(apply_fn, params, x, np.zeros((512, 1)), **options)
+    assert max(used) - used[0] < 32
 
 
 @pytest.mark.slow
