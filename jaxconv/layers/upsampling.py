@@ -16,7 +16,7 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry
-from jaxconv.layers.sharding import explicit_sharding
+from jaxconv.layers.sharding import explicit_sharding, gather_axes
 from jaxconv.ops.operands import dimension_numbers
 from jaxconv.registry import nearest
 
@@ -113,10 +113,19 @@ class _UpSampling(Layer):
         return y.astype(x.dtype), Effects()
 
     def _resize(self, x: Array) -> Array:
-        if not all(isinstance(n, int) for n in x.shape):
-            return jax.image.resize(x, self.output_shape(x.shape), METHODS[self.interpolation], antialias=False)
+        """Interpolate by transposed convolutions, which split over devices; in higher ranks only with few weights.
+
+        Twice bicubic, 8 images of 32 x 32 x 64 on CPU: 15 ms as products of matrices, 21 ms so, and 16 to 112 ms the
+        gradient. Twice bilinear: 12 ms and 4 ms.
+        """
+        longer = [a for a, n in zip(spatial_axes(self.rank, self.data_format), self.size, strict=True) if n > 1]
+        if not all(isinstance(n, int) for n in x.shape) or (self.rank > 1 and self.interpolation != "bilinear"):
+            x, shape = gather_axes(x, longer), self.output_shape(x.shape)
+            return jax.image.resize(x, shape, METHODS[self.interpolation], antialias=False)
         for axis, factor in enumerate(self.size):
-            x = self._interpolate(x, axis, factor) if factor > 1 else x
+            if factor > 1:
+                # else XLA computes the entries of one axis anew for each weight of the next
+                x = lax.optimization_barrier(self._interpolate(x, axis, factor))
         return x
 
     def _interpolate(self, x: Array, axis: int, factor: int) -> Array:
