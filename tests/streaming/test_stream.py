@@ -72,6 +72,18 @@ def test_branches_meet_whose_lengths_agree_where_the_block_divides_them(layer):
         running.run(params, x[:, :11])
 
 
+@pytest.mark.parametrize(
+    "layer",
+    [
+        jc.Sequential([jc.ZeroPadding1D((3, 0)), jc.AveragePooling1D(3, 2, "same")]),  # of odd lengths
+        jc.Sequential([jc.Conv1D(2, 4, 4), jc.Cropping1D((3, 1)), jc.Conv1D(2, 2, 2, (2, 1), activation="sigmoid")]),
+    ],
+)
+def test_strided_layers_behind_padding_or_cropping_are_exact_where_the_block_divides(layer):
+    params, x = made(layer, (2, 24, 2))
+    assert_streams(jc.stream(layer, (None, None, 2)), params, x, 1e-6, np.random.default_rng(0), 1)
+
+
 @pytest.mark.slow
 def test_strided_layers_behind_a_delay_wait_until_the_stride_divides_it():
     frames = jc.Conv1D(4, 513, 160)
