@@ -8,8 +8,8 @@ TEXT = """\
 Measure the speed of jax.lax, PyTorch, Flax, Equinox, Haiku and Keras on JAX, as far as they are installed, and of
 jaxconv, in turns in one process. Print a table of medians and the geometric means of the ratios; write bench.json and
 bench.png. FILTER is a part of a name, or a family of convolutions. Ctrl-C keeps what was measured.
-With --stream, each library runs a network step by step, one step in a call, which computes in the calling thread; with
-JAX_CPU_ENABLE_ASYNC_DISPATCH=1 in the environment, JAX hands each call over to another thread, as it does by default.
+With --stream, each library runs a network step by step, one step in a call, which computes in the calling thread:
+jax_cpu_enable_async_dispatch is off.
 For trained models, each library gets the same weights and input, and is measured if the outputs agree.
 
 Examples

@@ -142,9 +142,8 @@ def run_process(main: Callable[[], int]) -> NoReturn:
 def compute_in_calling_thread() -> None:
     """Let JAX compute on the CPU in the thread of the call: handing short calls over to another thread takes longer.
 
-    Has an effect before the first computation. JAX_CPU_ENABLE_ASYNC_DISPATCH=1 in the environment keeps JAX's default.
+    Has an effect before the first computation.
     """
     import jax
 
-    if "JAX_CPU_ENABLE_ASYNC_DISPATCH" not in os.environ:
-        jax.config.update("jax_cpu_enable_async_dispatch", False)
+    jax.config.update("jax_cpu_enable_async_dispatch", False)

@@ -8,12 +8,11 @@ import sys
 import time
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv.cli.process import Output, compute_in_calling_thread
+from jaxconv.cli.process import Output
 
 PACKAGE = str(Path(jaxconv.__file__).parents[1])
 
@@ -136,12 +135,13 @@ def test_a_stream_whose_reader_is_gone_discards_its_output():
             print("second" * 10_000, file=output, flush=True)
 
 
-@pytest.mark.parametrize("given, changes", [(None, [("jax_cpu_enable_async_dispatch", False)]), ("1", [])])
-def test_short_calls_compute_in_the_calling_thread_unless_the_environment_says_otherwise(given, changes, monkeypatch):
-    monkeypatch.delenv("JAX_CPU_ENABLE_ASYNC_DISPATCH", raising=False)
-    if given is not None:
-        monkeypatch.setenv("JAX_CPU_ENABLE_ASYNC_DISPATCH", given)
-    set_to = []
-    monkeypatch.setattr(jax.config, "update", lambda *change: set_to.append(change))
-    compute_in_calling_thread()
-    assert set_to == changes
+def test_calls_compute_in_the_calling_thread():
+    code = """if True:
+        import jax
+        from jaxconv.cli.process import compute_in_calling_thread
+
+        compute_in_calling_thread()
+        assert jax.config.read("jax_cpu_enable_async_dispatch") is False
+    """
+    environment = os.environ | {"PYTHONPATH": str(PACKAGE)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
