@@ -48,6 +48,7 @@ def check(path, how, kind, reader):
     return outcome
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_good_file_is_read_with_the_values_in_it(kind, good, tmp_path, reader):
     path = tmp_path / FORMATS[kind].name

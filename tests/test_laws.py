@@ -141,7 +141,7 @@ WITH_FORMAT = {
 }
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", costly({name: (case,) for name, case in WITH_FORMAT.items()}))
 def test_both_data_formats_agree(case):
     params, apply_fn, x = made(case)
@@ -158,6 +158,7 @@ def test_both_data_formats_agree(case):
 # -- law 2
 
 
+@pytest.mark.few(40)
 @pytest.mark.parametrize("case", costly(EACH))
 def test_split_and_merge_are_inverse_and_effects_keep_the_structure(case):
     params, apply_fn, x = made(case)
@@ -206,7 +207,7 @@ DERIVATIVES |= {
 }
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case, train", costly(DERIVATIVES, has_nontrivial_gradient))
 def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(case, train, x64):
     params, apply_fn, _ = made(Case(in_float64(case.layer), case.shape))
@@ -259,6 +260,7 @@ def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(ca
 # -- law 5
 
 
+@pytest.mark.few(60)
 @every_case
 def test_config_round_trip_gives_an_equal_layer_and_equal_params(case):
     again = type(case.layer).from_config(json.loads(json.dumps(case.layer.get_config())))
@@ -367,7 +369,7 @@ def test_a_stream_in_random_chunks_equals_the_whole(name, case):
 # -- law 8
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("case", costly(EACH, lambda layer: has_weights(layer) or layer.needs_key))
 def test_same_key_same_params_and_same_result_with_the_batch_on_eight_devices(case):
     layer, shape = case.layer, map_shapes(lambda s: (8, *s[1:]), case.shape)
@@ -409,7 +411,7 @@ def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(
 IMAGES = {name: case for name, case in CASES.items() if takes_images(case)}
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_with_padded_rows_gives_what_it_gives_alone(name):
     layer, shape = IMAGES[name]
@@ -419,7 +421,7 @@ def test_an_image_with_padded_rows_gives_what_it_gives_alone(name):
     assert_padded_is_alone(layer, shape, length, 0 if by_row else 1, tolerance(layer))
 
 
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", [*quick_first(SEQUENCES, FIRST_SEQUENCES), *quick_first(IMAGES, IMAGES)])
 def test_a_mask_that_is_true_everywhere_changes_nothing(name):
     case = CASES[name]

@@ -9,7 +9,7 @@ SKIPPED: dict[str, int] = {}  # page -> its blocks that no test runs, each with 
 DRAWINGS = {"README.md": 1}  # page -> its text blocks that are shown and not checked
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("page", pages.PAGES)
 def test_every_block_of_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -1,7 +1,6 @@
 """``jaxconv explain``: a picture of what in an input speaks for a class."""
 
 import argparse
-from typing import Any
 
 NAME, SUMMARY = "explain", "draw what in an input speaks for a class"
 TEXT = """\
@@ -43,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     from jaxconv.files.atomic import replacing
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.inspect import attribute
+    from jaxconv.inspect.plot.heat import heats
     from jaxconv.serving.artifact import is_exported
 
     suffix, named = Path(options.out).suffix, " ".join(options.x)
@@ -69,28 +69,7 @@ def run(options: argparse.Namespace) -> None:
         baseline=options.baseline,
         key=jax.random.key(0),
     )
-    figure = _draw(values, {name: x[name] for name in model.inputs}) if model.inputs else _draw({"": values}, {"": x})
+    figure = heats(values, {name: x[name] for name in model.inputs}) if model.inputs else heats({"": values}, {"": x})
     with replacing(options.out) as handle:
         figure.savefig(handle, format=suffix[1:])
     print(f"example {options.example} of {named}, explained by {options.method}, in {options.out}")
-
-
-def _draw(values: dict[str, Any], x: dict[str, Any]) -> Any:
-    """Return a figure with the values of each input, by name, one below the other."""
-    from jaxconv.inspect import plot
-    from jaxconv.inspect.plot.style import canvas
-
-    shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}  # nothing below plain features
-    heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
-    panels: Any = [None]
-    if len(x) > 1:
-        figure, _ = canvas(None, 6.4, sum(heights))  # says what to install where matplotlib is missing
-        figure.clear()
-        panels = figure.subplots(len(x), 1, height_ratios=heights)
-    for name, ax in zip(x, panels, strict=True):
-        figure = plot.heat(values[name][0], shown[name], ax=ax)
-        ax = figure.axes[0] if ax is None else ax
-        ax.set_title(name, fontsize=10)
-        if shown[name] is None:
-            ax.set_xlabel("feature")
-    return figure

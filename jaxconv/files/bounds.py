@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import zipfile
+from pathlib import Path
 from typing import IO, Any
 
 from jaxconv.files.errors import FileError, damaged
@@ -29,7 +30,13 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
     """
     with damaged(path):
         info = os.stat(path)
-        if not stat.S_ISREG(info.st_mode) and not stat.S_ISDIR(info.st_mode):
+        if stat.S_ISDIR(info.st_mode):
+            model = next(
+                (file for ending in ("*.keras", "*.h5", "*.safetensors") for file in sorted(Path(path).glob(ending))),
+                None,
+            )
+            raise FileError(f"{path}: it is a folder; name a file" + (f", such as {model}" if model else ""))
+        if not stat.S_ISREG(info.st_mode):
             raise FileError(f"{path}: it is not a regular file")
         stored = 512 * getattr(info, "st_blocks", info.st_size)  # of a sparse file; Windows does not say
         if info.st_size > budget(stored):

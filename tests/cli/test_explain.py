@@ -1,5 +1,6 @@
 """``jaxconv explain``: a picture, or one line."""
 
+import importlib
 import os
 
 import jax
@@ -29,7 +30,8 @@ def test_each_input_is_drawn(tmp_path, error_line, monkeypatch):
         np.save(f"{name}.npy", np.arange(2.0 * np.prod(shape)).reshape(2, *shape) / 9)
     files = [f"{name}.npy" for name in shapes]
     drawn = []
-    monkeypatch.setattr("jaxconv.inspect.plot.heat", lambda *args, ax: drawn.append((*args, ax)) or ax.figure)
+    module = importlib.import_module("jaxconv.inspect.plot.heat")
+    monkeypatch.setattr(module, "heat", lambda *args, ax: drawn.append((*args, ax)) or ax.figure)
     assert main(["explain", "three.keras", *files, "--example", "1", "--method", "gradient", "--out", "p.png"]) == 0
     for (values, x, ax), (name, shape) in zip(drawn, shapes.items(), strict=True):
         assert values.shape == shape and ax.get_title() == name

@@ -49,6 +49,7 @@ def test_a_closed_pipe_does_not_stop_training(at_home, tmp_path):
     assert (tmp_path / "run" / "model.keras").exists() and lines_of(tmp_path / "run" / "metrics.csv") == 31
 
 
+@pytest.mark.slow
 def test_a_ctrl_c_during_a_garbage_collection_is_not_lost_and_prints_nothing():
     code = """if True:
         import gc, time
@@ -102,6 +103,7 @@ def test_ctrl_c_while_jax_is_imported_prints_nothing(tmp_path):
     assert done.returncode == -signal.SIGINT and not done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, pytest.param(signal.SIGHUP, marks=pytest.mark.slow)], ids=["SIGTERM", "SIGHUP"]
 )

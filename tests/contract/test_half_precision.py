@@ -33,7 +33,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.few(12)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_in_half_precision_are_those_of_float32(name, policy):
@@ -100,6 +100,6 @@ def test_the_counts_of_average_pooling_come_from_the_axes():
     # a count for every output, computed by a window reduction of ones, is a constant that XLA folds for seconds
     layer = jc.AveragePooling2D(3, 1, "same")
     jaxpr = jax.make_jaxpr(lambda x: layer.apply_fn({}, x))(jnp.ones((1, 40, 60, 1)))
-    assert str(jaxpr).count("reduce_window_sum") == 1
+    assert str(jaxpr).count("window_sum[") == 1
     ones = layer.apply_fn({}, jnp.ones((1, 40, 60, 1)))
     np.testing.assert_allclose(ones, 1.0, rtol=1e-6)

@@ -51,6 +51,7 @@ def drawn(seed):
     return make[kind](), (2, STEPS, 4) if last["data_format"] != FIRST else (2, 4, STEPS), rng
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("seed", [pytest.param(s, marks=() if s < 8 else pytest.mark.slow) for s in range(200)])
 def test_a_padded_sequence_gives_what_it_gives_alone_with_any_options(seed):
     layer, shape, rng = drawn(seed)
@@ -71,6 +72,7 @@ def test_the_steps_of_a_sequence_run_from_its_first_to_its_last_real_one():
     assert (start.tolist(), length.tolist()) == ([1, 0, 0], [3, 0, 5])
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "layer, want",
     [

@@ -52,7 +52,9 @@ def test_empty_missing_foreign_and_renamed_files(tmp_path):
     path = tmp_path / "m.h5"
     refused(path, "No such file")
     path.mkdir()
-    refused(path, "Is a directory")
+    refused(path, "folder")
+    write_keras(path / "model.keras", DENSE, TABLES)
+    refused(path, "folder", "m.h5/model.keras")
     path = tmp_path / "n.h5"
     path.write_bytes(b"")
     refused(path, "empty")

@@ -57,18 +57,21 @@ OTHERS = {
 }
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("kind", MODELS)
 def test_hostile_model_files_are_refused(kind, tmp_path, reader):
     path = getattr(hostile_files, kind)(tmp_path)
     assert_refused(reader.read(path), path, *MODELS[kind])
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_hostile_files_are_refused(kind, tmp_path, reader):
     path, (how, parts) = getattr(hostile_files, kind)(tmp_path), OTHERS[kind]
     assert_refused(reader.read(path, how), path, *parts)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", ["exported_header", "exported_array", "header_of_nested_lists", "nested_lists"])
 @pytest.mark.parametrize("command", ["info", "predict"])
 def test_commands_refuse_hostile_files_in_one_line(kind, command, tmp_path, reader):

@@ -120,7 +120,7 @@ def save(net, path):
     return path
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("ending", [".keras", ".h5"])
 @pytest.mark.parametrize("name", NETS)
 def test_a_model_computes_what_keras_computes(name, ending, tmp_path):
@@ -145,6 +145,7 @@ def test_weights_alone_go_into_a_layer_of_the_user_s(name, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, legacy, params)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "bfloat16", "float16"])
 def test_dtype_policies_are_kept(dtype, tmp_path):
     keras.utils.clear_session()

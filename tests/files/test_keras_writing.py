@@ -85,6 +85,7 @@ def assert_same_values(case, params, model):
         assert np.abs(a - b).max(initial=0) <= limit * max(1, np.abs(b).max(initial=0))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", SOME)
 def test_keras_opens_the_file_and_computes_the_same(tmp_path, name):
     case = CASES[name]

@@ -34,6 +34,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_are_those_of_keras(name):
     params, apply_fn = load_model(MODELS / name)

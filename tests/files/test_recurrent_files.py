@@ -134,6 +134,7 @@ def cudnn_weights(kernel, recurrent, bias, count):
     return [np.hstack(beside), np.hstack([part.T for part in gates_of(recurrent, count)]), bias.ravel()]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("name", ["LSTM", "GRU"])
 def test_layers_of_cudnn_are_read_as_the_layers_that_they_are(name, wrapped, tmp_path):

@@ -113,7 +113,7 @@ def test_sixty_four_bits_are_not_cut_in_silence(tmp_path):
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(FileError, match="w: No such file"):
         load_params(tmp_path / "w")
-    with pytest.raises(FileError, match=f"{tmp_path}: Is a directory"):
+    with pytest.raises(FileError, match=f"{tmp_path}: it is a folder"):
         load_params(tmp_path)
     with pytest.raises(FileError, match="cannot be written"):
         save_params(tmp_path / "no" / "w", {})

@@ -44,7 +44,7 @@ RELUS = {
 }
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("relu", RELUS.values(), ids=RELUS)
 def test_guided_backpropagation_of_one_convolution(relu):
     assert net_c(IMAGE)[0, 0] == 54
@@ -155,7 +155,7 @@ def total(y):
     return (y.reshape(len(y), -1) @ jnp.cos(jnp.arange(y[0].size, dtype=y.dtype))[:, None])[:, 0]
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("f", FUNCTIONS.values(), ids=FUNCTIONS)
 def test_deeplift_is_complete(f):
     x, baseline = draw(3, 6), draw(1, 6, seed=1)

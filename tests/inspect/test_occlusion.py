@@ -131,7 +131,7 @@ def random_model(rng, rank, data_format, shape):
     return jc.Sequential([*chosen, *heads[head]])
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(80))
 def test_occlusion_of_random_models_is_that_of_one_call_for_each_window(seed, monkeypatch):
     rng = np.random.default_rng(seed)
@@ -203,6 +203,7 @@ def test_captums_dense_net():
     np.testing.assert_allclose(occlusion(model, params, x, 0, 2, 2), [[280, 280, 120]], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_captums_convolution_of_two_inputs():
     images = [jc.Input((4, 4, 1)), jc.Input((4, 4, 1))]
     h = jc.Conv2D(2, 3, activation="relu")(jc.Add()(images))

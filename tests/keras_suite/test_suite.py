@@ -27,6 +27,7 @@ def items(cases):
     ]
 
 
+@pytest.mark.few(270)
 @pytest.mark.parametrize("case", items(CONVOLUTIONS))
 def test_convolution_case_of_keras(case):
     collect.run(case, CONVOLUTIONS[case])
@@ -45,7 +46,7 @@ def test_recurrent_case_of_keras(case):
 
 
 def test_33_recurrent_cases_pass_and_those_of_states_between_calls_are_left_out():
-    # 10 of states and initial states, 5 of the choice of a cuDNN kernel
+    # 5 of states between calls, 5 of the choice of a cuDNN kernel
     assert figures(RECURRENT) == Figures(cases=43, left_out=10, differ=0, skipped=0)
 
 

@@ -156,6 +156,7 @@ def test_results_and_gradients_are_weakly_typed_where_those_of_lax_are(weak):
     assert types(jaxconv.conv_general_dilated) == types(lax.conv_general_dilated)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("x_shape", "pad", "stretch", "taps"),
     [

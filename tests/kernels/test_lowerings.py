@@ -34,6 +34,7 @@ def agrees(got, want, factor=64.0):
     np.testing.assert_allclose(np.asarray(got, np.float64), want, atol=tolerance, rtol=0)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", [*FEW, *(pytest.param(seed, marks=pytest.mark.slow) for seed in MANY)])
 def test_every_lowering_computes_its_maps_by_the_definition(seed, x64):
     rng, geometry, outer = reference.random_standard_geometry(seed)
@@ -45,6 +46,7 @@ def test_every_lowering_computes_its_maps_by_the_definition(seed, x64):
                 agrees(lowered(name, lowering, geometry)(a, b), want)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("lowering", [name for name in LOWERINGS if name != "xla"])
 def test_derivatives_of_a_requested_lowering_agree_with_the_definition(lowering, x64):
     rng = np.random.default_rng(0)
@@ -104,6 +106,7 @@ def test_leading_axis_agrees_with_the_definition_in_all_its_variants(x, w, strid
     agrees(lowered("convolve", "leading_axis", geometry)(a, b), reference.evaluate("convolve", a, b, geometry))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("x", "w", "strides", "pads", "dilation", "groups"),
     [

@@ -50,6 +50,7 @@ def close(got, want, factor=1.0):
     )
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_maps_and_their_transposes_agree_with_the_definition(seed, x64):
     rng = np.random.default_rng(seed)
@@ -70,6 +71,7 @@ def test_maps_agree_with_the_definition_on_many_geometries(seed, x64):
     test_maps_and_their_transposes_agree_with_the_definition(seed, None)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16", "complex64"])
 @pytest.mark.parametrize("name", MAPS)
 def test_every_dtype_computes_values_and_derivatives(name, dtype, x64):
@@ -118,6 +120,7 @@ def test_hessian_and_forward_over_reverse_agree(x64):
     np.testing.assert_allclose(hessian @ direction.ravel(), tangent.ravel(), atol=1e-12)
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("axes", [(0, None), (None, 1), (2, 0), (-1, -1)])
 @pytest.mark.parametrize("name", MAPS)
 def test_vmap_equals_a_loop(name, axes):
@@ -253,6 +256,7 @@ def test_the_default_precision_is_that_in_force_where_the_map_is_called(name):
     assert not lowered_precision(lambda a, b: MAPS[name](a, b, GEOMETRY), a, b)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("groups", [1, 2])
 def test_on_a_mesh_with_explicit_axes_values_gradients_and_shardings_are_those_of_lax(groups):
     mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Explicit,))

@@ -54,7 +54,7 @@ def divisible_geometry(rng):
     return geometry, (8, 2, 4)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("seed", range(120))
 def test_maps_and_their_transposes_of_any_sharding_agree_with_the_definition(seed, x64):
     rng = np.random.default_rng(seed)
@@ -93,7 +93,7 @@ SPATIAL = {
 }
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", SPATIAL)
 @pytest.mark.parametrize("axes", AXES)
 def test_a_spatial_axis_moves_halos_and_one_sum(name, axes):
@@ -150,7 +150,7 @@ def test_an_axis_of_two_meshes_axes_and_one_that_is_sharded_twice():
         assert "all-gather" not in program.lower(*arguments).compile().as_text()
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("halo", [Halo(1, 0), Halo(0, 2), Halo(5, 7), Halo(-1, 3), Halo(9, -3), Halo(-3, -1)])
 def test_a_halo_spans_any_number_of_shards_and_its_transpose_adds(halo):
     x = np.arange(1.0, 33.0, dtype=np.float32)

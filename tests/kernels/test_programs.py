@@ -98,6 +98,7 @@ def gradients(conv, strides, groups, rank):
     return run
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("x", "w", "strides", "groups"), CASES)
 def test_default_lowerings_are_as_accurate_as_lax(x, w, strides, groups, x64):
     rng, rank = np.random.default_rng(0), len(x) - 2

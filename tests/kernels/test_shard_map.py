@@ -83,7 +83,7 @@ def sharded(function):
     return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P("d"), P()), out_specs=(P(), (P("d"), P()))))
 
 
-@pytest.mark.few(12)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_sharded_batch_differentiates_with_the_check_of_varying_axes(name):
     function, shapes, dtype = kind(name)
@@ -97,6 +97,7 @@ def test_im2col_computes_a_sharded_batch_in_blocks_of_rows():
     assert "while" in text
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["2-D", "3-D, many taps"])
 def test_values_and_gradients_of_a_sharded_batch_are_those_of_one_device(name):
     function, shapes, dtype = kind(name)

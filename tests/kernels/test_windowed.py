@@ -23,6 +23,7 @@ WINDOWS = {
 }
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", WINDOWS)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("bfloat16", marks=pytest.mark.slow)])
 def test_values_and_derivatives_are_those_of_the_window_reduction(name, dtype):

@@ -72,6 +72,7 @@ def test_each_output_is_the_maximum_or_mean_of_its_bin(key, kind, rank, size):
     np.testing.assert_allclose(y, want, rtol=1e-5, atol=1e-6)  # float32, up to 60 terms of order 1
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("kind, rank, size", [case for case in CASES if case[2] not in (7, (2, 5, 4))])
 def test_values_and_gradients_equal_keras(key, kind, rank, size):
     name = f"Adaptive{kind}Pooling{rank}D"
@@ -89,6 +90,7 @@ def test_values_and_gradients_equal_keras(key, kind, rank, size):
         np.testing.assert_allclose(one, wanted, rtol=1e-5, atol=1e-5)  # float32, sums of up to 180 terms of order 1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("count", [7, 13, 14])
 def test_with_as_many_bins_as_steps_the_output_is_the_input(count):
     x = jnp.arange(float(count)).reshape(1, count, 1)
@@ -113,6 +115,7 @@ def test_a_mean_of_large_half_precision_numbers_does_not_overflow():
     np.testing.assert_array_equal(y, jnp.full((1, 1, 1), 30000.0, jnp.float16))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", ["Max", "Average"])
 @pytest.mark.parametrize("size", [2, 4])
 def test_bins_divide_the_real_rows_of_an_image_and_of_a_sequence_whose_bins_are_equal(key, kind, size):

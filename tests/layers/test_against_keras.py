@@ -56,6 +56,7 @@ STACKS = [
 ]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("train", [False, True])
 @pytest.mark.parametrize("layer, shape", STACKS, ids=["sequence", "image"])
 def test_stacks(layer, shape, train):

@@ -35,6 +35,7 @@ def results(layer, params, x, apply_fn):
 QUICK = ("LocallyConnected2D", "Embedding", "Reshape", "Dropout")
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in DIRECT])
 def test_a_sharded_batch_gives_the_output_and_gradient_of_one_device(name):
     layer, shape = DIRECT[name]

@@ -77,6 +77,7 @@ def test_alpha_dropout_puts_one_value_where_it_drops():
         assert np.allclose(row, limit, atol=1e-5) or np.allclose(row, was, atol=1e-5)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("rank, layer", [(1, jc.SpatialDropout1D), (2, jc.SpatialDropout2D), (3, jc.SpatialDropout3D)])
 def test_spatial_dropout_drops_whole_channels_of_single_samples(rank, layer, data_format):

@@ -31,6 +31,7 @@ def as64(params):
 # -- against the definition, in float64
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("axis, axes", [(-1, (3,)), (1, (1,)), ([-1, 1], (1, 3)), ((1, 2, 3), (1, 2, 3))])
 def test_layer_normalization_is_its_definition_along_any_axes(axis, axes):
     x = inputs((2, 3, 4, 5))
@@ -51,7 +52,7 @@ def test_rms_normalization_applies_its_scale_along_the_axis(axis, axes):
     np.testing.assert_allclose(y, want, **CLOSE)
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("groups", [1, 3, -1])
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_group_normalization_is_its_definition_in_both_formats(groups, axis):

@@ -47,7 +47,7 @@ def test_an_average_at_the_corners_counts_only_real_values():
     )
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("strides, padding", [(1, "same"), (2, "same"), (2, "valid"), ((1, 2), "same")])
 def test_an_average_with_a_mask_along_the_rows_counts_real_values_alone(strides, padding):
     x, rows = jax.random.normal(jax.random.key(0), (2, 5, 5, 2)), np.arange(5) < np.array([[5], [3]])
@@ -142,6 +142,7 @@ def test_the_gradient_of_a_global_maximum_reaches_the_largest_value():
     np.testing.assert_allclose(found[..., 0], expected, rtol=1e-5)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_equal_largest_values_share_the_gradient_of_a_global_maximum(keepdims):
     x = jnp.array([[2.0, 5, 5, 1], [3, 3, 3, 3]]).reshape(2, 2, 2, 1)

@@ -29,6 +29,7 @@ def drawn(layer, shape=SHAPE):
     return random_params(layer, shape, rng), jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
@@ -128,6 +129,7 @@ def test_a_model_takes_an_output_and_a_state():
     assert apply_fn(params, jnp.ones((4, 5, 2))).shape == (4, 2)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("recurrent", [0.0, 0.5])
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
 def test_dropout_keeps_one_mask_for_all_steps_and_scales_what_is_left(name, recurrent):
@@ -151,6 +153,7 @@ def test_dropout_of_everything_leaves_the_bias():
     np.testing.assert_allclose(y, jnp.broadcast_to(jnp.tanh(params["bias"]), y.shape), rtol=1e-6)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
 def test_half_precision_is_near_float32(name, dtype):
@@ -219,6 +222,7 @@ def test_a_layer_runs_over_sharded_data():
 # -- both directions
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("mode", ["concat", "sum", "mul", "ave", None])
 @pytest.mark.parametrize("sequences", [False, True])
 def test_both_directions_agree_with_keras_under_a_mask(sequences, mode):

@@ -55,7 +55,7 @@ def check(program, ideal):
     assert {kind for kind, count in moved(program).items() if count > 1.1 * ideal.get(kind, 0)} == set(), moved(program)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", SPATIAL)
 @pytest.mark.parametrize("axes", AXES)
 def test_a_sharded_axis_moves_halos_and_statistics(name, axes, x64):

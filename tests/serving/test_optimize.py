@@ -34,7 +34,7 @@ def check(layer, shape, names=None, seed=0):
     return less, own
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", [n for n, case in CASES.items() if case.layer.children])
 def test_every_container_and_wrapper_of_the_catalogue_keeps_its_values(name):
     check(*CASES[name])
@@ -85,6 +85,7 @@ FED = {
 }
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", FED)
 def test_a_batch_normalization_goes_into_the_layer_after_it_where_that_is_exact(name):
     layer, shape, axis = FED[name]

@@ -51,6 +51,7 @@ def exported(trained, tmp_path_factory):
 # -- compiled
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("batch", [0, 1, 2, 7, 8, 9, 21])
 def test_any_batch_gives_the_numbers_of_the_model(trained, compiled, batch):
     want = trained[1](trained[0], X)[:batch]  # a batch of 0 has no mean, but it has a shape

@@ -71,6 +71,7 @@ def test_cumulative_pooling_of_a_spectrogram_pools_its_other_axis_too():
         assert_streams(running, params, x, 1e-6, np.random.default_rng(0))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("pool", POOLS)
 def test_a_window_equals_the_model_on_the_last_steps(pool):
     layer = jc.Sequential([jc.Conv1D(4, 3, 2, activation="tanh"), jc.Conv1D(4, 2), pool(), jc.Dense(2)])
@@ -80,6 +81,7 @@ def test_a_window_equals_the_model_on_the_last_steps(pool):
     np.testing.assert_allclose(got[0], jax.jit(layer.apply_fn)(params, windows_of(x, 8, 2)), atol=1e-6)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("norm", [jc.Softmax(1), jc.GroupNormalization(2), jc.InstanceNormalization()])
 def test_a_window_runs_statistics_over_the_last_steps(norm):
     layer = jc.Sequential([jc.Conv1D(4, 3), norm, jc.GlobalMaxPooling1D()])

@@ -47,14 +47,14 @@ def check(layer):
     assert_streams(running, params, x, 1e-12, np.random.default_rng(0))
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kernel, stride, padding", sampled(GRID, 23))
 def test_a_convolution_behind_another_steps(kernel, stride, padding, x64):
     # what comes before is one step late: the stride need not divide that
     check(jc.Sequential([jc.Conv1D(2, 3, padding="same"), layer_of(kernel, stride, padding)]))
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kernel, stride, padding", sampled(GRID_TRANSPOSED, 13))
 def test_a_transposed_convolution_steps(kernel, stride, padding, x64):
     before = layer_of(3, 2, ("causal_valid", "same", "valid")[kernel % 3])

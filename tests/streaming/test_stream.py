@@ -20,7 +20,7 @@ def made(layer, shape, dtype=jnp.float32, seed=1):
     return params, jax.random.normal(jax.random.key(seed), shape, dtype)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kernel, stride, dilation", [(3, 1, 1), (4, 2, 1), (3, 1, 4), (1, 3, 1), (2, 4, 1), (7, 3, 1)])
 @pytest.mark.parametrize("padding", ["valid", "same", "causal", (0, 5), (5, 0), (3, 2)])
 def test_float32_convolutions_equal_the_whole(kernel, stride, dilation, padding):
@@ -59,6 +59,7 @@ def down_and_up():
     return jc.Parallel([inside, jc.Conv1D(2, 1)], "concatenate")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "layer",
     [down_and_up(), jc.Parallel([jc.AveragePooling1D(2), jc.Conv1D(2, 3, 2, "same", activation="relu")], "add")],
@@ -95,6 +96,7 @@ def test_strided_layers_behind_a_delay_wait_until_the_stride_divides_it():
     assert_streams(running, params, x, 1e-5, np.random.default_rng(0))  # sums of 513 products
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "layer, shape",
     [
@@ -134,6 +136,7 @@ def test_a_tcn_has_the_receptive_field_of_its_levels():
     assert running.state_bytes == 4 * (sum(kept) * 8 - 6 * 2) + 8
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("between", [jc.Conv1D(2, 1, activation="sigmoid"), jc.Conv1D(2, 1, 2), jc.MaxPooling1D(2)])
 def test_layers_see_the_zeros_that_a_layer_before_has_padded(between):
     layer = jc.Sequential([jc.ZeroPadding1D((2, 1)), between, jc.Conv1D(2, 3, padding="causal")])

@@ -89,6 +89,7 @@ def test_a_run_that_died_at_any_step_resumes_bit_for_bit(tmp_path, step, uninter
     assert_same(train(best_weights="loss", checkpoint=tmp_path, resume=True), uninterrupted)
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [2, 5, 8])
 def test_a_signal_saves_inside_the_epoch_and_the_run_goes_on_from_there(tmp_path, step, number, uninterrupted):

@@ -75,7 +75,7 @@ CASES = [
 ]
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("name", "options", "y_true", "y_pred"), CASES, ids=lambda v: str(v) if isinstance(v, str) else ""
 )

@@ -85,6 +85,7 @@ def test_the_choice_stays_what_it_was_when_the_file_changes(file):
 # -- the file
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [

@@ -44,6 +44,24 @@ def heat(values: Any, x: Any = None, ax: Any = None) -> Any:
     return _heat_image(values if given is None else _fit(values, given.shape[:2]), given, ax)
 
 
+def heats(values: dict[str, Any], x: dict[str, Any]) -> Any:
+    """Return a figure with the values of each input of a model (name: batch of one), one below the other."""
+    shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}  # nothing below plain features
+    heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
+    panels: Any = [None]
+    if len(x) > 1:
+        figure, _ = canvas(None, 6.4, sum(heights))
+        figure.clear()
+        panels = figure.subplots(len(x), 1, height_ratios=heights)
+    for name, ax in zip(x, panels, strict=True):
+        figure = heat(values[name][0], shown[name], ax=ax)
+        ax = figure.axes[0] if ax is None else ax
+        ax.set_title(name, fontsize=10)
+        if shown[name] is None:
+            ax.set_xlabel("feature")
+    return figure
+
+
 def _check(values: np.ndarray, x: np.ndarray | None) -> None:
     if x is None:
         if values.ndim not in (1, 2, 3) or 0 in values.shape:
