@@ -1,9 +1,12 @@
 """Settings for all tests: no implicit promotion, no implicit broadcasting of ranks, eight devices, Keras on JAX."""
 
+import gc
 import importlib.metadata
+import itertools
 import os
 import signal
 import tempfile
+from pathlib import Path
 
 # set before the first import of jax and keras
 flags = os.environ.get("XLA_FLAGS", "")
@@ -57,3 +60,17 @@ def pytest_collection_modifyitems(items):
         for index, case in enumerate(cases):
             if index not in kept:
                 case.add_marker(pytest.mark.slow)
+
+
+# Linux allows a process 65,530 memory maps. A compiled program has several, and beyond that the compiler crashes.
+MOST_MAPS = 20_000
+_tests = itertools.count(1)
+
+
+def pytest_runtest_logfinish():
+    """Drop compiled programs now and then: the slow tests compile so many that a process runs out of memory maps."""
+    if next(_tests) % 50 == 0 and (maps := Path("/proc/self/maps")).exists():
+        with maps.open("rb") as lines:
+            if sum(1 for _ in lines) > MOST_MAPS:
+                jax.clear_caches()
+                gc.collect()

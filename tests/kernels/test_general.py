@@ -39,26 +39,34 @@ def all_orders(conv, x, w, options):
     return jax.jit(lambda x, w: jax.jvp(gradients, (x, w), (x, w)))(x, w)
 
 
-def all_orders_of_lax(x, w, options):
-    """Return what :func:`all_orders` should, from float64: XLA has no fast convolution for it, with no faults."""
-    with jax.enable_x64(True):
-        want = all_orders(lax.conv_general_dilated, x.astype("float64"), w.astype("float64"), options)
-        return jax.tree.map(lambda v: v.astype(x.dtype), want)
+def all_orders_by_definition(seed):
+    """Return what :func:`all_orders` should for the draw of a seed, from float64 numpy.
+
+    XLA is no oracle here: it reads beyond some operands in float32, and cannot compile seed 278 in float64. The maps
+    are linear in each operand, so along the operands themselves the value grows by twice, its gradients by three times
+    what they are.
+    """
+    geometry, _ = reference.random_geometry(np.random.default_rng(seed))
+    x, w, _ = draw(seed)
+    y = reference.evaluate("convolve", x, w, geometry)
+    gradients = reference.evaluate("transpose", y, w, geometry), reference.evaluate("correlate", x, y, geometry)
+    values = (y, *gradients), (2 * y, *(3 * gradient for gradient in gradients))
+    return jax.tree.map(lambda v: v.astype("float32"), values)
 
 
 @pytest.mark.parametrize("seed", [0, 2, 5, 13])
-def test_values_and_derivatives_equal_lax_on_random_options(seed):
+def test_values_and_derivatives_are_those_of_the_definition_on_random_options(seed):
     x, w, options = draw(seed)
-    got, want = all_orders(jaxconv.conv_general_dilated, x, w, options), all_orders_of_lax(x, w, options)
+    got, want = all_orders(jaxconv.conv_general_dilated, x, w, options), all_orders_by_definition(seed)
     for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-        scale = max(1.0, float(jnp.abs(other).max(initial=0)))
+        scale = max(1.0, float(np.abs(other).max(initial=0)))
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * scale)  # sums of float32 in another order
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [*range(16), *range(100, 300)])
-def test_values_and_derivatives_equal_lax_on_many_options(seed):
-    test_values_and_derivatives_equal_lax_on_random_options(seed)
+def test_values_and_derivatives_are_those_of_the_definition_on_many_options(seed):
+    test_values_and_derivatives_are_those_of_the_definition_on_random_options(seed)
 
 
 @pytest.mark.parametrize("seed", [35, 36, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(35))])
