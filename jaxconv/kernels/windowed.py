@@ -133,11 +133,11 @@ def _select(x: Array, u: Array, *, geometry: Geometry) -> Array:
     if x.dtype != np.float64:
         return jax.jvp(functools.partial(_max, geometry=geometry), (x,), (u,))[1]
     # JAX lowers that by functions of Python, with the types that are legal in the thread of the compiler
-    top = _max(x, geometry=geometry)
-    free, y = lax.full_like(top, True, bool), lax.full_like(top, 0)
-    for one, other in zip(_taps(x, geometry, -np.inf), _taps(u, geometry, 0), strict=True):
-        first = free & (one == top)
-        free, y = free & ~first, y + jnp.where(first, other, jnp.zeros_like(other))
+    # No value is compared with the maximum itself: XLA may compute x again for that, and round it differently.
+    (top, y), *others = zip(_taps(x, geometry, -np.inf), _taps(u, geometry, 0), strict=True)
+    for one, other in others:
+        larger = one > top
+        top, y = jnp.where(larger, one, top), jnp.where(larger, other, y)
     return y
 
 
