@@ -94,7 +94,7 @@ def is_shape(value):
 # -- law 1
 
 
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 @pytest.mark.parametrize("case", costly(EACH))
 def test_inference_is_forward_and_jit_and_vmap_change_nothing(case):
     params, apply_fn, x = made(case)
@@ -158,7 +158,7 @@ def test_both_data_formats_agree(case):
 # -- law 2
 
 
-@pytest.mark.few(40)
+@pytest.mark.few(20)
 @pytest.mark.parametrize("case", costly(EACH))
 def test_split_and_merge_are_inverse_and_effects_keep_the_structure(case):
     params, apply_fn, x = made(case)
@@ -399,7 +399,7 @@ SEQUENCES = {name: (case,) for name, case in CASES.items() if takes_sequences(ca
 FIRST_SEQUENCES = {type(case.layer): name for name, (case,) in reversed(SEQUENCES.items())}.values()
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("name", quick_first(SEQUENCES, FIRST_SEQUENCES))
 def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(name):
     (case,) = SEQUENCES[name]

@@ -120,6 +120,7 @@ def test_a_library_is_measured_with_and_without_accelerate(tmp_path, capsys, mon
     assert (out / "bench.png").exists() and "flax+" in capsys.readouterr().out
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(p, marks=pytest.mark.slow if p in network_speed.JAX_PEERS else ()) for p in PEERS]
 )

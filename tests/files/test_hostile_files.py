@@ -64,7 +64,7 @@ def test_hostile_model_files_are_refused(kind, tmp_path, reader):
     assert_refused(reader.read(path), path, *MODELS[kind])
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_hostile_files_are_refused(kind, tmp_path, reader):
     path, (how, parts) = getattr(hostile_files, kind)(tmp_path), OTHERS[kind]

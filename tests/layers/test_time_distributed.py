@@ -27,6 +27,7 @@ def made(inside, shape, **options):
     return randomised(params), apply_fn, inputs(shape)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
 def test_each_step_equals_the_layer_inside_on_it(first):
     inside = jc.Conv2D(3, 2, 2, "same", data_format="channels_first" if first else "channels_last")

@@ -96,7 +96,7 @@ def test_strided_layers_behind_a_delay_wait_until_the_stride_divides_it():
     assert_streams(running, params, x, 1e-5, np.random.default_rng(0))  # sums of 513 products
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "layer, shape",
     [
