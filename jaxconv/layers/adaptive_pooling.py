@@ -131,8 +131,8 @@ class _AdaptiveMax(BaseAdaptivePooling):
         return largest(x, tuple(window), tuple(window), ((0, 0),) * x.ndim)
 
     def reduce_masked(self, x: Array, inside: Array) -> Array:
-        largest = jnp.where(inside, x, jnp.array(-jnp.inf, x.dtype)).max(1)
-        return jnp.where(inside.any(1), largest, jnp.zeros((), x.dtype))
+        top = jnp.where(inside, x, jnp.array(-jnp.inf, x.dtype)).max(1)
+        return jnp.where(inside.any(1), top, jnp.zeros((), x.dtype))
 
 
 class _AdaptiveAverage(BaseAdaptivePooling):

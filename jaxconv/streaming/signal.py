@@ -17,7 +17,7 @@ from jaxconv.contract.receptive_field import Field
 class Lengths:
     """How long a value is for an input of ``n`` steps: ``(n * factor + offset) // divisor`` for each window in turn.
 
-    A result below one means that there is no output; no later window then has one.
+    A result below one means that neither this window nor a later one has an output.
 
     >>> Lengths(((1, -2, 1), (1, 1, 2)))(9), Lengths(((1, -2, 1),))(2)
     (4, 0)

@@ -42,7 +42,7 @@ def all_orders(conv, x, w, options):
 def all_orders_by_definition(seed):
     """Return what :func:`all_orders` should for the draw of a seed, from float64 numpy.
 
-    XLA is no oracle here: it reads beyond some operands in float32, and cannot compile seed 278 in float64. The maps
+    XLA cannot be the oracle: it reads beyond some operands in float32, and cannot compile seed 278 in float64. The maps
     are linear in each operand, so along the operands themselves the value grows by twice, its gradients by three times
     what they are.
     """

@@ -45,7 +45,7 @@ def heat(values: Any, x: Any = None, ax: Any = None) -> Any:
 
 
 def heats(values: dict[str, Any], x: dict[str, Any]) -> Any:
-    """Return a figure with the values of each input of a model (name: batch of one), one below the other."""
+    """Draw the values of each input of a model, by name, one below the other, and return the figure."""
     shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}  # nothing below plain features
     heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
     panels: Any = [None]
