@@ -49,7 +49,7 @@ from jaxconv.training.fit import fit
 from jaxconv.training.loop import Fitted, Interrupted, NonFiniteLoss
 from jaxconv.version import __version__
 
-_RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.early_stopping")
+_RESUMABLE = ("train.epochs", "train.checkpoint_every", "train.early_stopping", "train.remat")
 
 
 def train(

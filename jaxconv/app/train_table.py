@@ -38,6 +38,7 @@ class TrainTable:
         class_weight: class -> factor of the loss of its samples, under the labels of the data; by default 1.
         clip_norm: the largest norm of the gradient of all weights together; by default it is not clipped.
         accumulate: batches of which one step is made.
+        remat: whether each block, a layer directly inside the model, is computed again for the gradient: less memory.
         ema: the share that a moving average of the weights keeps at each step; the averaged weights are the result.
         seed: of the initial weights, the order of the samples, and dropout.
         shuffle: whether each epoch has a new order of the samples.
@@ -56,6 +57,7 @@ class TrainTable:
     class_weight: dict[str, float] | None = None
     clip_norm: float | None = None
     accumulate: int = 1
+    remat: bool = False
     ema: float | None = None
     seed: int = 0
     shuffle: bool = True

@@ -91,8 +91,7 @@ def explain_lowering(
         raise TypeError("explain_lowering: this convolution is passed to jax.lax; there is nothing to choose")
     y = jax.ShapeDtypeStruct(ours.outvars[0].aval.shape, x.dtype)
     arrays = {"x": ours.invars[0].aval, "w": ours.invars[1].aval, "y": y}
-    params = {key: value for key, value in ours.params.items() if key != "mode"}
-    return Explanation(_lowered(name, arrays, params, platform) for name in maps.SIGNATURES)
+    return Explanation(_lowered(name, arrays, ours.params, platform) for name in maps.SIGNATURES)
 
 
 def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform: str) -> Lowered:

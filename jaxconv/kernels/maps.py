@@ -91,7 +91,8 @@ def _bind(
         geometry, a, b
     ):  # the result's sharding is part of its type, and jax.lax has the rules for that
         return XLA.maps[name](a, b, geometry, Arithmetic(a.dtype, dtype, precision))
-    options = {"precision": precision, "dtype": dtype, "lowering": lowering, "mode": mode}
+    options = {"precision": precision, "dtype": dtype, "lowering": lowering}
+    options |= {} if mode == "zeros" else {"mode": mode}
     return PRIMITIVES[name].bind(a, b, geometry=geometry, **options)
 
 
@@ -113,7 +114,7 @@ def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, .
     return tuple(shape[axis] for axis in range(len(dims)))
 
 
-def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, mode: str, **_: Any) -> Any:
+def _abstract(name: str, a: Any, b: Any, *, geometry: Geometry, dtype: Any, mode: str = "zeros", **_: Any) -> Any:
     shape = _result_shape(name, a, b, geometry)
     explicit = partition.explicit_mesh(a, b) is not None
     sharding = {"sharding": partition.result_sharding(name, geometry, (a, b), shape, mode)} if explicit else {}
@@ -129,15 +130,14 @@ def _adjoint(name: str, operand: int) -> Callable[..., Array]:
     adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == target)
 
     def rule(
-        cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any, mode: str
-    ) -> Array:
+        cotangent: Array, a: Any, b: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any,
+        mode: str = "zeros",
+    ) -> Array:  # fmt: skip
         linear, constant = (a, b) if operand == 0 else (b, a)
         arrays = {SIGNATURES[name][1 - operand]: constant, SIGNATURES[name][2]: cotangent}
         first, second, _ = SIGNATURES[adjoint]
         out = _bind(adjoint, arrays[first], arrays[second], geometry, precision, linear.aval.dtype, lowering, mode)
-        if partition.explicit_mesh(out) is None or jax.typeof(out).sharding == linear.aval.sharding:
-            return out
-        return jax.sharding.reshard(out, linear.aval.sharding)
+        return partition.placed_like(out, linear.aval)
 
     return rule
 
@@ -176,8 +176,9 @@ def _host(letter: str, index: str, dims: tuple[int, ...]) -> tuple[int, bool]:
 
 
 def _batch(
-    name: str, operands: Any, axes: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any, mode: str
-) -> tuple[Array, int]:
+    name: str, operands: Any, axes: Any, *, geometry: Geometry, precision: Any, dtype: Any, lowering: Any,
+    mode: str = "zeros",
+) -> tuple[Array, int]:  # fmt: skip
     letters = SIGNATURES[name]
     batched = [letter for letter, axis in zip(letters, axes, strict=False) if axis is not None]
     size = next(v.shape[d] for v, d in zip(operands, axes, strict=True) if d is not None)
@@ -210,7 +211,7 @@ def _primitive(name: str) -> Primitive:
     return primitive
 
 
-def _lower(name: str, context: Any, a: Any, b: Any, *, geometry: Geometry, mode: str, **options: Any) -> Any:
+def _lower(name: str, context: Any, a: Any, b: Any, *, geometry: Geometry, mode: str = "zeros", **options: Any) -> Any:
     """Lower for one platform, or for several at once."""
     platforms = tuple(context.platforms or context.module_context.platforms)
 

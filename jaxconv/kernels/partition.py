@@ -87,6 +87,14 @@ def explicit_mesh(*arrays: Any) -> Any:
     return next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
 
 
+def placed_like(array: Array, aval: Any) -> Array:
+    """Return an array on a mesh with Explicit axes with the sharding of an aval: whole where that is on no mesh."""
+    mesh, sharding = explicit_mesh(array), aval.sharding
+    if mesh is None or jax.typeof(array).sharding == sharding:
+        return array
+    return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()) if sharding.mesh.empty else sharding)
+
+
 def left_to_lax(geometry: Geometry, *arrays: Array) -> bool:
     """Return whether some axes of a mesh are Explicit, and others Manual (``shard_map``) or a size is symbolic.
 

@@ -202,10 +202,7 @@ def _adjoint(name: str, cotangent: Any, *operands: Any, geometry: Geometry) -> l
     other = name.removesuffix("_transpose") if name.endswith("_transpose") else f"{name}_transpose"
     if isinstance(cotangent, ad.Zero):
         return [None] * len(constants) + [ad.Zero(linear.aval)]
-    out = _bind(other, geometry, *constants, cotangent)
-    if partition.explicit_mesh(out) is not None and jax.typeof(out).sharding != linear.aval.sharding:
-        out = jax.sharding.reshard(out, linear.aval.sharding)
-    return [None] * len(constants) + [out]
+    return [None] * len(constants) + [partition.placed_like(_bind(other, geometry, *constants, cotangent), linear.aval)]
 
 
 def _derive(name: str, primals: Sequence[Array], tangents: Sequence[Any], *, geometry: Geometry) -> tuple[Array, Any]:

@@ -25,9 +25,10 @@ def _largest(x: Array, axes: tuple[int, ...]) -> Array:
 
 @_largest.defjvp
 def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """Differentiate: values that equal the largest one share the gradient; if none does, the first largest one has it.
+    """Differentiate: values that equal the largest one share the gradient.
 
-    None does where XLA computes ``x`` again in the loop that compares it, and rounds differently there.
+    XLA may compute ``x`` again in each loop that compares it, and round differently there, so that the largest value
+    itself does not equal the largest one. Its position is an integer, the same in all loops.
     """
     (x,), (tangent,) = primals, tangents
     y, fixed = _largest(x, axes), jax.lax.stop_gradient(x)
@@ -38,7 +39,7 @@ def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[A
     position = jnp.argmax(flat, -1, keepdims=True)
     first = jax.lax.broadcasted_iota(position.dtype, flat.shape, flat.ndim - 1) == position
     first = jnp.moveaxis(first.reshape(moved.shape), last, axes)
-    chosen = jnp.where(equal.any(axes, keepdims=True), equal, first).astype(tangent.dtype)
+    chosen = (equal | first).astype(tangent.dtype)
     return y, (tangent * (chosen / chosen.sum(axes, keepdims=True))).sum(axes, keepdims=True)
 
 

@@ -118,7 +118,7 @@ def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolut
             continue
         a, b = (jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in equation.invars)
         name = NAMES[equation.primitive]
-        if params.pop("mode") != "zeros":  # a lowering sees the padded x
+        if params.pop("mode", "zeros") != "zeros":  # a lowering sees the padded x
             geometry = params["geometry"] = padded(params["geometry"])
             lengths = dict(zip(geometry.x_dims[2:], geometry.x_lengths, strict=True))
             if maps.SIGNATURES[name][0] == "x":

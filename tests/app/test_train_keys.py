@@ -31,6 +31,7 @@ CASES = {
     "batch_size": {"batch_size": 5},
     "clip_norm": {"clip_norm": 1e-3},
     "accumulate": {"accumulate": 2, "batch_size": 3},
+    "remat": {"remat": True},
     "ema": {"ema": 0.75},
     "seed": {"seed": 5},
     "shuffle": {"shuffle": False},
@@ -59,7 +60,7 @@ def write_config(folder, settings):
 
 @pytest.fixture
 def saves(monkeypatch):
-    """The epochs after which a checkpoint was saved."""
+    """The epochs after which a checkpoint was saved, and "remat" where the forward pass is rematerialized."""
     module, epochs = importlib.import_module("jaxconv.training.fit"), []
     save = module.save
 
@@ -68,6 +69,8 @@ def saves(monkeypatch):
         save(path, progress, same)
 
     monkeypatch.setattr(module, "save", record)
+    original = module.rematerialized
+    monkeypatch.setattr(module, "rematerialized", lambda apply_fn: epochs.append("remat") or original(apply_fn))
     return epochs
 
 

@@ -186,7 +186,7 @@ NETS = {
     "grouped": """
         {layer="Conv1D", filters=8, kernel_size=3}, {layer="Conv1D", filters=8, kernel_size=3, groups=4},
         {layer="DepthwiseConv1D", kernel_size=3, activation="relu"}, {layer="Dropout", rate=0.3},
-        {layer="GlobalAveragePooling1D"}, {layer="Dense", units=2, activation="softmax"}""",
+        {layer="GlobalMaxPooling1D"}, {layer="Dense", units=2, activation="softmax"}""",
     "tcn": """
         {layer="Masking"}, {layer="Conv1D", filters=4, kernel_size=3, padding="causal", dilation_rate=1},
         {layer="Dropout", rate=0.2}, {layer="Conv1D", filters=4, kernel_size=3, padding="causal", dilation_rate=2},

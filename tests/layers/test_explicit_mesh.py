@@ -73,3 +73,15 @@ def test_every_kind_of_layer_traces_a_training_step_of_a_sharded_batch(name):
     with jax.set_mesh(mesh):
         x, everywhere = placed(mesh, inputs(shape), "d"), placed(mesh, apply_fn.split(params))
         jax.eval_shape(jax.grad(loss), *everywhere, x)
+
+
+def test_gradients_where_only_the_input_or_only_the_params_are_on_the_mesh():
+    """Without jax.set_mesh, a gradient of what is on no mesh is whole on the mesh of the other operand."""
+    layer, x = jaxconv.Conv1D(4, 3, padding="same"), jnp.sin(jnp.arange(8 * 6 * 2.0)).reshape(8, 6, 2)
+    params, apply_fn = layer.init(jax.random.key(0), x.shape)
+    step = jax.jit(jax.grad(lambda params, x: jnp.sum(jnp.sin(apply_fn(params, x))), (0, 1)))
+    mesh, want = jax.make_mesh((8,), ("d",)), step(params, x)
+    everywhere, cut = (NamedSharding(mesh, PartitionSpec(*spec)) for spec in ((), ("d",)))
+    for arguments in ((params, jax.device_put(x, cut)), (jax.device_put(params, everywhere), x)):
+        for got, one in zip(jax.tree.leaves(step(*arguments)), jax.tree.leaves(want), strict=True):
+            np.testing.assert_allclose(got, one, atol=1e-5)

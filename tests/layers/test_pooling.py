@@ -127,19 +127,31 @@ def test_inputs_that_do_not_fit(key):
         jc.GlobalAveragePooling1D().init(key, (None, 0, 2))
 
 
-def test_the_gradient_of_a_global_maximum_reaches_the_largest_value():
+@pytest.mark.parametrize("layer", [jc.DepthwiseConv1D(3), jc.Conv1D(6, 3, groups=3)])
+def test_the_gradient_of_a_global_maximum_reaches_the_largest_value(layer):
     """Compiled with the layer before it, which XLA computes once for the maximum and again to find its place."""
     rng = np.random.default_rng(1)
-    x, kernel = rng.normal(size=(8, 12, 3)).astype("float32"), rng.normal(size=(3, 1, 3)).astype("float32")
-    model = jc.Sequential([jc.DepthwiseConv1D(3), jc.GlobalMaxPooling1D()])
-    params = {"depthwise_conv1d": {"kernel": jnp.asarray(kernel.reshape(3, 3, 1)), "bias": jnp.zeros(3)}}
-    loss = jax.value_and_grad(lambda params, x: jnp.sum(model.apply_fn(params, x) ** 2))
-    found = jax.jit(loss)(params, x)[1]["depthwise_conv1d"]["kernel"]
+    x = rng.normal(size=(8, 12, 3)).astype("float32")
+    params, apply_fn = jc.Sequential([layer, jc.GlobalMaxPooling1D()]).init(jax.random.key(0), x)
+
+    def loss(params, x):
+        y = apply_fn(params, x)
+        return jnp.sum(jnp.sin(y)), y
+
+    ((name, weights),) = params.items()
+    kernel = np.asarray(weights["kernel"], "float64").reshape(3, -1)  # tap, filter
     windows = np.lib.stride_tricks.sliding_window_view(x.astype("float64"), 3, 1)  # batch, step, channel, tap
-    y = np.einsum("nsct,tc->nsc", windows, kernel[:, 0])
+    windows = windows.repeat(kernel.shape[1] // 3, 2)
+    y = np.einsum("nsct,tc->nsc", windows, kernel)
     largest = np.take_along_axis(windows, y.argmax(1)[:, None, :, None], 1)[:, 0]
-    expected = 2 * np.einsum("nc,nct->tc", y.max(1), largest)
-    np.testing.assert_allclose(found[..., 0], expected, rtol=1e-5)
+    expected = np.einsum("nc,nct->tc", np.cos(y.max(1)), largest)
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    sharded = jax.device_put(x, jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("d")))
+    for placed in (x, sharded):
+        _, (found, of_x) = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))(params, placed)
+        np.testing.assert_allclose(found[name]["kernel"].reshape(expected.shape), expected, rtol=1e-4)
+        # y is linear in x
+        np.testing.assert_allclose(np.vdot(of_x, x), np.sum(np.cos(y.max(1)) * y.max(1)), rtol=1e-4)
 
 
 @pytest.mark.few(1)
