@@ -15,6 +15,7 @@ from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, 
 from jaxconv.contract.masks import valid_range
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
+from jaxconv.kernels.maximum import largest_along
 from jaxconv.kernels.windowed import largest, total
 from jaxconv.layers.sharding import gather_axes
 
@@ -131,7 +132,7 @@ class _AdaptiveMax(BaseAdaptivePooling):
         return largest(x, tuple(window), tuple(window), ((0, 0),) * x.ndim)
 
     def reduce_masked(self, x: Array, inside: Array) -> Array:
-        top = jnp.where(inside, x, jnp.array(-jnp.inf, x.dtype)).max(1)
+        top = largest_along(jnp.where(inside, x, jnp.array(-jnp.inf, x.dtype)), (1,)).squeeze(1)
         return jnp.where(inside.any(1), top, jnp.zeros((), x.dtype))
 
 

@@ -1,11 +1,8 @@
 """Max and average pooling over all of the spatial axes, in one, two and three dimensions."""
 
 import dataclasses
-import functools
-import math
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -14,33 +11,8 @@ from jaxconv.contract import Effects, Layer, Params, Window, layers, register, w
 from jaxconv.contract.masks import fill_masked
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
+from jaxconv.kernels.maximum import largest_along
 from jaxconv.layers.moments import average
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _largest(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return the largest values along axes, which are kept."""
-    return x.max(axes, keepdims=True)
-
-
-@_largest.defjvp
-def _largest_jvp(axes: tuple[int, ...], primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    """Differentiate: values that equal the largest one share the gradient.
-
-    XLA may compute ``x`` again in each loop that compares it, and round differently there, so that the largest value
-    itself does not equal the largest one. Its position is an integer, the same in all loops.
-    """
-    (x,), (tangent,) = primals, tangents
-    y, fixed = _largest(x, axes), jax.lax.stop_gradient(x)
-    equal = fixed == fixed.max(axes, keepdims=True)
-    last = tuple(range(-len(axes), 0))
-    moved = jnp.moveaxis(fixed, axes, last)
-    flat = moved.reshape(*moved.shape[: -len(axes)], math.prod(moved.shape[-len(axes) :]))
-    position = jnp.argmax(flat, -1, keepdims=True)
-    first = jax.lax.broadcasted_iota(position.dtype, flat.shape, flat.ndim - 1) == position
-    first = jnp.moveaxis(first.reshape(moved.shape), last, axes)
-    chosen = (equal | first).astype(tangent.dtype)
-    return y, (tangent * (chosen / chosen.sum(axes, keepdims=True))).sum(axes, keepdims=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +51,7 @@ class _GlobalMax(BaseGlobalPooling):
     output_values: ClassVar[str | None] = "input"
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        y = _largest(x, self.axes) if jnp.issubdtype(x.dtype, jnp.inexact) else x.max(self.axes, keepdims=True)
+        y = largest_along(x, self.axes)
         y = y if self.keepdims else y.squeeze(self.axes)
         return (y if mask is None else fill_masked(y, mask.any(self.axes, keepdims=self.keepdims))), Effects()
 

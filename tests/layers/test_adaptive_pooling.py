@@ -164,3 +164,23 @@ def test_a_symbolic_length_raises_and_a_symbolic_batch_does_not():
     exported = jax.export.export(run)(jax.ShapeDtypeStruct((shape[0], 5, 2), jnp.float32))
     x = jnp.arange(30.0).reshape(3, 5, 2)
     np.testing.assert_array_equal(exported.call(x), run(x))
+
+
+@pytest.mark.exact
+def test_the_gradient_of_one_masked_bin_reaches_the_largest_value():
+    """Its input is cheap, so that XLA computes it for the maximum and again to find its place."""
+    rng = np.random.default_rng(1)
+    x, w = rng.normal(size=(6, 14, 8)).astype("float32"), rng.normal(size=4).astype("float32")
+    mask = np.ones((6, 12), bool)
+    mask[2, 6:] = mask[3, :4] = False
+    layer = jc.AdaptiveMaxPooling1D(1).apply_fn
+
+    def smoothed(x, w):
+        return w[0] * x[:, :-2] + w[1] * x[:, 1:-1] + w[2] * x[:, 2:] + w[3]
+
+    loss = jax.grad(lambda x: (layer({}, smoothed(x, w), mask=jnp.asarray(mask)) ** 2).sum())
+    y = np.where(mask[..., None], smoothed(x.astype("float64"), w), -np.inf)
+    expected, top = np.zeros(x.shape), y.max(1, keepdims=True)
+    for tap in range(3):
+        expected[:, tap : tap + 12] += np.where(y == top, w[tap] * 2 * top, 0)
+    np.testing.assert_allclose(jax.jit(loss)(x), expected, rtol=1e-5, atol=1e-5)  # float32, four terms
