@@ -138,7 +138,7 @@ class Slide(Operation):
     may be read by real outputs, and are to be replaced by what the layer's padding holds. dense: the same layer
     without dilation and stride along time, for a single output. ring: how many places the state has if step ``t`` is
     kept at place ``t % ring``, so that a chunk of one output touches only the steps that it reads and writes; a power
-    of two. 0 for a state in the order of time.
+    of two. 0 for a state in the order of time. base: the first of these places in an array that rings share.
     """
 
     keep: int = 0
@@ -148,6 +148,7 @@ class Slide(Operation):
     fill: bool = False
     dense: Any = None
     ring: int = 0
+    base: int = 0
 
     def init(self, batch: int) -> Array | None:
         return self.kept(batch, self.ring or self.keep, self.layer.masked_value if self.fill else 0)
@@ -168,21 +169,24 @@ class Slide(Operation):
         window = cut(window, axis, 0, (count - 1) * self.stride + self.extent)
         return self.compute(self.layer, params, window, real), new
 
-    def step_ring(self, params: Any, x: Array, real: Real, state: Array) -> tuple[Array, Array]:
-        """Compute the outputs from a state in a ring.
+    def step_ring(self, params: Any, x: Array, real: Real, state: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Compute the outputs from a ring in an array that rings share.
 
-        A single output reads its steps after the new ones are written: the old state is then not read again, and a
-        donated one is updated in place.
+        state: the array before the chunk, and with what the calls before this one have written. The outputs of a few
+        steps read after these are written, so that nothing else is read and a donated array is updated in place.
         """
-        axis = self.signal.time
+        axis, (old, latest) = self.signal.time, state
         steps = x.shape[axis]
-        last = min(steps, self.ring)
-        new = self._write(state, np.arange(steps - last, steps), cut(x, axis, steps - last, steps), real)
+        first = max(steps - self.ring, 0)
+        new = self._write(latest, np.arange(first, steps), cut(x, axis, first, steps), real)
         if steps == self.stride:
             window = self._read(new, np.arange(0, self.extent, self.dilation) - self.keep, real)
             return self.compute(self.dense, params, window, real), new
-        window = append(self._read(state, np.arange(-self.keep, 0), real), x, axis)
-        window = cut(window, axis, 0, (steps // self.stride - 1) * self.stride + self.extent)
+        stop = steps - self.stride + self.extent
+        if steps <= self.ring - self.keep:
+            window = self._read(new, np.arange(stop) - self.keep, real)
+        else:
+            window = cut(append(self._read(old, np.arange(-self.keep, 0), real), x, axis), axis, 0, stop)
         return self.compute(self.layer, params, window, real), new
 
     def _read(self, ring: Array, offsets: np.ndarray, real: Real) -> Array:
@@ -208,11 +212,12 @@ class Slide(Operation):
         )
 
     def _places(self, real: Real, offsets: np.ndarray) -> Array:
-        return (real.start[:, None] + jnp.asarray(offsets, jnp.int32)[None]) & (self.ring - 1)
+        return self.base + ((real.start[:, None] + jnp.asarray(offsets, jnp.int32)[None]) & (self.ring - 1))
 
     def _place(self, real: Real, offset: int) -> Array:
         """Return a place in a ring of one row; unsigned, because JAX compares a signed index with zero."""
-        return (real.start[0].astype(jnp.uint32) + np.uint32(offset % self.ring)) & np.uint32(self.ring - 1)
+        start = real.start[0].astype(jnp.uint32) + np.uint32(offset % self.ring)
+        return np.uint32(self.base) + (start & np.uint32(self.ring - 1))
 
     def compute(self, layer: Any, params: Any, window: Array, real: Real) -> Array:
         """Return the outputs of the layer over the steps that they read."""
@@ -385,9 +390,7 @@ class Frame(Operation):
         x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
         window = append(state, x, axis)
         new = cut(window, axis, steps, steps + self.frames - 1) if self.frames > 1 else None
-        frames = np.arange(steps)[:, None] + np.arange(
-            self.frames
-        )  # slices would take minutes to compile for 1024 steps
+        frames = np.arange(steps)[:, None] + np.arange(self.frames)  # slices would take minutes to compile
         each = jnp.moveaxis(jnp.take(window, frames, axis, mode="clip"), axis, 1)
         y = infer(self.layer, params, each.reshape(batch * steps, *each.shape[2:]))
         return y.reshape(batch, steps, *y.shape[1:]), new

@@ -17,7 +17,7 @@ from jaxconv.errors import explain
 from jaxconv.layers.reparametrization import Reparametrization
 from jaxconv.models.container import call_params
 from jaxconv.streaming.choice import Choice, Heads, choose, reads_early, refuse
-from jaxconv.streaming.operation import Pass
+from jaxconv.streaming.operation import Pass, append
 from jaxconv.streaming.signal import Signal
 
 
@@ -25,11 +25,13 @@ from jaxconv.streaming.signal import Signal
 class Step:
     """One call of one layer.
 
-    key: the name of its state. path: where its params are. wrappers: the layers around it that make its kernel.
-    values: the numbers of the values that it is called on. waits: by how many steps each of these is delayed first.
+    key: its name. store: the name of its state, or of the array of which its state is a part. path: where its params
+    are. wrappers: the layers around it that make its kernel. values: the numbers of the values that it is called on.
+    waits: by how many steps each of these is delayed first.
     """
 
     key: str
+    store: str
     path: tuple[str, ...]
     wrappers: tuple[Reparametrization, ...]
     choice: Choice
@@ -39,6 +41,11 @@ class Step:
     def params(self, params: Any) -> Any:
         """Return the params of this call out of those of the model."""
         return call_params(params, self.path, self.wrappers)
+
+    @property
+    def shared(self) -> bool:
+        """Return whether the state is a part of an array."""
+        return self.store != self.key
 
     @property
     def lines(self) -> list[tuple[str, Signal, int]]:
@@ -52,7 +59,7 @@ class Step:
         """Return the state of the call before the first step: arrays, batch first."""
         operation = self.choice.operation
         own, dtype = operation.init(batch), operation.layer.policy.compute
-        kept = {} if own is None else {self.key: own}
+        kept = {} if own is None else {self.store: own}
         return kept | {key: jnp.zeros(signal.array_shape(batch, steps), dtype) for key, signal, steps in self.lines}
 
     def state_bytes(self) -> int:
@@ -77,6 +84,14 @@ class Plan:
     inputs: int
     outputs: tuple[int, ...]
     block: int
+
+    def init(self, batch: Any) -> dict[str, Any]:
+        """Return the states of all calls before the first step."""
+        kept: dict[str, Any] = {}
+        for step in self.steps:
+            for key, own in step.init(batch).items():
+                kept[key] = append(kept[key], own, step.choice.operation.signal.time) if key in kept else own
+        return kept
 
     @property
     def span(self) -> int:
@@ -171,7 +186,7 @@ class _Walk:
             choice = choose(name, layer, alike, self.heads)
         waits = tuple(late - signal.delay for signal in given)
         key = f"{name}#{number}" if number else name
-        self.steps.append(Step(key, path, tuple(wrappers), choice, tuple(values), waits))
+        self.steps.append(Step(key, key, path, tuple(wrappers), choice, tuple(values), waits))
         self.signals.append(choice.signal)
         return len(self.signals) - 1
 
@@ -182,7 +197,8 @@ class _Walk:
             return index
         on_time = dataclasses.replace(signal, delay=signal.on_time)
         choice = Choice(Pass(layer, (on_time,)), on_time)
-        self.steps.append(Step(f"output {index}", (), (), choice, (index,), (on_time.delay - signal.delay,)))
+        key = f"output {index}"
+        self.steps.append(Step(key, key, (), (), choice, (index,), (on_time.delay - signal.delay,)))
         self.signals.append(on_time)
         return len(self.signals) - 1
 
@@ -218,7 +234,22 @@ def make_plan(layer: Layer, shapes: list[tuple], axis: int, heads: Heads) -> Pla
             f"give {low or block} or {low + block}"
         )
     _check_sizes(walk)
-    return Plan(tuple(walk.steps), tuple(signals), len(shapes), tuple(outputs), block)
+    return Plan(_share_rings(walk.steps), tuple(signals), len(shapes), tuple(outputs), block)
+
+
+def _share_rings(steps: list[Step]) -> tuple[Step, ...]:
+    """Return the calls with rings of the same width in one array: a call of a program takes a microsecond for each."""
+    places: dict[Any, int] = {}
+    shared = []
+    for step in steps:
+        operation, signal = step.choice.operation, step.choice.operation.signal
+        if getattr(operation, "ring", 0):
+            store = f"rings {signal.array_shape(None, None)} {operation.layer.policy.compute}"
+            operation = dataclasses.replace(operation, base=places.get(store, 0))  # type: ignore[call-arg]
+            places[store] = operation.base + operation.ring  # type: ignore[attr-defined]
+            step = dataclasses.replace(step, store=store, choice=dataclasses.replace(step.choice, operation=operation))
+        shared.append(step)
+    return tuple(shared)
 
 
 def _check_sizes(walk: _Walk) -> None:

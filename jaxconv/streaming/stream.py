@@ -106,11 +106,7 @@ class Stream:
 
     def _start(self, batch: Any) -> State:
         """Return the state before the first step for a batch that may be symbolic."""
-        kept: dict[str, Any] = {}
-        for step in self.plan.steps:
-            kept |= step.init(batch)
-        fed, real = (jnp.zeros((batch,), jnp.int32) for _ in range(2))
-        return {"fed": fed, "real": real, "kept": kept}
+        return {"clock": jnp.zeros((batch, 2), jnp.int32), "kept": self.plan.init(batch)}
 
     def step(
         self, params: Any, state: State, x: Any, mask: Any = None, reset: Any = None, active: Any = None
@@ -143,8 +139,8 @@ class Stream:
             state = self._select(_flags(reset, (batch,), "reset"), self._start(batch), state)
         mask = jnp.ones((batch, steps), bool) if mask is None else _flags(mask, (batch, steps), "mask")
         leading = jnp.sum(jnp.cumprod(mask.astype(jnp.int32), 1), 1, dtype=jnp.int32)
-        real = state["real"] + jnp.where(state["real"] == state["fed"], leading, 0)
-        clock = _Clock(self.plan, state["fed"], real, steps)
+        fed, real = state["clock"][:, 0], state["clock"][:, 1]
+        clock = _Clock(self.plan, fed, real + jnp.where(real == fed, leading, 0), steps)
         for index, signal in enumerate(self.plan.signals[: self.plan.inputs]):  # what comes after the end may be NaN
             own = spread(clock.real(signal, 0, steps), values[index].ndim, self.axis)
             values[index] = jnp.where(own, values[index], jnp.zeros((), values[index].dtype))
@@ -159,7 +155,7 @@ class Stream:
                 y = self.layer._input(y)
             outputs.append(jnp.where(spread(own, y.ndim, signal.time), y, jnp.zeros((), y.dtype)))
             masks.append(own)
-        new = {**clock.counters(), "kept": kept}
+        new = {"clock": clock.counters(), "kept": kept}
         if active is not None:
             new = self._select(_flags(active, (batch,), "active"), new, old)
         structure = self.layer.output_structure
@@ -230,9 +226,11 @@ class Stream:
                     given[number] = wait(f"{step.key}/input {number}", x, signal, steps)
             real = _Place(clock, operation.signal)
             with explain(step.key):
-                y, own = operation.step(step.params(params), given, real, state.get(step.key))
+                old = state.get(step.store)
+                old = (old, kept.get(step.store, old)) if step.shared else old
+                y, own = operation.step(step.params(params), given, real, old)
             if own is not None:
-                kept[step.key] = own
+                kept[step.store] = own
             if step.choice.late:
                 y = wait(f"{step.key}/output", y, step.choice.signal, step.choice.late)
             values.append(y)
@@ -265,7 +263,7 @@ class Stream:
         if forms[0] != forms[1]:
             raise ValueError("stream.step: the state is not one of this stream; make it with this stream's init")
         if shape_and_type(want) != shape_and_type(state):
-            rows = jnp.shape(state["fed"])
+            rows = jnp.shape(state["clock"])
             raise ValueError(
                 f"stream.step: the state is for a batch of {rows[0] if rows else '?'} or for another stream, and the "
                 f"input has a batch of {batch}; make the state with stream.init({batch})"
@@ -291,16 +289,16 @@ class _Clock:
         step = self.start(signal)[:, None] + (first - signal.delay) + jnp.arange(count, dtype=jnp.int32)[None]
         return (step >= 0) & (step < self.lengths[signal.lengths][:, None])
 
-    def counters(self) -> dict[str, Array]:
-        """Return how many steps have been fed, and how many of them were real, both small: behind a span of steps
-        only their difference matters, and it matters only while outputs come.
+    def counters(self) -> Array:
+        """Return how many steps have been fed, and how many of them were real, (batch, 2), both small: behind a span
+        of steps only their difference matters, and it matters only while outputs come.
         """
         span = self.plan.span
         block = _int32(self.plan.block)
         fed = jnp.minimum(self.fed + self.steps, lax.div(self.count, block) * block + 4 * span)
         # whole spans are taken off both, at once for a long chunk
         times = jnp.maximum(lax.div(jnp.minimum(self.count, fed), _int32(span)) - 1, 0)
-        return {"fed": fed - times * span, "real": self.count - times * span}
+        return jnp.stack([fed, self.count], 1) - (times * span)[:, None]
 
 
 class _Place:
