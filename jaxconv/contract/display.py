@@ -248,6 +248,14 @@ def _tree(layer: Any, indent: str) -> list[str]:
 # -- notebooks
 
 
+def pretty(layer: Any, printer: Any, cycle: bool) -> None:
+    """Write the layer to a pretty printer of IPython or hypothesis."""
+    for index, line in enumerate(repr(layer).splitlines()):
+        if index:
+            printer.break_()
+        printer.text(line)
+
+
 def html(layer: Any) -> str:
     """Return the HTML of a layer for a notebook: its summary if it knows its input, and a drawing of its graph."""
     shape = layer.known_input_shape

@@ -393,8 +393,8 @@ class Layer(Entry):
     def __repr__(self) -> str:
         return display.text(self)
 
-    def _repr_html_(self) -> str:
-        return display.html(self)
+    _repr_html_ = display.html
+    _repr_pretty_ = display.pretty  # hypothesis would print class variables among the options
 
     def __treescope_repr__(self, path: Any, subtree_renderer: Any) -> Any:
         return display.treescope(self, path, subtree_renderer)

@@ -12,7 +12,7 @@ from jax import Array, lax
 
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register, whole
-from jaxconv.contract.masks import valid_range
+from jaxconv.contract.masks import fill_masked, valid_range
 from jaxconv.contract.spatial import spatial_axes, spatial_lengths, with_channels
 from jaxconv.dtypes import promote
 from jaxconv.kernels.maximum import largest_along
@@ -45,7 +45,8 @@ class BaseAdaptivePooling(Layer):
     """Bins over each spatial axis, one axis after the other, in any rank. Subclasses reduce each bin to one value.
 
     Bin ``i`` of ``m`` over ``n`` steps goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``, as in PyTorch. In
-    half precision means are computed in float32.
+    half precision means are computed in float32. With a mask along one axis, the bins divide each sample's own
+    sequence. With one along several, they divide the whole image, and masked pixels do not count; an empty bin is 0.
 
     Differs deliberately: the bins are computed in integers; Keras rounds a float32 quotient, and gets NaN for 7 of 7.
 
@@ -76,8 +77,13 @@ class BaseAdaptivePooling(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         axes = spatial_axes(self.rank, self.data_format)
         masked = [] if mask is None else [axis for axis in axes if mask.shape[axis] != 1]
-        time = masked[0] if len(masked) == 1 else None
-        for axis, count in zip(axes, self.output_size, strict=True):
+        if len(masked) > 1:  # the bins are those of the whole image
+            return self.reduce_pixels(x, jnp.broadcast_to(mask, x.shape)), Effects()
+        return self._pool(x, mask, masked[0] if masked else None), Effects()
+
+    def _pool(self, x: Array, mask: Any = None, time: int | None = None) -> Array:
+        """Pool one axis after the other, the axis ``time`` with a mask."""
+        for axis, count in zip(spatial_axes(self.rank, self.data_format), self.output_size, strict=True):
             if axis == time:
                 x = self._pool_sequences(x, mask.reshape(x.shape[0], -1), axis, count)
                 continue
@@ -96,7 +102,7 @@ class BaseAdaptivePooling(Layer):
             window = [width if a == axis else 1 for a in range(x.ndim)]
             weight = (inside / (end - begin)[:, None]).reshape([-1 if a == axis else 1 for a in range(x.ndim)])
             x = self.reduce(x, window, weight)
-        return x, Effects()
+        return x
 
     def _pool_sequences(self, x: Array, mask: Array, time: int, count: int) -> Array:
         """Pool bins over the steps of each sample's own sequence along one axis, for a mask (batch, time)."""
@@ -124,6 +130,10 @@ class BaseAdaptivePooling(Layer):
         """Reduce the steps (batch, time, ...) that are ``inside`` one bin; return 0 for an empty one."""
         raise NotImplementedError
 
+    def reduce_pixels(self, x: Array, mask: Array) -> Array:
+        """Reduce the real pixels of each bin, for a mask along several axes; return 0 for a bin without one."""
+        raise NotImplementedError
+
 
 class _AdaptiveMax(BaseAdaptivePooling):
     """Compute the largest value of each bin; of several equal ones the first gets the gradient."""
@@ -134,6 +144,10 @@ class _AdaptiveMax(BaseAdaptivePooling):
     def reduce_masked(self, x: Array, inside: Array) -> Array:
         top = largest_along(jnp.where(inside, x, jnp.array(-jnp.inf, x.dtype)), (1,)).squeeze(1)
         return jnp.where(inside.any(1), top, jnp.zeros((), x.dtype))
+
+    def reduce_pixels(self, x: Array, mask: Array) -> Array:
+        y = self._pool(fill_masked(x, mask, -np.inf))
+        return fill_masked(y, y != -np.inf)
 
 
 class _AdaptiveAverage(BaseAdaptivePooling):
@@ -148,6 +162,11 @@ class _AdaptiveAverage(BaseAdaptivePooling):
         wide = promote(x.dtype, np.float32)
         total = jnp.where(inside, x.astype(wide), jnp.zeros((), wide)).sum(1)
         return (total / jnp.maximum(inside.sum(1), 1).astype(wide)).astype(x.dtype)
+
+    def reduce_pixels(self, x: Array, mask: Array) -> Array:
+        wide = promote(x.dtype, np.float32)
+        total, count = self._pool(x.astype(wide)), self._pool(mask.astype(wide))
+        return (total / jnp.where(count > 0, count, jnp.ones_like(count))).astype(x.dtype)
 
 
 @register(layers)

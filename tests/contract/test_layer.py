@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis.vendor.pretty import pretty
 
 import jaxconv as jc
 from jaxconv import activations
@@ -440,3 +441,11 @@ def test_integers_beyond_32_bits_are_converted_and_not_wrapped():
     params, apply_fn = jc.Embedding(4, 2).init(jax.random.key(0), (None, 1))
     with pytest.raises(ValueError, match=r"Embedding: .*3000000000 .* 32 bits"):
         apply_fn(params, np.array([[3_000_000_000]]))
+
+
+@pytest.mark.parametrize(
+    "layer", [jc.Sequential([jc.Conv1D(2, 3), jc.Flatten()]), jc.Bidirectional(jc.LSTM(3)), jc.Conv1D(2, 3)]
+)
+def test_hypothesis_prints_a_layer_like_python(layer):
+    """Its printer reads class variables of dataclasses, too, and one of a layer may have no value."""
+    assert "".join(pretty(layer).split()) == "".join(repr(layer).split())

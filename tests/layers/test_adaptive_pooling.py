@@ -184,3 +184,24 @@ def test_the_gradient_of_one_masked_bin_reaches_the_largest_value():
     for tap in range(3):
         expected[:, tap : tap + 12] += np.where(y == top, w[tap] * 2 * top, 0)
     np.testing.assert_allclose(jax.jit(gradients)(x, w)[0], expected, rtol=1e-5, atol=1e-5)  # float32, four terms
+
+
+@pytest.mark.parametrize("data_format", ["channels_last", FIRST])
+@pytest.mark.parametrize("kind, reduce", [("Max", np.max), ("Average", np.mean)])
+@pytest.mark.filterwarnings("ignore:.*the mask ends here")
+def test_masked_pixels_contribute_to_no_bin(kind, reduce, data_format):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 6, 5, 2)).astype("float32") - 3  # a zero would be the largest
+    mask = rng.random((2, 6, 5)) < 0.5
+    mask[0, :2, :3] = False  # the first bin is empty
+    want = np.zeros((2, 3, 2, 2))
+    spans = [list(zip(*bins(*sizes), strict=True)) for sizes in ((6, 3), (5, 2))]
+    for sample, row, column in itertools.product(range(2), range(3), range(2)):
+        box = (sample, *(slice(*span[i]) for span, i in zip(spans, (row, column), strict=True)))
+        if mask[box].any():
+            want[sample, row, column] = reduce(x[box][mask[box]], 0)
+    layer = getattr(jc, f"Adaptive{kind}Pooling2D")((3, 2), data_format)
+    x[~mask] = np.nan
+    given = x if data_format == "channels_last" else np.moveaxis(x, -1, 1)
+    want = want if data_format == "channels_last" else np.moveaxis(want, -1, 1)
+    np.testing.assert_allclose(layer.apply_fn({}, given, mask=mask), want, rtol=1e-5)  # float32, up to 9 terms
