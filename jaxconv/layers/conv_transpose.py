@@ -9,7 +9,7 @@ from jaxconv import geometry as geo
 from jaxconv import ops
 from jaxconv.contract import Params, Shape, Weight, Window, layers, register
 from jaxconv.layers.convolving import Convolving
-from jaxconv.ops.transposed import as_output_padding
+from jaxconv.ops.operands import as_output_padding
 
 
 class BaseConvTranspose(Convolving):

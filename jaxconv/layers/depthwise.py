@@ -1,4 +1,4 @@
-"""DepthwiseConv1D, 2D, 3D and SeparableConv1D, 2D, 3D: Keras's arguments around :mod:`jaxconv.ops.depthwise`."""
+"""DepthwiseConv1D, 2D, 3D and SeparableConv1D, 2D, 3D: Keras's arguments around :mod:`jaxconv.ops`."""
 
 import dataclasses
 from typing import Any, ClassVar

@@ -1,7 +1,14 @@
 """Convolutions as functions of arrays, with Keras's signatures. Knows no layers and no params."""
 
-from jaxconv.ops.convolution import conv, conv1d, conv2d, conv3d, conv_geometry
-from jaxconv.ops.depthwise import (
+from jaxconv.ops.convolution import (
+    conv,
+    conv1d,
+    conv1d_transpose,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    conv3d_transpose,
+    conv_transpose,
     depthwise_conv,
     depthwise_conv1d,
     depthwise_conv2d,
@@ -11,7 +18,7 @@ from jaxconv.ops.depthwise import (
     separable_conv2d,
     separable_conv3d,
 )
-from jaxconv.ops.transposed import conv1d_transpose, conv2d_transpose, conv3d_transpose, conv_transpose
+from jaxconv.ops.operands import conv_geometry
 
 __all__ = [
     "conv",

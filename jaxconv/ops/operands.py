@@ -104,6 +104,19 @@ def as_padding_mode(mode: Any, where: str) -> str:
     return mode.lower()
 
 
+def as_output_padding(value: Any, strides: tuple[int, ...], where: str) -> tuple[int, ...] | None:
+    """Return the canonical output padding: None, or one integer below the stride for each axis."""
+    if value is None:
+        return None
+    sizes = geo.as_sizes(value, len(strides), "output_padding", where, 0)
+    if any(m >= s for m, s in zip(sizes, strides, strict=True)):
+        raise ValueError(
+            f"{where}: output_padding={sizes} is not below strides={strides} on every axis; "
+            f"the largest legal value is {tuple(s - 1 for s in strides)}"
+        )
+    return sizes
+
+
 def lengths_out(windows: Sequence[Window], lengths: Sequence[int], where: str) -> tuple[int, ...]:
     """Return the output length of each spatial axis. Raises ValueError where an input is too short, or empty."""
     out = []
@@ -113,6 +126,58 @@ def lengths_out(windows: Sequence[Window], lengths: Sequence[int], where: str) -
             raise ValueError(f"{place}: input of length 0; the shortest legal input is 1")
         out.append(window.output_length(length, place))
     return tuple(out)
+
+
+def conv_geometry(
+    where: str, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Any, padding: Any, data_format: str,
+    dilation_rate: Any,
+) -> geo.Geometry:  # fmt: skip
+    """Return the geometry of a convolution of arrays of these shapes, one batch axis. Raises as :func:`conv` does."""
+    *taps, width, filters = kernel_shape
+    rank = len(taps)
+    steps = geo.as_sizes(strides, rank, "strides", where)
+    rate = geo.as_sizes(dilation_rate, rank, "dilation_rate", where)
+    rule = geo.as_padding(padding, rank, where, causal=True)
+    dims = dimension_numbers(rank, data_format)
+    lengths = tuple(x_shape[axis] for axis in dims[2:])
+    groups = infer_groups(where, x_shape[dims[1]], width, filters)
+    each = zip(taps, steps, rate, geo.each_axis(rule, rank), strict=True)
+    windows = [Window(*sizes) for sizes in each]
+    lengths_out(windows, lengths, where)
+    zeros = tuple(window.pads(length) for window, length in zip(windows, lengths, strict=True))
+    w_dims = (rank + 1, rank, *range(rank))
+    return geo.Geometry(lengths, tuple(taps), steps, zeros, (1,) * rank, rate, groups, dims, w_dims, dims)
+
+
+def transposed_geometry(
+    where: str, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Any, padding: Any,
+    output_padding: Any, data_format: str, dilation_rate: Any, groups: Any,
+) -> geo.Geometry:  # fmt: skip
+    """Return the geometry of the convolution whose transpose this is: our input is its output."""
+    *taps, _, channels = kernel_shape
+    rank = len(taps)
+    steps = geo.as_sizes(strides, rank, "strides", where)
+    rate = geo.as_sizes(dilation_rate, rank, "dilation_rate", where)
+    rule = geo.as_padding(padding, rank, where, causal=False)
+    extra = as_output_padding(output_padding, steps, where)
+    groups = geo.as_size(groups, "groups", where)
+    dims = dimension_numbers(rank, data_format)
+    if x_shape[dims[1]] != channels:
+        raise ValueError(
+            f"{where}: input of shape {x_shape} has {x_shape[dims[1]]} channels and the kernel takes {channels}, "
+            "its last axis; they must be equal"
+        )
+    if channels % groups:
+        raise ValueError(
+            f"{where}: {channels} input channels do not divide into groups={groups}; they must be a multiple"
+        )
+    lengths = tuple(x_shape[axis] for axis in dims[2:])
+    each = zip(taps, steps, rate, geo.each_axis(rule, rank), extra or (None,) * rank, strict=True)
+    windows = [Window(k, s, d, one, "zeros", True, more) for k, s, d, one, more in each]
+    out = lengths_out(windows, lengths, where)
+    zeros = tuple(window.pads(length) for window, length in zip(windows, lengths, strict=True))
+    w_dims = (rank + 1, rank, *range(rank))
+    return geo.Geometry(out, tuple(taps), steps, zeros, (1,) * rank, rate, groups, dims, w_dims, dims)
 
 
 def check_mode(where: str, mode: str, lengths: Any, zeros: geo.Pairs) -> None:
