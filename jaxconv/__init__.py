@@ -65,8 +65,13 @@ from jaxconv.layers.global_pooling import (
     GlobalMaxPooling2D,
     GlobalMaxPooling3D,
 )
-from jaxconv.layers.group_normalization import GroupNormalization, InstanceNormalization
-from jaxconv.layers.layer_normalization import LayerNormalization, RMSNormalization, UnitNormalization
+from jaxconv.layers.layer_normalization import (
+    GroupNormalization,
+    InstanceNormalization,
+    LayerNormalization,
+    RMSNormalization,
+    UnitNormalization,
+)
 from jaxconv.layers.locally_connected import LocallyConnected1D, LocallyConnected2D, LocallyConnected3D
 from jaxconv.layers.masking import Masking
 from jaxconv.layers.merge import Add, Average, Maximum, Minimum, Multiply, Subtract
