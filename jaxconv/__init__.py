@@ -29,8 +29,7 @@ from jaxconv.kernels.explain import explain_lowering
 from jaxconv.kernels.general import conv_general_dilated
 from jaxconv.kernels.interplay import convs_saveable
 from jaxconv.kernels.override import lowering
-from jaxconv.layers.activation import ELU, Activation, LeakyReLU, PReLU, ReLU, Softmax
-from jaxconv.layers.activity_regularization import ActivityRegularization
+from jaxconv.layers.activation import ELU, Activation, ActivityRegularization, LeakyReLU, PReLU, ReLU, Softmax
 from jaxconv.layers.adaptive_pooling import (
     AdaptiveAveragePooling1D,
     AdaptiveAveragePooling2D,
@@ -54,7 +53,15 @@ from jaxconv.layers.depthwise import (
     SeparableConv2D,
     SeparableConv3D,
 )
-from jaxconv.layers.dropout import AlphaDropout, Dropout, SpatialDropout1D, SpatialDropout2D, SpatialDropout3D
+from jaxconv.layers.dropout import (
+    AlphaDropout,
+    Dropout,
+    GaussianDropout,
+    GaussianNoise,
+    SpatialDropout1D,
+    SpatialDropout2D,
+    SpatialDropout3D,
+)
 from jaxconv.layers.embedding import Embedding
 from jaxconv.layers.function import Function
 from jaxconv.layers.global_pooling import (
@@ -76,7 +83,6 @@ from jaxconv.layers.locally_connected import LocallyConnected1D, LocallyConnecte
 from jaxconv.layers.masking import Masking
 from jaxconv.layers.merge import Add, Average, Maximum, Minimum, Multiply, Subtract
 from jaxconv.layers.merge_along_axis import Concatenate, Dot
-from jaxconv.layers.noise import GaussianDropout, GaussianNoise
 from jaxconv.layers.normalization import BatchNormalization
 from jaxconv.layers.operations import Divide, GetItem, Reciprocal
 from jaxconv.layers.pooling import (

@@ -1,4 +1,4 @@
-"""Activation, which applies any function of the table, and layers for activations with options or weights."""
+"""Functions of each element: Activation, for any function of the table, and layers with options or weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from jaxconv.contract.masks import as_mask, fill_masked, fitting_axes
 from jaxconv.layers.activation_axis import activate, activated_width, uses_axis
 from jaxconv.layers.options import as_axis, as_number, at_least_0, input_axes, known_sizes
 from jaxconv.layers.sharding import broadcast_like
+from jaxconv.regularizers import L1L2
 
 
 @register(layers)
@@ -51,7 +52,7 @@ class Activation(Layer):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Pointwise(Layer):
+class Pointwise(Layer):
     """A function of each element."""
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
@@ -66,7 +67,7 @@ class _Pointwise(Layer):
 
 
 @register(layers)
-class ReLU(_Pointwise):
+class ReLU(Pointwise):
     """Apply a ReLU: ``min(x, max_value)`` from ``threshold`` on, ``negative_slope * (x - threshold)`` below.
 
     Args:
@@ -102,7 +103,7 @@ class ReLU(_Pointwise):
 
 
 @register(layers)
-class LeakyReLU(_Pointwise):
+class LeakyReLU(Pointwise):
     """Apply a leaky ReLU: ``x`` where positive, ``negative_slope * x`` elsewhere.
 
     Args:
@@ -137,7 +138,7 @@ class LeakyReLU(_Pointwise):
 
 
 @register(layers)
-class ELU(_Pointwise):
+class ELU(Pointwise):
     """Apply an exponential linear unit: ``x`` where positive, ``alpha * (exp(x) - 1)`` elsewhere.
 
     Args:
@@ -275,3 +276,39 @@ class PReLU(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         alpha = broadcast_like(params["alpha"][None], x)
         return jax.nn.relu(x) - alpha * jax.nn.relu(-x), Effects()
+
+
+@register(layers)
+class ActivityRegularization(Pointwise):
+    """Add the penalty ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size; the output is the input.
+
+    The penalty is in ``effects.penalty``, like that of an ``activity_regularizer``.
+
+    Args:
+        l1, l2: factors, at least 0.
+
+    Shapes:
+        Any shape of rank 1 or more, kept.
+
+    Raises:
+        ValueError: a negative factor.
+
+    >>> params, apply_fn = ActivityRegularization(l2=0.5).init(jax.random.key(0), (None, 2))
+    >>> apply_fn.forward(params, jnp.array([[1.0, 3.0]]))[1].penalty
+    Array(5., dtype=float32)
+    """
+
+    l1: float = 0.0
+    l2: float = 0.0
+
+    least_rank: ClassVar[int] = 1
+    checks: ClassVar[dict[str, Any]] = {"l1": at_least_0, "l2": at_least_0}
+    output_values: ClassVar[str | None] = "input"
+
+    @property
+    def activity_regularizer(self) -> Any:
+        """Return the penalty on the output."""
+        return L1L2(self.l1, self.l2)
+
+    def function(self, x: Array) -> Array:
+        return x

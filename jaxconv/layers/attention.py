@@ -353,33 +353,22 @@ class MultiHeadAttention(Merge):
         query, keys, value = (
             self._flat(projected[name], len(shape) - 1, name != "query") for name in ("query", "key", "value")
         )
-        drops, scale = train and self.dropout > 0, 1 / math.sqrt(self.key_dim)
-        if drops or self.key_dim != self.value_dim or query.dtype != jnp.float32:
-            y = self._explicit(query, keys, value, visible, scale, key if drops else None)
-        else:
-            y = jax.nn.dot_product_attention(query, keys, value, mask=visible, scale=scale)
-        rank = len(shape) - 1
-        axes = self._axes(rank)
-        others = [axis for axis in range(rank - 1) if axis not in axes]
-        order = [*others, *axes]
-        y = y.reshape(*(shape[axis] for axis in order), *y.shape[-2:])
-        return y.transpose(*(order.index(axis) for axis in range(rank - 1)), rank - 1, rank)
-
-    def _explicit(
-        self, query: Array, keys: Array, value: Array, visible: Array | None, scale: float, key: Any
-    ) -> Array:
-        """Compute what JAX's function cannot: other channels of the value, types but float32, dropout."""
-        dtype = promote(query.dtype, jnp.float32)
-        scores = jnp.einsum("btnh,bsnh->bnts", query, keys, preferred_element_type=dtype) * jnp.asarray(scale, dtype)
+        dtype, drops = promote(query.dtype, jnp.float32), train and self.dropout > 0
+        scale = jnp.asarray(1 / math.sqrt(self.key_dim), dtype)
+        scores = jnp.einsum("btnh,bsnh->bnts", query, keys, preferred_element_type=dtype) * scale
         if visible is not None:
             scores = jnp.where(visible, scores, jnp.asarray(jnp.finfo(dtype).min / 2, dtype))
         weights = jax.nn.softmax(scores, -1)
-        if key is not None:
+        if drops:
             key = key if self.seed is None else jax.random.fold_in(key, self.seed)
             kept = jax.random.bernoulli(key, 1 - self.dropout, weights.shape)
             factor = 0 if self.dropout == 1 else 1 / (1 - self.dropout)
             weights = weights * jnp.where(kept, jnp.asarray(factor, dtype), jnp.zeros((), dtype))
-        return jnp.einsum("bnts,bsnv->btnv", weights.astype(value.dtype), value)
+        y = jnp.einsum("bnts,bsnv->btnv", weights.astype(value.dtype), value)
+        rank, axes = len(shape) - 1, self._axes(len(shape) - 1)
+        order = [*(axis for axis in range(rank - 1) if axis not in axes), *axes]
+        y = y.reshape(*(shape[axis] for axis in order), *y.shape[-2:])
+        return y.transpose(*(order.index(axis) for axis in range(rank - 1)), rank - 1, rank)
 
     # -- Keras's config, which calls the size of the output output_shape
 

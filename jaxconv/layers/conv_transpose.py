@@ -12,8 +12,21 @@ from jaxconv.layers.convolving import Convolving
 from jaxconv.ops.operands import as_output_padding
 
 
+@dataclasses.dataclass(frozen=True)
+class _VolumeOrder(Convolving):
+    """The first fields in Keras's order for three dimensions: as a base, it decides the order of the same names."""
+
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    data_format: str | None = None
+    output_padding: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
 class BaseConvTranspose(Convolving):
-    """A transposed convolution of any rank. Subclasses add the fields, in Keras's two orders.
+    """A transposed convolution of any rank.
 
     Its output has the shape that the convolution would reduce to the input's. Keras's layer, argument for argument;
     beyond it ``groups``, explicit padding, and strides with dilation. It is the gradient of a convolution with respect
@@ -45,14 +58,27 @@ class BaseConvTranspose(Convolving):
     Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285, chapter 4.
     """
 
+    filters: int
+    kernel_size: Any
+    strides: Any = 1
+    padding: Any = "valid"
+    output_padding: Any = None
+    data_format: str | None = None
+    dilation_rate: Any = 1
+    activation: Any = None
+    use_bias: bool = True
+    kernel_initializer: Any = "glorot_uniform"
+    bias_initializer: Any = "zeros"
+    kernel_regularizer: Any = None
+    bias_regularizer: Any = None
+    activity_regularizer: Any = None
+    kernel_constraint: Any = None
+    bias_constraint: Any = None
+    groups: int = dataclasses.field(default=1, kw_only=True)
+    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
+
     causal: ClassVar[bool] = False
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"groups", "strides_with_dilation"})
-
-    filters: int
-    output_padding: Any
-    groups: int
-    strides_with_dilation: bool
-    kernel_initializer: Any
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,32 +102,8 @@ class BaseConvTranspose(Convolving):
         return ops.conv_transpose(x, params["kernel"], *options, groups=self.groups)
 
 
-@dataclasses.dataclass(frozen=True)
-class BasePlanarConvTranspose(BaseConvTranspose):
-    """The fields in Keras's order for one and two dimensions; in three, data_format comes before output_padding."""
-
-    filters: int
-    kernel_size: Any
-    strides: Any = 1
-    padding: Any = "valid"
-    output_padding: Any = None
-    data_format: str | None = None
-    dilation_rate: Any = 1
-    activation: Any = None
-    use_bias: bool = True
-    kernel_initializer: Any = "glorot_uniform"
-    bias_initializer: Any = "zeros"
-    kernel_regularizer: Any = None
-    bias_regularizer: Any = None
-    activity_regularizer: Any = None
-    kernel_constraint: Any = None
-    bias_constraint: Any = None
-    groups: int = dataclasses.field(default=1, kw_only=True)
-    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)
-
-
 @register(layers, "Convolution1DTranspose")
-class Conv1DTranspose(BasePlanarConvTranspose, rank=1):
+class Conv1DTranspose(BaseConvTranspose, rank=1):
     """Transpose a convolution over one axis, such as time.
 
     >>> params, apply_fn = Conv1DTranspose(8, 4, strides=2, padding="same").init(jax.random.key(0), (None, 10, 3))
@@ -111,7 +113,7 @@ class Conv1DTranspose(BasePlanarConvTranspose, rank=1):
 
 
 @register(layers, "Convolution2DTranspose")
-class Conv2DTranspose(BasePlanarConvTranspose, rank=2):
+class Conv2DTranspose(BaseConvTranspose, rank=2):
     """Transpose a convolution over two axes, the rows and columns of an image.
 
     >>> Conv2DTranspose(8, 4, strides=2, padding="same").output_shape((None, 7, 7, 3))
@@ -120,7 +122,7 @@ class Conv2DTranspose(BasePlanarConvTranspose, rank=2):
 
 
 @register(layers, "Convolution3DTranspose")
-class Conv3DTranspose(BaseConvTranspose, rank=3):
+class Conv3DTranspose(BaseConvTranspose, _VolumeOrder, rank=3):
     """Transpose a convolution over three axes, those of a volume or of video.
 
     In the order of arguments ``data_format`` comes before ``output_padding``, as in Keras.
@@ -128,22 +130,3 @@ class Conv3DTranspose(BaseConvTranspose, rank=3):
     >>> Conv3DTranspose(8, 3, strides=2).output_shape((None, 4, 4, 4, 3))
     (None, 9, 9, 9, 8)
     """
-
-    filters: int
-    kernel_size: Any
-    strides: Any = 1
-    padding: Any = "valid"
-    data_format: str | None = None
-    output_padding: Any = None
-    dilation_rate: Any = 1
-    activation: Any = None
-    use_bias: bool = True
-    kernel_initializer: Any = "glorot_uniform"
-    bias_initializer: Any = "zeros"
-    kernel_regularizer: Any = None
-    bias_regularizer: Any = None
-    activity_regularizer: Any = None
-    kernel_constraint: Any = None
-    bias_constraint: Any = None
-    groups: int = dataclasses.field(default=1, kw_only=True)
-    strides_with_dilation: bool = dataclasses.field(default=False, kw_only=True)

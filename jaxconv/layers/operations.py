@@ -11,6 +11,7 @@ from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register, whole
 from jaxconv.contract.masks import fill_masked, mask_axes
+from jaxconv.layers.activation import Pointwise
 from jaxconv.layers.merge import _Elementwise
 from jaxconv.layers.options import as_number
 from jaxconv.layers.sharding import gather_axes
@@ -36,7 +37,7 @@ class Divide(_Elementwise):
 
 
 @register(layers)
-class Reciprocal(Layer):
+class Reciprocal(Pointwise):
     """Compute ``numerator / x``, element by element. Keras has it as an operation.
 
     Args:
@@ -54,11 +55,8 @@ class Reciprocal(Layer):
     masked_value: ClassVar[float] = 1
     checks: ClassVar[dict[str, Any]] = {"numerator": as_number}
 
-    def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        return (POINTWISE,) * (len(input_shape) - 1)
-
-    def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        return self.numerator / x, Effects()
+    def function(self, x: Array) -> Array:
+        return self.numerator / x
 
 
 def _as_key(key: Any, name: str, where: str) -> tuple:

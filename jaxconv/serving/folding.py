@@ -11,15 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract import Layer, Params
-from jaxconv.layers.activation import Activation
+from jaxconv.layers.activation import Activation, ActivityRegularization
 from jaxconv.layers.activation_axis import is_linear
-from jaxconv.layers.activity_regularization import ActivityRegularization
 from jaxconv.layers.conv import BaseConv
 from jaxconv.layers.conv_transpose import BaseConvTranspose
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.dense import Dense
 from jaxconv.layers.depthwise import BaseDepthwiseConv, BaseSeparableConv
-from jaxconv.layers.noise import Noise
+from jaxconv.layers.dropout import Noise
 from jaxconv.layers.normalization import BatchNormalization
 from jaxconv.layers.reparametrization import Reparametrization
 from jaxconv.layers.time_distributed import TimeDistributed
