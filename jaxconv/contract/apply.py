@@ -1,11 +1,11 @@
 """``Apply``, the functions of a layer over its params; ``Effects``, what a call brings about; and ``merge``.
 
-Knows layers by the methods of ``Applicable`` alone.
+Knows layers by ``label``, ``forward``, ``check_names``, ``select``, ``penalty`` and ``project`` alone.
 """
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,29 +40,6 @@ class Effects(NamedTuple):
     mask: Any = None
 
 
-class Applicable(Protocol):
-    """What ``Apply`` needs of a layer."""
-
-    @property
-    def label(self) -> str:
-        """Return the name for messages."""
-
-    def forward(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any = None) -> tuple[Any, Effects]:
-        """Compute the output and the effects."""
-
-    def check_names(self, params: Params) -> None:
-        """Raise ValueError for params of another layer."""
-
-    def select(self, params: Params, *, fixed: bool) -> Params:
-        """Return the fixed leaves, or the trainable ones, with None for the others."""
-
-    def penalty(self, params: Params) -> Array:
-        """Sum the regularizers."""
-
-    def project(self, params: Params) -> Params:
-        """Apply the constraints."""
-
-
 @jax.tree_util.register_static  # so that init can be jitted, and an apply_fn passed through jit
 @dataclasses.dataclass(frozen=True, repr=False)
 class Apply:
@@ -78,7 +55,7 @@ class Apply:
     (1, 2)
     """
 
-    layer: Any  # Applicable
+    layer: Any
 
     @property
     def __name__(self) -> str:

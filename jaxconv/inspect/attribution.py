@@ -122,11 +122,14 @@ def _compute(
     """Return the values, and what they sum to minus the difference of the scores that the method divides."""
     score = _score(f, x, target if arrays["target"] is None else arrays["target"], logits)
     if method in ("integrated", "deeplift"):
-        divide = _integrated if method == "integrated" else _deeplift
-        values, difference = divide(score, x, arrays["reference"], steps)
-        values = _masked(values, real)
+        reference = arrays["reference"]
+        if method == "deeplift":
+            slopes, after, before = deeplift.multipliers(score, x, reference)
+        else:
+            slopes, after, before = _integrated(score, x, reference, steps), score(x), score(reference)
+        values = _masked(jax.tree.map(lambda a, b, slope: (a - b) * slope, x, reference, slopes), real)
         sums = [leaf.reshape(len(leaf), -1).sum(1) for leaf in jax.tree.leaves(values)]
-        return values, sum(one.astype(difference.dtype) for one in sums) - difference
+        return values, sum(one.astype(after.dtype) for one in sums) - (after - before)
     if method == "smooth":
         return _smooth(score, x, real, samples, arrays["noise"], arrays["key"]), None
     if method in ("guided", "deconv"):
@@ -145,39 +148,36 @@ def _gradient(score: Score) -> Callable[[Any], Any]:
     return jax.grad(lambda x: score(x).sum())
 
 
-def _integrated(score: Score, x: Any, reference: Any, steps: int) -> tuple[Any, Array]:
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    dtype = jax.tree.leaves(x)[0].dtype
-    points = jnp.asarray(np.stack([(nodes + 1) / 2, weights / 2], 1), dtype)
+def _mean_gradient(score: Score, at: Callable[[Any], Any], points: Array, weights: Array, like: Any) -> Any:
+    """Return the sum over points of the weight times the gradient at the input ``at(point)``, one after the other."""
 
-    def add(total: Any, point: Array) -> tuple[Any, None]:
-        between = jax.tree.map(lambda a, b: b + point[0].astype(a.dtype) * (a - b), x, reference)
-        slopes = _gradient(score)(between)
+    def add(total: Any, point: tuple[Array, Array]) -> tuple[Any, None]:
+        slopes = _gradient(score)(at(point[0]))
         return jax.tree.map(lambda old, new: old + point[1].astype(new.dtype) * new, total, slopes), None
 
-    mean, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, x), points)
-    return jax.tree.map(lambda a, b, slope: (a - b) * slope, x, reference, mean), score(x) - score(reference)
+    return jax.lax.scan(add, jax.tree.map(jnp.zeros_like, like), (points, weights))[0]
 
 
-def _deeplift(score: Score, x: Any, reference: Any, _: int) -> tuple[Any, Array]:
-    slopes, after, before = deeplift.multipliers(score, x, reference)
-    return jax.tree.map(lambda a, b, slope: (a - b) * slope, x, reference, slopes), after - before
+def _integrated(score: Score, x: Any, reference: Any, steps: int) -> Any:
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    dtype = jax.tree.leaves(x)[0].dtype
+
+    def between(point: Array) -> Any:
+        return jax.tree.map(lambda a, b: b + point.astype(a.dtype) * (a - b), x, reference)
+
+    return _mean_gradient(score, between, jnp.asarray((nodes + 1) / 2, dtype), jnp.asarray(weights / 2, dtype), x)
 
 
-def _smooth(score: Score, x: Any, real: Any, samples: int, noise: float, key: Any) -> Any:
+def _smooth(score: Score, x: Any, real: Any, samples: int, share: float, key: Any) -> Any:
     leaves, tree = jax.tree.flatten(x)
-    scales = [noise * _range(leaf, mask) for leaf, mask in zip(leaves, real, strict=True)]
+    scales = [share * _range(leaf, mask) for leaf, mask in zip(leaves, real, strict=True)]
 
-    def add(total: Any, sample: Array) -> tuple[Any, None]:
+    def noisy(sample: Array) -> Any:
         drawn = jax.random.fold_in(key, sample)
-        noisy = [
-            leaf + scale * _normal(jax.random.fold_in(drawn, index), leaf.shape, leaf.dtype)
-            for index, (leaf, scale) in enumerate(zip(leaves, scales, strict=True))
-        ]
-        return jax.tree.map(jnp.add, total, _gradient(score)(jax.tree.unflatten(tree, noisy))), None
+        noise = [_normal(jax.random.fold_in(drawn, i), leaf.shape, leaf.dtype) for i, leaf in enumerate(leaves)]
+        return jax.tree.unflatten(tree, [a + b * c for a, b, c in zip(leaves, scales, noise, strict=True)])
 
-    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, x), jnp.arange(samples))
-    return jax.tree.map(lambda leaf: leaf / samples, total)
+    return _mean_gradient(score, noisy, jnp.arange(samples), jnp.full(samples, 1 / samples, leaves[0].dtype), x)
 
 
 def _range(x: Array, real: Array | None) -> Array:

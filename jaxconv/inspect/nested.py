@@ -20,7 +20,8 @@ def scan(eqn: Any, values: Sequence[Any], evaluate: Evaluate, promote: Promote) 
         promote: converts a value to the structure of another one, as the carry must have one structure throughout.
     """
     params, body = eqn.params, eqn.params["jaxpr"]
-    constants, carry, inputs = _split(values, params["num_consts"], params["num_carry"])
+    first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
+    constants, carry, inputs = list(values[:first]), list(values[first:last]), list(values[last:])
 
     def step(carry: Sequence[Any], inputs: Sequence[Any]) -> tuple[list[Any], list[Any]]:
         results = evaluate(body, [*constants, *carry, *inputs])
@@ -34,10 +35,9 @@ def scan(eqn: Any, values: Sequence[Any], evaluate: Evaluate, promote: Promote) 
         if structures[0] == structures[1]:
             break
         carry = [promote(old, new) for old, new in zip(carry, after, strict=True)]
-    last, outputs = jax.lax.scan(
-        step, carry, inputs, length=params["length"], reverse=params["reverse"], unroll=params["unroll"]
-    )
-    return [*last, *outputs]
+    options = {name: params[name] for name in ("length", "reverse", "unroll")}
+    carry, outputs = jax.lax.scan(step, carry, inputs, **options)
+    return [*carry, *outputs]
 
 
 def branch(eqn: Any, values: Sequence[Any], evaluate: Evaluate, promote: Promote) -> list[Any]:
@@ -67,7 +67,3 @@ def shards(eqn: Any, values: Sequence[Any], evaluate: Evaluate) -> list[Any]:
         axis_names=set(params["newly_manual_axes"]),
         check_vma=params["check_vma"],
     )(*values)
-
-
-def _split(values: Sequence[Any], first: int, second: int) -> tuple[list[Any], list[Any], list[Any]]:
-    return list(values[:first]), list(values[first : first + second]), list(values[first + second :])

@@ -16,6 +16,7 @@ import numpy as np
 from jaxconv.contract import Params
 from jaxconv.files.archive import read_archive, write_archive
 from jaxconv.files.errors import FileError, damaged
+from jaxconv.files.leaves import flat
 from jaxconv.training.step import TrainState
 
 _FORMAT, _VERSION = "jaxconv checkpoint", 2
@@ -86,9 +87,8 @@ def save(path: str | os.PathLike[str], progress: Progress, run: Mapping[str, Any
     Raises:
         FileError: the file cannot be written.
     """
-    arrays = {**_leaves_by_name("state", progress.state), **_leaves_by_name("sums", progress.sums)}
-    if progress.best_params is not None:
-        arrays |= _leaves_by_name("best", progress.best_params)
+    trees = {"state": progress.state, "sums": progress.sums, "best": progress.best_params}
+    arrays = {name: np.asarray(_numbers(leaf)) for name, leaf in flat(trees).items()}
     header = {name: getattr(progress, name) for name in _PLAIN}
     write_archive(path, {"format": _FORMAT, "version": _VERSION, "run": dict(run), **header}, arrays)
 
@@ -140,18 +140,11 @@ def _progress(
     return Progress(state=state, sums=sums, best_params=best, **plain | {"history": tuple(plain["history"])})
 
 
-def _leaves_by_name(prefix: str, tree: Any) -> dict[str, np.ndarray]:
-    """Return the leaves of a tree by their paths: ``state/trainable/conv1d/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {_name(prefix, path): np.asarray(_numbers(leaf)) for path, leaf in leaves}
-
-
 def _fill(file: Any, prefix: str, template: Any, arrays: dict[str, np.ndarray]) -> Any:
     """Return a tree of the template's structure with leaves removed from ``arrays``."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(template)
     filled = []
-    for path, leaf in leaves:
-        name, expected = _name(prefix, path), _numbers(leaf)
+    for name, leaf in flat({prefix: template}).items():
+        expected = _numbers(leaf)
         if name not in arrays:
             raise FileError(f"{file} does not fit this model and optimizer: it does not contain {name}")
         found = arrays.pop(name)
@@ -162,11 +155,7 @@ def _fill(file: Any, prefix: str, template: Any, arrays: dict[str, np.ndarray]) 
             )
         value = jnp.asarray(found, dtype=found.dtype)
         filled.append(jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value)
-    return jax.tree.unflatten(structure, filled)
-
-
-def _name(prefix: str, path: Any) -> str:
-    return f"{prefix}/{jax.tree_util.keystr(path, simple=True, separator='/')}"
+    return jax.tree.unflatten(jax.tree.structure(template), filled)
 
 
 def _numbers(leaf: Any) -> Any:

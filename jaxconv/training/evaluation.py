@@ -77,18 +77,11 @@ def evaluate(
         outputs = output_shape(apply_fn, params)
         if classes is None and isinstance(data, Arrays):
             classes = find_classes(loss, data.y, functools.partial(outputs, data.x), "y")
-        prepare: Callable[[Batch], Batch] = Targets(loss, outputs, None if classes is None else tuple(classes))
-        if isinstance(data, Arrays):
-            data, prepare = prepare.arrays(data), unchanged  # type: ignore[attr-defined]
+        data, prepare = Targets(loss, outputs, None if classes is None else tuple(classes)).prepare(data)
         accumulator = Accumulator()
         for sums in batch_sums(apply_fn, params, data, prepare, loss, metrics, placement):
             accumulator.add(sums)
     return metric_values(accumulator.collect(), metrics)
-
-
-def unchanged(batch: Batch) -> Batch:
-    """Return a batch of arrays whose targets were prepared as a whole."""
-    return batch
 
 
 def batch_sums(

@@ -228,10 +228,5 @@ def _suggestion(
 
 def _average_both_sides(values: np.ndarray, share: float) -> np.ndarray:
     """Average values over their neighbours on both sides, with the weight ``share**distance``: no lag."""
-    sums = np.zeros((2, len(values)))
-    for reach in (slice(None), slice(None, None, -1)):
-        total = np.zeros(2)
-        for index in np.arange(len(values))[reach]:
-            total = share * total + (values[index], 1.0)
-            sums[:, index] += total
-    return (sums[0] - values) / (sums[1] - 1)  # each value itself is in both sums
+    weights = share ** np.abs(np.arange(1.0 - len(values), len(values)))
+    return np.convolve(weights, values, "valid") / np.convolve(weights, np.ones_like(values), "valid")

@@ -15,7 +15,6 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.training.data import Arrays, Batch, Loader, source
-from jaxconv.training.evaluation import unchanged
 from jaxconv.training.mistakes import check_output
 from jaxconv.training.options import Options
 from jaxconv.training.targets import Targets, find_classes, output_shape
@@ -66,8 +65,8 @@ def run_data(
         classes = find_classes(loss, training.y, functools.partial(outputs, training.x), "y")
     targets = Targets(loss, outputs, None if classes is None else tuple(classes), class_weight)
     identity = _data_identity(training)
-    training, prepare = _prepare(training, targets)
-    validation, prepare_validation = _prepare(validation, dataclasses.replace(targets, class_weight=None))
+    training, prepare = targets.prepare(training)
+    validation, prepare_validation = dataclasses.replace(targets, class_weight=None).prepare(validation)
     return RunData(training, validation, prepare, prepare_validation, targets.classes, identity)
 
 
@@ -97,11 +96,6 @@ def _sources(
         order = functools.partial(_sample_order, training.samples, options.seed, options.shuffle)
         training = training._replace(order=order)
     return training, validation
-
-
-def _prepare(data: Any, targets: Targets) -> tuple[Any, Callable[[Batch], Batch]]:
-    """Return the data, and what prepares its batches: the targets of arrays are prepared here, as a whole."""
-    return (targets.arrays(data), unchanged) if isinstance(data, Arrays) else (data, targets)
 
 
 def training_count(samples: int, validation_split: float) -> int:

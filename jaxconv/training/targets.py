@@ -77,10 +77,12 @@ class Targets:
             weight = self._weights(y, outputs)
         return batch._replace(y=y, sample_weight=weight)
 
-    def arrays(self, of: Arrays) -> Arrays:
-        """Return arrays with class indices and weights."""
-        batch = self(Batch(of.x, of.y, of.sample_weight))
-        return of._replace(y=batch.y, sample_weight=batch.sample_weight)
+    def prepare(self, data: Any) -> tuple[Any, Callable[[Batch], Batch]]:
+        """Return the data, and what prepares its batches: the targets of arrays are prepared here, as a whole."""
+        if not isinstance(data, Arrays):
+            return data, self
+        batch = self(Batch(*data[:3]))
+        return data._replace(y=batch.y, sample_weight=batch.sample_weight), lambda batch: batch
 
     def _weights(self, y: np.ndarray, outputs: tuple[int, ...]) -> np.ndarray:
         """Return the weight of each target: ``(samples,)``, or ``(samples, steps)`` for a label in each step."""
