@@ -34,12 +34,8 @@ class LeafCall(NamedTuple):
         """Return the params of this call out of those of the model."""
         return call_params(params, self.path, self.wrappers)
 
-    def apply(self, layer: Any, params: Any, inputs: list) -> list:
-        """Compute the outputs of a layer, this one or one like it, at inference."""
-        return self.infer(layer, params, inputs)[0]
-
     def infer(self, layer: Any, params: Any, inputs: list) -> tuple[list, bool]:
-        """Compute the outputs at inference, and return whether the layer masks steps by their values."""
+        """Compute the outputs of a layer, this one or one like it; return whether it masks steps by their values."""
         masks = False
 
         def outputs(params: Any, inputs: list) -> list:
@@ -83,13 +79,10 @@ def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[L
         return list(range(len(makers) - layer.output_structure.num_leaves, len(makers)))
 
     outputs = visit(layer, (), list(range(inputs)), structure)
-    final = {makers[number] for number in outputs} if not _used(calls, outputs) else set()
+    # an output that a layer of the model reads must be what it is
+    read = any(set(call.inputs) & set(outputs) for call in calls)
+    final = set() if read else {makers[number] for number in outputs}
     return [call._replace(final=number in final) for number, call in enumerate(calls)], outputs
-
-
-def _used(calls: list[LeafCall], outputs: list[int]) -> bool:
-    """Return whether a layer of the model reads one of its outputs, which then must be what it is."""
-    return any(set(call.inputs) & set(outputs) for call in calls)
 
 
 def takes_integers(layer: Layer) -> bool:

@@ -78,7 +78,7 @@ def _unchanged(
         found, masks = call.infer(call.layer, own, given)
         if masks:  # layers behind it treat masked steps differently
             alone = LeafCall(layer, (), (), tuple(range(count)), structure, final=True)
-            found = alone.apply(layer, params, inputs)
+            found, _ = alone.infer(layer, params, inputs)
             return [alone], list(range(count, count + len(found))), [*inputs, *found]
         values += found
     return calls, outputs, values

@@ -111,11 +111,10 @@ class _Map:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Apply the linear part to a batch."""
-        return np.asarray(self._push(jnp.asarray(x.reshape(-1, *self.shape[1:]), self.dtype)), np.float64)
-
-    def _push(self, x: Any) -> Any:
+        given = jnp.asarray(x.reshape(-1, *self.shape[1:]), self.dtype)
         # the derivative, from which biases vanish without rounding
-        return jax.jvp(lambda x: self._apply(self._params, x), (jnp.zeros_like(x),), (x,))[1]
+        y = jax.jvp(lambda x: self._apply(self._params, x), (jnp.zeros_like(given),), (given,))[1]
+        return np.asarray(y, np.float64)
 
     def transposed(self, y: np.ndarray) -> np.ndarray:
         """Apply the transpose to a batch."""

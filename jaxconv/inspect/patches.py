@@ -115,7 +115,7 @@ def compute(call: LeafCall, params: Any, inputs: list[Value], bases: list[Array]
             found = way(call, params, inputs, bases[0], index)
             if found is not None:
                 return [found]
-    patches = call.apply(call.layer, params, [value.read({}, index) for value in inputs])
+    patches, _ = call.infer(call.layer, params, [value.read({}, index) for value in inputs])
     return [Value(base, patch) for base, patch in zip(bases, patches, strict=True)]
 
 
@@ -177,7 +177,7 @@ def _compute_spans(
     if pools and fill == 0 and (outside or any(map(any, pads.values()))):  # a mean, in which padding does not count
         real = _real(reads, pads, shapes[0], given[0].shape, index)
         return bare.call(params, bare._input(given[0]), train=False, key=None, mask=real)[0]
-    return call.apply(bare, params, given)[0]
+    return call.infer(bare, params, given)[0][0]
 
 
 def _without_padding(layer: Any, windowed: dict[int, Window], shape: tuple) -> tuple[Any, dict[int, tuple[int, int]]]:

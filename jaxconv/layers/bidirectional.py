@@ -7,7 +7,7 @@ from typing import Any, Self
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract import LEAF, MIXED, Effects, Layer, Params, Shape, Window, layers, register, whole
+from jaxconv.contract import LEAF, MIXED, Effects, Params, Shape, Window, layers, register, whole
 from jaxconv.contract.weights import sum_penalties
 from jaxconv.layers.recurrent import Recurrent, WithStates, check_states, sequence_of
 from jaxconv.layers.wrapper import Wrapper
@@ -55,36 +55,30 @@ class Bidirectional(Wrapper, WithStates):
         super().__post_init__()
         if self.merge_mode not in (None, *MERGES):
             raise ValueError(
-                f"Bidirectional: merge_mode={self.merge_mode!r} is not known; legal: {', '.join(MERGES)}, None"
+                f"Bidirectional: merge_mode={self.merge_mode!r} is unknown; legal: {', '.join(MERGES)}, None"
             )
         if not isinstance(self.layer, Recurrent):
             raise TypeError(f"Bidirectional: {self.layer!r} is not a recurrent layer; give one like LSTM(8)")
         second = self.backward_layer
         if second is None:
-            second = _replace(self.layer, go_backwards=True)
+            second = dataclasses.replace(self.layer, go_backwards=True)  # type: ignore[call-arg]  # its subclasses' field
         if not isinstance(second, Recurrent):
             raise TypeError(f"Bidirectional: backward_layer={second!r} is not a recurrent layer; give one like LSTM(8)")
         second = Wrapper(second, dtype=self.dtype, trainable=self.trainable).layer
         if second.go_backwards == self.layer.go_backwards:
-            raise ValueError(
-                f"Bidirectional: both layers have go_backwards={second.go_backwards}; one must be opposite"
-            )
+            raise ValueError(f"Bidirectional: both layers have go_backwards={second.go_backwards}; reverse one of them")
         for what in ("return_sequences", "return_state"):
             if getattr(second, what) != getattr(self.layer, what):
                 raise ValueError(
                     f"Bidirectional: layer has {what}={getattr(self.layer, what)} and backward_layer has "
                     f"{getattr(second, what)}; they must be equal"
                 )
-        hide = {"zero_output_for_mask": self.layer.return_sequences}  # as in Keras
-        self._set(layer=_replace(self.layer, **hide), backward_layer=_replace(second, **hide))
+        hide: dict[str, Any] = {"zero_output_for_mask": self.layer.return_sequences}  # as in Keras
+        self._set(layer=dataclasses.replace(self.layer, **hide), backward_layer=dataclasses.replace(second, **hide))
 
     @property
     def children(self) -> dict[str, Any]:
         return {"forward_layer": self.layer, "backward_layer": self.backward_layer}
-
-    @property
-    def _backwards(self) -> Layer:
-        return self.layer if self.layer.go_backwards else self.backward_layer
 
     @property
     def needs_key(self) -> bool:  # type: ignore[override]
@@ -109,9 +103,8 @@ class Bidirectional(Wrapper, WithStates):
         *before, channels = self.layer.windows(input_shape)
         first, second = (_one(child.output_shape(input_shape)) for child in self.children.values())
         if first[:-1] != second[:-1] or (self.merge_mode != "concat" and first != second):
-            raise ValueError(
-                f"Bidirectional: outputs of shapes {first} and {second} do not fit merge_mode={self.merge_mode!r}"
-            )
+            mode = self.merge_mode
+            raise ValueError(f"Bidirectional: outputs of shapes {first} and {second} do not fit merge_mode={mode!r}")
         if self.layer.return_sequences:
             before[0] = MIXED
         width = channels.output_length(input_shape[-1])
@@ -144,11 +137,10 @@ class Bidirectional(Wrapper, WithStates):
             own = None if key is None else jax.random.fold_in(key, index)
             begin, given = given[: child.state_count], given[child.state_count :]
             real = mask[0] if isinstance(mask, list) else mask
-            y, effects = child.forward(
-                params[name], [first, *begin] if begin else first, train=train, key=own, mask=real
-            )
+            given_first = [first, *begin] if begin else first
+            y, effects = child.forward(params[name], given_first, train=train, key=own, mask=real)
             one, real = _one(y), _one(effects.mask)
-            if self.layer.return_sequences and child is self._backwards:
+            if self.layer.return_sequences and child.go_backwards:
                 one, real = jnp.flip(one, 1), None if real is None else jnp.flip(real, 1)
             outputs.append(one)
             states += _states(y)
@@ -175,10 +167,6 @@ class Bidirectional(Wrapper, WithStates):
         """Build the wrapper from the result of ``get_config``, or from Keras's own config."""
         second = config.get("backward_layer")
         return super().from_config({**config, "backward_layer": None if second is None else layers.get(second)})
-
-
-def _replace(layer: Any, **options: Any) -> Any:
-    return dataclasses.replace(layer, **options)
 
 
 def _one(value: Any) -> Any:

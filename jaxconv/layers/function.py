@@ -59,16 +59,13 @@ class Function(Layer):
         shape = self.read_shape(input_shape)
         first, second = (self._trace(shape, size) for size in _SIZES)
         inputs = shape if isinstance(shape, list) else [shape]
-        if not first or len(first) != len(second) or (first[0], second[0]) != self._batches(inputs):
+        batches = _SIZES if inputs[0][0] is None else inputs[0][:1] * 2
+        if not first or len(first) != len(second) or (first[0], second[0]) != batches:
             raise ValueError(f"{self.label}: the function returned shape {first} for {inputs}; it must keep the batch")
         out = tuple(a if a == b else None for a, b in zip(first, second, strict=True))
         if self.pointwise and any(out != one for one in inputs):
             raise ValueError(f"{self.label}: pointwise, and the function returned shape {out} for {inputs}")
         return out
-
-    def _batches(self, inputs: list) -> tuple:
-        batch = inputs[0][0]
-        return _SIZES if batch is None else (batch, batch)
 
     def _trace(self, shape: Any, size: int) -> tuple:
         def array(one: tuple) -> jax.ShapeDtypeStruct:

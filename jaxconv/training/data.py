@@ -62,10 +62,6 @@ class Batch(NamedTuple):
     sample_weight: Any = None
     state: Any = None
 
-    def on_host(self) -> tuple[Any, Any, Any]:
-        """Return ``x``, ``y`` and the weights in the dtypes that the device will have."""
-        return jax.tree.map(host_array, (self.x, self.y, self.sample_weight))
-
 
 class Arrays(NamedTuple):
     """Arrays ``(samples, ...)``, read in batches; of memory maps only the rows of a batch.

@@ -291,10 +291,5 @@ class Loop:
 
 
 @jax.jit
-def _finite(leaves: list[jax.Array]) -> jax.Array:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
-
-
-def _all_finite(tree: Any) -> bool:
-    leaves = jax.tree.leaves(tree)
-    return not leaves or bool(_finite(leaves))
+def _all_finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.array(True), *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))]).all()

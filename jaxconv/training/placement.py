@@ -5,6 +5,7 @@ Knows batches and shardings; no models and no loop. Each process reads only what
 
 import contextlib
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -107,13 +108,10 @@ class Placement:
         Raises:
             ValueError: an input that the sharding does not fit.
         """
-        if self.mesh is None:
-            x, y, weight = batch.on_host()
-            return Batch(x, y, weight, batch.state)
         inputs = [np.shape(leaf) for leaf in jax.tree.leaves(batch.x)]
         for shape in inputs:
             self._check_shape(shape)
-        place = lambda leaf: self._place(leaf, inputs)  # noqa: E731
+        place = host_array if self.mesh is None else functools.partial(self._place, inputs=inputs)
         x, y, weight = jax.tree.map(place, (batch.x, batch.y, batch.sample_weight))
         return Batch(x, y, weight, batch.state)
 
