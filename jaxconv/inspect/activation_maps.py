@@ -133,9 +133,8 @@ def _check(layer: Layer, seen: dict[str, Any], at: str, method: str) -> int:
         raise ValueError(f"class_activation: {at!r} has {got}; a map needs real values with positions and channels")
     if method == "cam":
         leaves = [path for path in seen if path and not any(other.startswith(f"{path}/") for other in seen)]
-        after = (
-            [type(find_layer(layer, path)).__name__ for path in leaves[leaves.index(at) + 1 :]] if at in leaves else []
-        )
+        rest = leaves[leaves.index(at) + 1 :] if at in leaves else []
+        after = [type(find_layer(layer, path)).__name__ for path in rest]
         head = [name for name in after if name not in ("Activation", "Dropout", "Flatten", "Softmax")]
         if len(head) != 2 or not head[0].startswith("GlobalAveragePooling") or head[1] != "Dense":
             raise ValueError(

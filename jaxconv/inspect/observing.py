@@ -75,11 +75,9 @@ def observe(
 
         def see(path: str, y: Any, _: Any) -> Any:
             order.append(path)
-            form: Any = jax.tree.structure(y)
-            more = added.get(path, [None] * form.num_leaves)
-            seen[path] = form.unflatten(
-                a if b is None else a + b for a, b in zip(jax.tree.leaves(y), more, strict=True)
-            )
+            leaves, form = jax.tree.flatten(y)
+            pairs = zip(leaves, added.get(path, [None] * len(leaves)), strict=True)
+            seen[path] = jax.tree.unflatten(form, [a if b is None else a + b for a, b in pairs])
             return seen[path]
 
         with tap(see):

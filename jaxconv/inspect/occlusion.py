@@ -213,9 +213,7 @@ def _inputs(layer: Any, params: Any, x: Any, where: str) -> tuple[list[Array], A
     structure = jax.tree.structure(x)
     inputs = layer.flat_inputs(x) if layer.graph is not None else jax.tree.leaves(x)
     if any(not hasattr(one, "dtype") for one in inputs):
-        raise TypeError(
-            f"{where}: the first layer takes {len(x)} inputs; make the model a Model with an Input for each"
-        )
+        raise TypeError(f"{where}: the first layer takes {len(x)} inputs; make it a Model with an Input for each")
     sources = getattr(layer, "sources", ())
     if sources:
         structure = layer.structure
@@ -239,9 +237,7 @@ def _each(value: Any, structure: Any, name: str) -> list:
     try:
         return structure.flatten_up_to(value)
     except ValueError:
-        raise ValueError(
-            f"occlusion: {name}={value!r} does not have the structure of the inputs, {structure}"
-        ) from None
+        raise ValueError(f"occlusion: {name}={value!r} does not have the structure of the inputs {structure}") from None
 
 
 def spatial_axes(layer: Any, rank: int) -> list[int]:

@@ -95,7 +95,7 @@ def _checked_output(y: Any) -> Array:
     (y,) = leaves
     if jnp.ndim(y) == 0 or not jnp.issubdtype(jnp.result_type(y), jnp.floating):
         raise TypeError(
-            f"the output has shape {jnp.shape(y)} and type {jnp.result_type(y)}; a batch of real scores is explained"
+            f"the output has shape {jnp.shape(y)} and type {jnp.result_type(y)}; give a batch of real scores"
         )
     return y
 
@@ -104,9 +104,7 @@ def _checked_scores(scores: Any, y: Any) -> Array:
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(scores)]
     batch = jax.tree.leaves(y)[0].shape[:1]
     if shapes != [batch]:
-        raise ValueError(
-            f"the target function returns shape {str(shapes)[1:-1]}; one score for each example is {batch}"
-        )
+        raise ValueError(f"the target function returns shape {str(shapes)[1:-1]}; one score per example is {batch}")
     if not jnp.issubdtype(jax.tree.leaves(scores)[0].dtype, jnp.floating):
         raise TypeError(f"the target function returns {jax.tree.leaves(scores)[0].dtype}; scores are real numbers")
     return jax.tree.leaves(scores)[0]

@@ -304,9 +304,8 @@ class MultiHeadAttention(Merge):
             found[name], penalty = y, penalty + effects.penalty
         y = self._attend(found, self._visible(given, masks), train, key)
         y = y * found["gate"] if self.use_gate else y
-        y, effects = inside["attention_output"].forward(
-            params["attention_output"], y, train=train, key=None, mask=masks.get("query")
-        )
+        last, own = inside["attention_output"], params["attention_output"]
+        y, effects = last.forward(own, y, train=train, key=None, mask=masks.get("query"))
         return y, Effects(penalty=penalty + effects.penalty)
 
     def _flat(self, y: Array, rank: int, whole: bool) -> Array:
@@ -350,9 +349,8 @@ class MultiHeadAttention(Merge):
     def _attend(self, projected: dict[str, Array], visible: Array | None, train: bool, key: Any) -> Array:
         """Return the heads' means of the value, in the shape of the query's heads."""
         shape = projected["query"].shape
-        query, keys, value = (
-            self._flat(projected[name], len(shape) - 1, name != "query") for name in ("query", "key", "value")
-        )
+        query = self._flat(projected["query"], len(shape) - 1, False)
+        keys, value = (self._flat(projected[name], len(shape) - 1, True) for name in ("key", "value"))
         dtype, drops = promote(query.dtype, jnp.float32), train and self.dropout > 0
         scale = jnp.asarray(1 / math.sqrt(self.key_dim), dtype)
         scores = jnp.einsum("btnh,bsnh->bnts", query, keys, preferred_element_type=dtype) * scale

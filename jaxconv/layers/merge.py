@@ -72,9 +72,7 @@ class Merge(Layer):
         if mask is None:
             return None
         if not isinstance(mask, list | tuple):
-            raise TypeError(
-                f"{self.label}: takes a list of masks, one for each input, or None; got {type(mask).__name__}"
-            )
+            raise TypeError(f"{self.label}: takes a list of masks, one per input, or None; got {type(mask).__name__}")
         if len(mask) != len(shape):
             raise ValueError(f"{self.label}: got {len(mask)} masks for {len(shape)} inputs; give one for each, or None")
         masks = [

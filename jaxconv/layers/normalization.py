@@ -204,9 +204,7 @@ def _bounds(clipping: Any) -> tuple[tuple[str, float], ...] | None:
     if isinstance(clipping, tuple):
         clipping = dict(clipping)  # the result of this function
     if not isinstance(clipping, Mapping):
-        raise TypeError(
-            f'{where}: renorm_clipping={clipping!r} is not a mapping; give one like {{"rmax": 3, "dmax": 5}}'
-        )
+        raise TypeError(f'{where}: renorm_clipping={clipping!r} is not a mapping; give e.g. {{"rmax": 3, "dmax": 5}}')
     bounds = {}
     for name, bound in clipping.items():
         if name not in CLIPS:

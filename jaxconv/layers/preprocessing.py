@@ -135,9 +135,7 @@ class Normalization(Layer):
         self._set(axis=axis if isinstance(axis, tuple) else (axis,), invert=bool(self.invert))
         given = [what for what in ("mean", "variance") if getattr(self, what) is not None]
         if len(given) == 1:
-            raise ValueError(
-                f"Normalization: {given[0]} is given without the other; give both mean and variance, or neither"
-            )
+            raise ValueError(f"Normalization: {given[0]} is given alone; give both mean and variance, or neither")
         for what in given:
             self._set(**{what: _constant(getattr(self, what), what, "Normalization")})
         if not given:
@@ -161,7 +159,7 @@ class Normalization(Layer):
         axes = self._axes(shape)
         if self.mean is None:
             raise ValueError(
-                "Normalization: mean and variance are not known; give both, or use the layer that adapt(data) returns"
+                "Normalization: mean and variance are not known; give both, or use what adapt(data) returns"
             )
         own = self.mean.shape
         sizes = [shape[axis] for axis in axes[len(axes) - len(own) :]]

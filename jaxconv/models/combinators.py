@@ -59,9 +59,7 @@ class Parallel(_Branching):
     def __post_init__(self) -> None:
         super().__post_init__()
         if isinstance(self.branches, Layer | str | Mapping) or not isinstance(self.branches, Iterable):
-            raise TypeError(
-                f"Parallel: branches={self.branches!r} is not a list; give one like [Conv1D(8, 3), Conv1D(8, 5)]"
-            )
+            raise TypeError(f"Parallel: branches={self.branches!r} is not a list; give one like [Conv1D(8, 3), ...]")
         branches = [
             branch if isinstance(branch, Layer) or not isinstance(branch, Iterable) else Sequential(list(branch))
             for branch in self.branches

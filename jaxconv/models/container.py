@@ -222,9 +222,7 @@ def _check_shared(child: Layer, params: Params, first: Any, shape: Any, key: Any
     """Raise ValueError if a later call of a shared layer needs weights of other shapes than the first call."""
     again = jax.eval_shape(lambda key: child.init_params(key, shape), key)
     if jax.tree.map(jnp.shape, again) != jax.tree.map(jnp.shape, params):
-        raise ValueError(
-            f"the layer is shared, and its weights are for inputs of shape {first}, those of its first call"
-        )
+        raise ValueError(f"the layer is shared, and its weights are for inputs of shape {first}, as in its first call")
 
 
 def read_layers(configs: Iterable[Any]) -> list[Layer]:

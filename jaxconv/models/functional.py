@@ -258,7 +258,5 @@ def _find(value: Any, known: Mapping[tuple, SymbolicTensor], models: set, part: 
     name, call, index = value
     key = (name, call - (name in models), index)
     if key not in known:
-        raise ValueError(
-            f"Model: {part} names output {index} of call {call} of {name!r}, which the config does not have"
-        )
+        raise ValueError(f"Model: {part} names output {index} of call {call} of {name!r}, which the config lacks")
     return known[key]

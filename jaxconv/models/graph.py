@@ -67,9 +67,7 @@ class Model(Container):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.input_shape is not None:
-            raise ValueError(
-                f"Model: input_shape={self.input_shape} is not an option; a Model's Inputs have its shapes"
-            )
+            raise ValueError(f"Model: input_shape={self.input_shape} is not an option; its Inputs have its shapes")
         self._set(**trace(self.inputs, self.outputs, self._named)._asdict())
         self._set_tensors()
 

@@ -44,9 +44,7 @@ def remat(apply_fn: Apply) -> Apply:
     """
     layer = getattr(apply_fn, "layer", None)
     if getattr(layer, "graph", None) is None:
-        raise ValueError(
-            f"remat needs a model of layers, such as a Sequential; {getattr(layer, 'label', apply_fn)} has none inside"
-        )
+        raise ValueError(f"remat needs a model such as a Sequential; {getattr(layer, 'label', apply_fn)} has no layers")
     return _Remat(layer)
 
 

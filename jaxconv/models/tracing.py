@@ -41,7 +41,7 @@ def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
     for tensor in tensors:
         if not isinstance(tensor, SymbolicTensor):
             raise TypeError(
-                f"Model: {what} has {tensor!r}, which is not a symbolic tensor; give Input(...), or a layer's output"
+                f"Model: {what} has {tensor!r}, which is not a symbolic tensor; give Inputs or layers' outputs"
             )
     if not tensors:
         raise ValueError(f"Model: {what}={structure!r} contains no tensor; give at least one")

@@ -168,9 +168,7 @@ def transposed_geometry(
             "its last axis; they must be equal"
         )
     if channels % groups:
-        raise ValueError(
-            f"{where}: {channels} input channels do not divide into groups={groups}; they must be a multiple"
-        )
+        raise ValueError(f"{where}: {channels} input channels are not a multiple of groups={groups}")
     lengths = tuple(x_shape[axis] for axis in dims[2:])
     each = zip(taps, steps, rate, geo.each_axis(rule, rank), extra or (None,) * rank, strict=True)
     windows = [Window(k, s, d, one, "zeros", True, more) for k, s, d, one, more in each]

@@ -194,9 +194,7 @@ class Loader(NamedTuple):
         again = iter(()) if iterator is self.batches else self._open(None)
         for item in again:
             return item, again
-        raise ValueError(
-            f"the {_kind(self.batches)} has ended; it must yield steps_per_epoch={self.steps} batches in every epoch"
-        )
+        raise ValueError(f"the {_kind(self.batches)} has ended; every epoch takes steps_per_epoch={self.steps} batches")
 
 
 def _kind(value: Any) -> str:

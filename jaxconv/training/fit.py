@@ -274,9 +274,7 @@ def _check_columns(
         raise TypeError(f"callbacks is one {type(callbacks).__name__}; give a list: callbacks=[...]")
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
-            raise TypeError(
-                f"a callback is {callback!r}; give functions of an event, or objects such as EarlyStopping()"
-            )
+            raise TypeError(f"a callback is {callback!r}; give functions of an event, or objects like EarlyStopping()")
     columns = ["loss", *metrics]
     columns += [f"val_{name}" for name in columns] if has_validation else []
     wanted = [callback.monitor for callback in callbacks if isinstance(callback, EarlyStopping)]
@@ -284,7 +282,7 @@ def _check_columns(
         if name not in columns:
             hint = "" if has_validation else "; val_ columns need validation_data or validation_split"
             raise ValueError(
-                f"cannot monitor {name!r}: the log has no such column; {nearest(str(name), columns)}{hint}"
+                f"cannot monitor {name!r}: it is not a column of the log; {nearest(str(name), columns)}{hint}"
             )
 
 

@@ -26,9 +26,7 @@ def as_plain(state: Any) -> Any:
         return {"tensor": array.tobytes().hex(), "dtype": str(array.dtype), "shape": list(array.shape)}
     if state is None or isinstance(state, bool | int | float | str):
         return state
-    raise TypeError(
-        f"the state of the loader contains a {type(state).__name__}; numbers, text, bytes and tensors are legal"
-    )
+    raise TypeError(f"the state of the loader contains a {type(state).__name__}; legal: numbers, text, bytes, tensors")
 
 
 def from_plain(plain: Any) -> Any:

@@ -273,9 +273,8 @@ class Loop:
         params = progress.best_params
         if params is None:
             params = averaged_params(self.apply_fn, progress.state)
-        return Fitted(
-            self.placement.returned(params), list(progress.history), progress.best_epoch, stopped, self.data.classes
-        )
+        params = self.placement.returned(params)
+        return Fitted(params, list(progress.history), progress.best_epoch, stopped, self.data.classes)
 
     def interrupt(self, progress: Progress, stop: StopRequest) -> None:
         """Save the progress and raise Interrupted."""

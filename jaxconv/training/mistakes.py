@@ -42,9 +42,8 @@ def check_output(apply_fn: Any, loss: Any) -> None:
             "give from_logits=False, or a last layer without activation"
         )
     if not logits and origin.activation in _NEGATIVE:
-        remedy = (
-            f'from_logits=True, {{"name": "{snake_case(name)}", "from_logits": True}}, or ' if logits is False else ""
-        )
+        table = f'{{"name": "{snake_case(name)}", "from_logits": True}}'
+        remedy = f"from_logits=True, {table}, or " if logits is False else ""
         right = "sigmoid" if name == "BinaryCrossentropy" else "softmax"
         raise ValueError(
             f'{output}: these are not probabilities, which the loss expects; give {remedy}activation="{right}" in the '

@@ -51,9 +51,7 @@ class Placement:
         mesh, spec = _mesh_and_spec(sharding)
         missing = [axis for axis in _axes(spec) if axis not in mesh.axis_names]
         if missing:
-            raise ValueError(
-                f"sharding={spec} names the axis {missing[0]!r}; the axes of the mesh are {mesh.axis_names}"
-            )
+            raise ValueError(f"sharding={spec} names the axis {missing[0]!r}; those of the mesh are {mesh.axis_names}")
         auto = Mesh(mesh.devices, mesh.axis_names, axis_types=(AxisType.Auto,) * len(mesh.axis_names))
         return cls(auto, spec, mesh)
 

@@ -74,10 +74,8 @@ def _sources(
     options: Options, x: Any, y: Any, sample_weight: Any, data: Any
 ) -> tuple[Arrays | Loader, Arrays | Loader | None]:
     """Return the training data and the validation data."""
-    split, size = options.validation_split, options.batch_size
-    training = source(
-        x, y, sample_weight, batch_size=size, steps_per_epoch=options.steps_per_epoch, epochs=options.epochs
-    )
+    split, size, steps = options.validation_split, options.batch_size, options.steps_per_epoch
+    training = source(x, y, sample_weight, batch_size=size, steps_per_epoch=steps, epochs=options.epochs)
     validation: Arrays | Loader | None = None
     if data is not None:
         if split:

@@ -203,7 +203,7 @@ def test_filter_axes_of_each_family():
         (lambda: jc.conv1d_transpose(jnp.ones((1, 4, 3)), jnp.ones((2, 5, 4))), "3 channels and the kernel takes 4"),
         (
             lambda: jc.conv1d_transpose(jnp.ones((1, 4, 3)), jnp.ones((2, 5, 3)), groups=2),
-            "do not divide into groups=2",
+            "3 input channels are not a multiple of groups=2",
         ),
         (lambda: jc.depthwise_conv1d(jnp.ones((1, 4, 3)), jnp.ones((2, 4, 1))), "3 channels and the kernel 4"),
         (

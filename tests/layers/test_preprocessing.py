@@ -131,7 +131,7 @@ def test_illegal_options_and_data_raise(make, error, message):
     [
         (jc.Rescaling([1, 2]), (None, 3), r"scale of shape \(2,\) does not fit input of shape \(None, 3\)"),
         (jc.Rescaling(1, [[[1]]]), (None, 3), r"offset of shape \(1, 1, 1\) does not fit"),
-        (jc.Normalization(), (None, 3), "mean and variance are not known; give both, or use the layer that adapt"),
+        (jc.Normalization(), (None, 3), "mean and variance are not known; .* adapt"),
         (jc.Normalization(-1, [1, 2], [1, 2]), (None, 3), r"mean of shape \(2,\) does not fit axis=\(-1,\)"),
     ],
 )

@@ -87,7 +87,7 @@ def test_configs_have_keras_s_form():
         (lambda: jc.RepeatVector(True), TypeError, "RepeatVector: n=True is a bool; give a positive integer"),
         (lambda: jc.UpSampling2D(interpolation="linear"), ValueError, "unknown interpolation 'linear'; did you mean"),
         (lambda: jc.UpSampling2D(interpolation=None), ValueError, "unknown interpolation None"),
-        (lambda: jc.Reshape((-1, -1)), ValueError, "-1 at most once"),
+        (lambda: jc.Reshape((-1, -1)), ValueError, "at most one -1"),
         (lambda: jc.Reshape((-2, 3)), ValueError, "give sizes of at least 0"),
         (lambda: jc.Reshape(3), TypeError, "target_shape=3 is not a tuple of integers"),
         (lambda: jc.Reshape((2.0, 3)), TypeError, "is not a tuple of integers"),

@@ -48,14 +48,8 @@ def _shapes(model: Any, input_shape: Any) -> list[str]:
     """Return the output shape of each box as text; nothing where the input shape is not known."""
     if input_shape is None:
         return []
-    values = list(model.flat_inputs(model.read_shape(input_shape)))
-    texts = [format_shapes(shape) for shape in values]
-    for _, call, given in model.graph.steps(values):
-        child = model.children[call.name]
-        shape = child.output_shape(given)
-        texts.append(format_shapes(shape))
-        values += child.output_structure.flatten_up_to(shape)
-    return texts
+    shape = model.read_shape(input_shape)
+    return [format_shapes(one) for one in [*model.flat_inputs(shape), *model.shapes(shape)]]
 
 
 def _arrow(ax: Any, points: list[tuple[int, int]]) -> None:
@@ -63,25 +57,16 @@ def _arrow(ax: Any, points: list[tuple[int, int]]) -> None:
     from matplotlib.path import Path
 
     codes = [Path.MOVETO, *([Path.LINETO] if len(points) == 2 else [Path.CURVE4] * 3)]
-    look: dict[str, Any] = {
-        "arrowstyle": "-|>,head_width=2,head_length=4",
-        "mutation_scale": 1,
-        "color": GREY,
-        "linewidth": 1,
-    }
-    ax.add_patch(FancyArrowPatch(path=Path(points, codes), shrinkA=0, shrinkB=0, **look))
+    look: dict[str, Any] = {"color": GREY, "linewidth": 1, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 1}
+    head = "-|>,head_width=2,head_length=4"
+    ax.add_patch(FancyArrowPatch(path=Path(points, codes), arrowstyle=head, **look))
 
 
 def _box(ax: Any, x: int, y: int, name: str, shape: str) -> None:
     from matplotlib.patches import FancyBboxPatch
 
-    look: dict[str, Any] = {
-        "boxstyle": "round,pad=0,rounding_size=4",
-        "facecolor": "#eef3fa",
-        "edgecolor": LINES[0],
-        "linewidth": 1,
-    }
-    ax.add_patch(FancyBboxPatch((x, y), WIDTH, BOX, **look))
+    look: dict[str, Any] = {"facecolor": "#eef3fa", "edgecolor": LINES[0], "linewidth": 1}
+    ax.add_patch(FancyBboxPatch((x, y), WIDTH, BOX, "round,pad=0,rounding_size=4", **look))
     name = name if len(name) < 28 else f"{name[:26]}…"
     ax.text(x + WIDTH / 2, y + BOX * (0.36 if shape else 0.52), name, ha="center", va="center", fontsize=9, color=INK)
     if shape:

@@ -52,9 +52,8 @@ def loss_surface(
     def surface(params: Any, first: Any, second: Any) -> Any:
         def at(place: Any) -> Any:
             def move(w: Any, *directions: Any) -> Any:
-                return w + sum(step.astype(d.dtype) * d for step, d in zip(place, directions, strict=True)).astype(
-                    w.dtype
-                )
+                moved = sum(step.astype(d.dtype) * d for step, d in zip(place, directions, strict=True))
+                return w + moved.astype(w.dtype)
 
             return loss(jax.tree.map(move, params, first, second))
 
