@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.bench.networks import Network, batch
+from jaxconv.bench.networks import Network, batch, kind
 from jaxconv.bench.timing import Program
 
 LEARNING_RATE = 1e-4
@@ -48,6 +48,25 @@ class Programs(NamedTuple):
     parameters: int
     output_shape: tuple[int, ...]
     seconds: float = 0.0
+
+
+def apply_plain(layer: Any, x: Any, channels: int = -1) -> jax.Array:
+    """Compute a layer without weights with channels last; with ``channels=0``, of one example with channels first."""
+    match kind(layer):
+        case "ReLU":
+            return jax.nn.relu(x)
+        case "Activation" if layer.activation.__name__ == "tanh":
+            return jnp.tanh(x)
+        case "GlobalAveragePooling":
+            return x.mean(tuple(range(1, x.ndim if channels == 0 else x.ndim - 1)))
+        case "Reshape":
+            *lengths, depth = layer.target_shape
+            return x.reshape(depth, *lengths) if channels == 0 else x.reshape(len(x), *lengths, depth)
+        case "Add":
+            return jnp.add(*x)
+        case "Concatenate":
+            return jnp.concatenate(x, channels)
+    raise TypeError(f"no library is told how to compute {layer!r}")
 
 
 def mean_loss(network: Network, y: jax.Array, target: jax.Array, channels: int) -> jax.Array:

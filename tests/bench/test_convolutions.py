@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import pytest
 
+import jaxconv
 from jaxconv.bench import chart, convolutions, network_speed, networks, ratios, run, timing
 from jaxconv.bench.cases import arrays, read_cases
 from jaxconv.bench.convolutions import measure_case
@@ -37,14 +38,17 @@ strides = [2, 2]
 padding = "same"
 transpose = true
 """
-BODY = (
-    *(networks.Conv(4, 3, strides=2), networks.Norm(), networks.Relu()),
-    *(networks.Concatenated((networks.Conv(2, 3, causal=True, bias=True),)), networks.Conv(0, 3, depthwise=True)),
-    *(networks.Residual((networks.Conv(6, 2), networks.Norm())), networks.Tanh(), networks.Pool()),
-    *(networks.ConvTranspose(4, 4, 2), networks.Mean(), networks.Dense(6), networks.Unflatten((3,), 2)),
-    *(networks.Mean(), networks.Dense(3)),
-)
-EVERYTHING = networks.Network("everything", BODY, (2, 16, 2), 1, (2,), 3)
+PLAIN = {"padding": "same", "use_bias": False}
+BODY = [
+    *(jaxconv.Conv1D(4, 3, 2, **PLAIN), jaxconv.BatchNormalization(), jaxconv.ReLU()),
+    jaxconv.Parallel([jaxconv.Sequential([]), jaxconv.Conv1D(2, 3, padding="causal")], "concatenate"),
+    jaxconv.DepthwiseConv1D(3, **PLAIN),
+    jaxconv.Residual([jaxconv.Conv1D(6, 2, **PLAIN), jaxconv.BatchNormalization()]),
+    *(jaxconv.Activation("tanh"), jaxconv.MaxPooling1D(2), jaxconv.Conv1DTranspose(4, 4, 2, **PLAIN)),
+    *(jaxconv.GlobalAveragePooling1D(), jaxconv.Dense(6), jaxconv.Reshape((3, 2))),
+    *(jaxconv.GlobalAveragePooling1D(), jaxconv.Dense(3)),
+]
+EVERYTHING = networks.Network("everything", jaxconv.Sequential(BODY), (2, 16, 2), (2,), 3)
 # a convolution 3*2*4, its norm 2*4, the branch 3*4*2+2, depthwise 3*6, the residual 2*6*6 and norm 2*6, the transposed
 # one 4*6*4, the dense ones 4*6+6 and 2*3+3
 PARAMETERS = 24 + 8 + 26 + 18 + 72 + 12 + 96 + 30 + 9
@@ -95,8 +99,9 @@ def test_the_command_writes_a_table_results_and_a_chart(tiny, tmp_path, capsys):
 
 
 def test_networks_and_the_cost_of_a_call_are_measured(tmp_path, capsys, monkeypatch):
-    body = (networks.Conv(4, 3), networks.Norm(), networks.Mean(), networks.Dense(3))  # 24 + 8 + 15 parameters
-    monkeypatch.setattr(networks, "NETWORKS", {"small": EVERYTHING._replace(name="small", body=body)})
+    inside = [jaxconv.Conv1D(4, 3, **PLAIN), jaxconv.BatchNormalization(), jaxconv.GlobalAveragePooling1D()]
+    model = jaxconv.Sequential([*inside, jaxconv.Dense(3)])  # 24 + 8 + 15 parameters
+    monkeypatch.setattr(networks, "NETWORKS", {"small": EVERYTHING._replace(name="small", model=model)})
     monkeypatch.setattr(network_speed, "CALLS", 2)
     names = [name for name in ("jaxconv", "flax") if name in PEERS]
     out = tmp_path / "out"
@@ -110,8 +115,8 @@ def test_networks_and_the_cost_of_a_call_are_measured(tmp_path, capsys, monkeypa
 
 @pytest.mark.skipif("flax" not in PEERS, reason="flax is not installed")
 def test_a_library_is_measured_with_and_without_accelerate(tmp_path, capsys, monkeypatch):
-    body = (networks.Conv(4, 3), networks.Mean(), networks.Dense(3))
-    monkeypatch.setattr(networks, "NETWORKS", {"small": EVERYTHING._replace(name="small", body=body)})
+    model = jaxconv.Sequential([jaxconv.Conv1D(4, 3), jaxconv.GlobalAveragePooling1D(), jaxconv.Dense(3)])
+    monkeypatch.setattr(networks, "NETWORKS", {"small": EVERYTHING._replace(name="small", model=model)})
     out = tmp_path / "out"
     assert main(["bench", "--accelerate", "--only", "flax", "--seconds", "0", "--out", str(out)]) == 0
     results = json.loads((out / "bench.json").read_text())
@@ -143,8 +148,8 @@ def test_every_network_is_the_same_in_every_peer(name):
 
 def test_the_networks_have_the_size_of_their_papers():
     def count(name):
-        model = importlib.import_module("jaxconv.bench.peers.jaxconv").model(networks.NETWORKS[name])
-        params = jax.eval_shape(lambda key: model.init(key)[0], jax.random.key(0))
+        _, model, shape, *_ = networks.NETWORKS[name]
+        params = jax.eval_shape(lambda key: model.init(key, shape)[0], jax.random.key(0))
         trainable, _ = model.apply_fn.split(params)
         return sum(leaf.size for leaf in jax.tree.leaves(trainable))
 

@@ -4,42 +4,39 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 
-from jaxconv.bench import networks
-from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
+from jaxconv.bench.networks import Network, build_in_order, kind, propagate
+from jaxconv.bench.programs import JaxNetwork, Programs, apply_plain, compile_programs
 
 
-def _module(operation: Any, channels: int, rank: int) -> Any:
-    key = jax.random.key(0)
-    match operation:
-        case networks.Conv(filters, kernel, strides, dilation, depthwise, causal, bias):
-            padding: Any = [((kernel - 1) * dilation, 0)] if causal else "SAME"
-            groups, out = (channels, channels) if depthwise else (1, filters)
-            return eqx.nn.Conv(rank, channels, out, kernel, strides, padding, dilation, groups, bias, key=key)
-        case networks.ConvTranspose(filters, kernel, strides):
-            around = (kernel - strides) // 2
-            return eqx.nn.ConvTranspose(rank, channels, filters, kernel, strides, around, use_bias=False, key=key)
-        case networks.Norm():
+def _module(layer: Any, shape: Any) -> Any:
+    """Return the module of a layer; None for one without weights."""
+    key, channels = jax.random.key(0), shape[-1]
+    match kind(layer):
+        case "Conv":
+            rates = layer.dilation_rate
+            padding: Any = [((layer.kernel_size[0] - 1) * rates[0], 0)] if layer.padding == "causal" else "SAME"
+            sizes = (channels, layer.filters, layer.kernel_size, layer.strides)
+            return eqx.nn.Conv(layer.rank, *sizes, padding, rates, use_bias=layer.use_bias, key=key)
+        case "DepthwiseConv":
+            sizes = (channels, channels, layer.kernel_size, layer.strides)
+            return eqx.nn.Conv(layer.rank, *sizes, "SAME", groups=channels, use_bias=False, key=key)
+        case "ConvTranspose":
+            around = [(k - s) // 2 for k, s in zip(layer.kernel_size, layer.strides, strict=True)]
+            sizes = (channels, layer.filters, layer.kernel_size, layer.strides)
+            return eqx.nn.ConvTranspose(layer.rank, *sizes, around, use_bias=False, key=key)
+        case "BatchNormalization":
             return eqx.nn.BatchNorm(channels, "batch", mode="batch")
-        case networks.Relu():
-            return jax.nn.relu
-        case networks.Tanh():
-            return jnp.tanh
-        case networks.Pool():
-            return (eqx.nn.MaxPool1d, eqx.nn.MaxPool2d, eqx.nn.MaxPool3d)[rank - 1](2, 2)
-        case networks.Mean():
-            return lambda x: x.mean(tuple(range(1, x.ndim)))
-        case networks.Dense(units):
-            return eqx.nn.Linear(channels, units, key=key)
-        case networks.Unflatten(lengths, depth):
-            return lambda x: x.reshape(depth, *lengths)
-    raise TypeError(f"unknown operation {operation!r}")
+        case "MaxPooling":
+            return (eqx.nn.MaxPool1d, eqx.nn.MaxPool2d, eqx.nn.MaxPool3d)[layer.rank - 1](2, 2)
+        case "Dense":
+            return eqx.nn.Linear(channels, layer.units, key=key)
+    return None
 
 
-def build(network: networks.Network) -> Programs:
+def build(network: Network) -> Programs:
     """Build the network and return its timed programs."""
-    modules = networks.build_in_order(network, lambda operation, channels: _module(operation, channels, network.rank))
+    modules = build_in_order(network, _module)
     made, fixed = eqx.nn.make_with_state(lambda: modules)()
     trainable, static = eqx.partition(made, eqx.is_inexact_array)
 
@@ -47,15 +44,15 @@ def build(network: networks.Network) -> Programs:
         def one(x: jax.Array, state: Any) -> tuple[jax.Array, Any]:
             left = iter(eqx.nn.inference_mode(eqx.combine(trainable, static), not train))
 
-            def layer(operation: Any, x: jax.Array) -> jax.Array:
+            def apply(layer: Any, x: Any) -> jax.Array:
                 nonlocal state
-                if isinstance(operation, networks.Norm):
-                    x, state = next(left)(x, state)
+                module = next(left)
+                if kind(layer) == "BatchNormalization":
+                    x, state = module(x, state)
                     return x
-                return next(left)(x)
+                return apply_plain(layer, x, channels=0) if module is None else module(x)
 
-            y = networks.propagate(network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b]))
-            return y, state
+            return propagate(network.model, x, apply), state
 
         return jax.vmap(one, axis_name="batch", in_axes=(0, None), out_axes=(0, None))(x, fixed)
 

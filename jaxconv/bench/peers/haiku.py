@@ -6,51 +6,35 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 
-from jaxconv.bench import networks
-from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
+from jaxconv.bench.networks import Network, kind, propagate
+from jaxconv.bench.programs import JaxNetwork, Programs, apply_plain, compile_programs
 
 
-def _apply(operation: Any, x: jax.Array, rank: int, train: bool) -> jax.Array:
-    match operation:
-        case networks.Conv(filters, kernel, strides, dilation, depthwise, causal, bias):
-            return hk.ConvND(
-                rank,
-                x.shape[-1] if depthwise else filters,
-                kernel,
-                strides,
-                dilation,
-                hk.pad.causal if causal else "SAME",
-                bias,
-                feature_group_count=x.shape[-1] if depthwise else 1,
-            )(x)
-        case networks.ConvTranspose(filters, kernel, strides):
-            return hk.ConvNDTranspose(rank, filters, kernel, strides, with_bias=False)(x)
-        case networks.Norm():
+def _apply(layer: Any, x: Any, train: bool) -> jax.Array:
+    match kind(layer):
+        case "Conv":
+            padding = hk.pad.causal if layer.padding == "causal" else "SAME"
+            sizes = (layer.filters, layer.kernel_size, layer.strides, layer.dilation_rate)
+            return hk.ConvND(layer.rank, *sizes, padding, layer.use_bias)(x)
+        case "DepthwiseConv":
+            options = {"with_bias": False, "feature_group_count": x.shape[-1]}
+            return hk.ConvND(layer.rank, x.shape[-1], layer.kernel_size, layer.strides, **options)(x)
+        case "ConvTranspose":
+            return hk.ConvNDTranspose(layer.rank, layer.filters, layer.kernel_size, layer.strides, with_bias=False)(x)
+        case "BatchNormalization":
             return hk.BatchNorm(True, True, 0.99)(x, is_training=train)
-        case networks.Relu():
-            return jax.nn.relu(x)
-        case networks.Tanh():
-            return jnp.tanh(x)
-        case networks.Pool():
-            window = (1, *(2,) * rank, 1)
-            return hk.max_pool(x, window, window, "VALID")
-        case networks.Mean():
-            return x.mean(tuple(range(1, x.ndim - 1)))
-        case networks.Dense(units):
-            return hk.Linear(units)(x)
-        case networks.Unflatten(lengths, channels):
-            return x.reshape(x.shape[0], *lengths, channels)
-    raise TypeError(f"unknown operation {operation!r}")
+        case "MaxPooling":
+            return hk.max_pool(x, (1, *layer.pool_size, 1), (1, *layer.strides, 1), "VALID")
+        case "Dense":
+            return hk.Linear(layer.units)(x)
+    return apply_plain(layer, x)
 
 
-def build(network: networks.Network) -> Programs:
+def build(network: Network) -> Programs:
     """Build the network and return its timed programs."""
 
     def net(x: jax.Array, train: bool) -> jax.Array:
-        def layer(operation: Any, x: jax.Array) -> jax.Array:
-            return _apply(operation, x, network.rank, train)
-
-        return networks.propagate(network.body, x, layer, jnp.add, lambda a, b: jnp.concatenate([a, b], -1))
+        return propagate(network.model, x, lambda layer, x: _apply(layer, x, train))
 
     transformed = hk.transform_with_state(net)
     init = jax.jit(transformed.init, static_argnums=2)

@@ -1,4 +1,4 @@
-"""The networks in jaxconv, as graphs of layers, and trained models, optimized and compiled."""
+"""The networks in jaxconv, and trained models, optimized and compiled."""
 
 import time
 from typing import Any
@@ -7,25 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import jaxconv.layers  # noqa: F401  registers every layer
-from jaxconv.bench import networks
 from jaxconv.bench.agreement import Loaded
+from jaxconv.bench.networks import Network
 from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
 from jaxconv.bench.timing import repeated
-from jaxconv.contract import Input, Layer, Params, layers, merge
-from jaxconv.models import Model
+from jaxconv.contract import Layer, Params, merge
 from jaxconv.serving import compile, optimize
 
 
-def model(network: networks.Network) -> Model:
-    """Build the network as a Model."""
-    x = Input(network.shape[1:])
-    return Model(x, networks.keras_output(network, x, layers.__getitem__))
-
-
-def build(network: networks.Network) -> Programs:
+def build(network: Network) -> Programs:
     """Build the network and return its timed programs."""
-    params, apply_fn = model(network).init(jax.random.key(0))
+    params, apply_fn = network.model.init(jax.random.key(0), network.shape)
     trainable, fixed = apply_fn.split(params)
 
     def forward(trainable: Any, fixed: Any, x: jax.Array, train: bool) -> tuple[jax.Array, Any]:

@@ -1,6 +1,5 @@
 """The networks in Keras on JAX, as functional models called statelessly, and trained models, read from files."""
 
-import functools
 import os
 import tempfile
 import time
@@ -13,15 +12,15 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from jaxconv.bench import networks
 from jaxconv.bench.agreement import Loaded, Unsupported
+from jaxconv.bench.networks import Network, propagate
 from jaxconv.bench.programs import JaxNetwork, Programs, compile_programs
 from jaxconv.bench.timing import repeated
-from jaxconv.contract import Layer, Params
+from jaxconv.contract import Layer, Params, layers
 from jaxconv.files.keras.writing import save_model
 
 
-def build(network: networks.Network) -> Programs:
+def build(network: Network) -> Programs:
     """Build the network and return its timed programs.
 
     Raises:
@@ -29,7 +28,8 @@ def build(network: networks.Network) -> Programs:
     """
     _check_backend()
     x = keras.Input(network.shape[1:], network.shape[0])
-    model = keras.Model(x, networks.keras_output(network, x, functools.partial(getattr, keras.layers)))
+    y = propagate(network.model, x, lambda layer, x: keras.layers.deserialize(layers.serialize(layer))(x))
+    model = keras.Model(x, y)
     trainable = [variable.value for variable in model.trainable_variables]
     fixed = [variable.value for variable in model.non_trainable_variables]
 

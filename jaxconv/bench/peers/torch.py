@@ -1,6 +1,6 @@
 """The networks, single convolutions and trained models in PyTorch, eager, with channels first."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -21,68 +21,68 @@ from jaxconv.models.container import Container
 torch.set_num_threads(threads())
 
 
-class _Unflatten(nn.Module):
-    def __init__(self, shape: Sequence[int]):
+class _Plain(nn.Module):
+    """A layer without weights, as a function of a tensor, or of a list of them where branches merge."""
+
+    def __init__(self, function: Callable):
         super().__init__()
-        self.shape = shape
+        self.function = function
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(len(x), *self.shape)
-
-
-class _Mean(nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x.flatten(2).mean(2)
+    def forward(self, x: Any) -> torch.Tensor:
+        return self.function(x)
 
 
 class _Net(nn.Module):
     def __init__(self, network: networks.Network):
         super().__init__()
-        self.body = network.body
-        modules = networks.build_in_order(
-            network, lambda operation, channels: _module(operation, channels, network.rank)
-        )
-        self.inside = nn.ModuleList(modules)
+        self.model = network.model
+        self.inside = nn.ModuleList(networks.build_in_order(network, _module))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         left = iter(self.inside)
-        return networks.propagate(
-            self.body, x, lambda _, x: next(left)(x), torch.add, lambda a, b: torch.cat([a, b], 1)
-        )
+        return networks.propagate(self.model, x, lambda _, x: next(left)(x))
 
 
-def _module(operation: Any, channels: int, rank: int) -> nn.Module:
+def _module(layer: Any, shape: Any) -> nn.Module:
     def ranked(name: str) -> Any:
-        return getattr(nn, f"{name}{rank}d")
+        return getattr(nn, f"{name}{layer.rank}d")
 
-    match operation:
-        case networks.Conv(filters, kernel, strides, dilation, depthwise, causal, bias):
-            around = (kernel - 1) * dilation
-            low, high = (around, 0) if causal else (around // 2, around - around // 2)
-            options = {"stride": strides, "dilation": dilation, "bias": bias, "groups": channels if depthwise else 1}
-            filters = channels if depthwise else filters
+    kind, channels = networks.kind(layer), shape[-1]
+    match kind:
+        case "Conv" | "DepthwiseConv":
+            filters, groups = (channels, channels) if kind == "DepthwiseConv" else (layer.filters, 1)
+            around = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
+            low, high = (around, 0) if layer.padding == "causal" else (around // 2, around - around // 2)
+            options = {"dilation": layer.dilation_rate, "groups": groups, "bias": layer.use_bias}
+            sizes = (channels, filters, layer.kernel_size, layer.strides)
             if low == high:
-                return ranked("Conv")(channels, filters, kernel, padding=low, **options)
-            pads = nn.ConstantPad1d((low, high), 0.0) if rank == 1 else ranked("ConstantPad")((low, high) * rank, 0.0)
-            return nn.Sequential(pads, ranked("Conv")(channels, filters, kernel, **options))
-        case networks.ConvTranspose(filters, kernel, strides):
-            around = (kernel - strides) // 2
-            return ranked("ConvTranspose")(channels, filters, kernel, strides, padding=around, bias=False)
-        case networks.Norm():
-            return ranked("BatchNorm")(channels)
-        case networks.Relu():
-            return nn.ReLU()
-        case networks.Tanh():
-            return nn.Tanh()
-        case networks.Pool():
-            return ranked("MaxPool")(2)
-        case networks.Mean():
-            return _Mean()
-        case networks.Dense(units):
-            return nn.Linear(channels, units)
-        case networks.Unflatten(lengths, depth):
-            return _Unflatten((depth, *lengths))
-    raise TypeError(f"unknown operation {operation!r}")
+                return ranked("Conv")(*sizes, padding=low, **options)
+            return nn.Sequential(
+                ranked("ConstantPad")((low, high) * layer.rank, 0.0), ranked("Conv")(*sizes, **options)
+            )
+        case "ConvTranspose":
+            around = (layer.kernel_size[0] - layer.strides[0]) // 2
+            options = {"padding": around, "bias": False}
+            return ranked("ConvTranspose")(channels, layer.filters, layer.kernel_size, layer.strides, **options)
+        case "BatchNormalization":
+            return getattr(nn, f"BatchNorm{len(shape) - 2}d")(channels)
+        case "MaxPooling":
+            return ranked("MaxPool")(layer.pool_size)
+        case "Dense":
+            return nn.Linear(channels, layer.units)
+        case "Reshape":
+            *lengths, depth = layer.target_shape
+            return _Plain(lambda x: x.reshape(len(x), depth, *lengths))
+    return _Plain(_PLAIN[kind])
+
+
+_PLAIN: dict[str, Callable] = {
+    "ReLU": functional.relu,
+    "Activation": torch.tanh,
+    "GlobalAveragePooling": lambda x: x.flatten(2).mean(2),
+    "Add": lambda pair: torch.add(*pair),
+    "Concatenate": lambda pair: torch.cat(pair, 1),
+}
 
 
 def build(network: networks.Network) -> Programs:
