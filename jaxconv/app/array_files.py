@@ -9,48 +9,58 @@ from pathlib import Path
 import numpy as np
 
 from jaxconv.app.schema import ConfigError, one_line
+from jaxconv.registry import nearest
 
 
 def map_npy(path: str | Path) -> np.ndarray:
-    """Map the array of an ``.npy`` file into memory; only its header is read.
-
-    Raises:
-        ConfigError: the file is missing or unusable.
-    """
-    path = _existing(path, ".npy")
+    """Map the array of an ``.npy`` file into memory; only its header is read. Raises ConfigError."""
+    path = find_file(path, ".npy")
     try:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises many kinds of errors for damaged bytes
-        raise ConfigError(
-            f"{path} cannot be read as an .npy file, as written by numpy.save: {_reason(error)}{_text_hint(path)}"
-        ) from None
+        raise _damaged(path, path, "numpy.save", error) from None
 
 
 def npz_names(path: str | Path) -> list[str]:
     """Return the names of the arrays in an ``.npz`` file. Raises ConfigError if the file is missing or unusable."""
-    return _read(_existing(path, ".npz"), [])[0]
+    return _read(find_file(path, ".npz"), [])[0]
 
 
 def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read arrays of an ``.npz`` file by their names.
+    """Read arrays of an ``.npz`` file by their names. Raises ConfigError.
 
     Python objects are refused, because they are pickled and reading them can run code.
-
-    Raises:
-        ConfigError: the file is missing or unusable, or has no such array.
     """
-    return _read(_existing(path, ".npz"), names)[1]
+    return _read(find_file(path, ".npz"), names)[1]
 
 
-def _existing(path: str | Path, suffix: str) -> Path:
-    path = Path(path)
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder; an {suffix} file is expected")
-    if not path.exists():
-        raise ConfigError(f"{path}: no such file; an {suffix} file is expected")
-    if not path.is_file():
-        raise ConfigError(f"{path} is not a regular file; an {suffix} file is expected")
-    return path
+def find_file(path: str | Path, suffix: str) -> Path:
+    """Return a file (``~`` is the home folder). Raises ConfigError, which names the nearest file in its folder."""
+    file = Path(path).expanduser()
+    if file.is_file():
+        return file
+    expected = f"an {suffix} file is expected"
+    if file.exists():
+        kind = "a folder" if file.is_dir() else "not a regular file"
+        raise ConfigError(f"{str(path)!r} is {kind}; {expected}")
+    if not file.parent.is_dir():
+        raise ConfigError(f"{str(path)!r}: no such file and no such folder in {str(Path.cwd())!r}; {expected}")
+    names = [entry.name for entry in file.parent.glob(f"*{suffix}")]
+    relative = "" if file.is_absolute() else "; paths are relative to the current folder, those of a config first to it"
+    raise ConfigError(
+        f"{str(path)!r}: no such file; {closest(file.name, names)}the folder {str(file.parent.resolve())!r} has "
+        f"{listed(names, f'no {suffix} file')}; {expected}{relative}"
+    )
+
+
+def closest(word: str, names: Sequence[str]) -> str:
+    """Return ``did you mean '...'? `` for the name closest to ``word``, or an empty string."""
+    return nearest(word, names).partition("legal: ")[0]
+
+
+def listed(names: Sequence[str], otherwise: str) -> str:
+    """Return up to twenty names in order, or ``otherwise`` if there are none."""
+    return ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "") if names else otherwise
 
 
 def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -67,7 +77,8 @@ def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.nda
             with np.load(handle, allow_pickle=False) as archive:
                 for name in names:
                     if name not in archive.files:
-                        raise ConfigError(f"{path} has no array {name!r}; it has {', '.join(archive.files) or 'none'}")
+                        has = f"{closest(name, archive.files)}it has {listed(archive.files, 'none')}"
+                        raise ConfigError(f"{path} has no array {name!r}; {has}; it needs {', '.join(names)}")
                 arrays = {}
                 for name in names:
                     arrays[name] = archive[name]
@@ -77,18 +88,14 @@ def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.nda
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors for damaged bytes
-        what = path if name is None else f"{path}: {name}"
-        raise ConfigError(
-            f"{what} cannot be read as an .npz file, as written by numpy.savez: {_reason(error)}{_text_hint(path)}"
-        ) from None
+        raise _damaged(path, path if name is None else f"{path}: {name}", "numpy.savez", error) from None
 
 
-def _text_hint(path: str | Path) -> str:
-    table = Path(path).suffix.lower() in (".csv", ".tsv", ".txt")
-    return "; numpy.loadtxt reads a table of text, and numpy.save and numpy.savez write arrays" if table else ""
-
-
-def _reason(error: Exception) -> str:
-    if "pickle" in str(error):
-        return "it has Python objects, which are pickled and could run code; save numbers, or strings: y.astype(str)"
-    return one_line(str(error) or type(error).__name__)
+def _damaged(path: Path, what: object, writer: str, error: Exception) -> ConfigError:
+    reason = one_line(str(error) or type(error).__name__)
+    if "pickle" in reason:
+        reason = "it has Python objects, which are pickled and could run code; save numbers, or strings: y.astype(str)"
+    if path.suffix.lower() in (".csv", ".tsv", ".txt"):
+        reason += "; numpy.loadtxt reads a table of text, and numpy.save and numpy.savez write arrays"
+    suffix = ".npz" if writer == "numpy.savez" else ".npy"
+    return ConfigError(f"{what} cannot be read as an {suffix} file, as written by {writer}: {reason}")

@@ -12,7 +12,7 @@ from jaxconv.app import data
 from jaxconv.app.model_table import build_model, layer_table
 from jaxconv.app.own_layers import import_file
 from jaxconv.app.pretrained import PretrainedModel, read_pretrained
-from jaxconv.app.schema import ConfigError, Location, one_line, read_arguments
+from jaxconv.app.schema import ConfigError, Location, one_line
 from jaxconv.app.toml import check_limits, override, read_toml
 from jaxconv.app.train_table import TrainTable, check_train_table
 from jaxconv.contract import Layer
@@ -106,7 +106,7 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", 
     name = tree.get("name", default_name)
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set('/\\:*?"<>|\n'):
         raise top.error("name", name, "expected a legal name of a folder")
-    data_table = _check_data_table(tree["data"], top / "data")
+    data_table = without_none(data.read_table(tree["data"], top / "data"))
     module, model_table = _read_import(tree["model"], top / "model", own)
     try:
         model, pretrained = _read_model(model_table, top / "model")
@@ -154,17 +154,6 @@ def _read_model(table: Any, location: Location) -> tuple[Layer, PretrainedModel 
         return read_pretrained(Path(location.file).parent / table["file"], freeze)
     except ValueError as error:
         raise ConfigError(one_line(str(error))) from None
-
-
-def _check_data_table(table: Mapping[str, Any], location: Location) -> dict[str, Any]:
-    if "source" not in table:
-        raise location.missing("source", nearest("", data.sources))
-    source = table["source"]
-    if not isinstance(source, str) or source not in data.sources:
-        hint = " (for a table of text: numpy.loadtxt, then numpy.savez)" if source in ("csv", "tsv", "txt") else ""
-        raise location.error("source", source, f"there is no such source; {nearest(str(source), data.sources)}{hint}")
-    given = {key: value for key, value in table.items() if key != "source"}
-    return {"source": source, **without_none(read_arguments(given, data.sources[source], location, legal=["source"]))}
 
 
 def without_none(value: Any) -> Any:

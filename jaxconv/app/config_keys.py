@@ -52,7 +52,8 @@ def keys_page() -> str:
         "`learning_rate` is a number, or a table with the name of a schedule of optax and its arguments, such as "
         '`{name = "cosine_decay", init_value = 1e-2}`. `clipnorm`, `global_clipnorm` and `clipvalue` clip gradients.',
         "## `[data]`",
-        "`source` names the source, and the other keys are its arguments. Paths are relative to the current folder.",
+        "`source` names the source, and the other keys are its arguments. Paths are relative to the\n"
+        "config, or else to the current folder.",
     ]
     for name, source in data.sources.items():
         summary = inspect.cleandoc(source.__doc__ or "").partition("\n")[0].replace("``", "`")

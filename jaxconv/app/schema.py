@@ -9,7 +9,6 @@ import re
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, Union
 
 from jaxconv.registry import nearest
@@ -17,6 +16,10 @@ from jaxconv.registry import nearest
 
 class ConfigError(ValueError):
     """A mistake in a config file or on the command line; the message is one line and names the location."""
+
+
+class FilePath(str):
+    """The path of a file, as the annotation of an argument: in a config it may be relative to the config's folder."""
 
 
 class Location(typing.NamedTuple):
@@ -36,7 +39,7 @@ class Location(typing.NamedTuple):
     def error(self, key: str | int | None, value: Any, message: str) -> ConfigError:
         """Return the error for ``value`` at the entry ``key`` (``None``: at this location)."""
         where = (self if key is None else self / key).path
-        return ConfigError(one_line(f"{self.file}: {where} = {format_value(value)}: {message}"))
+        return self._error(f"{where} = {format_value(value)}: {message}")
 
     def nested_error(self, key: str | int, value: Any, message: str) -> ConfigError:
         """Return the error for ``key``, or for the one entry inside its table or list that the message mentions.
@@ -54,7 +57,10 @@ class Location(typing.NamedTuple):
 
     def missing(self, key: str, message: str) -> ConfigError:
         """Return the error for a missing key."""
-        return ConfigError(one_line(f"{self.file}: {(self / key).path} is missing: {message}"))
+        return self._error(f"{(self / key).path} is missing: {message}")
+
+    def _error(self, message: str) -> ConfigError:
+        return ConfigError(one_line(f"{self.file}: {message}" if self.file else message))
 
 
 def _mentions(message: str, key: str | int, value: Any) -> bool:
@@ -85,13 +91,7 @@ class Mismatch(ValueError):
 
 def describe(annotation: Any) -> str:
     """Return in words what an annotation accepts: ``int`` is "an integer"."""
-    words: dict[Any, str] = {
-        int: "an integer",
-        float: "a number",
-        str: "a string",
-        bool: "true or false",
-        Path: "a path",
-    }
+    words = {int: "an integer", float: "a number", str: "a string", bool: "true or false", FilePath: "a path"}
     if annotation in words:
         return words[annotation]
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
@@ -117,9 +117,7 @@ def convert_value(value: Any, annotation: Any) -> Any:
     if origin is Literal:
         if value in arguments and type(value) in {type(option) for option in arguments}:
             return value
-        raise Mismatch(
-            nearest(value, [str(option) for option in arguments]) if isinstance(value, str) else describe(annotation)
-        )
+        raise Mismatch(nearest(value, map(str, arguments)) if isinstance(value, str) else describe(annotation))
     if origin in (Union, types.UnionType):
         return _convert_union(value, annotation, arguments)
     if annotation is float and isinstance(value, int) and not isinstance(value, bool):
@@ -127,9 +125,9 @@ def convert_value(value: Any, annotation: Any) -> Any:
     if annotation in (int, float, str, bool):
         if type(value) is annotation:
             return value
-    elif annotation is Path:
+    elif annotation is FilePath:
         if isinstance(value, str):
-            return Path(value)
+            return FilePath(value)
     elif _is_list(annotation, origin):
         if isinstance(value, list | tuple):
             inside = arguments[0] if arguments else Any

@@ -20,7 +20,7 @@ from jaxconv.app.run_folder import CONFIG, model_file
 from jaxconv.app.schema import ConfigError
 from jaxconv.files.loading import read_model
 from jaxconv.training.evaluation import evaluate
-from jaxconv.training.labels import label_text
+from jaxconv.training.labels import indices
 
 
 def score(model: str, data: str | None = None, sharding: Any = None) -> str:
@@ -76,8 +76,4 @@ def _class_indices(path: str, name: str, y: np.ndarray, classes: Sequence[str]) 
             f"--data {path}: {name} has dtype {y.dtype}; the training data has class labels, which are "
             f"integers or strings: {', '.join(classes)}"
         )
-    index = {name: i for i, name in enumerate(classes)}
-    unknown = sorted({label_text(label) for label in np.unique(y).tolist()} - set(index))
-    if unknown:
-        raise ConfigError(f"--data {path}: {name} has the label {unknown[0]!r}; legal: {', '.join(classes)}")
-    return np.array([index[label_text(label)] for label in y.ravel().tolist()], np.int32)
+    return indices(y.ravel(), classes, f"--data {path}: {name}")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jaxconv.app.compatibility import check_shapes, load_data
 from jaxconv.app.config import build_config, read_config
-from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, read_arguments
+from jaxconv.app.schema import ConfigError, FilePath, Location, Mismatch, convert_value, read_arguments
 from jaxconv.app.toml import dumps, override, read_toml
 
 CONFIG = """
@@ -102,9 +102,9 @@ MISTAKES = [
     ("train.best_weights=acc", ['train.best_weights = "acc"', "'accuracy'"]),
     ("train=5", ["train = 5", "table"]),
     ("data.source=nzp", ['data.source = "nzp"', "'npz'"]),
-    ("data.source=csv", ['data.source = "csv"', "npz", "numpy.loadtxt"]),
+    ("data.source=tsv", ['data.source = "tsv"', "'csv'"]),
     ("data.file=a.npz", ['data.file = "a.npz"', "path, source"]),
-    ("data.path=3", ["data.path = 3", "string"]),
+    ("data.path=3", ["data.path = 3", "path"]),
     ("data.path=nothing.npz", ["data.path", "'nothing.npz'", "current folder"]),
     ("name=a/b", ['name = "a/b"', "folder"]),
     ("model.layers=[]", ["model.layers", "[[model.layers]]"]),
@@ -198,7 +198,7 @@ def test_losses_that_fit_are_listed_once(folder):
     [
         ("[data]\nsource = 'digits'\n[model]\nlayers = [{layer = 'Flatten'}]\n", ["train", "[train]"]),
         ("[model]\n[train]\n", ["data"]),
-        ("[data]\n[model]\n[train]\n", ["data.source", "adding_problem, digits"]),
+        ("[data]\n[model]\n[train]\n", ["data.source", "adding_problem, csv, digits"]),
         ("[data]\nsource = 'ucr'\n[model]\n[train]\n", ["data.name", "string"]),
         ("[data]\nsource = 'digits'\n[model]\n[train]\n", ["model.layers"]),
         ("[data]\nsource = 'digits'\n[model]\nlayers = [{units = 3}]\n[train]\n", ["model.layers.0.layer"]),
@@ -357,7 +357,7 @@ def test_a_byte_order_mark_is_ignored(tmp_path):
         ([1, 2], tuple[int, ...], (1, 2)),
         ([1, 2], list[float], [1.0, 2.0]),
         ({"a": 1}, dict[str, Any], {"a": 1}),
-        ("x/y", Path, Path("x/y")),
+        ("x/y", FilePath, FilePath("x/y")),
         (None, int | None, None),
         ("anything", Any, "anything"),
     ],
@@ -380,7 +380,7 @@ def test_values_are_converted_to_annotations(value, annotation, result):
         ("ab", list[str], "list (of a string)"),
         (["a"], tuple[int, ...], "integer"),
         (3, dict[str, int], "table"),
-        (3, Path, "path"),
+        (3, FilePath, "path"),
     ],
 )
 def test_the_error_for_a_value_names_the_expected_type(value, annotation, words):

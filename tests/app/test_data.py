@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxconv.app.data import Splits, load, sources
+from jaxconv.app.schema import FilePath
 from jaxconv.training.labels import class_indices
 
 
@@ -38,7 +39,7 @@ def test_every_parameter_of_a_source_is_a_documented_annotated_keyword(name):
     assert signature.return_annotation is Splits
     for key, parameter in signature.parameters.items():
         assert parameter.kind is parameter.KEYWORD_ONLY
-        assert parameter.annotation in (str, int, float, bool)
+        assert parameter.annotation in (str, int, float, bool, FilePath)
         assert key in inspect.getdoc(sources[name]).split("Args:")[1].split("Shapes:")[0]
 
 
@@ -51,16 +52,16 @@ def test_splits_cannot_be_changed():
 @pytest.mark.parametrize(
     ("config", "facts"),
     [
-        ({"name": "GunPoint"}, ["data.source", "adding_problem, digits, npy, npz, solids, ucr"]),
-        ({"source": "urc"}, ["data.source", "'urc'", "'ucr'"]),
+        ({"name": "GunPoint"}, ["data.source", "adding_problem, csv, digits, npy, npz, solids, ucr"]),
+        ({"source": "urc"}, ["data.source", '"urc"', "'ucr'"]),
         ({"source": 3}, ["data.source", "3", "adding_problem"]),
-        ({"source": "ucr"}, ["data.name", "'ucr'"]),
-        ({"source": "ucr", "nmae": "GunPoint"}, ["data.nmae", "'GunPoint'", "'name'"]),
+        ({"source": "ucr"}, ["data.name", "string"]),
+        ({"source": "ucr", "nmae": "GunPoint"}, ["data.nmae", '"GunPoint"', "'name'"]),
         ({"source": "ucr", "name": 7}, ["data.name", "string", "7"]),
-        ({"source": "ucr", "name": "GunPoint", "normalize": "yes"}, ["data.normalize", "true or false", "'yes'"]),
+        ({"source": "ucr", "name": "GunPoint", "normalize": "yes"}, ["data.normalize", "true or false", '"yes"']),
         ({"source": "digits", "seed": 1.5}, ["data.seed", "integer", "1.5"]),
-        ({"source": "digits", "seed": True}, ["data.seed", "integer", "True"]),
-        ({"source": "digits", "test_size": "0.2"}, ["data.test_size", "number", "'0.2'"]),
+        ({"source": "digits", "seed": True}, ["data.seed", "integer", "true"]),
+        ({"source": "digits", "test_size": "0.2"}, ["data.test_size", "number", '"0.2"']),
     ],
 )
 def test_a_wrong_table_names_the_key_the_value_and_the_nearest_legal_value(config, facts):

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from jaxconv.app.config import read_config
 from jaxconv.app.data import load
 
 
@@ -230,3 +231,65 @@ def test_missing_truncated_and_other_files_are_not_npy_files(tmp_path):
     with open(tmp_path / "x_train.npy", "r+b") as file:
         file.truncate(200)
     check_error(config, "data.x_train: ", "numpy.save")
+
+
+# .csv
+
+
+def write_csv(folder, train, test, **options):
+    for key, lines in (("train", train), ("test", test)):
+        (folder / f"{key}.csv").write_text("\n".join(lines) + "\n")
+    return {"source": "csv", "train": str(folder / "train.csv"), "test": str(folder / "test.csv"), **options}
+
+
+def test_a_table_of_text_has_a_sample_in_each_line(tmp_path):
+    splits = load(write_csv(tmp_path, ["2,1,-1,0.5,3", "10,4,5,6,7"], ["10,1,2,3,4"], channels=2))
+    np.testing.assert_array_equal(splits.x_train, np.array([[[1, -1], [0.5, 3]], [[4, 5], [6, 7]]], np.float32))
+    assert splits.x_train.dtype == np.float32 and splits.classes == ("2", "10")
+    assert splits.y_train.tolist() == [0, 1] and splits.y_test.tolist() == [1]
+    table = write_csv(tmp_path, ["a\tb\tclass", "1\t2\tdog", "3\t4\tcat # 2"], ["a\tb\tclass", "5\t6\tdog "])
+    splits = load({**table, "target": -1, "delimiter": "\t", "header": 1})
+    assert splits.classes == ("cat # 2", "dog") and splits.y_test.tolist() == [1]
+    splits = load(write_csv(tmp_path, ["0.5,1", "2,3"], ["1,1"]))
+    assert splits.classes is None and splits.y_train.tolist() == [[0.5], [2.0]] and splits.y_test.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("train", "options", "facts"),
+    [
+        (["1,2,3", "1,2"], {}, ["data.train: ", "train.csv'", "columns"]),
+        (["1,2,x"], {}, ["data.train: ", "'x'"]),
+        (["1,2,nan"], {}, ["data.train: x in ", "1 of 1 samples"]),
+        (["1,2,3"], {"channels": 3}, ["data.channels: 3", "2 values"]),
+        (["1,2,3"], {"target": 3}, ["data.target: 3", "3 columns"]),
+        (["8,2,3"], {}, ["'1'", "classes of the training set: 8"]),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_table_of_text_that_does_not_fit_is_refused(tmp_path, train, options, facts):
+    check_error(write_csv(tmp_path, train, ["1,2,3"], **options), *facts)
+
+
+def test_a_missing_table_names_the_nearest(tmp_path):
+    table = write_csv(tmp_path, ["1,2"], ["1,2"])
+    check_error({**table, "test": str(tmp_path / "tset.csv")}, "data.test: ", "tset.csv'", "'test.csv'")
+
+
+def test_a_path_of_a_config_is_relative_to_it_or_else_to_the_current_folder(tmp_path, monkeypatch):
+    (tmp_path / "configs").mkdir()
+    text = """
+    [data]
+    source = "npz"
+    path = "mine.npz"
+    [model]
+    layers = [{layer = "Flatten"}, {layer = "Dense", units = 3}]
+    [train]
+    loss = {name = "sparse_categorical_crossentropy", from_logits = true}
+    """
+    (tmp_path / "configs" / "a.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, tests=3)
+    assert len(load(read_config("configs/a.toml").data).x_test) == 3
+    write(tmp_path / "configs")
+    config = read_config("configs/a.toml")
+    assert config.data["path"] == "configs/mine.npz" and len(load(config.data).x_test) == 4

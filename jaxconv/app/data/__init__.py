@@ -1,54 +1,52 @@
 """Data sources: functions that return a training and a test set. Their arguments are the keys of ``[data]``.
 
-Knows the table of sources and how a config names them. Each source is in its own file.
+Each source is in its own file.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from jaxconv.app.data import adding_problem, digits, npy, npz, solids, ucr
+from jaxconv.app.data import adding_problem, csv, digits, npy, npz, solids, ucr
 from jaxconv.app.data.splits import Splits
-from jaxconv.app.schema import Mismatch, convert_value, parameters
+from jaxconv.app.schema import FilePath, Location, read_arguments
 from jaxconv.registry import nearest
 
-__all__ = ["Splits", "load", "sources"]
+__all__ = ["Splits", "load", "read_table", "sources"]
 
-_SOURCES = (adding_problem.adding_problem, digits.digits, npy.npy, npz.npz, solids.solids, ucr.ucr)
+_SOURCES = (adding_problem.adding_problem, csv.csv, digits.digits, npy.npy, npz.npz, solids.solids, ucr.ucr)
 sources: dict[str, Callable[..., Splits]] = {source.__name__: source for source in _SOURCES}
+
+
+def read_table(table: Mapping[str, Any], location: Location) -> dict[str, Any]:
+    """Check a ``[data]`` table and complete its defaults; find files beside the config. Raises ConfigError."""
+    if "source" not in table:
+        raise location.missing("source", nearest("", sources))
+    name = table["source"]
+    if not isinstance(name, str) or name not in sources:
+        hint = " (csv reads a table of text)" if name in ("tsv", "txt") else ""
+        raise location.error("source", name, f"there is no such source; {nearest(str(name), sources)}{hint}")
+    given = {key: value for key, value in table.items() if key != "source"}
+    arguments = read_arguments(given, sources[name], location, legal=["source"])
+    for key, value in arguments.items():
+        if isinstance(value, FilePath) and (beside := Path(location.file).parent / value).is_file():
+            arguments[key] = str(beside)
+    return {"source": name, **arguments}
 
 
 def load(config: Mapping[str, Any]) -> Splits:
     """Load the data of a ``[data]`` table: ``source``, and the keyword arguments of that source.
 
     Args:
-        config: ``{"source": "ucr", "name": "GunPoint"}``. Paths are relative to the current directory.
+        config: ``{"source": "ucr", "name": "GunPoint"}``. Paths are relative to the current folder.
 
     Raises:
         ValueError: a key is unknown or missing, or a value has the wrong type or is refused by the source. The message
-            starts with the key: ``data.name: aeon has no data set 'Gunpoint'; did you mean 'GunPoint'?``
+            starts with the key.
         ImportError: the source needs a package that is not installed.
 
     >>> load({"source": "ucr", "name": "ItalyPowerDemand"}).x_train.shape
     (67, 24, 1)
     """
-    arguments = dict(config)
-    if "source" not in arguments:
-        raise ValueError(f"data.source is missing; legal: {', '.join(sources)}")
-    source = arguments.pop("source")
-    if not isinstance(source, str) or source not in sources:
-        raise ValueError(f"data.source: unknown source {source!r}; {nearest(str(source), sources)}")
-    legal = parameters(sources[source])
-    for key, value in arguments.items():
-        if key not in legal:
-            raise ValueError(
-                f"data.{key}: source {source!r} has no such key (its value is {value!r}); "
-                f"{nearest(key, ['source', *legal])}"
-            )
-        try:
-            arguments[key] = convert_value(value, legal[key].annotation)
-        except Mismatch as mismatch:
-            raise ValueError(f"data.{key}: {mismatch}, got {value!r}") from None
-    for key, parameter in legal.items():
-        if key not in arguments and parameter.default is parameter.empty:
-            raise ValueError(f"data.{key} is missing; source {source!r} needs it")
-    return sources[source](**arguments)
+    arguments = read_table(config, Location("", "data"))
+    return sources[arguments.pop("source")](**arguments)

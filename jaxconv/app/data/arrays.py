@@ -1,47 +1,13 @@
-"""The rules for the user's own arrays in any kind of file: which path, which dtypes, which shapes.
-
-Knows arrays and paths; it reads no file.
-"""
+"""The rules for the user's own arrays in any kind of file: which dtypes, which shapes. It reads no file."""
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import numpy as np
 
-from jaxconv.registry import nearest
+from jaxconv.app.data.splits import Splits
+from jaxconv.training.labels import class_indices
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
-
-
-def find_file(key: str, path: str, suffix: str) -> Path:
-    """Return the file at ``path`` (``~`` is the home folder). Raises ValueError with the nearest file in its folder."""
-    file = Path(path).expanduser()
-    if file.is_file():
-        return file
-    if file.is_dir():
-        raise ValueError(f"data.{key}: {path!r} is a folder; give a {suffix} file")
-    if file.exists():
-        raise ValueError(f"data.{key}: {path!r} is not a regular file; give a {suffix} file")
-    if not file.parent.is_dir():
-        raise ValueError(
-            f"data.{key}: neither the file {path!r} nor its folder exists; paths are relative to {str(Path.cwd())!r}"
-        )
-    names = [entry.name for entry in file.parent.glob(f"*{suffix}")]
-    raise ValueError(
-        f"data.{key}: no such file: {path!r}; {closest(file.name, names)}"
-        f"the folder {str(file.parent.resolve())!r} has {listed(names, f'no {suffix} file')}"
-        f"{'' if file.is_absolute() else '; paths are relative to the current folder, not to the config'}"
-    )
-
-
-def closest(word: str, names: list[str]) -> str:
-    """Return ``did you mean '...'? `` for the name closest to ``word``, or an empty string."""
-    return nearest(word, names).partition("legal: ")[0]
-
-
-def listed(names: list[str], otherwise: str) -> str:
-    """Return up to twenty names in order, or ``otherwise`` if there are none."""
-    return ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "") if names else otherwise
 
 
 def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_kinds: str) -> dict[str, np.ndarray]:
@@ -80,6 +46,33 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
                 f"but {train} has samples of shape {arrays[train].shape[1:]}"
             )
     return arrays
+
+
+def in_memory(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], where: str) -> Splits:
+    """Return checked arrays as float32 inputs, and class indices or float32 targets.
+
+    Raises:
+        ValueError: as :func:`check`; a value that is not finite in float32; a label that only the test set has.
+    """
+    arrays = check(arrays, label, label_kinds="biuUS")
+    x_train, x_test = (_float32(arrays[key], label(key)) for key in ("x_train", "x_test"))
+    if are_targets(arrays["y_train"]):
+        y_train, y_test = (_float32(arrays[key], label(key)) for key in ("y_train", "y_test"))
+        return Splits(x_train, y_train, x_test, y_test)
+    y_train, y_test, classes = class_indices(arrays["y_train"], arrays["y_test"], where)
+    return Splits(x_train, y_train, x_test, y_test, classes)
+
+
+def _float32(array: np.ndarray, label: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # overflow is reported below
+        array = array.astype(np.float32)
+    finite = np.isfinite(array).reshape(len(array), -1).all(axis=1)
+    if not finite.all():
+        raise ValueError(
+            f"{label} has values that are not finite in float32, in {np.sum(~finite)} of {len(array)} samples, "
+            f"the first at index {np.argmin(finite)}"
+        )
+    return array
 
 
 def are_targets(y: np.ndarray) -> bool:

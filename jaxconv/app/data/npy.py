@@ -1,22 +1,19 @@
-"""The user's own data in four memory-mapped ``.npy`` files, which may be larger than memory.
-
-Knows the rules for the arrays (``arrays``) and how files are opened (``array_files``).
-"""
+"""The user's own data in four memory-mapped ``.npy`` files, which may be larger than memory."""
 
 from collections.abc import Callable
 
 import numpy as np
 
 from jaxconv.app.array_files import map_npy
-from jaxconv.app.data.arrays import are_targets, check, find_file
+from jaxconv.app.data.arrays import are_targets, check
 from jaxconv.app.data.splits import Splits
-from jaxconv.app.schema import ConfigError
+from jaxconv.app.schema import ConfigError, FilePath
 
 MOST_CLASSES = 1_000_000  # larger integers are more likely targets or hashes than class indices
 _BLOCK = 1 << 22  # labels read at a time
 
 
-def npy(*, x_train: str, y_train: str, x_test: str, y_test: str) -> Splits:
+def npy(*, x_train: FilePath, y_train: FilePath, x_test: FilePath, y_test: FilePath) -> Splits:
     """Map four files written by ``numpy.save`` or ``numpy.lib.format.open_memmap``; of x only the header is read.
 
     The arrays keep the dtypes of their files (uint8 images remain one byte per value); a batch is converted when it is
@@ -25,7 +22,7 @@ def npy(*, x_train: str, y_train: str, x_test: str, y_test: str) -> Splits:
     Nothing else is read, so a value that is not finite is found only in training.
 
     Args:
-        x_train, y_train, x_test, y_test: the files, relative to the current directory.
+        x_train, y_train, x_test, y_test: the files, relative to the config or to the current folder.
 
     Shapes:
         x ``(samples, *spatial, channels)`` of any float, integer or boolean dtype, in C order (in Fortran order one
@@ -60,7 +57,7 @@ def npy(*, x_train: str, y_train: str, x_test: str, y_test: str) -> Splits:
 
 def _map(key: str, path: str) -> np.ndarray:
     try:
-        return map_npy(find_file(key, path, ".npy"))
+        return map_npy(path)
     except ConfigError as error:
         raise ValueError(f"data.{key}: {error}") from None
 
