@@ -1,7 +1,4 @@
-"""The user's arrays in ``.npy`` and ``.npz`` files: opened or read safely, with one error for everything unusable.
-
-Knows numpy's file formats; nothing about models.
-"""
+"""The user's arrays in ``.npy`` and ``.npz`` files: opened or read safely, with one error for everything unusable."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""Whether the model of a config fits its data: the shapes between the layers, the loss, and the number of outputs.
-
-Knows configs and shapes. Nothing is computed.
-"""
+"""Whether the model of a config fits its data: shapes, the loss, the number of outputs. Nothing is computed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

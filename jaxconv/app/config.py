@@ -1,7 +1,4 @@
-"""A config file: read, changed by ``--set``, checked to the last key, and written back with all defaults.
-
-Knows the sections of a config. It runs nothing; layers, data sources and optimizers interpret their own arguments.
-"""
+"""A config file: read, changed by ``--set``, checked to the last key, and written back with all defaults."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

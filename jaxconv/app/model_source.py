@@ -1,7 +1,4 @@
-"""Where a model comes from: a run folder, a model file or a config, and the shape of its input.
-
-Knows files; computes nothing.
-"""
+"""Where a model comes from: a run folder, a model file or a config, and the shape of its input."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""The ``[model]`` section of a config: tables to layers, layers to tables, and the shapes between the layers.
-
-Knows layers by the registry and the contract alone: their names, their arguments, ``output_shape``.
-"""
+"""The ``[model]`` section of a config: tables to layers, layers to tables, and the shapes between the layers."""
 
 import dataclasses
 import functools

@@ -1,7 +1,4 @@
-"""The overview of a model, and the result of its run: the text of ``jaxconv info``.
-
-Knows run folders, model files and configs; computes no output.
-"""
+"""The overview of a model, and the result of its run: the text of ``jaxconv info``. No output is computed."""
 
 import math
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""Predictions from files to files: neither the inputs nor the outputs are in memory as a whole.
-
-Knows model files, exported programs, and arrays in files.
-"""
+"""Predictions from files to files: neither the inputs nor the outputs are in memory as a whole."""
 
 import collections
 import contextlib

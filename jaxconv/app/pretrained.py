@@ -1,7 +1,4 @@
-"""Pretrained models: read from a file for a run, with some of their layers frozen.
-
-Knows containers and layers by the contract, and model files by their reader.
-"""
+"""Pretrained models: read from a file for a run, with some of their layers frozen."""
 
 import dataclasses
 import fnmatch

@@ -1,7 +1,4 @@
-"""Several processes that run one command: what they tell each other, and whether they do the same.
-
-Knows configs and data. Nothing is sent where there is one process.
-"""
+"""Several processes that run one command: what they tell each other, and whether they do the same."""
 
 import json
 import zlib

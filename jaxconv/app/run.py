@@ -1,7 +1,4 @@
-"""A run: train what a config describes, evaluate it, and leave the result in a run folder.
-
-Knows the files of a run folder. Training itself is in ``jaxconv.training``, the options in ``config``.
-"""
+"""A run: train what a config describes, evaluate it, and leave the result in a run folder."""
 
 import contextlib
 import dataclasses

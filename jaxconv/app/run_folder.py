@@ -1,7 +1,4 @@
-"""The folder of a run: the names of its files, how a new one is made, and what is read from it.
-
-Knows files and paths; nothing about training.
-"""
+"""The folder of a run: the names of its files, how a new one is made, and what is read from it."""
 
 import contextlib
 import json

@@ -1,7 +1,4 @@
-"""The contents of a TOML table: the keyword arguments of a function or dataclass, checked before anything runs.
-
-Knows annotations and dotted keys; nothing about training. Imports neither jax nor numpy.
-"""
+"""The contents of a TOML table as the keyword arguments of a function, checked. Imports neither jax nor numpy."""
 
 import inspect
 import json

@@ -1,7 +1,4 @@
-"""Trained models on test data: a run folder or model file and the user's files in, metrics out.
-
-Knows where a model and its data are; the metrics are computed in ``jaxconv.training.evaluation``.
-"""
+"""Trained models on test data: a run folder or model file and the user's files in, metrics out."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""What devices exchange for a model: the table of ``jaxconv info --devices``.
-
-Knows models and their inputs. Nothing is computed: programs for several devices are compiled and read.
-"""
+"""What devices exchange for a model: the table of ``jaxconv info --devices``. Programs are compiled, not run."""
 
 import contextlib
 from typing import Any

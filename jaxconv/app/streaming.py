@@ -1,7 +1,4 @@
-"""A stream over a file or standard input, chunk by chunk: neither the input nor the output is in memory as a whole.
-
-Knows streams, arrays in ``.npy`` files, audio files and raw frames.
-"""
+"""A stream over a file or standard input, chunk by chunk: neither input nor output is in memory as a whole."""
 
 import contextlib
 import dataclasses

@@ -1,7 +1,4 @@
-"""TOML: read a file, apply settings of the command line, write a tree of tables.
-
-Knows the format and dotted keys; nothing about the meaning of a config.
-"""
+"""TOML: read a file, apply settings of the command line, write a tree of tables. Knows no meaning of a key."""
 
 import json
 import re

@@ -1,7 +1,4 @@
-"""The ``[train]`` section of a config: the arguments of ``fit``, checked and completed with their defaults.
-
-Knows losses, metrics and optimizers by their names and arguments. It trains nothing.
-"""
+"""The ``[train]`` section of a config: the arguments of ``fit``, checked and completed with their defaults."""
 
 import dataclasses
 import functools

@@ -1,4 +1,1 @@
-"""Benchmarks: single convolutions, whole networks and trained models, in jaxconv and in other libraries.
-
-Uses layers, models, files and kernels as a user does. The entry point is :mod:`.run`.
-"""
+"""Benchmarks of convolutions, networks and trained models beside other libraries. The entry point is :mod:`.run`."""

@@ -1,7 +1,4 @@
-"""One convolution in jax.lax, PyTorch and jaxconv: time, compile time, memory, errors.
-
-Uses :func:`jaxconv.conv_general_dilated` as a user does, in place of ``jax.lax``'s.
-"""
+"""One convolution in jax.lax, PyTorch and jaxconv: time, compile time, memory, errors."""
 
 import importlib
 import time

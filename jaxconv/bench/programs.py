@@ -1,7 +1,4 @@
-"""Inference and training step of a network as timed programs, shared by the JAX libraries.
-
-Independent of the library that built the network.
-"""
+"""Inference and training step of a network as timed programs, shared by the JAX libraries."""
 
 import time
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""A benchmark run: from the command line to a table, ``bench.json`` and ``bench.png``.
-
-The results are saved after each row, so that an interruption keeps them.
-"""
+"""A benchmark run: a table, ``bench.json`` and ``bench.png``. The results are saved after each row."""
 
 import difflib
 import importlib.util

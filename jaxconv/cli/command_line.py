@@ -1,7 +1,4 @@
-"""The command line: parsing, error messages and exit codes.
-
-Every failure becomes one line and an exit code. What a command does is in its own module.
-"""
+"""The command line: parsing, error messages and exit codes. Every failure becomes one line and an exit code."""
 
 import argparse
 import contextlib

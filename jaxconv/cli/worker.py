@@ -1,7 +1,4 @@
-"""The worker of one of several processes: it joins JAX's processes, and reports to its supervisor.
-
-Knows the supervisor's channel and the process's streams; nothing about commands.
-"""
+"""The worker of one of several processes: it joins JAX's processes, and reports to its supervisor."""
 
 import contextlib
 import io

@@ -1,7 +1,4 @@
-"""Named arrays and a JSON header in one file, written as a whole or not at all.
-
-An ``.npz`` that NumPy opens, with the additional entry ``header.json``. No pickle. Knows nothing of layers or training.
-"""
+"""Named arrays and a JSON header in one file: an ``.npz`` with the entry ``header.json``. No pickle; knows no layers."""
 
 import contextlib
 import io

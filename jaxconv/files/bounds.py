@@ -1,7 +1,4 @@
-"""What reading a file may cost: regular files only, and no more unpacked than a file of that size justifies.
-
-Knows zip files and JSON, and nothing of what is in them.
-"""
+"""What reading a file may cost: regular files only, and no more unpacked than a file of that size justifies."""
 
 import json
 import os

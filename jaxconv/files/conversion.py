@@ -1,7 +1,4 @@
-"""Convert one model file into another: any that can be read, into Keras 3's format or params alone.
-
-Knows the kinds of files by their readers and writers.
-"""
+"""Convert one model file into another: any that can be read, into Keras 3's format or params alone."""
 
 import os
 from pathlib import Path

@@ -1,7 +1,4 @@
-"""HDF5 files, read with suspicion: hard links only, nothing outside the file, sizes checked before bytes are read.
-
-Knows groups, tables of numbers and texts, and nothing of layers.
-"""
+"""HDF5 files, read with suspicion: no links out of the file, sizes checked before bytes are read. Knows no layers."""
 
 import contextlib
 import functools

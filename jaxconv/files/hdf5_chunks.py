@@ -1,7 +1,4 @@
-"""The chunks of an HDF5 dataset, unpacked within their declared size before libhdf5, which unpacks without a limit.
-
-Knows h5py's datasets and the filters of the HDF5 library.
-"""
+"""The chunks of an HDF5 dataset, unpacked within their declared size before libhdf5, which unpacks without a limit."""
 
 import itertools
 import math

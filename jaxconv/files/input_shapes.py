@@ -1,7 +1,4 @@
-"""The input shape of a layer, as far as it is known: from the caller, from the layer, or from its weights.
-
-Knows layers and models by their contract alone.
-"""
+"""The input shape of a layer, by its contract alone: from the caller, from the layer, or from its weights."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence

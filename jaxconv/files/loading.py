@@ -1,7 +1,4 @@
-"""Trained models from files, whoever wrote them: the kind of file, and ``(params, apply_fn)`` from it.
-
-The content decides the kind, never the file's name. What each kind holds is in files of their own.
-"""
+"""Trained models from files, whoever wrote them. The content decides the kind of file, never its name."""
 
 import codecs
 import contextlib

@@ -1,7 +1,4 @@
-"""The outline of a model file: its layers and weights by name, also if the model in it cannot be built.
-
-Knows the kinds of files by ``loading``.
-"""
+"""The outline of a model file: its layers and weights by name, also if the model in it cannot be built."""
 
 import collections
 import os

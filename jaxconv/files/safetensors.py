@@ -1,7 +1,4 @@
-"""Params alone, to and from safetensors: a format of arrays that holds no code and that many frameworks read.
-
-Knows no layers. The safetensors package reads and writes the bytes.
-"""
+"""Params alone, to and from safetensors: a format of arrays that holds no code and that many frameworks read."""
 
 import os
 from types import ModuleType

@@ -1,7 +1,4 @@
-"""How PyTorch lays out the weights of each kind of layer: which tensors, in which order, with which axes.
-
-Knows kinds of layers by their names, as every file format does. PyTorch is not needed.
-"""
+"""How PyTorch lays out the weights of each kind of layer: tensors, order, axes. PyTorch is not needed."""
 
 import re
 from collections.abc import Callable

@@ -1,7 +1,4 @@
-"""Trained models at inference: made smaller, compiled ahead of time, exported.
-
-Knows models by their contract alone. It does not know how they were trained.
-"""
+"""Trained models at inference: made smaller, compiled ahead of time, exported. Knows nothing of training."""
 
 from jaxconv.serving.artifact import export, load_exported
 from jaxconv.serving.compilation import compile

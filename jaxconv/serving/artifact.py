@@ -1,7 +1,4 @@
-"""A model or a stream as one file of StableHLO: weights and program, for several platforms, without jaxconv.
-
-Knows models as functions of (params, x), streams by their step, and the files of ``jaxconv.files.archive``.
-"""
+"""A model or a stream as one file of StableHLO: weights and program, for several platforms, without jaxconv."""
 
 import dataclasses
 import importlib.util

@@ -1,7 +1,4 @@
-"""A model compiled ahead of time for a few batch sizes; other batches are padded or split.
-
-Knows models as functions of (params, x).
-"""
+"""A model compiled ahead of time for a few batch sizes; other batches are padded or split."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,4 @@
-"""The step of a stream as one program, with the state as an argument and a result.
-
-Knows streams by their methods: ``streaming`` is a package beside this one.
-"""
+"""The step of a stream as one program with the state as an argument. Knows streams by their methods alone."""
 
 import dataclasses
 from collections.abc import Callable, Mapping

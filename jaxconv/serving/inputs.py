@@ -1,7 +1,4 @@
-"""Shapes and types of a model's inputs: those of one, or a list or dict of them.
-
-Knows models as functions of (params, x), and the types that the inputs of a ``Model`` declare.
-"""
+"""Shapes and types of a model's inputs: those of one, or a list or dict of them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

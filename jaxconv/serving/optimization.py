@@ -1,7 +1,4 @@
-"""The same values at inference with less work: what only training needs is left out, scales and shifts are folded.
-
-Knows layer types by the table in ``folding``, and graphs by their wiring.
-"""
+"""The same values at inference with less work: what only training needs goes, scales and shifts are folded."""
 
 import jax.numpy as jnp
 

@@ -1,7 +1,4 @@
-"""Symbols for the unknown sizes of a model's inputs, and the shortest lengths that they stand for.
-
-Knows layers by their output shape alone.
-"""
+"""Symbols for the unknown sizes of a model's inputs, and the shortest lengths that they stand for."""
 
 import functools
 from collections.abc import Callable

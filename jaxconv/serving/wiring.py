@@ -1,7 +1,4 @@
-"""A container's graph in a form that can be changed: calls that name their input and output values.
-
-Knows graphs, and not what is changed in them.
-"""
+"""A container's graph in a form that can be changed: calls that name their input and output values."""
 
 import dataclasses
 from typing import Any

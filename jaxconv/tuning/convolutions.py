@@ -1,7 +1,4 @@
-"""The convolutions that a function computes, each once, with a program for every lowering that supports it.
-
-Knows traced programs and the choice of lowerings; no layers and no time.
-"""
+"""The convolutions that a function computes, each once, with a program for every lowering that supports it."""
 
 import functools
 from collections.abc import Callable

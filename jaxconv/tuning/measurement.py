@@ -1,7 +1,4 @@
-"""``tune``: measure the lowerings of a model's convolutions once on this machine, and remember the winners.
-
-Knows layers by their contract, and the cache of winners, :mod:`jaxconv.kernels.tuning_cache`.
-"""
+"""``tune``: measure the lowerings of a model's convolutions once on this machine, and remember the winners."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial

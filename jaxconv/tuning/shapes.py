@@ -1,7 +1,4 @@
-"""Random convolutions with the sizes that networks have, each reproducible from a seed and a number.
-
-Knows functions of arrays; not how a convolution is lowered.
-"""
+"""Random convolutions with the sizes that networks have, each reproducible from a seed and a number."""
 
 import math
 import random

@@ -1,7 +1,4 @@
-"""Data sources: functions that return a training and a test set. Their arguments are the keys of ``[data]``.
-
-Each source is in its own file.
-"""
+"""Data sources: functions that return a training and a test set. Their arguments are the keys of ``[data]``."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

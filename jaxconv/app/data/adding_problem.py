@@ -1,7 +1,4 @@
-"""The generated task "adding problem": add two marked numbers that are far apart in a long sequence.
-
-Knows numpy; nothing about training.
-"""
+"""The generated task "adding problem": add two marked numbers that are far apart in a long sequence."""
 
 import numpy as np
 

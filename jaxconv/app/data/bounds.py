@@ -1,7 +1,4 @@
-"""Ranges of the numbers in a ``[data]`` table: one error, which names the key.
-
-Knows nothing about the sources.
-"""
+"""Ranges of the numbers in a ``[data]`` table: one error, which names the key. Knows nothing about the sources."""
 
 from jaxconv.app.memory import machine_memory
 

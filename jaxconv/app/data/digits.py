@@ -1,7 +1,4 @@
-"""The handwritten digits in scikit-learn.
-
-Knows scikit-learn; nothing about training.
-"""
+"""The handwritten digits in scikit-learn. Knows scikit-learn; nothing about training."""
 
 import numpy as np
 

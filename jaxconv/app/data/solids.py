@@ -1,7 +1,4 @@
-"""The generated task "solids": classify six voxelized solids of any size, position and orientation.
-
-Knows geometry and numpy; nothing about training.
-"""
+"""The generated task "solids": classify six voxelized solids of any size, position and orientation."""
 
 from collections.abc import Callable, Iterator
 

@@ -1,7 +1,4 @@
-"""The result of a data source: four arrays and the names of the classes.
-
-Knows nothing about the origin of the arrays, batches or models.
-"""
+"""The result of a data source: four arrays and the names of the classes."""
 
 from dataclasses import dataclass
 

@@ -1,7 +1,4 @@
-"""A Keras model's config as a tree of entries, whatever version wrote it, and that tree cut off after a layer.
-
-Knows how models are written down, and not what the options of a layer mean.
-"""
+"""A Keras model's config as a tree of entries, whatever version wrote it. Knows no options of layers."""
 
 import dataclasses
 import itertools

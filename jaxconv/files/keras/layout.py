@@ -1,7 +1,4 @@
-"""Where Keras 3 stores each weight: the groups of ``model.weights.h5``, and the leaves of params that belong in them.
-
-Knows layers by their contract alone, and nothing of HDF5.
-"""
+"""Where Keras 3 stores each weight: the groups of ``model.weights.h5`` and their leaves of params. Knows no HDF5."""
 
 from collections.abc import Iterator
 from typing import NamedTuple

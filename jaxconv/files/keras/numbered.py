@@ -1,7 +1,4 @@
-"""Weights in Keras 3's layout (``.keras`` and ``.weights.h5``): groups by class and number, datasets by number.
-
-Knows the layers of a file and its tables by path; nothing of configs.
-"""
+"""Weights in Keras 3's layout (``.keras``, ``.weights.h5``): groups by class and number. Knows no configs."""
 
 from collections.abc import Collection, Iterable, Iterator
 

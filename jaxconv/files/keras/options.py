@@ -1,7 +1,4 @@
-"""One layer's config in any of Keras's dialects as the options of a layer here.
-
-Knows the table of layers and the tables of ``legacy``; nothing of graphs, weights or files.
-"""
+"""One layer's config in any of Keras's dialects as the options of a layer here. Knows no graphs, weights or files."""
 
 import dataclasses
 from collections.abc import Mapping

@@ -1,7 +1,4 @@
-"""The layers of a model in the order of its file, and the leaves of params that each of them has.
-
-Knows layers by their contract, and nothing of how weights are laid out in a file.
-"""
+"""The layers of a model in the order of its file, and the leaves of params of each. Knows no layout of weights."""
 
 from typing import NamedTuple
 

@@ -1,7 +1,4 @@
-"""The weights of a Keras file: matched strictly with the layers here, checked and read.
-
-The two layouts, ``keras.numbered`` and ``legacy.hdf5_weights``, are in files of their own. Knows nothing of configs.
-"""
+"""The weights of a Keras file: matched strictly with the layers here, checked and read. Knows no configs."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,4 @@
-"""Write models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5.
-
-Knows layers by their contract; where each weight goes is in ``keras.layout``.
-"""
+"""Write models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5."""
 
 import dataclasses
 import io

@@ -1,7 +1,4 @@
-"""Keras 1's transposed convolutions had an output_shape: the padding that produces it here.
-
-Knows containers by their graphs, and nothing of files.
-"""
+"""Keras 1's transposed convolutions had an output_shape: the padding that produces it here. Knows no files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,4 @@
-"""Weights in the layout of Keras 1 and 2 (``.h5``): a group for each layer, with the names of its weights.
-
-Knows the layers of a file and its tables by path; nothing of configs.
-"""
+"""Weights in the layout of Keras 1 and 2 (``.h5``): a group for each layer, with names. Knows no configs."""
 
 import re
 from collections.abc import Sequence

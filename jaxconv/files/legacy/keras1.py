@@ -1,7 +1,4 @@
-"""Keras 1: its names of options, its constraints and regularizers, and ``Merge``, as Keras 2 would write them.
-
-Knows configs of single layers, and nothing of graphs, weights or files.
-"""
+"""Keras 1's options, constraints, regularizers and ``Merge`` as Keras 2 would write them. Knows no graphs or files."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,4 @@
-"""Kernels as Keras 1, and Theano under any Keras, stored them, and their conversion to current axes and direction.
-
-Knows arrays and a layer's class and data format. Nothing of files.
-"""
+"""Kernels as Keras 1, and Theano under any Keras, stored them, in current axes and direction. Knows no files."""
 
 from collections.abc import Callable
 
