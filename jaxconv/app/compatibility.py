@@ -31,11 +31,7 @@ def load_data(config: Config) -> data.Splits:
 
 
 def check_shapes(config: Config, splits: data.Splits) -> None:
-    """Check the model against the data: every layer's input, and the output against the targets and the loss.
-
-    Raises:
-        ConfigError: the first layer, loss or metric that does not fit.
-    """
+    """Check the model, layer by layer, and loss and metrics against the data. Raises ConfigError."""
     top, train = Location(config.file), config.train
     try:
         training_count(len(splits.x_train), train.validation_split)

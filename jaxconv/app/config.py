@@ -22,14 +22,8 @@ SECTIONS = ("data", "model", "train")
 class Config:
     """A config in which every key is legal and every value is legal by itself.
 
-    Args:
-        file: its file, for messages.
-        name: of the run.
-        data: the section ``[data]`` with all defaults.
-        model: the model.
-        train: the section ``[train]`` with all defaults.
-        pretrained: the file of the model, if it comes from one.
-        module: the Python file with layers of the user's own.
+    file: its file, for messages. name: of the run. data, train: the sections with all defaults. pretrained: the file of
+    the model, if it comes from one. module: the Python file with layers of the user's own.
     """
 
     file: str
@@ -61,17 +55,11 @@ def read_config(
     freeze: Sequence[str] = (),
     own: bool = True,
 ) -> Config:
-    """Read a config file, apply ``--set`` settings, and check every key and value by itself.
+    """Read a config file, apply ``--set`` settings, and check every key and value by itself. Raises ConfigError.
 
-    Args:
-        path: the TOML file.
-        settings: see :func:`override`.
-        pretrained: a model file, instead of the section ``[model]``.
-        freeze: patterns of its layers that are not trained; see :func:`freeze_layers`.
-        own: whether the user named this file, so that ``model.import`` is imported; not for that of a run folder.
-
-    Raises:
-        ConfigError: the first mistake, in one line: file, dotted key, value, and what would be legal.
+    settings: see :func:`override`. pretrained: a model file, instead of the section ``[model]``. freeze: patterns of
+    its layers that are not trained; see :func:`freeze_layers`. own: whether the user named this file, so that
+    ``model.import`` is imported; not for that of a run folder.
     """
     tree = read_toml(path)
     if pretrained is not None:

@@ -15,17 +15,7 @@ def draw_curves(
     test: Mapping[str, float] | None = None,
     best_epoch: int | None = None,
 ) -> None:
-    """Draw one panel per metric, with training and validation, and save the picture.
-
-    Args:
-        rows, test, best_epoch: as for ``jaxconv.inspect.plot.curves``.
-        path: the file; its suffix determines the format.
-        title: the title, usually the name of the run.
-
-    Raises:
-        FileError: the picture cannot be written.
-        ImportError: matplotlib is not installed.
-    """
+    """Draw one panel per metric, with training and validation, to a file in the format of its suffix."""
     figure = plot.curves(rows, test=test, best_epoch=best_epoch)
     if title:
         figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")

@@ -27,9 +27,8 @@ def class_names(read: Read) -> list[str] | None:
 class ModelSource(NamedTuple):
     """A model and what its source says about it.
 
-    input_shape: batch first, or a structure of several; None if unknown. classes: the names of the outputs.
-    config: None for a model file. file: the contents of a model file.
-    folder: the run folder.
+    input_shape: batch first, or a structure of several; None if unknown. classes: the names of the outputs. config:
+    None for a model file. file: the contents of a model file. folder: the run folder.
     """
 
     name: str
@@ -42,16 +41,10 @@ class ModelSource(NamedTuple):
 
 
 def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> ModelSource:
-    """Read a run folder, a model file or a config.
+    """Read a run folder, a model file or a config. Raises ConfigError or FileError.
 
-    Args:
-        model: its path.
-        shape_texts: the values of ``--input-shape``; by default the shape is that of the model file, or that of the
-            config's data, which is loaded for this.
-
-    Raises:
-        ConfigError: the path is none of the three, or the config has a mistake.
-        FileError: a model file that cannot be read.
+    shape_texts: the values of ``--input-shape``; by default the shape is that of the model file, or that of the
+    config's data, which is loaded for this.
     """
     path = Path(model)
     if path.is_file() and path.suffix != ".toml":
@@ -77,9 +70,6 @@ def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> M
 
 def pick_shape(layer: Layer, texts: Sequence[str] | None, default: Any = None) -> Any:
     """Return the input shape that the values of ``--input-shape`` give, one for each input, or a default without them.
-
-    Raises:
-        ConfigError: a value that is not a list of sizes, or not one value for each input.
 
     >>> pick_shape(jaxconv.Conv2D(4, 3), ["48,48,1"])
     (None, 48, 48, 1)

@@ -23,13 +23,10 @@ _MOST_LAYERS = 10_000  # more take minutes to build and hours to compile
 
 
 def build_model(table: Any, location: Location) -> Sequential:
-    """Build the stack from ``{"layers": [{"layer": "Conv1D", "filters": 8, ...}, ...], "dtype": "mixed_bfloat16"}``.
+    """Build the stack from ``{"layers": [{"layer": "Conv1D", "filters": 8, ...}, ...]}``. Raises ConfigError.
 
     A table inside a layer is a regularizer, constraint or initializer, ``{name = "max_norm", max_value = 2}``, or in
     Keras's form, ``{class_name = "MaxNorm", config = {max_value = 2}}``; with a key ``layer`` it is a layer again.
-
-    Raises:
-        ConfigError: the first wrong layer and argument.
     """
     if not isinstance(table, Mapping):
         raise location.error(None, table, "expected a table with the key 'layers'")
@@ -148,10 +145,7 @@ def _argument(value: Any, location: Location) -> Any:
 
 
 def layer_table(layer: Any) -> dict[str, Any]:
-    """Return the table of a layer with every argument, as ``build_layer`` accepts it.
-
-    TOML has no null: an argument that is None is left out. None is its default, so the meaning is the same.
-    """
+    """Return the table of a layer with every argument, as ``build_layer`` accepts it, without those that are None."""
     return _table(type(layer).__name__, _short_form(plain(layer.get_config())))
 
 
@@ -178,10 +172,9 @@ def _short_form(value: Any) -> Any:
 
 
 def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Location) -> list[tuple[int | None, ...]]:
-    """Return the output shape of each layer for inputs of ``shape`` (with the batch axis); nothing is computed.
+    """Return the output shape of each layer for inputs of ``shape``, with the batch axis; nothing is computed.
 
-    Raises:
-        ConfigError: a layer does not accept its input shape, or needs more memory than this machine has.
+    Raises ConfigError if a layer does not accept its input shape, or needs more memory than this machine has.
     """
     shapes = []
     memory, used = machine_memory(), 0

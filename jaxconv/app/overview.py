@@ -33,18 +33,9 @@ def overview(
     """Describe a run folder, a model file or a config: layers, output shapes, parameters, and the result of the run.
 
     Of a file of weights, or of a model that cannot be loaded, the names are listed, and the reason is given.
-
-    Args:
-        model: the path.
-        shape_texts: the input shape as the values of ``--input-shape``; by default that in the file, or that of the
-            config's data.
-        streamed: the arguments of ``jaxconv.stream``: describe what each layer adds to the stream.
-        sharded: the arguments of ``exchanged``: describe what each layer makes devices exchange.
-
-    Raises:
-        ValueError: a model that cannot be streamed, or an input that cannot be sharded.
-        ConfigError: it is not a run folder, a model file or a config, or the config has a mistake.
-        FileError: a file of another kind.
+    shape_texts: the values of ``--input-shape``; by default the shape is that in the file, or that of the config's
+    data. streamed: the arguments of ``jaxconv.stream``: describe what each layer adds to the stream. sharded: the
+    arguments of ``exchanged``.
     """
     if Path(model).is_file() and is_exported(model):
         return _exported_overview(model)

@@ -14,11 +14,7 @@ from jaxconv.app.schema import ConfigError, one_line
 
 
 def import_file(path: Path) -> None:
-    """Import a Python file; again only if it has changed. Modules beside it can be imported in it.
-
-    Raises:
-        ConfigError: there is no such file, or an error in it.
-    """
+    """Import a Python file, which can import modules beside it; again only if it has changed. Raises ConfigError."""
     try:
         content = path.read_bytes()
     except OSError as error:

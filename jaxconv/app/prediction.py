@@ -30,9 +30,8 @@ from jaxconv.training.evaluation import predict_batches
 class Predictor(NamedTuple):
     """A model that predicts: ``apply_fn(params, x)``.
 
-    name: for messages. input_shape: batch first, or a structure of several; None if unknown. inputs: the names of
-    several inputs, the keys of ``x``; empty for a single one. outputs: the names of several outputs, in the order of
-    their leaves.
+    name: for messages. input_shape: batch first, or a structure of several; None if unknown. inputs: the keys of ``x``;
+    empty for a single one. outputs: the names of several outputs, in the order of their leaves.
     """
 
     name: str
@@ -44,11 +43,7 @@ class Predictor(NamedTuple):
 
 
 def load_predictor(file: Path) -> Predictor:
-    """Read a model file or an exported program.
-
-    Raises:
-        FileError: as :func:`jaxconv.load_model` and :func:`jaxconv.load_exported`.
-    """
+    """Read a model file or an exported program. Raises FileError."""
     return _exported_predictor(file) if is_exported(file) else _model_predictor(file)
 
 
@@ -101,17 +96,10 @@ def _exported_predictor(file: Path) -> Predictor:
 def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int = 32, sharding: Any = None) -> str:
     """Apply a model to the rows of files and return a line to print. ``out`` appears only when it is complete.
 
-    Args:
-        model: the model.
-        files: an ``.npy`` file of examples, which is memory-mapped; for several inputs, one for each in their order,
-            or one ``.npz`` file with an array for each name.
-        out: the result: ``.npy``, float32 (float64 for a float64 model), one prediction per row; for several outputs
-            ``.npz``, with the names of the layers that compute them.
-        batch: rows per step.
-        sharding: how batches are spread over devices, as in ``fit``; of several processes the first one writes.
-
-    Raises:
-        ConfigError: a file is missing, is not an array of numbers, does not fit the model, or differs in a process.
+    files: an ``.npy`` file of examples, which is memory-mapped; for several inputs, one for each in their order, or one
+    ``.npz`` file with an array for each name. out: ``.npy``, float32 (float64 for a float64 model), one prediction per
+    row; for several outputs ``.npz``. sharding: as in ``fit``; of several processes the first one writes. Raises
+    ConfigError if a file is missing, is not an array of numbers, does not fit the model, or differs in a process.
     """
     if batch < 1:
         raise ConfigError(f"--batch {batch}: legal: at least 1")

@@ -20,24 +20,17 @@ class PretrainedModel(NamedTuple):
 
 
 def read_pretrained(file: Path, freeze: Sequence[str]) -> tuple[Layer, PretrainedModel]:
-    """Read a model for training, and freeze the layers that match the patterns.
-
-    Raises:
-        FileError: as :func:`jaxconv.load_model`.
-        ValueError: as :func:`freeze_layers`.
-    """
+    """Read a model for training, and freeze the layers that match the patterns. Raises FileError or ValueError."""
     read = read_model(file)
     return freeze_layers(read.layer, freeze), PretrainedModel(file, tuple(freeze), read.params)
 
 
 def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:
-    """Return a model in which the layers that match one of the patterns are not trained.
+    """Return a model in which the layers that match one of the shell patterns ("conv*") are not trained.
 
-    A pattern is a shell pattern ("conv*"). It is compared with the name of each layer and with its path in nested
-    models ("encoder/conv1d"). A container that matches is frozen with all layers inside.
-
-    Raises:
-        ValueError: a pattern matches no layer; no weights are left to train.
+    A pattern is compared with the name of each layer and with its path in nested models ("encoder/conv1d"). A container
+    that matches is frozen with all layers inside. Raises ValueError if a pattern matches no layer, or no weights are
+    left.
 
     >>> model = freeze_layers(jaxconv.Sequential([jaxconv.Conv1D(2, 3), jaxconv.Dense(2)]), ["conv*"])
     >>> [layer.trainable for layer in model.layers]

@@ -35,14 +35,10 @@ def gather(value: Any) -> list[Any]:
 
 
 def check_equal(facts: Mapping[str, Any], remedy: str, places: Mapping[str, Any] | None = None) -> None:
-    """Check that all processes have the same facts. All must call it.
+    """Check that all processes, which must all call it, have the same facts: plain values by name.
 
-    Args:
-        facts: plain values by name.
-        remedy: for the message. places: where a fact is from, which may differ.
-
-    Raises:
-        ConfigError: in all processes, naming the first fact that differs, the process, and both values.
+    Raises ConfigError in all processes, with the first fact that differs, where it is from (``places``), and the
+    remedy.
     """
     plain = json.loads(json.dumps([dict(facts), {name: str(place) for name, place in (places or {}).items()}]))
     (first, first_places), *others = gather(plain)
@@ -60,11 +56,7 @@ def _fact(facts: Mapping[str, Any], places: Mapping[str, str], name: str) -> str
 
 
 def check_run(config: Config, splits: Splits, checkpoint: Path | None = None) -> None:
-    """Check that config, data, files and checkpoint of a run are the same in all processes.
-
-    Raises:
-        ConfigError: as :func:`check_equal`.
-    """
+    """Check that config, data, files and checkpoint of a run are the same in all processes. Raises ConfigError."""
     if jax.process_count() == 1:
         return
     tree = config.tree()

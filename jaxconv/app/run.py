@@ -65,7 +65,6 @@ def train(
     the first one writes.
 
     Args:
-        path: the config file.
         settings: ``--set`` settings: ``"train.epochs=50"``.
         out: the run folder; by default ``runs/NAME``, or the first of ``runs/NAME-2``, ... that is free.
         pretrained: a model file to start from, instead of the config's model; it is copied to the run folder.
@@ -124,17 +123,11 @@ def resume(
     sharding: Any = None,
     announce: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
-    """Resume a run from its last checkpoint, with the same result as if it had not been interrupted.
+    """Resume a run from its last checkpoint, with the same result as if it had not stopped. Raises ConfigError.
 
     A learning-rate schedule without a length of its own has the length of the whole run: more epochs stretch it.
-
-    Args:
-        folder: the run folder.
-        settings: what may be changed: the number of epochs, early stopping, the interval of checkpoints.
-        sharding, announce: as for ``train``; the devices may be others than before.
-
-    Raises:
-        ConfigError: not a run folder, or a setting that may not be changed.
+    settings: what may be changed: the number of epochs, early stopping, the interval of checkpoints. The devices may be
+    others.
     """
     folder = Path(folder)
     run_folder.check_run_folder(folder)

@@ -32,10 +32,9 @@ def resume_command(folder: Path) -> str:
 
 
 def new_run_folder(name: str, out: str | None) -> Path:
-    """Make and return the folder ``out``; by default ``runs/NAME``, or the first of ``runs/NAME-2``, ... that is free.
+    """Make and return the folder ``out``; by default ``runs/NAME``, or the first free one of ``runs/NAME-2``, ...
 
-    Raises:
-        ConfigError: ``out`` is not empty, or the folder cannot be made.
+    Raises ConfigError if ``out`` is not empty, or the folder cannot be made.
     """
     if out is not None:
         folder = Path(out)
@@ -89,13 +88,10 @@ def model_file(model: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder while the block runs, so that no other process trains in it.
+    """Hold the lock of a run folder while the block runs, so that no other process trains in it, or raise ConfigError.
 
     The system releases the lock when the process ends, however it ends. Nothing is locked where the system has no such
     locks (Windows, some network file systems).
-
-    Raises:
-        ConfigError: another process holds the lock.
     """
     if fcntl is None:
         yield

@@ -182,16 +182,9 @@ def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 def read_arguments(
     table: Any, function: Callable[..., Any], location: Location, legal: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Check a table against the arguments of ``function`` and return the arguments, including defaults.
+    """Check a table against the arguments of ``function``, the legal keys, and return them with defaults.
 
-    Args:
-        table: the value in the config at ``location``.
-        function: its named arguments are the legal keys; an argument without default is a required key.
-        location: of the table, for messages.
-        legal: further keys, which the caller handles; they are not in the result.
-
-    Raises:
-        ConfigError: a key is unknown or missing, or a value has the wrong type.
+    legal: further keys, which the caller handles. Raises ConfigError.
 
     >>> def ucr(*, name: str, size: int = 3): ...
     >>> read_arguments({"name": "GunPoint"}, ucr, Location("run.toml", "data"))

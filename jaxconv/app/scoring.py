@@ -21,16 +21,11 @@ from jaxconv.training.labels import indices
 
 
 def score(model: str, data: str | None = None, sharding: Any = None) -> str:
-    """Return the loss and metrics of a model on a test set, as one line.
+    """Return the loss and metrics of a model on a test set, as one line. Raises ConfigError.
 
-    Args:
-        model: a run folder, or its model file.
-        data: an ``.npz`` file with ``x_test`` and ``y_test`` (or ``x`` and ``y``), with the labels of the training
-            data; or a config, for its test set, and for loss and metrics if the model is not in a run folder.
-        sharding: how batches are spread over devices, as in ``fit``.
-
-    Raises:
-        ConfigError: a file is missing, does not fit the model, or differs between processes.
+    model: a run folder, or its model file. data: an ``.npz`` file with ``x_test`` and ``y_test`` (or ``x`` and ``y``),
+    with the labels of the training data; or a config, for its test set, and for loss and metrics if the model is not in
+    a run folder.
     """
     file = model_file(model)
     config_file = Path(data) if data and data.endswith(".toml") else file.with_name(CONFIG)

@@ -19,11 +19,7 @@ NOTE = "bytes of the results on one device; permute: halos of neighbours, reduce
 
 
 def host_devices(count: int) -> list[Any]:
-    """Return CPU devices: parts of the host, which JAX makes where it has not started yet.
-
-    Raises:
-        ConfigError: JAX has started with fewer already.
-    """
+    """Return CPU devices: parts of the host, which JAX makes unless it has started with fewer (then ConfigError)."""
     if count < 2:
         raise ConfigError(f"--devices {count}: legal: at least 2")
     with contextlib.suppress(RuntimeError):  # JAX has started
@@ -39,14 +35,10 @@ def host_devices(count: int) -> list[Any]:
 
 
 def exchanged(source: ModelSource, devices: list[Any], shard: str, batch: int | None) -> Communication:
-    """Return what each layer of a model makes devices exchange.
+    """Return what each layer of a model makes devices exchange. Raises ConfigError.
 
-    Args:
-        shard: the axis that is cut: "batch", the name of a spatial axis, or its number with the batch as 0.
-        batch: examples; by default those of the config, or 32.
-
-    Raises:
-        ConfigError: the input has no such axis, or an unknown length, or one that does not divide.
+    shard: the axis that is cut: "batch", the name of a spatial axis, or its number with the batch as 0. batch:
+    examples; by default those of the config, or 32.
     """
     if batch is None:
         batch = 32 if source.config is None else source.config.train.batch_size

@@ -41,11 +41,7 @@ class Source:
 
 
 def pick_chunk(stream: Stream, chunk: int | None, least: bool) -> int:
-    """Return how many steps run at a time: as given, or the block (``least``), or what has little overhead.
-
-    Raises:
-        ConfigError: a chunk that the block does not divide.
-    """
+    """Return how many steps run at a time: as given, or the block (``least``), or what has little overhead."""
     if chunk is None:
         return stream.block if least else stream.block * math.ceil(RUN_STEPS / stream.block)
     if chunk < 1 or chunk % stream.block:
@@ -64,9 +60,7 @@ def pick_chunk(stream: Stream, chunk: int | None, least: bool) -> int:
 def open_source(stream: Stream, source: str, chunk: int, stdin: IO[bytes]) -> Iterator[Source]:
     """Open an ``.npy`` file, an audio file, or "-" for raw float32 frames on standard input.
 
-    Raises:
-        ConfigError: an input that cannot be read, or that the stream does not take.
-        ImportError: soundfile is not installed.
+    Raises ConfigError for an input that cannot be read or that the stream does not take; ImportError without soundfile.
     """
     if not isinstance(stream.input_shape, tuple) or len(stream.plan.outputs) > 1:
         raise ConfigError(
@@ -165,8 +159,7 @@ class Clock:
 def run_chunks(stream: Stream, params: Any, source: Source, chunk: int, clock: Clock) -> Iterator[np.ndarray]:
     """Return the real outputs as they come, batch first, time at its axis; compile before the clock starts.
 
-    Raises:
-        ValueError: a length at which the model has no output, or another one than its stream.
+    Raises ValueError for a length at which the model has no output, or another one than its stream.
     """
     axis, batch, signal = stream.axis, source.batch or 1, stream.plan.results[0]
     if source.length is not None:
@@ -226,11 +219,7 @@ def stream_to_file(stream: Stream, params: Any, source: Source, out: str, chunk:
 
 
 def stream_to_pipe(stream: Stream, params: Any, source: Source, write: Callable[[bytes], bool], chunk: int) -> str:
-    """Write each output as raw float32, time first, as it comes, until ``write`` returns False; return a line to print.
-
-    Raises:
-        ConfigError: several rows.
-    """
+    """Write each output as raw float32, time first, until ``write`` returns False; return a line to print."""
     if source.batch not in (None, 1):
         raise ConfigError(f"{source.name} has {source.batch} rows; raw outputs are those of one; give --out Y.npy")
     clock, signal, count = Clock(), stream.plan.results[0], 0

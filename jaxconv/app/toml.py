@@ -50,11 +50,7 @@ def _loads(text: str) -> dict[str, Any]:
 
 
 def check_limits(tree: Mapping[str, Any], file: str) -> None:
-    """Check what the parser does not: the depth of the tables and lists, and TOML's range of integers.
-
-    Raises:
-        ConfigError: naming the key.
-    """
+    """Check the depth of tables and lists, and TOML's range of integers. Raises ConfigError."""
     remaining: list[tuple[str, int, Any]] = [("", 0, tree)]
     while remaining:
         path, depth, value = remaining.pop()
@@ -67,13 +63,10 @@ def check_limits(tree: Mapping[str, Any], file: str) -> None:
 
 
 def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
-    """Apply settings such as ``"train.epochs=50"`` to a config, in place.
+    """Apply settings such as ``"train.epochs=50"`` to a config, in place. Raises ConfigError.
 
     The value is read as TOML (``50``, ``1e-3``, ``true``, ``"text"``, ``[1, 2]``, ``{name = "sgd"}``); if it is not
     TOML, it is a string. List entries are addressed by number: ``model.layers.0.filters=64``. Missing tables are made.
-
-    Raises:
-        ConfigError: a setting has no ``=``, or its key passes through a value or the end of a list.
 
     >>> tree = {"train": {"epochs": 9}}
     >>> override(tree, ["train.epochs=50", "data.name=GunPoint"]); tree

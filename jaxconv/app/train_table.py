@@ -65,11 +65,7 @@ class TrainTable:
 
 
 def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTable:
-    """Check the section and complete its defaults.
-
-    Raises:
-        ConfigError: the first mistake.
-    """
+    """Check the section and complete its defaults. Raises ConfigError."""
     train = _read(table, location)
     _check_ranges(train, location)
     loss = _resolve(resolve_loss, train.loss, location, "loss")

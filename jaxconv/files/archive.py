@@ -1,4 +1,4 @@
-"""Named arrays and a JSON header in one file: an ``.npz`` with the entry ``header.json``. No pickle; knows no layers."""
+"""Named arrays and a JSON header in one file: an ``.npz`` with the entry ``header.json``. No pickle; no layers."""
 
 import contextlib
 import io

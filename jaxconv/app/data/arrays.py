@@ -11,19 +11,11 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_kinds: str) -> dict[str, np.ndarray]:
-    """Check that the four arrays fit each other, and reshape y as views to the shape that a loss expects.
+    """Check that the four arrays fit each other. Return them, with labels as ``(samples,)`` and targets as columns.
 
-    Args:
-        arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``.
-        label: returns the start of an error message about one of them: ``"data.path: x_train in 'mine.npz'"``.
-        label_kinds: the dtype kinds (``numpy.dtype.kind``) of y besides float.
-
-    Returns:
-        The same arrays; labels ``(samples, 1)`` in the shape ``(samples,)``, float targets ``(samples,)`` as a column.
-
-    Raises:
-        ValueError: an array has the wrong dtype or rank, or is empty; x and y differ in length; training and test set
-            differ in the shape of a sample or in the kind of y.
+    label: returns the start of an error message about one of them: ``"data.path: x_train in 'mine.npz'"``. label_kinds:
+    the dtype kinds (``numpy.dtype.kind``) of y besides float. Raises ValueError for a wrong dtype or rank, for no
+    samples, and for differences between x and y or between training and test set.
     """
     arrays = dict(arrays)
     for key, array in arrays.items():
@@ -49,11 +41,8 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
 
 
 def in_memory(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], where: str) -> Splits:
-    """Return checked arrays as float32 inputs, and class indices or float32 targets.
-
-    Raises:
-        ValueError: as :func:`check`; a value that is not finite in float32; a label that only the test set has.
-    """
+    """Return checked arrays as float32 inputs, and class indices or float32 targets. Raises ValueError as
+    :func:`check`."""
     arrays = check(arrays, label, label_kinds="biuUS")
     x_train, x_test = (_float32(arrays[key], label(key)) for key in ("x_train", "x_test"))
     if are_targets(arrays["y_train"]):
