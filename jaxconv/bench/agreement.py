@@ -11,10 +11,8 @@ from jaxconv.bench.timing import Program
 class Loaded(NamedTuple):
     """A trained model in one library.
 
-    Args:
-        infer: the timed program: inference of one batch.
-        outputs: maps an input to the outputs, with Keras's order of axes, in the order of ``jax.tree.leaves``.
-        seconds: compile time; 0 for a library that does not compile.
+    infer: inference of one batch. outputs: maps an input to the outputs, with Keras's order of axes, in the order of
+    ``jax.tree.leaves``. seconds: compile time; 0 for a library that does not compile.
     """
 
     infer: Program

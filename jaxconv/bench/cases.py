@@ -18,16 +18,10 @@ PADDINGS = ("valid", "same", "causal")
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One convolution with channels last.
+    """One convolution with channels last; the lists have a number for each spatial axis.
 
-    Args:
-        name, family, source: the row's name, the kind of convolution, the network or report that the sizes are from.
-        batch, spatial, channels: sizes of the input; ``channels`` is (in, out).
-        kernel, strides, dilation: one number for each spatial axis.
-        groups: number of channel groups.
-        padding: valid, same or causal.
-        transpose: whether it is a transposed convolution.
-        dtype: float32 or bfloat16.
+    family, source: the kind of convolution, the network or report that the sizes are from. channels: (in, out).
+    padding: valid, same or causal. transpose: whether it is a transposed convolution. dtype: float32 or bfloat16.
     """
 
     name: str
@@ -68,10 +62,7 @@ class Arrays(NamedTuple):
 
 
 def read_cases(path: str | Path | None = None) -> list[Case]:
-    """Read ``[[case]]`` tables from a TOML file; the default is the package's own list.
-
-    Raises:
-        ValueError: not TOML, no case, an unknown or missing key, sizes of different lengths.
+    """Read ``[[case]]`` tables from a TOML file; the default is the package's own list. Raises ValueError.
 
     >>> read_cases()[0].name
     'conv1d-fcn-1'

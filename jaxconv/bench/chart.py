@@ -31,11 +31,8 @@ def draw_chart(
 ) -> None:
     """Save a chart with a panel for each mode and a group of bars for each row, on a logarithmic axis.
 
-    Args:
-        bars: mode -> name of the row -> library -> how many times as fast ``who`` is.
-        path: the file; its suffix determines the format.
-        who: the library that the others are compared with, or other words for what is compared.
-        caption: text below the chart: machine and versions.
+    bars: mode -> name of the row -> library -> how many times as fast ``who`` (a library, or other words) is. path: the
+    file; its suffix determines the format. caption: text below the chart.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -32,11 +32,7 @@ class _Compiled(NamedTuple):
 def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy: bool = False) -> dict[str, Any]:
     """Measure one case in several libraries and return a row of the results.
 
-    Args:
-        case: the convolution.
-        libraries: some of lax, torch, jaxconv.
-        seconds: for each program, as in :func:`~jaxconv.bench.timing.medians`.
-        accuracy: whether to compute the errors against float64, which may take long.
+    accuracy: whether to compute the errors against float64, which may take long.
 
     Returns:
         name, family, ``milliseconds`` of each library by mode; for libraries that compile: ``compile`` seconds of both

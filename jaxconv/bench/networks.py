@@ -15,12 +15,8 @@ from jaxconv.models.container import Container
 class Network(NamedTuple):
     """A network and the shape of its batch.
 
-    Args:
-        name: name of the row.
-        model: its layers.
-        shape: shape of the input, batch first, channels last.
-        target: shape of the target: class labels if ``classes`` is positive, otherwise the shape of the output.
-        classes: number of classes of the softmax cross-entropy; 0 means the mean squared error.
+    shape: of the input, batch first, channels last. target: shape of the class labels if ``classes`` is positive,
+    otherwise of the output. classes: number of classes of the softmax cross-entropy; 0 means the mean squared error.
     """
 
     name: str

@@ -17,10 +17,8 @@ LEARNING_RATE = 1e-4
 class JaxNetwork(NamedTuple):
     """A network built by a JAX library.
 
-    Args:
-        forward: a pure function ``(trainable, fixed, x, train) -> (output, new fixed)``.
-        trainable, fixed: parameters, running statistics.
-        channels: the library's channel axis, 1 or -1.
+    forward: a pure function ``(trainable, fixed, x, train) -> (output, new fixed)``. fixed: running statistics.
+    channels: the library's channel axis, 1 or -1.
     """
 
     forward: Callable[[Any, Any, jax.Array, bool], tuple[jax.Array, Any]]
@@ -32,12 +30,9 @@ class JaxNetwork(NamedTuple):
 class Programs(NamedTuple):
     """The timed programs of a network in one library, and the facts that must agree between libraries.
 
-    Args:
-        infer: inference of one batch.
-        train: loss, gradients and an SGD update on one batch.
-        parameters: number of trainable scalars.
-        output_shape: shape of the output, channels last.
-        seconds: time to trace and compile both; 0 for a library that does not compile.
+    infer: inference of one batch. train: loss, gradients and an SGD update on one batch. parameters: number of
+    trainable scalars. output_shape: channels last. seconds: time to trace and compile both; 0 for a library that does
+    not compile.
     """
 
     infer: Program

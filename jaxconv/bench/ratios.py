@@ -9,15 +9,9 @@ FASTEST_PEER = "the fastest JAX peer"
 
 
 class Ratio(NamedTuple):
-    """How many times as fast ``who`` is as ``other`` over several rows.
+    """How many times as fast ``who`` is as ``other`` over several rows, in one mode.
 
-    Args:
-        who, other: the libraries.
-        mode: the mode that was timed.
-        rows: number of rows.
-        mean: geometric mean.
-        worst, least: the row with the smallest ratio, and the ratio.
-        best, most: the row with the largest ratio, and the ratio.
+    mean: the geometric mean. worst, least: the row with the smallest ratio, and the ratio. best, most: the largest.
     """
 
     who: str
@@ -40,11 +34,7 @@ class Ratio(NamedTuple):
 def speedup(row: Mapping[str, Any], mode: str, who: str, other: str, peers: Sequence[str] = ()) -> float | None:
     """Return how many times as fast ``who`` is in one row, or None if one of the two was not measured.
 
-    Args:
-        row: a row of results.
-        mode: the mode that was timed.
-        who, other: the libraries; ``other`` may be :data:`FASTEST_PEER`.
-        peers: the libraries that :data:`FASTEST_PEER` is chosen from.
+    other: a library, or :data:`FASTEST_PEER`, chosen from ``peers``.
 
     >>> speedup({"milliseconds": {"forward": {"a": 2.0, "b": 3.0}}}, "forward", "a", "b")
     1.5

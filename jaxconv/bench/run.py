@@ -23,15 +23,9 @@ Say = Callable[[str], None]
 class Suite(NamedTuple):
     """A kind of benchmark.
 
-    Args:
-        kind: its name in ``bench.json``.
-        folder: name of the default output folder.
-        names: names of the rows, with their families.
-        libraries: the libraries to measure.
-        modes: the timed modes.
-        extras: further columns.
-        pairs: which library is compared with which other.
-        measure: ``(name, say) -> row``, where ``say`` prints a line above the progress bar.
+    kind: its name in ``bench.json``. folder: name of the default output folder. names: of the rows, with their
+    families. extras: further columns. pairs: which library is compared with which. measure: ``(name, say) -> row``,
+    where ``say`` prints a line above the progress bar.
     """
 
     kind: str
@@ -66,25 +60,14 @@ def bench(
 ) -> Path | None:
     """Measure, print a table, write results and a chart to a folder, and return the folder.
 
-    Args:
-        chosen: part of a row's name, or a family; empty selects all rows.
-        models: measure whole networks instead of single convolutions.
-        stream: measure single steps of networks that run step by step instead.
-        accelerate: measure the networks of each other JAX library with and without ``jaxconv.accelerate()``.
-        files: measure these trained models instead.
-        batch: batch sizes for trained models, separated by commas; None means 1 and 32.
-        case_file: a list of convolutions instead of the package's own.
-        only: names of libraries, separated by commas; None means all that are installed.
-        seconds: for each program; see :func:`~jaxconv.bench.timing.medians`.
-        accuracy: also compute the errors of convolutions against float64.
-        out: the folder; None means a new one: runs/bench, or one with the kind of benchmark behind it.
-        names_only: print the names of the rows with their families instead, and return None.
+    The arguments are the options of ``jaxconv bench``: ``chosen`` is its FILTER, ``files`` its ``--trained``,
+    ``case_file`` its ``--cases``, ``out`` its ``--out`` (by default a new folder under runs), and ``names_only`` its
+    ``--list``, for which None is returned.
 
     Raises:
         ValueError: an unknown library or name, an unreadable case file or model, negative seconds, options that exclude
             each other.
         ImportError: a library in ``only`` or matplotlib is not installed.
-        OSError: the folder cannot be written.
         ArithmeticError: the libraries disagree on the values.
         KeyboardInterrupt: Ctrl-C, after the results were saved.
     """

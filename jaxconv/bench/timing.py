@@ -12,12 +12,7 @@ MIN_TURN = 0.01  # seconds; a shorter program is repeated, so that switching pro
 
 
 class Program(NamedTuple):
-    """A program to time.
-
-    Args:
-        run: computes ``calls`` times and waits for the result.
-        calls: more than 1 for a computation that is too short to time alone.
-    """
+    """A program to time: ``run`` computes ``calls`` times and waits, more than once if it is short."""
 
     run: Callable[[], object]
     calls: int = 1
@@ -47,11 +42,8 @@ def medians(programs: Mapping[str, Program], seconds: float) -> dict[str, float]
 
     The programs take turns, so that changes of the machine's speed affect all of them. Other processes still affect
     programs most whose threads wait for each other. Before each program is a pause, in which the threads of the
-    previous library go idle, and for short programs an untimed run, which wakes their own threads.
-
-    Args:
-        programs: the programs by name.
-        seconds: time for each program; at least 3 and at most 40 rounds are measured.
+    previous library go idle, and for short programs an untimed run, which wakes their own threads. seconds: time for
+    each program, in 3 to 40 rounds.
 
     >>> medians({"nothing": Program(lambda: None)}, 0.0)["nothing"] < 1
     True

@@ -32,15 +32,9 @@ class Trained(NamedTuple):
 
 
 def read_trained(files: Sequence[str], batches: Sequence[int]) -> dict[str, Trained]:
-    """Read trained models. Return one for each file and batch size, by the name of its row.
+    """Read model files or run folders. Return one row for each file and batch size, by its name.
 
-    Args:
-        files: model files or run folders.
-        batches: batch sizes.
-
-    Raises:
-        FileError, ConfigError: a file that does not exist or cannot be read.
-        ValueError: a model whose input has an unknown length.
+    Raises FileError or ConfigError for a file that cannot be read; ValueError for an input of unknown length.
     """
     files = list(dict.fromkeys(files))
     stems = [Path(file).stem for file in files]
@@ -75,12 +69,7 @@ def measure_trained(
 ) -> dict[str, Any]:
     """Compare the outputs of a trained model in several libraries, then measure its inference in them.
 
-    Args:
-        name: name of the row.
-        model: the model.
-        libraries: some of keras, torch, jaxconv.
-        seconds: for each library, as in :func:`~jaxconv.bench.timing.medians`.
-        say: prints a line: the differences of the outputs, before timing, and each library that is left out.
+    say: prints a line: the differences of the outputs, before timing, and each library that is left out.
 
     Returns:
         name, file, batch, ``milliseconds`` of each library by mode, ``compile`` seconds; ``difference``: the largest

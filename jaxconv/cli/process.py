@@ -16,10 +16,7 @@ class Output:
     """A text stream that neither fails when its reader closes it nor passes on control characters from files.
 
     After ``jaxconv train CONFIG | head -1`` the reader is gone; the command continues, and its output is discarded.
-
-    Args:
-        stream: the stream to write to.
-        escapes: whether control characters are written as ``\\x1b``. A progress bar needs them on stderr.
+    escapes: whether control characters are written as ``\\x1b``. A progress bar needs them on stderr.
     """
 
     def __init__(self, stream: TextIO, escapes: bool):

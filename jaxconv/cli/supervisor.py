@@ -59,11 +59,7 @@ class Ended(Exception):
 def supervise(place: Place, command: Sequence[str], version: str, wait: int) -> tuple[str, int]:
     """Run a command as a worker together with the other processes; return what to print, and the exit code.
 
-    Args:
-        place: of this process.
-        command: the program and its arguments.
-        version: what must be equal in all processes.
-        wait: seconds to wait for the others.
+    command: the program and its arguments. version: what must be equal in all processes. wait: seconds, for the others.
     """
     group = _Group(place)
     try:

@@ -39,10 +39,8 @@ class Worker:
     def running(self, keep: bool) -> Iterator[None]:
         """Run a block together with the other processes, and report that it has succeeded.
 
-        Standard output is that of process 0 alone, and nothing of what libraries of C++ print is shown.
-
-        Args:
-            keep: leave the streams as they are, to look for errors.
+        Standard output is that of process 0 alone, and nothing of what libraries of C++ print is shown; unless
+        ``keep``, to look for errors.
         """
         import jax
 

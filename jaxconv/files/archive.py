@@ -20,20 +20,12 @@ _HEADER = "header.json"
 
 
 def write_archive(path: str | os.PathLike[str], header: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Write named arrays and a JSON header to one file, atomically (see :func:`jaxconv.files.atomic.replacing`).
+    """Write named arrays and a JSON header to one file, atomically. The same content gives the same bytes.
 
     Every dtype of JAX is kept: those that ``.npy`` cannot name, such as bfloat16, are stored as unsigned integers of
-    the same width. The header's entry ``"arrays"`` records shape and dtype of each array. The same content gives the
-    same bytes.
-
-    Args:
-        path: the file, under exactly this name.
-        header: JSON values; ``"format"`` and ``"version"`` say what the file is.
-        arrays: numbers only, by name; a name may contain ``/``.
-
-    Raises:
-        FileError: the file cannot be written.
-        TypeError: an array does not hold numbers.
+    the same width. The header's entry ``"arrays"`` records shape and dtype of each array. header: JSON values;
+    ``"format"`` and ``"version"`` say what the file is. Raises FileError; TypeError for an array that does not hold
+    numbers.
     """
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     manifest = {name: {"shape": list(array.shape), "dtype": array.dtype.name} for name, array in arrays.items()}
@@ -66,15 +58,9 @@ def read_format(path: str | os.PathLike[str]) -> str | None:
 def read_archive(
     path: str | os.PathLike[str], format: str, version: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read what :func:`write_archive` wrote: the header and the arrays, each with its dtype.
+    """Read what :func:`write_archive` wrote: the header and the arrays, each with its dtype. Raises FileError.
 
-    Args:
-        path: the file.
-        format: the expected value of the header's ``"format"``.
-        version: the newest version of that format that the caller can read.
-
-    Raises:
-        FileError: the file is missing, empty, truncated, damaged, of another format, or of a newer version.
+    format: the expected value of the header's ``"format"``. version: the newest one that the caller can read.
     """
     with open_file(path) as handle, damaged(path):
         start = handle.read(2)

@@ -15,15 +15,12 @@ from jaxconv.files.errors import FileError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a temporary file that replaces ``path`` when the block ends without an exception.
+    """Open a temporary file that replaces ``path`` when the block ends without an exception. Raises FileError.
 
     The temporary file is in the same folder, under a name of its own for each writer: two threads that save to one path
     do not meet, and the last one wins. It is flushed to disk (fsync) and then renamed: a process killed at any moment
     leaves the old file or the new one, never a part. Temporary files that killed processes of this machine left for
     ``path`` are removed.
-
-    Raises:
-        FileError: the folder does not exist or cannot be written to.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.tmp")

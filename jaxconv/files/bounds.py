@@ -20,11 +20,7 @@ def budget(size: int) -> int:
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a regular file for reading.
-
-    Raises:
-        FileError: it does not exist; it is a folder, a pipe or a device; most of it is holes.
-    """
+    """Open a regular file for reading. Raises FileError for a folder, a pipe or a device, and for a file of holes."""
     with damaged(path):
         info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):
@@ -50,11 +46,7 @@ def parse_json(path: Any, text: bytes | str, what: str) -> Any:
 
 
 class ZipReader:
-    """A zip file whose entries are read into memory, within one budget for all of them.
-
-    Raises:
-        FileError: it is not a zip file, or is damaged; its directory is too large.
-    """
+    """A zip file whose entries are read into memory, within one budget for all of them. Raises FileError."""
 
     def __init__(self, path: Any, handle: IO[bytes]):
         self._path, self._left = path, budget(os.fstat(handle.fileno()).st_size)

@@ -20,20 +20,10 @@ def convert(
     until: str | None = None,
     force: bool = False,
 ) -> list[str]:
-    """Read a model file and write it as another one.
+    """Read a model file and write it as another one; return the lines to print. Raises FileError.
 
-    Args:
-        old: the file to read.
-        new: the file to write: ``.keras``, or ``.safetensors`` for the params alone.
-        weights: a file with the weights, for a model in JSON.
-        until: the last layer to read; see :func:`jaxconv.load_model`.
-        force: whether an existing file is overwritten.
-
-    Returns:
-        the lines to print: what was written, and what was unusual in the old file.
-
-    Raises:
-        FileError: a file that cannot be read or written; ``new`` exists, or has another suffix.
+    new: ``.keras``, or ``.safetensors`` for the params alone. weights: a file with the weights, for a model in JSON.
+    until: the last layer to read; see :func:`jaxconv.load_model`. force: whether an existing file is overwritten.
 
     >>> convert("old.h5", "new.txt")
     Traceback (most recent call last):

@@ -30,11 +30,7 @@ def is_hdf5(handle: Any) -> bool:
 
 
 def folders_of(name: str) -> Iterator[str]:
-    """Yield the path of each group that an object is in, from the outermost, with "/" at the end.
-
-    >>> list(folders_of("layers/dense/vars"))
-    ['layers/', 'layers/dense/']
-    """
+    """Yield the path of each group that an object is in, from the outermost: "layers/", "layers/dense/"."""
     place = name.find("/")
     while place >= 0:
         yield name[: place + 1]
@@ -58,11 +54,7 @@ class Table:
             return tuple(self._dataset.shape or ())
 
     def read(self) -> np.ndarray:
-        """Read the numbers: floats (bfloat16 included) or integers.
-
-        Raises:
-            FileError: not numbers; more bytes than a file of this size may hold; stored in another file; damaged.
-        """
+        """Read the numbers: floats (bfloat16 included) or integers. Raises FileError."""
         where = f"{self._store.path}: table {self.name!r}"
         with damaged(self._store.path, f"table {self.name!r}"):
             dataset = self._dataset
@@ -222,12 +214,7 @@ class NoStore(Store):
 
 @contextlib.contextmanager
 def opened(path: Any, source: IO[bytes] | bytes, skip: tuple[str, ...] = ()) -> Iterator[Store]:
-    """Read an HDF5 file from an open file, or from its content in memory.
-
-    Raises:
-        FileError: it is damaged; it has links out of the file or in cycles; too many groups; names not in UTF-8.
-        ImportError: h5py is not installed.
-    """
+    """Read an HDF5 file from an open file, or from its content. Raises FileError; ImportError without h5py."""
     try:
         import h5py
     except ImportError:

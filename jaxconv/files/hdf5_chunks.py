@@ -16,8 +16,7 @@ _CHECKSUM = 4  # bytes that fletcher32 adds
 def check_chunks(where: str, dataset: Any) -> None:
     """Check that every chunk of a dataset unpacks to its declared size: libhdf5 reads beyond the end of a shorter one.
 
-    Raises:
-        FileError: one does not; it is compressed with an unknown filter, or twice. The message begins with ``where``.
+    Raises FileError, which begins with ``where``, also for an unknown filter and for two compressions.
     """
     plan = dataset.id.get_create_plist()
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]

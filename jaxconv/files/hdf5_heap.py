@@ -23,14 +23,10 @@ _REFERENCE = np.dtype([("length", "<u4"), ("object", "V12")])  # to a text in a 
 
 
 class Heaps:
-    """The heaps of a file: in each one, every object leads on to the next.
+    """The heaps of a file (its bytes, or a memory map of them): in each one, every object leads on to the next.
 
-    Args:
-        path: for messages.
-        content: the file's bytes, or a memory map of them.
-
-    Raises:
-        FileError: an object without size, or one that ends outside its heap; heaps that may hide attributes.
+    Raises FileError for an object without size, or one that ends outside its heap, and for heaps that may hide
+    attributes.
     """
 
     def __init__(self, path: Any, content: Any):

@@ -15,9 +15,6 @@ from jaxconv.models import Model, Sequential
 def input_shape_of(layer: Layer, given: Any = None) -> Any:
     """Return the shape of a layer's input, batch first: the given one, or the layer's own; None if neither is known.
 
-    Raises:
-        ValueError or TypeError: the layer does not accept the given one.
-
     >>> input_shape_of(jaxconv.Sequential([jaxconv.Conv1D(4, 3, input_shape=(10, 2))]))
     (None, 10, 2)
     """
@@ -40,10 +37,7 @@ def output_shape_of(layer: Layer, shape: Any) -> Any:
 
 
 def shape_from_json(value: Any) -> Any:
-    """Return a shape, or a list or dict of shapes, as tuples from the lists of JSON.
-
-    Raises:
-        ValueError: it is not a shape.
+    """Return a shape, or a list or dict of shapes, as tuples from the lists of JSON. Raises ValueError.
 
     >>> shape_from_json([[None, 8, 3], [None, 2]])
     [(None, 8, 3), (None, 2)]
@@ -60,9 +54,7 @@ def shape_from_json(value: Any) -> Any:
 
 
 def fitting_shape(layer: Layer, params: Params) -> Shape | None:
-    """Return the least specific input shape for which a layer has weights of these shapes.
-
-    None if the weights alone do not determine one.
+    """Return the least specific input shape for which a layer has weights of these shapes; None if there is none.
 
     >>> params, _ = jaxconv.Conv1D(8, 3, groups=2).init(jax.random.key(0), (None, 10, 4))
     >>> fitting_shape(jaxconv.Conv1D(8, 3, groups=2), params)
@@ -82,14 +74,11 @@ def fits(layer: Layer, params: Params, shape: Any) -> bool:
 
 
 def misfit(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """Return the first of a layer's own weights that cannot have the given shape for any input; None if all can.
+    """Return a layer's first weight that cannot have the given shape for any input, and what it needs; None if all can.
 
     The layer is asked for its weights for inputs of each rank, with one axis after the other doubled. A size that does
     not change is the layer's own; one that grows with an axis determines the size of that axis, on which all weights
-    must agree.
-
-    Returns:
-        (name, the shape that it needs: "?" for a size that the input decides and no other weight determines).
+    must agree. "?" stands for a size that the input decides and no other weight determines.
 
     >>> misfit(jaxconv.Conv1D(8, 3), {"kernel": (4, 2, 8), "bias": (8,)})
     ('kernel', '(3, 2, 8)')

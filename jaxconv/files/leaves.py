@@ -26,10 +26,7 @@ def flat(params: Any) -> dict[str, Any]:
 
 
 def nested(leaves: Mapping[str, Any]) -> Params:
-    """Return the nested dicts that :func:`flat` made flat.
-
-    Raises:
-        ValueError: a path continues after the end of another one; one is deeper than ``DEPTH``.
+    """Return the nested dicts that :func:`flat` made flat. Raises ValueError for a path through another one's end.
 
     >>> nested({"conv1d/bias": 1, "conv1d/kernel": 2})
     {'conv1d': {'bias': 1, 'kernel': 2}}
@@ -51,11 +48,7 @@ def nested(leaves: Mapping[str, Any]) -> Params:
 
 
 def on_device(path: str | os.PathLike[str], leaves: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Return the leaves as arrays of JAX, each in its own type.
-
-    Raises:
-        FileError: one has 64 bits while JAX computes in 32.
-    """
+    """Return the leaves as arrays of JAX, each in its own type. Raises FileError for 64 bits where JAX has 32."""
     for name, array in leaves.items():
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
             raise FileError(f"{path}: {name} is {array.dtype}; call jax.config.update('jax_enable_x64', True) first")
@@ -63,11 +56,7 @@ def on_device(path: str | os.PathLike[str], leaves: Mapping[str, np.ndarray]) ->
 
 
 def check(path: str | os.PathLike[str], layer: Layer, input_shape: Any, params: Any) -> None:
-    """Check that params are those of a layer on an input of this shape.
-
-    Raises:
-        FileError: the layer does not accept the input; a weight is missing, has another shape, or is not the layer's.
-    """
+    """Check that params are those of a layer on an input of this shape. Raises FileError."""
     try:
         expected = flat(param_shapes(layer, input_shape))
     except (ValueError, TypeError) as error:

@@ -26,11 +26,7 @@ class Outline(NamedTuple):
 
 
 def read_outline(path: str | os.PathLike[str]) -> Outline:
-    """Read the outline of a Keras file or a file of params.
-
-    Raises:
-        FileError: the file is missing, damaged or of another kind.
-    """
+    """Read the outline of a Keras file or a file of params. Raises FileError."""
     with open_file(path) as handle:
         start = handle.read(9)
         if start[8:] == b"{":  # the length of a safetensors header, then the header

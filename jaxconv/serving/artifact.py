@@ -124,11 +124,7 @@ def _program(apply_fn: Any, params: Any, input_shape: Any, dtype: Any) -> Progra
 
 
 def _check_operations(exported: jax_export.Exported) -> None:
-    """Check that a program computes with StableHLO alone: a custom call runs whatever the machine has under its name.
-
-    Raises:
-        ValueError: a custom call, a transfer to or from the host, or an unknown operation; several devices.
-    """
+    """Check that a program computes with StableHLO alone: a custom call runs what has its name. Raises ValueError."""
     refused: set[str] = set()
 
     def visit(operation: Any) -> Any:
@@ -169,11 +165,7 @@ class Exported:
     _run: Callable = dataclasses.field(repr=False)
 
     def __call__(self, x: Any) -> Any:
-        """Compute the output.
-
-        Raises:
-            ValueError: an input of another shape; a machine of a platform that the file is not for.
-        """
+        """Compute the output. Raises ValueError for an input of another shape, or on another platform."""
         try:
             x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.input_shape, self.dtype, x)
             return self._run(x)

@@ -30,13 +30,7 @@ class Compiled:
     _executables: tuple[tuple[int, Any], ...] = dataclasses.field(repr=False)
 
     def __call__(self, x: Any) -> Any:
-        """Compute the output.
-
-        Raises:
-            ValueError: an input of another shape than the compiled ones, except for the batch; numbers that an integer
-                type does not have.
-            TypeError: an input that is complex, or not an array of numbers.
-        """
+        """Compute the output. Raises ValueError for an input of another shape, TypeError for what is not numbers."""
         number = self._batch(x)
         x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.shapes[0], self.dtype, x)
         for size, run in self._executables:

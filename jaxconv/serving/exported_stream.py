@@ -23,13 +23,10 @@ class Program(NamedTuple):
 
 
 def stream_program(stream: Any, params: Any, chunk: int | None, dtype: Any) -> Program:
-    """Return the step of a stream for chunks of one size and any batch size.
+    """Return the step of a stream for chunks of one size and any batch size. Raises ValueError.
 
     The function takes (state, x, mask, reset, active), all of them arrays. The state before the first step is the same
     for all rows; the arrays hold that of one row.
-
-    Raises:
-        ValueError: a chunk that the block does not divide; types that do not fit the inputs.
     """
     chunk = stream.block if chunk is None else chunk
     if isinstance(chunk, bool) or not hasattr(chunk, "__index__") or chunk < 1 or chunk % stream.block:
@@ -96,9 +93,7 @@ class ExportedStream:
     def step(self, state: Any, x: Any, mask: Any = None, reset: Any = None, active: Any = None) -> tuple[Any, Any, Any]:
         """Compute the outputs for the next ``chunk`` steps: (outputs, their mask, new state), as a stream does.
 
-        Raises:
-            ValueError: a chunk of another shape; a state of another stream or batch size.
-            TypeError: a mask, ``reset`` or ``active`` that is not boolean.
+        Raises ValueError for another shape, or the state of another stream; TypeError for flags that are not boolean.
         """
         shapes = jax.tree.map(np.shape, x)
         batch = next((shape[0] for shape in jax.tree.leaves(shapes, is_leaf=_is_tuple) if shape), 0)
@@ -133,11 +128,7 @@ def _is_tuple(value: Any) -> bool:
 
 
 def read_stream(exported: jax_export.Exported, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:
-    """Return the stream in a file: its fields beside those that all programs have.
-
-    Raises:
-        ValueError: a state that does not fit the program.
-    """
+    """Return the fields of the stream in a file. Raises ValueError for a state that does not fit the program."""
     facts = header["stream"]
     arguments, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
     specs, form = jax.tree.leaves(arguments[0]), jax.tree.structure(arguments[0])

@@ -13,13 +13,9 @@ from jaxconv.models import Model
 
 
 def read_function(model: Any, params: Any, call: str) -> Callable:
-    """Return a model as a function of (params, x), from that or from a layer.
+    """Return a model as a function of (params, x), from that or from a layer. Raises TypeError.
 
-    Args:
-        call: shows the order of the arguments, for messages.
-
-    Raises:
-        TypeError: the model is not a function, or a layer's params are not a dict.
+    call: shows the order of the arguments, for messages.
     """
     function: Any = model.apply_fn if isinstance(model, Layer) else model
     if isinstance(function, type) or not callable(function):
@@ -37,12 +33,7 @@ def is_shape(value: Any) -> bool:
 
 
 def read_input_shape(function: Callable, value: Any) -> Any:
-    """Return the shape of a function's input, or the list or dict of several, in the structure of a ``Model``'s inputs.
-
-    Raises:
-        TypeError: something else than shapes.
-        ValueError: shapes that the layer of an ``apply_fn`` does not accept.
-    """
+    """Return the shape of a function's input, or of several as a ``Model`` has them. Raises TypeError, ValueError."""
     shapes = read_shapes(value)
     return function.layer.read_shape(shapes) if isinstance(function, Apply) else shapes
 
@@ -69,15 +60,10 @@ def map_shapes(function: Callable, shapes: Any, *more: Any) -> Any:
 
 
 def resolve_dtypes(apply_fn: Any, shapes: Any, dtype: Any) -> Any:
-    """Return the type of each input, in the structure of the shapes.
+    """Return the type of each input, in the structure of the shapes. Raises ValueError or TypeError.
 
-    Args:
-        dtype: a list or dict of types, or one float type for all inputs that a ``Model`` does not declare as integers;
-            None for the types that it declares, and float32 for inputs without a declared type.
-
-    Raises:
-        ValueError: another structure than that of the shapes; one integer type for several inputs.
-        TypeError: not a type.
+    dtype: a list or dict of types, or one float type for all inputs that a ``Model`` does not declare as integers; None
+    for the types that it declares, and float32 for inputs without a declared type.
     """
     layer = getattr(apply_fn, "layer", None)
     with explain(f"dtype={dtype!r}"):
@@ -96,9 +82,7 @@ def resolve_dtypes(apply_fn: Any, shapes: Any, dtype: Any) -> Any:
 def cast_input(name: str, value: Any, dtype: Any) -> Any:
     """Return an array in the type that a program takes.
 
-    Raises:
-        TypeError: it is complex, or not an array of numbers.
-        ValueError: it holds numbers that an integer type does not have.
+    Raises TypeError if it is not an array of real numbers; ValueError for numbers that an integer type does not have.
     """
     if getattr(value, "dtype", None) == dtype:
         return value

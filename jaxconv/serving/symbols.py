@@ -17,10 +17,7 @@ def symbolic_inputs(function: Any, shapes: Any, dtypes: Any, *, shared: bool) ->
     """Return a ``jax.ShapeDtypeStruct`` for each input, with symbols for None.
 
     All batches have the same symbol. A symbol for a length stands for the shortest legal one and all longer ones.
-
-    Args:
-        function: a model as a function of (params, x). shapes, dtypes: of its inputs.
-        shared: whether the lengths of all inputs along one axis are equal.
+    shared: whether the lengths of all inputs along one axis are equal.
     """
     flat: list = jax.tree.leaves(shapes, is_leaf=is_shape)
     tree: Any = jax.tree.structure(shapes, is_leaf=is_shape)

@@ -19,13 +19,9 @@ class Step:
 
 
 class Wiring:
-    """The layers and calls of a container, and its params; all may be changed in place.
+    """The layers and calls of a Sequential or Model, and its params; all may be changed in place.
 
     A value is a number that stays the same however the calls change; the container's inputs are the first ones.
-
-    Args:
-        container: a Sequential or a Model.
-        params: its own.
     """
 
     def __init__(self, container: Container, params: Params):

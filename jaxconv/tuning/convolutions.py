@@ -22,11 +22,8 @@ MAX_TEMPORARY, SMALL = 3, 2**24
 class Convolution(NamedTuple):
     """One of the three maps, with the shapes and dtypes of its operands.
 
-    Args:
-        name: ``"convolve"``, ``"transpose"`` or ``"correlate"``.
-        key: the text under which its winner is remembered.
-        a, b: shapes and dtypes of the operands.
-        params: the parameters of the primitive.
+    name: "convolve", "transpose" or "correlate". key: the text under which its winner is remembered. params: those of
+    the primitive.
     """
 
     name: str
@@ -55,11 +52,7 @@ class Convolution(NamedTuple):
         return a, b
 
     def program(self, lowering: str, platform: str, memory_limit: bool = False) -> Callable[..., jax.Array] | None:
-        """Compile one lowering.
-
-        Args:
-            memory_limit: whether to return None for one that needs much memory beside operands and result.
-        """
+        """Compile one lowering; with ``memory_limit``, return None if it needs much memory."""
         params = {**self.params, "lowering": lowering}
         compute = functools.partial(choice.compute, self.name, platform=platform, **params)
         compiled = jax.jit(compute).lower(self.a, self.b).compile()
@@ -99,10 +92,8 @@ def _by(sizes: tuple[int, ...]) -> str:
 def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolution]:
     """List the convolutions that a call computes and that have more than one lowering, each once.
 
-    Those inside loops, branches and called functions count; those with a requested lowering do not.
-
-    Args:
-        arguments: of the function; arrays or ``jax.ShapeDtypeStruct``.
+    Those inside loops, branches and called functions count; those with a requested lowering do not. The arguments may
+    be ``jax.ShapeDtypeStruct``.
 
     >>> x, w = jax.ShapeDtypeStruct((1, 8, 2), "float32"), jax.ShapeDtypeStruct((3, 2, 4), "float32")
     >>> [str(one) for one in convolutions(lambda x, w: jnp.sum(jaxconv.conv1d(x, w) ** 2), x, w)]

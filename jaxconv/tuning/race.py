@@ -19,14 +19,8 @@ def race(
 ) -> dict[str, float]:
     """Return the median milliseconds of each program, except those five times as slow as the best.
 
-    A program that is so slow in its first run drops out. The others take turns, so that other load on the machine
-    affects all of them.
-
-    Args:
-        programs: each computes once and waits for the result. The first never drops out.
-        seconds: the time to spend on each program, but at least 3 rounds and at most 200.
-        clock: returns the time in seconds.
-        drop_out: how many times as slow as the best so far a first run may be.
+    A program that is so slow in its first run drops out; the first one never does. The others take turns, so that other
+    load on the machine affects all of them. seconds: the time to spend on each program, in 3 to 200 rounds.
 
     >>> list(race({"nothing": lambda: None}, 0.0))
     ['nothing']

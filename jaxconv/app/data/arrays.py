@@ -41,8 +41,7 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
 
 
 def in_memory(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], where: str) -> Splits:
-    """Return checked arrays as float32 inputs, and class indices or float32 targets. Raises ValueError as
-    :func:`check`."""
+    """Return checked arrays as float32 inputs, and class indices or float32 targets. Raises ValueError."""
     arrays = check(arrays, label, label_kinds="biuUS")
     x_train, x_test = (_float32(arrays[key], label(key)) for key in ("x_train", "x_test"))
     if are_targets(arrays["y_train"]):

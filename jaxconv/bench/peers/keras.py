@@ -21,11 +21,7 @@ from jaxconv.files.keras.writing import save_model
 
 
 def build(network: Network) -> Programs:
-    """Build the network and return its timed programs.
-
-    Raises:
-        ValueError: Keras uses another backend than JAX.
-    """
+    """Build the network and return its timed programs. Raises ValueError if Keras uses another backend than JAX."""
     _check_backend()
     x = keras.Input(network.shape[1:], network.shape[0])
     y = propagate(network.model, x, lambda layer, x: keras.layers.deserialize(layers.serialize(layer))(x))
@@ -42,9 +38,7 @@ def build(network: Network) -> Programs:
 def load(layer: Layer, params: Params, x: Any) -> Loaded:
     """Save a trained model in Keras's format and load it in Keras, for inputs of the shape of ``x``, under ``jax.jit``.
 
-    Raises:
-        Unsupported: Keras cannot load the model, because Keras lacks one of its layers.
-        ValueError: Keras uses another backend than JAX.
+    Raises Unsupported if Keras lacks one of its layers; ValueError if Keras uses another backend than JAX.
     """
     _check_backend()
     with tempfile.TemporaryDirectory() as folder:

@@ -162,11 +162,7 @@ def _tensor(channels_last: np.ndarray) -> torch.Tensor:
 
 
 def load(layer: Layer, params: Params, x: Any) -> Loaded:
-    """Build a trained model for inputs of the shape of ``x``; it runs eager, in inference mode.
-
-    Raises:
-        Unsupported: a layer without an implementation in :mod:`.torch_layers`.
-    """
+    """Build a trained model for inputs of the shape of ``x``, to run eagerly in inference mode. Raises Unsupported."""
 
     def flat(x: Any) -> list[np.ndarray]:
         return layer.flat_inputs(x) if isinstance(layer, Container) else [x]

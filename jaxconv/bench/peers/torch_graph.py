@@ -24,15 +24,7 @@ class _Value:
 
 
 class Network:
-    """A layer or model with weights, built for one shape of each input.
-
-    Args:
-        layer, params: the model.
-        shapes: shapes of its inputs, batch first, without unknown lengths.
-
-    Raises:
-        Unsupported: a layer without an implementation in :mod:`.torch_layers`; the message has its name.
-    """
+    """A layer or model with weights, built for one shape of each input. Raises Unsupported, which names the layer."""
 
     def __init__(self, layer: Layer, params: Params, shapes: Sequence[Shape]):
         self.channels_first = _has_channels_first(layer)

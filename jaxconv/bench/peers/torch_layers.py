@@ -24,11 +24,8 @@ from jaxconv.files.torch_layout import tensors
 class Call(NamedTuple):
     """One call of a layer. Values of rank 3 and above with channels last in jaxconv have channels first in PyTorch.
 
-    Args:
-        layer: the layer.
-        weights: its weights, by PyTorch's names and in PyTorch's layout.
-        shapes: shapes of the inputs in jaxconv.
-        channels_first: whether the model has channels first; then the axes have the same order.
+    weights: by PyTorch's names and in PyTorch's layout. shapes: those of the inputs in jaxconv. channels_first: whether
+    the model has channels first; then the axes have the same order.
     """
 
     layer: Any
@@ -59,11 +56,7 @@ class Call(NamedTuple):
 
 
 def function_of(layer: Layer, params: Params, shapes: Sequence[Shape], channels_first: bool) -> Function:
-    """Return the computation of a layer as a function of tensors. The arguments are those of :class:`Call`.
-
-    Raises:
-        Unsupported: a layer or an option that is not implemented here.
-    """
+    """Return the computation of a layer as a function of tensors; arguments as in :class:`Call`. Raises Unsupported."""
     kind = re.sub(r"[123]D", "", type(layer).__name__)
     if kind not in _BUILDERS:
         raise Unsupported(f"{type(layer).__name__} is not implemented for PyTorch")

@@ -18,12 +18,7 @@ class Archive(NamedTuple):
 
 
 def read_archive(path: Any, handle: IO[bytes]) -> Archive:
-    """Read the three files of a ``.keras`` archive, in memory: nothing is unpacked to disk.
-
-    Raises:
-        FileError: an entry is missing, damaged, larger than a file of this size may hold, or has a name that leads out
-            of the archive.
-    """
+    """Read the three files of a ``.keras`` archive, in memory: nothing is unpacked to disk. Raises FileError."""
     archive = ZipReader(path, handle)
     if len(archive.names) > _ENTRIES:
         raise FileError(f"{path}: the archive has {len(archive.names)} entries; at most {_ENTRIES} are read")

@@ -94,11 +94,7 @@ class Entry:
 
 
 def read_model_config(config: Any) -> Entry:
-    """Return the tree of a model's config.
-
-    Raises:
-        ValueError: it is not a model's; a layer without class or name; too many layers or calls.
-    """
+    """Return the tree of a model's config. Raises ValueError."""
     if not isinstance(config, Mapping):
         raise ValueError(f"the model's config is of type {type(config).__name__}; a dict is expected")
     root = read_entry(config, "the model")
@@ -197,13 +193,7 @@ def _count_calls_from_zero(entry: Entry) -> None:
 
 
 def cut(root: Entry, until: str) -> None:
-    """Make the model end with the layer ``until``, in place. Layers that it does not need are marked, not removed.
-
-    If the layer is called several times, the first call counts.
-
-    Raises:
-        ValueError: the model has no such layer.
-    """
+    """Make the model end with the first call of ``until``, in place; mark layers after it. Raises ValueError."""
     layers = root.layers or []
     if until not in root.layer_names:
         raise ValueError(f"until={until!r} is not a layer of this model; {nearest(until, root.layer_names)}")
@@ -267,10 +257,7 @@ def _inputs_of(by_name: Mapping[str, Entry], name: str, number: int) -> list[tup
 
 
 def graph_config(entry: Entry) -> Config:
-    """Return a functional model's config in the form that ``models.functional`` reads, each layer by its name alone.
-
-    Its names have no "/", and calls of models inside are numbered as in Keras 3.
-    """
+    """Return a functional model's config for ``models.functional``: no "/" in names, calls as in Keras 3."""
     needed = [one for one in entry.layers or () if one.needed]
     twice = next((name for name, count in Counter(one.name for one in needed).items() if count > 1), None)
     if twice is not None:

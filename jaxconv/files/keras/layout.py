@@ -26,9 +26,7 @@ class Group(NamedTuple):
 def groups(layer: Layer, path: str = "", name: str | None = None, params_path: Leaf = ()) -> Iterator[Group]:
     """Yield the groups of a layer and of all layers in it, containers first.
 
-    Args:
-        layer: the model.
-        path: the group above. name: the layer's name there. params_path: where its params are.
+    path: the group above. name: the layer's name there. params_path: where its params are.
 
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(4, 3, name="first"), jaxconv.Conv1D(2, 1, use_bias=False)])
     >>> for group in groups(model): print(group.path, group.leaves)

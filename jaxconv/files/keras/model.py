@@ -90,9 +90,7 @@ class Source(NamedTuple):
 def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
     """Build the model and read its weights.
 
-    Raises:
-        FileError: anything in the file that cannot be used, with the name of the layer; ``until`` is not a layer.
-        TypeError: a factory in ``custom.layers`` that returns something else than a layer.
+    Raises FileError with the name of the layer; TypeError for a factory in ``custom.layers`` that returns no layer.
     """
     with refused(source.path, "its config"):
         root = read_model_config(source.config)
@@ -199,11 +197,7 @@ class _Builder:
         self.replaced: set[Leaf] = set()
 
     def build(self, entry: Entry, path: Leaf) -> Layer:
-        """Return the layer of an entry, or of a model's entries. ``path`` is where its params will be.
-
-        Raises:
-            FileError: the layer cannot be built; it is named.
-        """
+        """Return the layer of an entry, whose params will be at ``path``. Raises FileError, which names the layer."""
         if (factory := self._factory(entry)) is not None:
             self.replaced.add(path)
             return self._custom_layer(entry, factory)

@@ -16,11 +16,7 @@ def is_numbered(store: Store) -> bool:
 
 
 def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[Leaf, Match]:
-    """Match tables with leaves by class and number, or by the names that Keras 3.9 and later add.
-
-    Raises:
-        FileError: a table that belongs to no weight, if ``strict``; no names in the file, if ``by_name``.
-    """
+    """Match tables with leaves by class and number, or by the names that Keras 3.9 and later add. Raises FileError."""
     found: dict[Leaf, Match] = {}
     used: set[str] = set()
     skipped: set[str] = set()
@@ -50,8 +46,7 @@ def group_prefixes(
 ) -> Iterator[tuple[StoredLayer, str]]:
     """Yield each layer that is not a model with the path of its group, which ends in "/".
 
-    Args:
-        seen: the shared layers that were yielded before: Keras stores the first occurrence alone.
+    seen: the shared layers that were yielded before: Keras stores the first occurrence alone.
     """
     if root.layers is None:
         yield root, prefix

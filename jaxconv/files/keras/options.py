@@ -22,11 +22,7 @@ _ACTIVATIONS = {  # by the major version of Keras
 
 
 def plain_values(value: Any) -> Any:
-    """Return a config value without the dicts that wrap values: ``__tuple__``, ``__numpy__`` and TF's ``ndarray``.
-
-    Raises:
-        NoLayerError: it holds a function as code.
-    """
+    """Return a config value without the dicts that wrap values. Raises NoLayerError for a function as code."""
     if isinstance(value, list):
         return [plain_values(item) for item in value]
     if not isinstance(value, Mapping):
@@ -48,15 +44,9 @@ def translate(
 ) -> tuple[str, Config]:
     """Return the current class and options for a layer's config.
 
-    Args:
-        class_name, config: as in the file.
-        origin: who wrote the file.
-        custom: from the name of an initializer, regularizer, constraint or activation to what stands for it.
-        notes: gets a line for each thing that was renamed or left out and is not usual in files of that version.
-
-    Raises:
-        NoLayerError: an unknown class, or code.
-        ValueError: an unknown key, or an option that no layer here has.
+    custom: from the name of an initializer, regularizer, constraint or activation to what stands for it. notes: gets a
+    line for each thing that was renamed or left out and is not usual in files of that version. Raises NoLayerError for
+    an unknown class, or code; ValueError for an unknown key, or an option that no layer here has.
     """
     given, major = plain_values(dict(config)), origin.major
     if class_name == "Merge":
@@ -140,11 +130,7 @@ def _policy(value: Any) -> Any:
 
 
 def _object(option: str, value: Any, major: int, custom: Mapping[str, Any], notes: list[str]) -> Any:
-    """Return an initializer, regularizer, constraint or activation: its current name or config, or the custom one.
-
-    Raises:
-        ValueError: it is not one of Keras's. TypeError: the custom one cannot stand for it.
-    """
+    """Return an initializer, regularizer, constraint or activation: its current name or config, or the custom one."""
     ending = option.rpartition("_")[2]
     value = _KERAS_1_FORMS.get(ending, lambda value: None)(value) or value
     written = value if isinstance(value, Mapping) else {}

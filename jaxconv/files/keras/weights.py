@@ -21,9 +21,8 @@ from jaxconv.files.legacy.kernels import kernel_conversion
 def match_weights(store: Store, root: StoredLayer, by_name: bool | None, strict: bool) -> dict[Leaf, Match]:
     """Match the tables of a file with the leaves of a model.
 
-    Args:
-        by_name: whether layers are matched by their names; None for what the file's layout is made for.
-        strict: whether weights that belong to no layer are an error.
+    by_name: whether layers are matched by their names; None for what the file's layout is made for. strict: whether
+    weights that belong to no layer are an error.
     """
     if numbered.is_numbered(store):
         return numbered.match(store, root, bool(by_name), strict)
@@ -31,11 +30,7 @@ def match_weights(store: Store, root: StoredLayer, by_name: bool | None, strict:
 
 
 def copy_shared(root: StoredLayer, found: dict[Leaf, Match]) -> list[str]:
-    """Find, in place, the weights of layers that occur in several models: Keras 3 stores them in the first alone.
-
-    Returns:
-        a note for each layer that got its weights from another place.
-    """
+    """Find, in place, the weights of layers in several models, which Keras 3 stores once; return notes."""
     occurrences: dict[int, list[tuple[StoredLayer, Leaf]]] = {}
     waiting, notes = [root], []
     while waiting:
@@ -66,13 +61,9 @@ def read_weights(
 ) -> Params:
     """Read the matched tables. Each one's shape is checked before a byte is read, and its numbers afterwards.
 
-    Args:
-        expected: arrays or their shapes and types, in the structure of the params.
-        default: the params to keep where the file has none; None if a missing weight is an error.
-        notes: gets a line for each weight that loses precision.
-
-    Raises:
-        FileError: a weight is missing, has another shape, or holds NaN or an infinity.
+    expected: arrays or their shapes and types, in the structure of the params. default: the params to keep where the
+    file has none; None if a missing weight is an error. notes: gets a line for each weight that loses precision. Raises
+    FileError.
     """
     values: dict[str, Any] = {}
     kept = None if default is None else flat(default)

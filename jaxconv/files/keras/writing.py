@@ -157,11 +157,7 @@ def _with_keras_classes(value: Any) -> Any:
 
 
 def _add_build_configs(config: dict[str, Any], model: Sequential, params: Params, shape: Any) -> Any:
-    """Add to each layer in a Sequential of unknown input a shape that its weights fit; return the output's.
-
-    Args:
-        shape: the input's, as far as the layers before determine it; None if they do not.
-    """
+    """Add to each layer in a Sequential of unknown input a shape that its weights fit; return the output's."""
     for entry, (name, child) in zip(config["config"]["layers"], model.children.items(), strict=True):
         own = params.get(name, {})
         if isinstance(child, Sequential):

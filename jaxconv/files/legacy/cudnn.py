@@ -13,11 +13,8 @@ from jaxconv.files.legacy.kernels import Convert
 def conversion(layer: Any, leaf: str, shape: tuple, expected: tuple, bias: tuple | None) -> Convert | None:
     """Return the function that converts a weight of a cuDNN layer; None for a weight of any other layer.
 
-    Such a layer has one vector of two biases for each gate, and no other layer has. Its kernels are those of each gate,
-    one beside the other, transposed: the kernel in place, the recurrent kernel as it is.
-
-    Args:
-        leaf: the name. shape, expected: in the file, and as the layer needs it. bias: the shape of the layer's bias.
+    Such a layer has one vector of two biases for each gate (``bias`` is its shape), and no other layer has. Its kernels
+    are those of each gate, one beside the other, transposed: the kernel in place, the recurrent kernel as it is.
     """
     gates, units = getattr(layer, "gates", ""), getattr(layer, "units", None)
     if not gates or units is None or bias is None or bias != (2 * len(gates) * units,):

@@ -23,14 +23,11 @@ def output_lengths(output_shape: Any, data_format: Any, rank: int) -> Lengths:
 def padding_for(
     lengths: Lengths, kernel: Lengths, strides: Lengths, rule: str, theano: bool
 ) -> tuple[str | list[tuple[int, int]], list[int] | None]:
-    """Return the (padding, output_padding) with which a transposed convolution has an output of these lengths.
+    """Return the (padding, output_padding) with which a transposed convolution has these lengths. Raises ValueError.
 
     The layer is the gradient of the convolution that maps such an output to the layer's input with this rule; that
     convolution decides the input's length and where its padding is. TensorFlow's "same" depends on the length, with an
     odd zero at the end; Theano's puts ``kernel // 2`` zeros on either side.
-
-    Raises:
-        ValueError: no padding produces these lengths.
 
     >>> padding_for((6,), (3,), (2,), "same", False), padding_for((5,), (3,), (2,), "same", False)
     (('same', None), ('same', [0]))
@@ -67,15 +64,7 @@ def padding_for(
 
 
 def check_output_lengths(layer: Layer, shape: Any, declared: Mapping[tuple[str, ...], Lengths]) -> None:
-    """Check that the layers in a model have the output lengths that the file declares.
-
-    Args:
-        layer: the model. shape: the shape of its input.
-        declared: from the path of a layer, by names, to its output's lengths.
-
-    Raises:
-        ValueError: a layer has others.
-    """
+    """Check that the layers in a model have the output lengths that the file declares, by path. Raises ValueError."""
     waiting: list[tuple[tuple[str, ...], Any, Any]] = [((), layer, shape)]
     while waiting:
         path, model, given = waiting.pop()

@@ -22,11 +22,7 @@ def top_group(store: Store) -> str:
 
 
 def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[Leaf, Match]:
-    """Match the groups in ``layer_names`` with the layers, by name or one after the other.
-
-    Raises:
-        FileError: no such groups; if ``strict``, weights of another layer or of another number of layers.
-    """
+    """Match the groups in ``layer_names`` with the layers, by name or one after the other. Raises FileError."""
     top = top_group(store)
     names = store.names(top.rstrip("/"), "layer_names")
     layers = root.layers if root.layers is not None else (root,)

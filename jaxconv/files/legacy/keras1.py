@@ -113,11 +113,7 @@ def modernize(current: str, options: Config, origin: Origin) -> Config:
 
 
 def _ordering_of_others(origin: Origin) -> str:
-    """Return the dim_ordering of a layer that names none, as several layers of Keras 1.0: that of the file's others.
-
-    Raises:
-        ValueError: the others have both.
-    """
+    """Return the dim_ordering of a layer that names none, as several of Keras 1.0: that of the file's others."""
     if len(origin.orderings) > 1:
         raise ValueError("it has no dim_ordering, and other layers of the file have both 'th' and 'tf'")
     return next(iter(origin.orderings), "tf")

@@ -22,9 +22,7 @@ def read_lambda(
 ) -> tuple[str | None, list, dict[str, Any]]:
     """Return TensorFlow's name of the function, its arguments in order, and its other options.
 
-    Args:
-        class_name, config: of the layer. call: the only one of its ``inbound_nodes``.
-        names: the names of all layers in the graph, by which references to tensors are known.
+    call: the only one of its ``inbound_nodes``. names: of all layers in the graph, by which references are known.
     """
     if class_name == "TensorFlowOpLayer":
         op = re.search(r'op: "(\w+)"', str(config.get("node_def")))
