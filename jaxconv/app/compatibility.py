@@ -89,17 +89,17 @@ def _pretrained_output_shape(config: Config, shape: Shape) -> Shape:
 
 
 def _check_loss(spec: Any, y: Any, prediction: Any, location: Location) -> None:
-    try:
-        jax.eval_shape(resolve_loss(spec), y, prediction)
-    except (ValueError, TypeError) as error:
-        class_names = {type(resolve_loss(name)).__name__ for name in losses.names()}  # without the aliases
-        fitting = [name for name in map(snake_case, sorted(class_names)) if _loss_fits(name, y, prediction)]
-        hint = f"; legal for these shapes: {', '.join(fitting)}" if fitting else ""
-        if y.ndim == 1 and prediction.ndim > 2:
-            hint += "; for one prediction per sample, add a Flatten or global pooling layer before the last layer"
-        if isinstance(spec, dict) and "name" in spec:
-            raise (location / "loss").error("name", spec["name"], f"{error}{hint}") from None
-        raise location.error("loss", spec, f"{error}{hint}") from None
+    error = _loss_error(spec, y, prediction)
+    if error is None:
+        return
+    class_names = {type(resolve_loss(name)).__name__ for name in losses.names()}  # without the aliases
+    fitting = [name for name in map(snake_case, sorted(class_names)) if _loss_error(name, y, prediction) is None]
+    hint = f"; legal for these shapes: {', '.join(fitting)}" if fitting else ""
+    if y.ndim == 1 and prediction.ndim > 2:
+        hint += "; for one prediction per sample, add a Flatten or global pooling layer before the last layer"
+    if isinstance(spec, dict) and "name" in spec:
+        raise (location / "loss").error("name", spec["name"], f"{error}{hint}")
+    raise location.error("loss", spec, f"{error}{hint}")
 
 
 def _check_class_weight(weights: Mapping[str, float] | None, classes: Sequence[str] | None, location: Location) -> None:
@@ -111,12 +111,12 @@ def _check_class_weight(weights: Mapping[str, float] | None, classes: Sequence[s
         raise location.nested_error("class_weight", weights, str(error)) from None
 
 
-def _loss_fits(name: str, y: Any, prediction: Any) -> bool:
+def _loss_error(spec: Any, y: Any, prediction: Any) -> str | None:
     try:
-        jax.eval_shape(resolve_loss(name), y, prediction)
-    except (ValueError, TypeError):
-        return False
-    return True
+        jax.eval_shape(resolve_loss(spec), y, prediction)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return None
 
 
 def _check_output_size(config: Config, shapes: Sequence[Shape], splits: data.Splits) -> None:

@@ -99,9 +99,8 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", 
         if module is None or own:
             raise
         found = str(error).partition("; legal: ")[0]
-        raise ConfigError(
-            f"{found}; this run has layers of its own in {module}, which is code: read it, then give --import {module}"
-        ) from None
+        hint = f"this run has layers of its own in {module}, which is code: read it, then give --import {module}"
+        raise ConfigError(f"{found}; {hint}") from None
     train = check_train_table(tree["train"], top / "train")
     return Config(file, name, data_table, model, train, pretrained, module)
 

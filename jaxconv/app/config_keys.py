@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import re
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -62,13 +63,7 @@ def keys_page() -> str:
 
 
 def _listed(names: list[str]) -> str:
-    lines: list[str] = []
-    line = ""
-    for name in [*(f"`{name}`," for name in names[:-1]), f"`{names[-1]}`."]:
-        if len(line) + len(name) > 118:
-            lines, line = [*lines, line.rstrip()], ""
-        line += f"{name} "
-    return "\n".join([*lines, line.rstrip()])
+    return textwrap.fill(", ".join(f"`{name}`" for name in names) + ".", 118)
 
 
 def _losses() -> str:
@@ -87,13 +82,8 @@ def _table(function: Callable[..., Any]) -> str:
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for name, parameter in parameters(function).items():
         default = parameter.default
-        shown = (
-            "required"
-            if default is parameter.empty
-            else "none"
-            if default in (None, ())
-            else f"`{format_value(default)}`"
-        )
+        shown = "none" if default in (None, ()) else f"`{format_value(default)}`"
+        shown = "required" if default is parameter.empty else shown
         text = texts.get(name, "").replace("``", "`").replace("|", "\\|")
         text = text if text.endswith("...") else text.removesuffix(".")
         rows.append(f"| `{name}` | {describe(parameter.annotation)} | {shown} | {text} |")

@@ -1,6 +1,5 @@
 """The ``[model]`` section of a config: tables to layers, layers to tables, and the shapes between the layers."""
 
-import dataclasses
 import functools
 import math
 import re
@@ -10,7 +9,7 @@ from typing import Any
 import jax
 
 import jaxconv.layers  # noqa: F401  registers every layer
-from jaxconv.app.memory import machine_memory
+from jaxconv.app.data.bounds import machine_memory
 from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, one_line, parameters
 from jaxconv.contract import layers
 from jaxconv.contract.policy import policy_name
@@ -39,9 +38,7 @@ def build_model(table: Any, location: Location) -> Sequential:
         raise location.error("dtype", table["dtype"], str(error)) from None
     tables = table.get("layers")
     if not isinstance(tables, list) or not tables:
-        raise location.missing(
-            "layers", "expected at least one [[model.layers]] table, such as: layer = 'Dense', units = 2"
-        )
+        raise location.missing("layers", "expected [[model.layers]] tables, such as: layer = 'Dense', units = 2")
     count = _count_layers(tables)
     if count > _MOST_LAYERS:
         raise location.error("layers", f"{count} layers", f"legal: at most {_MOST_LAYERS}")
@@ -62,22 +59,17 @@ def build_layer(table: Any, location: Location) -> Any:
     if not isinstance(kind, str) or kind not in layers.names():
         raise location.error("layer", kind, f"there is no such layer; {nearest(str(kind), _class_names())}")
     given = {key: value for key, value in table.items() if key != "layer"}
-    fields = {field.name: field for field in dataclasses.fields(layers[kind]) if field.init}
-    if "layer" in fields and INSIDE in given:
+    legal = parameters(layers[kind])
+    if "layer" in legal and INSIDE in given:
         given["layer"] = given.pop(INSIDE)
-    hints = parameters(layers[kind])
     for key, value in given.items():
-        if key not in fields:
-            raise location.error(key, value, f"{kind} has no such argument; {nearest(key, fields)}")
+        if key not in legal:
+            raise location.error(key, value, f"{kind} has no such argument; {nearest(key, legal)}")
         try:
-            convert_value(value, hints[key].annotation)
+            convert_value(value, legal[key].annotation)
         except Mismatch as mismatch:
             raise location.error(key, value, str(mismatch)) from None
-    required = [
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-    ]
+    required = [name for name, parameter in legal.items() if parameter.default is parameter.empty]
     for name in required:
         if name not in given:
             raise location.missing(INSIDE if name == "layer" else name, f"{kind} needs it")
@@ -192,10 +184,8 @@ def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Loc
                     f"machine has {memory / 1e9:,.0f} GB"
                 )
         except (ValueError, TypeError, OverflowError) as error:
-            layer_location, shown = location / "layers" / i, (None, *shape[1:])
-            raise ConfigError(
-                one_line(f"{layer_location.file}: {layer_location.path} ({name}), given the shape {shown}: {error}")
-            ) from None
+            where, shown = (location / "layers" / i).path, (None, *shape[1:])
+            raise ConfigError(one_line(f"{location.file}: {where} ({name}), given shape {shown}: {error}")) from None
         shapes.append(output_shape)
         shape = output_shape
     return shapes

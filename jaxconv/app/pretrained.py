@@ -38,9 +38,7 @@ def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:
     """
     if not isinstance(layer, Container):
         if patterns:
-            raise ValueError(
-                f"--freeze {patterns[0]}: the model is a single layer, {layer.label}; give a model of several"
-            )
+            raise ValueError(f"--freeze {patterns[0]}: the model is the layer {layer.label}; give a model of several")
         return layer
     names = list(_names(layer))
     for pattern in patterns:

@@ -12,7 +12,7 @@ from jax.experimental import multihost_utils
 
 from jaxconv.app.config import Config
 from jaxconv.app.data import Splits
-from jaxconv.app.schema import ConfigError, format_value
+from jaxconv.app.schema import ConfigError, entries, format_value
 
 _MOST_BYTES = 2**26  # of an array whose checksum is that of all rows; of larger ones, evenly spread rows are read
 
@@ -87,11 +87,9 @@ def check_files(paths: Mapping[str, Path], arrays: Mapping[str, np.ndarray] | No
 
 def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield the values in nested dicts and lists by their dotted keys."""
-    entries = tree.items() if isinstance(tree, Mapping) else enumerate(tree) if isinstance(tree, list | tuple) else None
-    if entries is None:
+    if not isinstance(tree, Mapping | list | tuple):
         yield prefix, tree
-        return
-    for key, value in entries:
+    for key, value in entries(tree):
         yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
 
 

@@ -18,7 +18,6 @@ import jax
 from jaxconv.app import run_folder
 from jaxconv.app.compatibility import check_shapes, load_data
 from jaxconv.app.config import Config, read_config
-from jaxconv.app.curves import draw_curves
 from jaxconv.app.data import Splits
 from jaxconv.app.pretrained import PretrainedModel
 from jaxconv.app.processes import check_run, gather, is_first
@@ -38,6 +37,7 @@ from jaxconv.app.schema import ConfigError
 from jaxconv.app.toml import dumps
 from jaxconv.files.atomic import replacing
 from jaxconv.files.keras.writing import save_model
+from jaxconv.inspect import plot
 from jaxconv.progress import format_metrics, format_number
 from jaxconv.training.callbacks import CSVLogger, EarlyStopping
 from jaxconv.training.checkpoint import completed_epochs
@@ -279,3 +279,19 @@ def _versions() -> dict[str, str]:
         "python": platform.python_version(),
         **{package: metadata.version(package) for package in packages},
     }
+
+
+def draw_curves(
+    rows: Sequence[Mapping[str, float]],
+    path: str | Path,
+    *,
+    title: str = "",
+    test: Mapping[str, float] | None = None,
+    best_epoch: int | None = None,
+) -> None:
+    """Draw one panel per metric, with training and validation, to a file in the format of its suffix."""
+    figure = plot.curves(rows, test=test, best_epoch=best_epoch)
+    if title:
+        figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
+    with replacing(path) as handle:
+        figure.savefig(handle, format=Path(path).suffix[1:] or "png", dpi=140)

@@ -5,7 +5,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, Union
 
 from jaxconv.registry import nearest
@@ -44,10 +44,7 @@ class Location(typing.NamedTuple):
         >>> print(Location("run.toml", "train").nested_error("optimizer", {"name": "adm", "b1": 1}, "unknown 'adm'"))
         run.toml: train.optimizer.name = "adm": unknown 'adm'
         """
-        entries = (
-            value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
-        )
-        mentioned = [(inner, item) for inner, item in entries if _mentions(message, inner, item)]
+        mentioned = [(inner, item) for inner, item in entries(value) if _mentions(message, inner, item)]
         if len(mentioned) == 1:
             return (self / key).nested_error(*mentioned[0], message)
         return self.error(key, value, message)
@@ -58,6 +55,11 @@ class Location(typing.NamedTuple):
 
     def _error(self, message: str) -> ConfigError:
         return ConfigError(one_line(f"{self.file}: {message}" if self.file else message))
+
+
+def entries(value: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the entries of a table or list with their keys or numbers; none for any other value."""
+    return value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
 
 
 def _mentions(message: str, key: str | int, value: Any) -> bool:

@@ -58,10 +58,8 @@ def exchanged(source: ModelSource, devices: list[Any], shard: str, batch: int | 
             spec = PartitionSpec(*[None] * axis, "shards")
         inputs.append(jax.ShapeDtypeStruct(shape, np.float32, sharding=NamedSharding(mesh, spec)))
     if NAMES.get(shard, shard) not in legal:
-        hint = nearest(shard, [*legal])
-        raise ConfigError(
-            f"--shard {shard}: the input, of shape {format_shapes(source.input_shape)}, has no such axis; {hint}"
-        )
+        text, hint = format_shapes(source.input_shape), nearest(shard, legal)
+        raise ConfigError(f"--shard {shard}: the input, of shape {text}, has no such axis; {hint}")
     return communication(source.layer, jax.tree.unflatten(structure, inputs))
 
 

@@ -47,9 +47,7 @@ def pick_chunk(stream: Stream, chunk: int | None, least: bool) -> int:
     if chunk < 1 or chunk % stream.block:
         low = max(chunk, 0) // stream.block * stream.block
         near = f"{low} or {low + stream.block}" if low else str(stream.block)
-        raise ConfigError(
-            f"--chunk {chunk} is not a positive multiple of the block of {stream.block} steps; give {near}"
-        )
+        raise ConfigError(f"--chunk {chunk} is not a positive multiple of the block of {stream.block} steps; {near}")
     return chunk
 
 

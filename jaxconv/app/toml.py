@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv.app.schema import ConfigError, format_value, one_line
+from jaxconv.app.schema import ConfigError, entries, format_value, one_line
 from jaxconv.registry import nearest
 
 _MOST_BYTES, _MOST_LEVELS = 1 << 20, 50
@@ -25,9 +25,8 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         near = path.parent.glob("*.toml") if path.parent.is_dir() else path.parent.parent.glob(f"*/{path.name}")
         beside = [str(entry) for entry in near]
-        raise ConfigError(
-            f"{path}: no such config file; {nearest(str(path), beside) if beside else 'legal: a .toml file'}"
-        )
+        hint = nearest(str(path), beside) if beside else "legal: a .toml file"
+        raise ConfigError(f"{path}: no such config file; {hint}")
     if path.stat().st_size > _MOST_BYTES:
         raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; legal for a config: at most {_MOST_BYTES:,}")
     try:
@@ -58,8 +57,7 @@ def check_limits(tree: Mapping[str, Any], file: str) -> None:
             raise ConfigError(f"{file}: {path[:80]}...: {_TOO_DEEP}")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ConfigError(f"{file}: {path} = {format_value(value)}: legal: integers of 64 bits, as in TOML")
-        entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-        remaining += [(f"{path}.{key}" if path else str(key), depth + 1, entry) for key, entry in entries]
+        remaining += [(f"{path}.{key}" if path else str(key), depth + 1, entry) for key, entry in entries(value)]
 
 
 def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
@@ -101,9 +99,8 @@ def _entry(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
 def _index(here: list[Any], key: str, above: Sequence[str], setting: str) -> int:
     if key.isdecimal() and len(key) < 10 and int(key) < len(here):
         return int(key)
-    raise ConfigError(
-        f"--set {setting[:80]}: {'.'.join(above)} is a list; legal: 0 to {len(here) - 1}, not {key[:40]!r}"
-    )
+    hint = f"{'.'.join(above)} is a list; legal: 0 to {len(here) - 1}, not {key[:40]!r}"
+    raise ConfigError(f"--set {setting[:80]}: {hint}")
 
 
 def _parse(text: str) -> Any:

@@ -73,9 +73,8 @@ def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTabl
         # for the types: the constructor of a loss checks only the names
         read_arguments(train.loss, type(loss), location / "loss", legal=["name"])
     _resolve(resolve_metrics, train.metrics, location, "metrics")
-    metrics = _resolve(
-        lambda weighted: resolve_metrics(train.metrics, weighted), train.weighted_metrics, location, "weighted_metrics"
-    )
+    both = functools.partial(resolve_metrics, train.metrics)
+    metrics = _resolve(both, train.weighted_metrics, location, "weighted_metrics")
     if isinstance(train.optimizer, dict):
         _check_option_types(train.optimizer, location / "optimizer")
     _resolve(_try_optimizer, train.optimizer, location, "optimizer")

@@ -3,7 +3,7 @@
 import importlib
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,6 @@ MODES = (FORWARD, GRADIENTS)
 CONVOLVE = {"lax": lax.conv_general_dilated, "jaxconv": conv_general_dilated}
 LIBRARIES = ("lax", "torch", "jaxconv")
 TOLERANCES = {"float32": 1e-4, "bfloat16": 4e-2}  # relative to the largest entry: the order of summation differs
-
-
-class _Compiled(NamedTuple):
-    forward: Callable[[], Any]
-    gradients: Callable[[], Any]
-    seconds: float
-    memory: float
 
 
 def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy: bool = False) -> dict[str, Any]:
@@ -51,10 +44,9 @@ def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy:
             forward[name], gradients[name] = Program(run), Program(both)
             values[name] = [np.moveaxis(run().float().numpy(), 1, -1)]
             continue
-        compiled = _compile(CONVOLVE[name], case, operands)
-        forward[name], gradients[name] = Program(compiled.forward), Program(compiled.gradients)
-        row["compile"][name], row["memory"][name] = compiled.seconds, compiled.memory
-        values[name] = [np.asarray(value, "f4") for value in compiled.gradients()]
+        run, both, row["compile"][name], row["memory"][name] = _compile(CONVOLVE[name], case, operands)
+        forward[name], gradients[name] = Program(run), Program(both)
+        values[name] = [np.asarray(value, "f4") for value in both()]
     row["wrong"] = disagreeing(values, TOLERANCES.get(case.dtype, 4e-2))
     if accuracy:
         exact = _float64_results(case, operands)
@@ -74,16 +66,16 @@ def _functions(convolve: Callable, operands: Arrays) -> tuple[Callable, Callable
     return forward, gradients
 
 
-def _compile(convolve: Callable, case: Case, operands: Arrays) -> _Compiled:
+def _compile(convolve: Callable, case: Case, operands: Arrays) -> tuple[Callable, Callable, float, float]:
+    """Return both programs, the seconds that they took to compile, and the memory of the second one."""
     x, w, dy = (jnp.asarray(v, case.dtype) for v in operands[:3])
     forward, gradients = _functions(convolve, operands)
     start = time.perf_counter()
     one, both = jax.jit(forward).lower(x, w).compile(), jax.jit(gradients).lower(x, w, dy).compile()
     seconds, sizes = time.perf_counter() - start, cast(Any, both.memory_analysis())
     memory = sizes.temp_size_in_bytes / (sizes.argument_size_in_bytes + sizes.output_size_in_bytes)
-    return _Compiled(
-        lambda: jax.block_until_ready(one(x, w)), lambda: jax.block_until_ready(both(x, w, dy)), seconds, memory
-    )
+    run, run_both = (lambda: jax.block_until_ready(one(x, w))), (lambda: jax.block_until_ready(both(x, w, dy)))
+    return run, run_both, seconds, memory
 
 
 def _float64_results(case: Case, operands: Arrays) -> list[np.ndarray]:

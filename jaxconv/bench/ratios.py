@@ -1,6 +1,5 @@
 """Speed ratios over the rows of results: geometric mean, worst and best. Independent of what is measured."""
 
-import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -52,6 +51,6 @@ def ratios(
     each = {name: ratio for name, ratio in found.items() if ratio is not None}
     if not each:
         return None
-    mean = math.exp(statistics.fmean(map(math.log, each.values())))
+    mean = statistics.geometric_mean(each.values())
     worst, best = min(each, key=each.__getitem__), max(each, key=each.__getitem__)
     return Ratio(who, other, mode, len(each), mean, worst, each[worst], best, each[best])

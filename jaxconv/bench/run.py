@@ -132,10 +132,9 @@ def _finish(suite: Suite, results: dict[str, Any], folder: Path) -> None:
     print("", *kept, "", f"figures: {folder / JSON}", sep="\n", flush=True)
     if kept:
         bars = {mode: {row["name"]: _bars(row, mode, suite.pairs) for row in rows} for mode in suite.modes}
-        who = {who for who, _ in suite.pairs}
-        chart.draw_chart(
-            bars, folder / CHART, who=who.pop() if len(who) == 1 else ACCELERATED, caption=machine.describe(results)
-        )
+        first, *others = {who for who, _ in suite.pairs}
+        caption = machine.describe(results)
+        chart.draw_chart(bars, folder / CHART, who=ACCELERATED if others else first, caption=caption)
         print(f"chart:   {folder / CHART}")
 
 
@@ -174,9 +173,8 @@ def _convolutions(case_file: str | None, only: str | None, seconds: float, accur
 
     names = {name: case.family for name, case in listed.items()}
     extras = () if libraries == ["torch"] else ("compile", "memory", "error") if accuracy else ("compile", "memory")
-    return Suite(
-        "convolutions", "bench", names, libraries, convolutions.MODES, extras, _against_all(libraries), measure
-    )
+    modes, pairs = convolutions.MODES, _against_all(libraries)
+    return Suite("convolutions", "bench", names, libraries, modes, extras, pairs, measure)
 
 
 def _networks(only: str | None, seconds: float) -> Suite:

@@ -47,9 +47,8 @@ def line(
     for extra in extras:
         values = row.get(extra, {})
         form = "{:.0e}" if extra == "error" else "{:.2f}"
-        cells.append(
-            "".join(f"{form.format(values[name]) if name in values else '-':>7}  " for name in compiling(libraries))
-        )
+        texts = [form.format(values[name]) if name in values else "-" for name in compiling(libraries)]
+        cells.append("".join(f"{text:>7}  " for text in texts))
     wrong = f"   other values: {', '.join(row['wrong'])}" if row.get("wrong") else ""
     return "   ".join(cells).rstrip() + wrong
 

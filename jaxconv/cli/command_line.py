@@ -17,9 +17,8 @@ from jaxconv.cli.process import ctrl_c_ignored, printable, run_process, safe_out
 from jaxconv.cli.worker import Worker, find_worker
 from jaxconv.registry import nearest
 
-COMMANDS = {
-    command.NAME: command for command in (train, evaluate, predict, explain, stream, info, convert, export, tune, bench)
-}
+_COMMANDS = (train, evaluate, predict, explain, stream, info, convert, export, tune, bench)
+COMMANDS = {command.NAME: command for command in _COMMANDS}
 FAILED, MISTAKE, BUG = 1, 2, 70  # exit codes: the run failed, a mistake of the user, a bug of jaxconv
 
 _TEXT = """\
@@ -161,10 +160,8 @@ def _report_error(error: BaseException) -> int:
     if str(error).startswith("Unable to initialize backend"):  # a RuntimeError of JAX, for example for JAX_PLATFORMS
         return _report(f"{error}; JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}", MISTAKE)
     if isinstance(error, ValueError | TypeError | OSError | ImportError):
-        hint = (
-            "; on the command line, give --import FILE.py, which registers it" if "custom_layers=" in str(error) else ""
-        )
-        return _report(f"{error}{hint}", MISTAKE)
+        hint = "; on the command line, give --import FILE.py, which registers it"
+        return _report(f"{error}{hint if 'custom_layers=' in str(error) else ''}", MISTAKE)
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
         if frame.f_globals.get("__name__", "").startswith("jaxconv_import_"):  # in layers of the user's own
             place = f"{frame.f_code.co_filename}, line {line}"

@@ -13,14 +13,10 @@ from jaxconv.cli.worker import Worker
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--devices", metavar="N", help="devices over which each batch is cut: a number, or all")
-    parser.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="several processes: where process 0 runs; a free port"
-    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="several processes: that of process 0, a free port")
     parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
     parser.add_argument("--process", type=int, metavar="I", help="the number of this one, from 0")
-    parser.add_argument(
-        "--wait", type=int, default=120, metavar="N", help="seconds to wait for the others (default: 120)"
-    )
+    parser.add_argument("--wait", type=int, default=120, metavar="N", help="seconds for the others (default: 120)")
 
 
 def read_place(options: argparse.Namespace) -> Place | None:
@@ -31,20 +27,15 @@ def read_place(options: argparse.Namespace) -> Place | None:
         return None
     for name in names:
         if name not in given:
-            raise ValueError(
-                f"--{given[0]} without --{name}; several processes need --coordinator HOST:PORT, --processes N and "
-                "--process I"
-            )
+            needed = "--coordinator HOST:PORT, --processes N and --process I"
+            raise ValueError(f"--{given[0]} without --{name}; several processes need {needed}")
     host, colon, port = options.coordinator.rpartition(":")
     if not host or not colon or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ValueError(f"--coordinator {options.coordinator}: legal: HOST:PORT, such as 10.0.0.1:1234")
     if options.processes < 2:
         raise ValueError(f"--processes {options.processes}: legal: at least 2; omit it for a single process")
     if not 0 <= options.process < options.processes:
-        raise ValueError(
-            f"--process {options.process}: legal: 0 to {options.processes - 1}, because there are {options.processes} "
-            "processes"
-        )
+        raise ValueError(f"--process {options.process} of {options.processes}; legal: 0 to {options.processes - 1}")
     if options.wait < 1:
         raise ValueError(f"--wait {options.wait}: legal: at least 1")
     if options.devices not in (None, "all"):

@@ -26,9 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="the file to write; .jaxexport is the usual suffix")
     parser.add_argument("--optimize", action="store_true", help="fold normalizations, omit what only training needs")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", metavar="P,P", help="(default: cpu,cuda,tpu)")
-    parser.add_argument(
-        "--input-shape", action="append", metavar="N,N", help="of a sample, if unknown; for several inputs, repeat it"
-    )
+    parser.add_argument("--input-shape", action="append", metavar="N,N", help="of a sample; repeat it for more inputs")
     parser.add_argument("--stream", action="store_true", help="write one step of a stream, with its state")
     parser.add_argument("--chunk", type=int, metavar="N", help="of a stream, steps of one call (default: the block)")
     add_options(parser)

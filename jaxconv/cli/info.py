@@ -27,18 +27,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from jaxconv.cli.stream_options import add_options
 
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or a config")
-    parser.add_argument(
-        "--input-shape",
-        action="append",
-        metavar="N,N",
-        help="of a sample (default: that of the data or the file); repeat it for several inputs",
-    )
+    parser.add_argument("--input-shape", action="append", metavar="N,N", help="of a sample; repeat it for more inputs")
     parser.add_argument("--stream", action="store_true", help="what each layer costs as a stream, step by step")
     add_options(parser)
     parser.add_argument("--devices", type=int, metavar="N", help="what the layers make N devices exchange")
-    parser.add_argument(
-        "--shard", metavar="AXIS", help="the sharded axis: batch (default), depth, rows, columns, time, or its number"
-    )
+    parser.add_argument("--shard", metavar="AXIS", help="batch (default), depth, rows, columns, time, or a number")
     parser.add_argument("--batch", type=int, metavar="N", help="examples on all devices (default: the config's, or 32)")
 
 

@@ -31,12 +31,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("input", metavar="INPUT", help="an .npy or .wav file, or - for standard input")
     parser.add_argument("--out", metavar="Y.npy", help="the file of the outputs, or - for standard output")
     parser.add_argument("--force", action="store_true", help="overwrite Y.npy if it exists")
-    parser.add_argument(
-        "--chunk", type=int, metavar="N", help="steps at a time, a multiple of the block (default: the block for -)"
-    )
-    parser.add_argument(
-        "--input-shape", action="append", metavar="N,N", help="of a sample, if the file does not contain it"
-    )
+    parser.add_argument("--chunk", type=int, metavar="N", help="steps at a time (default: the block for -)")
+    parser.add_argument("--input-shape", action="append", metavar="N,N", help="of a sample, if it is not in the file")
     add_options(parser)
 
 

@@ -141,9 +141,8 @@ class _Group:
             return 0
         reason = None
         if (count := hello.get("processes")) != self.place.processes:
-            reason = (
-                f"process 0 has --processes {self.place.processes} and process {number} has {count}; give equal numbers"
-            )
+            own = self.place.processes
+            reason = f"process 0 has --processes {own} and process {number} has {count}; give equal numbers"
         elif not 0 < number < self.place.processes or number in self.peers:
             reason = f"--process {number} is taken; give each process a number of its own, from 0"
         elif (other := hello.get("version")) != version:
@@ -178,11 +177,8 @@ class _Group:
                 left, reason = left - 0.5, getattr(error, "strerror", "") or str(error)
                 time.sleep(0.5)
             if left <= 0:
-                raise Ended(
-                    f"the coordinator {place.address} did not answer within {wait} seconds ({reason}); start process 0 "
-                    "there, with the same --coordinator",
-                    1,
-                )
+                what = f"the coordinator {place.address} did not answer within {wait} seconds ({reason})"
+                raise Ended(f"{what}; start process 0 there, with the same --coordinator", 1)
         channel.send(join=place.process, processes=place.processes, version=version)
         self.peers[0] = channel
         for _ in range(wait + 10):
@@ -192,9 +188,7 @@ class _Group:
                 channel.socket.settimeout(5.0)
                 for message in channel.receive():
                     if message is CLOSED:
-                        raise Ended(
-                            f"the coordinator {place.address} has ended, or is not process 0 of this command", 1
-                        )
+                        raise Ended(f"the coordinator {place.address} ended, or is not process 0 of this command", 1)
                     if "stop" in message:
                         raise Ended(str(message["stop"]), 1)
                     if "start" in message:

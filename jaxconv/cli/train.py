@@ -1,6 +1,7 @@
 """``jaxconv train``: train a model from a config, fine-tune one, or resume a run."""
 
 import argparse
+from typing import Any
 
 NAME, SUMMARY = "train", "train a model from a config file, fine-tune one, or resume a run"
 TEXT = """\
@@ -40,26 +41,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file; see configs/ for examples")
     parser.add_argument("--keys", action="store_true", help="print every key of a config, in Markdown, and exit")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="set any key of the config: train.epochs=50, model.layers.0.filters=64; may be repeated",
-    )
-    parser.add_argument(
-        "--out", metavar="DIR", help="the run folder (default: runs/NAME, or runs/NAME-2, ... if it exists)"
-    )
+    repeated: dict[str, Any] = {"action": "append", "default": []}
+    key = "set any key of the config: train.epochs=50, model.layers.0.filters=64; may be repeated"
+    parser.add_argument("--set", metavar="KEY=VALUE", dest="settings", help=key, **repeated)
+    parser.add_argument("--out", metavar="DIR", help="the run folder (default: runs/NAME, or runs/NAME-2, ...)")
     parser.add_argument("--resume", metavar="RUN", help="a run folder: continue from its last checkpoint")
     parser.add_argument("--from", metavar="MODEL", dest="pretrained", help="a run folder or model file to start from")
-    parser.add_argument(
-        "--freeze",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="with --from: names of layers not to train: 'conv*', 'encoder/*'; may be repeated",
-    )
+    names = "with --from: names of layers not to train: 'conv*', 'encoder/*'; may be repeated"
+    parser.add_argument("--freeze", metavar="PATTERN", help=names, **repeated)
     add_options(parser)
 
 

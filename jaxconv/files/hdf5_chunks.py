@@ -27,9 +27,7 @@ def check_chunks(where: str, dataset: Any) -> None:
     if dataset.chunks is None:
         return
     declared = math.prod(dataset.chunks) * dataset.dtype.itemsize
-    for offset in itertools.product(
-        *(range(0, n, step) for n, step in zip(dataset.shape, dataset.chunks, strict=True))
-    ):
+    for offset in itertools.product(*map(range, itertools.repeat(0), dataset.shape, dataset.chunks)):
         info = dataset.id.get_chunk_info_by_coord(offset)
         if info.byte_offset is None:
             continue  # not stored: filled with a constant

@@ -4,14 +4,13 @@ import codecs
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, NamedTuple
 
 from jaxconv.contract import Apply, Layer, Params, as_layer
-from jaxconv.files.bounds import TEXT, open_file, parse_json
+from jaxconv.files.bounds import TEXT, ZipReader, open_file, parse_json
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import NoStore, Store, is_hdf5, opened
-from jaxconv.files.keras.archive import read_archive
 from jaxconv.files.keras.model import Custom, Factory, Read, Source, read_keras
 from jaxconv.files.keras.stored_layer import without_file
 from jaxconv.files.keras.weights import match_weights, read_weights
@@ -165,7 +164,7 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
             yield _json_source(path, start + handle.read(TEXT))
             return
         if start.startswith(b"PK"):
-            archive = read_archive(path, handle)
+            archive = _read_archive(path, handle)
             own, version = (archive.metadata.get(key) for key in ("jaxconv", "keras_version"))
             version = version if isinstance(version, str) else None
             own = own if isinstance(own, Mapping) else {}
@@ -192,3 +191,30 @@ def _hdf5_source(path: Path, store: Store) -> Source:
     version, backend = (store.text("", name) or store.text(top, name) for name in ("keras_version", "backend"))
     tree: Any = None if config is None else parse_json(path, config, "model_config")
     return Source(path, tree, store, "HDF5", version, backend)
+
+
+_MOST_ENTRIES = 10_000
+
+
+class _Archive(NamedTuple):
+    """The content of a ``.keras`` file: config and metadata as JSON values, weights as the bytes of an HDF5 file."""
+
+    config: Any
+    metadata: dict[str, Any]
+    weights: bytes
+
+
+def _read_archive(path: Any, handle: IO[bytes]) -> _Archive:
+    """Read the three files of a ``.keras`` archive, in memory: nothing is unpacked to disk. Raises FileError."""
+    archive = ZipReader(path, handle)
+    if len(archive.names) > _MOST_ENTRIES:
+        raise FileError(f"{path}: the archive has {len(archive.names)} entries; at most {_MOST_ENTRIES} are read")
+    for name in archive.names:
+        parts = PurePosixPath(name.replace("\\", "/"))
+        if parts.is_absolute() or ".." in parts.parts or ":" in name:
+            raise FileError(f"{path}: the archive has an entry {name!a}, which leads out of it")
+    config = archive.read_json("config.json")
+    metadata = archive.read_json("metadata.json") if "metadata.json" in archive.names else {}
+    if not isinstance(metadata, dict):
+        raise FileError(f"{path}: metadata.json is of type {type(metadata).__name__}; a dict is expected")
+    return _Archive(config, metadata, archive.read("model.weights.h5"))

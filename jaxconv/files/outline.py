@@ -31,9 +31,8 @@ def read_outline(path: str | os.PathLike[str]) -> Outline:
         start = handle.read(9)
         if start[8:] == b"{":  # the length of a safetensors header, then the header
             size = int.from_bytes(start[:8], "little")
-            return _safetensors_outline(
-                path, parse_json(path, b"{" + handle.read(min(size, TEXT + 1) - 1), "its header")
-            )
+            header = b"{" + handle.read(min(size, TEXT + 1) - 1)
+            return _safetensors_outline(path, parse_json(path, header, "its header"))
     with open_source(path) as source:
         layers: list[tuple[str, str]] = []
         if source.config is not None:

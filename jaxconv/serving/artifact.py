@@ -19,8 +19,15 @@ from jaxconv.files.archive import read_archive, read_format, write_archive
 from jaxconv.files.errors import FileError, refused
 from jaxconv.files.input_shapes import shape_from_json
 from jaxconv.serving.exported_stream import ExportedStream, Program, read_stream, stream_program
-from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_function, read_input_shape, resolve_dtypes
-from jaxconv.serving.symbols import symbolic_inputs
+from jaxconv.serving.inputs import (
+    cast_input,
+    is_shape,
+    map_shapes,
+    read_function,
+    read_input_shape,
+    resolve_dtypes,
+    symbolic_inputs,
+)
 
 _FORMAT, _VERSION = "jaxconv exported model", 3  # version 1 had one dtype for all inputs, version 2 no streams
 PLATFORMS = ("cpu", "cuda", "tpu")

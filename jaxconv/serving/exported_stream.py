@@ -101,9 +101,7 @@ class ExportedStream:
             raise ValueError(f"{self.name}: was exported for chunks of shape {self.input_shape}; got {shapes}")
         kept = jax.tree.map(lambda leaf: ((batch, *leaf.shape[1:]), leaf.dtype), self._row)
         if jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), state) != kept:
-            raise ValueError(
-                f"{self.name}: the state is of another stream or batch size than {batch}; make it with init({batch})"
-            )
+            raise ValueError(f"{self.name}: the state is of another stream or batch size; make it with init({batch})")
         x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.input_shape, self.dtype, x)
         flags = [
             self._flags("mask", mask, (batch, self.chunk), True),

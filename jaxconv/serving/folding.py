@@ -37,9 +37,9 @@ class Affine(NamedTuple):
 
 def simplified(layer: Layer, params: Params) -> Folded:
     """Return (layer, params) that compute the same at inference with less; (None, {}) where that is nothing."""
-    if isinstance(layer, Noise | ActivityRegularization) or (
-        isinstance(layer, Activation) and is_linear(layer.activation)
-    ):
+    if isinstance(layer, Noise | ActivityRegularization):
+        return None, {}
+    if isinstance(layer, Activation) and is_linear(layer.activation):
         return None, {}
     if isinstance(layer, Reparametrization):
         inside, leaf = params["layer"], layer.leaf

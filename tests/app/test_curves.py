@@ -3,7 +3,7 @@
 import pytest
 from matplotlib.image import imread
 
-from jaxconv.app.curves import draw_curves
+from jaxconv.app.run import draw_curves
 from jaxconv.inspect.plot.curves import metric_names
 
 ROWS = [{"epoch": i, "loss": 0.1 / i, "accuracy": 1 / 3} for i in range(1, 6)]

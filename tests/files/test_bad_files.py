@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.files import bounds, hdf5
+from jaxconv.files import bounds, hdf5, loading
 from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import misfit
-from jaxconv.files.keras import archive
 from jaxconv.files.keras import config as keras_config
 from jaxconv.files.loading import load_model, load_weights
 from tests.support.catalogue import CASES
@@ -98,7 +97,7 @@ def test_decompression_bombs(tmp_path):
 
 
 def test_many_entries_and_encrypted_or_repeated_lies(tmp_path, monkeypatch):
-    monkeypatch.setattr(archive, "_ENTRIES", 3)
+    monkeypatch.setattr(loading, "_MOST_ENTRIES", 3)
     path = write_keras(tmp_path / "m.keras", DENSE, TABLES, more={"assets/a": b"x"})
     refused(path, "4 entries")
     whole = bytearray(write_keras(path, DENSE, TABLES).read_bytes())

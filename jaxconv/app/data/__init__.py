@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.app.data import adding_problem, csv, digits, npy, npz, solids, ucr
-from jaxconv.app.data.splits import Splits
+from jaxconv.app.data.arrays import Splits
 from jaxconv.app.schema import FilePath, Location, read_arguments
 from jaxconv.registry import nearest
 

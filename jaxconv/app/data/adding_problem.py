@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from jaxconv.app.data.arrays import Splits
 from jaxconv.app.data.bounds import MOST, at_least, between, check_memory
-from jaxconv.app.data.splits import Splits
 
 
 def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, seed: int = 0) -> Splits:

@@ -1,6 +1,16 @@
 """Ranges of the numbers in a ``[data]`` table: one error, which names the key. Knows nothing about the sources."""
 
-from jaxconv.app.memory import machine_memory
+import math
+import os
+
+
+def machine_memory() -> float:
+    """Return the memory of this machine in bytes; infinity if it is unknown."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
+
 
 MOST = 10**9  # of samples, steps, voxels: beyond it numpy fails without naming the key
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from jaxconv.app.array_files import find_file
-from jaxconv.app.data.arrays import in_memory
-from jaxconv.app.data.splits import Splits
+from jaxconv.app.data.arrays import Splits, in_memory
 from jaxconv.app.schema import ConfigError, FilePath, one_line
 
 

@@ -1,9 +1,9 @@
-"""The handwritten digits in scikit-learn. Knows scikit-learn; nothing about training."""
+"""The handwritten digits in scikit-learn."""
 
 import numpy as np
 
+from jaxconv.app.data.arrays import Splits
 from jaxconv.app.data.bounds import between
-from jaxconv.app.data.splits import Splits
 
 
 def digits(*, test_size: float = 0.2, seed: int = 0) -> Splits:
@@ -32,9 +32,7 @@ def digits(*, test_size: float = 0.2, seed: int = 0) -> Splits:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
     except ImportError:
-        raise ImportError(
-            "data.source 'digits' needs scikit-learn; install it with: pip install scikit-learn"
-        ) from None
+        raise ImportError("data.source 'digits' needs scikit-learn; install: pip install scikit-learn") from None
     table = load_digits()
     x = (table.images[..., None] / 16).astype(np.float32)
     y = table.target.astype(np.int32)

@@ -5,8 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from jaxconv.app.array_files import map_npy
-from jaxconv.app.data.arrays import are_targets, check
-from jaxconv.app.data.splits import Splits
+from jaxconv.app.data.arrays import Splits, are_targets, check
 from jaxconv.app.schema import ConfigError, FilePath
 
 MOST_CLASSES = 1_000_000  # larger integers are more likely targets or hashes than class indices

@@ -1,8 +1,7 @@
 """The user's own data in one ``.npz`` file that fits in memory."""
 
 from jaxconv.app.array_files import read_npz
-from jaxconv.app.data.arrays import KEYS, in_memory
-from jaxconv.app.data.splits import Splits
+from jaxconv.app.data.arrays import KEYS, Splits, in_memory
 from jaxconv.app.schema import ConfigError, FilePath
 
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from jaxconv.app.data.arrays import Splits
 from jaxconv.app.data.bounds import MOST, at_least, between, check_memory
-from jaxconv.app.data.splits import Splits
 
 SMALLEST, LARGEST = 0.28, 0.37  # cube root of a solid's volume, as a fraction of the grid's side
 REACH = 1.2491  # radius of the tetrahedron of volume 1 about its centroid, the largest of all solids below

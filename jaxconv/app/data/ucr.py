@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.app.data.splits import Splits
+from jaxconv.app.data.arrays import Splits
 from jaxconv.registry import nearest
 from jaxconv.training.labels import class_indices
 

@@ -12,7 +12,7 @@ from jaxconv.bench import cases, networks
 from jaxconv.bench.agreement import Loaded
 from jaxconv.bench.machine import threads
 from jaxconv.bench.peers.torch_graph import Network
-from jaxconv.bench.peers.torch_kernels import convolution, tensor, transposed_convolution
+from jaxconv.bench.peers.torch_layers import convolution, tensor, transposed_convolution
 from jaxconv.bench.programs import LEARNING_RATE, Programs
 from jaxconv.bench.timing import Program, repeated
 from jaxconv.contract import Layer, Params
@@ -57,9 +57,8 @@ def _module(layer: Any, shape: Any) -> nn.Module:
             sizes = (channels, filters, layer.kernel_size, layer.strides)
             if low == high:
                 return ranked("Conv")(*sizes, padding=low, **options)
-            return nn.Sequential(
-                ranked("ConstantPad")((low, high) * layer.rank, 0.0), ranked("Conv")(*sizes, **options)
-            )
+            pads = ranked("ConstantPad")((low, high) * layer.rank, 0.0)
+            return nn.Sequential(pads, ranked("Conv")(*sizes, **options))
         case "ConvTranspose":
             around = (layer.kernel_size[0] - layer.strides[0]) // 2
             options = {"padding": around, "bias": False}
@@ -114,44 +113,36 @@ def convolution_programs(case: cases.Case, operands: cases.Arrays) -> tuple[Call
     """Return two functions for one convolution: its output; its output and both gradients (PyTorch's axis order)."""
     dtype = getattr(torch, case.dtype)
     x, dy = (_tensor(v).to(dtype) for v in (operands.x, operands.dy))
-    w = operands.w
-    spatial = range(case.rank)
-    if case.transpose:
-        w = np.flip(w, spatial)
-        w = np.transpose(w, (case.rank, case.rank + 1, *spatial))
-    else:
-        w = np.transpose(w, (case.rank + 1, case.rank, *spatial))
-    w = torch.from_numpy(np.ascontiguousarray(w)).to(dtype)
+    spatial = tuple(range(case.rank))
+    w = np.flip(operands.w, spatial) if case.transpose else operands.w
+    outer = (case.rank, case.rank + 1) if case.transpose else (case.rank + 1, case.rank)
+    w = tensor(np.transpose(w, (*outer, *spatial))).to(dtype)
     x.requires_grad_(), w.requires_grad_()
-    run = _transposed(case, operands, x, w) if case.transpose else _forward(case, operands, x, w)
+    run = _transposed(case, operands, w) if case.transpose else _forward(case, operands, w)
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
-            return run()
+            return run(x)
 
     def gradients() -> tuple[torch.Tensor, Any, Any]:
         x.grad = w.grad = None
-        y = run()
+        y = run(x)
         y.backward(dy)
         return y, x.grad, w.grad
 
     return forward, gradients
 
 
-def _forward(case: cases.Case, operands: cases.Arrays, x: torch.Tensor, w: torch.Tensor) -> Callable:
-    run = convolution(w, None, operands.options["padding"], case.strides, case.dilation, case.groups)
-    return lambda: run(x)
+def _forward(case: cases.Case, operands: cases.Arrays, w: torch.Tensor) -> Callable:
+    return convolution(w, None, operands.options["padding"], case.strides, case.dilation, case.groups)
 
 
-def _transposed(case: cases.Case, operands: cases.Arrays, x: torch.Tensor, w: torch.Tensor) -> Callable:
-    lengths, crops = operands.dy.shape[1:-1], []
-    for n, out, k, s, (low, _) in zip(
-        case.spatial, lengths, case.kernel, case.strides, operands.options["padding"], strict=True
-    ):
+def _transposed(case: cases.Case, operands: cases.Arrays, w: torch.Tensor) -> Callable:
+    lengths, pads, crops = operands.dy.shape[1:-1], operands.options["padding"], []
+    for n, out, k, s, (low, _) in zip(case.spatial, lengths, case.kernel, case.strides, pads, strict=True):
         before = k - 1 - low
         crops.append((before, (n - 1) * s + k - out - before))
-    run = transposed_convolution(w, None, crops, lengths, case.strides, case.dilation, case.groups)
-    return lambda: run(x)
+    return transposed_convolution(w, None, crops, lengths, case.strides, case.dilation, case.groups)
 
 
 def _tensor(channels_last: np.ndarray) -> torch.Tensor:

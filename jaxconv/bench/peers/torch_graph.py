@@ -8,8 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from jaxconv.bench.agreement import Unsupported
-from jaxconv.bench.peers.torch_kernels import Function, tensor
-from jaxconv.bench.peers.torch_layers import function_of
+from jaxconv.bench.peers.torch_layers import Function, function_of, tensor
 from jaxconv.contract import LEAF, Layer, Params, Shape
 from jaxconv.models.container import Container
 from jaxconv.serving.folding import simplified

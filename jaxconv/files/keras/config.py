@@ -219,7 +219,7 @@ def cut(root: Entry, until: str) -> None:
     for name, number in earlier:
         if not needed.issuperset(_inputs_of(by_name, name, number)):
             raise ValueError(
-                f"until={until!r} needs call {last[name]} of {name!r}, whose call {number} needs layers after it"
+                f"until={until!r} needs call {last[name]} of {name!r}, whose call {number} needs later layers"
             )
     for entry in layers:
         entry.needed = entry.stored_name in last

@@ -247,9 +247,8 @@ class _Builder:
             current, options = translate(kind, entry.config, self._origin, self._custom.objects, notes)
         except NoLayerError as error:
             key = entry.stored_name if is_function(entry) else entry.registered_name or kind
-            raise ValueError(
-                f'{error}; give custom_layers={{"{key}": its class or a factory}}{self._until_hint()}'
-            ) from None
+            hint = f'give custom_layers={{"{key}": its class or a factory}}{self._until_hint()}'
+            raise ValueError(f"{error}; {hint}") from None
         self.notes += [f"{entry.stored_name}: {note}" for note in notes]
         if entry.name != entry.stored_name:
             self.notes.append(f"{entry.stored_name}: named {entry.name} here")

@@ -13,9 +13,9 @@ from jaxconv.files.keras import numbered
 from jaxconv.files.keras.layout import Leaf
 from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of
 from jaxconv.files.leaves import flat, nested
-from jaxconv.files.legacy import cudnn, hdf5_weights
+from jaxconv.files.legacy import hdf5_weights
 from jaxconv.files.legacy.dialects import Origin
-from jaxconv.files.legacy.kernels import kernel_conversion
+from jaxconv.files.legacy.kernels import cudnn_conversion, kernel_conversion
 
 
 def match_weights(store: Store, root: StoredLayer, by_name: bool | None, strict: bool) -> dict[Leaf, Match]:
@@ -84,7 +84,7 @@ def _read(
 ) -> jax.Array:
     table, layer = match
     where, expected, end = f"{store.path}: weight {name}", tuple(leaf.shape), name.rpartition("/")[2]
-    convert = cudnn.conversion(layer, end, table.shape, expected, None if bias is None else bias.table.shape)
+    convert = cudnn_conversion(layer, end, table.shape, expected, None if bias is None else bias.table.shape)
     if convert is None:
         convert = kernel_conversion(layer, end, table.shape, expected, origin)
     if convert is None:

@@ -77,11 +77,8 @@ def save_model(
     if shape is not None:
         check(path, layer, shape, params)
     model, weights = _as_model(layer, params, shape)
-    own = {
-        "input_shape": shape,
-        "alone": not isinstance(layer, Sequential | Model),
-        "about": dict(about or {}),
-    }
+    alone = not isinstance(layer, Sequential | Model)
+    own = {"input_shape": shape, "alone": alone, "about": dict(about or {})}
     texts = {
         "metadata.json": {"keras_version": KERAS_VERSION, "jaxconv": plain(own)},
         "config.json": _config(model, weights),
@@ -121,9 +118,7 @@ def _named(layer: Any) -> Any:
     """Return a layer with all layers inside named as in params, and without their own input shapes."""
     if isinstance(layer, Sequential):
         if len(layer.layers) > len(layer.children):
-            raise ValueError(
-                f"{layer.label}: a Sequential with a shared layer inside a model is not written; use a Model"
-            )
+            raise ValueError(f"{layer.label}: a Sequential with a shared layer in a model is not written; use a Model")
         chain = [_named(dataclasses.replace(child, name=name)) for name, child in layer.children.items()]
         return dataclasses.replace(layer, layers=chain, input_shape=None)
     if isinstance(layer, Model):

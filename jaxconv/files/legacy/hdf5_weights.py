@@ -3,12 +3,13 @@
 import re
 from collections.abc import Sequence
 
+import numpy as np
+
 from jaxconv.contract import Layer
 from jaxconv.files.errors import FileError
 from jaxconv.files.hdf5 import Store, Table
 from jaxconv.files.keras.layout import Leaf
 from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, listed
-from jaxconv.files.legacy.gates import join
 
 _WEIGHT_NAMES = {  # the names of weights that tell which leaf they are
     *("kernel", "bias", "depthwise_kernel", "pointwise_kernel", "alpha", "embeddings"),
@@ -83,7 +84,7 @@ def _tables(store: Store, group: str, name: str) -> list[Table]:
 def _match_layer(store: Store, stored: StoredLayer, tables: Sequence[Table]) -> dict[Leaf, Match]:
     """Match the tables of one layer, or of one model, with its leaves."""
     leaves, skipped = leaves_of(stored), _skipped_inside(stored)
-    tables = join([table for table in tables if name_end(table.name, 2)[0] not in skipped], leaves)
+    tables = join_gates([table for table in tables if name_end(table.name, 2)[0] not in skipped], leaves)
     first: dict[tuple[Layer, Leaf], tuple[Leaf, Layer]] = {}
     originals = {leaf: first.setdefault((layer, leaf[-2:]), (leaf, layer))[0] for leaf, layer in leaves}
     if len(tables) == len(first):  # a layer that occurs in several of the models inside is stored once
@@ -123,3 +124,47 @@ def _allows(table: Table, leaf: Leaf, layer: Layer) -> bool:
 def _expected_end(leaf: Leaf, layer: Layer, parts: int) -> tuple[str, ...]:
     last = "depthwise_kernel" if type(layer).__name__.startswith("Depthwise") and leaf[-1] == "kernel" else leaf[-1]
     return (*leaf[:-1], last)[-parts:]
+
+
+# -- Keras 1 stored recurrent layers in one table for each gate. Source: Keras 2.15, legacy/hdf5_format.py
+
+_GATE_NAME = re.compile(r"(.*_[WUb])_([ifcozrh])(?::\d+)?$")  # lstm_1_W_i: kernel, recurrent kernel or bias of a gate
+_GATE_ORDERS = {frozenset(gates): gates for gates in ("ifco", "zrh")}  # of LSTM and ConvLSTM2D, of GRU
+
+
+class Joined(Table):
+    """Several tables as one, side by side along an axis."""
+
+    def __init__(self, name: str, tables: Sequence[Table], axis: int):
+        self.name, self._tables, self._axis = name, tables, axis
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of all together; () if they do not fit. Raises FileError."""
+        shapes = [list(table.shape) for table in self._tables]
+        if not shapes[0] or any(len(shape) != len(shapes[0]) for shape in shapes):
+            return ()
+        size = sum(shape[self._axis] for shape in shapes)
+        for shape in shapes:
+            shape[self._axis] = size
+        return tuple(shapes[0]) if all(shape == shapes[0] for shape in shapes) else ()
+
+    def read(self) -> np.ndarray:
+        """Read the numbers. Raises FileError."""
+        return np.concatenate([table.read() for table in self._tables], self._axis)
+
+
+def join_gates(tables: Sequence[Table], leaves: Sequence[tuple[Leaf, Layer]]) -> list[Table]:
+    """Return the tables of a layer with those of the gates joined, in the order of the gates in current kernels."""
+    filters_first = any(getattr(layer, "data_format", None) == "channels_first" for _, layer in leaves)
+    found: dict[str, dict[str, Table]] = {}
+    for table in tables:
+        match = _GATE_NAME.match(table.name)
+        found.setdefault(match[1] if match else table.name, {})[match[2] if match else ""] = table
+    joined: list[Table] = []
+    for name, parts in found.items():
+        order = _GATE_ORDERS.get(frozenset(parts))
+        own = list(parts.values())
+        axis = 0 if filters_first and len(own[0].shape) > 2 else -1
+        joined += [Joined(name, [parts[gate] for gate in order], axis)] if order else own
+    return joined

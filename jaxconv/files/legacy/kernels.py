@@ -1,6 +1,7 @@
 """Kernels as Keras 1, and Theano under any Keras, stored them, in current axes and direction. Knows no files."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -63,3 +64,26 @@ def _axes(
         filters_first = shape[:2] != (expected[0], 1) or shape[3] != expected[2]  # Keras 1.1
         return (2, 3, 1, 0) if filters_first else None
     return (THEANO_AXES if data_format == "channels_first" else _TENSORFLOW_AXES).get(name)
+
+
+def cudnn_conversion(layer: Any, leaf: str, shape: tuple, expected: tuple, bias: tuple | None) -> Convert | None:
+    """Return the function that converts a weight of a cuDNN layer; None for a weight of any other layer.
+
+    Such a layer has one vector of two biases for each gate (``bias`` is its shape), and no other layer has. Its kernels
+    are those of each gate, one beside the other, transposed: the kernel in place, the recurrent kernel as it is.
+    """
+    gates, units = getattr(layer, "gates", ""), getattr(layer, "units", None)
+    if not gates or units is None or bias is None or bias != (2 * len(gates) * units,):
+        return None
+    if leaf == "bias":
+        rows = layer.bias_rows
+        return lambda value: value.reshape(2, -1) if rows == 2 else value.reshape(2, -1).sum(0)
+    if shape != expected:
+        return None
+
+    def convert(kernel: np.ndarray) -> np.ndarray:
+        parts = np.split(kernel, len(gates), 1)
+        transposed = [part.T if leaf == "recurrent_kernel" else part.T.reshape(part.shape, order="F") for part in parts]
+        return np.concatenate(transposed, 1)
+
+    return convert
