@@ -1,7 +1,9 @@
-"""Context for error messages. Independent of layers."""
+"""Context for error messages, and the error for a package that is not installed. Independent of layers."""
 
 import contextlib
+import importlib
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -19,3 +21,17 @@ def explain(place: str) -> Iterator[None]:
         if type(error) not in (ValueError, TypeError):
             raise  # a subclass may need more arguments than a message
         raise type(error)(f"{place}: {error}") from error
+
+
+def require(module: str, user: str, package: str = "") -> Any:
+    """Import a module for its user. Raises ImportError with the command that installs its package.
+
+    >>> require("no_such_module", "this example", package="no-such-package")
+    Traceback (most recent call last):
+    ImportError: this example needs no-such-package; install it with: pip install no-such-package
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        package = package or module
+        raise ImportError(f"{user} needs {package}; install it with: pip install {package}") from None

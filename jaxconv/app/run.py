@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import importlib.util
 import json
 import platform
 import shutil
@@ -35,6 +34,7 @@ from jaxconv.app.run_folder import (
 )
 from jaxconv.app.schema import ConfigError
 from jaxconv.app.toml import dumps
+from jaxconv.errors import require
 from jaxconv.files.atomic import replacing
 from jaxconv.files.keras.writing import save_model
 from jaxconv.inspect import plot
@@ -148,19 +148,11 @@ def resume(
         return _run(config, splits, folder, resume=True, sharding=sharding)
 
 
-def _read_and_check(
-    path: str | Path,
-    settings: Sequence[str],
-    *,
-    pretrained: Path | None = None,
-    freeze: Sequence[str] = (),
-    own: bool = True,
-) -> tuple[Config, Splits]:
-    """Read a config and its data, and make every check that is possible before training."""
+def _read_and_check(path: str | Path, settings: Sequence[str], **options: Any) -> tuple[Config, Splits]:
+    """Read a config, with options of ``read_config``, and its data; check all that is possible before training."""
     for package in ("h5py", "matplotlib"):  # some are needed only after training
-        if importlib.util.find_spec(package) is None:
-            raise ImportError(f"jaxconv train needs {package}; install it with: pip install {package}")
-    config = read_config(path, settings, pretrained=pretrained, freeze=freeze, own=own)
+        require(package, "jaxconv train")
+    config = read_config(path, settings, **options)
     splits = load_data(config)
     check_shapes(config, splits)
     return config, splits

@@ -14,6 +14,7 @@ import numpy as np
 from jaxconv.app.array_files import map_npy
 from jaxconv.app.schema import ConfigError, one_line
 from jaxconv.contract.display import format_shapes
+from jaxconv.errors import require
 from jaxconv.files.atomic import replacing
 from jaxconv.progress import display
 from jaxconv.streaming import Stream
@@ -101,10 +102,7 @@ def _npy_source(stream: Stream, path: str, chunk: int) -> Source:
 
 @contextlib.contextmanager
 def _open_audio(path: str) -> Iterator[Any]:
-    try:
-        import soundfile
-    except ImportError:
-        raise ImportError("audio files need soundfile; install it with: pip install soundfile") from None
+    soundfile = require("soundfile", "reading audio")
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such file; an audio file is expected")
     try:

@@ -18,14 +18,6 @@ STYLES = {
 _GRID, _INK, _BAR = "#d9dce1", "#3d4249", 0.8
 
 
-def check_matplotlib() -> None:
-    """Check that matplotlib is installed. Raises ImportError with the install command otherwise."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise ImportError("the chart needs matplotlib; install it with: pip install matplotlib") from None
-
-
 def draw_chart(
     bars: Mapping[str, Mapping[str, Mapping[str, float]]], path: str | Path, *, who: str, caption: str = ""
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxconv.bench import cases, chart, convolutions, machine, network_speed, networks, ratios, stepping, table, trained
+from jaxconv.errors import require
 from jaxconv.registry import nearest
 
 JSON, CHART = "bench.json", "bench.png"
@@ -92,7 +93,7 @@ def bench(
     if names_only:
         print(*(f"{name:<{suite.name_width}}  {family}".rstrip() for name, family in suite.names.items()), sep="\n")
         return None
-    chart.check_matplotlib()
+    require("matplotlib", "the chart")
     folder = Path(out) if out else _new_folder(Path("runs") / suite.folder)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"kind": suite.kind, **machine.facts(), "seconds": seconds, "complete": False, "rows": []}

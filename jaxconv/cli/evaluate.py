@@ -2,6 +2,8 @@
 
 import argparse
 
+from jaxconv.cli.device_options import add_options, read_sharding
+
 NAME, SUMMARY = "evaluate", "print the metrics of a trained model"
 TEXT = """\
 Print loss and metrics of a trained model on its test set, or on your own data.
@@ -14,8 +16,6 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from jaxconv.cli.device_options import add_options
-
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
     parser.add_argument("--data", metavar="FILE", help="an .npz file, or a config whose [data] is used")
     add_options(parser)
@@ -24,6 +24,5 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate a model and print its metrics."""
     from jaxconv.app.scoring import score
-    from jaxconv.cli.device_options import read_sharding
 
     print(score(options.model, options.data, read_sharding(options)))

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from jaxconv.cli.stream_options import add_options, read_options
+
 NAME, SUMMARY = "export", "write a model as one program that runs without its layers"
 TEXT = """\
 Write a model with its weights as StableHLO: one file that runs without its layers, for any batch size, on each of the
@@ -20,8 +22,6 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from jaxconv.cli.stream_options import add_options
-
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
     parser.add_argument("out", metavar="OUT", help="the file to write; .jaxexport is the usual suffix")
     parser.add_argument("--optimize", action="store_true", help="fold normalizations, omit what only training needs")
@@ -37,7 +37,6 @@ def run(options: argparse.Namespace) -> None:
     """Export a model, and print what was written."""
     from jaxconv.app.model_source import pick_shape, shape_option
     from jaxconv.app.run_folder import model_file
-    from jaxconv.cli.stream_options import read_options
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.files.loading import read_model
     from jaxconv.serving import export, optimize

@@ -2,6 +2,8 @@
 
 import argparse
 
+from jaxconv.cli.stream_options import add_options, read_options
+
 NAME, SUMMARY = "info", "print the layers of a model, and the result of a run"
 TEXT = """\
 Print a model layer by layer: output shapes, parameters, multiply-adds for one example, and the receptive field: how
@@ -24,8 +26,6 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from jaxconv.cli.stream_options import add_options
-
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or a config")
     parser.add_argument("--input-shape", action="append", metavar="N,N", help="of a sample; repeat it for more inputs")
     parser.add_argument("--stream", action="store_true", help="what each layer costs as a stream, step by step")
@@ -39,7 +39,6 @@ def run(options: argparse.Namespace) -> None:
     """Print an overview of a model."""
     from jaxconv.app.overview import overview
     from jaxconv.app.sharding import host_devices
-    from jaxconv.cli.stream_options import read_options
 
     streamed, sharded = read_options(options, options.stream), None
     if options.devices is None and (options.shard, options.batch) != (None, None):

@@ -2,6 +2,8 @@
 
 import argparse
 
+from jaxconv.cli.device_options import add_options, read_sharding
+
 NAME, SUMMARY = "predict", "apply a trained model to arrays in files"
 TEXT = """\
 Apply a trained model to an array. Input and output are memory-mapped and may be larger than memory. For a model of
@@ -19,8 +21,6 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from jaxconv.cli.device_options import add_options
-
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or an exported model")
     parser.add_argument("x", nargs="+", metavar="X.npy", help="the input, one example per row")
     parser.add_argument("--out", required=True, metavar="Y.npy", help="the file of the predictions")
@@ -33,7 +33,6 @@ def run(options: argparse.Namespace) -> None:
     """Predict, and print what was written."""
     from jaxconv.app.prediction import load_predictor, predict_files
     from jaxconv.app.run_folder import model_file
-    from jaxconv.cli.device_options import read_sharding
     from jaxconv.files.conversion import refuse_to_replace
 
     file = model_file(options.model)

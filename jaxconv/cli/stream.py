@@ -3,6 +3,8 @@
 import argparse
 import sys
 
+from jaxconv.cli.stream_options import add_options, read_options
+
 NAME, SUMMARY = "stream", "run a trained model over a sequence step by step"
 TEXT = """\
 Run a trained model chunk by chunk over a sequence of any length, with the outputs of the whole sequence. INPUT is
@@ -25,8 +27,6 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from jaxconv.cli.stream_options import add_options
-
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
     parser.add_argument("input", metavar="INPUT", help="an .npy or .wav file, or - for standard input")
     parser.add_argument("--out", metavar="Y.npy", help="the file of the outputs, or - for standard output")
@@ -42,7 +42,6 @@ def run(options: argparse.Namespace) -> None:
     from jaxconv.app.run_folder import model_file
     from jaxconv.app.streaming import open_source, pick_chunk, stream_to_file, stream_to_pipe
     from jaxconv.cli.process import compute_in_calling_thread, write_bytes
-    from jaxconv.cli.stream_options import read_options
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.files.loading import read_model
     from jaxconv.serving.artifact import is_exported

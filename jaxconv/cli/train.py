@@ -3,6 +3,8 @@
 import argparse
 from typing import Any
 
+from jaxconv.cli.device_options import add_options, announce, read_sharding
+
 NAME, SUMMARY = "train", "train a model from a config file, fine-tune one, or resume a run"
 TEXT = """\
 Train the model of CONFIG. The run folder contains
@@ -37,8 +39,6 @@ Examples
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    from jaxconv.cli.device_options import add_options
-
     parser.add_argument("config", nargs="?", metavar="CONFIG", help="a TOML file; see configs/ for examples")
     parser.add_argument("--keys", action="store_true", help="print every key of a config, in Markdown, and exit")
     repeated: dict[str, Any] = {"action": "append", "default": []}
@@ -61,7 +61,6 @@ def run(options: argparse.Namespace) -> None:
         return
     from jaxconv.app import run
     from jaxconv.app.run_folder import model_file
-    from jaxconv.cli.device_options import announce, read_sharding
 
     if options.resume and (options.config or options.out or options.pretrained or options.freeze):
         extra = "CONFIG, --out, --from and --freeze" if options.pretrained or options.freeze else "CONFIG and --out"

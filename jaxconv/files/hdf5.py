@@ -12,6 +12,7 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
+from jaxconv.errors import require
 from jaxconv.files.bounds import budget
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5_chunks import check_chunks
@@ -215,10 +216,7 @@ class NoStore(Store):
 @contextlib.contextmanager
 def opened(path: Any, source: IO[bytes] | bytes, skip: tuple[str, ...] = ()) -> Iterator[Store]:
     """Read an HDF5 file from an open file, or from its content. Raises FileError; ImportError without h5py."""
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError("Keras's files need h5py; install it with: pip install h5py") from None
+    h5py = require("h5py", "reading files of Keras")
     with contextlib.ExitStack() as stack:
         with damaged(path):
             content: Any = source

@@ -1,13 +1,13 @@
 """Params alone, to and from safetensors: a format of arrays that holds no code and that many frameworks read."""
 
 import os
-from types import ModuleType
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract import Params
+from jaxconv.errors import require
 from jaxconv.files.atomic import replacing
 from jaxconv.files.bounds import TEXT, open_file
 from jaxconv.files.errors import FileError, refused
@@ -46,7 +46,7 @@ def save_params(path: str | os.PathLike[str], params: Params) -> None:
     ...     load_params(f"{folder}/w.safetensors")["conv1d"]["kernel"].shape
     (3, 2, 4)
     """
-    numpy = _safetensors()[1]
+    numpy = require("safetensors.numpy", "save_params", "safetensors")
     _check_keys(path, params)
     arrays = {name: np.array(leaf, order="C") for name, leaf in flat(params).items()}
     legal = {np.dtype(kind) for kind in _TYPES.values()}
@@ -80,7 +80,7 @@ def load_params(path: str | os.PathLike[str]) -> Params:
     Traceback (most recent call last):
     jaxconv.files.errors.FileError: nowhere.safetensors: No such file or directory
     """
-    safetensors = _safetensors()[0]
+    safetensors = require("safetensors", "load_params")
     arrays = {}
     with open_file(path) as handle, refused(path, "it"):
         content = handle.read()
@@ -97,12 +97,3 @@ def load_params(path: str | os.PathLike[str]) -> Params:
                 raise FileError(f"{path}: {name} has type {entry['dtype']}, which JAX does not have")
             arrays[name] = np.frombuffer(entry["data"], _TYPES[entry["dtype"]]).reshape(entry["shape"])
         return nested(on_device(path, dict(sorted(arrays.items()))))
-
-
-def _safetensors() -> tuple[ModuleType, ModuleType]:
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError("safetensors is not installed; install it with: pip install safetensors") from None
-    return safetensors, safetensors.numpy

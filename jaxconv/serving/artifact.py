@@ -1,7 +1,6 @@
 """A model or a stream as one file of StableHLO: weights and program, for several platforms, without jaxconv."""
 
 import dataclasses
-import importlib.util
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from jax.errors import InconclusiveDimensionOperation
 from jax.extend.mlir import ir
 from jax.extend.mlir.dialects import sdy, stablehlo
 
-from jaxconv.errors import explain
+from jaxconv.errors import explain, require
 from jaxconv.files.archive import read_archive, read_format, write_archive
 from jaxconv.files.errors import FileError, refused
 from jaxconv.files.input_shapes import shape_from_json
@@ -81,7 +80,7 @@ def export(
     ...     load_exported(f"{folder}/dense.jaxexport")(np.ones((5, 3), np.float32)).shape
     (5, 2)
     """
-    _require_flatbuffers()
+    require("flatbuffers", "an exported model")
     if not platforms or isinstance(platforms, str) or not set(platforms) <= {*PLATFORMS, "rocm"}:
         raise ValueError(f"platforms={platforms!r} is not legal; give a list of some of: {', '.join(PLATFORMS)}, rocm")
     streams = hasattr(apply_fn, "step")
@@ -205,7 +204,7 @@ def load_exported(path: str | os.PathLike[str]) -> Any:
     Traceback (most recent call last):
     jaxconv.files.errors.FileError: nowhere.jaxexport: No such file or directory
     """
-    _require_flatbuffers()
+    require("flatbuffers", "an exported model")
     header, arrays = read_archive(path, _FORMAT, _VERSION)
     try:
         exported = jax_export.deserialize(bytearray(arrays["program"].tobytes()))
@@ -237,8 +236,3 @@ def _read_inputs(header: Mapping[str, Any], taken: Any) -> tuple[Any, Any]:
 
 def _shape_and_dtype(aval: Any) -> tuple[tuple[int | None, ...], Any]:
     return tuple(size if isinstance(size, int) else None for size in aval.shape), aval.dtype
-
-
-def _require_flatbuffers() -> None:
-    if importlib.util.find_spec("flatbuffers") is None:
-        raise ImportError("an exported model needs flatbuffers; install it with: pip install flatbuffers")

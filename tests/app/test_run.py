@@ -1,8 +1,8 @@
 """A run folder: its files, errors before it is made, and equal numbers for a resumed run."""
 
-import importlib.util
 import json
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -151,7 +151,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(config, tmp_path):
 
 
 def test_a_missing_package_is_named_before_training(config, monkeypatch, tmp_path):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else object())
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"matplotlib.*pip install matplotlib"):
         run.train(config)
     assert not (tmp_path / "runs").exists()

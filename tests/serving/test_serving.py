@@ -268,7 +268,7 @@ def test_truncated_mutated_and_foreign_files_are_named(exported, tmp_path):
 
 
 def test_the_missing_package_is_named(monkeypatch, trained, tmp_path):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "flatbuffers", None)
     for call in (lambda: export(trained[1], trained[0], tmp_path / "m", (None, 8, 2)), lambda: load_exported("m")):
         with pytest.raises(ImportError, match=r"pip install flatbuffers"):
             call()

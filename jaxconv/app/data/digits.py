@@ -4,6 +4,7 @@ import numpy as np
 
 from jaxconv.app.data.arrays import Splits
 from jaxconv.app.data.bounds import between
+from jaxconv.errors import require
 
 
 def digits(*, test_size: float = 0.2, seed: int = 0) -> Splits:
@@ -28,13 +29,11 @@ def digits(*, test_size: float = 0.2, seed: int = 0) -> Splits:
     """
     between(0.01, 0.9, test_size=test_size)
     between(0, 2**32 - 1, seed=seed)
-    try:
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
-    except ImportError:
-        raise ImportError("data.source 'digits' needs scikit-learn; install: pip install scikit-learn") from None
-    table = load_digits()
+    names = ("sklearn.datasets", "sklearn.model_selection")
+    datasets, selection = (require(name, "data.source 'digits'", "scikit-learn") for name in names)
+    table = datasets.load_digits()
     x = (table.images[..., None] / 16).astype(np.float32)
     y = table.target.astype(np.int32)
-    x_train, x_test, y_train, y_test = train_test_split(x, y, test_size=test_size, random_state=seed, stratify=y)
+    split = selection.train_test_split(x, y, test_size=test_size, random_state=seed, stratify=y)
+    x_train, x_test, y_train, y_test = split
     return Splits(x_train, y_train, x_test, y_test, tuple(str(digit) for digit in range(10)))

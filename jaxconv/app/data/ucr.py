@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxconv.app.data.arrays import Splits
+from jaxconv.errors import require
 from jaxconv.registry import nearest
 from jaxconv.training.labels import class_indices
 
@@ -58,10 +59,7 @@ def ucr(*, name: str, normalize: bool = False) -> Splits:
 
 def _data_files() -> dict[str, tuple[Path, Path]]:
     """Return the data sets in aeon's package folder: name -> (training file, test file)."""
-    try:
-        import aeon  # fast: the readers, which import pandas and numba, are imported in _read
-    except ImportError:
-        raise ImportError("data.source 'ucr' needs aeon; install it with: pip install aeon") from None
+    aeon = require("aeon", "data.source 'ucr'")  # fast: the readers, with pandas and numba, are imported in _read
     files = {}
     for train in sorted((Path(aeon.__file__).parent / "datasets" / "data").glob("*/*_TRAIN.ts")):
         name = train.name.removesuffix("_TRAIN.ts")

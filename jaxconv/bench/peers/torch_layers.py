@@ -179,18 +179,11 @@ def _rescaling(call: Call) -> Function:
 
 # -- activations
 
+_SAME_NAMES = ("relu", "relu6", "elu", "celu", "selu", "silu", "gelu", "mish", "softplus", "softsign")
 _POINTWISE: dict[str, Function] = {
-    "relu": functional.relu,
-    "relu6": functional.relu6,
+    **{name: getattr(functional, name) for name in _SAME_NAMES},
     "leaky_relu": lambda x: functional.leaky_relu(x, 0.2),
-    "elu": functional.elu,
-    "celu": functional.celu,
-    "selu": functional.selu,
-    "silu": functional.silu,
     "hard_silu": functional.hardswish,
-    "gelu": functional.gelu,
-    "mish": functional.mish,
-    "softplus": functional.softplus,
     "sigmoid": torch.sigmoid,
     "hard_sigmoid": functional.hardsigmoid,
     "hard_sigmoid_keras2": lambda x: (0.2 * x + 0.5).clamp(0, 1),
@@ -200,7 +193,6 @@ _POINTWISE: dict[str, Function] = {
     "hard_tanh": functional.hardtanh,
     "hard_shrink": functional.hardshrink,
     "soft_shrink": functional.softshrink,
-    "softsign": functional.softsign,
     "exponential": torch.exp,
 }
 _ALONG: dict[str, Function] = {

@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxconv.contract import Apply, Layer, Params, as_layer, layers
 from jaxconv.contract.symbolic import Input
+from jaxconv.errors import require
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
 from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
@@ -171,10 +172,7 @@ def _add_build_configs(config: dict[str, Any], model: Sequential, params: Params
 
 def _weights(path: Path, model: Layer, params: Params) -> bytes:
     """Return the bytes of model.weights.h5: a group for each layer with its name and its weights, numbered from 0."""
-    try:
-        import h5py
-    except ImportError:
-        raise ImportError("save_model needs h5py; install it with: pip install h5py") from None
+    h5py = require("h5py", "save_model")
     buffer, values, written = io.BytesIO(), flat(params), set[str]()
     with h5py.File(buffer, "w", track_order=False) as file:
         for group_path, name, leaves in groups(model):
