@@ -76,31 +76,28 @@ def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
         if not equals or not all(keys):
             raise ConfigError(f"--set {setting[:80]}: expected KEY=VALUE, such as train.epochs=50")
         here: Any = tree
-        for i, key in enumerate(keys[:-1]):
-            here = _entry(here, key, keys[:i], setting)
-        if isinstance(here, list):
-            here[_index(here, keys[-1], keys[:-1], setting)] = _parse(text)
-        elif isinstance(here, dict):
-            here[keys[-1]] = _parse(text)
-        else:
-            raise ConfigError(f"--set {setting[:80]}: {'.'.join(keys[:-1])} is {format_value(here)}, not a table")
+        for i, key in enumerate(keys):
+            place = _place(here, key, keys[:i], setting)
+            if i == len(keys) - 1:
+                here[place] = _parse(text)
+                break
+            if isinstance(here, dict):
+                if isinstance(here.get(key), str):  # "adam" is {name = "adam"}, and a table can have more keys
+                    here[key] = {"name": here[key]}
+                here.setdefault(key, {})
+            here = here[place]
 
 
-def _entry(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
+def _place(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
+    """Return a key of a table, or the number of an entry of a list. Raises ConfigError."""
     if isinstance(here, dict):
-        if isinstance(here.get(key), str):  # "adam" and {name = "adam"} are the same, and a table can have more keys
-            here[key] = {"name": here[key]}
-        return here.setdefault(key, {})
-    if isinstance(here, list):
-        return here[_index(here, key, above, setting)]
-    raise ConfigError(f"--set {setting[:80]}: {'.'.join(above)} is {format_value(here)}, not a table")
-
-
-def _index(here: list[Any], key: str, above: Sequence[str], setting: str) -> int:
+        return key
+    where = f"--set {setting[:80]}: {'.'.join(above)}"
+    if not isinstance(here, list):
+        raise ConfigError(f"{where} is {format_value(here)}, not a table")
     if key.isdecimal() and len(key) < 10 and int(key) < len(here):
         return int(key)
-    hint = f"{'.'.join(above)} is a list; legal: 0 to {len(here) - 1}, not {key[:40]!r}"
-    raise ConfigError(f"--set {setting[:80]}: {hint}")
+    raise ConfigError(f"{where} is a list; legal: 0 to {len(here) - 1}, not {key[:40]!r}")
 
 
 def _parse(text: str) -> Any:

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxconv.geometry import dilate
 from jaxconv.registry import nearest
+from jaxconv.windows import Window
 
 PADDINGS = ("valid", "same", "causal")
 
@@ -53,12 +53,16 @@ class Case:
 
 
 class Arrays(NamedTuple):
-    """The operands of a case: input, kernel, output gradient, and options of ``jax.lax.conv_general_dilated``."""
+    """The operands of a case: input, kernel, output gradient, options of ``jax.lax.conv_general_dilated``.
+
+    pads: (before, after) for each axis; what is cropped, for a transposed convolution.
+    """
 
     x: np.ndarray
     w: np.ndarray
     dy: np.ndarray
     options: dict[str, Any]
+    pads: list[tuple[int, int]]
 
 
 def read_cases(path: str | Path | None = None) -> list[Case]:
@@ -100,37 +104,21 @@ def arrays(case: Case) -> Arrays:
     inputs, filters = case.channels
     fan_in = math.prod(case.kernel) * inputs // case.groups
     letters = "DHW"[3 - case.rank :]
+    sizes = zip(case.kernel, case.strides, case.dilation, strict=True)
+    windows = [Window(*size, padding=case.padding, transposed=case.transpose) for size in sizes]
+    lengths = [window.output_length(n, case.name) for window, n in zip(windows, case.spatial, strict=True)]
+    pads = [window.pads(n) for window, n in zip(windows, case.spatial, strict=True)]
     options: dict[str, Any] = {
         "dimension_numbers": (f"N{letters}C", f"{letters}IO", f"N{letters}C"),
         "feature_group_count": case.groups,
         "rhs_dilation": case.dilation,
+        "window_strides": (1,) * case.rank if case.transpose else case.strides,
+        "padding": pads,
     }
-    lengths = _transposed(case, options) if case.transpose else _forward(case, options)
+    if case.transpose:  # a transposed convolution crops what its full output has more
+        full = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(case.kernel, pads, strict=True)]
+        options |= {"lhs_dilation": case.strides, "padding": full}
     x = rng.standard_normal((case.batch, *case.spatial, inputs)).astype("f4")
     w = rng.standard_normal((*case.kernel, inputs // case.groups, filters)).astype("f4") / np.float32(fan_in**0.5)
     dy = rng.standard_normal((case.batch, *lengths, filters)).astype("f4")
-    return Arrays(x, w, dy, options)
-
-
-def _forward(case: Case, options: dict[str, Any]) -> list[int]:
-    pads, lengths = [], []
-    for n, k, s, d in zip(case.spatial, case.kernel, case.strides, case.dilation, strict=True):
-        extent = dilate(k, d)
-        total = max(0, (math.ceil(n / s) - 1) * s + extent - n)
-        low, high = {"valid": (0, 0), "causal": (extent - 1, 0), "same": (total // 2, total - total // 2)}[case.padding]
-        pads.append((low, high))
-        lengths.append((n + low + high - extent) // s + 1)
-    options |= {"window_strides": case.strides, "padding": pads}
-    return lengths
-
-
-def _transposed(case: Case, options: dict[str, Any]) -> list[int]:
-    pads, lengths = [], []
-    for n, k, s in zip(case.spatial, case.kernel, case.strides, strict=True):
-        full = (n - 1) * s + k
-        out = n * s if case.padding == "same" else (n - 1) * s + max(k, s)
-        low = max(full - out, 0) // 2 if case.padding == "same" else 0
-        pads.append((k - 1 - low, k - 1 - (full - out - low)))
-        lengths.append(out)
-    options |= {"window_strides": (1,) * case.rank, "lhs_dilation": case.strides, "padding": pads}
-    return lengths
+    return Arrays(x, w, dy, options, pads)

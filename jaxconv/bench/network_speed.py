@@ -24,13 +24,9 @@ CALLS = 200
 def measure_network(network: Network, libraries: Sequence[str], seconds: float) -> dict[str, Any]:
     """Measure inference and training step of a network in several libraries and return a row of the results.
 
-    A name that ends in :data:`PLUS` is that library with ``jaxconv.accelerate()``.
-
-    Returns:
-        name, ``milliseconds`` of each library by mode, ``compile`` seconds, the number of ``parameters``.
-
-    Raises:
-        RuntimeError: two libraries disagree on the number of parameters or on the shape of the output.
+    A name that ends in :data:`PLUS` is that library with ``jaxconv.accelerate()``. The row has name, ``milliseconds``
+    of each library by mode, ``compile`` seconds, the number of ``parameters``. Raises RuntimeError if two libraries
+    disagree on the number of parameters or on the shape of the output.
     """
     built = {}
     for name in libraries:

@@ -41,12 +41,10 @@ class Place(NamedTuple):
 
 
 class Ended(Exception):
-    """The end of the command.
+    """The end of the command: what to print, and the exit code.
 
-    Args:
-        message: what to print. code: the exit code. cause: what to tell the others; None if they know.
-        source: the number of the process that it is the cause of; None for this one.
-        resumable: whether the run can go on from its last checkpoint.
+    cause: what to tell the others; None if they know. source: the number of the process that it is the cause of; None
+    for this one. resumable: whether the run can go on from its last checkpoint.
     """
 
     def __init__(

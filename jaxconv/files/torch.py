@@ -11,7 +11,7 @@ that Keras opens, write ``ZeroPadding2D(p)`` and a convolution with "valid".
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jaxconv.contract import Layer, Params
 from jaxconv.errors import explain
 from jaxconv.files.input_shapes import fitting_shape, input_shape_of, output_shape_of
 from jaxconv.files.leaves import flat, nested
-from jaxconv.files.torch_layout import tensors
+from jaxconv.files.torch_layout import leaf_layers, tensors
 from jaxconv.models.container import Container
 
 Order = tuple[int, ...] | None
@@ -187,7 +187,7 @@ class _Walk:
     def __init__(self, layer: Layer, visit: Visit):
         self.layer, self.visit = layer, visit
         self.seen: set[str] = set()
-        formats = [one.data_format for one in _leaves(layer) if hasattr(one, "data_format") and not _flattens(one)]
+        formats = [one.data_format for one in leaf_layers(layer) if hasattr(one, "data_format") and not _flattens(one)]
         self.channels_first = bool(formats) and formats[0] == "channels_first"
 
     def run(self, shape: Any) -> None:
@@ -248,8 +248,3 @@ class _Walk:
 
 def _flattens(layer: Layer) -> bool:
     return type(layer).__name__ == "Flatten"
-
-
-def _leaves(layer: Layer) -> Sequence[Any]:
-    """Return the layers inside, or the layer itself."""
-    return [one for child in layer.children.values() for one in _leaves(child)] if layer.children else [layer]

@@ -47,6 +47,11 @@ def tensors(layer: Layer) -> list[Tensor]:
     return known
 
 
+def leaf_layers(layer: Layer) -> list[Any]:
+    """Return the layers inside, or the layer itself."""
+    return [one for child in layer.children.values() for one in leaf_layers(child)] if layer.children else [layer]
+
+
 def _has_weights(layer: Layer) -> bool:
     return bool(layer.leaves) or any(map(_has_weights, layer.children.values()))
 

@@ -14,6 +14,7 @@ from jaxconv.kernels.jaxpr import equations
 from jaxconv.kernels.lowerings import LOWERINGS
 from jaxconv.kernels.split import padded
 
+Run = Callable[[], object]  # computes once and waits for the result
 NAMES = {primitive: name for name, primitive in maps.PRIMITIVES.items()}
 # the temporaries that a winner may need: a multiple of its operands and result, or this many bytes
 MAX_TEMPORARY, SMALL = 3, 2**24
@@ -51,8 +52,8 @@ class Convolution(NamedTuple):
         a, b = (jnp.asarray(rng.standard_normal(v.shape, np.float32)).astype(v.dtype) for v in (self.a, self.b))
         return a, b
 
-    def program(self, lowering: str, platform: str, memory_limit: bool = False) -> Callable[..., jax.Array] | None:
-        """Compile one lowering; with ``memory_limit``, return None if it needs much memory."""
+    def program(self, lowering: str, platform: str, operands: tuple, memory_limit: bool = False) -> Run | None:
+        """Compile one lowering for these operands; with ``memory_limit``, return None if it needs much memory."""
         params = {**self.params, "lowering": lowering}
         compute = functools.partial(choice.compute, self.name, platform=platform, **params)
         compiled = jax.jit(compute).lower(self.a, self.b).compile()
@@ -61,7 +62,7 @@ class Convolution(NamedTuple):
             needed = memory.argument_size_in_bytes + memory.output_size_in_bytes
             if memory.temp_size_in_bytes > max(MAX_TEMPORARY * needed, SMALL):
                 return None
-        return compiled
+        return lambda: compiled(*operands).block_until_ready()
 
     def __str__(self) -> str:
         """Return its sizes: ``32x150x8 to 150x16, k5 s2 d2 g4 float32``, of batch, axes and channels."""

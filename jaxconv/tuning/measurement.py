@@ -1,7 +1,6 @@
 """``tune``: measure the lowerings of a model's convolutions once on this machine, and remember the winners."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +12,7 @@ from jaxconv.contract.apply import Apply, merge
 from jaxconv.kernels import tuning_cache
 from jaxconv.kernels.choice import Winner
 from jaxconv.progress import display
-from jaxconv.tuning.convolutions import Convolution, convolutions
+from jaxconv.tuning.convolutions import Convolution, Run, convolutions
 from jaxconv.tuning.race import race
 
 NOISE = 1.05  # two runs of one program differ by less; a winner must be faster by more
@@ -171,27 +170,22 @@ def _measured(
 def fastest(one: Convolution, platform: str, seconds: float) -> Winner:
     """Measure the lowerings of one convolution; the table's choice wins unless another is clearly faster."""
     table = one.default(platform)
-    a, b = one.operands()
-    programs: dict[str, Callable[[], object]] = {}
+    operands, programs = one.operands(), dict[str, Run]()
     for lowering in [table, *(name for name in one.supported() if name != table)]:
         try:
-            program = one.program(lowering, platform, memory_limit=lowering != table)
+            program = one.program(lowering, platform, operands, memory_limit=lowering != table)
         except jax.errors.JaxRuntimeError:  # more than the device has, or what XLA cannot compile
             if lowering == table:
                 raise
             continue
         if program is not None:
-            programs[lowering] = partial(_run, program, a, b)
+            programs[lowering] = program
     times = race(programs, seconds)
     best = min(times, key=times.__getitem__)
     if best != table and _is_faster(times, best, table):  # the best of many may be so by accident: once more
         times = race({name: programs[name] for name in (table, best)}, seconds)
     best = best if _is_faster(times, best, table) else table
     return Winner(best, times[best], table, times[table])
-
-
-def _run(program: Callable[..., jax.Array], *operands: jax.Array) -> None:
-    program(*operands).block_until_ready()
 
 
 def _is_faster(times: Mapping[str, float], one: str, other: str) -> bool:

@@ -9,14 +9,15 @@ import hashlib
 import itertools
 import json
 import math
-import os
+import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 
+from jaxconv.files.atomic import replacing
 from jaxconv.kernels import choice
 from jaxconv.kernels.problem import standard_form
 from jaxconv.progress import display
@@ -84,37 +85,22 @@ def digest(one: Convolution, lowering: str) -> str:
     return hashlib.sha256(str(jax.make_jaxpr(compute)(one.a, one.b)).encode()).hexdigest()[:12]
 
 
-class Prepared(NamedTuple):
-    """A map with the compiled programs of its candidates."""
+def measured(one: Convolution, stored: dict[str, Any], seconds: float) -> dict[str, Any] | None:
+    """Race the candidates of a map, and return what is stored: no time for one that dropped out.
 
-    item: Item
-    programs: dict[str, Callable[..., jax.Array]]
-    digests: dict[str, str]
-
-    def measure(self, seconds: float) -> dict[str, Any]:
-        """Race the programs; return what is stored, with None for the time of one that dropped out."""
-        a, b = self.item.convolution.operands()
-        runs = {name: functools.partial(_run, program, a, b) for name, program in self.programs.items()}
-        times = race(runs, seconds, drop_out=DROP_OUT)
-        close = [name for name in times if times[name] <= CLOSE * min(times.values())]
-        if len(close) > 1:
-            times |= race({name: runs[name] for name in close}, 2 * seconds, drop_out=DROP_OUT)
-        return {name: {"program": self.digests[name], "ms": times.get(name)} for name in self.programs}
-
-
-def _run(program: Callable[..., jax.Array], *operands: jax.Array) -> None:
-    program(*operands).block_until_ready()
-
-
-def prepare(item: Item, stored: dict[str, Any]) -> Prepared | None:
-    """Compile the candidates of a map; return None where all of them have a time of the same program."""
-    one = item.convolution
+    None where all of them have a time of the same program already, or there is no choice.
+    """
     names = candidates(one)
     digests = {name: digest(one, name) for name in names}
     if len(names) == 1 or all(stored.get(name, {}).get("program") == digests[name] for name in names):
         return None
-    programs = {name: program for name in names if (program := one.program(name, PLATFORM)) is not None}
-    return Prepared(item, programs, digests)
+    operands = one.operands()
+    runs = {name: run for name in names if (run := one.program(name, PLATFORM, operands)) is not None}
+    times = race(runs, seconds, drop_out=DROP_OUT)
+    close = [name for name in times if times[name] <= CLOSE * min(times.values())]
+    if len(close) > 1:
+        times |= race({name: runs[name] for name in close}, 2 * seconds, drop_out=DROP_OUT)
+    return {name: {"program": digests[name], "ms": times.get(name)} for name in runs}
 
 
 class Times:
@@ -130,9 +116,9 @@ class Times:
 
     def save(self) -> None:
         """Write the file."""
-        temporary = self.file.with_name(f".{self.file.name}.tmp")
-        temporary.write_text(json.dumps({"format": FORMAT, "jax": jax.__version__, "entries": self.entries}, indent=1))
-        os.replace(temporary, self.file)
+        content = {"format": FORMAT, "jax": jax.__version__, "entries": self.entries}
+        with replacing(self.file) as handle:
+            handle.write(json.dumps(content, indent=1).encode())
 
 
 def measure(file: str | Path, seed: int, count: int, seconds: float, limit: float) -> str:
@@ -143,9 +129,9 @@ def measure(file: str | Path, seed: int, count: int, seconds: float, limit: floa
             for number, item in enumerate(todo, 1):
                 if time.monotonic() > end:
                     break
-                prepared = prepare(item, times.entries.get(item.key, {}))
-                if prepared is not None:
-                    times.entries[item.key] = prepared.measure(seconds)
+                entry = measured(item.convolution, times.entries.get(item.key, {}), seconds)
+                if entry is not None:
+                    times.entries[item.key] = entry
                     times.save()
                 bar.update(number)
     except KeyboardInterrupt:
@@ -165,7 +151,7 @@ def regret(entry: dict[str, Any], chosen: str) -> float | None:
 def summarize(regrets: Sequence[tuple[float, str]]) -> Regret:
     """Return the regret of a set of maps, each a number and the text that describes the map."""
     values = sorted(value for value, _ in regrets)
-    mean = math.exp(sum(map(math.log, values)) / len(values))
+    mean = statistics.geometric_mean(values)
     percentile = values[min(len(values) - 1, math.ceil(0.95 * len(values)) - 1)]
     return Regret(len(values), mean, percentile, *max(regrets))
 

@@ -193,7 +193,7 @@ def test_the_operands_of_every_case_fit():
     for case in listed:
         if np.prod(case.spatial) * case.batch * max(case.channels) > 2**20:
             continue
-        x, w, dy, options = arrays(case)
+        x, w, dy, options, _ = arrays(case)
         out = jax.eval_shape(lambda x, w, options=options: jax.lax.conv_general_dilated(x, w, **options), x, w)
         assert out.shape == dy.shape
 

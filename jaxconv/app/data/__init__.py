@@ -34,13 +34,7 @@ def read_table(table: Mapping[str, Any], location: Location) -> dict[str, Any]:
 def load(config: Mapping[str, Any]) -> Splits:
     """Load the data of a ``[data]`` table: ``source``, and the keyword arguments of that source.
 
-    Args:
-        config: ``{"source": "ucr", "name": "GunPoint"}``. Paths are relative to the current folder.
-
-    Raises:
-        ValueError: a key is unknown or missing, or a value has the wrong type or is refused by the source. The message
-            starts with the key.
-        ImportError: the source needs a package that is not installed.
+    Paths are relative to the current folder. Raises ValueError, which names the key; ImportError for a missing package.
 
     >>> load({"source": "ucr", "name": "ItalyPowerDemand"}).x_train.shape
     (67, 24, 1)

@@ -118,7 +118,11 @@ def convolution_programs(case: cases.Case, operands: cases.Arrays) -> tuple[Call
     outer = (case.rank, case.rank + 1) if case.transpose else (case.rank + 1, case.rank)
     w = tensor(np.transpose(w, (*outer, *spatial))).to(dtype)
     x.requires_grad_(), w.requires_grad_()
-    run = _transposed(case, operands, w) if case.transpose else _forward(case, operands, w)
+    sizes = (case.strides, case.dilation, case.groups)
+    if case.transpose:
+        run = transposed_convolution(w, None, operands.pads, operands.dy.shape[1:-1], *sizes)
+    else:
+        run = convolution(w, None, operands.pads, *sizes)
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
@@ -131,18 +135,6 @@ def convolution_programs(case: cases.Case, operands: cases.Arrays) -> tuple[Call
         return y, x.grad, w.grad
 
     return forward, gradients
-
-
-def _forward(case: cases.Case, operands: cases.Arrays, w: torch.Tensor) -> Callable:
-    return convolution(w, None, operands.options["padding"], case.strides, case.dilation, case.groups)
-
-
-def _transposed(case: cases.Case, operands: cases.Arrays, w: torch.Tensor) -> Callable:
-    lengths, pads, crops = operands.dy.shape[1:-1], operands.options["padding"], []
-    for n, out, k, s, (low, _) in zip(case.spatial, lengths, case.kernel, case.strides, pads, strict=True):
-        before = k - 1 - low
-        crops.append((before, (n - 1) * s + k - out - before))
-    return transposed_convolution(w, None, crops, lengths, case.strides, case.dilation, case.groups)
 
 
 def _tensor(channels_last: np.ndarray) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """The inference of a jaxconv model in PyTorch: a list of calls that run one after the other."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from jaxconv.bench.agreement import Unsupported
 from jaxconv.bench.peers.torch_layers import Function, function_of, tensor
 from jaxconv.contract import LEAF, Layer, Params, Shape
+from jaxconv.files.torch_layout import leaf_layers
 from jaxconv.models.container import Container
 from jaxconv.serving.folding import simplified
 
@@ -84,14 +85,5 @@ class Network:
 
 def _has_channels_first(layer: Layer) -> bool:
     """Return whether the first layer with a data format has its channels first."""
-    formats = (one.data_format for one in _leaf_layers(layer) if hasattr(one, "rank") and hasattr(one, "data_format"))
+    formats = (one.data_format for one in leaf_layers(layer) if hasattr(one, "rank") and hasattr(one, "data_format"))
     return next(formats, None) == "channels_first"
-
-
-def _leaf_layers(layer: Layer) -> Iterator[Any]:
-    """Iterate over the layers that are not containers."""
-    if not isinstance(layer, Container):
-        yield layer
-    else:
-        for child in layer.children.values():
-            yield from _leaf_layers(child)

@@ -21,14 +21,13 @@ _MODELS = (*_GRAPHS, "Sequential")
 
 @dataclasses.dataclass
 class Entry:
-    """One layer of the config.
+    """One layer of the config; ``class_name`` and ``config`` are as in the file.
 
-    stored_name: its name in the file. name: the same with "." for "/", which separates names here.
-    class_name, config: as in the file. module, registered_name: where its class is from, if the file says so.
-    layers: for a model, its layers, InputLayers included; None for any other layer.
-    calls: its ``inbound_nodes``. ends: a functional model's input_layers and output_layers.
-    needed: False for a layer after the one where reading stops. shared_id: a number that is the same wherever the
-        same layer occurs.
+    stored_name: its name in the file. name: the same with "." for "/", which separates names here. module,
+    registered_name: where its class is from, if the file says so. layers: for a model, its layers, InputLayers
+    included; None for any other layer. calls: its ``inbound_nodes``. ends: a functional model's input_layers and
+    output_layers. needed: False for a layer after the one where reading stops. shared_id: a number that is the same
+    wherever the same layer occurs.
     """
 
     stored_name: str
