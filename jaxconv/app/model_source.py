@@ -88,6 +88,14 @@ def pick_shape(layer: Layer, texts: Sequence[str] | None, default: Any = None) -
     return layer.structure.unflatten(shapes)
 
 
+def known_shape(file: Path, read: Read, texts: Sequence[str] | None) -> Any:
+    """Return the input shape of a model file, as given or as in the file. Raises ConfigError if there is none."""
+    shape = pick_shape(read.layer, texts, read.input_shape)
+    if shape is None:
+        raise ConfigError(f"{file} does not contain the shape of its input; give it without batch: {shape_option()}")
+    return shape
+
+
 def shape_option(shape: Any = None) -> str:
     """Return an example of ``--input-shape`` for a shape or several, with a number in place of each unknown length.
 

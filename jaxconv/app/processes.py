@@ -1,8 +1,9 @@
 """Several processes that run one command: what they tell each other, and whether they do the same."""
 
+import hashlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from jaxconv.app.config import Config
 from jaxconv.app.data import Splits
-from jaxconv.app.schema import ConfigError, entries, format_value
+from jaxconv.app.schema import ConfigError, format_value
 
 _MOST_BYTES = 2**26  # of an array whose checksum is that of all rows; of larger ones, evenly spread rows are read
 
@@ -61,7 +62,8 @@ def check_run(config: Config, splits: Splits, checkpoint: Path | None = None) ->
         return
     tree = config.tree()
     paths = {key: value for key, value in tree["data"].items() if isinstance(value, str) and Path(value).is_file()}
-    settings = dict(_flat(tree))
+    keyed = jax.tree_util.tree_leaves_with_path(tree)
+    settings = {jax.tree_util.keystr(path, simple=True, separator="."): value for path, value in keyed}
     check_equal(
         {name: value for name, value in settings.items() if name.removeprefix("data.") not in paths},
         "start all with the same config and the same --set",
@@ -85,14 +87,6 @@ def check_files(paths: Mapping[str, Path], arrays: Mapping[str, np.ndarray] | No
         check_equal(facts, "give all the same files", paths)
 
 
-def _flat(tree: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values in nested dicts and lists by their dotted keys."""
-    if not isinstance(tree, Mapping | list | tuple):
-        yield prefix, tree
-    for key, value in entries(tree):
-        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
-
-
 def _describe(array: np.ndarray) -> str:
     """Return dtype, shape and a checksum of an array."""
     rows = array if array.nbytes <= _MOST_BYTES else array[:: -(-array.nbytes // _MOST_BYTES)]
@@ -103,8 +97,6 @@ def _describe(array: np.ndarray) -> str:
 def _describe_file(path: Path) -> str:
     if not path.is_file():
         return "missing"
-    checksum = 0
     with open(path, "rb") as handle:
-        while block := handle.read(2**20):
-            checksum = zlib.crc32(block, checksum)
-    return f"{path.stat().st_size} bytes with checksum {checksum:08x}"
+        checksum = hashlib.file_digest(handle, "sha256").hexdigest()[:8]
+    return f"{path.stat().st_size} bytes with checksum {checksum}"

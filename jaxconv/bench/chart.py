@@ -55,23 +55,12 @@ def _panel(axes: Any, mode: str, rows: Mapping[str, Mapping[str, float]], librar
     for number, library in enumerate(libraries):
         positions = [i - _BAR / 2 + (number + 0.5) * thickness for i in range(len(rows))]
         values = [row.get(library, float("nan")) for row in rows.values()]
-        # bars start at 1: right is faster, left is slower
-        widths = [value - 1 for value in values]
         label, colour = STYLES[library]
-        axes.barh(positions, widths, thickness * 0.9, left=1.0, color=colour, label=label, zorder=2)
-        for position, value in zip(positions, values, strict=True):
-            if value == value:
-                side, gap = ("left", 3) if value >= 1 else ("right", -3)
-                axes.annotate(
-                    f"{value:#.2g}" if value < 10 else f"{value:.0f}",
-                    (value, position),
-                    (gap, 0),
-                    textcoords="offset points",
-                    va="center",
-                    ha=side,
-                    fontsize=6.5,
-                    color=_INK,
-                )
+        # bars start at 1: right is faster, left is slower
+        ends = [value - 1 for value in values]
+        bars = axes.barh(positions, ends, thickness * 0.9, left=1.0, color=colour, label=label, zorder=2)
+        texts = [f"{value:#.2g}" if value < 10 else f"{value:.0f}" for value in values]
+        axes.bar_label(bars, texts, padding=3, fontsize=6.5, color=_INK)
     axes.set_xscale("log")
     every = [value for row in rows.values() for value in row.values()]
     axes.set_xlim(min([0.6, *(value / 2 for value in every)]), max([2.0, *(value * 1.6 for value in every)]))
@@ -85,6 +74,5 @@ def _panel(axes: Any, mode: str, rows: Mapping[str, Mapping[str, float]], librar
     axes.grid(True, axis="x", color=_GRID, linewidth=0.7)
     axes.set_axisbelow(True)
     axes.tick_params(length=0, which="both", labelsize=8, colors=_INK)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color("#a7abb3")

@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Export a model, and print what was written."""
-    from jaxconv.app.model_source import pick_shape, shape_option
+    from jaxconv.app.model_source import known_shape
     from jaxconv.app.run_folder import model_file
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.files.loading import read_model
@@ -47,9 +47,7 @@ def run(options: argparse.Namespace) -> None:
     refuse_to_replace(file, options.out, options.force)
     read = read_model(file)
     layer, params = read.layer, read.params
-    shape = pick_shape(layer, options.input_shape, read.input_shape)
-    if shape is None:
-        raise ValueError(f"{file} does not contain the shape of its input; give it without batch: {shape_option()}")
+    shape = known_shape(file, read, options.input_shape)
     if options.optimize:
         layer, params = optimize(layer, params)
     platforms = [name.strip() for name in options.platforms.split(",") if name.strip()]

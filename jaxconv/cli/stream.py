@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Run a model over the input, and print what was written and how fast."""
-    from jaxconv.app.model_source import pick_shape, shape_option
+    from jaxconv.app.model_source import known_shape
     from jaxconv.app.run_folder import model_file
     from jaxconv.app.streaming import open_source, pick_chunk, stream_to_file, stream_to_pipe
     from jaxconv.cli.process import compute_in_calling_thread, write_bytes
@@ -57,9 +57,7 @@ def run(options: argparse.Namespace) -> None:
     if is_exported(file):
         raise ValueError(f"{file} is an exported program; give the model file that it was made of")
     read = read_model(file)
-    shape = pick_shape(read.layer, options.input_shape, read.input_shape)
-    if shape is None:
-        raise ValueError(f"{file} does not contain the shape of its input; give it without batch: {shape_option()}")
+    shape = known_shape(file, read, options.input_shape)
     running = stream(read.layer, shape, **(read_options(options, True) or {}))
     chunk = pick_chunk(running, options.chunk, least=options.input == "-")
     with open_source(running, options.input, chunk, sys.stdin.buffer) as source:

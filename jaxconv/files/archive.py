@@ -78,10 +78,8 @@ def read_archive(
         if type(stored) is not int or not isinstance(specs, dict):
             raise FileError(f"{path} is damaged: its header has no version or no list of arrays")
         if stored > version:
-            raise FileError(
-                f"{path} has version {stored} of the {format} format and this jaxconv reads up to {version}; "
-                "install a newer jaxconv"
-            )
+            reads = f"this jaxconv reads up to {version}; install a newer jaxconv"
+            raise FileError(f"{path} has version {stored} of the {format} format and {reads}")
         return header, {name: _array(archive, name, spec) for name, spec in specs.items()}
 
 

@@ -1,5 +1,6 @@
 """Shapes and types of a model's inputs: those of one, or a list or dict of them."""
 
+import bisect
 import functools
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -128,7 +129,8 @@ def symbolic_inputs(function: Any, shapes: Any, dtypes: Any, *, shared: bool) ->
     long = dict.fromkeys(lengths, _LONG)
     least = dict.fromkeys(lengths, 0)
     if isinstance(function, Apply) and accepted(long):
-        least = {name: _least(functools.partial(with_length, name)) for name in lengths}
+        for name in lengths:  # a longer one than an accepted length is accepted, too
+            least[name] = 1 + bisect.bisect_left(range(1, _LONG), True, key=functools.partial(with_length, name))
     scope = jax_export.SymbolicScope([f"{name} >= {n}" for name, n in sorted(least.items()) if n > 1])
     symbols = [jax_export.symbolic_shape(f"({', '.join(one)},)", scope=scope) for one in names]
     return tree.unflatten(map(jax.ShapeDtypeStruct, symbols, jax.tree.leaves(dtypes)))
@@ -138,12 +140,3 @@ def _name(which: int, axis: int, size: int | None, shared: bool) -> str:
     if size is not None:
         return str(size)
     return "batch" if not axis else f"n{axis}" if shared or not which else f"n{axis}_{which}"
-
-
-def _least(accepted: Callable[[int], bool]) -> int:
-    """Return the smallest accepted number up to a length that is accepted, where larger ones are accepted too."""
-    low, high = 0, _LONG
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if accepted(middle) else (middle, high)
-    return high

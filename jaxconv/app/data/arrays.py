@@ -50,11 +50,9 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
             "integers are class labels and floats are targets"
         )
     for train, test in (("x_train", "x_test"), ("y_train", "y_test")):
-        if arrays[train].shape[1:] != arrays[test].shape[1:]:
-            raise ValueError(
-                f"{label(test)} has samples of shape {arrays[test].shape[1:]}, "
-                f"but {train} has samples of shape {arrays[train].shape[1:]}"
-            )
+        shape, expected = arrays[test].shape[1:], arrays[train].shape[1:]
+        if shape != expected:
+            raise ValueError(f"{label(test)} has samples of shape {shape}, but {train} has samples of shape {expected}")
     return arrays
 
 

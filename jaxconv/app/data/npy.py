@@ -45,8 +45,7 @@ def npy(*, x_train: FilePath, y_train: FilePath, x_test: FilePath, y_test: FileP
     for key in ("x_train", "x_test"):
         if not arrays[key].flags.c_contiguous:
             raise ValueError(
-                f"{label(key)} is in Fortran order, in which a sample is scattered over the whole file; "
-                "save numpy.ascontiguousarray(x)"
+                f"{label(key)} is in Fortran order, which scatters samples; save numpy.ascontiguousarray(x)"
             )
     classes = None
     if not are_targets(arrays["y_train"]):

@@ -77,8 +77,6 @@ def _read(name: str, file: Path, names: Any) -> tuple[np.ndarray, np.ndarray, bo
     lengths = sorted({series.shape[-1] for series in x})
     if len(lengths) > 1:
         hint = f"; {name}_eq has one length" if f"{name}_eq" in names else ""
-        raise ValueError(
-            f"data.name: the series of {name!r} have {lengths[0]} to {lengths[-1]} steps, "
-            f"and a batch needs one length{hint}"
-        )
+        steps = f"{lengths[0]} to {lengths[-1]} steps"
+        raise ValueError(f"data.name: the series of {name!r} have {steps}, and a batch needs one length{hint}")
     return np.asarray(x).transpose(0, 2, 1), y, header["targetlabel"]
