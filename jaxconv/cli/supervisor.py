@@ -21,7 +21,7 @@ from jaxconv.cli.process import ctrl_c_ignored
 from jaxconv.cli.worker import ENVIRONMENT
 
 _TICK = 1.0  # seconds; what is limited is counted in ticks, so that a suspended machine does not count
-_SILENT = 15  # ticks without a message after which a process counts as lost
+_SILENT = 10  # ticks without a message after which a process counts as lost
 _SAVING = 8.0  # seconds in which the worker of process 0 can save its progress
 _GRACE = 3  # ticks in which the cause of an error that another process may have caused can arrive
 

@@ -89,6 +89,8 @@ SPATIAL = {
     "strides": (jaxconv.Conv1D(8, 3, strides=2, padding="same"), (8, 64, 8), 1 * 8 * 8, 1 * 8 * 8),
     "patches": (jaxconv.Conv2D(8, 2, strides=2), (8, 16, 4, 4), 0, 0),
     "transposed": (jaxconv.Conv1DTranspose(8, 3, strides=2, padding="same"), (8, 16, 8), 8 * 8, 8 * 8),
+    # the first output of a shard reads the step before it, the last output the step behind it
+    "transposed, both sides": (jaxconv.Conv1DTranspose(8, 4, strides=2, padding="same"), (8, 16, 8), 2 * 64, 2 * 64),
     "one tap": (jaxconv.Conv2D(8, 1), (8, 16, 4, 4), 0, 0),
 }
 

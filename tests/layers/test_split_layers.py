@@ -68,6 +68,34 @@ def test_a_sharded_axis_moves_halos_and_statistics(name, axes, x64):
     check(gradients, ideal | {SUM: ideal[SUM] + params - places, GATHER: places})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("layer", "forward", "backward"),
+    [
+        (jc.UpSampling2D(2, interpolation="bicubic", **F64), 4 * 64, 6 * 64),
+        (jc.UpSampling2D((2, 1), interpolation="lanczos3", **F64), 6 * 64, 10 * 64),
+    ],
+)
+def test_interpolation_with_many_weights_moves_halos_along_an_explicit_axis(layer, forward, backward, x64):
+    """Which Auto axes are sharded is not known when a layer is traced; there the axis is gathered."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AXES["explicit"],))
+    (output, gradients), _ = compiled(layer, (8, 16, 4, 2), mesh, (None, "d"), CLOSE)
+    check(output, {HALO: 8 * forward})
+    check(gradients, {HALO: 8 * (forward + backward), SUM: 8})
+
+
+@pytest.mark.slow
+def test_a_kernel_that_is_sharded_with_its_places_is_not_gathered():
+    params, apply_fn = jc.LocallyConnected1D(3, 3, padding="same").init(jax.random.key(0), (8, 16, 4))
+    mesh = jax.make_mesh((8,), ("d",))
+    with jax.set_mesh(mesh):
+        params = jax.device_put(params, on(mesh, "d"))
+        x = jax.device_put(jax.numpy.ones((8, 16, 4)), on(mesh, None, "d"))
+        step = jax.jit(jax.grad(lambda params, x: jax.numpy.sum(apply_fn(params, x) ** 2), (0, 1)))
+        program = step.lower(params, x).compile()
+    check(program, {HALO: 4 * 4 * 32})
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", SPATIAL)
 @pytest.mark.parametrize("axes", AXES)
