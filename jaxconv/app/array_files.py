@@ -43,7 +43,7 @@ def find_file(path: str | Path, suffix: str) -> Path:
     if not file.parent.is_dir():
         raise ConfigError(f"{str(path)!r}: no such file and no such folder in {str(Path.cwd())!r}; {expected}")
     names = [entry.name for entry in file.parent.glob(f"*{suffix}")]
-    relative = "" if file.is_absolute() else "; a path starts at the config, if one names it, or at the current folder"
+    relative = "" if file.is_absolute() else "; it starts at the config that names it, or at the current folder"
     raise ConfigError(
         f"{str(path)!r}: no such file; {closest(file.name, names)}the folder {str(file.parent.resolve())!r} has "
         f"{listed(names, f'no {suffix} file')}; {expected}{relative}"

@@ -8,11 +8,12 @@ from typing import Any
 from jaxconv.app import data
 from jaxconv.app.model_table import build_model, layer_table
 from jaxconv.app.own_layers import import_file
-from jaxconv.app.pretrained import PretrainedModel, read_pretrained
+from jaxconv.app.pretrained import PretrainedModel, freeze_layers
 from jaxconv.app.schema import ConfigError, Location, one_line
 from jaxconv.app.toml import check_limits, override, read_toml
 from jaxconv.app.train_table import TrainTable, check_train_table
 from jaxconv.contract import Layer
+from jaxconv.files.loading import read_model
 from jaxconv.registry import nearest
 
 SECTIONS = ("data", "model", "train")
@@ -135,7 +136,9 @@ def _read_model(table: Any, location: Location) -> tuple[Layer, PretrainedModel 
     if not isinstance(freeze, list) or not all(isinstance(pattern, str) for pattern in freeze):
         raise location.error("freeze", freeze, 'expected patterns of names, such as ["conv*"]')
     try:
-        return read_pretrained(Path(location.file).parent / table["file"], freeze)
+        file = Path(location.file).parent / table["file"]
+        read = read_model(file)
+        return freeze_layers(read.layer, freeze), PretrainedModel(file, tuple(freeze), read.params)
     except ValueError as error:
         raise ConfigError(one_line(str(error))) from None
 

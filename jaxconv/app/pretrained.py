@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxconv.contract import Layer, Params
-from jaxconv.files.loading import read_model
 from jaxconv.models.container import Container
 
 
@@ -17,12 +16,6 @@ class PretrainedModel(NamedTuple):
     file: Path
     freeze: tuple[str, ...]
     params: Params
-
-
-def read_pretrained(file: Path, freeze: Sequence[str]) -> tuple[Layer, PretrainedModel]:
-    """Read a model for training, and freeze the layers that match the patterns. Raises FileError or ValueError."""
-    read = read_model(file)
-    return freeze_layers(read.layer, freeze), PretrainedModel(file, tuple(freeze), read.params)
 
 
 def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:

@@ -5,7 +5,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from jaxconv.contract import Apply, Layer, Params, as_layer
 from jaxconv.files.bounds import TEXT, ZipReader, open_file, parse_json
@@ -16,6 +16,7 @@ from jaxconv.files.keras.stored_layer import without_file
 from jaxconv.files.keras.weights import match_weights, read_weights
 from jaxconv.files.legacy.hdf5_weights import top_group
 
+_MOST_ENTRIES = 10_000  # of a .keras archive
 _STATE = ("optimizer_weights", "optimizer", "metrics")  # groups beside the model, which are not read
 
 
@@ -164,12 +165,12 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
             yield _json_source(path, start + handle.read(TEXT))
             return
         if start.startswith(b"PK"):
-            archive = _read_archive(path, handle)
-            own, version = (archive.metadata.get(key) for key in ("jaxconv", "keras_version"))
+            config, metadata, weights = _read_archive(path, handle)
+            own, version = (metadata.get(key) for key in ("jaxconv", "keras_version"))
             version = version if isinstance(version, str) else None
             own = own if isinstance(own, Mapping) else {}
-            with opened(path, archive.weights, _STATE) as store:
-                yield Source(path, archive.config, store, ".keras", version, own=own)
+            with opened(path, weights, _STATE) as store:
+                yield Source(path, config, store, ".keras", version, own=own)
         elif is_hdf5(handle):
             with opened(path, handle, _STATE) as store:
                 yield _hdf5_source(path, store)
@@ -193,19 +194,8 @@ def _hdf5_source(path: Path, store: Store) -> Source:
     return Source(path, tree, store, "HDF5", version, backend)
 
 
-_MOST_ENTRIES = 10_000
-
-
-class _Archive(NamedTuple):
-    """The content of a ``.keras`` file: config and metadata as JSON values, weights as the bytes of an HDF5 file."""
-
-    config: Any
-    metadata: dict[str, Any]
-    weights: bytes
-
-
-def _read_archive(path: Any, handle: IO[bytes]) -> _Archive:
-    """Read the three files of a ``.keras`` archive, in memory: nothing is unpacked to disk. Raises FileError."""
+def _read_archive(path: Any, handle: IO[bytes]) -> tuple[Any, dict[str, Any], bytes]:
+    """Return config, metadata and weights (HDF5) of a ``.keras`` archive; nothing is unpacked to disk."""
     archive = ZipReader(path, handle)
     if len(archive.names) > _MOST_ENTRIES:
         raise FileError(f"{path}: the archive has {len(archive.names)} entries; at most {_MOST_ENTRIES} are read")
@@ -217,4 +207,4 @@ def _read_archive(path: Any, handle: IO[bytes]) -> _Archive:
     metadata = archive.read_json("metadata.json") if "metadata.json" in archive.names else {}
     if not isinstance(metadata, dict):
         raise FileError(f"{path}: metadata.json is of type {type(metadata).__name__}; a dict is expected")
-    return _Archive(config, metadata, archive.read("model.weights.h5"))
+    return config, metadata, archive.read("model.weights.h5")
