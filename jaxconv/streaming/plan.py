@@ -4,6 +4,7 @@ Knows models by their graphs of calls.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -19,6 +20,8 @@ from jaxconv.models.container import call_params
 from jaxconv.streaming.choice import Choice, Heads, choose, reads_early, refuse
 from jaxconv.streaming.operation import Pass, append
 from jaxconv.streaming.signal import Signal
+
+MOST_PACKED = 4096  # numbers of one row of a state that is kept in one array with others: copying it costs little
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +94,33 @@ class Plan:
         for step in self.steps:
             for key, own in step.init(batch).items():
                 kept[key] = append(kept[key], own, step.choice.operation.signal.time) if key in kept else own
+        return kept
+
+    @functools.cached_property
+    def small(self) -> dict[str, dict[str, tuple]]:
+        """Return the shapes of the small states without the batch: by the type of their numbers, then by their name."""
+        found: dict[str, dict[str, tuple]] = {}
+        for key, own in jax.eval_shape(lambda: self.init(1)).items():
+            if isinstance(own, jax.ShapeDtypeStruct) and own.size <= MOST_PACKED:
+                found.setdefault(own.dtype.name, {})[key] = own.shape[1:]
+        return {kind: shapes for kind, shapes in found.items() if len(shapes) > 1}
+
+    def pack(self, kept: dict[str, Any]) -> dict[str, Any]:
+        """Return the states with the small ones of a type in one array: each array of a call takes a microsecond."""
+        packed = {}
+        for kind, shapes in self.small.items():
+            packed[kind] = jnp.concatenate([kept[key].reshape(kept[key].shape[0], -1) for key in shapes], 1)
+        inside = {key for shapes in self.small.values() for key in shapes}
+        return packed | {key: value for key, value in kept.items() if key not in inside}
+
+    def unpack(self, packed: dict[str, Any]) -> dict[str, Any]:
+        """Return the states by their names: the inverse of ``pack``."""
+        kept = dict(packed)
+        for kind, shapes in self.small.items():
+            array, at = kept.pop(kind), 0
+            for key, shape in shapes.items():
+                kept[key] = array[:, at : at + math.prod(shape)].reshape(array.shape[0], *shape)
+                at += math.prod(shape)
         return kept
 
     @property

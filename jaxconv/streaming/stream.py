@@ -106,7 +106,7 @@ class Stream:
 
     def _start(self, batch: Any) -> State:
         """Return the state before the first step for a batch that may be symbolic."""
-        return {"clock": jnp.zeros((batch, 2), jnp.int32), "kept": self.plan.init(batch)}
+        return {"clock": jnp.zeros((batch, 2), jnp.int32), "kept": self.plan.pack(self.plan.init(batch))}
 
     def step(
         self, params: Any, state: State, x: Any, mask: Any = None, reset: Any = None, active: Any = None
@@ -144,7 +144,7 @@ class Stream:
         for index, signal in enumerate(self.plan.signals[: self.plan.inputs]):  # what comes after the end may be NaN
             own = spread(clock.real(signal, 0, steps), values[index].ndim, self.axis)
             values[index] = jnp.where(own, values[index], jnp.zeros((), values[index].dtype))
-        kept = self._compute(params, values, state["kept"], clock)
+        kept = self.plan.pack(self._compute(params, values, self.plan.unpack(state["kept"]), clock))
         outputs, masks = [], []
         for index in self.plan.outputs:
             signal, y = self.plan.signals[index], values[index]
@@ -177,8 +177,8 @@ class Stream:
         length = values[0].shape[self.axis]
         self.plan.check_length(length)
         needed = max(self.plan.steps_needed(length, self.plan.results), self.block)
-        if chunk is None:
-            chunk = min(self.block * -(-RUN_STEPS // self.block), needed)
+        if chunk is None:  # equal chunks: steps after the end cost as much as others
+            chunk = self.block * -(-needed // (self.block * -(-needed // RUN_STEPS)))
         if chunk < 1 or chunk % self.block:
             raise ValueError(f"stream.run: chunk={chunk} is not a positive multiple of the block of {self.block} steps")
         count = -(-needed // chunk)

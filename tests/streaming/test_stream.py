@@ -209,7 +209,14 @@ def test_several_inputs_and_outputs_and_a_shared_layer():
     running = jc.stream(layer)
     assert (running.delay, running.ratio, running.block) == ([2, 0], [1, Fraction(1, 2)], 2)
     assert_streams(running, params, x, 1e-6, np.random.default_rng(0))
-    assert {"conv1d", "conv1d#1", "conv1d#2"} <= set(running.init(1)["kept"])
+    states = running.plan.init(1)
+    assert {"conv1d", "conv1d#1", "conv1d#2"} <= set(states)
+    state = running.init(1)  # these are small: all of one type are one array
+    assert set(state["kept"]) == {"float32"} and running.state_bytes == sum(
+        leaf.nbytes for leaf in jax.tree.leaves(state)
+    )
+    for value, want in zip(jax.tree.leaves(running.plan.unpack(state["kept"])), jax.tree.leaves(states), strict=True):
+        np.testing.assert_array_equal(value, want)
 
 
 CHAIN = jc.Sequential(
