@@ -5,6 +5,7 @@ Knows layers by ``label``, ``forward``, ``check_names``, ``select``, ``penalty``
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -139,15 +140,17 @@ def merge(trainable: Params, fixed: Params) -> Params:
     return merged
 
 
-def as_layer(value: AnyLayer | Apply, call: str) -> AnyLayer:
+def as_layer(value: AnyLayer | Apply, call: str, params: Any = MappingProxyType({})) -> AnyLayer:
     """Return a layer, or that of an ``apply_fn``; ``call`` shows the order of the arguments.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: it is neither; ``params`` are not a dict.
     """
     layer: Any = value.layer if isinstance(value, Apply) else value
     if isinstance(layer, type) or not hasattr(layer, "init_params"):
         raise TypeError(f"{call}: layer is of type {type(value).__name__}; give a layer or its apply_fn, in this order")
+    if not isinstance(params, Mapping):
+        raise TypeError(f"{call}: params {describe_params(params)}")
     return layer
 
 

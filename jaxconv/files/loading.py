@@ -147,7 +147,7 @@ def load_weights(
     Traceback (most recent call last):
     jaxconv.files.errors.FileError: no_such.weights.h5: No such file or directory
     """
-    layer = as_layer(layer, "load_weights(path, layer, params)")
+    layer = as_layer(layer, "load_weights(path, layer, params)", params)
     with open_source(path) as source, damaged(path, "the record of its weights"):
         found = match_weights(source.store, without_file(layer), by_name, strict)
         return read_weights(source.store, found, params, None if strict else params, source.origin, [])

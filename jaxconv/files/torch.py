@@ -17,7 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.contract import Layer, Params
+from jaxconv.contract import Layer, Params, as_layer
 from jaxconv.errors import explain
 from jaxconv.files.input_shapes import fitting_shape, input_shape_of, output_shape_of
 from jaxconv.files.leaves import flat, nested
@@ -54,6 +54,7 @@ def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> P
     >>> params["kernel"].shape, params["bias"].shape
     ((3, 4, 8), (8,))
     """
+    layer = as_layer(layer, "params_from_torch(layer, state)")
     given = _named_arrays(state)
     remaining = iter(given)
     leaves: dict[str, Any] = {}
@@ -94,6 +95,7 @@ def params_to_torch(
     >>> {name: array.shape for name, array in params_to_torch(jaxconv.Dense(2), params).items()}
     {'weight': (2, 3), 'bias': (2,)}
     """
+    layer = as_layer(layer, "params_to_torch(layer, params)", params)
     leaves, arrays = flat(params), dict[str, np.ndarray]()
 
     def visit(place: str, one: Layer, shape: Any, order: Order) -> Params:

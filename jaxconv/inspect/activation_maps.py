@@ -72,7 +72,7 @@ def class_activation(
     >>> class_activation(apply_fn, params, jnp.ones((5, 8, 1)), target=1).shape
     (5, 6)
     """
-    layer = as_layer(layer, "class_activation(layer, params, x)")
+    layer = as_layer(layer, "class_activation(layer, params, x)", params)
     if method not in METHODS:
         raise ValueError(f"class_activation: unknown method {method!r}; {nearest(method, METHODS)}")
     if per_channel and method == "guided":

@@ -77,8 +77,11 @@ def communication(layer: Layer | Apply, x: Any) -> Communication:
     [('', {}, {}), ('re_lu', {}, {})]
     """
     layer = as_layer(layer, "communication(layer, x)")
+    given = jax.tree.leaves(x)
+    if not given or not all(isinstance(getattr(one, "sharding", None), NamedSharding) for one in given):
+        raise TypeError(f"{layer.label}: the input of type {type(x).__name__} has no NamedSharding; see jax.device_put")
     shape = jax.tree.map(lambda one: tuple(one.shape), x)
-    replicated = NamedSharding(jax.tree.leaves(x)[0].sharding.mesh, PartitionSpec())
+    replicated = NamedSharding(given[0].sharding.mesh, PartitionSpec())
 
     def everywhere(tree: Any) -> Any:
         return jax.tree.map(lambda one: jax.ShapeDtypeStruct(one.shape, one.dtype, sharding=replicated), tree)

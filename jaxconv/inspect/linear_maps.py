@@ -73,7 +73,7 @@ def singular_values(layer: Layer | Apply, params: Params, shape: Any, top: int |
     >>> singular_values(layer, {"kernel": jnp.ones((2, 1, 1))}, (None, 4, 1)).round(4).tolist()
     [2.0, 1.4142, 1.4142, 0.0]
     """
-    layer = as_layer(layer, "singular_values(layer, params, shape)")
+    layer = as_layer(layer, "singular_values(layer, params, shape)", params)
     if getattr(layer, "activation", None) is not None:
         layer = dataclasses.replace(layer, activation=None)  # type: ignore[call-arg]  # a field of some layers
     linear = _Map(layer, params, shape)

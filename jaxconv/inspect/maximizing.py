@@ -65,7 +65,7 @@ def maximize(
     >>> x.shape, bool(history[-1] > history[0])
     ((1, 32, 1), True)
     """
-    layer = as_layer(layer, "maximize(layer, params, at, unit, key)")
+    layer = as_layer(layer, "maximize(layer, params, at, unit, key)", params)
     check_key(key, "maximize")
     shape = layer.known_input_shape if shape is None else shape
     if shape is None:

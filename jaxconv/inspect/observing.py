@@ -64,7 +64,7 @@ def observe(
     >>> value.shape, gradient.shape
     ((1, 6, 4), (1, 6, 4))
     """
-    layer = as_layer(layer, "observe(layer, params, x)")
+    layer = as_layer(layer, "observe(layer, params, x)", params)
     if isinstance(names, str):
         raise TypeError(f"observe: names={names!r} is a string; give a list: [{names!r}]")
     order: list[str] = []  # a dict that passes through a transformation is sorted

@@ -48,7 +48,7 @@ def mutations(layer: Any, params: Params, x: Any, target: Any = None) -> Array:
     >>> effects.shape, float(effects[0, 1, 1])
     ((1, 10, 4), 0.0)
     """
-    layer = as_layer(layer, "mutations(layer, params, x, target)")
+    layer = as_layer(layer, "mutations(layer, params, x, target)", params)
     (x,), structure = _inputs(layer, params, x, "mutations")
     if x.ndim != 3:
         raise ValueError(f"mutations: x of shape {x.shape} is not (batch, length, alphabet); give a one-hot sequence")
@@ -125,7 +125,7 @@ def occlusion(
     >>> occlusion(model, params, jnp.ones((2, 12, 1)), target=0, window=3).shape
     (2, 12, 1)
     """
-    layer = as_layer(layer, "occlusion(layer, params, x, target, window)")
+    layer = as_layer(layer, "occlusion(layer, params, x, target, window)", params)
     inputs, structure = _inputs(layer, params, x, "occlusion")
     windows, strides, baselines = (
         _each(value, structure, name)

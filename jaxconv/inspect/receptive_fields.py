@@ -67,7 +67,7 @@ def receptive_field(
     >>> field.size, field.first, field.gradient.shape, round(field.deviation[0], 3)
     ((21,), (10,), (41,), 2.582)
     """
-    layer = as_layer(layer, "receptive_field(layer, params, shape)")
+    layer = as_layer(layer, "receptive_field(layer, params, shape)", params)
     given = layer.read_shape(shape)
     if isinstance(given, list | dict) or None in given[1:]:
         raise ValueError(f"receptive_field: input of shape {given}; give one input with all its lengths")

@@ -15,9 +15,16 @@ from jaxconv.registry import nearest
 from jaxconv.windows import Window
 
 
+def _as_array(where: str, what: str, value: Any) -> Array:
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{where}: the {what} is of type {type(value).__name__}; give an array of numbers") from error
+
+
 def same_type(where: str, x: Any, kernel: Any) -> tuple[Array, Array]:
     """Cast the input to the kernel's dtype, as Keras does; an integer kernel is cast to the input's dtype instead."""
-    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    x, kernel = _as_array(where, "input", x), _as_array(where, "kernel", kernel)
     if jnp.issubdtype(x.dtype, jnp.complexfloating) and not jnp.issubdtype(kernel.dtype, jnp.complexfloating):
         raise TypeError(
             f"{where}: input is complex ({x.dtype}) and the kernel is real ({kernel.dtype}); "

@@ -34,7 +34,7 @@ def optimize(layer: Layer | Apply, params: Params) -> tuple[Layer, Params]:
     >>> small.names, sorted(params["conv1d"])
     (('conv1d',), ['bias', 'kernel'])
     """
-    layer = as_layer(layer, "optimize(layer, params)")
+    layer = as_layer(layer, "optimize(layer, params)", params)
     if not isinstance(layer, Container):
         less, own = simplified(layer, params)
         return (layer, params) if less is None else (less, own)

@@ -57,6 +57,25 @@ MISTAKES = {
         ["save_model(path, layer, params)", "dict"],
     ),
     "save first": (lambda: jc.save_model(LAYER, PARAMS, "m.keras"), TypeError, ["save_model(path, layer, params)"]),
+    **{
+        f"{wrong[0]} for {wrong[1]} of {name}": (f, TypeError, [name, *wrong])
+        for name, f, wrong in [
+            ("save_model", lambda: jc.save_model("m.keras", LAYER, None), ["NoneType", "dict"]),
+            ("optimize", lambda: jc.optimize(LAYER, X), ["(1, 3)", "dict"]),
+            ("params_to_torch", lambda: jc.params_to_torch(LAYER, [X]), ["list", "dict"]),
+            ("params_to_torch", lambda: jc.params_to_torch(PARAMS, LAYER), ["layer", "dict"]),
+            ("params_from_torch", lambda: jc.params_from_torch({}, LAYER), ["dict", "layer"]),
+            ("observe", lambda: jc.inspect.observe(LAYER, None, X), ["NoneType", "dict"]),
+        ]
+    },
+    "lowering": (lambda: jc.lowering(["xla"]).__enter__(), ValueError, ["xla", "legal"]),
+    "kernel None": (lambda: jc.conv1d(jnp.ones((1, 5, 3)), None), TypeError, ["conv1d", "kernel", "NoneType"]),
+    "input of text": (lambda: jc.conv1d("x", jnp.ones((3, 3, 3))), TypeError, ["conv1d", "input", "str"]),
+    "no sharding": (
+        lambda: jc.inspect.communication(LAYER, X),
+        TypeError,
+        ["Dense", "NamedSharding", type(X).__name__],
+    ),
     "optimize": (lambda: jc.optimize(PARAMS, LAYER), TypeError, ["optimize(layer, params)", "dict"]),
     "load_weights": (
         lambda: jc.load_weights("m.keras", PARAMS, LAYER),

@@ -70,7 +70,7 @@ def save_model(
     ...     zipfile.ZipFile(f"{folder}/model.keras").namelist()
     ['metadata.json', 'config.json', 'model.weights.h5']
     """
-    layer = as_layer(layer, "save_model(path, layer, params)")
+    layer = as_layer(layer, "save_model(path, layer, params)", params)
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"{path}: a path that ends in .keras is expected: Keras opens a model by its ending")

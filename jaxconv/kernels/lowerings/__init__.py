@@ -26,6 +26,6 @@ LOWERINGS: dict[str, Lowering] = {
 
 def find_lowering(name: str) -> Lowering:
     """Return the lowering of this name. Raises ValueError for an unknown name."""
-    if name not in LOWERINGS:
-        raise ValueError(f"lowering {name!r} is unknown; {nearest(name, LOWERINGS)}")
+    if not isinstance(name, str) or name not in LOWERINGS:
+        raise ValueError(f"lowering {name!r} is unknown; {nearest(str(name), LOWERINGS)}")
     return LOWERINGS[name]
