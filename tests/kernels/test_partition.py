@@ -91,6 +91,14 @@ SPATIAL = {
     "transposed": (jaxconv.Conv1DTranspose(8, 3, strides=2, padding="same"), (8, 16, 8), 8 * 8, 8 * 8),
     # the first output of a shard reads the step before it, the last output the step behind it
     "transposed, both sides": (jaxconv.Conv1DTranspose(8, 4, strides=2, padding="same"), (8, 16, 8), 2 * 64, 2 * 64),
+    "dilated": (jaxconv.Conv2D(4, 3, dilation_rate=2, padding="same"), (8, 16, 4, 4), 4 * 128, 4 * 128),
+    "one channel": (jaxconv.Conv1D(8, 8, padding="same"), (8, 64, 1), 7 * 8, 7 * 8),
+    "volume": (jaxconv.Conv3D(4, 3, padding="same"), (8, 16, 4, 4, 2), 2 * 256, 2 * 256),
+    "separable": (jaxconv.SeparableConv2D(8, 3, padding="same"), (8, 16, 4, 4), 2 * 128, 2 * 128),
+    "grouped, strides": (jaxconv.Conv2D(8, 3, 2, padding="same", groups=4), (8, 16, 4, 8), 256, 128),
+    "fourier": (jaxconv.DepthwiseConv1D(1024, padding="causal"), (8, 2048, 2), 1023 * 16, 1023 * 16),
+    "fourier, dense": (jaxconv.Conv1D(4, 1024, padding="same"), (8, 2048, 1), 1023 * 8, 1023 * 8),
+    "one tap, strides": (jaxconv.Conv2D(8, 1, 2), (8, 16, 4, 4), 0, 0),
     "one tap": (jaxconv.Conv2D(8, 1), (8, 16, 4, 4), 0, 0),
 }
 

@@ -96,6 +96,19 @@ def test_a_kernel_that_is_sharded_with_its_places_is_not_gathered():
     check(program, {HALO: 4 * 4 * 32})
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("axes", AXES)
+def test_lengths_that_the_devices_do_not_divide_give_the_numbers_of_one_device(axes, x64):
+    """24 steps on 8 devices become 12, 6, 13, 12, 14, 12 and 24."""
+    layers = [
+        jc.Conv1D(4, 3, strides=2, padding="same"), jc.MaxPooling1D(3, 2, "same"), jc.Conv1DTranspose(4, 3, strides=2),
+        jc.Cropping1D((0, 1)), jc.ZeroPadding1D(1), jc.Conv1D(6, 3, groups=2),
+        jc.UpSampling1D(2, interpolation="bilinear"),
+    ]  # fmt: skip
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AXES[axes],))
+    compiled(jc.Sequential(layers, **F64), (8, 24, 4), mesh, (None, "d"), CLOSE)
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("name", SPATIAL)
 @pytest.mark.parametrize("axes", AXES)
