@@ -127,7 +127,8 @@ def test_inputs_that_do_not_fit(key):
         jc.GlobalAveragePooling1D().init(key, (None, 0, 2))
 
 
-@pytest.mark.parametrize("layer", [jc.DepthwiseConv1D(3), jc.Conv1D(6, 3, groups=3)])
+@pytest.mark.few(1)
+@pytest.mark.parametrize("layer", [jc.Conv1D(6, 3, groups=3), jc.DepthwiseConv1D(3)])
 def test_the_gradient_of_a_global_maximum_reaches_the_largest_value(layer):
     """Compiled with the layer before it, which XLA computes once for the maximum and again to find its place."""
     rng = np.random.default_rng(1)
