@@ -15,7 +15,8 @@ AxisPadding = str | tuple[int, int]  # "valid", "same", "causal", or (before, af
 class Reach(NamedTuple):
     """The inputs that an output reads: output ``t`` reads from ``low + t * step`` to ``high + t * step``, inclusive.
 
-    For a transposed window these are bounds: the ends are rounded down, and some of the inputs between may be skipped.
+    The size of a transposed window is that of its widest output; some of the inputs between may be skipped. The ends
+    are rounded down; as the outputs differ in phase, those of one output can be ``dilation + 1`` inputs away.
     """
 
     low: int

@@ -223,6 +223,19 @@ def test_an_upsampling_reads_what_its_window_says(method, factor):
     assert widest <= window.reach().high - window.reach().low + 1 <= widest + 1
 
 
+def test_the_reach_of_a_transposed_window_has_the_size_of_the_widest_output():
+    rng, length = random.Random(3), 40
+    for _ in range(60):
+        window = random_window(rng, transposed=True)
+        read = [np.flatnonzero(row) for row in reads(window, length)]
+        inner = [(t, row) for t, row in enumerate(read) if len(row) and row[0] > 8 and row[-1] < length - 8]
+        reach = window.reach(length)
+        assert max(row[-1] - row[0] for _, row in inner) == reach.high - reach.low, window
+        for t, row in inner:
+            assert abs(row[0] - (reach.low + t // window.stride)) <= window.dilation + 1, window
+            assert abs(row[-1] - (reach.high + t // window.stride)) <= window.dilation + 1, window
+
+
 def test_lengths_of_several_axes_name_the_axis_that_is_too_short():
     windows = (Window(3), Window(5), whole(8))
     assert output_lengths(windows, (4, None, 2), "Conv2D") == (2, None, 8)

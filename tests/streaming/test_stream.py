@@ -327,6 +327,18 @@ def test_a_long_stream_does_not_count_beyond_its_integers():
     assert not mask.any()
 
 
+def test_nan_reaches_the_same_outputs_of_bilinear_upsampling_as_in_the_whole():
+    layer = jc.UpSampling1D(3, interpolation="bilinear")
+    params, _ = made(layer, (1, 9, 1))
+    x = jnp.ones((1, 9, 1)).at[0, jnp.array([0, 5])].set(jnp.nan)
+    want = jax.jit(layer.apply_fn)(params, x)
+    assert 0 < jnp.isnan(want).sum() < 27
+    for chunk in (1, 4):
+        np.testing.assert_allclose(
+            jax.jit(jc.stream(layer, (None, None, 1)).run, static_argnums=2)(params, x, chunk), want
+        )
+
+
 @pytest.mark.slow
 def test_vmap_over_streams_equals_one_after_the_other():
     params, x = made(CHAIN, (3, 8, 2))
