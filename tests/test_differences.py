@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.training import evaluate, fit
+from jaxconv.training import evaluate, fit, optimizer
 from tests.support import pages
 from tests.support.keras_oracle import keras, keras_rules
 
@@ -452,6 +452,27 @@ def _():
     params, apply_fn = jc.Sequential([jc.Masking(), jc.Dense(1)]).init(KEY, x.shape)
     found = [evaluate(apply_fn, params, x, x, loss="mse", sample_weight=given) for given in (weight, steps)]
     assert found[0] == found[1]
+
+
+@row("optimizers by name")
+def _():
+    gradients = np.float32([[1.0], [-0.5], [2.0], [0.25], [-1.0]])
+
+    def gap(spec, other):
+        transformation, w = optimizer(spec), jnp.ones(1)
+        state, variable = transformation.init(w), keras.Variable([1.0])
+        for gradient in jnp.asarray(gradients):
+            updates, state = transformation.update(gradient, state, w)
+            w = w + updates
+            other.apply([gradient], [variable])
+        return abs(float(w[0]) - float(variable.value[0]))
+
+    of = keras.optimizers
+    with keras_rules():
+        assert of.AdamW(0.1).weight_decay == 0.004
+        assert gap({"name": "adam", "learning_rate": 0.1}, of.Adam(0.1)) < 1e-5
+        assert gap({"name": "amsgrad", "learning_rate": 0.1}, of.Adam(0.1, amsgrad=True)) > 1e-3
+        assert gap({"name": "nadam", "learning_rate": 0.1}, of.Nadam(0.1)) > 1e-3
 
 
 # -- layers with weights or statistics
