@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxconv.kernels.lowerings import groups_last, im2col, leading_axis, matmul, shift_add
+from jaxconv.kernels.lowerings import groups_last, im2col, leading_axis, matmul, shift_add, stacked_taps, xla_extra_row
 from jaxconv.kernels.problem import Problem, Shapes
 
 
@@ -114,6 +114,12 @@ class Facts(NamedTuple):
         return self.problem.rank == 2 and self.problem.strides[0] == 1 and narrow
 
     @property
+    def extra_row_is_cheap(self) -> bool:
+        """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
+        p = self.problem
+        return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
+
+    @property
     def column_stacks_well(self) -> bool:
         """Return whether the taps of one column fit beside the filters, and those of all columns do not."""
         p, stacked = self.problem, self.filters * self.problem.w[0]
@@ -149,7 +155,8 @@ TABLE: tuple[Row, ...] = (
     Row("groups_last", C, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS
         and f.pairs * f.taps <= groups_last.MAX_TERMS,
         "few channels in each of many groups; 56x56x128 in 32 groups, k3x3: 17.0 by block_diagonal -> 8.1"),
-    Row("groups_last", K, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS,
+    Row("groups_last", K, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS
+        and not (f.pairs >= 16 and f.problem.rank == 2 and f.problem.groups * f.channels <= 256),
         "the same; 28x28x128 in 64 groups, k3x3: 13.7 by block_diagonal -> 6.6, in half the time to compile"),
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
         "channels for products in each group; 28x28x256 in 8 groups, k3x3: 11; a few channels in few groups"),
@@ -182,8 +189,11 @@ TABLE: tuple[Row, ...] = (
         "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3"),
     Row("matmul", C, lambda f: f.is_half and f.channels > 48 and f.taps <= 32 and f.patch_size <= HALF[f.problem.rank],
         "half types: products of bfloat16 run at twice the speed of float32; 399x512 to 192, k2: 2.2 by xla_nhwc -> 1"),
+    Row("stacked_taps", C, lambda f: f.is_half and f.channels > 48 and f.problem.rank < 3
+        and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
+        "the same, large; bfloat16 56x56x64 k3x3: 11.3 by leading_axis -> 7.7; 512 steps, k5: 13.5 by xla_nhwc -> 8.8"),
     Row("leading_axis", C, lambda f: f.is_half and f.channels > 48 and f.problem.rank == 2,
-        "the same, large: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
+        "the same, strided: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
     Row("leading_axis", C, lambda f: f.problem.rank == 3,
         "XLA has no fast code for three axes; 24x24x24x32 k3x3x3: 26.8 -> 4.8; 16x56x56x3 to 64: 3.2"),
     Row("im2col", C, lambda f: f.problem.rank == 2 and f.patch_size <= TINY and f.taps <= 32
@@ -208,6 +218,8 @@ TABLE: tuple[Row, ...] = (
         "one input channel; 128x128x1 to 8, k3x3: 4.66 by im2col -> 1"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
         "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
+    Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,
+        "half types, few channels, on all cores"),
     Row("xla_nhwc", K, lambda f: f.is_half and f.problem.rank < 3,
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
     Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
@@ -235,6 +247,8 @@ TABLE: tuple[Row, ...] = (
         "large and strided, few filters; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1"),
     Row("row_correlation", K, lambda f: f.problem.rank == 1 and f.channels == 1,
         "one channel; 1000x1 to 320, k7: 2.2 by xla_nhwc -> 1"),
+    Row("xla_extra_row", K, lambda f: f.extra_row_is_cheap,
+        "XLA's own kernel gradient, on all cores; 56x56x64 k3x3: 21.6 by xla_nhwc -> 14.7; 32x32x48 k5x5: 12.4 -> 8.4"),
     Row("xla_nhwc", K, lambda f: f.problem.rank == 1 or f.problem.w[1] <= 5 or f.is_strided,
         "XLA's own kernel gradient: 36 shapes: 1.09 of the best, matmul 1.63, im2col 1.71"),
     Row("row_correlation", K, lambda f: True, "many taps: their patches would be long"),

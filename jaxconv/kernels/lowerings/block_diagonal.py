@@ -30,7 +30,7 @@ WIDTH = 32
 # K, one group at a time: the fewest channels and filters, the largest kernel, and the largest stacked windows
 MIN_CHANNELS_ALONE, MAX_TAPS, MAX_GROWTH = 8, 32, 5
 # more dense convolutions than these are one loop, which takes twice the time, so that the program stays short
-MAX_UNROLLED, MAX_UNROLLED_K = 8, 4
+MAX_UNROLLED = 8
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
@@ -81,7 +81,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         return _correlate_groups(x, y, problem, arithmetic)
     together = _groups_per_block(problem, channels, y.shape[-1])
     blocks, dense = problem.groups // together, replace(problem, groups=1)
-    if blocks <= MAX_UNROLLED_K:
+    if blocks <= MAX_UNROLLED:
         pairs = zip(jnp.split(x, blocks, axis=-1), jnp.split(y, blocks, axis=-1), strict=True)
         parts = jnp.stack([solve("correlate", *pair, dense) for pair in pairs])
     else:  # by products: XLA's convolution of the kernel gradient is several times slower inside a loop

@@ -1,0 +1,72 @@
+"""Lowering "stacked_taps": C as one matrix product, with the taps divided between its two sides.
+
+    y[o] = sum_j z[o + j * d - pad, j]        z[i, j] = sum_k window_k(x[i]) w[j, k]
+
+The taps k of all axes but the first are stacked beside the channels, the taps j of the first axis beside the filters.
+For a kernel of 3x3 taps, that copies a third of what the windows of all taps are, and the product is wider. The products
+of a few images at a time stay in the cache: a loop runs over parts of the batch.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.problem import Problem, Shapes
+from jaxconv.kernels.taps import pad, stack_windows, total
+
+Array = jax.Array
+
+BLOCK = 1 << 21  # entries of the stacked windows and of the products of one part
+MAX_TAPS = 32  # of either side
+
+
+def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
+    """Return why a problem is not supported, or None."""
+    if problem.groups > 1:
+        return f"it computes one group, not {problem.groups}"
+    if problem.strides[0] > 1:
+        return "with a stride of the first axis, most products would not be needed"
+    if max(problem.w[0], math.prod(problem.w[1:])) > MAX_TAPS:
+        return f"it takes up to {MAX_TAPS} taps of the first axis and of the others, not {problem.w}"
+    return None
+
+
+def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``C(x, w)``."""
+    batch, images = x.shape[0], _images(x, w, problem)
+    if images == batch:
+        return _part(x, w, problem, arithmetic)
+    parts = x.reshape(batch // images, images, *x.shape[1:])
+    y = lax.map(lambda part: _part(part, w, problem, arithmetic), parts)
+    return y.reshape(batch, *y.shape[2:])
+
+
+def _images(x: Array, w: Array, problem: Problem) -> int:
+    """Return how many images one part has: a divisor of the batch, or all of a symbolic one."""
+    if not isinstance(x.shape[0], int):
+        return x.shape[0]
+    stacked = math.prod(problem.w[1:]) * x.shape[-1] + problem.w[0] * w.shape[-1]
+    fitting = max(1, BLOCK // (problem.x[0] * math.prod(problem.y[1:]) * stacked))
+    return next(n for n in range(min(fitting, x.shape[0]), 0, -1) if x.shape[0] % n == 0)
+
+
+def _part(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
+    p, taps, filters = problem, problem.w[0], w.shape[-1]
+    inner = p.axes(slice(1, None))
+    rows = pad(x.reshape(-1, *x.shape[2:]), inner.pads)  # the rows of all images are a batch
+    rows = stack_windows(rows, inner) if inner.rank else rows
+    kernel = jnp.moveaxis(w.reshape(taps, -1, filters), 0, 1).reshape(-1, taps * filters)
+    products = arithmetic.dot(rows, kernel, ([rows.ndim - 1], [0])).reshape(*x.shape[:2], -1, taps * filters)
+    terms = []
+    for j in range(taps):
+        low = p.pads[0][0] - j * p.dilation[0]
+        part = lax.slice_in_dim(products, j * filters, (j + 1) * filters, axis=-1)
+        terms.append(pad(part, [(low, p.y[0] - p.x[0] - low)]))
+    return total(terms).astype(arithmetic.result_dtype).reshape(x.shape[0], *p.y, filters)
+
+
+STACKED_TAPS = Lowering("stacked_taps", {"convolve": convolve}, limits)
