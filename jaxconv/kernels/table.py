@@ -114,6 +114,12 @@ class Facts(NamedTuple):
         return self.problem.rank == 2 and self.problem.strides[0] == 1 and narrow
 
     @property
+    def fills_blocks(self) -> bool:
+        """Return whether groups make a few dense kernel gradients of images, each worth several cores."""
+        p = self.problem
+        return p.rank == 2 and p.groups * self.channels <= 256 and p.groups * self.output_size >= 1 << 18
+
+    @property
     def extra_row_is_cheap(self) -> bool:
         """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
         p = self.problem
@@ -156,10 +162,10 @@ TABLE: tuple[Row, ...] = (
         and f.pairs * f.taps <= groups_last.MAX_TERMS,
         "few channels in each of many groups; 56x56x128 in 32 groups, k3x3: 17.0 by block_diagonal -> 8.1"),
     Row("groups_last", K, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS
-        and not (f.pairs >= 16 and f.problem.rank == 2 and f.problem.groups * f.channels <= 256),
+        and not (f.pairs >= 16 and f.fills_blocks),
         "the same; 28x28x128 in 64 groups, k3x3: 13.7 by block_diagonal -> 6.6, in half the time to compile"),
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
-        "channels for products in each group; 28x28x256 in 8 groups, k3x3: 11; a few channels in few groups"),
+        "channels for products in each group or few blocks; 28x28x256 in 64 groups, K: 15.5 by groups_last -> 10.6"),
     Row("im2col", K, lambda f: f.taps == 1 and f.channels > 8 * f.filters,
         "one tap, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul -> 1"),
     Row("matmul", ALL, lambda f: f.taps == 1,
@@ -219,7 +225,7 @@ TABLE: tuple[Row, ...] = (
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
         "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
     Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,
-        "half types, few channels, on all cores"),
+        "half types, few channels: in float32, on all cores; bfloat16 56x56x32 k3x3"),
     Row("xla_nhwc", K, lambda f: f.is_half and f.problem.rank < 3,
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
     Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
@@ -242,6 +248,8 @@ TABLE: tuple[Row, ...] = (
         "few filters: they do not fill XLA's product; 12x12x320 to 8, k3x3: 2.1 by xla_nhwc -> 1"),
     Row("matmul", K, lambda f: f.problem.rank == 2 and max(f.problem.strides) > 2 and f.narrower_side >= 16,
         "strides of three and more: XLA dilates y; 19x19x128 k3x3 s3: 1.48 by xla_nhwc -> 1"),
+    Row("matmul", K, lambda f: f.problem.rank == 2 and f.is_strided and f.channels >= 128,
+        "strided, many channels; 14x14x256 k3x3 s2: 2.6 by xla_nhwc -> 2.0; 28x28x256 to 32, k5x5 s2: 17.9 -> 13.1"),
     Row("im2col", K, lambda f: f.problem.rank == 2 and f.is_strided and f.output_size >= 1 << 17
         and f.narrower_side >= 16 and f.filters <= 32 and f.taps <= im2col.MAX_TAPS,
         "large and strided, few filters; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1"),

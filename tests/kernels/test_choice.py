@@ -26,11 +26,11 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(16, 512, 128), w=(5, 128, 256)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
             dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)),
-            "xla_extra_row, polyphase > xla_extra_row, xla_nhwc",
+            "xla_extra_row, polyphase > xla_extra_row, xla_extra_row",
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)),
-            "xla_extra_row, polyphase > xla_extra_row, xla_nhwc",
+            "xla_extra_row, polyphase > xla_extra_row, xla_extra_row",
         ),
         (dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)), "leading_axis > im2col, matmul, xla_nhwc"),
         (dict(x=(8, 56, 56, 64), w=(1, 1, 64, 256)), "matmul, matmul, matmul"),
@@ -40,13 +40,13 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(1, 200, 200, 1), w=(50, 50, 1, 1)), "shift_add, polyphase > shift_add, shift_add"),
         (
             dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)),
-            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, leading_axis > xla_nhwc",
+            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, leading_axis > xla_extra_row",
         ),
         (
             dict(x=(1, 10, 10, 10, 16), w=(3, 3, 3, 16, 16)),
             "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, leading_axis > matmul",
         ),
-        (dict(x=(4, 56, 56, 3), w=(3, 3, 3, 64)), "xla_nhwc, matmul, xla_nhwc"),
+        (dict(x=(4, 56, 56, 3), w=(3, 3, 3, 64)), "xla_nhwc, matmul, xla_extra_row"),
         (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 3)), "matmul, polyphase > xla_nhwc, matmul"),
         (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)), "leading_axis > xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "xla_nhwc, matmul, matmul"),
@@ -55,16 +55,20 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(4, 2000, 16), w=(200, 16, 16)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
             dict(x=(1, 256, 256, 3), w=(9, 9, 3, 32)),
-            "xla_nhwc, polyphase > leading_axis > xla_nhwc, row_correlation",
+            "xla_nhwc, polyphase > leading_axis > xla_nhwc, xla_extra_row",
         ),
         (dict(x=(4, 1000, 128), w=(128, 128, 128)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
             dict(x=(16, 14, 14, 256), w=(4, 4, 256, 128), stretch=2, padding=[(2, 2)] * 2),
-            "polyphase > xla_extra_row, leading_axis > xla_nhwc, xla_nhwc",
+            "polyphase > xla_extra_row, leading_axis > xla_nhwc, matmul",
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"),
-            "leading_axis > matmul, polyphase > leading_axis > matmul, matmul",
+            "stacked_taps, polyphase > stacked_taps, matmul",
+        ),
+        (
+            dict(x=(8, 28, 28, 128), w=(3, 3, 4, 128), groups=32),
+            "groups_last, polyphase > groups_last, block_diagonal > xla_extra_row",
         ),
         (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="int32"), "xla, xla, xla"),
     ],

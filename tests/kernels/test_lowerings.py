@@ -11,7 +11,7 @@ import jaxconv
 from jaxconv import kernels
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice
-from jaxconv.kernels.lowerings import LOWERINGS
+from jaxconv.kernels.lowerings import LOWERINGS, matmul, stacked_taps
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import standard_form
 from tests.support import reference
@@ -67,6 +67,23 @@ def test_derivatives_of_a_requested_lowering_agree_with_the_definition(lowering,
             adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == wanted)
             pair = [given[letter] for letter in SIGNATURES[adjoint][:2]]
             agrees(gradient, reference.evaluate(adjoint, *pair, geometry))
+
+
+def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):
+    monkeypatch.setattr(stacked_taps, "BLOCK", 1)
+    monkeypatch.setattr(matmul, "MANY", 0)
+    monkeypatch.setattr(matmul, "CACHED", 1 << 8)
+    geometry = Geometry(
+        (9, 8), (3, 2), (1, 1), ((1, 2), (-1, 1)), (1, 1), (2, 1), 1, (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
+    )
+    rng = np.random.default_rng(0)
+    x, w, y = (jnp.asarray(rng.standard_normal(reference.shape(v, geometry, (6, 4, 5)))) for v in "xwy")
+    agrees(lowered("convolve", "stacked_taps", geometry)(x, w), reference.evaluate("convolve", x, w, geometry))
+    x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+    compute = lowered("correlate", "matmul", geometry, jnp.float32)
+    assert "while" in compute.lower(x, y).as_text()
+    want = reference.evaluate("correlate", x.astype(float), y.astype(float), geometry)
+    agrees(compute(x, y), want)
 
 
 def test_the_default_run_draws_every_lowering_of_every_map():

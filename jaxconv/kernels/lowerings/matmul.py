@@ -27,7 +27,7 @@ Array = jax.Array
 # C and T write a step for each tap into the program
 MAX_TAPS = 64
 MAX_GROWTH = 1.5
-# bytes of the operands of K in a half type, which all taps read in turn: more than MANY are divided into parts of CACHED
+# bytes of the operands of K in a half type, which all taps read in turn: above MANY, it is computed in parts of CACHED
 MANY, CACHED = 1 << 23, 1 << 21
 
 

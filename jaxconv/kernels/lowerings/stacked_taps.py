@@ -3,8 +3,8 @@
     y[o] = sum_j z[o + j * d - pad, j]        z[i, j] = sum_k window_k(x[i]) w[j, k]
 
 The taps k of all axes but the first are stacked beside the channels, the taps j of the first axis beside the filters.
-For a kernel of 3x3 taps, that copies a third of what the windows of all taps are, and the product is wider. The products
-of a few images at a time stay in the cache: a loop runs over parts of the batch.
+For a kernel of 3x3 taps, that copies a third of what the windows of all taps are, and the product is wider. What is
+copied and the products of a few images stay in the cache: a loop runs over parts of the batch.
 """
 
 import math

@@ -61,9 +61,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     y = jnp.pad(y, ((0, 0), (0, more), (0, 0), (0, 0)))
     # the barrier keeps XLA from padding inside of the convolution again
     x = lax.optimization_barrier(pad(x, (columns,), 2))
-    wider = replace(
-        p, x=(p.x[0], x.shape[2]), y=(_longer(p), p.y[1]), pads=((low, high + more), (0, 0))
-    )
+    wider = replace(p, x=(p.x[0], x.shape[2]), y=(_longer(p), p.y[1]), pads=((low, high + more), (0, 0)))
     return correlate_nhwc(x, y, wider, arithmetic)
 
 
