@@ -28,7 +28,7 @@ Array = jax.Array
 
 WIDTH = 32
 # K, one group at a time: the fewest channels and filters, the largest kernel, and the largest stacked windows
-MIN_CHANNELS_ALONE, MAX_TAPS, MAX_GROWTH = 8, 32, 5
+MIN_CHANNELS_ALONE, MAX_TAPS, MAX_GROWTH = 8, 64, 5
 # more dense convolutions than these are one loop, which takes twice the time, so that the program stays short
 MAX_UNROLLED = 8
 
