@@ -29,13 +29,22 @@ def of_rank(
 ) -> Callable[[Callable[[], None]], Callable[P, Array]]:
     """Decorate a name and a docstring: the function is ``compute``, for kernels of one rank, or of any if None."""
 
+    _, _, *parameters = inspect.signature(compute).parameters.values()
+    signature = inspect.Signature(parameters, return_annotation=Array)
+
     def decorate(stub: Callable[[], None]) -> Callable[P, Array]:
         @functools.wraps(stub)
         def function(*args: P.args, **options: P.kwargs) -> Array:
-            return compute(stub.__name__, rank, *args, **options)
+            try:
+                return compute(stub.__name__, rank, *args, **options)
+            except TypeError:
+                try:  # Python's own message for a wrong call names compute
+                    signature.bind(*args, **options)
+                except TypeError as error:
+                    raise TypeError(f"{stub.__name__}: {error}") from None
+                raise
 
-        _, _, *parameters = inspect.signature(compute).parameters.values()
-        function.__signature__ = inspect.Signature(parameters, return_annotation=Array)  # type: ignore[attr-defined]
+        function.__signature__ = signature  # type: ignore[attr-defined]
         return function
 
     return decorate

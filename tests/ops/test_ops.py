@@ -180,3 +180,16 @@ def test_the_default_data_format_is_the_configured_one():
     finally:
         jaxconv.set_image_data_format("channels_last")
     assert jaxconv.conv1d(x, jnp.ones((3, 7, 2))).shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("call", "facts"),
+    [
+        (lambda x: jaxconv.conv1d(x), r"conv1d: .*'kernel'"),
+        (lambda x: jaxconv.depthwise_conv2d(x, x, stride=2), r"depthwise_conv2d: .*'stride'"),
+        (lambda x: jaxconv.conv_transpose(x, *[x] * 12), "conv_transpose: too many"),
+    ],
+)
+def test_a_wrong_call_names_the_function(call, facts):
+    with pytest.raises(TypeError, match=facts):
+        call(jnp.ones((1, 4, 2)))
