@@ -140,3 +140,22 @@ def test_a_backward_pass_prepares_nothing_during_the_forward_pass():
 
     x = 4 * 4 * 14 * 14 * 256
     assert temporary(6) - temporary(3) <= 3 * 3 * x  # of each layer its input, and what is left of its output
+
+
+@pytest.mark.exact
+@pytest.mark.parametrize(
+    ("x", "w", "padding"),
+    [((2, 56, 56, 32), (3, 3, 32, 32), "SAME"), ((2, 30, 32, 32), (3, 3, 32, 64), "VALID")],
+)
+def test_xla_computes_the_kernel_gradient_of_images_on_all_cores(x, w, padding):
+    numbers = ("NHWC", "HWIO", "NHWC")
+    call = functools.partial(
+        jaxconv.conv_general_dilated, window_strides=(1, 1), padding=padding, dimension_numbers=numbers
+    )
+    x, w = jnp.ones(x), jnp.ones(w)
+    gradient = jax.jit(lambda x, w, dy: jax.vjp(lambda w: call(x, w), w)[1](dy)[0])
+    text = gradient.lower(x, w, jax.eval_shape(call, x, w)).compile().as_text()
+    (convolution,) = [line for line in text.splitlines() if " convolution(" in line]
+    # XLA neither gives it to YNNPACK nor exchanges its operands, for which it has a slow loop only
+    assert "rhs_reversal" not in convolution
+    assert "__ynn_fusion" not in text
