@@ -65,6 +65,7 @@ def refused(capsys, *arguments, code=2):
     return error
 
 
+@pytest.mark.few(1)
 def test_the_command_writes_a_row_for_each_batch_size(file, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["bench", "--trained", str(file), "--batch", "1,3", "--seconds", "0", "--out", str(out)]) == 0

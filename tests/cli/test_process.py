@@ -39,6 +39,7 @@ def lines_of(path: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_does_not_stop_training(at_home, tmp_path):
     """As in ``jaxconv train CONFIG 2>&1 | head -1``."""
     process = start("train", "tiny.toml", "--set", "train.epochs=30", "--out", str(tmp_path / "run"))
@@ -137,6 +138,7 @@ def test_a_stream_whose_reader_is_gone_discards_its_output():
             print("second" * 10_000, file=output, flush=True)
 
 
+@pytest.mark.slow
 def test_calls_compute_in_the_calling_thread():
     code = """if True:
         import jax

@@ -240,7 +240,7 @@ def test_a_masked_step_leaves_products_and_extremes_to_the_other_input():
         (jc.Softmax(), (2, 7, 4), np.ones((1, 2, 7, 4)), ValueError, "Softmax: mask of shape .* has more axes than"),
         (jc.Softmax(), (2, 7, 4), np.ones((2, 5)), ValueError, r"Softmax: mask of shape \(2, 5\) does not fit"),
         (jc.BatchNormalization(), (2, 7, 4), np.ones((2, 5)), ValueError, r"mask of shape \(2, 5\) does not fit"),
-        (jc.Add(), [(2, 7, 4)] * 2, np.ones((2, 7)), TypeError, "takes a list of masks, one for each input"),
+        (jc.Add(), [(2, 7, 4)] * 2, np.ones((2, 7)), TypeError, "takes a list of masks, one per input"),
         (jc.Add(), [(2, 7, 4)] * 2, [None], ValueError, "got 1 masks for 2 inputs; give one for each, or None"),
         (jc.Add(), [(2, 7, 4)] * 2, [None, np.ones((2, 3))], ValueError, r"Add: input 1: mask of shape \(2, 3\)"),
         (jc.Sequential([jc.Conv1D(1, 2)]), (2, 7, 4), np.ones((2, 6)), ValueError,

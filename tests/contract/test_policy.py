@@ -32,6 +32,7 @@ def test_float64(x64, key):
     assert apply_fn.penalty(params).dtype == jnp.float64
 
 
+@pytest.mark.slow
 def test_float64_layers_in_containers_have_float64_penalties(x64, key):
     options = {"dtype": "float64", "kernel_regularizer": "l2", "activity_regularizer": "l1"}
     dense = jc.Sequential([jc.Dense(3, **options), jc.Dense(2, **options)])

@@ -57,7 +57,7 @@ OTHERS = {
 }
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", MODELS)
 def test_hostile_model_files_are_refused(kind, tmp_path, reader):
     path = getattr(hostile_files, kind)(tmp_path)

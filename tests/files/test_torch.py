@@ -265,7 +265,7 @@ NAMES = [
 ]  # fmt: skip
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("name", NAMES)
 def test_a_layer_computes_what_pytorch_s_does_with_its_weights(name):
     compare(*convolutions()[name])

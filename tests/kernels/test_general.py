@@ -149,6 +149,7 @@ def test_sums_of_integers_have_the_preferred_element_type_as_in_lax(operands, re
     np.testing.assert_array_equal(got.astype("float32"), want.astype("float32"))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("weak", [(True, True), (True, False), (False, True), (False, False)])
 def test_results_and_gradients_are_weakly_typed_where_those_of_lax_are(weak):
     x, w = (

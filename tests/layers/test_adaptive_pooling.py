@@ -115,7 +115,7 @@ def test_a_mean_of_large_half_precision_numbers_does_not_overflow():
     np.testing.assert_array_equal(y, jnp.full((1, 1, 1), 30000.0, jnp.float16))
 
 
-@pytest.mark.few(2)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["Max", "Average"])
 @pytest.mark.parametrize("size", [2, 4])
 def test_bins_divide_the_real_rows_of_an_image_and_of_a_sequence_whose_bins_are_equal(key, kind, size):

@@ -33,7 +33,7 @@ def test_convolving_one_to_six_with_ones(key, options, want, data_format):
     assert layer.output_shape(x) == ((1, 1, len(want)) if first else (1, len(want), 1))
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("strides, rate", [(1, 1), (1, 3), (2, 1), (3, 1)])
 def test_causal_padding_sees_no_future(key, data_format, strides, rate):
@@ -57,7 +57,7 @@ def test_bias_is_added_before_the_activation_and_can_be_left_out(key):
     np.testing.assert_array_equal(apply_fn({"kernel": params["kernel"]}, RAMP)[0, :, 1], RAMP[0, :, 0])
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("layer, lengths", [(jc.Conv1D, (6,)), (jc.Conv2D, (5, 4)), (jc.Conv3D, (3, 4, 3))])
 @pytest.mark.parametrize("data_format", ["channels_last", "channels_first"])
 @pytest.mark.parametrize("activation", ["softmax", "log_softmax", "glu", "sparsemax"])

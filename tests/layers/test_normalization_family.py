@@ -267,7 +267,7 @@ def test_a_wrapper_works_in_a_sequential():
         (lambda: jc.LayerNormalization([]), ValueError, r"axis=\[\] names no axis"),
         (lambda: jc.RMSNormalization(epsilon=-1), ValueError, "epsilon=-1 is not legal; give a number of at least 0"),
         (lambda: jc.UnitNormalization("last"), TypeError, "UnitNormalization: axis='last' is not"),
-        (lambda: jc.GroupNormalization(0), ValueError, "groups=0 is not legal; give a positive integer, or -1"),
+        (lambda: jc.GroupNormalization(0), ValueError, "groups=0 is not legal; give a positive integer or -1"),
         (lambda: jc.GroupNormalization(1.5), ValueError, "groups=1.5 is not legal"),
         (lambda: jc.GroupNormalization(axis=[1, 2]), TypeError, r"axis=\[1, 2\] is not one axis"),
         (lambda: jc.InstanceNormalization(groups=2), ValueError, "InstanceNormalization: unknown argument 'groups'"),

@@ -29,7 +29,7 @@ def drawn(layer, shape=SHAPE):
     return random_params(layer, shape, rng), jnp.asarray(rng.normal(size=shape), jnp.float32)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("sequences", [False, True])
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
@@ -153,7 +153,7 @@ def test_dropout_of_everything_leaves_the_bias():
     np.testing.assert_allclose(y, jnp.broadcast_to(jnp.tanh(params["bias"]), y.shape), rtol=1e-6)
 
 
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_bfloat16"])
 @pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
 def test_half_precision_is_near_float32(name, dtype):

@@ -249,6 +249,7 @@ def test_map_layers_keeps_graph_and_names():
     assert jax.tree.leaves(apply_fn.split(params)[0]) == []
 
 
+@pytest.mark.slow
 def test_a_graph_of_a_thousand_layers_needs_no_recursion():
     x = y = jc.Input((2,))
     for _ in range(1000):

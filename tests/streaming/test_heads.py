@@ -19,7 +19,7 @@ def windows_of(x, size, hop=1):
     return jnp.stack([x[0, at : at + size] for at in range(0, x.shape[1] - size + 1, hop)])
 
 
-@pytest.mark.few(1)
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [False, True])
 def test_flatten_and_dense_over_frames_run_at_every_step(first):
     form = "channels_first" if first else "channels_last"
@@ -63,6 +63,7 @@ def test_cumulative_pooling_ends_at_the_pooling_of_the_whole(pool, keepdims):
     assert running.receptive_field is None
 
 
+@pytest.mark.slow
 def test_cumulative_pooling_of_a_spectrogram_pools_its_other_axis_too():
     layer = jc.Sequential([jc.Conv2D(3, 3, padding="same"), jc.GlobalAveragePooling2D(), jc.Dense(2)])
     params, x = made(layer, (2, 6, 4, 2))
