@@ -36,7 +36,7 @@ def find_file(path: str | Path, suffix: str) -> Path:
     file = Path(path).expanduser()
     if file.is_file():
         return file
-    expected = f"an {suffix} file is expected"
+    expected = f"a {suffix} file is expected"
     if file.exists():
         kind = "a folder" if file.is_dir() else "not a regular file"
         raise ConfigError(f"{str(path)!r} is {kind}; {expected}")
