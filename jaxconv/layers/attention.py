@@ -221,10 +221,11 @@ class MultiHeadAttention(Merge):
     # -- shapes and masks
 
     def _axes(self, rank: int) -> tuple[int, ...]:
-        """Return the axes of an input of this rank that are attended over."""
+        """Return the axes of an input of this rank that are attended over, in the order of an attention mask's axes."""
         axes, found = self.attention_axes, tuple(range(1, rank - 1))
         if axes is not None:
-            found = input_axes(axes, (None,) * rank, "MultiHeadAttention", what="attention_axes")
+            input_axes(axes, (None,) * rank, "MultiHeadAttention", what="attention_axes")
+            found = tuple(axis % rank for axis in (axes if isinstance(axes, tuple) else (axes,)))
         if rank - 1 in found or not found:
             raise ValueError(
                 f"MultiHeadAttention: attention_axes={axes} of an input of rank {rank}; legal: 1 to {rank - 2}, which "

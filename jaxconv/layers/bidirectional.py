@@ -24,8 +24,9 @@ MERGES: dict[str, Callable] = {
 class Bidirectional(Wrapper, WithStates):
     """Run a recurrent layer forwards and a second one backwards over a sequence, and merge their outputs.
 
-    Keras's layer, without ``weights``. Both outputs are in the order of the input. First states follow the sequence in
-    a list of inputs, those of ``layer`` first: ``Bidirectional(LSTM(8))([x, h, c, backward_h, backward_c])``.
+    Keras's layer, without ``weights``. Both outputs, and the mask, are in the order of ``layer``'s output: that of the
+    input, unless ``layer`` itself goes backwards. First states follow the sequence in a list of inputs, those of
+    ``layer`` first: ``Bidirectional(LSTM(8))([x, h, c, backward_h, backward_c])``.
 
     Args:
         layer: the recurrent layer, such as ``LSTM(8)``.
@@ -140,7 +141,7 @@ class Bidirectional(Wrapper, WithStates):
             given_first = [first, *begin] if begin else first
             y, effects = child.forward(params[name], given_first, train=train, key=own, mask=real)
             one, real = _one(y), _one(effects.mask)
-            if self.layer.return_sequences and child.go_backwards:
+            if self.layer.return_sequences and index:  # as in Keras, whichever of the two begins with the last step
                 one, real = jnp.flip(one, 1), None if real is None else jnp.flip(real, 1)
             outputs.append(one)
             states += _states(y)

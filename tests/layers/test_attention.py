@@ -92,6 +92,17 @@ def test_attention_over_two_of_three_axes_is_that_over_one_axis_of_pairs(hidden)
         np.testing.assert_allclose(y[:, :, place].reshape(2, 6, 4), flat.apply_fn(params, x), rtol=1e-5, atol=1e-6)
 
 
+def test_the_axes_of_an_attention_mask_are_in_the_order_of_attention_axes_as_in_keras():
+    layer = jc.MultiHeadAttention(2, 3, attention_axes=[2, 1])
+    params, x = drawn(layer, [(2, 3, 3, 2), (2, 3, 3, 4)])
+    visible = np.random.default_rng(0).random((2, 3, 3, 3, 3)) < 0.7
+    other = theirs(layer, [v.shape for v in x])
+    values = [*zip(other.trainable_variables, keras_values(params, layer)[0], strict=True)]
+    with keras_rules(), keras.StatelessScope(values):
+        want = other(*x, attention_mask=visible)
+    assert_close(layer.apply_fn(params, [*x, x[1], visible]), want, "output")
+
+
 @pytest.mark.slow
 def test_dropout_drops_weights_and_scales_what_is_left():
     layer = jc.MultiHeadAttention(1, 2, dropout=0.5, use_bias=False)

@@ -242,6 +242,16 @@ def test_both_directions_agree_with_keras_under_a_mask(sequences, mode):
     assert sequences or effects.mask is None
 
 
+def test_outputs_of_a_first_layer_that_goes_backwards_are_in_its_order_as_in_keras():
+    first, second = (jc.SimpleRNN(3, return_sequences=True, go_backwards=reverse) for reverse in (True, False))
+    layer = jc.Bidirectional(first, backward_layer=second)
+    params, x = drawn(layer)
+    y, effects = layer.apply_fn.forward(params, x, mask=MASK)
+    assert_close(layer.apply_fn(params, x), keras_call(layer, params, x), "output")
+    np.testing.assert_array_equal(effects.mask, MASK[:, ::-1])
+    np.testing.assert_array_equal((y != 0).any(-1), MASK[:, ::-1])
+
+
 def test_the_layers_of_two_directions_must_fit():
     for options, facts in [
         ({"merge_mode": "max"}, "'max'"),
