@@ -1,11 +1,12 @@
 """The networks, single convolutions and trained models in PyTorch, eager, with channels first."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import numpy as np
 import torch
-from torch import nn
 from torch.nn import functional
 
 from jaxconv.bench import cases, networks
@@ -21,92 +22,32 @@ from jaxconv.models.container import Container
 torch.set_num_threads(threads())
 
 
-class _Plain(nn.Module):
-    """A layer without weights, as a function of a tensor, or of a list of them where branches merge."""
-
-    def __init__(self, function: Callable):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Any) -> torch.Tensor:
-        return self.function(x)
-
-
-class _Net(nn.Module):
-    def __init__(self, network: networks.Network):
-        super().__init__()
-        self.model = network.model
-        self.inside = nn.ModuleList(networks.build_in_order(network, _module))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        left = iter(self.inside)
-        return networks.propagate(self.model, x, lambda _, x: next(left)(x))
-
-
-def _module(layer: Any, shape: Any) -> nn.Module:
-    def ranked(name: str) -> Any:
-        return getattr(nn, f"{name}{layer.rank}d")
-
-    kind, channels = networks.kind(layer), shape[-1]
-    match kind:
-        case "Conv" | "DepthwiseConv":
-            filters, groups = (channels, channels) if kind == "DepthwiseConv" else (layer.filters, 1)
-            around = (layer.kernel_size[0] - 1) * layer.dilation_rate[0]
-            low, high = (around, 0) if layer.padding == "causal" else (around // 2, around - around // 2)
-            options = {"dilation": layer.dilation_rate, "groups": groups, "bias": layer.use_bias}
-            sizes = (channels, filters, layer.kernel_size, layer.strides)
-            if low == high:
-                return ranked("Conv")(*sizes, padding=low, **options)
-            pads = ranked("ConstantPad")((low, high) * layer.rank, 0.0)
-            return nn.Sequential(pads, ranked("Conv")(*sizes, **options))
-        case "ConvTranspose":
-            around = (layer.kernel_size[0] - layer.strides[0]) // 2
-            options = {"padding": around, "bias": False}
-            return ranked("ConvTranspose")(channels, layer.filters, layer.kernel_size, layer.strides, **options)
-        case "BatchNormalization":
-            return getattr(nn, f"BatchNorm{len(shape) - 2}d")(channels)
-        case "MaxPooling":
-            return ranked("MaxPool")(layer.pool_size)
-        case "Dense":
-            return nn.Linear(channels, layer.units)
-        case "Reshape":
-            *lengths, depth = layer.target_shape
-            return _Plain(lambda x: x.reshape(len(x), depth, *lengths))
-    return _Plain(_PLAIN[kind])
-
-
-_PLAIN: dict[str, Callable] = {
-    "ReLU": functional.relu,
-    "Activation": torch.tanh,
-    "GlobalAveragePooling": lambda x: x.flatten(2).mean(2),
-    "Add": lambda pair: torch.add(*pair),
-    "Concatenate": lambda pair: torch.cat(pair, 1),
-}
-
-
 def build(network: networks.Network) -> Programs:
     """Build the network and return its timed programs."""
-    torch.manual_seed(0)
-    net, (x_last, target_last) = _Net(network), networks.batch(network)
-    x, labels = _tensor(x_last), torch.from_numpy(target_last).long() if network.classes else _tensor(target_last)
-    optimizer = torch.optim.SGD(net.parameters(), LEARNING_RATE)
+    params, _ = network.model.init(jax.random.key(0), network.shape)
+    net, (x_last, target_last) = Network(_symmetric(network.model), params, [network.shape]), networks.batch(network)
+    x, target = net.tensor(x_last), tensor(target_last).long() if network.classes else net.tensor(target_last)
+    trained = [one.requires_grad_() for name, one in net.weights if not name.startswith("running_")]
+    optimizer = torch.optim.SGD(trained, LEARNING_RATE)
     loss = functional.cross_entropy if network.classes else functional.mse_loss
 
-    def infer() -> torch.Tensor:
-        net.eval()
-        with torch.no_grad():
-            return net(x)
-
     def train() -> None:
-        net.train()
         optimizer.zero_grad()
-        loss(net(x), labels).backward()
+        loss(net.run(x)[0], target).backward()
         optimizer.step()
 
-    y = infer()
-    shape = np.moveaxis(np.empty(tuple(y.shape)), 1, -1).shape
-    parameters = sum(p.numel() for p in net.parameters())
-    return Programs(Program(infer), Program(train), parameters, shape)
+    infer = torch.no_grad()(lambda: net.run(x)[0])
+    parameters = sum(one.numel() for one in trained)
+    return Programs(Program(infer), Program(train), parameters, net.array(infer()).shape)
+
+
+def _symmetric(layer: Any) -> Any:
+    """Return a model whose strided convolutions pad equally before and after, as in PyTorch, which copies nothing."""
+    if isinstance(layer, Container):
+        return layer.map_layers(lambda _, child: _symmetric(child))
+    if getattr(layer, "padding", "") != "same" or "Transpose" in type(layer).__name__ or max(layer.strides) == 1:
+        return layer
+    return dataclasses.replace(layer, padding=[((size - 1) // 2,) * 2 for size in layer.kernel_size])
 
 
 def convolution_programs(case: cases.Case, operands: cases.Arrays) -> tuple[Callable, Callable]:

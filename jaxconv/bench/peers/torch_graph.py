@@ -1,4 +1,4 @@
-"""The inference of a jaxconv model in PyTorch: a list of calls that run one after the other."""
+"""A jaxconv model in PyTorch: a list of calls that run one after the other."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -24,11 +24,15 @@ class _Value:
 
 
 class Network:
-    """A layer or model with weights, built for one shape of each input. Raises Unsupported, which names the layer."""
+    """A layer or model with weights, built for one shape of each input. Raises Unsupported, which names the layer.
+
+    With gradients enabled, BatchNormalization works as in training; no other layer does.
+    """
 
     def __init__(self, layer: Layer, params: Params, shapes: Sequence[Shape]):
         self.channels_first = _has_channels_first(layer)
         self.steps: list[tuple[Function, list[int]]] = []
+        self.weights: list[tuple[str, Tensor]] = []
         self.count = len(shapes)
         values = [_Value(index, tuple(shape)) for index, shape in enumerate(shapes)]
         self.outputs = [value.index for value in self._add("", layer, params, values, LEAF)]
@@ -65,19 +69,19 @@ class Network:
             if simple is None:
                 return values
             shapes = [value.shape for value in values]
-            function = function_of(simple, own, shapes, self.channels_first)
+            function, weights = function_of(simple, own, shapes, self.channels_first)
         except Unsupported as error:
             raise Unsupported(f"layer {where or layer.label!r}: {error}") from None
+        self.weights += weights.items()
         self.steps.append((function, [value.index for value in values]))
         self.count += 1
         return [_Value(self.count - 1, simple.output_shape(structure.unflatten(shapes)))]
 
     def _container(self, where: str, layer: Container, params: Params, values: list[_Value]) -> list[_Value]:
         values, children = list(values), layer.children
-        for name, inputs, structure in layer.graph.calls:
-            child, arguments = children[name], [values[index] for index in inputs]
-            if isinstance(child, Container):
-                arguments = child.flat_inputs(structure.unflatten(arguments))
+        for _, (name, inputs, structure), given in layer.graph.steps(values):
+            child = children[name]
+            arguments = child.flat_inputs(given) if isinstance(child, Container) else [values[n] for n in inputs]
             path = f"{where}/{name}" if where else name
             values += self._add(path, child, params.get(name, {}), arguments, structure)
         return [values[index] for index in layer.graph.outputs]

@@ -1,4 +1,4 @@
-"""Layers of jaxconv in PyTorch, at inference: each as a function of tensors with channels first.
+"""Layers of jaxconv in PyTorch: each as a function of tensors with channels first.
 
 Layers are identified by their class name and options. Padding and other sizes are computed once for one input shape,
 as in a network written by hand.
@@ -93,8 +93,13 @@ class Call(NamedTuple):
         return x if self.channels_first or x.ndim < 3 else x.movedim(-1, 1)
 
 
-def function_of(layer: Layer, params: Params, shapes: Sequence[Shape], channels_first: bool) -> Function:
-    """Return the computation of a layer as a function of tensors; arguments as in :class:`Call`. Raises Unsupported."""
+def function_of(
+    layer: Layer, params: Params, shapes: Sequence[Shape], channels_first: bool
+) -> tuple[Function, dict[str, Tensor]]:
+    """Return the computation of a layer as a function of tensors, and its weights. Raises Unsupported.
+
+    The arguments are those of :class:`Call`.
+    """
     kind = re.sub(r"[123]D", "", type(layer).__name__)
     if kind not in _BUILDERS:
         raise Unsupported(f"{type(layer).__name__} is not implemented for PyTorch")
@@ -107,7 +112,7 @@ def function_of(layer: Layer, params: Params, shapes: Sequence[Shape], channels_
         weights = {one.name: tensor(one.to_torch(np.asarray(params[one.leaf], np.float32))) for one in tensors(layer)}
     except ValueError as error:
         raise Unsupported(str(error)) from None
-    return _BUILDERS[kind](Call(layer, weights, shapes, channels_first))
+    return _BUILDERS[kind](Call(layer, weights, shapes, channels_first)), weights
 
 
 # -- convolutions
@@ -163,7 +168,7 @@ def _batch_normalization(call: Call) -> Function:
     gamma, beta, epsilon = call.weights.get("weight"), call.weights.get("bias"), call.layer.epsilon
 
     def normalize(x: Tensor) -> Tensor:
-        return functional.batch_norm(x, mean, variance, gamma, beta, False, 0.0, epsilon)
+        return functional.batch_norm(x, mean, variance, gamma, beta, torch.is_grad_enabled(), 0.1, epsilon)
 
     axis = call.axis(call.layer.axis)
     return normalize if axis == 1 else lambda x: normalize(x.movedim(axis, 1)).movedim(1, axis)
@@ -294,7 +299,7 @@ def _flatten(call: Call) -> Function:
 
 def _reshape(call: Call) -> Function:
     shape = call.layer.output_shape(call.shapes[0])
-    return lambda x: call.to_torch(call.to_jaxconv(x).reshape(shape))
+    return lambda x: call.to_torch(call.to_jaxconv(x).reshape(shape)).contiguous()
 
 
 def _up_sampling(call: Call) -> Function:
