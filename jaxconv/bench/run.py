@@ -25,8 +25,8 @@ class Suite(NamedTuple):
     """A kind of benchmark.
 
     kind: its name in ``bench.json``. folder: name of the default output folder. names: of the rows, with their
-    families. extras: further columns. pairs: which library is compared with which. measure: ``(name, say) -> row``,
-    where ``say`` prints a line above the progress bar.
+    families. measure: ``(name, say) -> row``, where ``say`` prints a line above the progress bar. figures: further
+    columns, of libraries that compile.
     """
 
     kind: str
@@ -34,9 +34,24 @@ class Suite(NamedTuple):
     names: dict[str, str]
     libraries: list[str]
     modes: tuple[str, ...]
-    extras: tuple[str, ...]
-    pairs: list[tuple[str, str]]
     measure: Callable[[str, Say], dict[str, Any]]
+    figures: tuple[str, ...] = ("compile",)
+
+    @property
+    def extras(self) -> tuple[str, ...]:
+        """Return the further columns."""
+        return () if self.libraries == ["torch"] else self.figures
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """Return which library is compared with which: jaxconv, or else the first one, with all others."""
+        changed = [name for name in self.libraries if name.endswith(network_speed.PLUS)]
+        if changed:
+            return [(name, name.removesuffix(network_speed.PLUS)) for name in changed]
+        who = "jaxconv" if "jaxconv" in self.libraries else self.libraries[0]
+        others = [name for name in self.libraries if name != who]
+        peers = [name for name in others if name in network_speed.JAX_PEERS]
+        return [(who, other) for other in others + [ratios.FASTEST_PEER] * (len(peers) > 1)]
 
     @property
     def name_width(self) -> int:
@@ -85,10 +100,10 @@ def bench(
         suite = _steps(only, seconds)
     elif files:
         suite = _trained(files, batch, only, seconds)
-    elif accelerate:
-        suite = _accelerated(only, seconds)
+    elif models or accelerate:
+        suite = _networks(only, seconds, accelerate)
     else:
-        suite = _networks(only, seconds) if models else _convolutions(case_file, only, seconds, accuracy)
+        suite = _convolutions(case_file, only, seconds, accuracy)
     suite = suite._replace(names=_select(suite.names, chosen))
     if names_only:
         print(*(f"{name:<{suite.name_width}}  {family}".rstrip() for name, family in suite.names.items()), sep="\n")
@@ -157,14 +172,6 @@ def _format_row(row: dict[str, Any], suite: Suite) -> str:
 # -- the suites
 
 
-def _against_all(libraries: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the pairs that compare jaxconv, or else the first library, with all others."""
-    who = "jaxconv" if "jaxconv" in libraries else libraries[0]
-    others = [name for name in libraries if name != who]
-    peers = [name for name in others if name in network_speed.JAX_PEERS]
-    return [(who, other) for other in others + [ratios.FASTEST_PEER] * (len(peers) > 1)]
-
-
 def _convolutions(case_file: str | None, only: str | None, seconds: float, accuracy: bool) -> Suite:
     libraries = _libraries(only, convolutions.LIBRARIES, "measures whole networks only; add --models")
     listed = {case.name: case for case in cases.read_cases(case_file)}
@@ -173,13 +180,17 @@ def _convolutions(case_file: str | None, only: str | None, seconds: float, accur
         return convolutions.measure_case(listed[name], libraries, seconds, accuracy)
 
     names = {name: case.family for name, case in listed.items()}
-    extras = () if libraries == ["torch"] else ("compile", "memory", "error") if accuracy else ("compile", "memory")
-    modes, pairs = convolutions.MODES, _against_all(libraries)
-    return Suite("convolutions", "bench", names, libraries, modes, extras, pairs, measure)
+    figures = ("compile", "memory", "error") if accuracy else ("compile", "memory")
+    return Suite("convolutions", "bench", names, libraries, convolutions.MODES, measure, figures)
 
 
-def _networks(only: str | None, seconds: float) -> Suite:
-    libraries = _libraries(only, network_speed.LIBRARIES, "measures single convolutions only; omit --models")
+def _networks(only: str | None, seconds: float, accelerate: bool) -> Suite:
+    """Return the suite of whole networks, or of other libraries with and without ``jaxconv.accelerate()``."""
+    if accelerate:
+        plain = _libraries(only, network_speed.JAX_PEERS, "is not a library that jaxconv.accelerate changes")
+        libraries = [name + plus for name in plain for plus in ("", network_speed.PLUS)]
+    else:
+        libraries = _libraries(only, network_speed.LIBRARIES, "measures single convolutions only; omit --models")
 
     def measure(name: str, say: Say) -> dict[str, Any]:
         if name == DISPATCH:
@@ -187,22 +198,8 @@ def _networks(only: str | None, seconds: float) -> Suite:
         return network_speed.measure_network(networks.NETWORKS[name], libraries, seconds)
 
     names = dict.fromkeys([*networks.NETWORKS, *([DISPATCH] if "jaxconv" in libraries else [])], "")
-    extras = ("compile",) if libraries != ["torch"] else ()
-    pairs = _against_all(libraries)
-    return Suite("networks", "bench_models", names, libraries, network_speed.MODES, extras, pairs, measure)
-
-
-def _accelerated(only: str | None, seconds: float) -> Suite:
-    plain = _libraries(only, network_speed.JAX_PEERS, "is not a library that jaxconv.accelerate changes")
-    pairs = [(name + network_speed.PLUS, name) for name in plain]
-    libraries = [one for pair in pairs for one in reversed(pair)]
-
-    def measure(name: str, say: Say) -> dict[str, Any]:
-        return network_speed.measure_network(networks.NETWORKS[name], libraries, seconds)
-
-    names = dict.fromkeys(networks.NETWORKS, "")
-    modes = network_speed.MODES
-    return Suite("accelerated", "bench_accelerated", names, libraries, modes, ("compile",), pairs, measure)
+    kind, folder = ("accelerated", "bench_accelerated") if accelerate else ("networks", "bench_models")
+    return Suite(kind, folder, names, libraries, network_speed.MODES, measure)
 
 
 def _steps(only: str | None, seconds: float) -> Suite:
@@ -214,8 +211,7 @@ def _steps(only: str | None, seconds: float) -> Suite:
             say(f"{absent.pop(0)} is not installed, and is left out")
         return stepping.measure_step(name, libraries, seconds, say)
 
-    names, pairs = dict.fromkeys(stepping.ROWS, ""), _against_all(libraries)
-    return Suite("steps", "bench_stream", names, libraries, stepping.MODES, (), pairs, measure)
+    return Suite("steps", "bench_stream", dict.fromkeys(stepping.ROWS, ""), libraries, stepping.MODES, measure, ())
 
 
 def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds: float) -> Suite:
@@ -232,8 +228,7 @@ def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds:
         return trained.measure_trained(name, rows[name], libraries, seconds, once)
 
     names = {name: row.file for name, row in rows.items()}
-    extras = ("compile",) if libraries != ["torch"] else ()
-    return Suite("trained", "bench_trained", names, libraries, trained.MODES, extras, _against_all(libraries), measure)
+    return Suite("trained", "bench_trained", names, libraries, trained.MODES, measure)
 
 
 def _libraries(only: str | None, supported: Sequence[str], reason: str) -> list[str]:

@@ -110,7 +110,7 @@ def measure_step(name: str, libraries: Sequence[str], seconds: float, say: Calla
     """
     if name == WAKE_WORD:
         times = _wake_word(seconds, say) if "jaxconv" in libraries else {}
-        return {"name": name, "milliseconds": {STEP: times}, "compile": {}, "wrong": []}
+        return {"name": name, "milliseconds": {STEP: times}, "wrong": []}
     network = tcn(int(name.removeprefix("tcn-b")))
     channels = network.weights[0][0].shape[1]
     x = np.random.default_rng(1).standard_normal((network.batch, 64, channels)).astype("f4")
@@ -124,7 +124,7 @@ def measure_step(name: str, libraries: Sequence[str], seconds: float, say: Calla
         whole = medians({WINDOW: repeated(lambda: last(window).block_until_ready())}, seconds)[WINDOW]
         ratio = whole / times["jaxconv"]
         say(f"{name}: recomputing {field} steps takes {whole:.1f} ms, {ratio:.0f} times as long as a step")
-    return {"name": name, "milliseconds": {STEP: times}, "compile": {}, "wrong": wrong}
+    return {"name": name, "milliseconds": {STEP: times}, "wrong": wrong}
 
 
 def _builder(library: str) -> Callable[[Tcn], Stepper]:

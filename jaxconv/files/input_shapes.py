@@ -1,4 +1,4 @@
-"""The input shape of a layer, by its contract alone: from the caller, from the layer, or from its weights."""
+"""The input shape of a layer, by its contract alone: from a file, or from its weights."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,23 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from jaxconv.contract import Layer, Params, Shape
-from jaxconv.models import Model, Sequential
-
-
-def input_shape_of(layer: Layer, given: Any = None) -> Any:
-    """Return the shape of a layer's input, batch first: the given one, or the layer's own; None if neither is known.
-
-    >>> input_shape_of(jaxconv.Sequential([jaxconv.Conv1D(4, 3, input_shape=(10, 2))]))
-    (None, 10, 2)
-    """
-    if given is not None:
-        return layer.read_shape(given)
-    if isinstance(layer, Model):
-        return layer.read_shape(layer.structure.unflatten(source.shape for source in layer.sources))
-    first: Any = layer
-    while first.input_shape is None and isinstance(first, Sequential) and first.layers:
-        first = first.layers[0]
-    return None if first.input_shape is None else (None, *first.input_shape)
 
 
 def output_shape_of(layer: Layer, shape: Any) -> Any:

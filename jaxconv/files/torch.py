@@ -19,7 +19,7 @@ import numpy as np
 
 from jaxconv.contract import Layer, Params, as_layer
 from jaxconv.errors import explain
-from jaxconv.files.input_shapes import fitting_shape, input_shape_of, output_shape_of
+from jaxconv.files.input_shapes import fitting_shape, output_shape_of
 from jaxconv.files.leaves import flat, nested
 from jaxconv.files.torch_layout import leaf_layers, tensors
 from jaxconv.models.container import Container
@@ -64,7 +64,7 @@ def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> P
         leaves.update({f"{place}/{leaf}" if place else leaf: value for leaf, value in own.items()})
         return own
 
-    _Walk(layer, visit).run(input_shape_of(layer, input_shape))
+    _Walk(layer, visit).run(input_shape)
     if extra := [name for name, _ in remaining]:
         number = len(given) - len(extra)
         raise ValueError(f"{layer.label}: takes {number} weights; there are more: {', '.join(extra[:8])}")
@@ -109,7 +109,7 @@ def params_to_torch(
                 arrays[f"{prefix.replace('/', '.')}{tensor.name}"] = tensor.to_torch(array)
         return own
 
-    _Walk(layer, visit).run(input_shape_of(layer, input_shape))
+    _Walk(layer, visit).run(input_shape)
     if names is None:
         return arrays
     wanted = [name for name in names if not name.endswith(_COUNTERS)]
@@ -192,8 +192,9 @@ class _Walk:
         formats = [one.data_format for one in leaf_layers(layer) if hasattr(one, "data_format") and not _flattens(one)]
         self.channels_first = bool(formats) and formats[0] == "channels_first"
 
-    def run(self, shape: Any) -> None:
+    def run(self, input_shape: Any) -> None:
         layer = self.layer
+        shape = layer.known_input_shape if input_shape is None else layer.read_shape(input_shape)
         if not isinstance(layer, Container):
             self._layer("", layer, [_Value(shape)], None)
         elif shape is None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +17,9 @@ from jaxconv.errors import explain, require
 from jaxconv.files.archive import read_archive, read_format, write_archive
 from jaxconv.files.errors import FileError, refused
 from jaxconv.files.input_shapes import shape_from_json
-from jaxconv.serving.exported_stream import ExportedStream, Program, read_stream, stream_program
+from jaxconv.serving.exported_stream import ExportedStream, FromFile, Program, read_stream, stream_program
 from jaxconv.serving.inputs import (
-    cast_input,
+    cast_inputs,
     is_shape,
     map_shapes,
     read_function,
@@ -154,27 +154,18 @@ def _check_operations(exported: jax_export.Exported) -> None:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Exported:
+class Exported(FromFile):
     """A program from a file: ``y = exported(x)``, for any batch size; each size is compiled when it first occurs.
 
-    name: of the model that was exported. input_shape: with None where it is symbolic. dtype: the type of the input, a
-    list or dict of types for several. platforms: where it runs. jax_version: the version of JAX that wrote it.
     outputs: the number of output arrays.
     """
 
-    name: str
-    input_shape: Any
-    dtype: Any
-    platforms: tuple[str, ...]
-    jax_version: str
     outputs: int
-    _run: Callable = dataclasses.field(repr=False)
 
     def __call__(self, x: Any) -> Any:
         """Compute the output. Raises ValueError for an input of another shape, or on another platform."""
         try:
-            x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.input_shape, self.dtype, x)
-            return self._run(x)
+            return self._run(cast_inputs(self.name, self.input_shape, self.dtype, x))
         except ValueError as error:
             too_short = "it is too short for the model" if str(error).startswith("Error refining shapes") else error
             raise ValueError(
@@ -217,10 +208,10 @@ def load_exported(path: str | os.PathLike[str]) -> Any:
         name, version = header["name"], header["jax"]
         if not isinstance(name, str) or not isinstance(version, str):
             raise ValueError("the names of the model and of the version of JAX are not texts")
-        facts, run = (name, shapes, dtypes, tuple(exported.platforms), version), jax.jit(exported.call)
+        facts = (name, shapes, dtypes, tuple(exported.platforms), version, jax.jit(exported.call))
         if "stream" in header:
-            return ExportedStream(*facts, **read_stream(exported, header, arrays), _run=run)
-        return Exported(*facts, len(exported.out_avals), run)
+            return ExportedStream(*facts, **read_stream(exported, header, arrays))
+        return Exported(*facts, len(exported.out_avals))
 
 
 def _read_inputs(header: Mapping[str, Any], taken: Any) -> tuple[Any, Any]:

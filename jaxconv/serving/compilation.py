@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.errors import explain
-from jaxconv.serving.inputs import cast_input, is_shape, map_shapes, read_function, read_input_shape, resolve_dtypes
+from jaxconv.serving.inputs import cast_inputs, is_shape, map_shapes, read_function, read_input_shape, resolve_dtypes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class Compiled:
     def __call__(self, x: Any) -> Any:
         """Compute the output. Raises ValueError for an input of another shape, TypeError for what is not numbers."""
         number = self._batch(x)
-        x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.shapes[0], self.dtype, x)
+        x = cast_inputs(self.name, self.shapes[0], self.dtype, x)
         for size, run in self._executables:
             if number == size:
                 return run(self._params, _placed(x, run))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from jaxconv.serving.inputs import cast_input, map_shapes, resolve_dtypes
+from jaxconv.serving.inputs import cast_inputs, is_shape, map_shapes, resolve_dtypes
 
 
 class Program(NamedTuple):
@@ -59,12 +59,11 @@ def stream_program(stream: Any, params: Any, chunk: int | None, dtype: Any) -> P
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ExportedStream:
-    """A stream from a file: ``y, mask, state = exported.step(state, x)``, for any batch size.
+class FromFile:
+    """What a file says about its program.
 
-    name: of the model that was exported. input_shape: that of one chunk, with None for the batch. dtype: the type of
-    the input; several inputs: in their structure. platforms: where it runs. jax_version: the version of JAX that wrote
-    it. chunk: the steps of one call. block, delay, flush: as those of the stream.
+    name: of the model that was exported. input_shape: with None where it is symbolic. dtype: the type of the input, a
+    list or dict of types for several. platforms: where it runs. jax_version: the version of JAX that wrote it.
     """
 
     name: str
@@ -72,12 +71,21 @@ class ExportedStream:
     dtype: Any
     platforms: tuple[str, ...]
     jax_version: str
+    _run: Callable = dataclasses.field(repr=False)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ExportedStream(FromFile):
+    """A stream from a file: ``y, mask, state = exported.step(state, x)``, for any batch size.
+
+    input_shape: that of one chunk. chunk: the steps of one call. block, delay, flush: as those of the stream.
+    """
+
     chunk: int
     block: int
     delay: Any
     flush: int
     _row: Any = dataclasses.field(repr=False)
-    _run: Callable = dataclasses.field(repr=False)
 
     @property
     def state_bytes(self) -> int:
@@ -96,13 +104,13 @@ class ExportedStream:
         Raises ValueError for another shape, or the state of another stream; TypeError for flags that are not boolean.
         """
         shapes = jax.tree.map(np.shape, x)
-        batch = next((shape[0] for shape in jax.tree.leaves(shapes, is_leaf=_is_tuple) if shape), 0)
+        batch = next((shape[0] for shape in jax.tree.leaves(shapes, is_leaf=is_shape) if shape), 0)
         if shapes != map_shapes(lambda shape: (batch, *shape[1:]), self.input_shape) or not batch:
             raise ValueError(f"{self.name}: was exported for chunks of shape {self.input_shape}; got {shapes}")
         kept = jax.tree.map(lambda leaf: ((batch, *leaf.shape[1:]), leaf.dtype), self._row)
         if jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), state) != kept:
             raise ValueError(f"{self.name}: the state is of another stream or batch size; make it with init({batch})")
-        x = map_shapes(lambda _, kind, one: cast_input(self.name, one, kind), self.input_shape, self.dtype, x)
+        x = cast_inputs(self.name, self.input_shape, self.dtype, x)
         flags = [
             self._flags("mask", mask, (batch, self.chunk), True),
             self._flags("reset", reset, (batch,), False),
@@ -119,10 +127,6 @@ class ExportedStream:
         if value.shape != shape:
             raise ValueError(f"{self.name}: {what} has shape {value.shape}; this chunk needs {shape}")
         return value
-
-
-def _is_tuple(value: Any) -> bool:
-    return isinstance(value, tuple)
 
 
 def read_stream(exported: jax_export.Exported, header: Mapping[str, Any], arrays: Mapping[str, Any]) -> Any:

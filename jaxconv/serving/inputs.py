@@ -82,21 +82,26 @@ def resolve_dtypes(apply_fn: Any, shapes: Any, dtype: Any) -> Any:
     return map_shapes(lambda shape, one: one, shapes, layer.structure.unflatten(kinds))
 
 
-def cast_input(name: str, value: Any, dtype: Any) -> Any:
-    """Return an array in the type that a program takes.
+def cast_inputs(name: str, shapes: Any, dtypes: Any, x: Any) -> Any:
+    """Return the arrays of an input in the types that a program takes.
 
-    Raises TypeError if it is not an array of real numbers; ValueError for numbers that an integer type does not have.
+    Raises TypeError for what is not an array of real numbers; ValueError for numbers that an integer type does not
+    have.
     """
-    if getattr(value, "dtype", None) == dtype:
-        return value
-    array = np.asarray(value)
-    if array.dtype.kind not in "biuf" and not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{name}: the input is of type {array.dtype}; {dtype} is expected")
-    with np.errstate(invalid="ignore"):
-        cast = array.astype(dtype)
-        if not jnp.issubdtype(dtype, jnp.floating) and (cast != array).any():
-            raise ValueError(f"{name}: the input of type {array.dtype} holds numbers that {dtype} does not have")
-    return cast
+
+    def cast(_: Any, dtype: Any, value: Any) -> Any:
+        if getattr(value, "dtype", None) == dtype:
+            return value
+        array = np.asarray(value)
+        if array.dtype.kind not in "biuf" and not jnp.issubdtype(array.dtype, jnp.floating):
+            raise TypeError(f"{name}: the input is of type {array.dtype}; {dtype} is expected")
+        with np.errstate(invalid="ignore"):
+            result = array.astype(dtype)
+            if not jnp.issubdtype(dtype, jnp.floating) and (result != array).any():
+                raise ValueError(f"{name}: the input of type {array.dtype} holds numbers that {dtype} does not have")
+        return result
+
+    return map_shapes(cast, shapes, dtypes, x)
 
 
 # -- symbols for unknown sizes

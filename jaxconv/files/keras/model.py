@@ -16,7 +16,7 @@ import numpy as np
 from jaxconv.contract import Layer, Params, layers, param_shapes
 from jaxconv.files.errors import FileError, NoLayerError, damaged, refused
 from jaxconv.files.hdf5 import NoStore, Store, folders_of
-from jaxconv.files.input_shapes import fits, input_shape_of, misfit, shape_from_json
+from jaxconv.files.input_shapes import fits, misfit, shape_from_json
 from jaxconv.files.keras import numbered
 from jaxconv.files.keras.config import Entry, cut, graph_config, last_before, read_model_config
 from jaxconv.files.keras.functions import is_function, replace_functions
@@ -100,7 +100,7 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
     builder = _Builder(source, root, custom)
     layer = builder.build(root, ())
     with refused(source.path, "its model"):
-        shape = input_shape_of(layer) if builder.output_lengths else None
+        shape = layer.known_input_shape if builder.output_lengths else None
         if shape is not None:
             deconvolution.check_output_lengths(layer, shape, builder.output_lengths)
     untrained = isinstance(source.store, NoStore)
@@ -123,7 +123,7 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
 def _shapes(path: Any, layer: Layer) -> Params:
     """Return the shapes and types of the params of a model whose file has no weights."""
     with refused(path, "its model"):
-        shape = input_shape_of(layer)
+        shape = layer.known_input_shape
         if shape is None:
             raise ValueError("the file does not name the shape of its input; name the file of its weights: weights=...")
         return param_shapes(layer, shape)
@@ -142,11 +142,11 @@ def _params(source: Source, root: Entry, layer: Layer, builder: "_Builder") -> P
 
 def _input_shape(source: Source, layer: Layer, params: Params) -> Any:
     """Return the input shape that jaxconv stored with the model, or else the layer's own."""
-    own, stored = input_shape_of(layer), source.own.get("input_shape")
+    own, stored = layer.known_input_shape, source.own.get("input_shape")
     if stored is None:
         return own
     with refused(source.path, "metadata.json: input_shape"):
-        shape = input_shape_of(layer, shape_from_json(stored))
+        shape = layer.read_shape(shape_from_json(stored))
         if shape != own and not fits(layer, params, shape):
             raise ValueError(f"{shape} is not an input that the layer has these weights for")
     return shape
@@ -159,7 +159,7 @@ def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match]) -> Pa
     some input. Whether one layer fits the next is then seen when they are called.
     """
     with refused(path, "its model"):
-        shape = input_shape_of(layer)
+        shape = layer.known_input_shape
         if shape is not None:
             return param_shapes(layer, shape)
     missing = [leaf for leaf, _ in leaves_of(without_file(layer)) if leaf not in found]

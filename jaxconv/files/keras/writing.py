@@ -17,7 +17,7 @@ from jaxconv.contract.symbolic import Input
 from jaxconv.errors import require
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
-from jaxconv.files.input_shapes import fits, fitting_shape, input_shape_of, output_shape_of
+from jaxconv.files.input_shapes import fits, fitting_shape, output_shape_of
 from jaxconv.files.keras.functions import as_operation
 from jaxconv.files.keras.layout import groups
 from jaxconv.files.keras.weights import check_finite
@@ -74,7 +74,7 @@ def save_model(
     path = Path(path)
     if path.suffix != ".keras":
         raise ValueError(f"{path}: a path that ends in .keras is expected: Keras opens a model by its ending")
-    shape = input_shape_of(layer, input_shape)
+    shape = layer.known_input_shape if input_shape is None else layer.read_shape(input_shape)
     if shape is not None:
         check(path, layer, shape, params)
     model, weights = _as_model(layer, params, shape)
