@@ -9,7 +9,7 @@ import numpy as np
 import jaxconv.layers  # noqa: F401  registers every layer
 from jaxconv.contract import Layer, layers
 from jaxconv.models import Parallel, Residual, Sequential
-from jaxconv.models.container import Container
+from jaxconv.models.container import walk
 
 
 class Network(NamedTuple):
@@ -38,24 +38,8 @@ def propagate(model: Layer, x: Any, apply: Callable[[Any, Any], Any]) -> Any:
     >>> propagate(model, (2, 3), lambda layer, shape: layer.output_shape(shape))
     (2, 8)
     """
-    if not isinstance(model, Container):
-        return apply(model, x)
-    values, children = [x], model.children
-    for _, call, given in model.graph.steps(values):
-        values.append(propagate(children[call.name], given, apply))
-    return model.graph.result(values)
-
-
-def build_in_order(network: Network, module: Callable[[Any, Any], Any]) -> list[Any]:
-    """Return ``module(layer, input shape)`` for each layer, in the order of :func:`propagate`."""
-    modules: list[Any] = []
-
-    def visit(layer: Layer, shape: Any) -> Any:
-        modules.append(module(layer, shape))
-        return layer.output_shape(shape)
-
-    propagate(network.model, network.shape, visit)
-    return modules
+    (y,) = walk(model, [x], lambda _, layer, xs, structure: [apply(layer, structure.unflatten(xs))])
+    return y
 
 
 def batch(network: Network) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from jaxconv.errors import explain
 from jaxconv.files.input_shapes import fitting_shape, output_shape_of
 from jaxconv.files.leaves import flat, nested
 from jaxconv.files.torch_layout import leaf_layers, tensors
-from jaxconv.models.container import Container
+from jaxconv.models.container import Container, walk
 
 Order = tuple[int, ...] | None
 _COUNTERS = "num_batches_tracked"  # BatchNorm counts its batches in PyTorch; it has no counterpart here
@@ -195,27 +195,15 @@ class _Walk:
     def run(self, input_shape: Any) -> None:
         layer = self.layer
         shape = layer.known_input_shape if input_shape is None else layer.read_shape(input_shape)
-        if not isinstance(layer, Container):
-            self._layer("", layer, [_Value(shape)], None)
-        elif shape is None:
-            self._container("", layer, [_Value()] * layer.graph.input_count)
-        else:
-            self._container("", layer, [_Value(one) for one in layer.flat_inputs(shape)])
-
-    def _container(self, place: str, layer: Container, inputs: list[_Value]) -> list[_Value]:
-        values, children = list(inputs), layer.children
-        for _, call, given in layer.graph.steps(values):
-            child, path = children[call.name], f"{place}/{call.name}" if place else call.name
-            if isinstance(child, Container):
-                values += self._container(path, child, child.flat_inputs(given))
-            else:
-                values += self._layer(path, child, [values[index] for index in call.inputs], call.structure)
-        return [values[index] for index in layer.graph.outputs]
+        shapes = [shape]
+        if isinstance(layer, Container):
+            shapes = [None] * layer.graph.input_count if shape is None else layer.flat_inputs(shape)
+        walk(layer, [_Value(one) for one in shapes], self._layer)
 
     def _layer(self, place: str, layer: Layer, given: list[_Value], structure: Any) -> list[_Value]:
         where, known = place or layer.label, all(value.shape is not None for value in given)
         shapes = [value.shape for value in given]
-        shape = None if not known else shapes[0] if structure is None else structure.unflatten(shapes)
+        shape = structure.unflatten(shapes) if known else None
         order = given[0].order
         if len({value.order for value in given}) > 1:
             raise ValueError(f"{where}: joins features that were flattened in different orders; put a Dense before it")
@@ -231,9 +219,8 @@ class _Walk:
             if not mixes and out != shapes[0]:
                 raise ValueError(f"{where}: moves features that PyTorch flattens in another order; put a Dense before")
             order = None if mixes else order
-        if out is None:
-            return [_Value(None, order)]
-        return [_Value(one, order) for one in layer.output_structure.flatten_up_to(out)]
+        form = layer.output_structure
+        return [_Value(one, order) for one in ([None] * form.num_leaves if out is None else form.flatten_up_to(out))]
 
     def _flattened_order(self, where: str, layer: Any, shape: Any) -> Order:
         """Return the position of each feature after a Flatten in PyTorch's, which has the channels first."""

@@ -272,6 +272,28 @@ def chain(names: Sequence[str], inside: Sequence[Layer]) -> Graph:
     return Graph(tuple(dict(zip(names, inside, strict=True)).items()), tuple(calls), inputs, structure)
 
 
+def walk(
+    layer: Layer, values: Sequence[Any], visit: Callable[..., list], path: str = "", structure: Any = LEAF
+) -> list:
+    """Return the outputs of ``visit(path, layer, inputs, structure)`` for each call of a layer inside, in order.
+
+    Args:
+        values: what stands for the inputs, as a list. structure: theirs, for a layer that is not a container.
+
+    >>> model = jaxconv.Sequential([jaxconv.Conv1D(8, 3), jaxconv.Flatten()])
+    >>> walk(model, [(None, 10, 2)], lambda path, layer, shapes, structure: [layer.output_shape(*shapes)])
+    [(None, 64)]
+    """
+    if not isinstance(layer, Container):
+        return visit(path, layer, values, structure)
+    values, children = list(values), layer.children
+    for _, call, given in layer.graph.steps(values):
+        child = children[call.name]
+        inputs = child.flat_inputs(given) if isinstance(child, Container) else [values[index] for index in call.inputs]
+        values += walk(child, inputs, visit, f"{path}/{call.name}" if path else call.name, call.structure)
+    return [values[index] for index in layer.graph.outputs]
+
+
 def call_params(params: Any, path: Sequence[str], wrappers: Sequence[Any]) -> Any:
     """Return the params of one call out of those of the model.
 

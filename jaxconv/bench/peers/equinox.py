@@ -5,7 +5,7 @@ from typing import Any
 import equinox as eqx
 import jax
 
-from jaxconv.bench.networks import Network, build_in_order, kind, propagate
+from jaxconv.bench.networks import Network, kind, propagate
 from jaxconv.bench.programs import JaxNetwork, Programs, apply_plain, compile_programs
 
 
@@ -36,7 +36,13 @@ def _module(layer: Any, shape: Any) -> Any:
 
 def build(network: Network) -> Programs:
     """Build the network and return its timed programs."""
-    modules = build_in_order(network, _module)
+    modules: list[Any] = []
+
+    def add(layer: Any, shape: Any) -> Any:
+        modules.append(_module(layer, shape))
+        return layer.output_shape(shape)
+
+    propagate(network.model, network.shape, add)
     made, fixed = eqx.nn.make_with_state(lambda: modules)()
     trainable, static = eqx.partition(made, eqx.is_inexact_array)
 

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from jaxconv.bench.agreement import Unsupported
 from jaxconv.bench.peers.torch_layers import Function, function_of, tensor
-from jaxconv.contract import LEAF, Layer, Params, Shape
+from jaxconv.contract import Layer, Params, Shape
 from jaxconv.files.torch_layout import leaf_layers
-from jaxconv.models.container import Container
+from jaxconv.models.container import call_params, walk
 from jaxconv.serving.folding import simplified
 
 
@@ -30,12 +30,12 @@ class Network:
     """
 
     def __init__(self, layer: Layer, params: Params, shapes: Sequence[Shape]):
-        self.channels_first = _has_channels_first(layer)
+        self.params, self.channels_first = params, _has_channels_first(layer)
         self.steps: list[tuple[Function, list[int]]] = []
         self.weights: list[tuple[str, Tensor]] = []
         self.count = len(shapes)
         values = [_Value(index, tuple(shape)) for index, shape in enumerate(shapes)]
-        self.outputs = [value.index for value in self._add("", layer, params, values, LEAF)]
+        self.outputs = [value.index for value in walk(layer, values, self._add)]
         last_use = {index: number for number, (_, inputs) in enumerate(self.steps) for index in inputs}
         self.released: list[list[int]] = [[] for _ in self.steps]
         for index, number in last_use.items():
@@ -60,12 +60,10 @@ class Network:
         array = value.numpy()
         return array if self.channels_first or array.ndim < 3 else np.moveaxis(array, 1, -1)
 
-    def _add(self, where: str, layer: Layer, params: Params, values: list[_Value], structure: Any) -> list[_Value]:
-        """Add the calls of a layer and return its outputs."""
-        if isinstance(layer, Container):
-            return self._container(where, layer, params, values)
+    def _add(self, where: str, layer: Layer, values: list[_Value], structure: Any) -> list[_Value]:
+        """Add the call of a layer and return its outputs."""
         try:
-            simple, own = simplified(layer, params)
+            simple, own = simplified(layer, call_params(self.params, where.split("/") if where else (), ()))
             if simple is None:
                 return values
             shapes = [value.shape for value in values]
@@ -76,15 +74,6 @@ class Network:
         self.steps.append((function, [value.index for value in values]))
         self.count += 1
         return [_Value(self.count - 1, simple.output_shape(structure.unflatten(shapes)))]
-
-    def _container(self, where: str, layer: Container, params: Params, values: list[_Value]) -> list[_Value]:
-        values, children = list(values), layer.children
-        for _, (name, inputs, structure), given in layer.graph.steps(values):
-            child = children[name]
-            arguments = child.flat_inputs(given) if isinstance(child, Container) else [values[n] for n in inputs]
-            path = f"{where}/{name}" if where else name
-            values += self._add(path, child, params.get(name, {}), arguments, structure)
-        return [values[index] for index in layer.graph.outputs]
 
 
 def _has_channels_first(layer: Layer) -> bool:

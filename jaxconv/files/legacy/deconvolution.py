@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxconv import geometry as geo
-from jaxconv.contract import Layer
-from jaxconv.models.container import Container
+from jaxconv.errors import explain
+from jaxconv.models.container import walk
 from jaxconv.windows import Window
 
 Lengths = tuple[int, ...]
@@ -63,22 +63,20 @@ def padding_for(
     )
 
 
-def check_output_lengths(layer: Layer, shape: Any, declared: Mapping[tuple[str, ...], Lengths]) -> None:
+def check_output_lengths(layer: Any, shape: Any, declared: Mapping[tuple[str, ...], Lengths]) -> None:
     """Check that the layers in a model have the output lengths that the file declares, by path. Raises ValueError."""
-    waiting: list[tuple[tuple[str, ...], Any, Any]] = [((), layer, shape)]
-    while waiting:
-        path, model, given = waiting.pop()
-        values, children = model.flat_inputs(model.read_shape(given)), model.children
-        shapes = model.shapes(given)
-        for number, (name, *_), own in model.graph.steps(values):
-            place, out = (*path, name), shapes[number]
-            if isinstance(children[name], Container):
-                waiting.append((place, children[name], own))
-            elif place in declared:
-                lengths = out[2:] if children[name].data_format == "channels_first" else out[1:-1]
-                if any(n not in (None, wanted) for n, wanted in zip(lengths, declared[place], strict=True)):
-                    raise ValueError(
-                        f"layer {name!r} has output lengths {lengths} for input of shape {own}; its output_shape "
-                        f"says {declared[place]}"
-                    )
-            values += children[name].output_structure.flatten_up_to(out)
+
+    def visit(path: str, one: Any, shapes: list, structure: Any) -> list:
+        given = structure.unflatten(shapes)
+        with explain(f"{path}, given shape {given}"):
+            out = one.output_shape(given)
+        wanted = declared.get(tuple(path.split("/")))
+        lengths = out[2:] if wanted and one.data_format == "channels_first" else out[1:-1]
+        if wanted and any(n not in (None, m) for n, m in zip(lengths, wanted, strict=True)):
+            name = path.rpartition("/")[2]
+            raise ValueError(
+                f"layer {name!r} has output lengths {lengths} for input {given}; its output_shape says {wanted}"
+            )
+        return one.output_structure.flatten_up_to(out)
+
+    walk(layer, layer.flat_inputs(layer.read_shape(shape)), visit)
