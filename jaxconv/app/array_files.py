@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxconv.app.schema import ConfigError, one_line
+from jaxconv.app.schema import ConfigError
 from jaxconv.registry import nearest
 
 
@@ -16,19 +16,6 @@ def map_npy(path: str | Path) -> np.ndarray:
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises many kinds of errors for damaged bytes
         raise _damaged(path, path, "numpy.save", error) from None
-
-
-def npz_names(path: str | Path) -> list[str]:
-    """Return the names of the arrays in an ``.npz`` file. Raises ConfigError if the file is missing or unusable."""
-    return _read(find_file(path, ".npz"), [])[0]
-
-
-def read_npz(path: str | Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read arrays of an ``.npz`` file by their names. Raises ConfigError.
-
-    Python objects are refused, because they are pickled and reading them can run code.
-    """
-    return _read(find_file(path, ".npz"), names)[1]
 
 
 def find_file(path: str | Path, suffix: str) -> Path:
@@ -60,9 +47,12 @@ def listed(names: Sequence[str], otherwise: str) -> str:
     return ", ".join(sorted(names)[:20]) + (", ..." if len(names) > 20 else "") if names else otherwise
 
 
-def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.ndarray]]:
-    """Return the names of all arrays, and the arrays called ``names``."""
-    name = None
+def read_npz(path: str | Path, *choices: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read arrays of an ``.npz`` file by their names: those of the first choice whose first name is there.
+
+    Python objects are refused, because they are pickled and reading them can run code. Raises ConfigError.
+    """
+    path, name = find_file(path, ".npz"), None
     try:
         with open(path, "rb") as handle:
             start = handle.read(6)
@@ -72,6 +62,7 @@ def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.nda
             if not start.startswith(b"PK"):
                 raise ValueError("it is not a zip file")
             with np.load(handle, allow_pickle=False) as archive:
+                names = next((some for some in choices if some[0] in archive.files), choices[-1])
                 for name in names:
                     if name not in archive.files:
                         has = f"{closest(name, archive.files)}it has {listed(archive.files, 'none')}"
@@ -81,7 +72,7 @@ def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.nda
                     arrays[name] = archive[name]
                     if not isinstance(arrays[name], np.ndarray):
                         raise ConfigError(f"{path}: {name} is not an array in numpy's format")
-                return archive.files, arrays
+                return arrays
     except ConfigError:
         raise
     except Exception as error:  # zipfile, zlib and numpy raise many kinds of errors for damaged bytes
@@ -89,7 +80,7 @@ def _read(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, np.nda
 
 
 def _damaged(path: Path, what: object, writer: str, error: Exception) -> ConfigError:
-    reason = one_line(str(error) or type(error).__name__)
+    reason = str(error) or type(error).__name__
     if "pickle" in reason:
         reason = "it has Python objects, which are pickled and could run code; save numbers, or strings: y.astype(str)"
     if path.suffix.lower() in (".csv", ".tsv", ".txt"):

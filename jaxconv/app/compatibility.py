@@ -9,7 +9,7 @@ import numpy as np
 from jaxconv.app import data
 from jaxconv.app.config import Config
 from jaxconv.app.model_table import layer_output_shapes, layer_table
-from jaxconv.app.schema import ConfigError, Location, one_line
+from jaxconv.app.schema import ConfigError, Location
 from jaxconv.models import Sequential
 from jaxconv.registry import snake_case
 from jaxconv.training.losses import loss as resolve_loss
@@ -27,7 +27,7 @@ def load_data(config: Config) -> data.Splits:
     try:
         return data.load(config.data)
     except (ValueError, TypeError, OSError, MemoryError) as error:
-        raise ConfigError(one_line(f"{config.file}: {error or 'not enough memory for the data'}")) from None
+        raise ConfigError(f"{config.file}: {error or 'not enough memory for the data'}") from None
 
 
 def check_shapes(config: Config, splits: data.Splits) -> None:
@@ -81,8 +81,7 @@ def _pretrained_output_shape(config: Config, shape: Shape) -> Shape:
         x = jax.ShapeDtypeStruct(shape, np.dtype("float32"))
         output = jax.eval_shape(config.model.apply_fn, params, x)
     except (ValueError, TypeError) as error:
-        message = f"{file} does not accept the data, of shape {(None, *shape[1:])}: {error}"
-        raise ConfigError(one_line(message)) from None
+        raise ConfigError(f"{file} does not accept the data, of shape {(None, *shape[1:])}: {error}") from None
     if not hasattr(output, "shape"):
         raise ConfigError(f"{file} has {len(jax.tree.leaves(output))} outputs; only models of one output are trained")
     return output.shape

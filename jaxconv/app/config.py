@@ -9,7 +9,7 @@ from jaxconv.app import data
 from jaxconv.app.model_table import build_model, layer_table
 from jaxconv.app.own_layers import import_file
 from jaxconv.app.pretrained import PretrainedModel, freeze_layers
-from jaxconv.app.schema import ConfigError, Location, one_line
+from jaxconv.app.schema import ConfigError, Location
 from jaxconv.app.toml import check_limits, override, read_toml
 from jaxconv.app.train_table import TrainTable, check_train_table
 from jaxconv.contract import Layer
@@ -140,7 +140,7 @@ def _read_model(table: Any, location: Location) -> tuple[Layer, PretrainedModel 
         read = read_model(file)
         return freeze_layers(read.layer, freeze), PretrainedModel(file, tuple(freeze), read.params)
     except ValueError as error:
-        raise ConfigError(one_line(str(error))) from None
+        raise ConfigError(str(error)) from None
 
 
 def without_none(value: Any) -> Any:

@@ -10,7 +10,7 @@ import jax
 
 import jaxconv.layers  # noqa: F401  registers every layer
 from jaxconv.app.data.bounds import machine_memory
-from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, one_line, parameters
+from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, parameters
 from jaxconv.contract import layers
 from jaxconv.contract.policy import policy_name
 from jaxconv.models import Sequential
@@ -46,7 +46,7 @@ def build_model(table: Any, location: Location) -> Sequential:
     try:
         return Sequential(stack, dtype=dtype)
     except (ValueError, TypeError) as error:
-        raise ConfigError(one_line(f"{location.file}: {location.path}.layers: {error}")) from None
+        raise ConfigError(f"{location.file}: {location.path}.layers: {error}") from None
 
 
 def build_layer(table: Any, location: Location) -> Any:
@@ -185,7 +185,7 @@ def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Loc
                 )
         except (ValueError, TypeError, OverflowError) as error:
             where, shown = (location / "layers" / i).path, (None, *shape[1:])
-            raise ConfigError(one_line(f"{location.file}: {where} ({name}), given shape {shown}: {error}")) from None
+            raise ConfigError(f"{location.file}: {where} ({name}), given shape {shown}: {error}") from None
         shapes.append(output_shape)
         shape = output_shape
     return shapes

@@ -10,7 +10,7 @@ import importlib.util
 import sys
 from pathlib import Path
 
-from jaxconv.app.schema import ConfigError, one_line
+from jaxconv.app.schema import ConfigError
 
 
 def import_file(path: Path) -> None:
@@ -37,6 +37,6 @@ def _import(path: Path, digest: str) -> None:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(one_line(f"{path} cannot be imported: {type(error).__name__}: {error}")) from error
+        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
         sys.path.remove(str(path.parent))

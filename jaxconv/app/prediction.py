@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxconv.app.array_files import map_npy, read_npz
 from jaxconv.app.processes import check_files, is_first
-from jaxconv.app.schema import ConfigError, one_line
+from jaxconv.app.schema import ConfigError
 from jaxconv.contract.display import format_shapes
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
@@ -135,7 +135,7 @@ def check_input(name: str, apply_fn: Any, params: Any, x: Any, input_shape: Any)
     except (ValueError, TypeError) as error:
         expected = "" if input_shape is None else f"; {name} was trained on {format_shapes(input_shape)}"
         shape = {key: array.shape for key, array in x.items()} if isinstance(x, dict) else x.shape
-        raise ConfigError(f"the input has shape {shape}{expected}: {one_line(error)}") from None
+        raise ConfigError(f"the input has shape {shape}{expected}: {error}") from None
 
 
 def _device_dtype(array: Any) -> Any:

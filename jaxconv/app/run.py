@@ -20,18 +20,6 @@ from jaxconv.app.config import Config, read_config
 from jaxconv.app.data import Splits
 from jaxconv.app.pretrained import PretrainedModel
 from jaxconv.app.processes import check_run, gather, is_first
-from jaxconv.app.run_folder import (
-    CHECKPOINT,
-    CONFIG,
-    CURVE,
-    METRICS,
-    MODEL,
-    PRETRAINED,
-    RESULTS,
-    read_metrics,
-    resume_command,
-    write_text,
-)
 from jaxconv.app.schema import ConfigError
 from jaxconv.app.toml import dumps
 from jaxconv.errors import require
@@ -80,7 +68,7 @@ def train(
             config = _copy_pretrained(config, config.pretrained, folder)
         if config.module is not None:  # so that the run does not depend on later changes of it
             copy = folder / config.module.name
-            write_text(copy, config.module.read_text(encoding="utf-8"))
+            run_folder.write_text(copy, config.module.read_text(encoding="utf-8"))
             config = dataclasses.replace(config, module=copy)
         try:
             return _run(config, splits, folder, resume=False, sharding=sharding)
@@ -92,8 +80,8 @@ def train(
 def _remove_unused(folder: Path, module: Path | None) -> None:
     """Remove the folder of a run that failed before it trained: it cannot be resumed."""
     files = list(folder.iterdir())
-    names = {file.stem if file.stem == PRETRAINED else file.name for file in files if file != module}
-    if not names - {CONFIG, PRETRAINED}:
+    names = {file.stem if file.stem == run_folder.PRETRAINED else file.name for file in files if file != module}
+    if not names - {run_folder.CONFIG, run_folder.PRETRAINED}:
         for file in files:
             file.unlink()
         folder.rmdir()
@@ -101,7 +89,7 @@ def _remove_unused(folder: Path, module: Path | None) -> None:
 
 def _copy_pretrained(config: Config, pretrained: PretrainedModel, folder: Path) -> Config:
     """Copy the pretrained model's file into the run folder, so that the run can be resumed without the original."""
-    copy = folder / f"{PRETRAINED}{pretrained.file.suffix}"
+    copy = folder / f"{run_folder.PRETRAINED}{pretrained.file.suffix}"
     with replacing(copy) as handle, open(pretrained.file, "rb") as original:
         shutil.copyfileobj(original, handle)
     return dataclasses.replace(config, pretrained=pretrained._replace(file=copy))
@@ -127,12 +115,12 @@ def resume(
             key = setting.partition("=")[0].strip()
             if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
                 raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
-        config, splits = _read_and_check(folder / CONFIG, settings, own=False)
-        done = completed_epochs(folder / CHECKPOINT) if (folder / CHECKPOINT).exists() else 0
+        config, splits = _read_and_check(folder / run_folder.CONFIG, settings, own=False)
+        done = completed_epochs(folder / run_folder.CHECKPOINT) if (folder / run_folder.CHECKPOINT).exists() else 0
         if config.train.epochs < done:
             setting = f"--set train.epochs={config.train.epochs}"
             raise ConfigError(f"{setting}: {folder} has {done} epochs already; legal: at least {done}")
-        check_run(config, splits, folder / CHECKPOINT)
+        check_run(config, splits, folder / run_folder.CHECKPOINT)
         announce(folder)
         if config.train.epochs == done:
             print(f"all {done} epochs are done; --set train.epochs=N trains longer", flush=True)
@@ -154,7 +142,7 @@ class Stopped(KeyboardInterrupt):
 
     def __init__(self, stop: KeyboardInterrupt, folder: Path):
         where = f" in epoch {stop.epoch}, the progress is saved" if isinstance(stop, Interrupted) else ""
-        super().__init__(f"stopped{where}; resume with: {resume_command(folder)}")
+        super().__init__(f"stopped{where}; resume with: {run_folder.resume_command(folder)}")
         self.signal = getattr(stop, "signal", 0) or signal.SIGINT
 
 
@@ -168,7 +156,7 @@ def _run(config: Config, splits: Splits, folder: Path, *, resume: bool, sharding
 
 def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume: bool, sharding: Any) -> Path:
     if is_first():
-        write_text(folder / CONFIG, dumps(config.tree()))
+        run_folder.write_text(folder / run_folder.CONFIG, dumps(config.tree()))
     shape = (None, *splits.x_train.shape[1:])
     if config.pretrained is None:
         params = config.model.init(jax.random.key(config.train.seed), shape)[0]
@@ -198,8 +186,9 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
         return folder
     seconds = time.monotonic() - start
     about = {"name": config.name, "classes": splits.classes, "test": test}
-    save_model(folder / MODEL, config.model, fitted.params, input_shape=shape, about=about)
-    draw_curves(fitted.history, folder / CURVE, title=config.name, test=test, best_epoch=fitted.best_epoch)
+    save_model(folder / run_folder.MODEL, config.model, fitted.params, input_shape=shape, about=about)
+    draw_curves(fitted.history, folder / run_folder.CURVE, config.name, test=test, best_epoch=fitted.best_epoch)
+    versions = {"jaxconv": __version__, "python": platform.python_version()}
     results = {
         "name": config.name,
         "test": test,
@@ -209,9 +198,9 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
         "seconds": round(seconds, 1),
         "parameters": count,
         "device": jax.devices()[0].device_kind,
-        "versions": _versions(),
+        "versions": versions | {name: metadata.version(name) for name in ("jax", "jaxlib", "optax", "numpy")},
     }
-    write_text(folder / RESULTS, json.dumps(results, indent=1) + "\n")
+    run_folder.write_text(folder / run_folder.RESULTS, json.dumps(results, indent=1) + "\n")
     print(f"{format_test_metrics(test)}, {seconds:.1f} s, run folder {folder}")
     return folder
 
@@ -222,6 +211,7 @@ def _fit(config: Config, splits: Splits, folder: Path, params: Any, *, resume: b
     stopping, weights = options.pop("early_stopping"), options.pop("class_weight")
     if weights is not None:
         options["class_weight"] = {(splits.classes or ()).index(label): weight for label, weight in weights.items()}
+    stops = [] if stopping is None else [EarlyStopping(**stopping)]
     try:
         return fit(
             config.model.apply_fn,
@@ -229,15 +219,15 @@ def _fit(config: Config, splits: Splits, folder: Path, params: Any, *, resume: b
             splits.x_train,
             splits.y_train,
             **options,
-            checkpoint=folder / CHECKPOINT,
+            checkpoint=folder / run_folder.CHECKPOINT,
             resume=resume,
-            callbacks=[CSVLogger(folder / METRICS), *([] if stopping is None else [EarlyStopping(**stopping)])],
+            callbacks=[CSVLogger(folder / run_folder.METRICS), *stops],
             progress=True,
             sharding=sharding,
         )
     except (Interrupted, NonFiniteLoss):
-        if is_first() and (rows := read_metrics(folder)):
-            draw_curves(rows, folder / CURVE, title=config.name)
+        if is_first() and (rows := run_folder.read_metrics(folder)):
+            draw_curves(rows, folder / run_folder.CURVE, config.name)
         raise
 
 
@@ -255,26 +245,9 @@ def format_test_metrics(test: Mapping[str, float]) -> str:
     return f"test {format_metrics({first: test[first]})}  ({rest})"
 
 
-def _versions() -> dict[str, str]:
-    packages = ("jax", "jaxlib", "optax", "numpy")
-    return {
-        "jaxconv": __version__,
-        "python": platform.python_version(),
-        **{package: metadata.version(package) for package in packages},
-    }
-
-
-def draw_curves(
-    rows: Sequence[Mapping[str, float]],
-    path: str | Path,
-    *,
-    title: str = "",
-    test: Mapping[str, float] | None = None,
-    best_epoch: int | None = None,
-) -> None:
-    """Draw one panel per metric, with training and validation, to a file in the format of its suffix."""
-    figure = plot.curves(rows, test=test, best_epoch=best_epoch)
-    if title:
-        figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
+def draw_curves(rows: Sequence[Mapping[str, float]], path: Path, title: str, **options: Any) -> None:
+    """Draw one panel per metric, with options of ``plot.curves``, to a file in the format of its suffix."""
+    figure = plot.curves(rows, **options)
+    figure.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
     with replacing(path) as handle:
-        figure.savefig(handle, format=Path(path).suffix[1:] or "png", dpi=140)
+        figure.savefig(handle, format=path.suffix[1:], dpi=140)

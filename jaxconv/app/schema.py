@@ -14,6 +14,9 @@ from jaxconv.registry import nearest
 class ConfigError(ValueError):
     """A mistake in a config file or on the command line; the message is one line and names the location."""
 
+    def __init__(self, message: str):
+        super().__init__(re.sub(r"\s*\n\s*", " ", message))
+
 
 class FilePath(str):
     """The path of a file, as the annotation of an argument: in a config it may be relative to the config's folder."""
@@ -54,7 +57,7 @@ class Location(typing.NamedTuple):
         return self._error(f"{(self / key).path} is missing: {message}")
 
     def _error(self, message: str) -> ConfigError:
-        return ConfigError(one_line(f"{self.file}: {message}" if self.file else message))
+        return ConfigError(f"{self.file}: {message}" if self.file else message)
 
 
 def entries(value: Any) -> Iterable[tuple[Any, Any]]:
@@ -68,11 +71,6 @@ def _mentions(message: str, key: str | int, value: Any) -> bool:
         return any(_mentions(message, inner, item) for inner, item in value.items())
     named = isinstance(key, str) and re.search(rf"(?<!\w){re.escape(key)}(?!\w)", message.partition(";")[0])
     return bool(named) or (isinstance(value, str) and repr(value) in message)
-
-
-def one_line(text: object) -> str:
-    """Return a message as one line."""
-    return " ".join(str(text).split())
 
 
 def format_value(value: Any, limit: int = 80) -> str:

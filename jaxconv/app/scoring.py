@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.app.array_files import npz_names, read_npz
+from jaxconv.app.array_files import read_npz
 from jaxconv.app.compatibility import load_data
 from jaxconv.app.config import read_config
 from jaxconv.app.model_source import class_names
@@ -49,11 +49,10 @@ def score(model: str, data: str | None = None, sharding: Any = None) -> str:
 
 def _read_test_set(path: str, classes: Sequence[str] | None) -> tuple[np.ndarray, np.ndarray]:
     try:
-        x_name, y_name = ("x_test", "y_test") if "x_test" in npz_names(path) else ("x", "y")
-        arrays = read_npz(path, [x_name, y_name])
+        arrays = read_npz(path, ("x_test", "y_test"), ("x", "y"))
     except ConfigError as error:
         raise ConfigError(f"--data {error} (x_test and y_test, or x and y, are expected)") from None
-    x, y = arrays[x_name], arrays[y_name]
+    (x_name, x), (y_name, y) = arrays.items()
     for name, array in arrays.items():
         if array.ndim == 0 or not len(array):
             raise ConfigError(f"--data {path}: {name} has shape {array.shape}; at least one sample is expected")

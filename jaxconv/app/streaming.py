@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxconv.app.array_files import map_npy
-from jaxconv.app.schema import ConfigError, one_line
+from jaxconv.app.schema import ConfigError
 from jaxconv.contract.display import format_shapes
 from jaxconv.errors import require
 from jaxconv.files.atomic import replacing
@@ -109,7 +109,7 @@ def _open_audio(path: str) -> Iterator[Any]:
         with soundfile.SoundFile(path) as file:
             yield file
     except soundfile.SoundFileError as error:
-        raise ConfigError(f"{path} cannot be read as audio: {one_line(error)}") from None
+        raise ConfigError(f"{path} cannot be read as audio: {error}") from None
 
 
 def _audio_source(stream: Stream, path: str, file: Any, chunk: int) -> Source:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxconv.app.schema import ConfigError, entries, format_value, one_line
+from jaxconv.app.schema import ConfigError, entries, format_value
 from jaxconv.registry import nearest
 
 _MOST_BYTES, _MOST_LEVELS = 1 << 20, 50
@@ -37,7 +37,7 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     except RecursionError:
         raise ConfigError(f"{path}: {_TOO_DEEP}") from None
     except ValueError as error:
-        raise ConfigError(one_line(f"{path}: not a TOML file: {error}")) from None
+        raise ConfigError(f"{path}: not a TOML file: {error}") from None
 
 
 def _loads(text: str) -> dict[str, Any]:

@@ -130,10 +130,10 @@ def test_noise_flips_the_given_fraction_of_voxels():
         ("solids", "size", 4, "8 to 1000000000"),
         ("solids", "train", 0, "1 to 1000000000"),
         ("solids", "noise", 0.6, "0 to 0.5"),
-        ("solids", "seed", -1, "0"),
+        ("solids", "seed", -1, f"0 to {2**63 - 1}"),
         ("adding_problem", "length", 10**18, "2 to 1000000000"),
         ("adding_problem", "test", 0, "1 to 1000000000"),
-        ("adding_problem", "seed", -1, "0"),
+        ("adding_problem", "seed", -1, f"0 to {2**63 - 1}"),
     ],
 )
 def test_numbers_out_of_range_are_refused(source, key, value, legal):

@@ -99,9 +99,10 @@ def _readers():
     import numpy as np
 
     from jaxconv import data_format
-    from jaxconv.app.array_files import map_npy, npz_names, read_npz
+    from jaxconv.app.array_files import map_npy, read_npz
     from jaxconv.app.compatibility import check_shapes, load_data
     from jaxconv.app.config import read_config
+    from jaxconv.app.data.arrays import KEYS
     from jaxconv.app.run_folder import read_metrics, read_results
     from jaxconv.cli.command_line import main
     from jaxconv.files.loading import load_weights, read_model
@@ -148,7 +149,7 @@ def _readers():
         "exported": load_exported,
         "run": run_exported,
         "npy": map_npy,
-        "npz": lambda path: read_npz(path, npz_names(path)),
+        "npz": lambda path: read_npz(path, KEYS),
         "checkpoint": lambda path: checkpoint.load(path, *fuzzing.state_and_run()).state,
         "config": config,
         "keras.json": keras_json,

@@ -3,7 +3,7 @@
 import numpy as np
 
 from jaxconv.app.data.arrays import Splits
-from jaxconv.app.data.bounds import MOST, at_least, between, check_memory
+from jaxconv.app.data.bounds import MOST, MOST_SEED, between, check_memory
 
 
 def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, seed: int = 0) -> Splits:
@@ -39,7 +39,7 @@ def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, s
     between(2, MOST, length=length)
     between(1, MOST, train=train, test=test)
     check_memory(2 * length * (train + test), length=length, train=train, test=test)
-    at_least(0, seed=seed)
+    between(0, MOST_SEED, seed=seed)
     return Splits(*_samples((seed, 0), train, length), *_samples((seed, 1), test, length))
 
 

@@ -13,18 +13,7 @@ def machine_memory() -> float:
 
 
 MOST = 10**9  # of samples, steps, voxels: beyond it numpy fails without naming the key
-
-
-def at_least(low: int, **keys: int) -> None:
-    """Raise ValueError for the first of ``keys`` that is below ``low``.
-
-    >>> at_least(1, train=50, test=0)
-    Traceback (most recent call last):
-    ValueError: data.test: 0 is too small; give at least 1
-    """
-    for key, value in keys.items():
-        if value < low:
-            raise ValueError(f"data.{key}: {value} is too small; give at least {low}")
+MOST_SEED = 2**63 - 1  # the largest integer of TOML
 
 
 def between(low: float, high: float, **keys: float) -> None:

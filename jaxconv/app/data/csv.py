@@ -4,7 +4,7 @@ import numpy as np
 
 from jaxconv.app.array_files import find_file
 from jaxconv.app.data.arrays import Splits, in_memory
-from jaxconv.app.schema import ConfigError, FilePath, one_line
+from jaxconv.app.schema import ConfigError, FilePath
 
 
 def csv(
@@ -59,7 +59,7 @@ def _read(key: str, path: str, delimiter: str, header: int) -> np.ndarray:
     except ConfigError as error:
         raise ValueError(f"{key}: {error}") from None
     except Exception as error:  # numpy raises many kinds of errors for what is not text, or not a table
-        raise ValueError(f"{key}: {path!r} is not a table of text: {one_line(error)}") from None
+        raise ConfigError(f"{key}: {path!r} is not a table of text: {error}") from None
     if not table.size:
         raise ValueError(f"{key}: {path!r} has no lines")
     return table

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from jaxconv.app.data.arrays import Splits
-from jaxconv.app.data.bounds import MOST, at_least, between, check_memory
+from jaxconv.app.data.bounds import MOST, MOST_SEED, between, check_memory
 
 SMALLEST, LARGEST = 0.28, 0.37  # cube root of a solid's volume, as a fraction of the grid's side
 REACH = 1.2491  # radius of the tetrahedron of volume 1 about its centroid, the largest of all solids below
@@ -90,7 +90,7 @@ def solids(*, size: int = 16, train: int = 2000, test: int = 600, noise: float =
     between(1, MOST, train=train, test=test)
     between(0, 0.5, noise=noise)
     check_memory(size**3 * (train + test), size=size, train=train, test=test)
-    at_least(0, seed=seed)
+    between(0, MOST_SEED, seed=seed)
     x_train, y_train = _volumes(np.random.default_rng((seed, 0)), train, size, noise)
     x_test, y_test = _volumes(np.random.default_rng((seed, 1)), test, size, noise)
     return Splits(x_train, y_train, x_test, y_test, tuple(SOLIDS))
