@@ -170,18 +170,7 @@ def _train_and_evaluate(config: Config, splits: Splits, folder: Path, *, resume:
     )
     start = time.monotonic()
     fitted = _fit(config, splits, folder, params, resume=resume, sharding=sharding)
-    train = config.train
-    test = evaluate(
-        config.model.apply_fn,
-        fitted.params,
-        splits.x_test,
-        splits.y_test,
-        loss=train.loss,
-        metrics=train.metrics,
-        weighted_metrics=train.weighted_metrics,
-        batch_size=train.batch_size,
-        sharding=sharding,
-    )
+    test = evaluate_on(config, config.model.apply_fn, fitted.params, splits.x_test, splits.y_test, sharding)
     if not is_first():
         return folder
     seconds = time.monotonic() - start
@@ -212,23 +201,20 @@ def _fit(config: Config, splits: Splits, folder: Path, params: Any, *, resume: b
     if weights is not None:
         options["class_weight"] = {(splits.classes or ()).index(label): weight for label, weight in weights.items()}
     stops = [] if stopping is None else [EarlyStopping(**stopping)]
+    options |= {"callbacks": [CSVLogger(folder / run_folder.METRICS), *stops], "progress": True, "sharding": sharding}
+    options |= {"checkpoint": folder / run_folder.CHECKPOINT, "resume": resume}
     try:
-        return fit(
-            config.model.apply_fn,
-            params,
-            splits.x_train,
-            splits.y_train,
-            **options,
-            checkpoint=folder / run_folder.CHECKPOINT,
-            resume=resume,
-            callbacks=[CSVLogger(folder / run_folder.METRICS), *stops],
-            progress=True,
-            sharding=sharding,
-        )
+        return fit(config.model.apply_fn, params, splits.x_train, splits.y_train, **options)
     except (Interrupted, NonFiniteLoss):
         if is_first() and (rows := run_folder.read_metrics(folder)):
             draw_curves(rows, folder / run_folder.CURVE, config.name)
         raise
+
+
+def evaluate_on(config: Config, apply_fn: Any, params: Any, x: Any, y: Any, sharding: Any) -> dict[str, float]:
+    """Return the loss and metrics of a config for a model on a test set."""
+    options = {name: getattr(config.train, name) for name in ("loss", "metrics", "weighted_metrics", "batch_size")}
+    return evaluate(apply_fn, params, x, y, **options, sharding=sharding)
 
 
 def format_test_metrics(test: Mapping[str, float]) -> str:

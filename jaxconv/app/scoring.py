@@ -12,11 +12,10 @@ from jaxconv.app.config import read_config
 from jaxconv.app.model_source import class_names
 from jaxconv.app.prediction import check_input
 from jaxconv.app.processes import check_files
-from jaxconv.app.run import format_test_metrics
+from jaxconv.app.run import evaluate_on, format_test_metrics
 from jaxconv.app.run_folder import CONFIG, model_file
 from jaxconv.app.schema import ConfigError
 from jaxconv.files.loading import read_model
-from jaxconv.training.evaluation import evaluate
 from jaxconv.training.labels import indices
 
 
@@ -41,9 +40,7 @@ def score(model: str, data: str | None = None, sharding: Any = None) -> str:
         x, y = splits.x_test, splits.y_test
     check_input(str(file), apply_fn, params, x, read.input_shape)
     check_files({file.name: file, config_file.name: config_file}, {"x": x, "y": y})
-    train = config.train
-    options = {name: getattr(train, name) for name in ("loss", "metrics", "weighted_metrics", "batch_size")}
-    test = evaluate(apply_fn, params, x, y, **options, sharding=sharding)
+    test = evaluate_on(config, apply_fn, params, x, y, sharding)
     return f"{format_test_metrics(test)}, {len(x)} samples"
 
 
