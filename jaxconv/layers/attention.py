@@ -79,7 +79,8 @@ class MultiHeadAttention(Merge):
     ``[query, value, key]`` or ``[query, value, key, attention_mask]``. The key is the value where it is left out. The
     last is (batch, query steps, value steps), or with an axis of heads after the batch; 0 hides a value from a query.
 
-    As in Keras, the masks of value and key hide steps; that of the query is the output's mask. Differs deliberately:
+    As in Keras, the masks of value and key hide steps; that of the query is the output's mask. The heads of a query that
+    sees no value are the mean of all values; with dropout, or an input of more than three axes, 0. Differs deliberately:
     ``use_causal_mask`` is an option, not an argument of a call; ``output_shape`` is called ``output_size``, because
     each layer has a method of that name; the scores are not returned.
 
@@ -358,6 +359,8 @@ class MultiHeadAttention(Merge):
         if visible is not None:
             scores = jnp.where(visible, scores, jnp.asarray(jnp.finfo(dtype).min / 2, dtype))
         weights = jax.nn.softmax(scores, -1)
+        if visible is not None and (self.dropout > 0 or len(shape) != 4):  # else Keras's fused kernel, a mean of all
+            weights = jnp.where(visible, weights, jnp.zeros((), dtype))
         if drops:
             key = key if self.seed is None else jax.random.fold_in(key, self.seed)
             kept = jax.random.bernoulli(key, 1 - self.dropout, weights.shape)

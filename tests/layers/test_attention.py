@@ -103,6 +103,19 @@ def test_the_axes_of_an_attention_mask_are_in_the_order_of_attention_axes_as_in_
     assert_close(layer.apply_fn(params, [*x, x[1], visible]), want, "output")
 
 
+@pytest.mark.parametrize("dropout", [0, 0.5])
+def test_a_query_that_sees_nothing_gives_what_keras_gives(dropout):
+    layer = jc.MultiHeadAttention(2, 3, dropout=dropout)
+    params, x = drawn(layer, [QUERY, VALUE])
+    visible = np.random.default_rng(1).random((2, 4, 5)) < 0.6
+    visible[0, 1] = False
+    other = theirs(layer, [v.shape for v in x])
+    values = [*zip(other.trainable_variables, keras_values(params, layer)[0], strict=True)]
+    with keras_rules(), keras.StatelessScope(values):
+        want = other(*x, attention_mask=visible)
+    assert_close(layer.apply_fn(params, [*x, x[1], visible]), want, "output")
+
+
 @pytest.mark.slow
 def test_dropout_drops_weights_and_scales_what_is_left():
     layer = jc.MultiHeadAttention(1, 2, dropout=0.5, use_bias=False)
