@@ -454,6 +454,18 @@ def _():
     assert found[0] == found[1]
 
 
+@row("`Precision` and `Recall` with one weight per sample and a time axis")
+def _():
+    y, ones, weight = np.array([[[1.0]] * 2, [[0.0]] * 2]), np.ones((2, 2, 1), np.float32), np.float32([1, 3])
+    theirs = keras.metrics.Precision()
+    with keras_rules():
+        theirs.update_state(y, ones, sample_weight=weight)
+    assert float(theirs.result()) == pytest.approx(0.5)
+    params, apply_fn = jc.Activation("linear").init(KEY, ones.shape)
+    options = {"loss": "mse", "sample_weight": weight, "weighted_metrics": ["precision"]}
+    assert evaluate(apply_fn, params, ones, y, **options)["precision"] == pytest.approx(2 / (2 + 6))
+
+
 @row("optimizers by name")
 def _():
     gradients = np.float32([[1.0], [-0.5], [2.0], [0.25], [-1.0]])
@@ -572,6 +584,23 @@ def _():
     assert keras.layers.GRU(1, **options).compute_mask(X, mask) is mask
 
 
+@row("`zero_output_for_mask` without `return_sequences`")
+def _():
+    mask = np.array([[True] * 4 + [False] * 5] * 2)
+    layer = jc.GRU(1, zero_output_for_mask=True)
+    params, apply_fn = layer.init(KEY, X.shape)
+    np.testing.assert_allclose(apply_fn(params, X, mask), apply_fn(params, X[:, :4]), rtol=1e-6)
+    assert not theirs(keras.layers.GRU(1, zero_output_for_mask=True), X, mask=jnp.asarray(mask)).any()
+
+
+@row("`unroll=True` with `zero_output_for_mask`")
+def _():
+    mask = np.array([[True] * 4 + [False] * 5] * 2)
+    options = {"return_sequences": True, "zero_output_for_mask": True, "unroll": True}
+    assert not ours(jc.SimpleRNN(1, **options), X, mask=mask)[:, 4:].any()
+    assert theirs(keras.layers.SimpleRNN(1, **options), X, mask=jnp.asarray(mask))[:, 4:].all()
+
+
 @row("`SimpleRNN(activity_regularizer=...)`")
 def _():
     params, apply_fn = jc.SimpleRNN(1, activity_regularizer="l2").init(KEY, X.shape)
@@ -592,6 +621,18 @@ def _():
     params, apply_fn = jc.MultiHeadAttention(1, 2, output_size=3, use_causal_mask=True).init(KEY, [X, X])
     one = apply_fn(params, [X[:, :1], X[:, :1]])
     np.testing.assert_allclose(apply_fn(params, [X, X])[:, :1], one, rtol=1e-5)
+
+
+@row("`MultiHeadAttention`: `attention_mask` with an axis of heads beside a mask of the value")
+def _():
+    seen, every = np.array([[True] * 9, [True] * 4 + [False] * 5]), np.ones((2, 2, 9, 9), bool)
+    layer = keras.layers.MultiHeadAttention(2, 2)
+    with keras_rules():
+        want = layer(X, X, value_mask=seen)
+        assert np.abs(layer(X, X, value_mask=seen, attention_mask=every) - want).max() > 1e-3
+    params, apply_fn = jc.MultiHeadAttention(2, 2).init(KEY, [X, X])
+    y = apply_fn(params, [X, X, X, every], mask=[None, seen, None, None])
+    np.testing.assert_allclose(y, apply_fn(params, [X, X], mask=[None, seen]), rtol=1e-5)
 
 
 @row("`MultiHeadAttention` with `value_dim` unlike `key_dim`")
