@@ -79,10 +79,10 @@ class MultiHeadAttention(Merge):
     ``[query, value, key]`` or ``[query, value, key, attention_mask]``. The key is the value where it is left out. The
     last is (batch, query steps, value steps), or with an axis of heads after the batch; 0 hides a value from a query.
 
-    As in Keras, the masks of value and key hide steps; that of the query is the output's mask. The heads of a query that
-    sees no value are the mean of all values; with dropout, or an input of more than three axes, 0. Differs deliberately:
-    ``use_causal_mask`` is an option, not an argument of a call; ``output_shape`` is called ``output_size``, because
-    each layer has a method of that name; the scores are not returned.
+    As in Keras, the masks of value and key hide steps; that of the query is the output's mask. The heads of a query
+    that sees no value are the mean of all values; with dropout, or an input of more than three axes, 0. Differs
+    deliberately: ``use_causal_mask`` is an option, not an argument of a call; ``output_shape`` is called
+    ``output_size``, because each layer has a method of that name; the scores are not returned.
 
     Args:
         num_heads: number of heads.

@@ -135,7 +135,8 @@ class _Reader:
         if name is None and (where == "the model" or class_name == "Merge"):
             name = "merge" if class_name == "Merge" else "model"
         if not isinstance(name, str) or not name:
-            raise ValueError(f"{where}, a {class_name}, has the name {ascii(name)[:80]}; a string that is not empty is expected")
+            given = ascii(name)[:80]
+            raise ValueError(f"{where}, a {class_name}, has the name {given}; a non-empty string is expected")
         entry = Entry(name, class_name, dict(options))
         entry.module = str(config.get("module") or "")
         registered = config.get("registered_name")
