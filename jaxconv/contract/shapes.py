@@ -28,7 +28,8 @@ def as_shape(shape: Any, where: str, least_rank: int = 0) -> Shape:
 
 def _sizes(shape: Any, where: str) -> Shape:
     if isinstance(shape, str) or not isinstance(shape, Sequence):
-        raise TypeError(f"{where}: cannot read {shape!r} as a shape; give one like (None, 128, 16), or an array")
+        got = f"a {type(shape).__name__}" if isinstance(shape, Mapping) else repr(shape)
+        raise TypeError(f"{where}: cannot read {got} as a shape; give one like (None, 128, 16), or an array")
     sizes: list[Any] = []
     for size in shape:
         if isinstance(size, jax.core.Tracer):

@@ -77,6 +77,15 @@ class SymbolicTensor:
     __array_ufunc__ = None  # a numpy array on the left leaves the operation to the methods below
     __iter__ = None
 
+    def _not_an_array(self, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(
+            f"{self} has no values: apply_fn gets them; use layers, such as Activation or one of your own, in place of "
+            "functions of arrays and of conditions"
+        )
+
+    __array__ = __bool__ = __float__ = __int__ = _not_an_array
+    __jax_array__ = property(_not_an_array)  # JAX asks whether it is there, and does not call it
+
     def __add__(self, other: Any) -> Any:
         return _combine("Add", self, other, lambda c: (1.0, c))
 

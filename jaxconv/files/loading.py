@@ -105,6 +105,12 @@ def read_model(
 
     untrained: whether to read a model in JSON without ``weights``; its params are shapes and types.
     """
+    for name, table in (("custom_layers", custom_layers), ("custom_objects", custom_objects)):
+        if table is not None and not isinstance(table, Mapping):
+            raise TypeError(f"load_model: {name}={table!r} is not a dict; give one from names to classes")
+    for name, factory in (custom_layers or {}).items():
+        if not callable(factory):
+            raise TypeError(f"load_model: custom_layers has {factory!r} for {name!r}; give a class, or a factory")
     with contextlib.ExitStack() as files:
         source = files.enter_context(open_source(path))
         if source.config is None:

@@ -40,9 +40,8 @@ def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
     tensors, tree = jax.tree.flatten(structure)
     for tensor in tensors:
         if not isinstance(tensor, SymbolicTensor):
-            raise TypeError(
-                f"Model: {what} has {tensor!r}, which is not a symbolic tensor; give Inputs or layers' outputs"
-            )
+            got = f"an array of shape {tensor.shape}" if hasattr(tensor, "shape") else repr(tensor)
+            raise TypeError(f"Model: {what} has {got}, which is not a symbolic tensor; give Inputs or layers' outputs")
     if not tensors:
         raise ValueError(f"Model: {what}={structure!r} contains no tensor; give at least one")
     return tensors, tree

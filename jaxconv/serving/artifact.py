@@ -81,6 +81,11 @@ def export(
     (5, 2)
     """
     require("flatbuffers", "an exported model")
+    if not isinstance(path, str | os.PathLike):
+        raise TypeError(
+            f"export(apply_fn, params, path, input_shape): path is of type {type(path).__name__}; give the name of a "
+            "file, in this order"
+        )
     if not platforms or isinstance(platforms, str) or not set(platforms) <= {*PLATFORMS, "rocm"}:
         raise ValueError(f"platforms={platforms!r} is not legal; give a list of some of: {', '.join(PLATFORMS)}, rocm")
     streams = hasattr(apply_fn, "step")

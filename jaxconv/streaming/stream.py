@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from jaxconv.contract import Layer
+from jaxconv.contract import Apply, Layer, as_layer
 from jaxconv.errors import explain
 from jaxconv.models import Model
 from jaxconv.streaming.choice import Heads
@@ -334,7 +334,7 @@ def _flags(value: Any, shape: tuple, what: str) -> Array:
 
 
 def stream(
-    layer: Layer, input_shape: Any = None, axis: int = 1, pooling: str | None = None, window: int | None = None
+    layer: Layer | Apply, input_shape: Any = None, axis: int = 1, pooling: str | None = None, window: int | None = None
 ) -> Stream:
     """Return a model as a stream: its outputs for a whole sequence, computed step by step.
 
@@ -342,7 +342,7 @@ def stream(
     Padding is exact at both ends: every layer sees the zeros of its own padding. Weights are those of the model.
 
     Args:
-        layer: any layer or model. ``jaxconv.load_layer`` reads one from a file.
+        layer: any layer or model, or its ``apply_fn``. ``jaxconv.load_layer`` reads one from a file.
         input_shape: batch first, with None for time. A number for time is the length that ``Flatten`` and ``Reshape``
             count with: behind them, each output is that of the last so many steps. None: the one that the model knows.
         axis: that of time, counted with the batch; the same for all inputs.
@@ -362,8 +362,7 @@ def stream(
     >>> running.delay, mask.tolist()
     (1, [[False, True]])
     """
-    if not isinstance(layer, Layer):
-        raise TypeError(f"stream: got {type(layer).__name__}, not a layer; give a layer or a model, without its params")
+    layer = as_layer(layer, "stream(layer, input_shape)")
     if pooling not in (None, "cumulative"):
         raise ValueError(f"stream: pooling={pooling!r} is not known; legal: None, 'cumulative'")
     if window is not None and (isinstance(window, bool) or not hasattr(window, "__index__") or window < 1):

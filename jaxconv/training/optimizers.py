@@ -92,7 +92,11 @@ def schedule(spec: Any, steps: int | None = None) -> Schedule:
     if isinstance(spec, Mapping):
         name, arguments = _name_and_arguments(spec, "learning-rate schedule")
         factory = _find(name, schedules(), "learning-rate schedule")
-        return _call_factory(name, factory, _schedule_arguments(factory, arguments, steps))
+        built = _call_factory(name, factory, _schedule_arguments(factory, arguments, steps))
+        for step in (0, steps or 0):
+            if not 0 <= (rate := _rate_at_step(built, step)) < math.inf:
+                raise ValueError(f"{name}: the learning rate of step {step} is {rate}; legal: finite, and at least 0")
+        return built
     if isinstance(spec, bool) or not isinstance(spec, int | float):
         raise TypeError(f"cannot read learning_rate={spec!r}; give a number, or a table with the name of a schedule")
     if not math.isfinite(spec) or spec < 0:
@@ -219,7 +223,8 @@ def _name_and_arguments(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
         raise TypeError(f"cannot read {spec!r} as {kind}; give a name or a table with a name{more}")
     name = arguments.pop("name", None)
     if not isinstance(name, str):
-        raise ValueError(f"{kind} {spec!r} has no 'name'; give one, such as name = 'adam'")
+        example = "adam" if kind == "optimizer" else "cosine_decay"
+        raise ValueError(f"{kind} {spec!r} has no 'name'; give one, such as name = {example!r}")
     return name, arguments
 
 

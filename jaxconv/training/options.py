@@ -34,7 +34,8 @@ class Options:
             self._set_integer(name, 1, LARGEST)
         if self.steps_per_epoch is not None:
             self._set_integer("steps_per_epoch", 1, LARGEST)
-        self._check(isinstance(self.remat, bool), "remat", "True or False")
+        for name in ("shuffle", "remat"):
+            self._check(isinstance(getattr(self, name), bool), name, "True or False")
         self._set_integer("seed", 0, 2**32 - 1)
         self._check(0 <= self.validation_split < 1, "validation_split", "from 0 up to, not including, 1")
         if self.ema is not None:

@@ -82,6 +82,48 @@ MISTAKES = {
         TypeError,
         ["load_weights(path, layer,", "dict"],
     ),
+    "get_layer": (lambda: jc.Sequential([LAYER]).get_layer("dense"), AttributeError, ["'get_layer'", "children[name]"]),
+    **{
+        f"{name} of a symbolic tensor": (
+            lambda call=call: call(jc.Input((8, 3))),
+            TypeError,
+            ["SymbolicTensor", "(None, 8, 3)", "no values"],
+        )
+        for name, call in {
+            "condition": bool,
+            "float": float,
+            "mean": np.mean,
+            "stack": lambda x: jnp.stack([x]),
+        }.items()
+    },
+    "Model of arrays": (
+        lambda: jc.Model(np.ones((99, 3)), X),
+        TypeError,
+        ["Model", "inputs", "array of shape (99, 3)"],
+    ),
+    "stream params": (lambda: jc.stream(LAYER, PARAMS), TypeError, ["Dense", "a dict as a shape"]),
+    "export shape first": (
+        lambda: jc.export(APPLY, PARAMS, (None, 3), "m.jaxexport"),
+        TypeError,
+        ["export(apply_fn, params, path, input_shape)", "path is of type tuple"],
+    ),
+    "custom_objects": (lambda: jc.load_model("m", custom_objects=["a"]), TypeError, ["custom_objects=['a']", "dict"]),
+    "custom_layers": (lambda: jc.load_model("m", {"A": 3}), TypeError, ["custom_layers", "3 for 'A'", "factory"]),
+    "Keras's schedule": (
+        lambda: jc.training.schedule({"class_name": "CosineDecay", "config": {}}),
+        ValueError,
+        ["schedule", "'CosineDecay'", "'name'", "cosine_decay"],
+    ),
+    "negative rate": (
+        lambda: jc.training.schedule({"name": "linear", "init_value": 0.1, "end_value": -0.1}, 5),
+        ValueError,
+        ["linear", "step 5", "-0.1"],
+    ),
+    "shuffle": (
+        lambda: jc.training.fit(APPLY, PARAMS, X, X[:, :2], loss="mse", shuffle="no"),
+        ValueError,
+        ["shuffle", "'no'", "True or False"],
+    ),
 }
 
 
@@ -119,6 +161,7 @@ def test_an_apply_fn_stands_for_its_layer(tmp_path):
     params, apply_fn = jc.load_model(tmp_path / "m.keras")
     np.testing.assert_array_equal(apply_fn(params, X), APPLY(PARAMS, X))
     assert jc.optimize(APPLY, PARAMS)[0] == LAYER
+    assert jc.stream(APPLY, (None, None, 3)).layer == LAYER
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])

@@ -62,7 +62,7 @@ def test_what_cannot_stream_is_refused_with_the_reason_and_a_way_out(layer, shap
         ((CHAIN, (None, None, 2), 3), ValueError, ["axis=3", "1 to 2"]),
         ((CHAIN, (None, 8, 2), 2), ValueError, ["conv1d", "axis 2"]),
         ((CHAIN,), ValueError, ["input_shape"]),
-        ((CHAIN.apply_fn, (None, None, 2)), TypeError, ["Apply", "a layer or a model"]),
+        (({}, (None, None, 2)), TypeError, ["of type dict", "a layer or its apply_fn"]),
     ],
 )
 def test_an_axis_that_is_not_time_is_refused(arguments, kind, facts):
