@@ -49,12 +49,13 @@ def read_shapes(value: Any) -> Any:
     """
     if isinstance(value, Mapping):
         return {key: read_shapes(one) for key, one in value.items()}
-    if not isinstance(value, list | tuple) or not value:
-        got = repr(value) if value is None or isinstance(value, str | int | tuple | list) else type(value).__name__
-        raise TypeError(f"input shape {got} is not legal; give one like (None, 48, 48, 1)")
-    if is_shape(tuple(value)):
-        return tuple(size if size is None else size.__index__() for size in value)
-    return [read_shapes(one) for one in value]
+    if isinstance(value, list | tuple) and value:
+        if is_shape(tuple(value)):
+            return tuple(size if size is None else size.__index__() for size in value)
+        if all(isinstance(one, list | tuple | Mapping) for one in value):
+            return [read_shapes(one) for one in value]
+    got = repr(value) if value is None or isinstance(value, str | int | tuple | list) else type(value).__name__
+    raise TypeError(f"input shape {got} is not legal; give one like (None, 48, 48, 1)")
 
 
 def map_shapes(function: Callable, shapes: Any, *more: Any) -> Any:

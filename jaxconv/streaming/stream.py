@@ -5,6 +5,7 @@ Knows models through their plan.
 
 import dataclasses
 import functools
+import numbers
 from typing import Any
 
 import jax
@@ -100,7 +101,7 @@ class Stream:
         Raises:
             ValueError: a batch size that is not a positive integer.
         """
-        if isinstance(batch_size, bool) or not hasattr(batch_size, "__index__") or batch_size < 1:
+        if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ValueError(f"stream.init: batch_size={batch_size!r} is not a positive integer; give one like 1")
         return self._start(batch_size)
 
@@ -131,9 +132,8 @@ class Stream:
                 another model.
             TypeError: a mask, ``reset`` or ``active`` that is not boolean.
         """
-        values = list(map(jnp.asarray, _flat(self.layer, x)))
+        values = self._values(params, x, "stream.step")
         batch, steps = self._check_chunk(values, state)
-        self.layer.check_names(params)
         old = state
         if reset is not None:
             state = self._select(_flags(reset, (batch,), "reset"), self._start(batch), state)
@@ -173,7 +173,7 @@ class Stream:
             ValueError: a chunk that the block does not divide; too few steps for an output; a length at which "same"
                 padding with a stride is another one than in the stream, with the nearest legal lengths.
         """
-        values = list(map(jnp.asarray, _flat(self.layer, x)))
+        values = self._values(params, x, "stream.run")
         length = values[0].shape[self.axis]
         self.plan.check_length(length)
         needed = max(self.plan.steps_needed(length, self.plan.results), self.block)
@@ -204,6 +204,12 @@ class Stream:
         return self.layer.output_structure.unflatten(outputs)
 
     # -- inside
+
+    def _values(self, params: Any, x: Any, where: str) -> list[Array]:
+        """Return the inputs as arrays. Raises ValueError or TypeError for params of another model, or no arrays."""
+        self.layer.check_names(params)
+        with explain(f"{where}: the input is not an array of numbers"):
+            return list(map(jnp.asarray, _flat(self.layer, x)))
 
     def _each(self, value: Any) -> Any:
         return self.layer.output_structure.unflatten(value(self.plan.signals[index]) for index in self.plan.outputs)
@@ -369,6 +375,8 @@ def stream(
         raise ValueError(f"stream: window={window!r} is not a positive number of steps")
     if pooling is not None and window is not None:
         raise ValueError(f"stream: pooling={pooling!r} and window={window} exclude each other; give one of them")
+    if isinstance(axis, bool) or not hasattr(axis, "__index__"):
+        raise TypeError(f"stream: axis={axis!r} is not an axis; give an integer such as 1")
     shape = layer.known_input_shape if input_shape is None else input_shape
     if shape is None:
         raise ValueError(f"stream: {layer.label} does not know its input; give input_shape, like (None, None, 16)")

@@ -107,6 +107,11 @@ MISTAKES = {
         TypeError,
         ["export(apply_fn, params, path, input_shape)", "path is of type tuple"],
     ),
+    "export float": (
+        lambda: jc.export(APPLY, PARAMS, "m.jaxexport", (None, 3.0)),
+        TypeError,
+        ["input shape (None, 3.0)"],
+    ),
     "custom_objects": (lambda: jc.load_model("m", custom_objects=["a"]), TypeError, ["custom_objects=['a']", "dict"]),
     "custom_layers": (lambda: jc.load_model("m", {"A": 3}), TypeError, ["custom_layers", "3 for 'A'", "factory"]),
     "Keras's schedule": (

@@ -61,6 +61,7 @@ def test_what_cannot_stream_is_refused_with_the_reason_and_a_way_out(layer, shap
         ((CHAIN, (None, None, 2), 0), ValueError, ["axis=0", "1 to 2"]),
         ((CHAIN, (None, None, 2), 3), ValueError, ["axis=3", "1 to 2"]),
         ((CHAIN, (None, 8, 2), 2), ValueError, ["conv1d", "axis 2"]),
+        ((CHAIN, (None, None, 2), "time"), TypeError, ["axis='time'", "integer"]),
         ((CHAIN,), ValueError, ["input_shape"]),
         (({}, (None, None, 2)), TypeError, ["of type dict", "a layer or its apply_fn"]),
     ],
@@ -78,6 +79,7 @@ def step(x=(1, 4, 2), state=None, params=PARAMS, running=RUNNING, **options):
 
 NARROW = jax.tree.map(lambda v: v[..., :1], PARAMS)
 SHORT = jc.stream(jc.Conv1D(2, 3), (None, None, 2))
+SHORT_PARAMS = SHORT.layer.init(jax.random.key(0), (None, 8, 2))[0]
 OTHER = jc.stream(jc.Conv1D(2, 3, padding="same"), (None, None, 2))
 
 
@@ -98,9 +100,12 @@ OTHER = jc.stream(jc.Conv1D(2, 3, padding="same"), (None, None, 2))
         (lambda: step(reset=jnp.ones(1)), TypeError, ["reset", "float32"]),
         (lambda: step(active=jnp.ones(2, bool)), ValueError, ["active", "(2,)", "(1,)"]),
         (lambda: RUNNING.init(0), ValueError, ["batch_size=0"]),
+        (lambda: RUNNING.init(np.ones(2)), ValueError, ["batch_size=array", "positive integer"]),
+        (lambda: RUNNING.step(PARAMS, jnp.ones((1, 4, 2)), RUNNING.init(1)), ValueError, ["stream.step", "an array"]),
+        (lambda: RUNNING.run(jnp.ones((1, 4, 2)), PARAMS), ValueError, ["params", "array of shape (1, 4, 2)"]),
         (lambda: RUNNING.run(PARAMS, jnp.ones((1, 8, 2)), chunk=3), ValueError, ["chunk=3", "block of 2"]),
         (lambda: RUNNING.run(PARAMS, jnp.ones((1, 7, 2))), ValueError, ["7 steps", "conv1d", "6 or 8"]),
-        (lambda: SHORT.run({}, jnp.ones((1, 2, 2))), ValueError, ["2 steps", "legal input is 3"]),
+        (lambda: SHORT.run(SHORT_PARAMS, jnp.ones((1, 2, 2))), ValueError, ["2 steps", "legal input is 3"]),
     ],
 )  # fmt: skip
 def test_bad_input_of_a_step_is_refused_with_the_right_value(call, kind, facts):
