@@ -10,7 +10,7 @@ import jax
 
 import jaxconv.layers  # noqa: F401  registers every layer
 from jaxconv.app.data.bounds import machine_memory
-from jaxconv.app.schema import ConfigError, Location, Mismatch, convert_value, parameters
+from jaxconv.app.schema import ConfigError, Location, parameters, read_arguments
 from jaxconv.contract import layers
 from jaxconv.contract.policy import policy_name
 from jaxconv.models import Sequential
@@ -62,17 +62,10 @@ def build_layer(table: Any, location: Location) -> Any:
     legal = parameters(layers[kind])
     if "layer" in legal and INSIDE in given:
         given["layer"] = given.pop(INSIDE)
-    for key, value in given.items():
-        if key not in legal:
-            raise location.error(key, value, f"{kind} has no such argument; {nearest(key, legal)}")
-        try:
-            convert_value(value, legal[key].annotation)
-        except Mismatch as mismatch:
-            raise location.error(key, value, str(mismatch)) from None
     required = [name for name, parameter in legal.items() if parameter.default is parameter.empty]
-    for name in required:
-        if name not in given:
-            raise location.missing(INSIDE if name == "layer" else name, f"{kind} needs it")
+    if "layer" in required and "layer" not in given:
+        raise location.missing(INSIDE, f"{kind} needs a layer")
+    read_arguments(given, layers[kind], location, user=kind)
     arguments = {key: _argument(value, location / key) for key, value in given.items()}
     try:
         return _make(kind, arguments)

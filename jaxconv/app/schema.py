@@ -180,11 +180,11 @@ def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def read_arguments(
-    table: Any, function: Callable[..., Any], location: Location, legal: Sequence[str] = ()
+    table: Any, function: Callable[..., Any], location: Location, legal: Sequence[str] = (), user: str = "the table"
 ) -> dict[str, Any]:
     """Check a table against the arguments of ``function``, the legal keys, and return them with defaults.
 
-    legal: further keys, which the caller handles. Raises ConfigError.
+    legal: further keys, which the caller handles. user: whose arguments they are, for messages. Raises ConfigError.
 
     >>> def ucr(*, name: str, size: int = 3): ...
     >>> read_arguments({"name": "GunPoint"}, ucr, Location("run.toml", "data"))
@@ -195,7 +195,7 @@ def read_arguments(
     accepted = parameters(function)
     for key, value in table.items():
         if key not in accepted and key not in legal:
-            raise location.error(key, value, f"unknown key; {nearest(key, [*accepted, *legal])}")
+            raise location.error(key, value, f"unknown key of {user}; {nearest(key, [*accepted, *legal])}")
     arguments: dict[str, Any] = {}
     for key, parameter in accepted.items():
         if key in table:
@@ -204,7 +204,7 @@ def read_arguments(
             except Mismatch as mismatch:
                 raise location.error(key, table[key], str(mismatch)) from None
         elif parameter.default is inspect.Parameter.empty:
-            raise location.missing(key, f"expected {describe(parameter.annotation)}")
+            raise location.missing(key, f"{user} needs {describe(parameter.annotation)}")
         else:
             arguments[key] = parameter.default
     return arguments

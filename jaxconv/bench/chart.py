@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxconv.inspect.plot.style import GREY, INK, canvas, style
+
 STYLES = {
     "lax": ("jax.lax", "#9aa3af"),
     "torch": ("PyTorch", "#e07b39"),
@@ -15,7 +17,7 @@ STYLES = {
     "sequence_layers": ("sequence-layers", "#b59a2f"),
     "jaxconv": ("jaxconv", "#3d4249"),
 }
-_GRID, _INK, _BAR = "#d9dce1", "#3d4249", 0.8
+_BAR = 0.8
 
 
 def draw_chart(
@@ -26,26 +28,22 @@ def draw_chart(
     bars: mode -> name of the row -> library -> how many times as fast ``who`` (a library, or other words) is. path: the
     file; its suffix determines the format. caption: text below the chart.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     libraries = list(dict.fromkeys(name for rows in bars.values() for row in rows.values() for name in row))
     names = list(dict.fromkeys(name for rows in bars.values() for name in rows))
     height = 1.5 + len(names) * max(0.14 * len(libraries) + 0.08, 0.26)
     width = 5.4 * len(bars) + 1.6
-    figure = Figure(figsize=(width, height), dpi=140, layout="constrained")
-    FigureCanvasAgg(figure)  # renders in memory, without pyplot's global state
-    panels = figure.subplots(1, len(bars), squeeze=False, sharey=True)[0]
-    for axes, (mode, rows) in zip(panels, bars.items(), strict=True):
+    figure, first = canvas(None, width, height, panels=len(bars))
+    for axes, (mode, rows) in zip(figure.axes, bars.items(), strict=True):
         _panel(axes, mode, {name: rows.get(name, {}) for name in names}, libraries)
-    handles, labels = panels[0].get_legend_handles_labels()
+        axes.tick_params(which="both", length=0, labelleft=axes is first)
+    handles, labels = first.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
     title = f"How many times as fast {STYLES.get(who, (who,))[0]} is as ..."
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=_INK)
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     if caption:
         lines = textwrap.fill(caption, int(17 * width))  # 17 letters of this size per inch
-        figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color="#6b7280")
-    figure.savefig(path)
+        figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color=GREY)
+    figure.savefig(path, dpi=140)
 
 
 def _panel(axes: Any, mode: str, rows: Mapping[str, Mapping[str, float]], libraries: Sequence[str]) -> None:
@@ -60,19 +58,16 @@ def _panel(axes: Any, mode: str, rows: Mapping[str, Mapping[str, float]], librar
         ends = [value - 1 for value in values]
         bars = axes.barh(positions, ends, thickness * 0.9, left=1.0, color=colour, label=label, zorder=2)
         texts = [f"{value:#.2g}" if value < 10 else f"{value:.0f}" for value in values]
-        axes.bar_label(bars, texts, padding=3, fontsize=6.5, color=_INK)
+        axes.bar_label(bars, texts, padding=3, fontsize=6.5, color=INK)
     axes.set_xscale("log")
     every = [value for row in rows.values() for value in row.values()]
     axes.set_xlim(min([0.6, *(value / 2 for value in every)]), max([2.0, *(value * 1.6 for value in every)]))
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.axvline(1, color=_INK, linewidth=1.0, zorder=3)
-    axes.set_title(mode, loc="left", fontsize=10, color=_INK)
-    axes.set_yticks(range(len(rows)), list(rows), fontsize=8)
+    axes.axvline(1, color=INK, linewidth=1.0, zorder=3)
+    axes.set_title(mode, loc="left", fontsize=10, color=INK)
+    axes.set_yticks(range(len(rows)), list(rows))
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.grid(True, axis="x", color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, which="both", labelsize=8, colors=_INK)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color("#a7abb3")
+    style(axes, grid=True)
+    axes.grid(False, axis="y")

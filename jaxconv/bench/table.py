@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+Names = Sequence[str]
 EXTRAS = {"compile": "compile s", "memory": "memory x", "error": "error"}
-
 MIN_WIDTH, MAX_WIDTH = 24, 48  # of the name column, in letters
 
 
@@ -17,7 +17,7 @@ def width(names: Iterable[str]) -> int:
     return min(max(MIN_WIDTH, *map(len, names)), MAX_WIDTH)
 
 
-def heading(libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str], names: int = MIN_WIDTH) -> str:
+def heading(libraries: Names, modes: Names, extras: Names, names: int = MIN_WIDTH) -> str:
     """Return the two header lines of a table whose name column is ``names`` letters wide.
 
     >>> print(heading(["lax", "jaxconv"], ["forward"], []))
@@ -32,13 +32,7 @@ def heading(libraries: Sequence[str], modes: Sequence[str], extras: Sequence[str
     return "\n".join((above.rstrip(), below.rstrip()))
 
 
-def line(
-    row: Mapping[str, Any],
-    libraries: Sequence[str],
-    modes: Sequence[str],
-    extras: Sequence[str],
-    names: int = MIN_WIDTH,
-) -> str:
+def line(row: Mapping[str, Any], libraries: Names, modes: Names, extras: Names, names: int = MIN_WIDTH) -> str:
     """Return one line of the table, with a dash for each missing figure."""
     cells = [f"{row['name']:<{names}.{names}}"]
     for mode in modes:
@@ -53,7 +47,7 @@ def line(
     return "   ".join(cells).rstrip() + wrong
 
 
-def compiling(libraries: Sequence[str]) -> list[str]:
+def compiling(libraries: Names) -> list[str]:
     """Return the libraries that compile."""
     return [name for name in libraries if name != "torch"]
 

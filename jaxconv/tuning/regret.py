@@ -44,16 +44,6 @@ class Item(NamedTuple):
         return f"{self.seed}.{self.number} {self.convolution.name}"
 
 
-class Regret(NamedTuple):
-    """The regret of some maps: their number (maps), geometric mean, 95th percentile, and the largest with its text."""
-
-    maps: int
-    mean: float
-    percentile: float
-    worst: float
-    worst_case: str
-
-
 def items(seed: int, count: int) -> Iterator[Item]:
     """Yield the maps of the first shapes of a sample that have a choice."""
     for number in range(count):
@@ -148,12 +138,12 @@ def regret(entry: dict[str, Any], chosen: str) -> float | None:
     return max(DROP_OUT, 1.0) if ms is None else ms / min(taken)
 
 
-def summarize(regrets: Sequence[tuple[float, str]]) -> Regret:
-    """Return the regret of a set of maps, each a number and the text that describes the map."""
+def summarize(regrets: Sequence[tuple[float, str]]) -> tuple[int, float, float, float, str]:
+    """Return the number of regrets, their geometric mean, 95th percentile, and the largest with its text."""
     values = sorted(value for value, _ in regrets)
     mean = statistics.geometric_mean(values)
     percentile = values[min(len(values) - 1, math.ceil(0.95 * len(values)) - 1)]
-    return Regret(len(values), mean, percentile, *max(regrets))
+    return (len(values), mean, percentile, *max(regrets))
 
 
 def report(times: Times, todo: Sequence[Item]) -> str:
@@ -173,8 +163,8 @@ def report(times: Times, todo: Sequence[Item]) -> str:
     for name, kind in [*itertools.product(maps, kinds), *((name, None) for name in maps), (None, None)]:
         some = [(r, text) for k, m, r, text in found if (name is None or m == name) and (kind is None or k == kind)]
         if some:
-            group = summarize(some)
-            figures = [str(group.maps), *(f"{v:.2f}" for v in group[1:4]), group.worst_case if group.worst > 1 else ""]
+            count, *numbers, text = summarize(some)
+            figures = [str(count), *(f"{number:.2f}" for number in numbers), text if numbers[-1] > 1 else ""]
             rows.append([name or "all", kind or "all", *figures])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

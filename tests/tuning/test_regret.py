@@ -77,7 +77,7 @@ def test_a_program_is_known_by_its_parts(monkeypatch):
 
 def test_the_figures_of_a_summary():
     one = regret.summarize([(1.0, "a")] * 19 + [(2.0, "b")])
-    assert one == regret.Regret(20, pytest.approx(2 ** (1 / 20)), 1.0, 2.0, "b")
+    assert one == (20, pytest.approx(2 ** (1 / 20)), 1.0, 2.0, "b")
     entry = {"a": {"ms": 2.0}, "b": {"ms": 4.0}, "c": {"ms": None}}
     values = [regret.regret(entry, name) for name in "abcd"]
     assert values == [1.0, 2.0, regret.DROP_OUT, None]
