@@ -39,7 +39,7 @@ def keys_page() -> str:
         "`--set train.optimizer.learning_rate=0.01`.",
         "The key `name` is the name of the run, by default that of the file. The other keys are in three tables.",
         "## `[model]`",
-        _MODEL + _listed(names),
+        _MODEL + textwrap.fill(", ".join(f"`{name}`" for name in names) + ".", 118),
         "## `[train]`",
         _table(TrainTable),
         "### `train.early_stopping`",
@@ -60,10 +60,6 @@ def keys_page() -> str:
         summary = inspect.cleandoc(source.__doc__ or "").partition("\n")[0].replace("``", "`")
         parts += [f'### `source = "{name}"`', summary, _table(source)]
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
-
-
-def _listed(names: list[str]) -> str:
-    return textwrap.fill(", ".join(f"`{name}`" for name in names) + ".", 118)
 
 
 def _losses() -> str:

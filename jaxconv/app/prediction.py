@@ -130,16 +130,14 @@ def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int =
 def check_input(name: str, apply_fn: Any, params: Any, x: Any, input_shape: Any) -> list[tuple[int, ...]]:
     """Return the shapes of a model's outputs for ``x``. Raises ConfigError if the model does not accept it."""
     try:
-        specs = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, _device_dtype(array)), x)
+        float32 = np.dtype("float32")
+        dtypes = jax.tree.map(lambda one: device_dtype(one.dtype) if one.dtype.kind in "iub" else float32, x)
+        specs = jax.tree.map(lambda one, dtype: jax.ShapeDtypeStruct(one.shape, dtype), x, dtypes)
         return [y.shape for y in jax.tree.leaves(jax.eval_shape(apply_fn, params, specs))]
     except (ValueError, TypeError) as error:
         expected = "" if input_shape is None else f"; {name} was trained on {format_shapes(input_shape)}"
         shape = {key: array.shape for key, array in x.items()} if isinstance(x, dict) else x.shape
         raise ConfigError(f"the input has shape {shape}{expected}: {error}") from None
-
-
-def _device_dtype(array: Any) -> Any:
-    return device_dtype(array.dtype) if array.dtype.kind in "iub" else np.dtype("float32")
 
 
 def read_inputs(model: Predictor, files: Sequence[str]) -> Any:
@@ -153,19 +151,16 @@ def read_inputs(model: Predictor, files: Sequence[str]) -> Any:
     else:
         arrays = {name: map_npy(file) for name, file in zip(names or ("x",), files, strict=True)}
     for name, file in zip(arrays, files if len(files) == len(arrays) else list(files) * len(arrays), strict=True):
-        _check_numbers(f"{file}: {name}" if file.endswith(".npz") else file, arrays[name])
+        what, array = f"{file}: {name}" if file.endswith(".npz") else file, arrays[name]
+        if array.ndim < 2 or not array.size:
+            raise ConfigError(f"{what} has shape {array.shape}; at least one example is expected: (examples, ...)")
+        if array.dtype.kind not in "fiub":
+            raise ConfigError(f"{what} has dtype {array.dtype}; real numbers are expected")
     counts = {name: len(array) for name, array in arrays.items()}
     if len(set(counts.values())) > 1:
         text = ", ".join(f"{name} has {count}" for name, count in counts.items())
         raise ConfigError(f"the inputs have different numbers of examples: {text}; give equal numbers")
     return arrays if names else arrays["x"]
-
-
-def _check_numbers(what: str, array: np.ndarray) -> None:
-    if array.ndim < 2 or not array.size:
-        raise ConfigError(f"{what} has shape {array.shape}; at least one example is expected: (examples, ...)")
-    if array.dtype.kind not in "fiub":
-        raise ConfigError(f"{what} has dtype {array.dtype}; real numbers are expected")
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxconv.contract import Layer, Params
+from jaxconv.files.torch_layout import leaf_layers
 from jaxconv.models.container import Container
 
 
@@ -38,7 +39,7 @@ def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:
         if not any(_matches(name, [pattern]) for name in names):
             raise ValueError(f"--freeze {pattern} matches no layer; the layers are {', '.join(names)}")
     result = _freeze(layer, patterns, "")
-    trained = [one for one in _leaves(result) if one.trainable and set(one.leaves) - one.statistics]
+    trained = [one for one in leaf_layers(result) if one.trainable and set(one.leaves) - one.statistics]
     if patterns and not trained:
         raise ValueError(f"--freeze {' '.join(patterns)} leaves no weights to train; the layers are {', '.join(names)}")
     return result
@@ -63,9 +64,3 @@ def _names(layer: Container, prefix: str = "") -> Iterator[str]:
         yield prefix + name
         if isinstance(child, Container):
             yield from _names(child, f"{prefix}{name}/")
-
-
-def _leaves(layer: Layer) -> Iterator[Layer]:
-    for child in layer.children.values():
-        yield child
-        yield from _leaves(child)

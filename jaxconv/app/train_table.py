@@ -107,15 +107,11 @@ def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
 def _check_ranges(train: TrainTable, location: Location) -> None:
     for field in dataclasses.fields(Options):
         value = getattr(train, field.name, None)
-        if value is not None:
-            _resolve(functools.partial(_check_option, field.name), value, location, field.name)
+        options = {} if value is None else {field.name: value}
+        _resolve(lambda _: Options(**options), value, location, field.name)  # noqa: B023
     for label, weight in (train.class_weight or {}).items():
         if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < math.inf:
             raise (location / "class_weight").error(label, weight, "legal: a finite number of at least 0")
-
-
-def _check_option(name: str, value: Any) -> None:
-    Options(**{name: value})
 
 
 def _check_columns(train: TrainTable, metrics: Sequence[str], location: Location) -> dict[str, Any] | None:

@@ -19,13 +19,13 @@ def facts() -> dict[str, Any]:
     >>> sorted(facts())
     ['command', 'machine', 'threads', 'versions', 'when']
     """
-    versions = {name: _version(name) for name in PACKAGES}
+    found = {one.name: one.version for one in metadata.distributions()}
     return {
         "command": shlex.join(["jaxconv", *sys.argv[1:]]),
         "when": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "machine": {"processor": _processor(), "architecture": platform.machine(), "system": platform.system()},
         "threads": threads(),
-        "versions": {"python": platform.python_version()} | {k: v for k, v in versions.items() if v is not None},
+        "versions": {"python": platform.python_version()} | {name: found[name] for name in PACKAGES if name in found},
     }
 
 
@@ -38,13 +38,6 @@ def describe(facts: dict[str, Any]) -> str:
     """Format processor, cores and versions on one line."""
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items() if name != "python")
     return f"{facts['machine']['processor']}, {facts['threads']} cores; {versions}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _processor() -> str:

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jaxconv.cli import bench, convert, evaluate, explain, export, info, predict, stream, train, tune
@@ -16,6 +16,7 @@ from jaxconv.cli.device_options import lead, read_place
 from jaxconv.cli.process import ctrl_c_ignored, printable, run_process, safe_output
 from jaxconv.cli.worker import Worker, find_worker
 from jaxconv.registry import nearest
+from jaxconv.version import __version__
 
 _COMMANDS = (train, evaluate, predict, explain, stream, info, convert, export, tune, bench)
 COMMANDS = {command.NAME: command for command in _COMMANDS}
@@ -90,7 +91,8 @@ def _run(arguments: Sequence[str]) -> int:
     if unknown:
         return _report(_unknown_argument(command, unknown[0], parsers), MISTAKE)
     if options.version:
-        return _print_version()
+        print(f"jaxconv {__version__}")
+        return 0
     if options.command is None:
         parser.print_help()
         return 0
@@ -102,7 +104,9 @@ def _run(arguments: Sequence[str]) -> int:
             return _report(message, code, head="jaxconv" if code > 128 else "jaxconv: error") if code else 0
         with contextlib.nullcontext() if worker is None else worker.running(keep=options.traceback):
             for file in options.imports:
-                _import_file(file)
+                from jaxconv.app.own_layers import import_file
+
+                import_file(Path(file))
             COMMANDS[options.command].run(options)
         return 0
     except BaseException as error:
@@ -112,39 +116,20 @@ def _run(arguments: Sequence[str]) -> int:
             return _report_error(error)
 
 
-def _import_file(file: str) -> None:
-    from pathlib import Path
-
-    from jaxconv.app.own_layers import import_file
-
-    import_file(Path(file))
-
-
-def _print_version() -> int:
-    try:
-        print(f"jaxconv {metadata.version('jaxconv')}")
-    except metadata.PackageNotFoundError:
-        print("jaxconv, a checkout that is not installed")
-    return 0
-
-
 def _unknown_argument(command: str | None, word: str, parsers: dict[str, _Parser]) -> str:
     """Return the message for an argument that no option takes."""
     if command is None or not word.startswith("-"):
         hint = f"; to set a key of the config, use --set {word}" if command == "train" and "=" in word else ""
         return f"unexpected {word!r}{hint}; see: jaxconv {command or ''} --help"
     name, _, value = word.lstrip("-").replace("-", "_").partition("=")
-    if command == "train" and name in _train_keys():
-        return f"jaxconv train has no option {word!r}; use --set train.{name}={value or 'VALUE'}"
+    if command == "train":
+        from jaxconv.app.train_table import TrainTable
+
+        if name in [field.name for field in dataclasses.fields(TrainTable)]:
+            return f"jaxconv train has no option {word!r}; use --set train.{name}={value or 'VALUE'}"
     options = set(re.findall(r"--[\w-]+", parsers[command].format_usage()))
     hint = "; to set a key of the config, use --set KEY=VALUE" if command == "train" else ""
     return f"jaxconv {command} has no option {word!r}; {nearest(word, options)}{hint}"
-
-
-def _train_keys() -> list[str]:
-    from jaxconv.app.train_table import TrainTable
-
-    return [field.name for field in dataclasses.fields(TrainTable)]
 
 
 def _report_error(error: BaseException) -> int:

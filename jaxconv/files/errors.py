@@ -45,9 +45,6 @@ def refused(path: Any, where: str) -> Iterator[None]:
         except FileError:
             raise
         except (ValueError, TypeError) as error:
-            raise FileError(f"{path}: {where}: {_shortened(str(error))}") from error
-
-
-def _shortened(text: str) -> str:
-    """Return the start and the end of a long text: some messages quote a whole config."""
-    return text if len(text) <= 2000 else f"{text[:1000]} ... {text[-500:]}"
+            text = str(error)  # some messages quote a whole config
+            text = text if len(text) <= 2000 else f"{text[:1000]} ... {text[-500:]}"
+            raise FileError(f"{path}: {where}: {text}") from error

@@ -225,10 +225,7 @@ def _read_inputs(header: Mapping[str, Any], taken: Any) -> tuple[Any, Any]:
     several = not isinstance(dtype, str)
     dtypes = resolve_dtypes(None, shapes, dtype) if several else map_shapes(lambda _: jnp.dtype(dtype), shapes)
     declared = map_shapes(lambda shape, kind: (shape, kind), shapes, dtypes)
-    if declared != jax.tree.map(_shape_and_dtype, taken):
+    sizes = jax.tree.map(lambda aval: tuple(n if isinstance(n, int) else None for n in aval.shape), taken)
+    if declared != jax.tree.map(lambda aval, shape: (shape, aval.dtype), taken, sizes):
         raise ValueError(f"its program takes {taken}, its header says {shapes} of {dtype}")
     return shapes, dtypes
-
-
-def _shape_and_dtype(aval: Any) -> tuple[tuple[int | None, ...], Any]:
-    return tuple(size if isinstance(size, int) else None for size in aval.shape), aval.dtype

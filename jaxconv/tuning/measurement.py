@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxconv.contract import Layer
-from jaxconv.contract.apply import Apply, merge
+from jaxconv.contract import Apply, Layer, as_layer, merge, param_shapes
 from jaxconv.kernels import tuning_cache
 from jaxconv.kernels.choice import Winner
 from jaxconv.progress import display
@@ -119,9 +118,7 @@ def tune(
 
 def _traced(layer: Any, input_shape: Any, train: bool, batch: int, dtype: Any) -> tuple[Callable[..., Any], Any, Any]:
     """Return a function of params and input that computes what is measured, and abstract arguments for it."""
-    apply_fn = layer.apply_fn if isinstance(layer, Layer) else layer
-    if not isinstance(apply_fn, Apply):
-        raise TypeError(f"tune: {layer!r} is not a layer; give a layer, a model, or its apply_fn")
+    apply_fn = as_layer(layer, "tune(layer, input_shape)").apply_fn
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
         raise ValueError(f"tune: batch={batch!r} is not a batch size; legal: a whole number from 1 on")
     try:
@@ -137,7 +134,7 @@ def _traced(layer: Any, input_shape: Any, train: bool, batch: int, dtype: Any) -
 
     shapes = apply_fn.layer.read_shape(input_shape)
     x = jax.tree.map(concrete, shapes, is_leaf=lambda one: isinstance(one, tuple))
-    params = jax.eval_shape(lambda key: apply_fn.layer.init(key, shapes)[0], jax.random.key(0))
+    params = param_shapes(apply_fn.layer, shapes)
     if not train:
         return apply_fn, params, x
 

@@ -127,7 +127,7 @@ def test_a_layer_without_a_choice_needs_no_file():
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        ((len, (2, 12, 3)), {}, TypeError, "is not a layer"),
+        ((len, (2, 12, 3)), {}, TypeError, "layer is of type builtin_function"),
         ((LAYER, (2, None, 3)), {}, ValueError, r"input_shape \(2, None, 3\)"),
         ((LAYER, (None, 12, 3)), {"batch": 0}, ValueError, "batch=0"),
         ((LAYER, (None, 12, 3)), {"dtype": "float31"}, ValueError, "dtype='float31'"),

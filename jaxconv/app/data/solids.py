@@ -1,6 +1,6 @@
 """The generated task "solids": classify six voxelized solids of any size, position and orientation."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,37 +11,35 @@ SMALLEST, LARGEST = 0.28, 0.37  # cube root of a solid's volume, as a fraction o
 REACH = 1.2491  # radius of the tetrahedron of volume 1 about its centroid, the largest of all solids below
 _BLOCK = 1 << 20  # voxels computed at a time: 8 MiB for each float64 temporary
 
-Field = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
-
-def _sphere(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def sphere(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.sqrt(x * x + y * y + z * z) - (3 / (4 * np.pi)) ** (1 / 3)
 
 
-def _cube(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def cube(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     return np.maximum(np.maximum(abs(x), abs(y)), abs(z)) - 0.5
 
 
-def _cylinder(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def cylinder(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Compute the cylinder: height four radii, volume pi r^2 * 4r."""
     r = (1 / (4 * np.pi)) ** (1 / 3)
     return np.maximum(np.sqrt(x * x + y * y) - r, abs(z) - 2 * r)
 
 
-def _cone(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def cone(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Compute the cone: height two radii, volume pi r^2 * 2r / 3; centroid at a quarter of the height."""
     r = (3 / (2 * np.pi)) ** (1 / 3)
     return np.maximum(np.sqrt(x * x + y * y) - (1.5 * r - z) / 2, -z - r / 2)
 
 
-def _tetrahedron(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def tetrahedron(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Compute the regular tetrahedron: volume 8 sqrt(3) r^3 for an inscribed ball of radius r."""
     r = (1 / (8 * np.sqrt(3))) ** (1 / 3)
     faces = np.maximum(np.maximum(x + y + z, x - y - z), np.maximum(y - x - z, z - x - y))
     return faces / np.sqrt(3) - r
 
 
-def _torus(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
+def torus(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
     """Compute the torus: ring radius 2.5 tube radii, volume 2 pi^2 * 2.5 r^3."""
     r = (1 / (5 * np.pi**2)) ** (1 / 3)
     ring = np.sqrt(x * x + y * y) - 2.5 * r
@@ -49,14 +47,7 @@ def _torus(x: np.ndarray, y: np.ndarray, z: np.ndarray) -> np.ndarray:
 
 
 # Each function is negative inside its solid, which has volume 1 and its centroid at the origin.
-SOLIDS: dict[str, Field] = {
-    "sphere": _sphere,
-    "cube": _cube,
-    "cylinder": _cylinder,
-    "cone": _cone,
-    "tetrahedron": _tetrahedron,
-    "torus": _torus,
-}
+SOLIDS = {solid.__name__: solid for solid in (sphere, cube, cylinder, cone, tetrahedron, torus)}
 
 
 def solids(*, size: int = 16, train: int = 2000, test: int = 600, noise: float = 0.0, seed: int = 0) -> Splits:
