@@ -59,10 +59,9 @@ def supervise(place: Place, command: Sequence[str], version: str, wait: int) -> 
 
     command: the program and its arguments. version: what must be equal in all processes. wait: seconds, for the others.
     """
-    group = _Group(place)
+    group = _Group(place, command, version, wait)
     try:
-        group.find(version, wait)
-        group.start(command)
+        group.find()
         while True:
             group.step()
     except Ended as end:
@@ -80,93 +79,38 @@ class _Group:
     """All processes, as seen by this one.
 
     peers: the channels to the others by their numbers: of process 0 to all, of others to process 0.
-    finished: the processes whose workers are done.
+    finished: the processes whose workers are done. worker: None until all processes are there.
     """
 
-    def __init__(self, place: Place):
-        self.place = place
+    def __init__(self, place: Place, command: Sequence[str], version: str, wait: int):
+        self.place, self.command, self.version, self.wait = place, command, version, wait
         self.peers: dict[int, Channel] = {}
         self.finished: set[int] = set()
-        self.coordinator = self.hint = ""
+        self.hint, self.left = "", wait  # ticks for the others to start
+        self.server: socket.socket | None = None
         self.worker: subprocess.Popen | None = None
         self.to_worker: Channel | None = None
         self.soft: list[Any] | None = None  # [ticks left, the end] of an error that another process may have caused
         self.last_tick = time.monotonic()
 
+    def _open(self) -> list[Any]:
+        return [one for one in (*self.peers.values(), self.to_worker, self.server) if one is not None]
+
     # -- finding the others
 
-    def find(self, version: str, wait: int) -> None:
-        """Connect with the others, or raise Ended."""
-        if self.place.process:
-            self._join(version, wait)
-        else:
-            self._gather(version, wait)
-
-    def _gather(self, version: str, wait: int) -> None:
-        place = self.place
-        try:
-            server = socket.create_server((place.host, place.port), backlog=place.processes)
-        except (OSError, OverflowError) as error:
-            what = f"process 0 cannot listen at --coordinator {place.address}: {getattr(error, 'strerror', error)}"
-            raise Ended(f"{what}; give an address of this machine with a free port", 2) from None
-        with server:
-            server.settimeout(_TICK)
-            left = wait
-            while len(self.peers) < place.processes - 1:
-                missing = sorted(set(range(1, place.processes)) - set(self.peers))
-                if left <= 0:
-                    names = ", ".join(map(str, missing))
-                    what = f"of {place.processes} processes, these did not start within {wait} seconds: {names}"
-                    raise Ended(what, 1, f"waited {wait} seconds for process {names}")
-                left -= self._accept(server, version)
-            with socket.create_server((place.host, 0)) as free:
-                self.coordinator = f"{place.host}:{free.getsockname()[1]}"
-        for peer in self.peers.values():
-            peer.send(start=self.coordinator)
-
-    def _accept(self, server: socket.socket, version: str) -> int:
-        """Wait one tick for another process; return the ticks that have passed without one."""
-        self._check_waiting()
-        try:
-            connection = server.accept()[0]
-        except TimeoutError:
-            return 1
-        channel = Channel(connection)
-        (hello, *_) = channel.receive()
-        number = hello.get("join")
-        if type(number) is not int:  # not one of us: a scan of ports
-            connection.close()
-            return 0
-        reason = None
-        if (count := hello.get("processes")) != self.place.processes:
-            own = self.place.processes
-            reason = f"process 0 has --processes {own} and process {number} has {count}; give equal numbers"
-        elif not 0 < number < self.place.processes or number in self.peers:
-            reason = f"--process {number} is taken; give each process a number of its own, from 0"
-        elif (other := hello.get("version")) != version:
-            reason = f"process 0 has {version} and process {number} has {other}; install equal versions"
-        if reason is not None:
-            channel.send(stop=reason)
-            channel.close()
-            raise Ended(reason, 2, f"refused process {number}: {reason}")
-        self.peers[number] = channel
-        return 0
-
-    def _check_waiting(self) -> None:
-        """Raise Ended if one of the processes that wait together with this one has ended."""
-        for number, peer in self.peers.items():
-            with contextlib.suppress(BlockingIOError):
-                peer.socket.setblocking(False)
-                if not peer.socket.recv(1, socket.MSG_PEEK):
-                    raise Ended(f"process {number} ended before all had started", 1)
-            peer.socket.settimeout(5.0)
-
-    def _join(self, version: str, wait: int) -> None:
-        place, left, reason = self.place, float(wait), "nothing listens there"
-        while True:
+    def find(self) -> None:
+        """Listen for the others, or join process 0. Raises Ended."""
+        place, left, reason = self.place, float(self.wait), "nothing listens there"
+        if not place.process:
             try:
-                channel = Channel(socket.create_connection((place.host, place.port), timeout=2.0))
-                break
+                self.server = socket.create_server((place.host, place.port), backlog=place.processes)
+                self.server.settimeout(_TICK)
+            except (OSError, OverflowError) as error:
+                what = f"process 0 cannot listen at --coordinator {place.address}: {getattr(error, 'strerror', error)}"
+                raise Ended(f"{what}; give an address of this machine with a free port", 2) from None
+        while place.process and not self.peers:
+            try:
+                self.peers[0] = Channel(socket.create_connection((place.host, place.port), timeout=2.0))
             except socket.gaierror as error:
                 raise Ended(f"--coordinator {place.address}: {error.strerror}", 2) from None
             except TimeoutError:
@@ -175,33 +119,51 @@ class _Group:
                 left, reason = left - 0.5, getattr(error, "strerror", "") or str(error)
                 time.sleep(0.5)
             if left <= 0:
-                what = f"the coordinator {place.address} did not answer within {wait} seconds ({reason})"
+                what = f"the coordinator {place.address} did not answer within {self.wait} seconds ({reason})"
                 raise Ended(f"{what}; start process 0 there, with the same --coordinator", 1)
-        channel.send(join=place.process, processes=place.processes, version=version)
-        self.peers[0] = channel
-        for _ in range(wait + 10):
-            with contextlib.suppress(TimeoutError):
-                channel.socket.settimeout(_TICK)
-                channel.socket.recv(1, socket.MSG_PEEK)
-                channel.socket.settimeout(5.0)
-                for message in channel.receive():
-                    if message is CLOSED:
-                        raise Ended(f"the coordinator {place.address} ended, or is not process 0 of this command", 1)
-                    if "stop" in message:
-                        raise Ended(str(message["stop"]), 1)
-                    if "start" in message:
-                        self.coordinator = str(message["start"])
-                        return
-        raise Ended(f"the coordinator {place.address} did not answer within {wait + 10} seconds", 1)
+        for peer in self.peers.values():
+            peer.send(join=place.process, processes=place.processes, version=self.version)
+
+    def _accept(self, server: socket.socket) -> None:
+        """Let another process join, and begin if it is the last one. Raises Ended if it does not belong here."""
+        try:
+            channel = Channel(server.accept()[0])
+        except TimeoutError:
+            return
+        (hello, *_) = channel.receive()
+        number, own = hello.get("join"), self.place.processes
+        if type(number) is not int:  # not one of us: a scan of ports
+            channel.socket.close()
+            return
+        reason = None
+        if (count := hello.get("processes")) != own:
+            reason = f"process 0 has --processes {own} and process {number} has {count}; give equal numbers"
+        elif not 0 < number < own or number in self.peers:
+            reason = f"--process {number} is taken; give each process a number of its own, from 0"
+        elif (other := hello.get("version")) != self.version:
+            reason = f"process 0 has {self.version} and process {number} has {other}; install equal versions"
+        if reason is not None:
+            channel.send(stop=reason)
+            channel.close()
+            raise Ended(reason, 2, f"refused process {number}: {reason}")
+        self.peers[number] = channel
+        if len(self.peers) == own - 1:
+            server.close()
+            self.server = None
+            with socket.create_server((self.place.host, 0)) as free:
+                coordinator = f"{self.place.host}:{free.getsockname()[1]}"
+            for peer in self.peers.values():
+                peer.send(start=coordinator)
+            self._start(coordinator)
 
     # -- working
 
-    def start(self, command: Sequence[str]) -> None:
+    def _start(self, coordinator: str) -> None:
         """Start the worker."""
         ours, theirs = socket.socketpair()
-        facts = {"channel": theirs.fileno(), "coordinator": self.coordinator, **self.place._asdict()}
+        facts = {"channel": theirs.fileno(), "coordinator": coordinator, **self.place._asdict()}
         self.worker = subprocess.Popen(
-            command,
+            self.command,
             env=os.environ | {ENVIRONMENT: json.dumps(facts)},
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # a Ctrl-C of the terminal is for this process alone
@@ -212,13 +174,15 @@ class _Group:
     def step(self) -> None:
         """Wait for messages, for at most one tick, and answer them."""
         with selectors.DefaultSelector() as selector:
-            for channel in filter(None, (*self.peers.values(), self.to_worker)):
-                selector.register(channel, selectors.EVENT_READ)
+            for source in self._open():
+                selector.register(source, selectors.EVENT_READ)
             ready = [key.fileobj for key, _ in selector.select(_TICK)]
         for number, peer in list(self.peers.items()):
             if peer in ready:
                 for message in peer.receive():
                     self._hear(number, message)
+        if self.server is not None and self.server in ready:
+            self._accept(self.server)
         if self.to_worker is not None and self.to_worker in ready:
             for message in self.to_worker.receive():
                 self._hear_worker(message)
@@ -227,6 +191,11 @@ class _Group:
 
     def _tick(self) -> None:
         self.last_tick = time.monotonic()
+        self.left -= self.server is not None
+        if self.left <= 0:
+            names = ", ".join(str(n) for n in range(1, self.place.processes) if n not in self.peers)
+            what = f"of {self.place.processes} processes, these did not start within {self.wait} seconds: {names}"
+            raise Ended(what, 1, f"waited {self.wait} seconds for process {names}")
         for number, peer in self.peers.items():
             peer.send(alive=True)
             peer.silent += 1
@@ -243,10 +212,16 @@ class _Group:
             if number in self.finished:
                 self.peers.pop(number).close()
                 return
+            if self.worker is None and self.place.process:
+                raise Ended(f"the coordinator {self.place.address} ended, or is not process 0 of this command", 1)
+            if self.worker is None:
+                raise Ended(f"process {number} ended before all had started", 1)
             cause = f"process {number} has ended without a message: it was killed, or its machine is gone"
             raise Ended(f"{cause}; all processes end", 1, f"lost process {number}")
         if "stop" in message:
             raise Ended(str(message["stop"]), 1)
+        if "start" in message and self.worker is None:
+            self._start(str(message["start"]))
         if "failed" in message:
             raise Ended(f"process {number} {message['failed']}; all processes end", 1, str(message["failed"]), number)
         if "finished" in message:
@@ -307,5 +282,5 @@ class _Group:
             except subprocess.TimeoutExpired:
                 self.worker.kill()
                 self.worker.wait()
-        for channel in filter(None, (*self.peers.values(), self.to_worker)):
-            channel.close()
+        for one in self._open():
+            one.close()

@@ -1,6 +1,7 @@
 """Several processes: what they agree on, how they end together, and that their numbers are those of one."""
 
 import concurrent.futures
+import contextlib
 import csv
 import os
 import re
@@ -135,6 +136,21 @@ def test_a_lost_connection_is_blamed_on_what_caused_it(source):
     assert code == 1 and f"process {source}" in text and "no such key" in text and "Gloo" not in text
     ends = together(lost, lost) if source else []
     assert all("Gloo" in text and code == 1 for text, code in ends)
+
+
+def test_a_process_that_ends_before_all_have_started_ends_the_command():
+    port = free_port()
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        end = pool.submit(supervise, Place("127.0.0.1", port, 3, 0), [sys.executable, "-c", WORKER], "same", 60)
+        for message in (b"SSH-2.0-other\r\n", b'{"join": 2, "processes": 3, "version": "same"}\n'):
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5.0) as connection:
+                    connection.sendall(message)
+                    assert message[:1] != b"{" or b"alive" in connection.recv(100)  # while it waits for process 1
+                    break
+                time.sleep(0.05)
+        text, code = end.result(60)
+    assert code == 1 and "process 2 ended" in text
 
 
 @pytest.mark.parametrize(
