@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxconv.app.schema import ConfigError
-from jaxconv.files.atomic import replacing
+from jaxconv.files.atomic import new_folder, replacing
 from jaxconv.files.bounds import open_file
 from jaxconv.files.errors import FileError
 
@@ -36,30 +36,18 @@ def new_run_folder(name: str, out: str | None) -> Path:
 
     Raises ConfigError if ``out`` is not empty, or the folder cannot be made.
     """
-    if out is not None:
+    try:
+        if out is None:
+            return new_folder(Path("runs") / name)
         folder = Path(out)
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             hint = f", or resume the run in it: {resume_command(folder)}" if (folder / CONFIG).is_file() else ""
             raise ConfigError(f"--out {folder} exists and is not an empty folder; give another one{hint}")
-        _make_folder(folder, "--out")
+        folder.mkdir(parents=True, exist_ok=True)
         return folder
-    number = 1
-    while True:
-        folder = Path("runs") / (name if number == 1 else f"{name}-{number}")
-        try:
-            _make_folder(folder, "the run folder", exist_ok=False)
-            return folder
-        except FileExistsError:  # a check beforehand would let two runs that start together share a folder
-            number += 1
-
-
-def _make_folder(folder: Path, what: str, exist_ok: bool = True) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=exist_ok)
     except OSError as error:
-        if isinstance(error, FileExistsError) and not exist_ok:
-            raise
-        raise ConfigError(f"{what} {folder} cannot be made: {error.strerror}") from None
+        what = "the run folder" if out is None else "--out"
+        raise ConfigError(f"{what} {error.filename} cannot be made: {error.strerror}") from None
 
 
 def check_run_folder(folder: Path) -> None:

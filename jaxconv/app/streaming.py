@@ -69,8 +69,8 @@ def open_source(stream: Stream, source: str, chunk: int, stdin: IO[bytes]) -> It
     if source == "-":
         yield Source("standard input", _raw_chunks(stream, chunk, stdin), np.dtype("float32"))
     elif source.endswith(AUDIO):
-        with _open_audio(source) as file:
-            yield _audio_source(stream, source, file, chunk)
+        with _audio_source(stream, source, chunk) as opened:
+            yield opened
     elif source.endswith(".npy"):
         yield _npy_source(stream, source, chunk)
     else:
@@ -101,26 +101,22 @@ def _npy_source(stream: Stream, path: str, chunk: int) -> Source:
 
 
 @contextlib.contextmanager
-def _open_audio(path: str) -> Iterator[Any]:
+def _audio_source(stream: Stream, path: str, chunk: int) -> Iterator[Source]:
     soundfile = require("soundfile", "reading audio")
     if not Path(path).is_file():
         raise ConfigError(f"{path}: no such file; an audio file is expected")
     try:
         with soundfile.SoundFile(path) as file:
-            yield file
+            if _frame(stream) != (file.channels,):
+                raise ConfigError(
+                    f"{path} has steps of shape {(file.channels,)}, a number for each channel; the model takes steps "
+                    f"of shape {_frame(stream)}; give audio with as many channels"
+                )
+            blocks = (file.read(chunk, dtype="float32", always_2d=True) for _ in range(0, file.frames, chunk))
+            chunks = (np.moveaxis(block[None], 1, stream.axis) for block in blocks)
+            yield Source(path, chunks, np.dtype("float32"), file.frames, rate=file.samplerate)
     except soundfile.SoundFileError as error:
         raise ConfigError(f"{path} cannot be read as audio: {error}") from None
-
-
-def _audio_source(stream: Stream, path: str, file: Any, chunk: int) -> Source:
-    if _frame(stream) != (file.channels,):
-        raise ConfigError(
-            f"{path} has steps of shape {(file.channels,)}, a number for each channel; the model takes steps of shape "
-            f"{_frame(stream)}; give audio with as many channels"
-        )
-    blocks = (file.read(chunk, dtype="float32", always_2d=True) for _ in range(0, file.frames, chunk))
-    chunks = (np.moveaxis(block[None], 1, stream.axis) for block in blocks)
-    return Source(path, chunks, np.dtype("float32"), file.frames, rate=file.samplerate)
 
 
 def _raw_chunks(stream: Stream, chunk: int, stdin: IO[bytes]) -> Iterator[np.ndarray]:

@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import inspect
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from jaxconv.training.metrics import metrics as resolve_metrics
 from jaxconv.training.optimizers import learning_rate, optimizers
 from jaxconv.training.optimizers import optimizer as resolve_optimizer
 from jaxconv.training.options import Options
+from jaxconv.training.targets import class_weights
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,9 +109,7 @@ def _check_ranges(train: TrainTable, location: Location) -> None:
         value = getattr(train, field.name, None)
         options = {} if value is None else {field.name: value}
         _resolve(lambda _: Options(**options), value, location, field.name)  # noqa: B023
-    for label, weight in (train.class_weight or {}).items():
-        if not isinstance(weight, int | float) or isinstance(weight, bool) or not 0 <= weight < math.inf:
-            raise (location / "class_weight").error(label, weight, "legal: a finite number of at least 0")
+    _resolve(lambda weights: class_weights(weights, [*weights]), train.class_weight or {}, location, "class_weight")
 
 
 def _check_columns(train: TrainTable, metrics: Sequence[str], location: Location) -> dict[str, Any] | None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jaxconv.bench import cases, chart, convolutions, machine, network_speed, networks, ratios, stepping, table, trained
 from jaxconv.errors import require
+from jaxconv.files.atomic import new_folder
 from jaxconv.registry import nearest
 
 JSON, CHART = "bench.json", "bench.png"
@@ -109,7 +110,7 @@ def bench(
         print(*(f"{name:<{suite.name_width}}  {family}".rstrip() for name, family in suite.names.items()), sep="\n")
         return None
     require("matplotlib", "the chart")
-    folder = Path(out) if out else _new_folder(Path("runs") / suite.folder)
+    folder = Path(out) if out else new_folder(Path("runs") / suite.folder)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"kind": suite.kind, **machine.facts(), "seconds": seconds, "complete": False, "rows": []}
     _write(folder, results)  # fails now, not after an hour, if the folder is not writable
@@ -275,15 +276,6 @@ def _progress(names: Sequence[str]) -> Iterator[tuple[str, Say]]:
             bar.set_description(name)
             yield name, tqdm.write
             bar.update()
-
-
-def _new_folder(folder: Path) -> Path:
-    """Return the folder, or folder-2, folder-3, ... if it exists."""
-    number, new = 1, folder
-    while new.exists():
-        number += 1
-        new = folder.with_name(f"{folder.name}-{number}")
-    return new
 
 
 def _write(folder: Path, results: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from jaxconv.bench.network_speed import INFERENCE
 from jaxconv.bench.timing import medians
 from jaxconv.contract import Layer, Params
 from jaxconv.files.loading import read_model
+from jaxconv.serving.inputs import is_shape, map_shapes
 
 MODES = (INFERENCE,)
 LIBRARIES = ("keras", "torch", "jaxconv")  # the outputs are compared with those of the first one that is installed
@@ -119,17 +120,13 @@ def _outputs(loaded: Loaded, x: Any) -> list[np.ndarray]:
 
 def _with_batch(file: str, shape: Any, batch: int) -> Any:
     """Replace the batch size of an input shape, or of a structure of shapes."""
-    shapes = jax.tree.leaves(shape, is_leaf=_is_shape)
+    shapes = jax.tree.leaves(shape, is_leaf=is_shape)
     if not shapes or any(None in one[1:] for one in shapes):
         raise ValueError(f"--trained {file}: the input shape {shape} has an unknown length; all lengths must be known")
-    return jax.tree.map(lambda one: (batch, *one[1:]), shape, is_leaf=_is_shape)
+    return map_shapes(lambda one: (batch, *one[1:]), shape)
 
 
 def _random(shape: Any) -> Any:
     """Return normal random numbers; they are the same in every call."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda one: np.asarray(rng.standard_normal(one), np.float32), shape, is_leaf=_is_shape)
-
-
-def _is_shape(value: Any) -> bool:
-    return isinstance(value, tuple)
+    return map_shapes(lambda one: np.asarray(rng.standard_normal(one), np.float32), shape)

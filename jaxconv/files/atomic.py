@@ -1,6 +1,7 @@
-"""Replace a file as a whole or not at all. Knows no formats."""
+"""Files that are replaced as a whole or not at all, and folders of a new name. Knows no formats."""
 
 import contextlib
+import itertools
 import os
 import platform
 import re
@@ -37,6 +38,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     finally:
         with contextlib.suppress(OSError):  # after the rename, or on a read-only file system
             temporary.unlink()
+
+
+def new_folder(folder: Path) -> Path:
+    """Make and return a folder, or the first one of NAME-2, NAME-3, ... that does not exist. Raises OSError."""
+    for number in itertools.count(1):
+        new = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
+        with contextlib.suppress(FileExistsError):  # a check beforehand would let two processes share a folder
+            new.mkdir(parents=True)
+            break
+    return new
 
 
 def _machine() -> str:
