@@ -9,8 +9,9 @@ import numpy as np
 from jaxconv.app import data
 from jaxconv.app.config import Config
 from jaxconv.app.model_table import layer_output_shapes, layer_table
+from jaxconv.app.pretrained import PretrainedModel
 from jaxconv.app.schema import ConfigError, Location
-from jaxconv.models import Sequential
+from jaxconv.contract import Layer
 from jaxconv.registry import snake_case
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.losses import losses
@@ -38,10 +39,10 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
     except ValueError as error:
         raise (top / "train").error("validation_split", train.validation_split, str(error)) from None
     shape = (min(train.batch_size, len(splits.x_train)), *splits.x_train.shape[1:])
-    if isinstance(config.model, Sequential) and config.pretrained is None:
+    if config.pretrained is None:
         shapes = _layer_shapes(config.model, shape, top / "model", splits.x_train.shape)
     else:
-        shapes = [_pretrained_output_shape(config, shape)]
+        shapes = [_pretrained_output_shape(config.model, config.pretrained, shape)]
     y = jax.ShapeDtypeStruct((shape[0], *splits.y_train.shape[1:]), np.dtype("int32" if splits.classes else "float32"))
     prediction = jax.ShapeDtypeStruct(shapes[-1], np.dtype("float32"))
     _check_output_size(config, [shape, *shapes], splits)
@@ -59,7 +60,7 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
             raise (top / "train" / "metrics").error(i, spec, str(error)) from None
 
 
-def _layer_shapes(model: Sequential, shape: Shape, location: Location, given: tuple[int, ...]) -> list[Shape]:
+def _layer_shapes(model: Layer, shape: Shape, location: Location, given: tuple[int, ...]) -> list[Shape]:
     """Return the output shape of each layer; the error has a hint where the channels are the first axis."""
     try:
         return layer_output_shapes(model, shape, location)
@@ -73,17 +74,17 @@ def _layer_shapes(model: Sequential, shape: Shape, location: Location, given: tu
         raise ConfigError(f"{error}; x_train has shape {given}, {channels_hint(given)}") from None
 
 
-def _pretrained_output_shape(config: Config, shape: Shape) -> Shape:
+def _pretrained_output_shape(model: Layer, source: PretrainedModel, shape: Shape) -> Shape:
     """Return the output shape of a model from a file. Raises ConfigError if it does not accept the data."""
-    file = config.pretrained.file if config.pretrained is not None else config.file
-    params = config.pretrained.params if config.pretrained is not None else {}
     try:
         x = jax.ShapeDtypeStruct(shape, np.dtype("float32"))
-        output = jax.eval_shape(config.model.apply_fn, params, x)
+        output = jax.eval_shape(model.apply_fn, source.params, x)
     except (ValueError, TypeError) as error:
-        raise ConfigError(f"{file} does not accept the data, of shape {(None, *shape[1:])}: {error}") from None
+        raise ConfigError(f"{source.file} does not accept the data, of shape {(None, *shape[1:])}: {error}") from None
     if not hasattr(output, "shape"):
-        raise ConfigError(f"{file} has {len(jax.tree.leaves(output))} outputs; only models of one output are trained")
+        raise ConfigError(
+            f"{source.file} has {len(jax.tree.leaves(output))} outputs; only models of one are trained"
+        )
     return output.shape
 
 

@@ -1,6 +1,5 @@
 """A jaxconv model in PyTorch: a list of calls that run one after the other."""
 
-import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,14 +14,6 @@ from jaxconv.models.container import call_params, walk
 from jaxconv.serving.folding import simplified
 
 
-@dataclasses.dataclass(frozen=True)
-class _Value:
-    """An intermediate value: its index among all values, and its shape in jaxconv."""
-
-    index: int
-    shape: Any
-
-
 class Network:
     """A layer or model with weights, built for one shape of each input. Raises Unsupported, which names the layer.
 
@@ -33,9 +24,8 @@ class Network:
         self.params, self.channels_first = params, _has_channels_first(layer)
         self.steps: list[tuple[Function, list[int]]] = []
         self.weights: list[tuple[str, Tensor]] = []
-        self.count = len(shapes)
-        values = [_Value(index, tuple(shape)) for index, shape in enumerate(shapes)]
-        self.outputs = [value.index for value in walk(layer, values, self._add)]
+        self.shapes: list[Any] = [tuple(shape) for shape in shapes]  # of all values, in jaxconv
+        self.outputs = walk(layer, range(len(shapes)), self._add)
         last_use = {index: number for number, (_, inputs) in enumerate(self.steps) for index in inputs}
         self.released: list[list[int]] = [[] for _ in self.steps]
         for index, number in last_use.items():
@@ -60,20 +50,20 @@ class Network:
         array = value.numpy()
         return array if self.channels_first or array.ndim < 3 else np.moveaxis(array, 1, -1)
 
-    def _add(self, where: str, layer: Layer, values: list[_Value], structure: Any) -> list[_Value]:
-        """Add the call of a layer and return its outputs."""
+    def _add(self, where: str, layer: Layer, values: Sequence[int], structure: Any) -> list[int]:
+        """Add the call of a layer on values and return the indices of its outputs."""
         try:
             simple, own = simplified(layer, call_params(self.params, where.split("/") if where else (), ()))
             if simple is None:
-                return values
-            shapes = [value.shape for value in values]
+                return [*values]
+            shapes = [self.shapes[index] for index in values]
             function, weights = function_of(simple, own, shapes, self.channels_first)
         except Unsupported as error:
             raise Unsupported(f"layer {where or layer.label!r}: {error}") from None
         self.weights += weights.items()
-        self.steps.append((function, [value.index for value in values]))
-        self.count += 1
-        return [_Value(self.count - 1, simple.output_shape(structure.unflatten(shapes)))]
+        self.steps.append((function, [*values]))
+        self.shapes.append(simple.output_shape(structure.unflatten(shapes)))
+        return [len(self.shapes) - 1]
 
 
 def _has_channels_first(layer: Layer) -> bool:
