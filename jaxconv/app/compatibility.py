@@ -82,9 +82,7 @@ def _pretrained_output_shape(model: Layer, source: PretrainedModel, shape: Shape
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{source.file} does not accept the data, of shape {(None, *shape[1:])}: {error}") from None
     if not hasattr(output, "shape"):
-        raise ConfigError(
-            f"{source.file} has {len(jax.tree.leaves(output))} outputs; only models of one are trained"
-        )
+        raise ConfigError(f"{source.file} has {len(jax.tree.leaves(output))} outputs; only models of one are trained")
     return output.shape
 
 

@@ -45,7 +45,10 @@ def overview(
         if not Path(model).is_file():
             raise
         return _outline_overview(model, error)
-    facts = _data_facts(source.config) if source.config is not None else []
+    facts: Facts = []
+    if source.config is not None:
+        arguments = ", ".join(f"{key}={value}" for key, value in source.config.data.items() if key != "source")
+        facts.append(("data", f"{source.config.data['source']} ({arguments})"))
     if source.classes:
         facts.append(("classes", ", ".join(source.classes[:20]) + (", ..." if len(source.classes) > 20 else "")))
     if source.file is not None:
@@ -71,11 +74,6 @@ def overview(
 
 def _text(title: str, body: str, facts: Facts) -> str:
     return "\n".join([title, "", body, "", *(f"{name:<7} {fact}" for name, fact in facts)]).rstrip()
-
-
-def _data_facts(config: Config) -> Facts:
-    arguments = ", ".join(f"{key}={value}" for key, value in config.data.items() if key != "source")
-    return [("data", f"{config.data['source']} ({arguments})")]
 
 
 def _file_facts(read: Read) -> Facts:

@@ -44,18 +44,13 @@ def optimize(layer: Layer | Apply, params: Params) -> tuple[Layer, Params]:
     if not isinstance(optimized, Sequential | Model):
         return optimized, kept  # a kind of container whose graph follows from its options
     wiring = Wiring(optimized, kept)
-    _leave_out(wiring)
+    for step in list(wiring.steps):  # leave out what does nothing, unless its rounding matters
+        less, _ = simplified(wiring.children[step.name], wiring.params.get(step.name, {}))
+        if less is None and _keeps_type(wiring, step):
+            wiring.drop(step)
     while _fold_one(wiring):
         pass
     return wiring.result()
-
-
-def _leave_out(wiring: Wiring) -> None:
-    """Leave out the calls of layers that do nothing at inference, where no rounding of theirs would be missed."""
-    for step in list(wiring.steps):
-        layer = wiring.children[step.name]
-        if simplified(layer, wiring.params.get(step.name, {}))[0] is None and _keeps_type(wiring, step):
-            wiring.drop(step)
 
 
 def _keeps_type(wiring: Wiring, step: Step) -> bool:

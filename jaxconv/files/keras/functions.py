@@ -206,20 +206,15 @@ def _cast(dtype: Any = None) -> ClassAndConfig:
     return ("Activation", {"activation": "linear", "dtype": dtype}) if kept else None
 
 
-def _unit(axis: Any = None, epsilon: Any = 1e-12) -> ClassAndConfig:
-    return ("UnitNormalization", {"axis": axis}) if epsilon == 1e-12 else None
-
-
-def _gelu(approximate: Any = False) -> ClassAndConfig:
-    return None if approximate else ("Activation", {"activation": "gelu"})
-
-
 _MAKE: dict[str, Any] = {
     **{"relu": _relu, "clip": _clip, "mean": _pooled("Average"), "max": _pooled("Max"), "pad": _pad, "cast": _cast},
-    **{"transpose": _transpose, "reshape": _reshape, "gelu": _gelu},
+    **{"transpose": _transpose, "reshape": _reshape},
     "relu6": lambda: ("ReLU", {"max_value": 6.0}),
     "identity": lambda: ("Activation", {"activation": "linear"}),
-    "l2_normalize": _unit,
+    "gelu": lambda approximate=False: None if approximate else ("Activation", {"activation": "gelu"}),
+    "l2_normalize": lambda axis=None, epsilon=1e-12: (
+        ("UnitNormalization", {"axis": axis}) if epsilon == 1e-12 else None
+    ),
     "softmax": lambda axis=-1: ("Softmax", {"axis": axis}),
     "leaky_relu": lambda negative_slope=0.2: ("LeakyReLU", {"negative_slope": negative_slope}),
 }

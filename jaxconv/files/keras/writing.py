@@ -183,15 +183,12 @@ def _weights(path: Path, model: Layer, params: Params) -> bytes:
                     raise FileError(f"{path}: weight {leaf} is missing")
                 value = np.asarray(values[leaf])
                 check_finite(f"{path}: weight {leaf}", value)
-                _write(group, str(index), value)
+                half = value.dtype == jnp.bfloat16  # HDF5 has no such type: Keras stores two bytes, and its name
+                stored = value.view(np.dtype("V2")) if half else value
+                dataset = group.create_dataset(str(index), data=stored, track_times=False)
+                if half:
+                    dataset.attrs["dtype"] = "bfloat16"
                 written.add(leaf)
     if extra := sorted(values.keys() - written):
         raise FileError(f"{path}: the layer has no weight {', '.join(extra)}")
     return buffer.getvalue()
-
-
-def _write(group: Any, name: str, value: np.ndarray) -> None:
-    if value.dtype == jnp.bfloat16:  # HDF5 has no such type: Keras stores two bytes, with the type as an attribute
-        group.create_dataset(name, data=value.view(np.dtype("V2")), track_times=False).attrs["dtype"] = "bfloat16"
-    else:
-        group.create_dataset(name, data=value, track_times=False)

@@ -31,7 +31,8 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
     if names is None and expected:
         raise FileError(f"{store.path}: it has no weights of a Keras model: neither layer_names nor layers")
     tables = {name: _tables(store, f"{top}{name}", name) for name in names or []}
-    weights = {name: own for name, own in tables.items() if own and not _are_moments(own)}
+    moments = [("mean",), ("variance",), ("count",)]  # of a Normalization, which are options here
+    weights = {name: own for name, own in tables.items() if own and [name_end(one.name, 1) for one in own] != moments}
     if by_name:
         pairs = [(stored, weights.pop(stored.name)) for stored in expected if stored.name in weights]
         if weights and strict:
@@ -53,10 +54,6 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
 def name_end(name: str, parts: int) -> tuple[str, ...]:
     """Return the last parts of a variable's name, without TF's ``:0``."""
     return tuple(re.sub(r":\d+$", "", name).split("/")[-parts:])
-
-
-def _are_moments(tables: Sequence[Table]) -> bool:
-    return [name_end(table.name, 1) for table in tables] == [("mean",), ("variance",), ("count",)]
 
 
 def _skipped_inside(stored: StoredLayer) -> set[str]:

@@ -99,7 +99,8 @@ def modernize(current: str, options: Config, origin: Origin) -> Config:
         options["data_format"] = _DATA_FORMATS[ordering]
     for key, value in options.items():
         if key.endswith("constraint") and ordering == "th" and isinstance(value, Mapping):
-            options[key] = _current_axis(value, current)
+            axes, axis = THEANO_AXES.get(current, ()), value.get("axis")  # the axes of the kernel have moved
+            options[key] = {**value, "axis": axes.index(axis)} if axis in axes else dict(value)
     if current == "ZeroPadding2D" and isinstance(options.get("padding"), list) and len(options["padding"]) == 4:
         top, bottom, left, right = options["padding"]
         options["padding"] = [[top, bottom], [left, right]]
@@ -117,12 +118,6 @@ def _ordering_of_others(origin: Origin) -> str:
     if len(origin.orderings) > 1:
         raise ValueError("it has no dim_ordering, and other layers of the file have both 'th' and 'tf'")
     return next(iter(origin.orderings), "tf")
-
-
-def _current_axis(constraint: Mapping[str, Any], current: str) -> Config:
-    """Return a constraint with its axis moved as the axes of the kernel moved."""
-    axes, axis = THEANO_AXES.get(current, ()), constraint.get("axis")
-    return {**constraint, "axis": axes.index(axis)} if axis in axes else dict(constraint)
 
 
 def merge_layer(options: Config) -> tuple[str, Config]:
