@@ -1,6 +1,6 @@
 """Whether the model of a config fits its data: shapes, the loss, the number of outputs. Nothing is computed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -52,7 +52,13 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
         check_output(config.model.apply_fn, resolve_loss(train.loss))
     except ValueError as error:
         raise (top / "train").error("loss", train.loss, str(error)) from None
-    _check_class_weight(train.class_weight, splits.classes, top / "train")
+    weights, classes = train.class_weight, splits.classes
+    if weights is not None and classes is None:
+        raise (top / "train").error("class_weight", weights, "the data has targets, not classes")
+    try:
+        class_weights(weights or {}, classes or ())
+    except ValueError as error:
+        raise (top / "train").nested_error("class_weight", weights, str(error)) from None
     for i, (spec, metric) in enumerate(zip(train.metrics, resolve_metrics(train.metrics), strict=True)):
         try:
             jax.eval_shape(metric, y, prediction)
@@ -98,15 +104,6 @@ def _check_loss(spec: Any, y: Any, prediction: Any, location: Location) -> None:
     if isinstance(spec, dict) and "name" in spec:
         raise (location / "loss").error("name", spec["name"], f"{error}{hint}")
     raise location.error("loss", spec, f"{error}{hint}")
-
-
-def _check_class_weight(weights: Mapping[str, float] | None, classes: Sequence[str] | None, location: Location) -> None:
-    if weights is not None and classes is None:
-        raise location.error("class_weight", weights, "the data has targets, not classes")
-    try:
-        class_weights(weights or {}, classes or ())
-    except ValueError as error:
-        raise location.nested_error("class_weight", weights, str(error)) from None
 
 
 def _loss_error(spec: Any, y: Any, prediction: Any) -> str | None:

@@ -44,10 +44,8 @@ class Predictor(NamedTuple):
 
 def load_predictor(file: Path) -> Predictor:
     """Read a model file or an exported program. Raises FileError."""
-    return _exported_predictor(file) if is_exported(file) else _model_predictor(file)
-
-
-def _model_predictor(file: Path) -> Predictor:
+    if is_exported(file):
+        return _exported_predictor(file)
     read = read_model(file)
     layer = read.layer
     inputs: tuple[str, ...] = ()

@@ -18,7 +18,6 @@ from jaxconv.app import run_folder
 from jaxconv.app.compatibility import check_shapes, load_data
 from jaxconv.app.config import Config, read_config
 from jaxconv.app.data import Splits
-from jaxconv.app.pretrained import PretrainedModel
 from jaxconv.app.processes import check_run, gather, is_first
 from jaxconv.app.schema import ConfigError
 from jaxconv.app.toml import dumps
@@ -64,8 +63,11 @@ def train(
     if not first:
         return _run(config, splits, folder, resume=False, sharding=sharding)
     with run_folder.locked(folder):
-        if config.pretrained is not None:
-            config = _copy_pretrained(config, config.pretrained, folder)
+        if config.pretrained is not None:  # so that the run can be resumed without the original
+            copy = folder / f"{run_folder.PRETRAINED}{config.pretrained.file.suffix}"
+            with replacing(copy) as handle, open(config.pretrained.file, "rb") as original:
+                shutil.copyfileobj(original, handle)
+            config = dataclasses.replace(config, pretrained=config.pretrained._replace(file=copy))
         if config.module is not None:  # so that the run does not depend on later changes of it
             copy = folder / config.module.name
             run_folder.write_text(copy, config.module.read_text(encoding="utf-8"))
@@ -85,14 +87,6 @@ def _remove_unused(folder: Path, module: Path | None) -> None:
         for file in files:
             file.unlink()
         folder.rmdir()
-
-
-def _copy_pretrained(config: Config, pretrained: PretrainedModel, folder: Path) -> Config:
-    """Copy the pretrained model's file into the run folder, so that the run can be resumed without the original."""
-    copy = folder / f"{run_folder.PRETRAINED}{pretrained.file.suffix}"
-    with replacing(copy) as handle, open(pretrained.file, "rb") as original:
-        shutil.copyfileobj(original, handle)
-    return dataclasses.replace(config, pretrained=pretrained._replace(file=copy))
 
 
 def resume(

@@ -55,13 +55,11 @@ def _read_test_set(path: str, classes: Sequence[str] | None) -> tuple[np.ndarray
             raise ConfigError(f"--data {path}: {name} has shape {array.shape}; at least one sample is expected")
     if len(x) != len(y):
         raise ConfigError(f"--data {path}: {x_name} has {len(x)} samples and {y_name} has {len(y)}; give equal numbers")
-    return x, (_class_indices(path, y_name, y, classes) if classes else y)
-
-
-def _class_indices(path: str, name: str, y: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    if not classes:
+        return x, y
     if y.dtype.kind not in "biuUS":
         raise ConfigError(
-            f"--data {path}: {name} has dtype {y.dtype}; the training data has class labels, which are "
+            f"--data {path}: {y_name} has dtype {y.dtype}; the training data has class labels, which are "
             f"integers or strings: {', '.join(classes)}"
         )
-    return indices(y.ravel(), classes, f"--data {path}: {name}")
+    return x, indices(y.ravel(), classes, f"--data {path}: {y_name}")

@@ -78,7 +78,8 @@ def measure_trained(
         libraries whose outputs disagree (then nothing is timed); ``left_out``: the reason, for each library that does
         not support the model.
     """
-    x = _random(model.shape)
+    rng = np.random.default_rng(0)
+    x = map_shapes(lambda shape: np.asarray(rng.standard_normal(shape), np.float32), model.shape)
     loaded: dict[str, Loaded] = {}
     left_out: dict[str, str] = {}
     for library in libraries:
@@ -124,9 +125,3 @@ def _with_batch(file: str, shape: Any, batch: int) -> Any:
     if not shapes or any(None in one[1:] for one in shapes):
         raise ValueError(f"--trained {file}: the input shape {shape} has an unknown length; all lengths must be known")
     return map_shapes(lambda one: (batch, *one[1:]), shape)
-
-
-def _random(shape: Any) -> Any:
-    """Return normal random numbers; they are the same in every call."""
-    rng = np.random.default_rng(0)
-    return map_shapes(lambda one: np.asarray(rng.standard_normal(one), np.float32), shape)

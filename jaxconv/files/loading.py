@@ -10,7 +10,7 @@ from typing import IO, Any
 from jaxconv.contract import Apply, Layer, Params, as_layer
 from jaxconv.files.bounds import TEXT, ZipReader, open_file, parse_json
 from jaxconv.files.errors import FileError, damaged
-from jaxconv.files.hdf5 import NoStore, Store, is_hdf5, opened
+from jaxconv.files.hdf5 import NoStore, is_hdf5, opened
 from jaxconv.files.keras.model import Custom, Factory, Read, Source, read_keras
 from jaxconv.files.keras.stored_layer import without_file
 from jaxconv.files.keras.weights import match_weights, read_weights
@@ -179,7 +179,10 @@ def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
                 yield Source(path, config, store, ".keras", version, own=own)
         elif is_hdf5(handle):
             with opened(path, handle, _STATE) as store:
-                yield _hdf5_source(path, store)
+                config, top = store.text("", "model_config"), top_group(store).rstrip("/")
+                version, backend = (store.text("", n) or store.text(top, n) for n in ("keras_version", "backend"))
+                tree = None if config is None else parse_json(path, config, "model_config")
+                yield Source(path, tree, store, "HDF5", version, backend)
         else:
             raise FileError(f"{path}: it is neither a .keras archive nor HDF5 nor JSON: it begins with {start!r}")
 
@@ -191,13 +194,6 @@ def _json_source(path: Path, content: bytes) -> Source:
     about = config if isinstance(config, Mapping) else {}
     version, backend = (one if isinstance(one := about.get(key), str) else None for key in ("keras_version", "backend"))
     return Source(path, config, NoStore(path), "JSON", version, backend)
-
-
-def _hdf5_source(path: Path, store: Store) -> Source:
-    config, top = store.text("", "model_config"), top_group(store).rstrip("/")
-    version, backend = (store.text("", name) or store.text(top, name) for name in ("keras_version", "backend"))
-    tree: Any = None if config is None else parse_json(path, config, "model_config")
-    return Source(path, tree, store, "HDF5", version, backend)
 
 
 def _read_archive(path: Any, handle: IO[bytes]) -> tuple[Any, dict[str, Any], bytes]:

@@ -40,7 +40,14 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
         kinds = "biuf" if key[0] == "x" else "f" + label_kinds
         _check_array(array, label(key), rank=2 if key[0] == "x" else 1, kinds=kinds)
     for key in ("y_train", "y_test"):
-        arrays[key] = _reshape_y(arrays[key], label(key))
+        array, size = arrays[key], len(arrays[key])
+        if are_targets(array):
+            arrays[key] = array[:, None] if array.ndim == 1 else array
+        elif array.ndim > 1 and array.size != size:
+            legal = f"labels have {(size,)}, and one-hot rows are stored as floats"
+            raise ValueError(f"{label(key)} has shape {array.shape}; {legal}")
+        else:
+            arrays[key] = array.reshape(size)
     for x, y in (("x_train", "y_train"), ("x_test", "y_test")):
         if len(arrays[x]) != len(arrays[y]):
             raise ValueError(f"{label(y)} has {len(arrays[y])} samples, but {x} has {len(arrays[x])}")
@@ -96,11 +103,3 @@ def _check_array(array: np.ndarray, label: str, rank: int, kinds: str) -> None:
 
 
 _KINDS = {"f": "floats", "i": "integers", "b": "booleans", "U": "strings"}  # "u" and "S" always occur with "i" and "U"
-
-
-def _reshape_y(y: np.ndarray, label: str) -> np.ndarray:
-    if are_targets(y):
-        return y[:, None] if y.ndim == 1 else y
-    if y.ndim > 1 and y.size != len(y):
-        raise ValueError(f"{label} has shape {y.shape}; labels have {(len(y),)}, and one-hot rows are stored as floats")
-    return y.reshape(len(y))

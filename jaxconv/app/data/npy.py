@@ -63,7 +63,8 @@ def _map(key: str, path: str) -> np.ndarray:
 def _count_classes(y_train: np.ndarray, y_test: np.ndarray, label: Callable[[str], str]) -> int:
     """Return one more than the largest training label, after checking all labels."""
     for key, y in (("y_train", y_train), ("y_test", y_test)):
-        low, high = _range(y)
+        blocks = [y[start : start + _BLOCK] for start in range(0, len(y), _BLOCK)]
+        low, high = min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)
         if low < 0 or high >= MOST_CLASSES:
             raise ValueError(
                 f"{label(key)} has the label {low if low < 0 else high}; integers are class indices from 0 "
@@ -74,8 +75,3 @@ def _count_classes(y_train: np.ndarray, y_test: np.ndarray, label: Callable[[str
         elif high >= classes:
             raise ValueError(f"{label(key)} has the label {high}, but y_train has only 0 to {classes - 1}")
     return classes
-
-
-def _range(y: np.ndarray) -> tuple[int, int]:
-    blocks = [y[start : start + _BLOCK] for start in range(0, len(y), _BLOCK)]
-    return min(int(block.min()) for block in blocks), max(int(block.max()) for block in blocks)

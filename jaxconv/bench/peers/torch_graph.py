@@ -21,7 +21,10 @@ class Network:
     """
 
     def __init__(self, layer: Layer, params: Params, shapes: Sequence[Shape]):
-        self.params, self.channels_first = params, _has_channels_first(layer)
+        formats = [
+            one.data_format for one in leaf_layers(layer) if hasattr(one, "rank") and hasattr(one, "data_format")
+        ]
+        self.params, self.channels_first = params, formats[:1] == ["channels_first"]
         self.steps: list[tuple[Function, list[int]]] = []
         self.weights: list[tuple[str, Tensor]] = []
         self.shapes: list[Any] = [tuple(shape) for shape in shapes]  # of all values, in jaxconv
@@ -64,9 +67,3 @@ class Network:
         self.steps.append((function, [*values]))
         self.shapes.append(simple.output_shape(structure.unflatten(shapes)))
         return [len(self.shapes) - 1]
-
-
-def _has_channels_first(layer: Layer) -> bool:
-    """Return whether the first layer with a data format has its channels first."""
-    formats = (one.data_format for one in leaf_layers(layer) if hasattr(one, "rank") and hasattr(one, "data_format"))
-    return next(formats, None) == "channels_first"

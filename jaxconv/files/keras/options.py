@@ -112,21 +112,16 @@ def _is_ignored(key: str, value: Any, notes: list[str]) -> bool:
 
 def _value(key: str, value: Any, kind: Any, major: int, custom: Mapping[str, Any], notes: list[str]) -> Any:
     if key == "dtype":
-        return _policy(value)
+        if isinstance(value, Mapping):
+            if value.get("class_name") not in ("DTypePolicy", "Policy", "PolicyV1", "FloatDTypePolicy"):
+                raise ValueError(f"dtype policy {_short(value.get('class_name'))} is not supported; legal: DTypePolicy")
+            value = (value.get("config") or {}).get("name")
+        return dialects.POLICIES.get(value, value) if isinstance(value, str) else value
     if key.rpartition("_")[2] in TABLES and value is not None:
         return _object(key, value, major, custom, notes)
     if isinstance(value, float) and value.is_integer() and kind is int:
         return int(value)  # TF wrote filters as 6.0 if they were computed
     return bool(value) if kind is bool and type(value) is int and value in (0, 1) else value
-
-
-def _policy(value: Any) -> Any:
-    name = value
-    if isinstance(value, Mapping):
-        if value.get("class_name") not in ("DTypePolicy", "Policy", "PolicyV1", "FloatDTypePolicy"):
-            raise ValueError(f"dtype policy {_short(value.get('class_name'))} is not supported; legal: DTypePolicy")
-        name = (value.get("config") or {}).get("name")
-    return dialects.POLICIES.get(name, name) if isinstance(name, str) else name
 
 
 def _object(option: str, value: Any, major: int, custom: Mapping[str, Any], notes: list[str]) -> Any:
