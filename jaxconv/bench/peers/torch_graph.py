@@ -21,10 +21,8 @@ class Network:
     """
 
     def __init__(self, layer: Layer, params: Params, shapes: Sequence[Shape]):
-        formats = [
-            one.data_format for one in leaf_layers(layer) if hasattr(one, "rank") and hasattr(one, "data_format")
-        ]
-        self.params, self.channels_first = params, formats[:1] == ["channels_first"]
+        spatial = [one for one in leaf_layers(layer) if hasattr(one, "rank") and hasattr(one, "data_format")]
+        self.params, self.channels_first = params, bool(spatial) and spatial[0].data_format == "channels_first"
         self.steps: list[tuple[Function, list[int]]] = []
         self.weights: list[tuple[str, Tensor]] = []
         self.shapes: list[Any] = [tuple(shape) for shape in shapes]  # of all values, in jaxconv
