@@ -172,10 +172,8 @@ def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Loc
             output = math.prod(size or 1 for size in output_shape) if isinstance(output_shape, tuple) else 0
             needed = max(used, 4 * output)
             if needed > memory:
-                raise ValueError(
-                    f"the weights up to here and the output of shape {output_shape} need {needed / 1e9:,.0f} GB; this "
-                    f"machine has {memory / 1e9:,.0f} GB"
-                )
+                sizes = f"{needed / 1e9:,.0f} GB; this machine has {memory / 1e9:,.0f} GB"
+                raise ValueError(f"the weights up to here and the output of shape {output_shape} need {sizes}")
         except (ValueError, TypeError, OverflowError) as error:
             where, shown = (location / "layers" / i).path, (None, *shape[1:])
             raise ConfigError(f"{location.file}: {where} ({name}), given shape {shown}: {error}") from None

@@ -44,9 +44,7 @@ def npy(*, x_train: FilePath, y_train: FilePath, x_test: FilePath, y_test: FileP
     arrays = check({key: _map(key, path) for key, path in paths.items()}, label, label_kinds="iu")
     for key in ("x_train", "x_test"):
         if not arrays[key].flags.c_contiguous:
-            raise ValueError(
-                f"{label(key)} is in Fortran order, which scatters samples; save numpy.ascontiguousarray(x)"
-            )
+            raise ValueError(f"{label(key)} is in Fortran order, which scatters samples; save np.ascontiguousarray(x)")
     classes = None
     if not are_targets(arrays["y_train"]):
         classes = tuple(str(index) for index in range(_count_classes(arrays["y_train"], arrays["y_test"], label)))

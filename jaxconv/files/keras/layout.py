@@ -47,8 +47,8 @@ def groups(layer: Layer, path: str = "", name: str | None = None, params_path: L
         yield from groups(child, below, key, (*params_path, key))
 
 
-def numbered_name(base: str, count: dict[str, int], step: int = 1) -> str:
+def numbered_name(base: str, count: dict[str, int]) -> str:
     """Return ``base``, ``base_1``, ``base_2``, ... in turn, and count on in place."""
     number = count.get(base, 0)
-    count[base] = number + step
+    count[base] = number + 1
     return f"{base}_{number}" if number else base

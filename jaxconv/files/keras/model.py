@@ -103,8 +103,7 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
         shape = layer.known_input_shape if builder.output_lengths else None
         if shape is not None:
             deconvolution.check_output_lengths(layer, shape, builder.output_lengths)
-    untrained = isinstance(source.store, NoStore)
-    params = _shapes(source.path, layer) if untrained else _params(source, root, layer, builder)
+    params = _params(source, root, layer, builder)
     if source.own.get("alone") is True and len(layer.children) == 1:  # written for a layer that is not a model
         ((name, layer),) = layer.children.items()
         params = params.get(name, {})
@@ -120,18 +119,11 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
     )
 
 
-def _shapes(path: Any, layer: Layer) -> Params:
-    """Return the shapes and types of the params of a model whose file has no weights."""
-    with refused(path, "its model"):
-        shape = layer.known_input_shape
-        if shape is None:
-            raise ValueError("the file does not name the shape of its input; name the file of its weights: weights=...")
-        return param_shapes(layer, shape)
-
-
 def _params(source: Source, root: Entry, layer: Layer, builder: "_Builder") -> Params:
-    """Read the params of a model."""
+    """Read the params of a model; of a file without weights, their shapes and types."""
     store = source.store
+    if isinstance(store, NoStore):
+        return _expected_params(source.path, layer, None)
     with damaged(source.path, "the record of its weights"):
         stored = _stored_layer(root, layer, (), builder.replaced)
         found = match_weights(store, stored, by_name=None, strict=True)
@@ -152,16 +144,19 @@ def _input_shape(source: Source, layer: Layer, params: Params) -> Any:
     return shape
 
 
-def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match]) -> Params:
+def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match] | None) -> Params:
     """Return the shapes and types of the params that a layer has for its own input.
 
     If the input's shape is not in the file, the shapes in the file are used, provided that each layer can have them for
-    some input. Whether one layer fits the next is then seen when they are called.
+    some input. Whether one layer fits the next is then seen when they are called. found: None for a file without
+    weights.
     """
     with refused(path, "its model"):
         shape = layer.known_input_shape
         if shape is not None:
             return param_shapes(layer, shape)
+        if found is None:
+            raise ValueError("the file does not name the shape of its input; name the file of its weights: weights=...")
     missing = [leaf for leaf, _ in leaves_of(without_file(layer)) if leaf not in found]
     if missing:
         raise FileError(f"{path}: weight {'/'.join(missing[0])} is missing")
@@ -337,10 +332,8 @@ def _check_is_known(entry: Entry) -> None:
         raise NoLayerError(f"its class {entry.registered_name or kind} of {home} is code outside Keras")
     if is_function(entry):
         given = {key: value for key, value in entry.config.get("arguments", {}).items() if key != "constants" or value}
-        raise NoLayerError(
-            f"it is the function {entry.config.get('function', kind)!a} with arguments {ascii(given)[:80]}, "
-            "for which no layer exists here"
-        )
+        name, arguments = ascii(entry.config.get("function", kind)), ascii(given)[:80]
+        raise NoLayerError(f"it is the function {name} with arguments {arguments}, for which no layer exists here")
 
 
 def _stored_layer(entry: Entry, layer: Layer | None, path: Leaf, replaced: Collection[Leaf]) -> StoredLayer:

@@ -73,10 +73,7 @@ def check_output_lengths(layer: Any, shape: Any, declared: Mapping[tuple[str, ..
         wanted = declared.get(tuple(path.split("/")))
         lengths = out[2:] if wanted and one.data_format == "channels_first" else out[1:-1]
         if wanted and any(n not in (None, m) for n, m in zip(lengths, wanted, strict=True)):
-            name = path.rpartition("/")[2]
-            raise ValueError(
-                f"layer {name!r} has output lengths {lengths} for input {given}; its output_shape says {wanted}"
-            )
+            raise ValueError(f"layer {path!r} has lengths {lengths} for input {given}; its output_shape says {wanted}")
         return one.output_structure.flatten_up_to(out)
 
     walk(layer, layer.flat_inputs(layer.read_shape(shape)), visit)
