@@ -1,4 +1,4 @@
-"""The input shape of a layer, by its contract alone: from a file, or from its weights."""
+"""The input shape of a layer, by its contract and its weights alone."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,23 +17,6 @@ def output_shape_of(layer: Layer, shape: Any) -> Any:
         return layer.output_shape(shape)
     except (ValueError, TypeError):
         return None
-
-
-def shape_from_json(value: Any) -> Any:
-    """Return a shape, or a list or dict of shapes, as tuples from the lists of JSON. Raises ValueError.
-
-    >>> shape_from_json([[None, 8, 3], [None, 2]])
-    [(None, 8, 3), (None, 2)]
-    """
-    if isinstance(value, Mapping):
-        return {key: shape_from_json(one) for key, one in value.items()}
-    if not isinstance(value, list):
-        raise ValueError(f"{ascii(value)[:80]} is not a shape; give a list of sizes, or a list or dict of shapes")
-    if any(isinstance(one, list | dict) for one in value):
-        return [shape_from_json(one) for one in value]
-    if not all(size is None or (type(size) is int and size >= 0) for size in value):
-        raise ValueError(f"{ascii(value)[:80]} is not a shape: sizes are integers, or null where unknown")
-    return tuple(value)
 
 
 def fitting_shape(layer: Layer, params: Params) -> Shape | None:

@@ -16,7 +16,6 @@ from jax.extend.mlir.dialects import sdy, stablehlo
 from jaxconv.errors import explain, require
 from jaxconv.files.archive import read_archive, read_format, write_archive
 from jaxconv.files.errors import FileError, refused
-from jaxconv.files.input_shapes import shape_from_json
 from jaxconv.serving.exported_stream import ExportedStream, FromFile, Program, read_stream, stream_program
 from jaxconv.serving.inputs import (
     cast_inputs,
@@ -24,6 +23,7 @@ from jaxconv.serving.inputs import (
     map_shapes,
     read_function,
     read_input_shape,
+    read_shapes,
     resolve_dtypes,
     symbolic_inputs,
 )
@@ -221,7 +221,7 @@ def load_exported(path: str | os.PathLike[str]) -> Any:
 
 def _read_inputs(header: Mapping[str, Any], taken: Any) -> tuple[Any, Any]:
     """Return the shapes and types of the inputs in a header. Raises ValueError if the program takes others."""
-    shapes, dtype = shape_from_json(header["input_shape"]), header["dtype"]
+    shapes, dtype = read_shapes(header["input_shape"]), header["dtype"]
     several = not isinstance(dtype, str)
     dtypes = resolve_dtypes(None, shapes, dtype) if several else map_shapes(lambda _: jnp.dtype(dtype), shapes)
     declared = map_shapes(lambda shape, kind: (shape, kind), shapes, dtypes)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxconv.contract import Layer, Params, layers, param_shapes
 from jaxconv.files.errors import FileError, NoLayerError, damaged, refused
 from jaxconv.files.hdf5 import NoStore, Store, folders_of
-from jaxconv.files.input_shapes import fits, misfit, shape_from_json
+from jaxconv.files.input_shapes import fits, misfit
 from jaxconv.files.keras import numbered
 from jaxconv.files.keras.config import Entry, cut, graph_config, last_before, read_model_config
 from jaxconv.files.keras.functions import is_function, replace_functions
@@ -138,7 +138,7 @@ def _input_shape(source: Source, layer: Layer, params: Params) -> Any:
     if stored is None:
         return own
     with refused(source.path, "metadata.json: input_shape"):
-        shape = layer.read_shape(shape_from_json(stored))
+        shape = layer.read_shape(stored)
         if shape != own and not fits(layer, params, shape):
             raise ValueError(f"{shape} is not an input that the layer has these weights for")
     return shape
