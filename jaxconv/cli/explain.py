@@ -61,14 +61,8 @@ def run(options: argparse.Namespace) -> None:
     x = jax.tree.map(lambda array: array[options.example : options.example + 1], rows)
     check_input(str(file), model.apply_fn, model.params, x, model.input_shape)
     x = jax.tree.map(lambda array: np.asarray(array, np.float32), x)
-    values, _ = attribute(
-        Partial(model.apply_fn, model.params),
-        x,
-        options.target,
-        method=options.method,
-        baseline=options.baseline,
-        key=jax.random.key(0),
-    )
+    how = {"method": options.method, "baseline": options.baseline, "key": jax.random.key(0)}
+    values, _ = attribute(Partial(model.apply_fn, model.params), x, options.target, **how)
     figure = heats(values, {name: x[name] for name in model.inputs}) if model.inputs else heats({"": values}, {"": x})
     with replacing(options.out) as handle:
         figure.savefig(handle, format=suffix[1:])

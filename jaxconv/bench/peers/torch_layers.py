@@ -158,8 +158,6 @@ def _channels(call: Call) -> Any:
 def _dense(call: Call) -> Function:
     weight, bias = call.weights["weight"], call.weights.get("bias")
     product = _activate(call, lambda x: functional.linear(x, weight, bias), -1)
-    if call.channels_first or len(call.shapes[0]) < 3:
-        return product
     return lambda x: call.to_torch(product(call.to_jaxconv(x)))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract import Params
@@ -65,35 +65,26 @@ def read_weights(
     file has none; None if a missing weight is an error. notes: gets a line for each weight that loses precision. Raises
     FileError.
     """
-    values: dict[str, Any] = {}
-    kept = None if default is None else flat(default)
+    values: dict[str, Any] = {} if default is None else flat(default)
     for name, leaf in flat(expected).items():
-        match = found.get(tuple(name.split("/")))
-        if match is not None:
-            bias = found.get((*name.split("/")[:-1], "bias"))
-            values[name] = _read(store, name, leaf, match, bias, origin, notes)
-        elif kept is not None:
-            values[name] = kept[name]
-        else:
-            raise FileError(f"{store.path}: weight {name} of shape {leaf.shape} is missing")
+        *above, end = name.split("/")
+        where, needed = f"{store.path}: weight {name}", tuple(leaf.shape)
+        match, bias = found.get((*above, end)), found.get((*above, "bias"))
+        if match is None and name in values:
+            continue
+        if match is None:
+            raise FileError(f"{where} of shape {needed} is missing")
+        table, layer = match
+        convert = cudnn_conversion(layer, end, table.shape, needed, None if bias is None else bias.table.shape)
+        convert = convert or kernel_conversion(layer, end, table.shape, needed, origin)
+        if convert is None:
+            raise FileError(f"{where} has shape {table.shape} in the file ({table.name}); its layer needs {needed}")
+        value = convert(table.read())
+        check_finite(where, value)
+        if value.dtype.itemsize > np.dtype(leaf.dtype).itemsize:
+            notes.append(f"{name} is {value.dtype} in the file and is read as {leaf.dtype}")
+        values[name] = jnp.asarray(value.astype(leaf.dtype))
     return nested(values)
-
-
-def _read(
-    store: Store, name: str, leaf: Any, match: Match, bias: Match | None, origin: Origin, notes: list[str]
-) -> jax.Array:
-    table, layer = match
-    where, expected, end = f"{store.path}: weight {name}", tuple(leaf.shape), name.rpartition("/")[2]
-    convert = cudnn_conversion(layer, end, table.shape, expected, None if bias is None else bias.table.shape)
-    if convert is None:
-        convert = kernel_conversion(layer, end, table.shape, expected, origin)
-    if convert is None:
-        raise FileError(f"{where} has shape {table.shape} in the file ({table.name}); its layer needs {expected}")
-    value = convert(table.read())
-    check_finite(where, value)
-    if value.dtype.itemsize > np.dtype(leaf.dtype).itemsize:
-        notes.append(f"{name} is {value.dtype} in the file and is read as {leaf.dtype}")
-    return jax.numpy.asarray(value.astype(leaf.dtype))
 
 
 def check_finite(where: str, value: np.ndarray) -> None:
