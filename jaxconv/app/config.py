@@ -9,7 +9,7 @@ from jaxconv.app import data
 from jaxconv.app.model_table import build_model, layer_table
 from jaxconv.app.own_layers import import_file
 from jaxconv.app.pretrained import PretrainedModel, freeze_layers
-from jaxconv.app.schema import ConfigError, Location
+from jaxconv.app.schema import ConfigError, FilePath, Location, read_arguments
 from jaxconv.app.toml import check_limits, override, read_toml
 from jaxconv.app.train_table import TrainTable, check_train_table
 from jaxconv.contract import Layer
@@ -124,21 +124,19 @@ def _read_import(table: Any, location: Location, own: bool) -> tuple[Path | None
 
 def _read_model(table: Any, location: Location) -> tuple[Layer, PretrainedModel | None]:
     """Build the model from its layers, or read it from a file, whose path is relative to the config's folder."""
+
+    def from_file(*, file: FilePath, freeze: tuple[str, ...] = ()) -> tuple[Layer, PretrainedModel]:
+        path = Path(location.file).parent / file
+        read = read_model(path)
+        return freeze_layers(read.layer, freeze), PretrainedModel(path, freeze, read.params)
+
     if not isinstance(table, Mapping) or not {"file", "freeze"} & set(table):
         return build_model(table, location), None
-    for key, value in table.items():
-        if key not in ("file", "freeze"):
-            hint = "a model has either layers or a file" if key == "layers" else nearest(key, ["file", "freeze"])
-            raise location.error(key, value, f"unknown key beside file; {hint}")
-    if not isinstance(table.get("file"), str):
-        raise location.error("file", table.get("file"), "expected the path of a model file")
-    freeze = table.get("freeze", [])
-    if not isinstance(freeze, list) or not all(isinstance(pattern, str) for pattern in freeze):
-        raise location.error("freeze", freeze, 'expected patterns of names, such as ["conv*"]')
+    if "layers" in table:
+        raise location.error("layers", table["layers"], "a model has either layers or a file")
+    arguments = read_arguments(table, from_file, location, user="a model with a file")
     try:
-        file = Path(location.file).parent / table["file"]
-        read = read_model(file)
-        return freeze_layers(read.layer, freeze), PretrainedModel(file, tuple(freeze), read.params)
+        return from_file(**arguments)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 
