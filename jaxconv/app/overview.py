@@ -52,7 +52,10 @@ def overview(
     if source.classes:
         facts.append(("classes", ", ".join(source.classes[:20]) + (", ..." if len(source.classes) > 20 else "")))
     if source.file is not None:
-        facts += _file_facts(source.file)
+        about = source.file.about
+        if are_metrics(about.get("test")):
+            facts += [("run", str(about.get("name"))), ("result", format_test_metrics(about["test"]))]
+        facts += [_format_fact(source.file), *(("note", note) for note in group_notes(source.file.notes))]
     if source.config is not None and source.folder is not None:
         facts += _run_facts(source.folder, source.config)
     if source.input_shape is None:
@@ -74,13 +77,6 @@ def overview(
 
 def _text(title: str, body: str, facts: Facts) -> str:
     return "\n".join([title, "", body, "", *(f"{name:<7} {fact}" for name, fact in facts)]).rstrip()
-
-
-def _file_facts(read: Read) -> Facts:
-    facts = []
-    if are_metrics(read.about.get("test")):
-        facts = [("run", str(read.about.get("name"))), ("result", format_test_metrics(read.about["test"]))]
-    return [*facts, _format_fact(read), *(("note", note) for note in group_notes(read.notes))]
 
 
 def _format_fact(file: Read | Outline) -> tuple[str, str]:

@@ -67,7 +67,11 @@ class TrainTable:
 def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTable:
     """Check the section and complete its defaults. Raises ConfigError."""
     train = _read(table, location)
-    _check_ranges(train, location)
+    for field in dataclasses.fields(Options):
+        value = getattr(train, field.name, None)
+        options = {} if value is None else {field.name: value}
+        _resolve(lambda _: Options(**options), value, location, field.name)  # noqa: B023
+    _resolve(lambda weights: class_weights(weights, [*weights]), train.class_weight or {}, location, "class_weight")
     loss = _resolve(resolve_loss, train.loss, location, "loss")
     if isinstance(train.loss, dict) and "class_name" not in train.loss:
         # for the types: the constructor of a loss checks only the names
@@ -102,14 +106,6 @@ def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
     if isinstance(table.get("optimizer"), Mapping):  # --set train.optimizer.learning_rate=... keeps the default name
         table = {**table, "optimizer": {"name": TrainTable.optimizer, **table["optimizer"]}}
     return TrainTable(**read_arguments(table, TrainTable, location))
-
-
-def _check_ranges(train: TrainTable, location: Location) -> None:
-    for field in dataclasses.fields(Options):
-        value = getattr(train, field.name, None)
-        options = {} if value is None else {field.name: value}
-        _resolve(lambda _: Options(**options), value, location, field.name)  # noqa: B023
-    _resolve(lambda weights: class_weights(weights, [*weights]), train.class_weight or {}, location, "class_weight")
 
 
 def _check_columns(train: TrainTable, metrics: Sequence[str], location: Location) -> dict[str, Any] | None:

@@ -88,7 +88,8 @@ def measure_trained(
         except Unsupported as error:
             left_out[library] = str(error)
             say(f"{model.file}: {library} is left out: {error}")
-    outputs = {library: _outputs(one, x) for library, one in loaded.items()}
+    scaled = [jax.tree.map(lambda one: one * np.float32(scale), x) for scale in INPUT_SCALES]  # noqa: B023
+    outputs = {library: [y for x in scaled for y in one.outputs(x)] for library, one in loaded.items()}
     first = next(iter(outputs), "")
     differences = {other: difference(got, outputs[first]) for other, got in outputs.items() if other != first}
     wrong = disagreeing(outputs, TOLERANCE)
@@ -111,12 +112,6 @@ def measure_trained(
 
 def _load(library: str) -> Callable[[Layer, Params, Any], Loaded]:
     return importlib.import_module(f"jaxconv.bench.peers.{library}").load
-
-
-def _outputs(loaded: Loaded, x: Any) -> list[np.ndarray]:
-    """Return the outputs for the input at all scales."""
-    scaled = [jax.tree.map(lambda one: one * np.float32(scale), x) for scale in INPUT_SCALES]  # noqa: B023
-    return [output for one in scaled for output in loaded.outputs(one)]
 
 
 def _with_batch(file: str, shape: Any, batch: int) -> Any:

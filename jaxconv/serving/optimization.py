@@ -69,22 +69,19 @@ def _fold_one(wiring: Wiring) -> bool:
     for step in wiring.steps:
         layer = wiring.children[step.name]
         affine = as_affine(layer, wiring.params.get(step.name, {}))
-        if affine is None or wiring.calls(step.name) > 1:
+        if affine is None or wiring.calls(step.name) > 1 or layer.policy.compute not in (jnp.float32, jnp.float64):
             continue
         before = wiring.producer(step.inputs[0]) if wiring.only_consumer(step.inputs[0]) is step else None
         after = wiring.only_consumer(step.outputs[0])
         for neighbour, fold in ((before, fold_output_affine), (after, fold_input_affine)):
-            if neighbour is None or not _fitting(wiring, neighbour, layer):
+            if neighbour is None or wiring.calls(neighbour.name) > 1:
                 continue
-            folded = fold(wiring.children[neighbour.name], wiring.params.get(neighbour.name, {}), affine)
+            other = wiring.children[neighbour.name]
+            if other.policy != layer.policy:
+                continue
+            folded = fold(other, wiring.params.get(neighbour.name, {}), affine)
             if folded is not None:
                 wiring.put(neighbour.name, *folded)
                 wiring.drop(step)
                 return True
     return False
-
-
-def _fitting(wiring: Wiring, step: Step, layer: Layer) -> bool:
-    """Return whether a neighbour is called only here, and computes in the same types as the layer to be folded."""
-    same = wiring.children[step.name].policy == layer.policy
-    return wiring.calls(step.name) == 1 and same and layer.policy.compute in (jnp.float32, jnp.float64)
