@@ -51,7 +51,7 @@ def with_channels(data_format: str | None, spatial: Sequence[Window], channels: 
 
 
 def family_docstring(cls: type, rank: int) -> str | None:
-    """Return the docstring of a layer of one rank: its own text, that of its family, and its own example.
+    """Return the docstring of a layer of one rank: its own text, that of its family, and the nearest example.
 
     The family is the nearest base with a section "Shapes:". All of its docstring but the first line is used;
     ``*spatial`` and ``*new_spatial`` in it become the names of the axes.
@@ -70,12 +70,14 @@ def family_docstring(cls: type, rank: int) -> str | None:
     Shapes:
         (batch, rows, columns) -> (batch, new_rows, new_columns).
     """
-    families = [doc for base in cls.__mro__[1:] if "Shapes:" in (doc := base.__doc__ or "")]
-    if not families or not cls.__doc__:  # python -OO
+    texts = [inspect.cleandoc(one.__doc__ or "") for one in cls.__mro__]
+    family = next((number for number, text in enumerate(texts[1:], 1) if "Shapes:" in text), 0)
+    if not family or not cls.__doc__:  # python -OO
         return cls.__doc__
-    own, prompt, example = inspect.cleandoc(cls.__doc__).partition(">>>")
-    shared = inspect.cleandoc(families[0]).partition("\n\n")[2]
+    parts = [text.partition(">>>") for text in texts[: family + 1]]
+    example = next((prompt + rest for _, prompt, rest in parts if prompt), "")
     names = ["time"] if rank == 1 else ["depth", "rows", "columns"][-rank:]
+    shared = parts[-1][0].partition("\n\n")[2].rstrip()
     shared = shared.replace("*new_spatial", ", ".join(f"new_{name}" for name in names))
     shared = shared.replace("*spatial", ", ".join(names))
-    return "\n\n".join(part for part in (own.rstrip(), shared, f"{prompt}{example}") if part)
+    return "\n\n".join(filter(None, (parts[0][0].rstrip(), shared, example)))

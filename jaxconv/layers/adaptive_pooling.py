@@ -136,7 +136,11 @@ class BaseAdaptivePooling(Layer):
 
 
 class _AdaptiveMax(BaseAdaptivePooling):
-    """Compute the largest value of each bin; of several equal ones the first gets the gradient."""
+    """Compute the largest value of each bin; of several equal ones the first gets the gradient.
+
+    >>> AdaptiveMaxPooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
+    Array([2., 4.], dtype=float32)
+    """
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
         return largest(x, tuple(window), tuple(window), ((0, 0),) * x.ndim)
@@ -151,7 +155,11 @@ class _AdaptiveMax(BaseAdaptivePooling):
 
 
 class _AdaptiveAverage(BaseAdaptivePooling):
-    """Compute the mean of each bin."""
+    """Compute the mean of each bin.
+
+    >>> AdaptiveAveragePooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
+    Array([1., 3.], dtype=float32)
+    """
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
         wide = promote(x.dtype, np.float32)  # the sum of a bin may not fit in float16
@@ -171,53 +179,29 @@ class _AdaptiveAverage(BaseAdaptivePooling):
 
 @register(layers)
 class AdaptiveMaxPooling1D(_AdaptiveMax, rank=1):
-    """Compute the largest value of each of ``output_size`` bins over a sequence of any length.
-
-    >>> AdaptiveMaxPooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
-    Array([2., 4.], dtype=float32)
-    """
+    """Compute the largest value of each of ``output_size`` bins over a sequence of any length."""
 
 
 @register(layers)
 class AdaptiveMaxPooling2D(_AdaptiveMax, rank=2):
-    """Compute the largest value of each of ``output_size`` bins over an image of any size.
-
-    >>> AdaptiveMaxPooling2D((4, 2)).output_shape((None, 9, None, 3))
-    (None, 4, 2, 3)
-    """
+    """Compute the largest value of each of ``output_size`` bins over an image of any size."""
 
 
 @register(layers)
 class AdaptiveMaxPooling3D(_AdaptiveMax, rank=3):
-    """Compute the largest value of each of ``output_size`` bins over a volume of any size.
-
-    >>> AdaptiveMaxPooling3D(2).output_shape((None, 9, 6, 4, 3))
-    (None, 2, 2, 2, 3)
-    """
+    """Compute the largest value of each of ``output_size`` bins over a volume of any size."""
 
 
 @register(layers)
 class AdaptiveAveragePooling1D(_AdaptiveAverage, rank=1):
-    """Compute the mean of each of ``output_size`` bins over a sequence of any length.
-
-    >>> AdaptiveAveragePooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
-    Array([1., 3.], dtype=float32)
-    """
+    """Compute the mean of each of ``output_size`` bins over a sequence of any length."""
 
 
 @register(layers)
 class AdaptiveAveragePooling2D(_AdaptiveAverage, rank=2):
-    """Compute the mean of each of ``output_size`` bins over an image of any size.
-
-    >>> AdaptiveAveragePooling2D((4, 2)).output_shape((None, 9, None, 3))
-    (None, 4, 2, 3)
-    """
+    """Compute the mean of each of ``output_size`` bins over an image of any size."""
 
 
 @register(layers)
 class AdaptiveAveragePooling3D(_AdaptiveAverage, rank=3):
-    """Compute the mean of each of ``output_size`` bins over a volume of any size.
-
-    >>> AdaptiveAveragePooling3D(2).output_shape((None, 9, 6, 4, 3))
-    (None, 2, 2, 2, 3)
-    """
+    """Compute the mean of each of ``output_size`` bins over a volume of any size."""

@@ -38,6 +38,11 @@ class BaseConvLSTM(LongShortTerm):
         ValueError: options or an input that are not legal; training without a key.
 
     Source: Shi et al. 2015, https://arxiv.org/abs/1506.04214
+
+    >>> layer = ConvLSTM2D(4, 3, return_sequences=True)
+    >>> params, apply_fn = layer.init(jax.random.key(0), (None, 5, 8, 8, 2))
+    >>> apply_fn(params, jnp.ones((2, 5, 8, 8, 2))).shape
+    (2, 5, 6, 6, 4)
     """
 
     filters: int
@@ -119,28 +124,14 @@ class BaseConvLSTM(LongShortTerm):
 
 @register(layers)
 class ConvLSTM1D(BaseConvLSTM, rank=1):
-    """Run a convolutional LSTM over a sequence of lines.
-
-    >>> ConvLSTM1D(4, 3, padding="same").output_shape((None, 10, 8, 2))
-    (None, 8, 4)
-    """
+    """Run a convolutional LSTM over a sequence of lines."""
 
 
 @register(layers)
 class ConvLSTM2D(BaseConvLSTM, rank=2):
-    """Run a convolutional LSTM over a sequence of images, the frames of a film.
-
-    >>> layer = ConvLSTM2D(4, 3, return_sequences=True)
-    >>> params, apply_fn = layer.init(jax.random.key(0), (None, 5, 8, 8, 2))
-    >>> apply_fn(params, jnp.ones((2, 5, 8, 8, 2))).shape
-    (2, 5, 6, 6, 4)
-    """
+    """Run a convolutional LSTM over a sequence of images, the frames of a film."""
 
 
 @register(layers)
 class ConvLSTM3D(BaseConvLSTM, rank=3):
-    """Run a convolutional LSTM over a sequence of volumes.
-
-    >>> ConvLSTM3D(4, 3).output_shape((None, 5, 8, 8, 8, 2))
-    (None, 6, 6, 6, 4)
-    """
+    """Run a convolutional LSTM over a sequence of volumes."""

@@ -56,6 +56,10 @@ class BaseConvTranspose(Convolving):
         ValueError: options or an input shape that are not legal, as early as they are known.
 
     Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285, chapter 4.
+
+    >>> params, apply_fn = Conv1DTranspose(8, 4, strides=2, padding="same").init(jax.random.key(0), (None, 10, 3))
+    >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
+    (2, 20, 8)
     """
 
     filters: int
@@ -104,21 +108,12 @@ class BaseConvTranspose(Convolving):
 
 @register(layers, "Convolution1DTranspose")
 class Conv1DTranspose(BaseConvTranspose, rank=1):
-    """Transpose a convolution over one axis, such as time.
-
-    >>> params, apply_fn = Conv1DTranspose(8, 4, strides=2, padding="same").init(jax.random.key(0), (None, 10, 3))
-    >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
-    (2, 20, 8)
-    """
+    """Transpose a convolution over one axis, such as time."""
 
 
 @register(layers, "Convolution2DTranspose")
 class Conv2DTranspose(BaseConvTranspose, rank=2):
-    """Transpose a convolution over two axes, the rows and columns of an image.
-
-    >>> Conv2DTranspose(8, 4, strides=2, padding="same").output_shape((None, 7, 7, 3))
-    (None, 14, 14, 8)
-    """
+    """Transpose a convolution over two axes, the rows and columns of an image."""
 
 
 @register(layers, "Convolution3DTranspose")
@@ -126,7 +121,4 @@ class Conv3DTranspose(BaseConvTranspose, _VolumeOrder, rank=3):
     """Transpose a convolution over three axes, those of a volume or of video.
 
     In the order of arguments ``data_format`` comes before ``output_padding``, as in Keras.
-
-    >>> Conv3DTranspose(8, 3, strides=2).output_shape((None, 4, 4, 4, 3))
-    (None, 9, 9, 9, 8)
     """

@@ -63,6 +63,9 @@ class _Cropping(_Edges):
 
     Raises:
         ValueError: a negative count, or a number of them that does not fit.
+
+    >>> Cropping1D((9, 0)).output_shape((None, 10, 3)), Cropping2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
+    ((None, 1, 3), (None, 7, 4, 3))
     """
 
     cropping: Any = 1
@@ -78,12 +81,7 @@ class _Cropping(_Edges):
 
 @register(layers)
 class Cropping1D(_Cropping, rank=1):
-    """Remove steps at both ends of a sequence. The default data format is channels_last, whatever the config says.
-
-    >>> params, apply_fn = Cropping1D((9, 0)).init(jax.random.key(0), (None, 10, 3))  # the last step
-    >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
-    (2, 1, 3)
-    """
+    """Remove steps at both ends of a sequence. The default data format is channels_last, whatever the config says."""
 
     cropping: Any = (1, 1)
     data_format: str | None = "channels_last"
@@ -92,22 +90,14 @@ class Cropping1D(_Cropping, rank=1):
 
 @register(layers)
 class Cropping2D(_Cropping, rank=2):
-    """Remove rows and columns at the edges of an image.
-
-    >>> Cropping2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
-    (None, 7, 4, 3)
-    """
+    """Remove rows and columns at the edges of an image."""
 
     cropping: Any = ((0, 0), (0, 0))
 
 
 @register(layers)
 class Cropping3D(_Cropping, rank=3):
-    """Remove planes at the faces of a volume.
-
-    >>> Cropping3D(1).output_shape((None, 8, 8, 8, 3))
-    (None, 6, 6, 6, 3)
-    """
+    """Remove planes at the faces of a volume."""
 
     cropping: Any = ((1, 1), (1, 1), (1, 1))
 
@@ -125,6 +115,10 @@ class _ZeroPadding(_Edges):
 
     Raises:
         ValueError: a negative count, or a number of them that does not fit.
+
+    >>> params, apply_fn = ZeroPadding1D((2, 0)).init(jax.random.key(0), (None, 1, 1))
+    >>> apply_fn(params, jnp.ones((1, 1, 1)))[0, :, 0]
+    Array([0., 0., 1.], dtype=float32)
     """
 
     padding: Any = 1
@@ -139,31 +133,18 @@ class _ZeroPadding(_Edges):
 
 @register(layers)
 class ZeroPadding1D(_ZeroPadding, rank=1):
-    """Add zeros before and after a sequence.
-
-    >>> params, apply_fn = ZeroPadding1D((2, 0)).init(jax.random.key(0), (None, 1, 1))
-    >>> apply_fn(params, jnp.ones((1, 1, 1)))[0, :, 0]
-    Array([0., 0., 1.], dtype=float32)
-    """
+    """Add zeros before and after a sequence."""
 
 
 @register(layers)
 class ZeroPadding2D(_ZeroPadding, rank=2):
-    """Add zeros around an image.
-
-    >>> ZeroPadding2D(((1, 0), (2, 2))).output_shape((None, 8, 8, 3))
-    (None, 9, 12, 3)
-    """
+    """Add zeros around an image."""
 
     padding: Any = (1, 1)
 
 
 @register(layers)
 class ZeroPadding3D(_ZeroPadding, rank=3):
-    """Add zeros around a volume.
-
-    >>> ZeroPadding3D(1).output_shape((None, 8, 8, 8, 3))
-    (None, 10, 10, 10, 3)
-    """
+    """Add zeros around a volume."""
 
     padding: Any = ((1, 1), (1, 1), (1, 1))

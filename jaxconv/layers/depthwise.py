@@ -37,6 +37,9 @@ class BaseDepthwiseConv(Convolving):
 
     Raises:
         ValueError: options or an input shape that are not legal, as early as they are known.
+
+    >>> DepthwiseConv2D(3, depth_multiplier=2).output_shape((None, 10, 9, 3))
+    (None, 8, 7, 6)
     """
 
     kernel_size: Any
@@ -102,6 +105,9 @@ class BaseSeparableConv(Convolving):
         ValueError: options or an input shape that are not legal, as early as they are known.
 
     Source: Chollet 2017, https://arxiv.org/abs/1610.02357
+
+    >>> SeparableConv2D(6, 3).output_shape((None, 10, 9, 3))
+    (None, 8, 7, 6)
     """
 
     filters: int
@@ -153,53 +159,29 @@ class BaseSeparableConv(Convolving):
 
 @register(layers)
 class DepthwiseConv1D(BaseDepthwiseConv, rank=1):
-    """Convolve each channel with its own kernels, over one axis, such as time.
-
-    >>> DepthwiseConv1D(3, depth_multiplier=2).output_shape((None, 10, 3))
-    (None, 8, 6)
-    """
+    """Convolve each channel with its own kernels, over one axis, such as time."""
 
 
 @register(layers)
 class DepthwiseConv2D(BaseDepthwiseConv, rank=2):
-    """Convolve each channel with its own kernels, over two axes, the rows and columns of an image.
-
-    >>> DepthwiseConv2D(3, depth_multiplier=2).output_shape((None, 10, 9, 3))
-    (None, 8, 7, 6)
-    """
+    """Convolve each channel with its own kernels, over two axes, the rows and columns of an image."""
 
 
 @register(layers)
 class DepthwiseConv3D(BaseDepthwiseConv, rank=3):
-    """Convolve each channel with its own kernels, over three axes (not in Keras).
-
-    >>> DepthwiseConv3D(3, depth_multiplier=2).output_shape((None, 6, 6, 6, 3))
-    (None, 4, 4, 4, 6)
-    """
+    """Convolve each channel with its own kernels, over three axes (not in Keras)."""
 
 
 @register(layers, "SeparableConvolution1D")
 class SeparableConv1D(BaseSeparableConv, rank=1):
-    """Convolve each channel by itself, then mix the channels, over one axis, such as time.
-
-    >>> SeparableConv1D(6, 3).output_shape((None, 10, 3))
-    (None, 8, 6)
-    """
+    """Convolve each channel by itself, then mix the channels, over one axis, such as time."""
 
 
 @register(layers, "SeparableConvolution2D")
 class SeparableConv2D(BaseSeparableConv, rank=2):
-    """Convolve each channel by itself, then mix the channels, over two axes, the rows and columns of an image.
-
-    >>> SeparableConv2D(6, 3).output_shape((None, 10, 9, 3))
-    (None, 8, 7, 6)
-    """
+    """Convolve each channel by itself, then mix the channels, over two axes, the rows and columns of an image."""
 
 
 @register(layers, "SeparableConvolution3D")
 class SeparableConv3D(BaseSeparableConv, rank=3):
-    """Convolve each channel by itself, then mix the channels, over three axes (not in Keras).
-
-    >>> SeparableConv3D(6, 3).output_shape((None, 6, 6, 6, 3))
-    (None, 4, 4, 4, 6)
-    """
+    """Convolve each channel by itself, then mix the channels, over three axes (not in Keras)."""

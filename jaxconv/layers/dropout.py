@@ -241,6 +241,11 @@ class _Spatial(_Masked):
         ValueError: a rate outside 0 to 1; an input of another rank; training without a key.
 
     Source: Tompson et al. 2015, https://arxiv.org/abs/1411.4280
+
+    >>> params, apply_fn = SpatialDropout1D(0.5).init(jax.random.key(0), (None, 5, 4))
+    >>> y, _ = apply_fn.forward(params, jnp.ones((1, 5, 4)), train=True, key=jax.random.key(1))
+    >>> bool((y == y[:, :1]).all())  # all steps of a channel are alike
+    True
     """
 
     data_format: str | None = None
@@ -262,11 +267,6 @@ class SpatialDropout1D(_Spatial, rank=1):
     """Set a fraction of the channels of a sequence to zero in training, at all steps.
 
     The default data format is channels_last, whatever the config file says.
-
-    >>> params, apply_fn = SpatialDropout1D(0.5).init(jax.random.key(0), (None, 5, 4))
-    >>> y, _ = apply_fn.forward(params, jnp.ones((1, 5, 4)), train=True, key=jax.random.key(1))
-    >>> bool((y == y[:, :1]).all())  # all steps of a channel are alike
-    True
     """
 
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
@@ -275,18 +275,9 @@ class SpatialDropout1D(_Spatial, rank=1):
 
 @register(layers)
 class SpatialDropout2D(_Spatial, rank=2):
-    """Set a fraction of the channels of an image to zero in training.
-
-    >>> params, apply_fn = SpatialDropout2D(0.5).init(jax.random.key(0), (None, 2, 2, 3))
-    >>> apply_fn(params, jnp.ones((1, 2, 2, 3))).sum()  # no effect at inference
-    Array(12., dtype=float32)
-    """
+    """Set a fraction of the channels of an image to zero in training."""
 
 
 @register(layers)
 class SpatialDropout3D(_Spatial, rank=3):
-    """Set a fraction of the channels of a volume to zero in training.
-
-    >>> SpatialDropout3D(0.5).output_shape((None, 2, 2, 2, 3))
-    (None, 2, 2, 2, 3)
-    """
+    """Set a fraction of the channels of a volume to zero in training."""

@@ -45,7 +45,11 @@ class BaseGlobalPooling(Layer):
 
 
 class _GlobalMax(BaseGlobalPooling):
-    """Compute the largest value of each channel."""
+    """Compute the largest value of each channel.
+
+    >>> GlobalMaxPooling2D().output_shape((None, 8, 6, 3))
+    (None, 3)
+    """
 
     masked_value: ClassVar[float] = -np.inf
     output_values: ClassVar[str | None] = "input"
@@ -57,7 +61,11 @@ class _GlobalMax(BaseGlobalPooling):
 
 
 class _GlobalAverage(BaseGlobalPooling):
-    """Compute the mean of each channel."""
+    """Compute the mean of each channel.
+
+    >>> GlobalAveragePooling2D().output_shape((None, 8, 6, 3))
+    (None, 3)
+    """
 
     output_values: ClassVar[str | None] = "input"
 
@@ -68,53 +76,29 @@ class _GlobalAverage(BaseGlobalPooling):
 
 @register(layers, "GlobalMaxPool1D")
 class GlobalMaxPooling1D(_GlobalMax, rank=1):
-    """Compute the largest value of each channel over a sequence.
-
-    >>> GlobalMaxPooling1D().output_shape((None, 8, 3))
-    (None, 3)
-    """
+    """Compute the largest value of each channel over a sequence."""
 
 
 @register(layers, "GlobalMaxPool2D")
 class GlobalMaxPooling2D(_GlobalMax, rank=2):
-    """Compute the largest value of each channel over an image.
-
-    >>> GlobalMaxPooling2D().output_shape((None, 8, 6, 3))
-    (None, 3)
-    """
+    """Compute the largest value of each channel over an image."""
 
 
 @register(layers, "GlobalMaxPool3D")
 class GlobalMaxPooling3D(_GlobalMax, rank=3):
-    """Compute the largest value of each channel over a volume.
-
-    >>> GlobalMaxPooling3D().output_shape((None, 8, 6, 4, 3))
-    (None, 3)
-    """
+    """Compute the largest value of each channel over a volume."""
 
 
 @register(layers, "GlobalAvgPool1D")
 class GlobalAveragePooling1D(_GlobalAverage, rank=1):
-    """Compute the mean of each channel over a sequence.
-
-    >>> GlobalAveragePooling1D().output_shape((None, 8, 3))
-    (None, 3)
-    """
+    """Compute the mean of each channel over a sequence."""
 
 
 @register(layers, "GlobalAvgPool2D")
 class GlobalAveragePooling2D(_GlobalAverage, rank=2):
-    """Compute the mean of each channel over an image.
-
-    >>> GlobalAveragePooling2D().output_shape((None, 8, 6, 3))
-    (None, 3)
-    """
+    """Compute the mean of each channel over an image."""
 
 
 @register(layers, "GlobalAvgPool3D")
 class GlobalAveragePooling3D(_GlobalAverage, rank=3):
-    """Compute the mean of each channel over a volume.
-
-    >>> GlobalAveragePooling3D().output_shape((None, 8, 6, 4, 3))
-    (None, 3)
-    """
+    """Compute the mean of each channel over a volume."""

@@ -40,6 +40,9 @@ class BaseLocallyConnected(Convolving):
         ValueError: options or an input shape that are not legal; a length that is unknown at ``init``.
 
     Source: https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/LocallyConnected1D
+
+    >>> LocallyConnected2D(6, 3).output_shape((None, 10, 9, 3))
+    (None, 8, 7, 6)
     """
 
     filters: int
@@ -100,26 +103,14 @@ class BaseLocallyConnected(Convolving):
 
 @register(layers)
 class LocallyConnected1D(BaseLocallyConnected, rank=1):
-    """Convolve over one axis, such as time, with a separate kernel for each output position.
-
-    >>> LocallyConnected1D(6, 3).output_shape((None, 10, 3))
-    (None, 8, 6)
-    """
+    """Convolve over one axis, such as time, with a separate kernel for each output position."""
 
 
 @register(layers)
 class LocallyConnected2D(BaseLocallyConnected, rank=2):
-    """Convolve over the rows and columns of an image with a separate kernel for each output position.
-
-    >>> LocallyConnected2D(6, 3).output_shape((None, 10, 9, 3))
-    (None, 8, 7, 6)
-    """
+    """Convolve over the rows and columns of an image with a separate kernel for each output position."""
 
 
 @register(layers)
 class LocallyConnected3D(BaseLocallyConnected, rank=3):
-    """Convolve over three axes with a separate kernel for each output position (not in Keras).
-
-    >>> LocallyConnected3D(6, 3).output_shape((None, 6, 6, 6, 3))
-    (None, 4, 4, 4, 6)
-    """
+    """Convolve over three axes with a separate kernel for each output position (not in Keras)."""

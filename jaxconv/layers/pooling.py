@@ -60,7 +60,11 @@ class BasePooling(Layer):
 
 
 class _Max(BasePooling):
-    """Compute the largest value of each window; padding is never the largest."""
+    """Compute the largest value of each window; padding is never the largest.
+
+    >>> MaxPooling2D(2).output_shape((None, 8, 6, 3))
+    (None, 4, 3, 3)
+    """
 
     masked_value: ClassVar[float] = -np.inf
     output_values: ClassVar[str | None] = "input"
@@ -71,7 +75,11 @@ class _Max(BasePooling):
 
 
 class _Average(BasePooling):
-    """Compute the mean of each window over its real values; padding does not count, as in Keras."""
+    """Compute the mean of each window over its real values; padding does not count, as in Keras.
+
+    >>> AveragePooling2D(2).output_shape((None, 8, 6, 3))
+    (None, 4, 3, 3)
+    """
 
     output_values: ClassVar[str | None] = "input"
 
@@ -101,53 +109,29 @@ class _Average(BasePooling):
 
 @register(layers, "MaxPool1D")
 class MaxPooling1D(_Max, rank=1):
-    """Compute the largest value of each window of a sequence.
-
-    >>> MaxPooling1D(2).output_shape((None, 8, 3))
-    (None, 4, 3)
-    """
+    """Compute the largest value of each window of a sequence."""
 
 
 @register(layers, "MaxPool2D")
 class MaxPooling2D(_Max, rank=2):
-    """Compute the largest value of each window of an image.
-
-    >>> MaxPooling2D(2).output_shape((None, 8, 6, 3))
-    (None, 4, 3, 3)
-    """
+    """Compute the largest value of each window of an image."""
 
 
 @register(layers, "MaxPool3D")
 class MaxPooling3D(_Max, rank=3):
-    """Compute the largest value of each window of a volume.
-
-    >>> MaxPooling3D(2).output_shape((None, 8, 6, 4, 3))
-    (None, 4, 3, 2, 3)
-    """
+    """Compute the largest value of each window of a volume."""
 
 
 @register(layers, "AvgPool1D")
 class AveragePooling1D(_Average, rank=1):
-    """Compute the mean of each window of a sequence.
-
-    >>> AveragePooling1D(2).output_shape((None, 8, 3))
-    (None, 4, 3)
-    """
+    """Compute the mean of each window of a sequence."""
 
 
 @register(layers, "AvgPool2D")
 class AveragePooling2D(_Average, rank=2):
-    """Compute the mean of each window of an image.
-
-    >>> AveragePooling2D(2).output_shape((None, 8, 6, 3))
-    (None, 4, 3, 3)
-    """
+    """Compute the mean of each window of an image."""
 
 
 @register(layers, "AvgPool3D")
 class AveragePooling3D(_Average, rank=3):
-    """Compute the mean of each window of a volume.
-
-    >>> AveragePooling3D(2).output_shape((None, 8, 6, 4, 3))
-    (None, 4, 3, 2, 3)
-    """
+    """Compute the mean of each window of a volume."""

@@ -67,6 +67,10 @@ class _UpSampling(Layer):
 
     Raises:
         ValueError: a factor that is not a positive integer, or an interpolation that is not legal.
+
+    >>> params, apply_fn = UpSampling1D(2).init(jax.random.key(0), (None, 2, 1))
+    >>> apply_fn(params, jnp.array([[[1.0], [2.0]]]))[0, :, 0]
+    Array([1., 1., 2., 2.], dtype=float32)
     """
 
     size: Any = 2
@@ -163,12 +167,7 @@ class _UpSampling(Layer):
 
 @register(layers)
 class UpSampling1D(_UpSampling, rank=1):
-    """Lengthen a sequence by a whole factor. The default data format is channels_last, whatever the config says.
-
-    >>> params, apply_fn = UpSampling1D(2).init(jax.random.key(0), (None, 2, 1))
-    >>> apply_fn(params, jnp.array([[[1.0], [2.0]]]))[0, :, 0]
-    Array([1., 1., 2., 2.], dtype=float32)
-    """
+    """Lengthen a sequence by a whole factor. The default data format is channels_last, whatever the config says."""
 
     data_format: str | None = "channels_last"
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format", "interpolation"})
@@ -181,22 +180,14 @@ class UpSampling1D(_UpSampling, rank=1):
 
 @register(layers)
 class UpSampling2D(_UpSampling, rank=2):
-    """Enlarge an image by whole factors.
-
-    >>> UpSampling2D((2, 3), interpolation="bilinear").output_shape((None, 8, 8, 3))
-    (None, 16, 24, 3)
-    """
+    """Enlarge an image by whole factors."""
 
     size: Any = (2, 2)
 
 
 @register(layers)
 class UpSampling3D(_UpSampling, rank=3):
-    """Enlarge a volume by whole factors.
-
-    >>> UpSampling3D((1, 2, 2)).output_shape((None, 8, 8, 8, 3))
-    (None, 8, 16, 16, 3)
-    """
+    """Enlarge a volume by whole factors."""
 
     size: Any = (2, 2, 2)
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"interpolation"})
