@@ -138,9 +138,7 @@ class Window:
         # with stride 1 the total does not depend on the length, which may then be symbolic
         known = self.stride > 1 and length is not None
         last = (-(-length // self.stride) - 1) * self.stride - length + self.stride if known else 0
-        total = (
-            max(self.extent - self.stride + last, 0) if not known else _at_least_zero(self.extent - self.stride + last)
-        )
+        total = _at_least_zero(self.extent - self.stride + last)
         return total // 2, total - total // 2
 
     def output_length(self, length: Any, where: str = "window") -> Any:
@@ -161,10 +159,8 @@ class Window:
         if self.transposed:
             least = max(1, -(-(1 - self.tail) // self.stride) + 1)
             if isinstance(length, int) and length < least:
-                raise ValueError(
-                    f"{where}: input of length {length} leaves no output ({self.describe()}); "
-                    f"the shortest legal input is {least}"
-                )
+                reason = f"leaves no output ({self.describe()})"
+                raise ValueError(f"{where}: input of length {length} {reason}; the shortest legal input is {least}")
             return (length - 1) * self.stride + self.tail
         before, after = self.pads(length)
         if isinstance(length, int):
@@ -183,11 +179,10 @@ class Window:
                 else f"is used up by cropping {(-before, -after)}"
             )
             raise ValueError(f"{where}: input of length {length} {reason}; the shortest legal input is {least}")
-        if self.mode == "reflect" and max(before, after) >= length:
-            raise ValueError(
-                f"{where}: padding mode 'reflect' by {max(before, after)} needs a longer input than {length}; "
-                f"the shortest legal input is {max(before, after) + 1}"
-            )
+        most = max(before, after)
+        if self.mode == "reflect" and most >= length:
+            reason = f"is too short for padding mode 'reflect' by {most}"
+            raise ValueError(f"{where}: input of length {length} {reason}; the shortest legal input is {most + 1}")
 
     def describe(self) -> str:
         """Return the options for a message."""
@@ -207,46 +202,6 @@ class Window:
         step = math.gcd(self.stride, self.dilation)
         taps, last = -(-self.size * step // self.stride), before // self.stride
         return Reach(last - (taps - 1) * self.dilation // step, last, Fraction(1, self.stride))
-
-    def inputs(self, first: int, last: int, length: int) -> range:
-        """Return the range of inputs that the outputs from ``first`` to ``last`` read, padding left out.
-
-        >>> Window(3, padding="same").inputs(0, 4, 10), Window(2, 2, transposed=True).inputs(3, 5, 10)
-        (range(0, 6), range(1, 3))
-        """
-        if self.reads_all:
-            return range(length)
-        before, _ = self.pads(length)
-        if self.transposed:
-            low = -(-(first + before - self.extent + 1) // self.stride)
-            high = (last + before) // self.stride
-        else:
-            low, high = first * self.stride - before, last * self.stride - before + self.extent - 1
-        if self.mode == "circular" and (low < 0 or high >= length):
-            return range(length)
-        if self.mode == "reflect":
-            low, high = min(low, 2 * (length - 1) - high), max(high, -low)
-        elif self.mode in ("replicate", "renormalize"):
-            low, high = min(low, length - 1), max(high, 0)
-        return range(max(low, 0), max(min(high, length - 1) + 1, max(low, 0)))
-
-    def outputs(self, first: int, last: int, length: int) -> range:
-        """Return the range of outputs that read any of the inputs from ``first`` to ``last``.
-
-        >>> Window(3, padding="causal").outputs(2, 2, 10)
-        range(2, 5)
-        """
-        total = self.output_length(length)
-        if self.reads_all or (self.mode != "zeros" and not self.pointwise):
-            hits = [t for t in range(total) if _meet(self.inputs(t, t, length), first, last)]
-            return range(hits[0], hits[-1] + 1) if hits else range(0)
-        before, _ = self.pads(length)
-        if self.transposed:
-            low, high = first * self.stride - before, last * self.stride - before + self.extent - 1
-        else:
-            low = -(-(first + before - self.extent + 1) // self.stride)
-            high = (last + before) // self.stride
-        return range(max(low, 0), max(min(high, total - 1) + 1, max(low, 0)))
 
     def stream(self, delay: int = 0) -> StreamPlan:
         """Return what the window needs in order to run step by step, behind a delay of ``delay`` input steps.
@@ -276,9 +231,7 @@ class Window:
 
 
 POINTWISE = Window()
-MIXED = Window(
-    reads_all=True, in_place=True
-)  # every step reads all steps, as in a softmax or a normalization over time
+MIXED = Window(reads_all=True, in_place=True)  # every step reads all, as in a softmax or normalization over time
 
 
 def whole(length: int | None) -> Window:
@@ -316,7 +269,3 @@ def _at_least_zero(value: Any) -> Any:
     from jax import core  # symbolic dimensions compare only through this function
 
     return core.max_dim(value, 0)
-
-
-def _meet(inputs: range, first: int, last: int) -> bool:
-    return bool(inputs) and inputs[0] <= last and inputs[-1] >= first

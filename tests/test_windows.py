@@ -10,6 +10,7 @@ import pytest
 
 import jaxconv as jc
 from jaxconv.windows import MIXED, POINTWISE, Reach, StreamPlan, Window, output_lengths, whole
+from tests.support.windows import reads
 
 PADDINGS = ["valid", "same", "causal", (0, 0), (2, 1), (0, 3), (4, 0)]
 
@@ -24,21 +25,6 @@ def random_window(rng, transposed=None):
     cut = rng.choice(["valid", "same", (0, 0), (min(1, extent - 1), 0), (extent // 2, extent // 3)])
     more = rng.choice([None, *range(stride)])
     return Window(size, stride, dilation, cut, transposed=True, output_padding=more)
-
-
-def reads(window, length):
-    """Return which inputs each output reads, a matrix (outputs, inputs), from the definition."""
-    total = window.output_length(length)
-    before = window.pads(length)[0]
-    matrix = np.zeros((total, length), bool)
-    for t in range(total):
-        for j in range(window.size):
-            i, rest = t * window.stride + j * window.dilation - before, 0
-            if window.transposed:
-                i, rest = divmod(t + before - j * window.dilation, window.stride)
-            if 0 <= i < length and rest == 0:
-                matrix[t, i] = True
-    return matrix
 
 
 def layer_of(window):
@@ -74,27 +60,19 @@ def test_an_output_of_a_layer_reads_exactly_the_inputs_of_its_window(seed):
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_ranges_of_inputs_and_outputs_bound_what_is_read(seed):
+def test_the_reach_bounds_what_is_read(seed):
     rng = random.Random(seed)
     window, length = random_window(rng), rng.randint(1, 14)
     try:
         matrix = reads(window, length)
     except ValueError:
         return
-    total = len(matrix)
-    for t in range(total):
-        read = np.flatnonzero(matrix[t])
-        bound = window.inputs(t, t, length)
-        assert set(read) <= set(bound) and (window.transposed or window.dilation > 1 or set(read) == set(bound))
-        reach = window.reach(length)
+    reach = window.reach(length)
+    for t, read in enumerate(map(np.flatnonzero, matrix)):
         if len(read) and not window.transposed:
             assert reach.low + t * reach.step <= read[0] and read[-1] <= reach.high + t * reach.step
-    for i in range(length):
-        reached, bound = np.flatnonzero(matrix[:, i]), window.outputs(i, i, length)
-        assert set(reached) <= set(bound)
-        assert not len(reached) or (window.stride > 1 or window.dilation > 1 or set(reached) == set(bound))
     widest = max((read[-1] - read[0] + 1 for read in map(np.flatnonzero, matrix) if len(read)), default=0)
-    assert widest <= window.reach(length).high - window.reach(length).low + 1
+    assert widest <= reach.high - reach.low + 1
 
 
 def stream(window, length, blocks, rng):
@@ -196,18 +174,6 @@ def test_an_input_that_is_too_short_is_refused_with_the_shortest_legal_one(windo
         window.output_length(least - 1)
 
 
-@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
-@pytest.mark.parametrize("size", [2, 3, 5])
-def test_padding_made_of_the_input_reads_within_the_bounds(mode, size):
-    layer = jc.Conv1D(1, size, padding="same", padding_mode=mode)
-    window, length = layer.windows((None, 8, 1))[0], 8
-    y = layer.apply_fn({"kernel": jnp.ones((size, 1, 1)), "bias": jnp.zeros(1)}, jnp.eye(length)[..., None])[..., 0]
-    for t in range(length):
-        assert set(np.flatnonzero(np.asarray(y)[:, t])) <= set(window.inputs(t, t, length))
-    for i in range(length):
-        assert set(np.flatnonzero(np.asarray(y)[i])) <= set(window.outputs(i, i, length))
-
-
 @pytest.mark.few(2)
 @pytest.mark.parametrize("method", ["nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"])
 @pytest.mark.parametrize("factor", [1, 2, 3, 4, 5])
@@ -217,8 +183,6 @@ def test_an_upsampling_reads_what_its_window_says(method, factor):
     weights = np.asarray(layer.apply_fn({}, jnp.eye(length)[..., None])[..., 0])
     noticed = abs(weights) > 1e-6  # the outermost weights of lanczos are zero up to rounding
     assert window.output_length(length) == length * factor == noticed.shape[1]
-    for t in range(length * factor):
-        assert set(np.flatnonzero(noticed[:, t])) <= set(window.inputs(t, t, length))
     widest = max(np.flatnonzero(row)[-1] - np.flatnonzero(row)[0] + 1 for row in noticed.T)
     assert widest <= window.reach().high - window.reach().low + 1 <= widest + 1
 
