@@ -33,10 +33,8 @@ def get(identifier: Any) -> Activation:
     """
     activation = linear if identifier is None else registry.get(identifier)
     if activation is threshold:
-        raise ValueError(
-            "activation 'threshold' needs two more arguments; "
-            "pass functools.partial(threshold, threshold=..., default_value=...)"
-        )
+        remedy = "pass functools.partial(threshold, threshold=..., default_value=...)"
+        raise ValueError(f"activation 'threshold' needs two more arguments; {remedy}")
     return activation
 
 
@@ -326,9 +324,8 @@ def sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
     z = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
     z = z - jax.lax.stop_gradient(jnp.max(z, axis, keepdims=True))  # the result is invariant to a common shift
     sums = jnp.cumsum(jnp.sort(z, axis, descending=True), axis)
-    count = jnp.expand_dims(
-        jnp.arange(1, x.shape[axis] + 1, dtype=z.dtype), [a for a in range(x.ndim) if a != axis % x.ndim]
-    )
+    sizes = [n if a == axis % x.ndim else 1 for a, n in enumerate(x.shape)]
+    count = jax.lax.broadcasted_iota(z.dtype, sizes, axis % x.ndim) + 1
     tau = jnp.max((sums - 1) / count, axis, keepdims=True)
     return jax.nn.relu(z - tau).astype(x.dtype)
 

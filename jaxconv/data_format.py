@@ -49,10 +49,8 @@ def check_rank(shape: tuple, rank: int, data_format: str, where: str) -> None:
         names = (*spatial, "channels") if data_format == "channels_last" else ("channels", *spatial)
         channels = "x[..., None]" if data_format == "channels_last" else "x[:, None]"
         hint = f"; {channels} adds an axis of channels, x[None] a batch" if len(shape) == rank + 1 else ""
-        raise ValueError(
-            f"{where}: input of shape {shape} has rank {len(shape)}; "
-            f"this layer needs rank {rank + 2}: (batch, {', '.join(names)}){hint}"
-        )
+        what = f"input of shape {shape} has rank {len(shape)}"
+        raise ValueError(f"{where}: {what}; this layer needs rank {rank + 2}: (batch, {', '.join(names)}){hint}")
 
 
 def set_image_data_format(data_format: str) -> None:

@@ -17,9 +17,7 @@ Padding = str | tuple[str | tuple[int, int], ...]  # one for all axes, or one fo
 def as_sizes(value: Any, rank: int, what: str, where: str, minimum: int = 1) -> tuple[int, ...]:
     """Convert an integer (repeated) or an iterable of ``rank`` integers to a tuple of ``rank`` integers.
 
-    Raises:
-        ValueError: wrong count, not a whole number, or below ``minimum``.
-        TypeError: a string.
+    Raises ValueError for a wrong count, or a number that is not whole or below ``minimum``; TypeError for a string.
     """
     many = f"an integer or {rank} integers, each" if rank > 1 else "one integer"
     legal = f"{many} at least {minimum}"
@@ -65,10 +63,9 @@ def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
     legal = f"{', '.join(map(repr, whole))}; or {rank} item(s), each {kinds} or a pair (before, after), both >= 0"
     if isinstance(padding, str):
         if padding.lower() == "causal" and rank > 1 and causal:
-            raise ValueError(
-                f"{where}: padding 'causal' exists in one dimension only, this has {rank}; "
-                f"name it for one axis, as in {('causal', *('same',) * (rank - 1))}"
-            )
+            one = ("causal", *("same",) * (rank - 1))
+            what = f"padding 'causal' exists in one dimension only, this has {rank}"
+            raise ValueError(f"{where}: {what}; name it for one axis, as in {one}")
         return _as_name(padding, whole, where)
     if not isinstance(padding, Iterable):
         raise TypeError(f"{where}: cannot read padding={padding!r}; legal: {legal}")
@@ -138,10 +135,6 @@ class Geometry:
     @property
     def y_lengths(self) -> tuple[int, ...]:
         """Return the spatial lengths of the output; 0 if the kernel does not fit. In symbolic lengths, it fits."""
-        room = [
-            dilate(n, b) + sum(p) - dilate(k, d)
-            for n, b, p, k, d in zip(
-                self.x_lengths, self.lhs_dilation, self.padding, self.w_lengths, self.rhs_dilation, strict=True
-            )
-        ]
+        each = self.x_lengths, self.lhs_dilation, self.padding, self.w_lengths, self.rhs_dilation
+        room = [dilate(n, b) + sum(p) - dilate(k, d) for n, b, p, k, d in zip(*each, strict=True)]
         return tuple(0 if isinstance(r, int) and r < 0 else r // s + 1 for r, s in zip(room, self.strides, strict=True))

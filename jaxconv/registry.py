@@ -113,9 +113,7 @@ class Registry:
             identifier = identifier()
         if identifier is None or callable(identifier):
             return identifier
-        raise TypeError(
-            f"cannot read {identifier!r} as {self.kind}; pass a name, a callable, an instance or a config dict"
-        )
+        raise TypeError(f"cannot read {identifier!r} as {self.kind}; give a name, callable, instance or config dict")
 
     def _from_config(self, config: Mapping[str, Any]) -> Any:
         if not isinstance(config.get("class_name"), str):
@@ -145,17 +143,11 @@ class Registry:
         if isinstance(entry, type) or not hasattr(entry, "get_config"):
             name = getattr(entry, "__name__", "")
             if self._entries.get(name) is not entry:
-                raise ValueError(
-                    f"{self.kind} {entry!r} cannot be written to a config because it has no registered name; "
-                    f"register it, or use one of: {', '.join(self.names())}"
-                )
+                reason = f"{self.kind} {entry!r} cannot be written to a config because it has no registered name"
+                raise ValueError(f"{reason}; register it, or use one of: {', '.join(self.names())}")
             return name
-        return {
-            "module": getattr(entry, "keras_module", self.module),
-            "class_name": type(entry).__name__,
-            "config": plain(entry.get_config()),
-            "registered_name": None,
-        }
+        kind = {"module": getattr(entry, "keras_module", self.module), "class_name": type(entry).__name__}
+        return {**kind, "config": plain(entry.get_config()), "registered_name": None}
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))

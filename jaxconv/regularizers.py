@@ -179,10 +179,8 @@ class OrthogonalRegularizer(Regularizer):
             length = math.prod(w.shape[axis] for axis in along)
             return jnp.transpose(w, (*others, *along)).reshape(-1, length)
         if w.ndim != 2:
-            raise ValueError(
-                f"OrthogonalRegularizer: the weight must have rank 2; got the shape {w.shape}; "
-                'for the kernel of a convolution pass axis="filter"'
-            )
+            got = f"OrthogonalRegularizer: the weight must have rank 2; got the shape {w.shape}"
+            raise ValueError(f'{got}; for the kernel of a convolution pass axis="filter"')
         return w
 
     def get_config(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from jaxconv.app.run import evaluate_on, format_test_metrics
 from jaxconv.app.run_folder import CONFIG, model_file
 from jaxconv.app.schema import ConfigError
 from jaxconv.files.loading import read_model
-from jaxconv.training.labels import indices
+from jaxconv.training.targets import indices
 
 
 def score(model: str, data: str | None = None, sharding: Any = None) -> str:

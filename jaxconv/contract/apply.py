@@ -71,10 +71,9 @@ class Apply:
     def __call__(self, params: Params, x: Any, mask: Any = None, **unknown: Any) -> Array:
         """Compute the output of the layer at inference; its values at masked steps have no meaning."""
         if unknown:
-            raise TypeError(
-                f"{self.layer.label}: apply_fn(params, x) has no argument {next(iter(unknown))!r}, because it is "
-                "inference; for training: y, effects = apply_fn.forward(params, x, train=True, key=key)"
-            )
+            what = f"apply_fn(params, x) is inference, and has no argument {next(iter(unknown))!r}"
+            remedy = "for training: y, effects = apply_fn.forward(params, x, train=True, key=key)"
+            raise TypeError(f"{self.layer.label}: {what}; {remedy}")
         return self.layer.forward(params, x, train=False, key=None, mask=mask)[0]
 
     def forward(

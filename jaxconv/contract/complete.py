@@ -6,7 +6,7 @@ Knows layers by the contract. The layers of jaxconv are not checked here: the la
 import dataclasses
 import functools
 import inspect
-from typing import Any, ClassVar, get_origin
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,16 +32,11 @@ def class_problem(cls: Any) -> str | None:
         if init is not None and init.__code__.co_filename != "<string>":
             return f"{base.__name__} has its own __init__; declare its options as fields (units: int) and {_DECORATE}"
     known = {field.name for field in dataclasses.fields(cls)}
-    own = [name for name, kind in inspect.get_annotations(cls).items() if not _is_class_variable(kind)]
+    own = [name for name, kind in inspect.get_annotations(cls).items() if "ClassVar" not in str(kind)]
     missing = [name for name in own if name not in known]
     if missing and is_custom(cls):
         return f"{cls.__name__} declares {', '.join(missing)} and is not a dataclass; {_DECORATE}"
     return None
-
-
-def _is_class_variable(kind: Any) -> bool:
-    text = kind if isinstance(kind, str) else ""
-    return get_origin(kind) is ClassVar or kind is ClassVar or "ClassVar" in text
 
 
 def check_class(layer: Any) -> None:
@@ -53,29 +48,23 @@ def check_class(layer: Any) -> None:
     if problem := class_problem(cls):
         raise TypeError(problem)
     if not hasattr(layer, "_canonical"):
-        raise TypeError(
-            f"{where}.__post_init__ does not call super().__post_init__(), which makes the options canonical; "
-            "call it in the first line"
-        )
+        what = f"{where}.__post_init__ does not call super().__post_init__(), which makes the options canonical"
+        raise TypeError(f"{what}; call it in the first line")
     for field in dataclasses.fields(layer):
         value = getattr(layer, field.name)
         try:
             hash(value)
         except TypeError:
-            raise TypeError(
-                f"{where}: {field.name}={value!r} has no hash, which jit needs; give a tuple or a frozen dataclass, or "
-                f"convert it in __post_init__: self._set({field.name}=tuple(self.{field.name}))"
-            ) from None
+            what = f"{where}: {field.name}={value!r} has no hash, which jit needs; give a tuple or a frozen dataclass"
+            convert = f"self._set({field.name}=tuple(self.{field.name}))"
+            raise TypeError(f"{what}, or convert it in __post_init__: {convert}") from None
 
 
 def check_call(layer: Any, params: Params, input_shape: Any) -> None:
     """Trace ``call`` at inference and in training, and compare the results with what the class declares.
 
-    Nothing is checked where a size other than the batch is unknown.
-
-    Raises:
-        TypeError: weights that are not declared; a result that is not (output, Effects).
-        ValueError: an output of another shape than ``windows`` says.
+    Nothing is checked where a size other than the batch is unknown. Raises TypeError for weights that are not declared
+    and a result that is not (output, Effects), ValueError for an output of another shape than ``windows`` says.
     """
     cls: Any = type(layer)
     if not is_custom(cls) or layer.composite:
@@ -107,10 +96,8 @@ def _checked(layer: Any, result: Any, expected: Any) -> Any:
         raise TypeError(f"it returned {got}; return the output and its effects: return y, Effects()")
     y, effects = result
     if shape_of(y) != expected:
-        raise ValueError(
-            f"it returned an output of shape {shape_of(y)}, and windows() says {expected}, where axis 0 is the batch; "
-            "make windows(input_shape) return one window for each output axis after the batch"
-        )
+        what = f"it returned an output of shape {shape_of(y)}, and windows() says {expected}, batch first"
+        raise ValueError(f"{what}; make windows(input_shape) return one window for each axis after the batch")
     if unknown := sorted(set(effects.fixed) - {leaf for leaf in layer.leaves if layer.is_fixed(leaf)}):
         raise TypeError(f"effects.fixed names {unknown}; statistics = frozenset({sorted(layer.statistics)}) has not")
     return y
@@ -124,7 +111,6 @@ class _Declared(dict):
         self._names = sorted(layer.leaves)
 
     def __missing__(self, name: Any) -> Any:
-        raise TypeError(
-            f"it uses params[{name!r}], and the declared weights are {self._names}; add the option {name}_initializer "
-            f"and return Weight(shape, self.{name}_initializer) for it from weights()"
-        )
+        what = f"it uses params[{name!r}], and the declared weights are {self._names}"
+        add = f"add the option {name}_initializer and return Weight(shape, self.{name}_initializer) for it"
+        raise TypeError(f"{what}; {add} from weights()")

@@ -40,18 +40,30 @@ class Row(NamedTuple):
     depth: int = 0
 
 
-class Summary(list):
-    """The rows of a model: the first for the whole, then one for each call. ``print(summary)`` shows a table."""
+class Table(list):
+    """Rows about a model: the first for the whole, then one for each of its layers. ``print`` shows them as a table."""
 
-    def __init__(self, rows: Sequence[Row], label: str, input_shape: Any):
+    def __init__(self, rows: Sequence[Any], label: str):
         super().__init__(rows)
-        self.label, self.input_shape = label, input_shape
+        self.label = label
 
     def __repr__(self) -> str:
-        return f"<Summary of {self.label}: {len(self)} rows>"
+        return f"<{type(self).__name__} of {self.label}: {len(self)} rows>"
 
     def __str__(self) -> str:
         return "\n".join(aligned(self.cells()))
+
+    def cells(self) -> list[list[str]]:
+        """Return the table as text: a head, rows, totals."""
+        raise NotImplementedError
+
+
+class Summary(Table):
+    """The rows of a model: the first for the whole, then one for each call. ``print(summary)`` shows a table."""
+
+    def __init__(self, rows: Sequence[Row], label: str, input_shape: Any):
+        super().__init__(rows, label)
+        self.input_shape = input_shape
 
     def cells(self) -> list[list[str]]:
         """Return the table as text: the head, the input, a line for each call, the totals."""
@@ -66,23 +78,19 @@ class Summary(list):
 def summary(layer: Any, input_shape: Any = None) -> Summary:
     """Return a row for the whole model, whose name is empty, and one for each call of each layer in it.
 
-    Args:
-        layer: any layer.
-        input_shape: batch first; a structure of shapes for several inputs. Lengths may be None. May be left out where
-            the layer knows its input.
-
-    Raises:
-        ValueError: the layer does not take this input, or does not know its own.
+    ``input_shape`` is batch first; a structure of shapes for several inputs. Lengths may be None. It may be left out
+    where the layer knows its input. Raises ValueError if the layer does not take this input.
     """
     shape = layer.known_input_shape if input_shape is None else input_shape
     if shape is None:
         raise ValueError(f"{layer.label}: summary needs an input shape; give one like (None, 128, 16)")
     shape = layer.read_shape(shape)
     params = param_shapes(layer, shape)
-    inputs: list[Fields] = [tuple(Field(axis=axis) for axis in range(len(one) - 1)) for one in _flat(layer, shape)]
+    shapes = layer.flat_inputs(shape)
+    inputs: list[Fields] = [tuple(Field(axis=axis) for axis in range(len(one) - 1)) for one in shapes]
     calls: list[_Call] = []
     rows, _ = _rows("", layer, shape, inputs, params, 0, calls)
-    channels = _channel_axes(calls, [len(one) for one in _flat(layer, shape)])
+    channels = _channel_axes(calls, list(map(len, shapes)))
     kept = [tuple(None if field and field.axis in channels else field for field in row.fields) for row in rows]
     return Summary([row._replace(fields=own) for row, own in zip(rows, kept, strict=True)], layer.label, shape)
 
@@ -116,12 +124,6 @@ def _channel_axes(calls: Sequence[_Call], ranks: Sequence[int]) -> set[int]:
             if field is not None and (axis in moved or len(named) == 1):
                 (channels if axis in named - moved else spatial).add(field.axis)
     return (channels or {rank - 2 for rank in ranks if rank > 2}) - spatial
-
-
-def _flat(layer: Any, shape: Any) -> list:
-    if layer.graph is not None:
-        return layer.flat_inputs(shape)
-    return shape if isinstance(shape, list) else [shape]
 
 
 def _rows(

@@ -35,6 +35,7 @@ from jaxconv.contract.shapes import LEAF, Shape, as_array, as_shape, shape_of
 from jaxconv.contract.spatial import family_docstring
 from jaxconv.contract.symbolic import connect, is_symbolic
 from jaxconv.contract.weights import Weight, check_shapes, count_multiply_adds, governing, make_params, sum_penalties
+from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.registry import Entry
 from jaxconv.windows import Window, output_lengths
@@ -73,11 +74,13 @@ class Layer(Entry):
     call_options: ClassVar[tuple[str, ...]] = ()  # bool options that Keras passes to each call
     keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments that are not here -> values that change nothing
     checks: ClassVar[dict[str, Any]] = {}  # option -> (value, option, class name) -> the value to store
+    leaf_names: ClassVar[dict[str, str]] = {}  # NAME of its options, as NAME_initializer -> its leaf
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
     needs_key: ClassVar[bool] = False  # draws random numbers in training
     composite: ClassVar[bool] = False  # made of layers, which check their inputs and apply masks themselves
     masked_value: ClassVar[float] = 0  # what call is given at masked steps
     graph: ClassVar[Any] = None  # the calls inside a container
+    wide_input: ClassVar[bool] = False  # in half precision, call gets float32
     least_rank: ClassVar[int] = 0  # the number of axes that an input has at least: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
     output_values: ClassVar[str | None] = None  # "activation" (that option's), "input", "layer", a function's name
@@ -131,10 +134,10 @@ class Layer(Entry):
     @property
     def leaves(self) -> dict[str, str]:
         """Return the names of the leaves, each with the prefix of the options that govern it."""
-        names = [
-            f.name.removesuffix("_initializer") for f in dataclasses.fields(self) if f.name.endswith("_initializer")
-        ]
-        return {name: name for name in names if name != "bias" or getattr(self, "use_bias", True)}
+        fields = [field.name.rpartition("_") for field in dataclasses.fields(self)]
+        names = [name for name, _, ending in fields if ending == "initializer"]
+        kept = [name for name in names if name != "bias" or getattr(self, "use_bias", True)]
+        return {self.leaf_names.get(name, name): name for name in kept}
 
     def filter_axes(self, leaf: str) -> tuple[int, ...] | None:
         """Return the axes of a leaf that make up one filter: what ``axis="filter"`` means for it."""
@@ -142,7 +145,7 @@ class Layer(Entry):
 
     def input_dtype(self, given: Any) -> Any:
         """Return the type in which ``call`` gets an input of the given type: the compute type."""
-        return self.policy.compute
+        return promote(self.policy.compute, jnp.float32) if self.wide_input else self.policy.compute
 
     # -- what follows, unless a subclass has a reason
 
@@ -163,6 +166,10 @@ class Layer(Entry):
     def known_input_shape(self) -> Any:
         """Return the input shape, batch first, that the layer itself names; None where it does not."""
         return None if self.input_shape is None else (None, *self.input_shape)
+
+    def flat_inputs(self, value: Any) -> list:
+        """Return the inputs, or their shapes, as a list; a container has them in the order of its graph."""
+        return list(value) if isinstance(value, list) else [value]
 
     @property
     def output_structure(self) -> Any:
@@ -229,13 +236,9 @@ class Layer(Entry):
         if len(args) == 1 and not kwargs and is_symbolic(args[0]):
             return connect(self, args[0])
         if is_symbolic((args, kwargs)):
-            raise TypeError(
-                f"{self.label}: called on more than one argument; give one, or one list; train and key go to forward"
-            )
-        raise TypeError(
-            f"{self.label}: a layer holds no weights and cannot be called on arrays; "
-            "params, apply_fn = layer.init(key, x), then apply_fn(params, x)"
-        )
+            raise TypeError(f"{self.label}: called on several arguments; give one or a list; train, key go to forward")
+        reason = "a layer holds no weights and cannot be called on arrays"
+        raise TypeError(f"{self.label}: {reason}; params, apply_fn = layer.init(key, x), then apply_fn(params, x)")
 
     def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:
         """Make the params for an input, and the functions over them.
@@ -283,7 +286,11 @@ class Layer(Entry):
             shape = shape_of(x)
             self.output_shape(shape)
             check_shapes(self, params, shape)
-            self._check_key(train, key)
+            if train and self.needs_key:
+                if key is None:
+                    what = f"{self.label}: training draws random numbers and got no key"
+                    raise ValueError(f"{what}; call forward(params, x, train=True, key=jax.random.key(0))")
+                check_key(key, self.label)
             mask = self.read_mask(mask, shape)
             layer, inside, real = (self, x, None) if mask is None else masks.prepare(self, x, mask)
             y, effects = layer.call(params, inside, train=train, key=key, mask=real)
@@ -310,20 +317,9 @@ class Layer(Entry):
         with explain(f"{self.label}: the input is not an array of numbers"):
             x = as_array(x, self.input_dtype(jnp.int32))
         if jnp.issubdtype(x.dtype, jnp.complexfloating):
-            raise TypeError(
-                f"{self.label}: got complex input ({x.dtype}); this layer computes in {self.policy.compute}; "
-                "give real and imaginary parts as channels"
-            )
+            what = f"got complex input ({x.dtype}); this layer computes in {self.policy.compute}"
+            raise TypeError(f"{self.label}: {what}; give real and imaginary parts as channels")
         return x.astype(self.input_dtype(x.dtype))
-
-    def _check_key(self, train: bool, key: Any) -> None:
-        if train and self.needs_key:
-            if key is None:
-                raise ValueError(
-                    f"{self.label}: training draws random numbers and got no key; "
-                    "call forward(params, x, train=True, key=jax.random.key(0))"
-                )
-            check_key(key, self.label)
 
     def _check_own_names(self, params: Any) -> None:
         expected = {*self.leaves, *self.children}

@@ -49,15 +49,8 @@ def as_mask(
 ) -> Array:
     """Convert a mask for an input of ``shape`` to booleans; numbers other than 0 count as True.
 
-    Args:
-        mask, shape, ways: see :func:`fitting_axes`.
-        where: the layer, for messages.
-        least: the smallest legal number of axes.
-        broadcast: whether a size of 1 stands for any size.
-
-    Raises:
-        TypeError: not an array of booleans or real numbers.
-        ValueError: a shape that does not fit the input, with one that would.
+    It has ``least`` axes at least; see :func:`fitting_axes`. Raises TypeError for anything but booleans and real
+    numbers, ValueError for a shape that does not fit the input, with one that would.
     """
     with explain(f"{where}: the mask is not an array of booleans"):
         mask = jnp.asarray(mask)
@@ -65,10 +58,8 @@ def as_mask(
             raise TypeError(f"its type is {mask.dtype}")
     if mask.ndim < least or fitting_axes(mask.shape, shape, ways, broadcast) is None:
         legal = sorted({tuple(shape[a] for a in axes[: max(mask.ndim, least)]) for axes in ways}, key=repr)
-        raise ValueError(
-            f"{where}: mask of shape {mask.shape} does not fit input of shape {shape}; "
-            f"legal shapes: {' or '.join(map(str, legal))}, True at each real step"
-        )
+        what = f"{where}: mask of shape {mask.shape} does not fit input of shape {shape}"
+        raise ValueError(f"{what}; legal shapes: {' or '.join(map(str, legal))}, True at each real step")
     return mask.astype(bool)
 
 
@@ -88,11 +79,8 @@ def fill_masked(x: Array, mask: Array, value: float = 0) -> Array:
 
 def warn_mask_ends(where: str) -> None:
     """Warn that a layer cannot pass a mask on, and return the mask that is left: None."""
-    warnings.warn(
-        f"{where}: the mask ends here: this layer cannot say which steps of its output are real, and later layers see "
-        "no mask",
-        stacklevel=5,
-    )
+    reason = "this layer cannot say which steps of its output are real, and later layers see no mask"
+    warnings.warn(f"{where}: the mask ends here: {reason}", stacklevel=5)
 
 
 # -- the sequences in a batch
@@ -164,15 +152,8 @@ def _sources(window: Window, mask: Array) -> tuple[Array, Array]:
 def align(x: Array, mask: Array, axis: int, window: Window, value: float = 0) -> tuple[Array, Array]:
     """Align each sequence with its own padding, as if it were not batched.
 
-    A "valid" window over the result yields the outputs of the sequence alone, from step ``start // stride`` on.
-
-    Args:
-        x: the input, with time at ``axis``.
-        mask: (batch, time).
-        value: what the masked steps and the padding hold.
-
-    Returns:
-        (input, mask): both padded; the mask is (batch, padded time).
+    A "valid" window over the result yields the outputs of the sequence alone, from step ``start // stride`` on. The
+    mask is (batch, time), and both it and the input are returned with their padding, which holds ``value``.
     """
     index, inside = _sources(window, mask)
     real = inside & jnp.take_along_axis(mask, index, 1, mode="clip")
@@ -182,11 +163,7 @@ def align(x: Array, mask: Array, axis: int, window: Window, value: float = 0) ->
 
 
 def windowed_mask(mask: Array, window: Window) -> Array:
-    """Return the mask (batch, outputs) of a window's outputs: those of each sequence alone that do not see holes only.
-
-    Args:
-        mask: (batch, time).
-    """
+    """Return the mask (batch, outputs) of a window's outputs: those of each sequence alone, if not of holes only."""
     start, length = valid_range(mask)
     if window.transposed:
         inside = range_mask(start, length, mask.shape[1])
@@ -218,11 +195,6 @@ def reader(windows: Sequence[Window], axis: int) -> tuple[int, Window] | None:
     return None
 
 
-def prepare_one(layer: Any, x: Array, mask: Array) -> Array:
-    """Return one input with its masked steps replaced by what contributes nothing."""
-    return fill_masked(x, broadcast_mask(mask, x.shape, layer.mask_layouts(x.ndim)), layer.masked_value)
-
-
 def prepare(layer: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]:
     """Return (layer, input, mask) such that ``layer.call`` computes each sequence as if it were alone.
 
@@ -231,15 +203,18 @@ def prepare(layer: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]:
     too. The returned mask broadcasts against the returned input. For several inputs it is the list of masks, with None
     for some.
     """
+
+    def fill(x: Array, mask: Array) -> Array:
+        return fill_masked(x, broadcast_mask(mask, x.shape, layer.mask_layouts(x.ndim)), layer.masked_value)
+
     if isinstance(x, list):
-        pairs = zip(x, mask, strict=True)
-        return layer, [v if m is None else prepare_one(layer, v, m) for v, m in pairs], mask
+        return layer, [v if m is None else fill(v, m) for v, m in zip(x, mask, strict=True)], mask
     ways = layer.mask_layouts(x.ndim)
     axes = mask_axes(mask.shape, x.shape, ways)
     windows = layer.windows(x.shape)
     found = None if len(axes) != 2 else reader(windows, axes[1])
     if found is None or found[1].reads_all or found[1].aligned_under_stride or not hasattr(layer, "padding"):
-        return layer, prepare_one(layer, x, mask), broadcast_mask(mask, x.shape, ways)
+        return layer, fill(x, mask), broadcast_mask(mask, x.shape, ways)
     x, mask = align(x, mask, axes[1], found[1], layer.masked_value)
     real = broadcast_mask(mask, x.shape, [axes])
     for axis, window in enumerate(windows, 1):

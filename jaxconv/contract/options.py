@@ -26,12 +26,7 @@ TABLES: dict[str, Any] = {
 
 
 def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) -> None:
-    """Check the arguments of a layer class.
-
-    Raises:
-        ValueError: a keyword argument that it does not have.
-        TypeError: too many without keywords; a class whose options are not dataclass fields.
-    """
+    """Check the arguments of a layer class. Raises ValueError for an unknown keyword, TypeError for too many others."""
     if problem := class_problem(cls):
         raise TypeError(problem)
     positional = [field.name for field in dataclasses.fields(cls) if field.init and not field.kw_only]
@@ -46,11 +41,7 @@ def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) ->
 
 
 def canonical_options(layer: Any) -> None:
-    """Make the options that any layer may have canonical: name, bools, dtype, shapes, data format, and the tables'.
-
-    Raises:
-        ValueError, TypeError: an option that is not legal, naming the layer and the option.
-    """
+    """Make the options that any layer may have canonical: name, bools, dtype, shapes, data format, and the tables'."""
     where = type(layer).__name__
     if layer.name is not None and (not isinstance(layer.name, str) or not layer.name or "/" in layer.name):
         raise ValueError(f"{where}: name={layer.name!r} is not legal; give a non-empty string without '/'")
@@ -64,7 +55,8 @@ def canonical_options(layer: Any) -> None:
     if hasattr(layer, "data_format"):
         layer._set(data_format=data_format.canonical(layer.data_format, where))
     for name, check in layer.checks.items():
-        layer._set(**{name: check(getattr(layer, name), name, where)})
+        if hasattr(layer, name):
+            layer._set(**{name: check(getattr(layer, name), name, where)})
     filter_axes = {prefix: layer.filter_axes(leaf) for leaf, prefix in layer.leaves.items()}
     for field in dataclasses.fields(layer):
         prefix, _, ending = field.name.rpartition("_")

@@ -37,17 +37,14 @@ class Policy:
     def require(self, where: str) -> None:
         """Raise ValueError if this policy needs float64 and JAX would silently compute in float32."""
         if self.name == "float64" and not jax.config.read("jax_enable_x64"):
-            raise ValueError(
-                f"{where}: dtype 'float64' needs 64-bit types, which are disabled in JAX; "
-                "call jax.config.update('jax_enable_x64', True) first"
-            )
+            what = f"{where}: dtype 'float64' needs 64-bit types, which are disabled in JAX"
+            raise ValueError(f"{what}; call jax.config.update('jax_enable_x64', True) first")
 
 
 def policy_name(dtype: Any, where: str) -> str | None:
     """Return the canonical name of a policy from a name, a dtype or Keras's config dict; None stays None.
 
-    Raises:
-        ValueError: an unknown name, or a type that a layer cannot compute in (integers, complex).
+    Raises ValueError for an unknown name, or a type that a layer cannot compute in (integers, complex).
     """
     if isinstance(dtype, Mapping):
         dtype = (dtype.get("config") or {}).get("name")

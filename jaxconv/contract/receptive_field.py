@@ -35,10 +35,7 @@ Fields = tuple[Field | None, ...]
 def propagate(windows: Sequence[Window], inputs: Sequence[Fields], lengths: Sequence[int | None]) -> Fields:
     """Return the fields of a layer's output from those of its inputs: the union of what is read of any of them.
 
-    Args:
-        windows: the layer's, the same for all its inputs.
-        inputs: the fields of its inputs.
-        lengths: the input's, on which a padding rule may depend.
+    The windows are the same for all its inputs; a padding rule may depend on the lengths.
 
     >>> (field, _) = propagate((Window(3, 2, padding="same"), Window(reads_all=True)), [(Field(), None)], (9, 4))
     >>> field.size, field.stride

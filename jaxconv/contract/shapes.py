@@ -70,11 +70,8 @@ def shape_of(x: Any) -> Any:
 def as_array(x: Any, dtype: Any) -> jax.Array:
     """Convert an input to a JAX array; 64-bit integers, which JAX would wrap to 32 bits, go to ``dtype`` on the host.
 
-    Args:
-        dtype: the type that an integer input is cast to in the end.
-
-    Raises:
-        ValueError: integers that an integer ``dtype`` cannot hold.
+    ``dtype`` is the type that an integer input is cast to in the end. Raises ValueError for integers that an integer
+    type cannot hold.
 
     >>> as_array(np.array([3_000_000_000]), np.float32)
     Array([3.e+09], dtype=float32)
@@ -86,9 +83,7 @@ def as_array(x: Any, dtype: Any) -> jax.Array:
         return jnp.asarray(x)
     if not jnp.issubdtype(dtype, jnp.integer):
         return jnp.asarray(host.astype(np.float32))
-    bounds = np.iinfo(np.int32)
-    if host.size and not (bounds.min <= host.min() and host.max() <= bounds.max):
-        raise ValueError(
-            f"integers from {host.min()} to {host.max()} do not fit in 32 bits, from {bounds.min} to {bounds.max}"
-        )
+    low, high = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+    if host.size and not (low <= host.min() and host.max() <= high):
+        raise ValueError(f"integers from {host.min()} to {host.max()} do not fit in 32 bits, from {low} to {high}")
     return jnp.asarray(host.astype(np.int32))

@@ -1,10 +1,12 @@
 """The spatial axes of an input in both data formats: where they are, their lengths, their windows, their names."""
 
+import dataclasses
 import inspect
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from jaxconv import data_format as formats
+from jaxconv.geometry import each_axis
 from jaxconv.windows import Window
 
 
@@ -23,11 +25,8 @@ def spatial_lengths(
 ) -> tuple:
     """Return the lengths of the spatial axes of an input shape.
 
-    Args:
-        windows: those of the spatial axes, where they are known: an empty axis then names its shortest legal length.
-
-    Raises:
-        ValueError: an input of another rank, or with a spatial axis of length 0.
+    Raises ValueError for an input of another rank, or with a spatial axis of length 0; with ``windows``, those of the
+    spatial axes, the error names the shortest legal length.
     """
     formats.check_rank(shape, rank, str(data_format), where)
     axes = spatial_axes(rank, data_format)
@@ -35,9 +34,8 @@ def spatial_lengths(
         if isinstance(shape[axis], int) and shape[axis] < 1:
             if windows:
                 windows[index].output_length(shape[axis], where)
-            raise ValueError(
-                f"{where}: input of length 0 along axis {axis}, in shape {tuple(shape)}; the shortest legal input is 1"
-            )
+            what = f"input of length 0 along axis {axis}, in shape {tuple(shape)}"
+            raise ValueError(f"{where}: {what}; the shortest legal input is 1")
     return tuple(shape[axis] for axis in axes)
 
 
@@ -48,6 +46,17 @@ def with_channels(data_format: str | None, spatial: Sequence[Window], channels: 
     True
     """
     return (*spatial, channels) if data_format == "channels_last" else (channels, *spatial)
+
+
+def without_padding(layer: Any, axes: Collection[int]) -> Any:
+    """Return a convolution, or a layer that crops or pads, without padding along these axes, counted with the batch."""
+    option, places = getattr(layer, "edges", "padding"), spatial_axes(layer.rank, layer.data_format)
+    rules = zip(places, each_axis(getattr(layer, option), layer.rank), strict=True)
+    bare: dict[str, Any] = {option: tuple((0, 0) if axis in axes else rule for axis, rule in rules)}
+    if getattr(layer, "output_padding", None) is not None:
+        more = zip(places, layer.output_padding, strict=True)
+        bare["output_padding"] = tuple(0 if axis in axes else n for axis, n in more)
+    return dataclasses.replace(layer, **bare)
 
 
 def family_docstring(cls: type, rank: int) -> str | None:

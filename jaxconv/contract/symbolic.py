@@ -118,17 +118,11 @@ class SymbolicTensor:
 
 
 def _combine(name: str, x: SymbolicTensor, y: Any, affine: Any) -> Any:
-    """Return the result of an operator: of a merging layer for two tensors, of a Rescaling for a tensor and numbers.
-
-    Args:
-        affine: numbers -> (scale, offset).
-    """
+    """Return the result of an operator: of a merging layer for two tensors, of a Rescaling for a tensor and numbers."""
     if isinstance(y, SymbolicTensor):
         if len(x.shape) != len(y.shape):
-            raise ValueError(
-                f"{name}: an operator takes tensors of one rank; got shapes {x.shape} and {y.shape}; add axes with "
-                f"x[:, None], or call {name}()([x, y])"
-            )
+            what = f"an operator takes tensors of one rank; got shapes {x.shape} and {y.shape}"
+            raise ValueError(f"{name}: {what}; add axes with x[:, None], or call {name}()([x, y])")
         return layers[name]()([x, y])
     if np.asarray(y).dtype.kind not in "iuf":
         return NotImplemented
@@ -181,18 +175,14 @@ def is_symbolic(inputs: Any) -> bool:
 def connect(layer: Any, inputs: Any) -> Any:
     """Call a layer on symbolic tensors (one, or a list or dict): return its output tensor, or the structure of them.
 
-    Raises:
-        ValueError: shapes that the layer cannot take.
-        TypeError: arrays among the symbolic tensors.
+    Raises ValueError for shapes that the layer cannot take, TypeError for arrays among the symbolic tensors.
     """
     inputs = as_lists(inputs)
     leaves, structure = jax.tree.flatten(inputs)
     for leaf in leaves:
         if not isinstance(leaf, SymbolicTensor):
-            raise TypeError(
-                f"{layer.label}: called on symbolic tensors and on a {type(leaf).__name__}; "
-                "give only symbolic tensors; arrays are arguments of apply_fn"
-            )
+            what = f"called on symbolic tensors and on a {type(leaf).__name__}"
+            raise TypeError(f"{layer.label}: {what}; give only symbolic tensors; arrays are arguments of apply_fn")
     with explain(f"{layer.label}, called on {inputs}"):
         return Node(layer, tuple(leaves), structure).outputs()
 

@@ -31,11 +31,7 @@ _shapes_alone: ContextVar[bool] = ContextVar("shapes_alone", default=False)
 
 
 def param_shapes(layer: Any, input_shape: Any) -> Any:
-    """Return the shapes and types of the params that a layer makes for an input, without computing any of them.
-
-    Raises:
-        ValueError: an input that the layer cannot take.
-    """
+    """Return the shapes and types of the params that a layer makes for an input, without computing any of them."""
     token = _shapes_alone.set(True)
     try:
         return jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0))
@@ -46,18 +42,15 @@ def param_shapes(layer: Any, input_shape: Any) -> Any:
 def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
     """Make the params of one layer: one key for each leaf, so that no two leaves are equal by accident.
 
-    Raises:
-        ValueError: an initializer, regularizer or constraint that returns the wrong shape.
-        TypeError: ``weights`` and ``leaves`` of the layer do not name the same leaves.
+    Raises ValueError for an initializer, regularizer or constraint that returns the wrong shape, TypeError where
+    ``weights`` and ``leaves`` of the layer do not name the same leaves.
     """
     where, dtype = type(layer).__name__, layer.policy.variable
     layer.policy.require(where)
     params, weights = {}, layer.weights(input_shape)
     if set(weights) != set(layer.leaves):
-        raise TypeError(
-            f"{where}: weights() returns {sorted(weights)}, and leaves names {sorted(layer.leaves)}; each weight NAME "
-            "has an option NAME_initializer, or override leaves"
-        )
+        what = f"weights() returns {sorted(weights)}, and leaves names {sorted(layer.leaves)}"
+        raise TypeError(f"{where}: {what}; each weight NAME has an option NAME_initializer, or override leaves")
     for index, (leaf, weight) in enumerate(weights.items()):
         with explain(f"{where}: initializer of {leaf}, called with (key, shape, dtype)"):
             if _shapes_alone.get():  # tracing the initializers of a thousand layers takes seconds
@@ -102,10 +95,8 @@ def check_shapes(layer: Any, params: dict[str, Any], input_shape: Any) -> None:
         shape = getattr(params[leaf], "shape", None)
         if shape != weight.shape:
             got = f"one of shape {shape}" if shape is not None else f"{params[leaf]!r}; merge the parts of a split"
-            raise ValueError(
-                f"{layer.label}: input of shape {input_shape} needs a {leaf} of shape {weight.shape}; "
-                f"these params hold {got}"
-            )
+            needs = f"input of shape {input_shape} needs a {leaf} of shape {weight.shape}"
+            raise ValueError(f"{layer.label}: {needs}; these params hold {got}")
 
 
 def sum_penalties(terms: list[Any], dtype: Any) -> Array:

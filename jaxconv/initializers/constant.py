@@ -55,9 +55,8 @@ class Constant(Initializer):
         try:
             return jnp.asarray(np.broadcast_to(self.value.numpy().astype(jnp.dtype(dtype)), shape))
         except ValueError:
-            raise ValueError(
-                f"Constant: a value of shape {self.value.shape} cannot be broadcast to the shape {tuple(shape)}"
-            ) from None
+            what = f"a value of shape {self.value.shape} cannot be broadcast to the shape {tuple(shape)}"
+            raise ValueError(f"Constant: {what}") from None
 
     def get_config(self) -> dict[str, Any]:
         return {"value": self.value.tolist() if isinstance(self.value, FrozenArray) else self.value}

@@ -76,37 +76,32 @@ class Random(Initializer):
             self._set(**{name: number(getattr(self, name), f"{type(self).__name__}: {name}")})
 
 
+@dataclass(frozen=True)
+class _Normal(Random):
+    mean: float = 0.0
+    stddev: float = 0.05
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._numbers("mean", "stddev")
+
+
 @register(registry, "normal")
-class RandomNormal(Random):
+class RandomNormal(_Normal):
     """Draw from a normal distribution.
 
     >>> RandomNormal(seed=1)(None, (2,)).shape
     (2,)
     """
 
-    mean: float = 0.0
-    stddev: float = 0.05
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._numbers("mean", "stddev")
-
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
         return _scaled(jax.random.normal(key, shape, dtype), self.stddev) + self.mean
 
 
 @register(registry)
-class TruncatedNormal(Random):
+class TruncatedNormal(_Normal):
     """Draw ``mean + stddev * z``, where ``z`` is standard normal, truncated to [-2, 2]."""
-
-    mean: float = 0.0
-    stddev: float = 0.05
-    seed: int | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._numbers("mean", "stddev")
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
         return _scaled(jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype), self.stddev) + self.mean
@@ -174,10 +169,8 @@ class _Scaled(Random):
         for side in ("input_axes", "output_axes"):
             self._set(**{side: _axes(getattr(self, side), f"{name}: {side}")})
         if (self.input_axes is None) != (self.output_axes is None):
-            raise ValueError(
-                f"{name}: input_axes and output_axes must be given together; "
-                f"got input_axes={self.input_axes}, output_axes={self.output_axes}"
-            )
+            got = f"got input_axes={self.input_axes}, output_axes={self.output_axes}"
+            raise ValueError(f"{name}: input_axes and output_axes must be given together; {got}")
 
     def draw(self, key: jax.Array, shape: Shape, dtype: Any) -> jax.Array:
         for axis in (*(self.input_axes or ()), *(self.output_axes or ())):

@@ -137,10 +137,9 @@ def _check(layer: Layer, seen: dict[str, Any], at: str, method: str) -> int:
         after = [type(find_layer(layer, path)).__name__ for path in rest]
         head = [name for name in after if name not in ("Activation", "Dropout", "Flatten", "Softmax")]
         if len(head) != 2 or not head[0].startswith("GlobalAveragePooling") or head[1] != "Dense":
-            raise ValueError(
-                f"class_activation: method 'cam' needs global average pooling and a dense layer after {at!r}; "
-                f"there is {', '.join(after) or 'nothing'}; method 'grad' needs neither"
-            )
+            needs = f"method 'cam' needs global average pooling and a dense layer after {at!r}"
+            got = f"there is {', '.join(after) or 'nothing'}"
+            raise ValueError(f"class_activation: {needs}; {got}; method 'grad' needs neither")
     paths = list(seen)
     index = paths.index(at)
     return channel_axis(layer, [*reversed(paths[: index + 1]), *paths[index + 1 :]], len(shape))

@@ -16,7 +16,7 @@ from jax.tree_util import Partial
 
 from jaxconv.contract import Apply
 from jaxconv.contract.apply import check_key
-from jaxconv.contract.masks import as_mask, broadcast_mask, layouts
+from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked, layouts
 from jaxconv.inspect import deeplift, rectifiers
 from jaxconv.inspect import target as targets
 from jaxconv.registry import nearest
@@ -232,10 +232,8 @@ def _checked_input(x: Any) -> Array:
     if not hasattr(x, "dtype"):
         x = np.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"x is of type {x.dtype}, and a gradient needs real numbers; convert it with x.astype(jnp.float32), or "
-            "explain a function of the embedding of the integers"
-        )
+        remedy = "convert it with x.astype(jnp.float32), or explain a function of the embedding of the integers"
+        raise TypeError(f"x is of type {x.dtype}, and a gradient needs real numbers; {remedy}")
     if x.ndim < 1:
         raise ValueError("x is a single number; give a batch of examples")
     return jnp.asarray(x)
@@ -278,11 +276,8 @@ def _real_steps(mask: Any, x: Any) -> list[Array | None]:
 
 def _masked(values: Any, real: list[Array | None]) -> Any:
     leaves, tree = jax.tree.flatten(values)
-    kept = [
-        leaf if one is None else jnp.where(one, leaf, jnp.zeros((), leaf.dtype))
-        for leaf, one in zip(leaves, real, strict=True)
-    ]
-    return jax.tree.unflatten(tree, kept)
+    pairs = zip(leaves, real, strict=True)
+    return jax.tree.unflatten(tree, [leaf if one is None else fill_masked(leaf, one) for leaf, one in pairs])
 
 
 def _check_finite(method: str, values: Any, x: Any) -> None:
@@ -302,7 +297,6 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except jax.errors.JAXTypeError as error:  # a conversion to NumPy, or a Python condition on a traced value
-        raise TypeError(
-            "f cannot be traced by JAX: it uses NumPy, or a Python condition on values; write it with jax.numpy, as "
-            f"jnp.where instead of if ({str(error).split('.')[0]})"
-        ) from error
+        what = "f cannot be traced by JAX: it uses NumPy, or a Python condition on values"
+        remedy = f"write it with jax.numpy, as jnp.where instead of if ({str(error).split('.')[0]})"
+        raise TypeError(f"{what}; {remedy}") from error

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxconv.contract import Apply, Layer, as_layer, merge
-from jaxconv.contract.display import aligned, format_shapes, summary
+from jaxconv.contract.display import Table, format_shapes, summary
 from jaxconv.contract.weights import param_shapes
 from jaxconv.inspect.compiled import Collective, collectives
 
@@ -39,23 +39,16 @@ class Moved(NamedTuple):
     depth: int = 0
 
 
-class Communication(list):
+class Communication(Table):
     """The entries of a model: the first for the whole, then one for each layer. ``print`` shows a table."""
 
-    def __init__(self, rows: Sequence[Moved], label: str):
-        super().__init__(rows)
-        self.label = label
-
-    def __repr__(self) -> str:
-        return f"<Communication of {self.label}: {len(self)} rows>"
-
-    def __str__(self) -> str:
+    def cells(self) -> list[list[str]]:
         total, *rows = self
         lines = [COLUMNS]
         for row in rows:
             name = "  " * (row.depth - 1) + row.name.rpartition("/")[2]
             lines.append([name, row.kind, format_shapes(row.output) if row.kind else "", *_cells(row)])
-        return "\n".join(aligned([*lines, ["total", "", "", *_cells(total)]]))
+        return [*lines, ["total", "", "", *_cells(total)]]
 
 
 def communication(layer: Layer | Apply, x: Any) -> Communication:

@@ -73,10 +73,8 @@ def curvature(
     leaves, structure = jax.tree.flatten(params)
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(
-                f"curvature: params{jax.tree_util.keystr(path)} has type {jnp.result_type(leaf)}; give real numbers, "
-                "and the others to the loss in another way"
-            )
+            what = f"params{jax.tree_util.keystr(path)} has type {jnp.result_type(leaf)}"
+            raise TypeError(f"curvature: {what}; give real numbers, and the others to the loss in another way")
     size = sum(jnp.size(leaf) for leaf in leaves)
     for name, value, most in (("top", top, size), ("samples", samples, 10**6)):
         if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value <= most:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.extend.core import ClosedJaxpr
 
-from jaxconv.inspect import nested
+from jaxconv.inspect import program as programs
 from jaxconv.inspect.program import CALLS, CUSTOM, ELEMENTWISE, bind, called, flatten, is_activation, run, trace
 
 # linear in the operands at these places (None: in all), whatever is at the others
@@ -52,12 +52,7 @@ class Pair(NamedTuple):
 def multipliers(f: Callable[[Any], Array], x: Any, reference: Any) -> tuple[Any, Array, Array]:
     """Return the multipliers of all inputs, and the scores (batch,) at ``x`` and at the reference.
 
-    Args:
-        f: a function of ``x`` that returns one score of each example.
-        reference: as ``x``.
-
-    Raises:
-        ValueError: a step that depends on ``x`` has no rule; it is named.
+    Raises ValueError if a step of ``f`` that depends on ``x`` has no rule; it is named.
     """
     program = trace(f, x)
     references = [lax.stop_gradient(leaf) for leaf in jax.tree.leaves(reference)]
@@ -91,11 +86,11 @@ def _step(eqn: Any, values: Sequence[Any]) -> list[Any]:
     if name in (*CALLS, *CUSTOM):
         return [_nonlinear(eqn, values)] if is_activation(eqn) else _inner(called(eqn), values)
     if name == "scan":
-        return nested.scan(eqn, values, _inner, _promote)
+        return programs.scan(eqn, values, _inner, _promote)
     if name == "shard_map":
-        return nested.shards(eqn, values, _inner)
+        return programs.shards(eqn, values, _inner)
     if name == "cond" and 0 not in places:
-        return nested.branch(eqn, values, _inner, _promote)
+        return programs.branch(eqn, values, _inner, _promote)
     if not any(jnp.issubdtype(var.aval.dtype, jnp.inexact) for var in eqn.outvars):
         return _discrete(eqn, values)
     floats = all(jnp.issubdtype(eqn.invars[place].aval.dtype, jnp.floating) for place in places)
@@ -109,10 +104,8 @@ def _step(eqn: Any, values: Sequence[Any]) -> list[Any]:
     rule = _rule(name, len(places)) if floats else None
     if rule is None:
         how = "whose condition or index depends" if name in ("cond", "while", *LINEAR) else "which depends"
-        raise ValueError(
-            f"deeplift has no rule for the primitive {name!r}, {how} on the input; write this step with other "
-            "functions, or use method='integrated', which needs derivatives alone"
-        )
+        remedy = "write it with other functions, or use method='integrated', which needs derivatives alone"
+        raise ValueError(f"deeplift has no rule for the primitive {name!r}, {how} on the input; {remedy}")
     return [rule(eqn, values)]
 
 
@@ -284,10 +277,8 @@ def _select(eqn: Any, values: Sequence[Any]) -> Pair:
     if not isinstance(condition, Pair):
         return _linear(eqn, values)
     if _cause(condition) is None:
-        raise ValueError(
-            "deeplift has no rule for the primitive 'select_n' (jnp.where) on a condition that depends on the input "
-            "other than by comparing numbers; use method='integrated'"
-        )
+        where = "the primitive 'select_n' (jnp.where) on a condition that is not a comparison of numbers"
+        raise ValueError(f"deeplift has no rule for {where} and depends on the input; use method='integrated'")
     return _switched(eqn, [condition.actual, *values[1:]], condition)
 
 

@@ -26,11 +26,8 @@ def largest(
     """Return the algebraically largest eigenvalues, by the block Lanczos method with full reorthogonalization.
 
     A block is wider than ``top``, so that multiple eigenvalues are found as often as they occur. The basis is restarted
-    from its best vectors when it has become large.
-
-    Args:
-        tolerance: of the residuals, as a fraction of the largest absolute eigenvalue.
-        products: how many products are computed at most; a warning says that they did not suffice.
+    from its best vectors when it has become large. ``tolerance`` is that of the residuals, as a fraction of the largest
+    absolute eigenvalue; a warning says that ``products`` did not suffice.
     """
     block = min(top + 2, size)
     most = min(size, max(8 * block, 100))
@@ -47,12 +44,9 @@ def largest(
         if norms.max() <= tolerance * scale or basis.shape[1] >= size:
             break
         if used >= products:
-            warnings.warn(
-                f"{used} products did not suffice: the eigenvalues {values[:top]} have the residuals {norms}; the true "
-                "ones are as close to them at least",
-                RuntimeWarning,
-                stacklevel=3,
-            )
+            found = f"the eigenvalues {values[:top]} have the residuals {norms}"
+            text = f"{used} products did not suffice: {found}; the true ones are as close to them at least"
+            warnings.warn(text, RuntimeWarning, stacklevel=3)
             break
         if basis.shape[1] + block > most and size > most:
             basis, image = vectors[:, : 2 * block], images[:, : 2 * block]
@@ -65,10 +59,7 @@ def largest(
 def quadrature(product: Product, start: np.ndarray, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """Return nodes and weights of a quadrature: ``sum(weights * f(nodes))`` is about ``start' f(A) start``.
 
-    It is exact for polynomials up to degree ``2 * steps - 1``.
-
-    Args:
-        start: a vector of norm 1.
+    ``start`` has norm 1. It is exact for polynomials up to degree ``2 * steps - 1``.
     """
     basis = start[:, None]
     diagonal, beside = [], []

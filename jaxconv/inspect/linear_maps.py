@@ -86,10 +86,8 @@ def singular_values(layer: Layer | Apply, params: Params, shape: Any, top: int |
     if linear.inputs * linear.outputs <= DENSE:
         return np.linalg.svd(linear.matrix(), compute_uv=False)[:top]
     if top is None:
-        raise ValueError(
-            f"singular_values: the matrix of {layer.label} is {linear.outputs} x {linear.inputs}, too large to build; "
-            "give top, the number of largest singular values"
-        )
+        what = f"the matrix of {layer.label} is {linear.outputs} x {linear.inputs}, too large to build"
+        raise ValueError(f"singular_values: {what}; give top, the number of largest singular values")
     return _by_lanczos(linear, top)
 
 
@@ -135,10 +133,8 @@ class _Map:
         predicted = values[0] + self(x)
         error = np.abs(values[1] - predicted).max(initial=0)
         if not error <= 0.02 * np.abs(predicted).max(initial=0):
-            raise ValueError(
-                f"singular_values: {self.layer.label} is not linear: at a random input it differs by {error:.3g} from "
-                "its linear part; give the part of a model without activations, such as model[0]"
-            )
+            what = f"{self.layer.label} is not linear: at a random input it differs by {error:.3g} from its linear part"
+            raise ValueError(f"singular_values: {what}; give a part without activations, such as model[0]")
 
     def circular_strides(self) -> tuple[int, ...] | None:
         """Return by how many input steps of each axis a shift moves the output by one; None if it is not so.

@@ -5,8 +5,8 @@ Know layers by their contract alone.
 
 import functools
 import operator
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,10 +14,79 @@ import numpy as np
 from jax import Array, lax
 
 from jaxconv.contract import LEAF, Params, as_layer, shape_of
-from jaxconv.inspect.changes import Changes, changed_scores
-from jaxconv.inspect.patches import Value
+from jaxconv.inspect.calls import LeafCall, leaf_calls
+from jaxconv.inspect.patches import Spans, Value, compute
 from jaxconv.inspect.reach import Span
-from jaxconv.inspect.target import fix
+from jaxconv.inspect.target import fix, select
+
+CHUNK = 1 << 22  # entries of the largest value of as many changes as are computed together
+MOST = 64  # changes
+
+
+class Changes(NamedTuple):
+    """Changes of one input, each of a part of it.
+
+    input: which input. number: of changes. spans: the parts.
+    patch: maps (the input with a batch of one, numbers of changes) to the new values of the parts.
+    """
+
+    input: int
+    number: int
+    spans: Spans
+    patch: Callable[[Array, Array], Array]
+
+
+def changed_scores(
+    layer: Any, params: Any, inputs: list[Array], structure: Any, target: Any, changes: Changes
+) -> tuple[Array, Array]:
+    """Return the score of one example, a scalar, and its scores after each of the changes, (count,).
+
+    Args:
+        inputs: arrays with a batch of one; structure: that in which the model takes them.
+        target: for this example, as for ``select``.
+    """
+    calls, outputs, bases = _unchanged(layer, params, inputs, structure)
+
+    def run(index: Array, sizes: list[int]) -> Array:
+        changed = [Value(x) for x in inputs]
+        x = inputs[changes.input]
+        changed[changes.input] = Value(x, changes.patch(x, index), changes.spans)
+        values = list(changed)
+        for call in calls:
+            given = [values[number] for number in call.inputs]
+            own = call.params(params)
+            count = call.layer.output_structure.num_leaves
+            values += compute(call, own, given, bases[len(values) : len(values) + count], index)
+        sizes += [value.patch.size for value in values if value.patch is not None]
+        result = [values[number].read({}, index) for number in outputs]
+        return select(layer.output_structure.unflatten(result), goal)
+
+    unchanged = layer.output_structure.unflatten([bases[number] for number in outputs])
+    goal = fix(unchanged, target)
+    sizes: list[int] = []
+    jax.eval_shape(lambda index: run(index, sizes), jnp.zeros(1, jnp.int32))
+    chunk = max(1, min(MOST, changes.number, CHUNK // max(sizes)))
+    index = jnp.minimum(jnp.arange(-(-changes.number // chunk) * chunk, dtype=jnp.int32), changes.number - 1)
+    scores = lax.map(lambda index: run(index, []), index.reshape(-1, chunk)).reshape(-1)[: changes.number]
+    return select(unchanged, goal)[0], scores
+
+
+def _unchanged(
+    layer: Any, params: Any, inputs: list[Array], structure: Any
+) -> tuple[list[LeafCall], list[int], list[Array]]:
+    """Return the calls in a model, the numbers of its outputs, and all values for the unchanged inputs."""
+    count = len(inputs)
+    calls, outputs = leaf_calls(layer, count, structure)
+    values = list(inputs)
+    for call in calls:
+        own, given = call.params(params), [values[number] for number in call.inputs]
+        found, masks = call.infer(call.layer, own, given)
+        if masks:  # layers behind it treat masked steps differently
+            alone = LeafCall(layer, (), (), tuple(range(count)), structure, final=True)
+            found, _ = alone.infer(layer, params, inputs)
+            return [alone], list(range(count, count + len(found))), [*inputs, *found]
+        values += found
+    return calls, outputs, values
 
 
 def mutations(layer: Any, params: Params, x: Any, target: Any = None) -> Array:
@@ -83,10 +152,8 @@ def _check_one_hot(x: np.ndarray) -> None:
     wrong = np.argwhere(((x != 0) & (x != 1)).any(-1) | (x.sum(-1) != 1))
     if len(wrong):
         row, step = wrong[0]
-        raise ValueError(
-            f"mutations: x is not one-hot: step {step} of example {row} holds {x[row, step].tolist()}; give a single 1 "
-            "at each step, or use occlusion"
-        )
+        what = f"x is not one-hot: step {step} of example {row} holds {x[row, step].tolist()}"
+        raise ValueError(f"mutations: {what}; give a single 1 at each step, or use occlusion")
 
 
 def occlusion(
@@ -127,10 +194,8 @@ def occlusion(
     """
     layer = as_layer(layer, "occlusion(layer, params, x, target, window)", params)
     inputs, structure = _inputs(layer, params, x, "occlusion")
-    windows, strides, baselines = (
-        _each(value, structure, name)
-        for name, value in (("window", window), ("stride", stride), ("baseline", baseline))
-    )
+    named = ("window", window), ("stride", stride), ("baseline", baseline)
+    windows, strides, baselines = (_each(value, structure, name) for name, value in named)
     plans = []
     for number, one in enumerate(inputs):
         where = "occlusion" if len(inputs) == 1 else f"occlusion: input {number}"
@@ -195,9 +260,8 @@ def _mean_over_windows(scores: Array, shape: tuple, sizes: tuple, starts: list[n
     for axis, (n, size, start) in enumerate(zip(shape, sizes, starts, strict=True)):
         step = np.arange(n)[:, None]
         inside = (step >= start) & (step < start + size)
-        scores = jnp.moveaxis(
-            jnp.tensordot(jnp.asarray(inside, scores.dtype), scores, ((1,), (axis,)), precision="highest"), 0, axis
-        )
+        sums = jnp.tensordot(jnp.asarray(inside, scores.dtype), scores, ((1,), (axis,)), precision="highest")
+        scores = jnp.moveaxis(sums, 0, axis)
         count = count[..., None] * inside.sum(1).astype(scores.dtype)
     return scores / jnp.asarray(count, scores.dtype)
 
@@ -269,10 +333,8 @@ def _sizes(value: Any, shape: tuple, axes: Sequence[int], name: str, where: str)
         sizes = dict(zip(axes, given, strict=True))
         found = tuple(sizes.get(axis, shape[axis]) for axis in range(1, len(shape)))
     else:
-        raise ValueError(
-            f"{where}: {name}={value!r} has {len(given)} sizes; the input of shape {shape} needs 1, {len(axes)} or "
-            f"{len(shape) - 1}"
-        )
+        what = f"{name}={value!r} has {len(given)} sizes"
+        raise ValueError(f"{where}: {what}; the input of shape {shape} needs 1, {len(axes)} or {len(shape) - 1}")
     if min(found) < 1:
         raise ValueError(f"{where}: {name}={value!r} is not positive; give at least 1")
     return found
@@ -281,29 +343,20 @@ def _sizes(value: Any, shape: tuple, axes: Sequence[int], name: str, where: str)
 def _as_baseline(value: Any, x: Array, where: str) -> Array:
     """Return what replaces the entries of an input, in its shape."""
     if jnp.issubdtype(x.dtype, jnp.integer) and not jnp.issubdtype(jnp.asarray(value).dtype, jnp.integer):
-        raise TypeError(
-            f"{where}: baseline {value!r} is not an integer, and the input is of type {x.dtype}; convert the input to "
-            "float32, or give an integer"
-        )
+        what = f"baseline {value!r} is not an integer, and the input is of type {x.dtype}"
+        raise TypeError(f"{where}: {what}; convert the input to float32, or give an integer")
     try:
         return jnp.broadcast_to(jnp.asarray(value, x.dtype), x.shape)
     except ValueError:
-        raise ValueError(
-            f"{where}: baseline of shape {np.shape(value)} does not fit the input of shape {x.shape}; give a number or "
-            "an array that broadcasts against it"
-        ) from None
+        what = f"baseline of shape {np.shape(value)} does not fit the input of shape {x.shape}"
+        raise ValueError(f"{where}: {what}; give a number or an array that broadcasts against it") from None
 
 
 def _check_windows(shape: tuple, sizes: tuple, steps: tuple, where: str) -> tuple[tuple, tuple]:
     for axis, (n, size, step) in enumerate(zip(shape[1:], sizes, steps, strict=True), 1):
+        window = f"window of {size} steps along axis {axis}"
         if size > n:
-            raise ValueError(
-                f"{where}: window of {size} steps is larger than the input of shape {shape} along axis {axis}; give at "
-                f"most {n}"
-            )
+            raise ValueError(f"{where}: {window} is larger than the input of shape {shape}; give at most {n}")
         if step > size:
-            raise ValueError(
-                f"{where}: stride {step} is larger than the window of {size} steps along axis {axis}, which would "
-                "leave entries out"
-            )
+            raise ValueError(f"{where}: stride {step} is larger than the {window}, which would leave entries out")
     return sizes, steps

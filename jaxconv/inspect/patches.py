@@ -19,8 +19,8 @@ from jax import Array, lax
 from jaxconv.activations import linear
 from jaxconv.contract import Window
 from jaxconv.contract.masks import reader
+from jaxconv.contract.spatial import without_padding
 from jaxconv.dtypes import promote
-from jaxconv.geometry import each_axis
 from jaxconv.inspect.calls import LeafCall, is_convolution
 from jaxconv.inspect.reach import Span, follow, union
 
@@ -190,19 +190,10 @@ def _without_padding(layer: Any, windowed: dict[int, Window], shape: tuple) -> t
             axis: window.pads(shape[axis]) for axis, window in each if axis not in windowed and not window.pointwise
         }
         return dataclasses.replace(layer, padding="valid"), pads
-    first = 1 if getattr(layer, "data_format", None) == "channels_last" else 2
-    option = getattr(layer, "edges", "padding")
-    if not hasattr(layer, option):
+    if not hasattr(layer, getattr(layer, "edges", "padding")):
         padded = any(window.pads(shape[axis]) != (0, 0) for axis, window in windowed.items())
         return (None if padded else layer), {}
-    rules: list[Any] = list(each_axis(getattr(layer, option), layer.rank))
-    more = {}
-    if getattr(layer, "output_padding", None) is not None:
-        each_more = enumerate(layer.output_padding, first)
-        more = {"output_padding": tuple(0 if axis in windowed else n for axis, n in each_more)}
-    for axis in windowed:
-        rules[axis - first] = (0, 0)
-    return dataclasses.replace(layer, **{option: tuple(rules)}, **more), {}
+    return without_padding(layer, windowed), {}
 
 
 def _fits(call: LeafCall, bare: Any, shapes: list[tuple], given: list[tuple]) -> bool:

@@ -120,10 +120,8 @@ def _gradient(layer: Layer, params: Params, shape: Any, given: Any, at: str, ind
         x = jax.random.normal(jax.random.key(0), (16, *given[1:]), layer.policy.compute)
     dtype = jnp.int32 if takes_integers(layer) else x.dtype
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"receptive_field: the input has type {np.dtype(dtype)}, which has no gradient; give real numbers, the "
-            "part of the model after the embedding, or effective=False"
-        )
+        what = f"receptive_field: the input has type {np.dtype(dtype)}, which has no gradient"
+        raise TypeError(f"{what}; give real numbers, the part after the embedding, or effective=False")
 
     def score(x: Array) -> Array:
         value = observe(layer, params, x, [at])[at]

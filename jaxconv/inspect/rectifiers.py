@@ -9,8 +9,7 @@ import numpy as np
 from jax import Array
 from jax.extend.core import ClosedJaxpr
 
-from jaxconv.inspect import nested
-from jaxconv.inspect.program import CALLS, CUSTOM, bind, called, flatten, producers, run, trace
+from jaxconv.inspect.program import CALLS, CUSTOM, bind, branch, called, flatten, producers, run, scan, shards, trace
 
 MOVES = ("broadcast_in_dim", "convert_element_type", "reshape", "copy")
 
@@ -68,11 +67,11 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any], rectifier: Callable[[Arr
             operand = next(value for atom, value in zip(eqn.invars, values, strict=True) if atom is source)
             return [rectifier(operand)]
         if eqn.primitive.name == "scan":
-            return nested.scan(eqn, values, evaluate, lambda value, like: value)
+            return scan(eqn, values, evaluate, lambda value, like: value)
         if eqn.primitive.name == "cond":
-            return nested.branch(eqn, values, evaluate, lambda value, like: value)
+            return branch(eqn, values, evaluate, lambda value, like: value)
         if eqn.primitive.name == "shard_map":
-            return nested.shards(eqn, values, evaluate)
+            return shards(eqn, values, evaluate)
         return bind(eqn, values)
 
     return run(closed, closed.jaxpr.outvars, args, step)

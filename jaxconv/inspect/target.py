@@ -73,10 +73,8 @@ def _checked_index(index: Any, y: Array) -> Array:
     """Check indices, a row for each example or one for all, and return a row for each."""
     batch, sizes = len(y), y.shape[1:]
     if index.ndim != 2 or index.shape[1] != len(sizes):
-        raise ValueError(
-            f"target of shape {index.shape[1:]} does not fit the output of shape {y.shape}; give {len(sizes)} integers "
-            "as a tuple, one for each axis after the batch"
-        )
+        what = f"target of shape {index.shape[1:]} does not fit the output of shape {y.shape}"
+        raise ValueError(f"{what}; give {len(sizes)} integers as a tuple, one for each axis after the batch")
     if index.shape[0] not in (1, batch):
         raise ValueError(f"target has {index.shape[0]} entries for a batch of {batch}; give one for each example")
     if not isinstance(index, jax.core.Tracer):
@@ -94,9 +92,7 @@ def _checked_output(y: Any) -> Array:
         raise TypeError(f"the model has {len(leaves)} outputs; give a function of them as target, lambda y: y[0][:, 3]")
     (y,) = leaves
     if jnp.ndim(y) == 0 or not jnp.issubdtype(jnp.result_type(y), jnp.floating):
-        raise TypeError(
-            f"the output has shape {jnp.shape(y)} and type {jnp.result_type(y)}; give a batch of real scores"
-        )
+        raise TypeError(f"the output has shape {jnp.shape(y)}, type {jnp.result_type(y)}; give a batch of real scores")
     return y
 
 

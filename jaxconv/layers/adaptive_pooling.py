@@ -89,10 +89,8 @@ class BaseAdaptivePooling(Layer):
                 continue
             length = x.shape[axis]
             if not isinstance(length, int):
-                raise ValueError(
-                    f"{self.label}: axis {axis} has the symbolic length {length}; the bins depend on the length, "
-                    "so export with a number for it"
-                )
+                what = f"axis {axis} has the symbolic length {length}; the bins depend on it"
+                raise ValueError(f"{self.label}: {what}, so export with a number")
             begin, end = bins(length, count)
             width = int((end - begin).max())
             steps = begin[:, None] + np.arange(width)

@@ -88,9 +88,8 @@ class BaseConvLSTM(LongShortTerm):
             dilation_rate=geo.as_sizes(self.dilation_rate, rank, "dilation_rate", where),
         )
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{where}: strides={self.strides} and dilation_rate={self.dilation_rate} are both above 1; set one to 1"
-            )
+            what = f"strides={self.strides} and dilation_rate={self.dilation_rate}"
+            raise ValueError(f"{where}: {what} are both above 1; set one to 1")
 
     @property
     def channel_axis(self) -> int:
@@ -107,10 +106,8 @@ class BaseConvLSTM(LongShortTerm):
     def step_windows(self, shape: Shape) -> tuple[Window, ...]:
         where, rules = type(self).__name__, geo.each_axis(self.padding, self.rank)
         if len(shape) != self.rank + 3:
-            raise ValueError(
-                f"{where}: input of shape {shape} has rank {len(shape)}; this layer needs (batch, time, ...) of rank "
-                f"{self.rank + 3}"
-            )
+            what = f"{where}: input of shape {shape} has rank {len(shape)}"
+            raise ValueError(f"{what}; this layer needs (batch, time, ...) of rank {self.rank + 3}")
         sizes = zip(self.kernel_size, self.strides, self.dilation_rate, rules, strict=True)
         windows = [Window(*one) for one in sizes]
         lengths = spatial_lengths((shape[0], *shape[2:]), self.rank, self.data_format, where, windows)

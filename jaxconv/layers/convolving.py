@@ -11,6 +11,7 @@ from jaxconv import geometry as geo
 from jaxconv.contract import Effects, Layer, Params, Shape, Weight, Window, whole
 from jaxconv.contract.spatial import spatial_lengths, with_channels
 from jaxconv.layers.activation_axis import activate, activated_width
+from jaxconv.layers.options import known_channels
 from jaxconv.layers.sharding import broadcast_like
 from jaxconv.ops.operands import as_padding_mode
 from jaxconv.windows import output_lengths
@@ -37,14 +38,12 @@ class Convolving(Layer):
     padding_mode: str = "zeros"
     groups: int = 1
 
+    checks: ClassVar[dict[str, Any]] = dict.fromkeys(("filters", "depth_multiplier", "groups"), geo.as_size)
     output_values: ClassVar[str | None] = "activation"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         where, rank = type(self).__name__, self.rank
-        for what in ("filters", "depth_multiplier", "groups"):
-            if hasattr(self, what):
-                self._set(**{what: geo.as_size(getattr(self, what), what, where)})
         self._set(
             kernel_size=geo.as_sizes(self.kernel_size, rank, "kernel_size", where),
             strides=geo.as_sizes(self.strides, rank, "strides", where),
@@ -56,20 +55,16 @@ class Convolving(Layer):
         if filters is None:  # a depthwise layer: its width depends on the input
             return
         if filters % self.groups:
-            raise ValueError(
-                f"{where}: filters={filters} do not divide into groups={self.groups}; "
-                f"filters must be a multiple of {self.groups}"
-            )
+            what = f"filters={filters} do not divide into groups={self.groups}"
+            raise ValueError(f"{where}: {what}; filters must be a multiple of {self.groups}")
         activated_width(self.activation, filters, where)
 
     def refuse_strides_with_dilation(self, function: str) -> None:
         """Raise the ValueError that Keras documents for strides above 1 with a dilation above 1."""
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
-            raise ValueError(
-                f"{type(self).__name__}: strides={self.strides} above 1 with dilation_rate={self.dilation_rate} above "
-                "1 is not legal by default, as Keras documents; set one to 1, or strides_with_dilation=True, or call "
-                f"jaxconv.{function}, which computes both"
-            )
+            what = f"{type(self).__name__}: strides={self.strides} with dilation_rate={self.dilation_rate}"
+            legal = f"set one to 1, or strides_with_dilation=True, or call jaxconv.{function}, which computes both"
+            raise ValueError(f"{what}, both above 1, is not legal by default, as Keras documents; {legal}")
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
         """Return the weights except the bias, for an input with these channels and spatial lengths."""
@@ -102,10 +97,8 @@ class Convolving(Layer):
         lengths = spatial_lengths(shape, self.rank, self.data_format, where, self.spatial_windows())
         channels = shape[-1 if self.data_format == "channels_last" else 1]
         if channels is not None and (channels < 1 or channels % self.groups):
-            raise ValueError(
-                f"{where}: input of shape {shape} has {channels} channels, which do not divide into "
-                f"groups={self.groups}; the count must be a positive multiple of {self.groups}"
-            )
+            what = f"input of shape {shape} has {channels} channels, which do not divide into groups={self.groups}"
+            raise ValueError(f"{where}: {what}; the count must be a positive multiple of {self.groups}")
         return channels, lengths
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
@@ -119,12 +112,8 @@ class Convolving(Layer):
         return output_lengths(self.spatial_windows(), lengths, type(self).__name__)
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
-        channels, lengths = self._channels_and_lengths(input_shape)
-        if channels is None:
-            raise ValueError(
-                f"{type(self).__name__}: the channel count in input shape {input_shape} is None; "
-                "the kernel's shape depends on it, so give a number"
-            )
+        given, lengths = self._channels_and_lengths(input_shape)
+        channels = known_channels(given, input_shape, type(self).__name__)
         bias = {"bias": Weight(self.bias_shape(channels, lengths), self.bias_initializer)} if self.use_bias else {}
         return self.kernels(channels, lengths) | bias
 

@@ -8,6 +8,7 @@ from jax import Array
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.layers.activation_axis import activate, activated_width
+from jaxconv.layers.options import known_channels
 from jaxconv.layers.sharding import broadcast_like
 
 
@@ -63,18 +64,12 @@ class Dense(Layer):
         return (*(POINTWISE,) * (len(input_shape) - 2), whole(width))
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
-        if input_shape[-1] is None:
-            raise ValueError(
-                f"Dense: the channel count in input shape {input_shape} is None; the kernel's shape depends on it, "
-                "so give a number"
-            )
-        kernel = Weight((input_shape[-1], self.units), self.kernel_initializer)
-        bias = Weight((self.units,), self.bias_initializer)
-        return {"kernel": kernel, "bias": bias} if self.use_bias else {"kernel": kernel}
+        channels = known_channels(input_shape[-1], input_shape, "Dense")
+        kernel = {"kernel": Weight((channels, self.units), self.kernel_initializer)}
+        return kernel | ({"bias": Weight((self.units,), self.bias_initializer)} if self.use_bias else {})
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        kernel = params["kernel"].astype(x.dtype)
-        y = jnp.matmul(x, kernel)
+        y = jnp.matmul(x, params["kernel"].astype(x.dtype))
         if self.use_bias:
             y = y + broadcast_like(params["bias"].reshape((1,) * (y.ndim - 1) + (-1,)), y)
         return activate(self.activation, y, -1), Effects()

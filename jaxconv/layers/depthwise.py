@@ -60,10 +60,7 @@ class BaseDepthwiseConv(Convolving):
     padding_mode: str = dataclasses.field(default="zeros", kw_only=True)
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
-
-    @property
-    def leaves(self) -> dict[str, str]:
-        return {"kernel": "depthwise"} | ({"bias": "bias"} if self.use_bias else {})
+    leaf_names: ClassVar[dict[str, str]] = {"depthwise": "kernel"}
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         return tuple(range(self.rank)) if leaf == "kernel" else ()
@@ -132,24 +129,17 @@ class BaseSeparableConv(Convolving):
     padding_mode: str = dataclasses.field(default="zeros", kw_only=True)
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
-
-    @property
-    def leaves(self) -> dict[str, str]:
-        kernels = {"depthwise_kernel": "depthwise", "pointwise_kernel": "pointwise"}
-        return kernels | ({"bias": "bias"} if self.use_bias else {})
+    leaf_names: ClassVar[dict[str, str]] = {"depthwise": "depthwise_kernel", "pointwise": "pointwise_kernel"}
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:
         spatial = tuple(range(self.rank))
         return {"depthwise_kernel": spatial, "pointwise_kernel": (*spatial, self.rank)}.get(leaf, ())
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
-        ones, mixed = (1,) * self.rank, channels * self.depth_multiplier
-        return {
-            "depthwise_kernel": Weight(
-                (*self.kernel_size, channels, self.depth_multiplier), self.depthwise_initializer
-            ),
-            "pointwise_kernel": Weight((*ones, mixed, self.filters), self.pointwise_initializer),
-        }
+        shape, ones = (*self.kernel_size, channels, self.depth_multiplier), (1,) * self.rank
+        mixed = (*ones, channels * self.depth_multiplier, self.filters)
+        pointwise = Weight(mixed, self.pointwise_initializer)
+        return {"depthwise_kernel": Weight(shape, self.depthwise_initializer), "pointwise_kernel": pointwise}
 
     def convolve(self, params: Params, x: Array) -> Array:
         options = (self.strides, self.padding, self.data_format, self.dilation_rate)

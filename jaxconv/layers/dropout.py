@@ -153,9 +153,8 @@ class _Shaped(_Masked):
             len(mask) != len(shape)
             or any(m not in (1, None) and None is not n != m for m, n in zip(mask, shape, strict=True))
         ):
-            raise ValueError(
-                f"{where}: noise_shape={mask} does not fit input of shape {shape}; each is 1, None or the input's size"
-            )
+            legal = "each is 1, None or the input's size"
+            raise ValueError(f"{where}: noise_shape={mask} does not fit input of shape {shape}; {legal}")
         return super().windows(input_shape)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:

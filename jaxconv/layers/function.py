@@ -97,7 +97,5 @@ class Function(Layer):
         return self.function(x), Effects()
 
     def get_config(self) -> dict[str, Any]:
-        raise ValueError(
-            f"{self.label}: a function is code, which is not written to a config or a file; make it a layer class with "
-            "@register(layers), or save the params alone with save_params"
-        )
+        what = f"{self.label}: a function is code, which is not written to a config or a file"
+        raise ValueError(f"{what}; make it a layer class with @register(layers), or use save_params for params alone")

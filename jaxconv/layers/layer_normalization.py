@@ -11,10 +11,9 @@ from jax import Array, lax
 
 from jaxconv.contract import MIXED, POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.contract.masks import layouts
-from jaxconv.dtypes import promote
 from jaxconv.initializers import Ones
 from jaxconv.layers.moments import affine, average, moments, spread, standardize
-from jaxconv.layers.options import as_axis, as_number, as_one_axis, input_axes, known_sizes
+from jaxconv.layers.options import as_axis, as_one_axis, at_least_0, input_axes, known_sizes
 
 
 class _WithinSample(Layer):
@@ -24,28 +23,21 @@ class _WithinSample(Layer):
     center: bool
     scale: bool
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(axis=as_axis(self.axis, "axis", type(self).__name__))
-        if hasattr(self, "epsilon"):
-            self._set(epsilon=as_number(self.epsilon, "epsilon", type(self).__name__, 0))
+    wide_input: ClassVar[bool] = True
+    checks: ClassVar[dict[str, Any]] = {"axis": as_axis, "epsilon": at_least_0}
 
     def _axes(self, shape: Shape) -> tuple[int, ...]:
         return input_axes(self.axis, shape, type(self).__name__)
-
-    def input_dtype(self, given: Any) -> Any:
-        return promote(self.policy.compute, jnp.float32)
 
     @property
     def leaves(self) -> dict[str, str]:
         return {name: name for name in ["gamma"] * self.scale + ["beta"] * self.center}
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
-        def weight(leaf: str) -> Weight:
-            sizes = known_sizes(self._axes(input_shape), input_shape, type(self).__name__)
-            return Weight(sizes, getattr(self, f"{leaf}_initializer", Ones()))
-
-        return {leaf: weight(leaf) for leaf in self.leaves}
+        if not self.leaves:
+            return {}
+        sizes = known_sizes(self._axes(input_shape), input_shape, type(self).__name__)
+        return {leaf: Weight(sizes, getattr(self, f"{leaf}_initializer", Ones())) for leaf in self.leaves}
 
 
 class _AlongAxes(_WithinSample):
@@ -238,7 +230,7 @@ class GroupNormalization(_WithinSample):
     beta_constraint: Any = None
     gamma_constraint: Any = None
 
-    checks: ClassVar[dict[str, Any]] = {"axis": as_one_axis}
+    checks: ClassVar[dict[str, Any]] = {"axis": as_one_axis, "epsilon": at_least_0}
     output_values: ClassVar[str | None] = "linear"
 
     def __post_init__(self) -> None:
@@ -252,10 +244,8 @@ class GroupNormalization(_WithinSample):
         where, (axis,) = type(self).__name__, self._axes(input_shape)
         channels = input_shape[axis]
         if channels is not None and (channels < 1 or channels % self.groups):
-            raise ValueError(
-                f"{where}: input of shape {input_shape} has {channels} channels, which do not divide into "
-                f"groups={self.groups}; the count must be a positive multiple of {abs(self.groups)}"
-            )
+            what = f"{where}: input of shape {input_shape} has {channels} channels, which do not divide into"
+            raise ValueError(f"{what} groups={self.groups}; give a positive multiple of {abs(self.groups)}")
         return (MIXED,) * (len(input_shape) - 1)
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:

@@ -72,10 +72,8 @@ class BaseLocallyConnected(Convolving):
         """Return the spatial lengths of the output. Raises ValueError where one is unknown."""
         out = self.output_lengths(lengths)
         if not known(out):
-            raise ValueError(
-                f"{type(self).__name__}: a length in {lengths} is None; the number of kernels depends on it, "
-                "so give a number"
-            )
+            what = f"{type(self).__name__}: a length in {lengths} is None"
+            raise ValueError(f"{what}; the number of kernels depends on it, so give a number")
         return tuple(out)
 
     def bias_shape(self, channels: int, lengths: Shape) -> tuple[int, ...]:

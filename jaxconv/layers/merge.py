@@ -83,10 +83,8 @@ class Merge(Layer):
 
     def mismatch(self, shapes: list[Shape], i: int, j: int, reason: str) -> ValueError:
         """Return the error for two inputs whose shapes do not fit."""
-        return ValueError(
-            f"{type(self).__name__}: input {i} of shape {shapes[i]} and input {j} of shape {shapes[j]} do not fit: "
-            f"{reason}"
-        )
+        pair = f"input {i} of shape {shapes[i]} and input {j} of shape {shapes[j]}"
+        return ValueError(f"{type(self).__name__}: {pair} do not fit: {reason}")
 
 
 class _Elementwise(Merge):
@@ -178,9 +176,6 @@ class Add(_Elementwise):
     As in Keras, here and in the other merges of elements: an axis of length 1 is repeated, and an input of lower rank
     gets axes of length 1 after its batch axis. A step of the output is real if it is real in any input. If an input has
     no mask, the output has none, as in Keras, unless that input is the same at all steps.
-
-    Args:
-        name, trainable, dtype: as in every layer.
 
     Shapes:
         list of (batch, ...) -> (batch, ...).

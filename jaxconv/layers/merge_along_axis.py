@@ -36,9 +36,7 @@ class Concatenate(Merge):
     def merged_shape(self, shapes: list[Shape]) -> Shape:
         rank = len(shapes[0])
         if not -rank <= self.axis < rank:
-            raise ValueError(
-                f"Concatenate: axis={self.axis} is not one of the {rank} axes of input 0 of shape {shapes[0]}"
-            )
+            raise ValueError(f"Concatenate: axis={self.axis} of input 0 of shape {shapes[0]}, which has {rank} axes")
         out, along = list(shapes[0]), self.axis % rank
         for index, shape in enumerate(shapes):
             if len(shape) != rank:
@@ -120,10 +118,8 @@ class Dot(Merge):
         found = []
         for index, (axis, shape) in enumerate(zip(pair, shapes, strict=True)):
             if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
-                raise ValueError(
-                    f"Dot: axes={self.axes} names axis {axis} of input {index} of shape {shape}; "
-                    f"legal: 1 to {len(shape) - 1}"
-                )
+                what = f"axes={self.axes} names axis {axis} of input {index} of shape {shape}"
+                raise ValueError(f"Dot: {what}; legal: 1 to {len(shape) - 1}")
             found.append(axis % len(shape))
         return found[0], found[1]
 

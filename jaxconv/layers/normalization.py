@@ -1,5 +1,6 @@
 """BatchNormalization: statistics of the batch in training, running statistics at inference."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -83,6 +84,10 @@ class BatchNormalization(Layer):
     synchronized: bool = False
 
     least_rank: ClassVar[int] = 2
+    checks: ClassVar[dict[str, Any]] = {
+        **dict.fromkeys(("momentum", "epsilon", "renorm_momentum"), functools.partial(as_number, least=0, most=1)),
+        "renorm_clipping": lambda value, *_: _bounds(value),
+    }
     statistics: ClassVar[frozenset[str]] = frozenset(
         {"moving_mean", "moving_variance", "moving_stddev", "renorm_mean", "renorm_stddev"}
     )
@@ -95,9 +100,6 @@ class BatchNormalization(Layer):
             self._set(axis=self.axis[0])  # the form that Keras 2 wrote
         if isinstance(self.axis, bool) or not hasattr(self.axis, "__index__"):
             raise ValueError(f"BatchNormalization: axis={self.axis!r} is not an integer; give one like -1 or 1")
-        for what in ("momentum", "epsilon", "renorm_momentum"):
-            self._set(**{what: as_number(getattr(self, what), what, "BatchNormalization", 0, 1)})
-        self._set(renorm_clipping=_bounds(self.renorm_clipping))
 
     @property
     def leaves(self) -> dict[str, str]:
@@ -124,10 +126,8 @@ class BatchNormalization(Layer):
     def _axis(self, shape: Shape) -> int:
         axis = self.axis + len(shape) * (self.axis < 0)
         if not 0 < axis < len(shape):
-            raise ValueError(
-                f"BatchNormalization: axis={self.axis} is not a channel axis of input shape {shape}; "
-                f"legal: 1 to {len(shape) - 1}, or -1"
-            )
+            what = f"axis={self.axis} is not a channel axis of input shape {shape}"
+            raise ValueError(f"BatchNormalization: {what}; legal: 1 to {len(shape) - 1}, or -1")
         return axis
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
@@ -211,8 +211,7 @@ def _bounds(clipping: Any) -> tuple[tuple[str, float], ...] | None:
             raise ValueError(f"{where}: renorm_clipping has {name!r}; {nearest(str(name), CLIPS)}")
         if bound is not None:
             bounds[name] = as_number(bound, f"renorm_clipping[{name!r}]", where, 0)
-    if bounds.get("rmin", 0) > bounds.get("rmax", float("inf")):
-        raise ValueError(
-            f"{where}: renorm_clipping has rmin={bounds['rmin']} above rmax={bounds['rmax']}; give rmin <= rmax"
-        )
+    low, high = bounds.get("rmin", 0), bounds.get("rmax", float("inf"))
+    if low > high:
+        raise ValueError(f"{where}: renorm_clipping has rmin={low} above rmax={high}; give rmin <= rmax")
     return tuple(sorted(bounds.items())) or None

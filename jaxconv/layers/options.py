@@ -67,17 +67,10 @@ def as_one_axis(axis: Any, what: str, where: str) -> int:
 def input_axes(
     axis: int | tuple[int, ...], shape: Shape, where: str, batch: bool = False, what: str = "axis"
 ) -> tuple[int, ...]:
-    """Return the axes of an input that ``axis`` names: counted from the front, sorted.
+    """Return the axes of an input that ``axis``, a result of :func:`as_axis`, names: counted from the front, sorted.
 
-    Args:
-        axis: the result of :func:`as_axis`.
-        shape: the input shape, batch first.
-        where: the layer, for messages.
-        batch: whether the batch axis is legal.
-        what: the option, for messages.
-
-    Raises:
-        ValueError: an axis that the input does not have, that is named twice, or that is the batch axis.
+    Raises ValueError for an axis that the input does not have, that is named twice, or that is the batch axis, unless
+    ``batch`` makes it legal.
 
     >>> input_axes((-1, 1), (None, 5, 3), "LayerNormalization")
     (1, 2)
@@ -86,11 +79,7 @@ def input_axes(
     rank, first = len(shape), 0 if batch else 1
     found = sorted({a + rank * (a < 0) for a in axes})
     if len(found) != len(axes) or found[0] < first or found[-1] >= rank:
-        legal = (
-            f"{first} to {rank - 1}, or {first - rank} to -1"
-            if rank > first
-            else "none, because the input has no other axis"
-        )
+        legal = f"{first} to {rank - 1}, or {first - rank} to -1" if rank > first else "none: there is no other axis"
         raise ValueError(f"{where}: {what}={axis} does not name distinct axes of input shape {shape}; legal: {legal}")
     return tuple(found)
 
@@ -100,12 +89,18 @@ def known(sizes: Sequence[int | None]) -> TypeGuard[Sequence[int]]:
     return None not in sizes
 
 
+def known_channels(channels: int | None, shape: Any, where: str) -> int:
+    """Return the channels of an input shape, which the shape of a kernel depends on. Raises ValueError for None."""
+    if channels is None:
+        reason = f"the channel count in input shape {shape} is None"
+        raise ValueError(f"{where}: {reason}; the kernel's shape depends on it, so give a number")
+    return channels
+
+
 def known_sizes(axes: tuple[int, ...], shape: Shape, where: str) -> tuple[int, ...]:
     """Return the sizes of axes on which the shapes of params depend. Raises ValueError if one is unknown."""
     sizes = tuple(shape[axis] for axis in axes)
     if not known(sizes):
-        raise ValueError(
-            f"{where}: axis {axes[sizes.index(None)]} of input shape {shape} is None; "
-            "the params' shapes depend on it, so give a number"
-        )
+        reason = f"axis {axes[sizes.index(None)]} of input shape {shape} is None"
+        raise ValueError(f"{where}: {reason}; the params' shapes depend on it, so give a number")
     return tuple(sizes)

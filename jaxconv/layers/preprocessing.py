@@ -9,7 +9,6 @@ import numpy as np
 from jax import Array
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Window, as_shape, layers, register
-from jaxconv.dtypes import promote
 from jaxconv.errors import explain
 from jaxconv.initializers.frozen_array import FrozenArray
 from jaxconv.layers.options import as_axis, input_axes, known_sizes
@@ -55,17 +54,9 @@ class Rescaling(Layer):
     offset: Any = 0.0
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
 
+    wide_input: ClassVar[bool] = True
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self._set(
-            scale=_constant(self.scale, "scale", "Rescaling"),
-            offset=_constant(self.offset, "offset", "Rescaling"),
-        )
-
-    def input_dtype(self, given: Any) -> Any:
-        return promote(self.policy.compute, jnp.float32)
+    checks: ClassVar[dict[str, Any]] = {"scale": _constant, "offset": _constant}
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         shape = input_shape
@@ -73,10 +64,9 @@ class Rescaling(Layer):
             own = getattr(self, what).shape
             full = self._full_shape(own, len(shape))
             if len(full) != len(shape) or any(n not in (1, size) for n, size in zip(full, shape, strict=True) if size):
-                raise ValueError(
-                    f"Rescaling: {what} of shape {own} does not fit input of shape {shape} under {self.data_format}; "
-                    "give a number, one for each channel, or an array that broadcasts against the last axes"
-                )
+                reason = f"{what} of shape {own} does not fit input of shape {shape} under {self.data_format}"
+                legal = "give a number, one for each channel, or an array that broadcasts against the last axes"
+                raise ValueError(f"Rescaling: {reason}; {legal}")
         return (POINTWISE,) * (len(shape) - 1)
 
     def _full_shape(self, own: tuple[int, ...], rank: int) -> tuple[int, ...]:
@@ -127,6 +117,7 @@ class Normalization(Layer):
     variance: Any = None
     invert: bool = False
 
+    wide_input: ClassVar[bool] = True
     least: ClassVar[float] = 1e-7  # Keras's epsilon
 
     def __post_init__(self) -> None:
@@ -141,33 +132,23 @@ class Normalization(Layer):
         if not given:
             return
         if self.mean.shape != self.variance.shape or len(self.mean.shape) > len(self.axis):
-            raise ValueError(
-                f"Normalization: mean of shape {self.mean.shape} and variance of shape {self.variance.shape} do not "
-                f"fit axis={self.axis}; give two numbers, or two arrays along those axes"
-            )
+            reason = f"mean of shape {self.mean.shape} and variance of shape {self.variance.shape} do not fit"
+            raise ValueError(f"Normalization: {reason} axis={self.axis}; give two numbers, or arrays along those axes")
         if (self.variance.numpy() < 0).any():
             raise ValueError(f"Normalization: variance={self.variance.tolist()} is negative; give at least 0")
-
-    def input_dtype(self, given: Any) -> Any:
-        return promote(self.policy.compute, jnp.float32)
 
     def _axes(self, shape: Shape) -> tuple[int, ...]:
         return input_axes(self.axis, shape, "Normalization") if self.axis else ()
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        shape = input_shape
-        axes = self._axes(shape)
+        shape, axes = input_shape, self._axes(input_shape)
         if self.mean is None:
-            raise ValueError(
-                "Normalization: mean and variance are not known; give both, or use what adapt(data) returns"
-            )
+            raise ValueError("Normalization: mean and variance are not known; give both, or use adapt(data)")
         own = self.mean.shape
         sizes = [shape[axis] for axis in axes[len(axes) - len(own) :]]
         if any(size not in (None, n) and n != 1 for size, n in zip(sizes, own, strict=True)):
-            raise ValueError(
-                f"Normalization: mean of shape {own} does not fit axis={self.axis} of input shape {shape}; "
-                f"that input needs {tuple(sizes)}"
-            )
+            reason = f"mean of shape {own} does not fit axis={self.axis} of input shape {shape}"
+            raise ValueError(f"Normalization: {reason}; that input needs {tuple(sizes)}")
         return (POINTWISE,) * (len(shape) - 1)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:

@@ -92,10 +92,8 @@ class Reshape(Layer):
         total, product = math.prod(inner), math.prod(size for size in target if size != -1)
         infer = -1 in target
         if (not product or total % product) if infer else (total != product):
-            raise ValueError(
-                f"Reshape: input of shape {(batch, *inner)} has {total} entries in each sample; "
-                f"target_shape={target} needs {'a multiple of ' * infer}{product}"
-            )
+            what = f"Reshape: input of shape {(batch, *inner)} has {total} entries in each sample"
+            raise ValueError(f"{what}; target_shape={target} needs {'a multiple of ' * infer}{product}")
         return tuple(total // product if size == -1 else size for size in target)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
@@ -133,12 +131,9 @@ class Permute(Layer):
         self._set(dims=dims)
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        shape = input_shape
-        if len(shape) != len(self.dims) + 1:
-            raise ValueError(
-                f"Permute: input of shape {shape} has rank {len(shape)}; "
-                f"dims={self.dims} needs rank {len(self.dims) + 1}"
-            )
+        rank, needed = len(input_shape), len(self.dims) + 1
+        if rank != needed:
+            raise ValueError(f"Permute: input of shape {input_shape} has rank {rank}; dims={self.dims} needs {needed}")
         return tuple(Window(axis=dim - 1) for dim in self.dims)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
@@ -165,17 +160,17 @@ class RepeatVector(Layer):
 
     output_values: ClassVar[str | None] = "input"
 
+    checks: ClassVar[dict[str, Any]] = {"n": geo.as_size}
+
     def __post_init__(self) -> None:
-        super().__post_init__()
         if isinstance(self.n, bool):  # as in Keras; other layers take True as 1
             raise TypeError(f"RepeatVector: n={self.n!r} is a bool; give a positive integer")
-        self._set(n=geo.as_size(self.n, "n", "RepeatVector"))
+        super().__post_init__()
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        if len(input_shape) != 2:
-            raise ValueError(
-                f"RepeatVector: input of shape {input_shape} has rank {len(input_shape)}; give (batch, channels)"
-            )
+        rank = len(input_shape)
+        if rank != 2:
+            raise ValueError(f"RepeatVector: input of shape {input_shape} has rank {rank}; give (batch, channels)")
         return (whole(self.n), Window(axis=0))
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:

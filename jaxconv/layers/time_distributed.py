@@ -57,10 +57,8 @@ class TimeDistributed(Wrapper):
         """Return the shape of one step of the input."""
         shape = as_shape(input_shape, "TimeDistributed")
         if len(shape) < 3:
-            raise ValueError(
-                f"TimeDistributed: input of shape {shape} has rank {len(shape)}; this layer needs (batch, time, ...) "
-                "of rank 3 at least"
-            )
+            what = f"input of shape {shape} has rank {len(shape)}"
+            raise ValueError(f"TimeDistributed: {what}; this layer needs (batch, time, ...) of rank 3 at least")
         with explain("TimeDistributed, at each step"):
             return self.layer.read_shape((shape[0], *shape[2:]))
 

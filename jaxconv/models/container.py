@@ -119,13 +119,11 @@ class Container(Layer):
     def with_graph(self, graph: Graph) -> Self:
         """Return this container with another graph on the same inputs; the layers have their names in the graph.
 
-        Raises:
-            ValueError: a graph that this kind of container cannot have.
+        Raises ValueError for a graph that this kind of container cannot have.
         """
         raise ValueError(f"{type(self).__name__}: its options determine its graph, which cannot be changed")
 
     def flat_inputs(self, value: Any) -> list:
-        """Return the inputs, or their shapes, as a list in the order of the graph."""
         return [value]
 
     def _trace_shapes(self, input_shape: Any) -> tuple[list, list]:
@@ -172,9 +170,8 @@ class Container(Layer):
         masks = [None] * len(values) if mask is None else self.flat_inputs(mask)
         fixed: Params = {}
         penalties = []
-        for (number, call, inputs), (*_, input_mask) in zip(
-            self.graph.steps(values), self.graph.steps(masks), strict=True
-        ):
+        calls = zip(self.graph.steps(values), self.graph.steps(masks), strict=True)
+        for (number, call, inputs), (*_, input_mask) in calls:
             name, child, own = call.name, children[call.name], params.get(call.name, {})
             if name in fixed:  # a shared layer: its statistics continue from its last call
                 own = merge(child.select(own, fixed=False), fixed[name])
@@ -235,8 +232,7 @@ def read_layers(configs: Iterable[Any]) -> list[Layer]:
 def count_names(inside: Iterable[Layer], where: str, taken: Iterable[str] = ()) -> tuple[str, ...]:
     """Return the names of layers as in Keras: the given name, or that of the class, counted from the second one on.
 
-    Raises:
-        ValueError: a name that is given twice, those in ``taken`` included.
+    Raises ValueError for a name that is given twice, those in ``taken`` included.
     """
     inside = tuple(inside)
     given = collections.Counter([*taken, *(layer.name for layer in inside if layer.name is not None)])
@@ -295,11 +291,7 @@ def walk(
 
 
 def call_params(params: Any, path: Sequence[str], wrappers: Sequence[Any]) -> Any:
-    """Return the params of one call out of those of the model.
-
-    Args:
-        path: where they are. wrappers: the layers around the call that compute its kernel from the stored one.
-    """
+    """Return the params of one call out of those of the model, at ``path``; wrappers compute its kernel."""
     for name in path:
         params = params.get(name, {})
     for wrapper in wrappers:

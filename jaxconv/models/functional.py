@@ -87,12 +87,8 @@ def _tensor(about: Config, history: list) -> Config:
 def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -> tuple[Any, Any]:
     """Return the (inputs, outputs) that a config describes, by calling its layers as soon as their inputs exist.
 
-    Args:
-        config: with "layers", "input_layers" and "output_layers".
-        make: from a layer's entry to the layer.
-
-    Raises:
-        ValueError: a missing part; an unknown layer; calls that depend on each other or on a missing layer.
+    ``make`` maps a layer's entry to the layer. Raises ValueError for a missing part, an unknown layer, and calls that
+    depend on each other or on a missing layer.
     """
     for part in ("layers", "input_layers", "output_layers"):
         if part not in config:
@@ -125,10 +121,9 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
         for key in outputs:
             ready += waiting.pop(key, ())
     if waiting:
-        raise ValueError(
-            f"Model: the calls of {sorted({name for late in waiting.values() for name, *_ in late})} depend "
-            "on each other, or on a layer that is not in the config; a graph has no cycles and no missing layers"
-        )
+        late = sorted({name for calls in waiting.values() for name, *_ in calls})
+        reason = "depend on each other, or on a layer that is not in the config"
+        raise ValueError(f"Model: the calls of {late} {reason}; a graph has no cycles and no missing layers")
     models = {entry.get("name") for entry in config["layers"] if entry["class_name"] in MODELS}
     return tuple(_find(config[part], known, models, part) for part in ("input_layers", "output_layers"))
 

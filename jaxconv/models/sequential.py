@@ -65,14 +65,9 @@ class Sequential(Container):
             return super().__getitem__(which)
         children = {name: dataclasses.replace(layer, name=name) for name, layer in self.graph.children}
         named = [children[call.name] for call in self.graph.calls[which]]
-        first = bool(named) and named[0].name == self.names[0]
-        return dataclasses.replace(
-            self,
-            layers=named,
-            name=None,
-            input_shape=self.input_shape if first else None,
-            other_names=self.others([layer.name for layer in named]),
-        )
+        shape = self.input_shape if named and named[0].name == self.names[0] else None
+        others = self.others([layer.name for layer in named])
+        return dataclasses.replace(self, layers=named, name=None, input_shape=shape, other_names=others)
 
     def until(self, name: str) -> Self:
         """Return the model up to a layer, which also takes the params of the whole model.

@@ -29,11 +29,7 @@ class Traced(NamedTuple):
 
 
 def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
-    """Return the tensors of a structure, and the structure; a list of one counts as its element, as in Keras.
-
-    Raises:
-        TypeError: an element that is not a symbolic tensor. ValueError: no elements.
-    """
+    """Return the tensors of a structure, and the structure; a list of one counts as its element, as in Keras."""
     structure = as_lists(structure)
     if isinstance(structure, list) and len(structure) == 1:
         structure = structure[0]
@@ -53,13 +49,9 @@ def trace(inputs: Any, outputs: Any, adopt: Any) -> Traced:
     Calls are in the order in which Keras runs them: those farthest from the outputs first. Layers are in the same
     order and get their names in it.
 
-    Args:
-        inputs, outputs: structures of symbolic tensors. The output of a layer as an input starts the graph at it.
-        adopt: (layer, name) -> the layer as part of the model.
-
-    Raises:
-        ValueError: an output that needs an Input that is not in ``inputs``; an input that no output needs; one name
-            for two layers.
+    The output of a layer as an input starts the graph at it. ``adopt`` maps (layer, name) to the layer as part of the
+    model. Raises ValueError for an output that needs an Input that is not in ``inputs``, an input that no output needs,
+    or one name for two layers.
     """
     starts, input_structure = flatten(inputs, "inputs")
     ends, output_structure = flatten(outputs, "outputs")
@@ -110,10 +102,8 @@ def _walk(starts: Sequence[SymbolicTensor], ends: Sequence[SymbolicTensor]) -> t
                 continue
             if tensor.node is None:
                 names = ", ".join(start.name or repr(start) for start in starts)
-                raise ValueError(
-                    f"Model: {whose} depends on {tensor!r}, which is not among the inputs ({names}); "
-                    "add it to inputs, or start from other tensors"
-                )
+                reason = f"{whose} depends on {tensor!r}, which is not among the inputs ({names})"
+                raise ValueError(f"Model: {reason}; add it to inputs, or start from other tensors")
             if tensor.node not in done:
                 yield tensor.node
 

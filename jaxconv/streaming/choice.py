@@ -9,7 +9,7 @@ from typing import Any
 
 from jaxconv.contract.masks import reader
 from jaxconv.contract.receptive_field import Field
-from jaxconv.geometry import each_axis
+from jaxconv.contract.spatial import spatial_axes, without_padding
 from jaxconv.layers.conv_transpose import BaseConvTranspose
 from jaxconv.layers.convolving import Convolving
 from jaxconv.layers.crop_pad import _Edges as Edges
@@ -73,14 +73,7 @@ def refuse(name: str, layer: Any, axis: int | None, reason: str, instead: str) -
 
 
 def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> Choice:
-    """Return how a call of a layer runs step by step.
-
-    Args:
-        name: of the layer, for messages. inputs: what it is called on, all with the same delay.
-
-    Raises:
-        ValueError: a layer that cannot run step by step; names it, the axis, the reason and what to do instead.
-    """
+    """Return how a call of a layer, on inputs that all have the same delay, runs step by step; StreamError if not."""
     if isinstance(layer, Merge):
         return _merge(name, layer, inputs)
     signal = inputs[0]
@@ -114,10 +107,8 @@ def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> C
 
 def _refuse_masked(name: str, layer: Any, signal: Signal) -> None:
     if signal.masked is not None:
-        raise refuse(
-            name, layer, signal.axis, f"reads several steps, which {signal.masked} masks by their values,",
-            f"leave {signal.masked} out and give stream.step a mask",
-        )  # fmt: skip
+        reason = f"reads several steps, which {signal.masked} masks by their values,"
+        raise refuse(name, layer, signal.axis, reason, f"leave {signal.masked} out and give stream.step a mask")
 
 
 def _repeat(name: str, layer: Any, signal: Signal) -> Choice:
@@ -144,10 +135,8 @@ def _check_weights(name: str, layer: Any, signal: Signal) -> None:
         for length in ODD_LENGTHS:
             layer.output_shape(signal.sized(length))
     except ValueError as error:
-        raise refuse(
-            name, layer, signal.axis, f"has values of its own for each step ({error})",
-            "use a layer that treats all steps alike",
-        ) from error  # fmt: skip
+        reason = f"has values of its own for each step ({error})"
+        raise refuse(name, layer, signal.axis, reason, "use a layer that treats all steps alike") from error
 
 
 def reads_early(layer: Any, signal: Signal) -> bool:
@@ -171,25 +160,17 @@ def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
         raise refuse(name, layer, first.axis, "attends to all steps", "run it on whole sequences, with apply_fn")
     reduced, kept = ([one for one in inputs if (one.axis is None) is gone] for gone in (True, False))
     if reduced and kept:
-        raise refuse(
-            name, layer, kept[0].axis,
-            f"merges {kept[0].source}, which has a time axis, with {reduced[0].source}, which has reduced it,",
-            "reduce both or neither",
-        )  # fmt: skip
+        reason = f"merges {kept[0].source}, which has a time axis, with {reduced[0].source}, which has reduced it,"
+        raise refuse(name, layer, kept[0].axis, reason, "reduce both or neither")
     for one in inputs[1:]:
         if one.rate != first.rate:
-            raise refuse(
-                name, layer, one.axis,
-                f"merges {first.source}, with {first.rate} steps for each input step, and {one.source}, {one.rate},",
-                "give both branches the same total stride",
-            )  # fmt: skip
+            reason = f"merges {first.source}, of {first.rate} steps per input step, and {one.source}, of {one.rate},"
+            raise refuse(name, layer, one.axis, reason, "give both branches the same total stride")
         block = math.lcm(first.lengths.period, one.lengths.period)  # at other lengths ``check_length`` compares them
         differ = abs(one.lengths(10**6 * block) - first.lengths(10**6 * block))
         if differ:
-            raise refuse(
-                name, layer, one.axis, f"merges {first.source} and {one.source}, whose lengths differ by {differ},",
-                "pad or crop one of them",
-            )  # fmt: skip
+            reason = f"merges {first.source} and {one.source}, whose lengths differ by {differ},"
+            raise refuse(name, layer, one.axis, reason, "pad or crop one of them")
     fields: list[Any] = [one.field for one in inputs]
     union = None if None in fields else Field(min(f.low for f in fields), max(f.high for f in fields), fields[0].stride)
     shape = layer.output_shape(shapes)
@@ -231,27 +212,20 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
         return _cumulate(name, layer, signal)
     if heads.window is not None:
         if signal.padded is not None:
-            raise refuse(
-                name, layer, signal.axis,
-                f"reads the last {heads.window} steps, and {signal.padded} before it pads, crops or has a state",
-                f"leave window out, or use a {signal.padded} whose outputs depend on these steps alone",
-            )  # fmt: skip
+            reason = f"reads the last {heads.window} steps, and {signal.padded} before it pads, crops or has a state"
+            instead = f"leave window out, or use a {signal.padded} whose outputs depend on these steps alone"
+            raise refuse(name, layer, signal.axis, reason, instead)
         frames = signal.lengths(heads.window)
         if frames < 1:
-            raise refuse(
-                name, layer, None, f"reads nothing of window={heads.window} steps",
-                f"the shortest legal window is {signal.lengths.least}",
-            )  # fmt: skip
+            reason = f"reads nothing of window={heads.window} steps"
+            raise refuse(name, layer, None, reason, f"the shortest legal window is {signal.lengths.least}")
         return _frame(name, layer, signal, frames)
     if flat:
         return _frame(name, layer, signal, signal.length)  # type: ignore[arg-type]
     if isinstance(layer, Flatten):
         instead = "name the number of steps in input_shape, or give window=W for the last W steps"
     elif pools or ends:
-        instead = (
-            "give pooling='cumulative' (all steps so far; the last output is that of the whole sequence) "
-            "or window=W (the last W steps)"
-        )
+        instead = "give pooling='cumulative' (all steps so far, in the end all) or window=W (the last W steps)"
     else:
         instead = "give window=W to run the layers behind it on the last W steps"
         instead = f"use a layer that works within each step, or {instead}" if mixed else instead
@@ -305,10 +279,8 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
     if window.pads() == (0, 0) and not window.transposed:
         window = dataclasses.replace(window, mode="zeros")
     if window.mode != "zeros":
-        raise refuse(
-            name, layer, signal.axis, f"pads with mode {window.mode!r}, which reads later steps,",
-            "use padding_mode='zeros'",
-        )  # fmt: skip
+        reason = f"pads with mode {window.mode!r}, which reads later steps,"
+        raise refuse(name, layer, signal.axis, reason, "use padding_mode='zeros'")
     plan = window.stream(signal.delay)
     if isinstance(layer, Edges):  # the zeros before the first step are there before the stream begins: it is early
         plan = plan._replace(keep=0, delay=signal.delay - window.pads()[0])
@@ -344,13 +316,9 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
     if direct and window.output_length(1) == window.stride:
         return Operation(layer, (signal,))  # each step makes its own outputs
     if isinstance(layer, BaseConvTranspose):
-        free = _without_padding(layer, signal)
-        free = dataclasses.replace(free, use_bias=False, activation=None)
-        width = layer.filters
-        output = tuple(
-            width if a == (len(output) - 1 if layer.data_format == "channels_last" else 1) else n
-            for a, n in enumerate(output)
-        )
+        free = dataclasses.replace(_without_padding(layer, signal), use_bias=False, activation=None)
+        channels = len(output) - 1 if layer.data_format == "channels_last" else 1
+        output = tuple(layer.filters if axis == channels else n for axis, n in enumerate(output))
         return Overlap(free, (signal,), whole=layer, output=output, extent=window.extent, stride=window.stride)
     options: dict[str, Any] = {
         "keep": keep, "extent": window.extent, "stride": window.stride, "dilation": window.dilation,
@@ -370,30 +338,18 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
     raise refuse(name, layer, signal.axis, "has a window that cannot run step by step", "use a convolution or pooling")
 
 
-def _place(layer: Any, signal: Signal) -> int:
-    """Return the position of the time axis among the spatial axes."""
-    assert signal.axis is not None
-    return signal.axis - (1 if layer.data_format == "channels_last" else 2)
-
-
 def _without_padding(layer: Any, signal: Signal) -> Any:
     """Return the layer without padding, or cropping, along time."""
     if isinstance(layer, GetItem):
         return layer.keeping(signal.axis, len(signal.shape))
-    place, option = _place(layer, signal), getattr(layer, "edges", "padding")
-    rules = list(each_axis(getattr(layer, option), layer.rank))
-    rules[place] = (0, 0)
-    more = {}
-    if isinstance(layer, BaseConvTranspose) and layer.output_padding is not None:
-        more = {"output_padding": tuple(0 if a == place else n for a, n in enumerate(layer.output_padding))}
-    return dataclasses.replace(layer, **{option: tuple(rules)}, **more)
+    return without_padding(layer, [signal.axis])  # type: ignore[list-item]
 
 
 def _dense(layer: Any, signal: Signal) -> Any:
     """Return the layer without stride and dilation along time; None where it has neither."""
     if not isinstance(layer, Convolving):
         return None
-    place = _place(layer, signal)
+    place = spatial_axes(layer.rank, layer.data_format).index(signal.axis)  # type: ignore[arg-type]
     given = {option: getattr(layer, option) for option in ("strides", "dilation_rate")}
     own = {option: sizes for option, sizes in given.items() if sizes[place] > 1}
     options: Any = {option: tuple(1 if a == place else n for a, n in enumerate(sizes)) for option, sizes in own.items()}

@@ -39,9 +39,8 @@ def infer(layer: Any, params: Any, x: Any) -> Array:
 
 def spread(mask: Array, rank: int, axis: int) -> Array:
     """Reshape a mask (batch, time) so that it broadcasts against an array of this rank with time at ``axis``."""
-    return lax.broadcast_in_dim(
-        mask, [mask.shape[{0: 0, axis: 1}[a]] if a in (0, axis) else 1 for a in range(rank)], (0, axis)
-    )
+    sizes = {0: mask.shape[0], axis: mask.shape[1]}
+    return lax.broadcast_in_dim(mask, [sizes.get(a, 1) for a in range(rank)], (0, axis))
 
 
 def cut(x: Array, axis: int, start: int, stop: int, step: int = 1) -> Array:
@@ -83,6 +82,11 @@ class Operation:
         """Return the products for this many input steps, for one example."""
         shapes = [one.sized(steps) for one in self.inputs]
         return self.layer.multiply_adds(shapes if self.listed else shapes[0])
+
+    def read(self, x: Array, real: Real) -> Array:
+        """Return the input as the layer takes it, with zeros at the steps that are not real."""
+        x, axis = self.layer._input(x), self.signal.time
+        return jnp.where(spread(real(0, x.shape[axis]), x.ndim, axis), x, jnp.zeros((), x.dtype))
 
     def kept(self, batch: int, steps: int, value: float = 0) -> Array | None:
         """Return a buffer for this many steps of the input; None for no step."""
@@ -275,9 +279,8 @@ class Overlap(Operation):
         return jnp.zeros((batch, *shape[1:]), self.layer.policy.compute) if self.keep else None
 
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
-        x, axis = self.layer._input(xs[0]), self.signal.time
+        x, axis = self.read(xs[0], real), self.signal.time
         steps = x.shape[axis]
-        x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
         own = {leaf: value for leaf, value in params.items() if leaf != "bias"}
         y = infer(self.layer, own, x)
         total, zero = steps * self.stride + self.keep, jnp.zeros((), y.dtype)
@@ -287,9 +290,7 @@ class Overlap(Operation):
         new = cut(y, axis, steps * self.stride, total) if self.keep else None
         y, channels = cut(y, axis, 0, steps * self.stride), -1 if self.whole.data_format == "channels_last" else 1
         if self.whole.use_bias:
-            y = y + jnp.expand_dims(
-                params["bias"].astype(y.dtype), [a for a in range(y.ndim) if a != channels % y.ndim]
-            )
+            y = y + params["bias"].astype(y.dtype).reshape([-1 if a == channels % y.ndim else 1 for a in range(y.ndim)])
         return activate(self.whole.activation, y, channels), new
 
 
@@ -307,10 +308,8 @@ class Interpolate(Operation):
         return self.kept(batch, 2 * self.reach)
 
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
-        x, axis = self.layer._input(xs[0]), self.signal.time
-        steps = x.shape[axis]
-        x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
-        window = append(state, x, axis)
+        x, axis = self.read(xs[0], real), self.signal.time
+        steps, window = x.shape[axis], append(state, x, axis)
         mask = spread(real(-2 * self.reach, steps + 2 * self.reach), x.ndim, axis)
         y = self.layer.call(params, window, train=False, key=None, mask=mask)[0]
         new = cut(window, axis, steps, steps + 2 * self.reach)
@@ -370,9 +369,8 @@ class Repeat(Operation):
         return self.layer.initial_states(self.signal.array_shape(batch, 1))
 
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
-        x = self.layer._input(xs[0])
-        mask = spread(real(0, x.shape[1]), x.ndim, 1)
-        return self.layer.run(params, jnp.where(mask, x, jnp.zeros((), x.dtype)), state, mask)
+        x = self.read(xs[0], real)
+        return self.layer.run(params, x, state, spread(real(0, x.shape[1]), x.ndim, 1))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -385,10 +383,8 @@ class Frame(Operation):
         return self.kept(batch, self.frames - 1)
 
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
-        x, axis = self.layer._input(xs[0]), self.signal.time
-        batch, steps = x.shape[0], x.shape[axis]
-        x = jnp.where(spread(real(0, steps), x.ndim, axis), x, jnp.zeros((), x.dtype))
-        window = append(state, x, axis)
+        x, axis = self.read(xs[0], real), self.signal.time
+        batch, steps, window = x.shape[0], x.shape[axis], append(state, x, axis)
         new = cut(window, axis, steps, steps + self.frames - 1) if self.frames > 1 else None
         frames = np.arange(steps)[:, None] + np.arange(self.frames)  # slices would take minutes to compile
         each = jnp.moveaxis(jnp.take(window, frames, axis, mode="clip"), axis, 1)

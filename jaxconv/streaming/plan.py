@@ -154,9 +154,8 @@ class Plan:
     def check_length(self, length: int) -> None:
         """Check that the outputs for this many steps are those of ``apply_fn``.
 
-        Raises:
-            ValueError: no output for so few steps; a length at which "same" padding with a stride is another one than
-                in the stream, or at which branches differ in length. The message names the nearest legal lengths.
+        Raises ValueError, which names the nearest legal lengths, where there is no output, where "same" padding with a
+        stride is another one than in the stream, and where branches differ in length.
         """
         least = max(signal.lengths.least for signal in self.results)
         if length < least:
@@ -169,10 +168,7 @@ class Plan:
                 if len(set(own)) > 1:
                     return f"{step.key} merges {' and '.join(map(str, own))} steps"
                 if same is not None and own[0] > 0 and same[0].pads(own[0])[0] != same[1]:
-                    return (
-                        f"{step.key} pads 'same' with a stride differently than for a length that the block of "
-                        f"{self.block} divides"
-                    )
+                    return f"{step.key} pads 'same' with a stride unlike where the block of {self.block} divides"
             return None
 
         reason = wrong(length)
@@ -234,23 +230,17 @@ class _Walk:
 
 
 def make_plan(layer: Layer, shapes: list[tuple], axis: int, heads: Heads) -> Plan:
-    """Return the plan of a stream.
+    """Return the plan of a stream of a model whose inputs have these shapes, with time at ``axis`` of each.
 
-    Args:
-        layer: the model. shapes: those of its inputs, batch first. axis: of time, the same for all inputs.
-
-    Raises:
-        ValueError: a layer that cannot run step by step; a window that the block does not divide.
+    Raises ValueError for a layer that cannot run step by step, or a window that the block does not divide.
     """
     signals = []
     for number, shape in enumerate(shapes):
         if not isinstance(shape, tuple):
             raise ValueError(f"stream: the model takes {shape} as one input; make it a Model with an Input for each")
         if not 0 < axis < len(shape):
-            raise ValueError(
-                f"stream: axis={axis} is not a time axis of input {number} of shape {shape}; "
-                f"legal: 1 to {len(shape) - 1}"
-            )
+            what = f"axis={axis} is not a time axis of input {number} of shape {shape}"
+            raise ValueError(f"stream: {what}; legal: 1 to {len(shape) - 1}")
         open_shape = tuple(None if place in (0, axis) else size for place, size in enumerate(shape))
         source = "the input" if len(shapes) == 1 else f"input {number}"
         signals.append(Signal(open_shape, axis, shape[axis], source=source))
@@ -259,10 +249,8 @@ def make_plan(layer: Layer, shapes: list[tuple], axis: int, heads: Heads) -> Pla
     block = math.lcm(*(Fraction(signal.rate).denominator for signal in signals))
     if heads.window is not None and heads.window % block:
         low = heads.window // block * block
-        raise ValueError(
-            f"stream: window={heads.window} is not a multiple of the block of {block} steps; "
-            f"give {low or block} or {low + block}"
-        )
+        what = f"window={heads.window} is not a multiple of the block of {block} steps"
+        raise ValueError(f"stream: {what}; give {low or block} or {low + block}")
     _check_sizes(walk)
     return Plan(_share_rings(walk.steps), tuple(signals), len(shapes), tuple(outputs), block)
 
@@ -287,7 +275,5 @@ def _check_sizes(walk: _Walk) -> None:
     for step in walk.steps:
         for signal in step.choice.operation.inputs:
             if None in [size for axis, size in enumerate(signal.shape) if axis not in (0, signal.axis)]:
-                raise refuse(
-                    step.key, step.choice.operation.layer, None,
-                    f"gets shape {signal.shape}, in which a size other than time is unknown", "name it in input_shape",
-                )  # fmt: skip
+                reason = f"gets shape {signal.shape}, in which a size other than time is unknown"
+                raise refuse(step.key, step.choice.operation.layer, None, reason, "name it in input_shape")

@@ -88,9 +88,7 @@ class Stream:
         return shapes if len(shapes) > 1 else shapes[0]
 
     def summary(self) -> StreamSummary:
-        """Return a row for the whole stream, whose name is empty, and one for each call of a layer: what it adds to
-        delay, state and work. ``print`` shows a table.
-        """
+        """Return a row for the whole stream, whose name is empty, and one for each call; ``print`` shows a table."""
         return summarize(self.layer, self.plan)
 
     # -- running
@@ -209,7 +207,7 @@ class Stream:
         """Return the inputs as arrays. Raises ValueError or TypeError for params of another model, or no arrays."""
         self.layer.check_names(params)
         with explain(f"{where}: the input is not an array of numbers"):
-            return list(map(jnp.asarray, _flat(self.layer, x)))
+            return list(map(jnp.asarray, self.layer.flat_inputs(x)))
 
     def _each(self, value: Any) -> Any:
         return self.layer.output_structure.unflatten(value(self.plan.signals[index]) for index in self.plan.outputs)
@@ -252,17 +250,13 @@ class Stream:
         for shape, signal in zip(shapes, self.plan.signals, strict=False):
             sizes = zip(signal.shape[1:], shape[1:], strict=False)
             if len(shape) != len(signal.shape) or any(n not in (None, m) for n, m in sizes):
-                raise ValueError(
-                    f"stream.step: input of shape {shape}; this stream takes {signal.shape}, batch first, with None "
-                    "for batch and steps"
-                )
+                takes = f"this stream takes {signal.shape}, with None for batch and steps"
+                raise ValueError(f"stream.step: input of shape {shape}; {takes}")
         batch, steps = shapes[0][0], shapes[0][self.axis]
         if any((shape[0], shape[self.axis]) != (batch, steps) for shape in shapes) or steps < 1 or steps % self.block:
-            low = steps // self.block * self.block
-            raise ValueError(
-                f"stream.step: chunks of {[shape[self.axis] for shape in shapes]} steps; all inputs need the same "
-                f"multiple of the block of {self.block} steps: {low or self.block} or {low + self.block}"
-            )
+            low, given = steps // self.block * self.block, [shape[self.axis] for shape in shapes]
+            legal = f"give the same multiple of the block of {self.block} steps"
+            raise ValueError(f"stream.step: chunks of {given}; {legal}: {low or self.block} or {low + self.block}")
         want: Any = jax.eval_shape(lambda: self._start(batch))
         forms: list[Any] = [jax.tree.structure(tree) for tree in (want, state)]
         shape_and_type = functools.partial(jax.tree.map, lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)))
@@ -270,10 +264,8 @@ class Stream:
             raise ValueError("stream.step: the state is not one of this stream; make it with this stream's init")
         if shape_and_type(want) != shape_and_type(state):
             rows = jnp.shape(state["clock"])
-            raise ValueError(
-                f"stream.step: the state is for a batch of {rows[0] if rows else '?'} or for another stream, and the "
-                f"input has a batch of {batch}; make the state with stream.init({batch})"
-            )
+            own = f"the state is for a batch of {rows[0] if rows else '?'} or for another stream"
+            raise ValueError(f"stream.step: {own}, and the input has a batch of {batch}; give stream.init({batch})")
         return batch, steps
 
 
@@ -320,13 +312,6 @@ class _Place:
 def _int32(value: int) -> Array:
     """Return a divisor for ``lax.div``, which rounds towards zero: one operation for counts, which are positive."""
     return np.int32(value)  # type: ignore[return-value]
-
-
-def _flat(layer: Layer, value: Any) -> list:
-    """Return the inputs of a layer, or their shapes, as a list."""
-    if layer.graph is not None:
-        return layer.flat_inputs(value)  # type: ignore[attr-defined]
-    return list(value) if isinstance(value, list) else [value]
 
 
 def _flags(value: Any, shape: tuple, what: str) -> Array:
@@ -381,4 +366,4 @@ def stream(
     if shape is None:
         raise ValueError(f"stream: {layer.label} does not know its input; give input_shape, like (None, None, 16)")
     shape = layer.read_shape(shape)
-    return Stream(layer, axis, make_plan(layer, _flat(layer, shape), axis, Heads(pooling, window)))
+    return Stream(layer, axis, make_plan(layer, layer.flat_inputs(shape), axis, Heads(pooling, window)))

@@ -3,10 +3,9 @@
 Knows streams by their plan.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jaxconv.contract.display import aligned, format_shapes
+from jaxconv.contract.display import Table, format_shapes
 from jaxconv.streaming.plan import Plan
 
 COLUMNS = ["layer", "kind", "output", "block", "delay", "flush", "receptive field", "state bytes", "multiply-adds"]
@@ -35,20 +34,13 @@ class StreamRow(NamedTuple):
     multiply_adds: int | None
 
 
-class StreamSummary(list):
+class StreamSummary(Table):
     """The rows of a stream: the first for the whole, then one for each call. ``print(summary)`` shows a table."""
 
-    def __init__(self, rows: Sequence[StreamRow], label: str):
-        super().__init__(rows)
-        self.label = label
-
-    def __repr__(self) -> str:
-        return f"<StreamSummary of {self.label}: {len(self)} rows>"
-
-    def __str__(self) -> str:
+    def cells(self) -> list[list[str]]:
         total, *rows = self
         lines = [[row.name or self.label, row.kind, format_shapes(row.output), *_numbers(row)] for row in rows]
-        return "\n".join(aligned([COLUMNS, *lines, ["total", "", "", *_numbers(total)]]))
+        return [COLUMNS, *lines, ["total", "", "", *_numbers(total)]]
 
 
 def _numbers(row: StreamRow) -> list[str]:

@@ -58,10 +58,7 @@ _PLAIN = ("epoch", "step", "history", "best_value", "best_epoch", "updates", "da
 def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
     """Return the file for a checkpoint: the path itself, or ``checkpoint.npz`` in a folder, which is made if missing.
 
-    Raises:
-        ValueError: the folder cannot be made or written to.
-
-    >>> checkpoint_path(None)
+    Raises ValueError if the folder cannot be made or written to.
     """
     if checkpoint is None:
         return None
@@ -79,13 +76,8 @@ def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
 def save(path: str | os.PathLike[str], progress: Progress, run: Mapping[str, Any]) -> None:
     """Write the progress of a run atomically: a process killed at any moment leaves the old file or the new one.
 
-    Args:
-        path: the file.
-        progress: what to save.
-        run: what must not change between saving and loading (seed, batch size, ...), as plain values.
-
-    Raises:
-        FileError: the file cannot be written.
+    ``run`` must not change between saving and loading (seed, batch size, ...); it contains plain values. Raises
+    FileError if the file cannot be written.
     """
     trees = {"state": progress.state, "sums": progress.sums, "best": progress.best_params}
     arrays = {name: np.asarray(_numbers(leaf)) for name, leaf in flat(trees).items()}
@@ -94,15 +86,9 @@ def save(path: str | os.PathLike[str], progress: Progress, run: Mapping[str, Any
 
 
 def load(path: str | os.PathLike[str], template: TrainState, run: Mapping[str, Any]) -> Progress:
-    """Read the progress of a run.
+    """Read the progress of a run. The structure, shapes and dtypes of its initial state must be those of the file.
 
-    Args:
-        path: the file.
-        template: the initial state of the run; its structure, shapes and dtypes must be those of the file.
-        run: as given to :func:`save`.
-
-    Raises:
-        FileError: the file is unusable, or belongs to another run: other options, another model, another optimizer.
+    Raises FileError if the file is unusable, or belongs to another run: other options, model or optimizer.
     """
     header, arrays = read_archive(path, _FORMAT, _VERSION)
     with damaged(path, "its header"):
@@ -120,11 +106,9 @@ def _progress(
     path: Any, template: TrainState, run: Mapping[str, Any], header: dict[str, Any], arrays: dict[str, np.ndarray]
 ) -> Progress:
     for name, value in run.items():
-        if header["run"].get(name) != value:
-            raise FileError(
-                f"{path} was made with {name}={header['run'].get(name)!r}, this run has {value!r}; "
-                "resume with the same, or start a new run"
-            )
+        made = header["run"].get(name)
+        if made != value:
+            raise FileError(f"{path} has {name}={made!r}, this run {value!r}; give the same, or start a new run")
     best = None
     if header["best_value"] is not None:
         best = _fill(path, "best", template.params, arrays)
@@ -149,10 +133,9 @@ def _fill(file: Any, prefix: str, template: Any, arrays: dict[str, np.ndarray]) 
             raise FileError(f"{file} does not fit this model and optimizer: it does not contain {name}")
         found = arrays.pop(name)
         if found.shape != expected.shape or found.dtype != expected.dtype:
-            raise FileError(
-                f"{file} does not fit this model and optimizer: {name} is {found.dtype}{list(found.shape)} in the file "
-                f"and {expected.dtype}{list(expected.shape)} in this run"
-            )
+            own, wanted = (f"{one.dtype}{list(one.shape)}" for one in (found, expected))
+            got = f"{name} is {own} in the file and {wanted} in this run"
+            raise FileError(f"{file} does not fit this model and optimizer: {got}")
         value = jnp.asarray(found, dtype=found.dtype)
         filled.append(jax.random.wrap_key_data(value, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else value)
     return jax.tree.unflatten(jax.tree.structure(template), filled)

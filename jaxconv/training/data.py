@@ -213,15 +213,7 @@ def source(
 ) -> Arrays | Loader:
     """Return the source of batches that the data of ``fit``, ``evaluate`` or ``validation_data`` are.
 
-    Args:
-        x, y, sample_weight: arrays, or a loader as ``x`` and nothing else.
-        batch_size: of arrays.
-        steps_per_epoch: the batches of an epoch, of a loader.
-        epochs: how often the data are read.
-        name: of ``x`` in messages.
-
-    Raises:
-        ValueError, TypeError: data that cannot be read so.
+    Args as in ``fit``; ``name`` is that of ``x`` in messages. Raises ValueError or TypeError for other data.
     """
     if not is_loader(x, numbers=y is not None):
         if steps_per_epoch is not None:
@@ -240,11 +232,7 @@ def source(
 
 
 def is_loader(x: Any, numbers: bool = False) -> bool:
-    """Return whether ``x`` yields batches; arrays and dicts of arrays do not, and lists do not where they are numbers.
-
-    Args:
-        numbers: whether a list that does not contain tuples of arrays is one of numbers.
-    """
+    """Return whether ``x`` yields batches: not an array or a dict; with ``numbers``, a list only of pairs of arrays."""
     array = isinstance(x, Mapping) or hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
     if numbers and isinstance(x, list | tuple):
         return bool(x) and isinstance(x[0], list | tuple) and hasattr(x[0][0], "shape")
@@ -267,11 +255,9 @@ def _samples(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
 
 
 def as_samples(**named: Any) -> dict[str, Any]:
-    """Return arrays with the same number of samples, at least one. Memory maps are not read.
+    """Return arrays with the same number of samples, at least one, and of numbers; ``y`` may have names of classes.
 
-    Raises:
-        TypeError: an array that does not contain numbers; ``y`` may contain the names of classes.
-        ValueError: no samples, or different numbers of them.
+    Raises TypeError or ValueError for others. Memory maps are not read.
     """
     arrays = {name: array if isinstance(array, np.ndarray) else np.asarray(array) for name, array in named.items()}
     for name, array in arrays.items():
@@ -282,11 +268,9 @@ def as_samples(**named: Any) -> dict[str, Any]:
             raise TypeError(f"{name} has dtype {array.dtype}; numbers are expected")
     first, *others = arrays
     for name in others:
-        if len(arrays[name]) != len(arrays[first]):
-            raise ValueError(
-                f"{first} has {len(arrays[first])} samples and {name} has {len(arrays[name])}; "
-                "the numbers must be equal"
-            )
+        sizes = len(arrays[first]), len(arrays[name])
+        if sizes[0] != sizes[1]:
+            raise ValueError(f"{first} has {sizes[0]} samples and {name} has {sizes[1]}; the numbers must be equal")
     return arrays
 
 
@@ -308,9 +292,8 @@ def reading(
     """Open the stream of a source. It is read in a background thread, two batches ahead, which ends with the block.
 
     Args:
-        of: the source.
-        epoch, epochs, skip, state: as in its ``stream``.
         place: what else the thread does with each batch: prepare its targets, read its rows, put it on the devices.
+        others: as in ``of.stream``.
     """
     stream = of.stream(epoch, epochs, skip, state)
     ready: queue.Queue[Any] = queue.Queue(_AHEAD)

@@ -171,18 +171,12 @@ def check_model(apply_fn: Any, params: Any) -> None:
     """Check that the arguments are what ``layer.init`` returns, in this order. Raises TypeError."""
     if not callable(apply_fn) or hasattr(apply_fn, "init") or not isinstance(params, Mapping):
         hint = "; of the result of fit, pass .params" if hasattr(params, "params") else ""
-        raise TypeError(
-            f"the model is given as {type(apply_fn).__name__} and {type(params).__name__}; "
-            f"give apply_fn and params, in this order: params, apply_fn = layer.init(key, x){hint}"
-        )
+        got = f"the model is given as {type(apply_fn).__name__} and {type(params).__name__}"
+        raise TypeError(f"{got}; give apply_fn and params, in this order: params, apply_fn = layer.init(key, x){hint}")
 
 
 class Accumulator:
-    """Adds the sums of batches in float64, with a delay, so that the device does not wait for Python.
-
-    Args:
-        total: the sums so far.
-    """
+    """Adds the sums of batches to a total, in float64, with a delay, so that the device does not wait for Python."""
 
     def __init__(self, total: dict[str, np.ndarray] | None = None):
         self.total = dict(total or {})

@@ -156,7 +156,9 @@ def fit(
     )  # fmt: skip
     loss = resolve_loss(loss)
     metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
-    placement = _placement(sharding, (x, y, sample_weight, validation_data))
+    if sharding is None and jax.process_count() > 1:
+        raise ValueError(f"{jax.process_count()} processes run, each would train its own model; give sharding='data'")
+    placement = Placement.of(sharding, (x, y, sample_weight, validation_data))
     with placement.active():
         params = placement.put(params)
         data = run_data(options, apply_fn, params, loss, (x, y, sample_weight), validation_data, class_weight, classes)
@@ -168,11 +170,10 @@ def fit(
         same = _identity(options, data, apply_fn, loss, metrics, class_weight, optimizer)
         state = placement.put(init_state(apply_fn, params, transformation, ema=options.ema))
         loop = Loop(
-            apply_fn=apply_fn, options=options, data=data, loss=loss, metrics=metrics, checkpoint=path,
+            apply_fn=apply_fn, options=options, data=data, loss=loss, metrics=metrics, placement=placement,
             step=_compiled(apply_fn, loss, transformation, metrics, options, placement, state),
-            learning_rate=learning_rate(optimizer, steps),
-            callbacks=(*callbacks, *([ProgressDisplay()] if progress else [])),
-            save=functools.partial(_save, path, same, placement), placement=placement,
+            learning_rate=learning_rate(optimizer, steps), save=functools.partial(_save, path, same, placement),
+            checkpoint=path, callbacks=(*callbacks, *([ProgressDisplay()] if progress else [])),
         )  # fmt: skip
         with stop_on_signal() as stop:
             return loop.run(_start(path if resume else None, state, same, placement), stop)
@@ -184,15 +185,6 @@ def _start(path: Path | None, state: Any, same: dict[str, Any], placement: Place
         return Progress(state)
     start = load(path, state, same)
     return dataclasses.replace(start, state=placement.put(start.state, state))
-
-
-def _placement(sharding: Any, data: Any) -> Placement:
-    if sharding is None and jax.process_count() > 1:
-        raise ValueError(
-            f"{jax.process_count()} processes run, and sharding is not given: each would train a model of its own; "
-            "give sharding='data'"
-        )
-    return Placement.of(sharding, data)
 
 
 def _save(path: Path | None, same: dict[str, Any], placement: Placement, progress: Progress) -> None:
@@ -213,14 +205,14 @@ def _compiled(
     key, accumulate = jax.random.key(options.seed), options.accumulate
     if accumulate == 1:
         whole = _train_step(apply_fn, loss, transformation, metrics, options.ema, placement, layout)
-        return lambda state, batches, epoch, step: whole(key, state, batches[0][:3], epoch, np.int32(step))
+        return lambda state, batches, epoch, step: whole(key, epoch, np.int32(step), batches[0][:3], state)
     gradient, update = _accumulating_steps(apply_fn, loss, transformation, metrics, options.ema, placement, layout)
 
     def step(state: Any, batches: Sequence[Any], epoch: Any, index: int) -> Any:
         gradients, total = None, None
         for i, batch in enumerate(batches):
             number = np.int32(index * accumulate + i)
-            state, gradients, sums = gradient(key, state, gradients, batch[:3], epoch, number)
+            state, gradients, sums = gradient(key, epoch, number, batch[:3], state, gradients)
             total = sums if total is None else {name: total[name] + value for name, value in sums.items()}
         return update(state, gradients), total
 
@@ -231,30 +223,17 @@ def _compiled(
 def _train_step(
     apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None, placement: Placement, layout: Any
 ) -> Callable[..., Any]:
-    """Return a jitted training step that derives its dropout key from (the run's key, epoch, step)."""
     step = train_step(apply_fn, loss, transformation, metrics, ema=ema)
-
-    @functools.partial(jax.jit, out_shardings=(_state_shardings(layout), placement.replicated))
-    def step_with_key(key: Any, state: Any, batch: Any, epoch: Any, index: Any) -> Any:
-        x, y, weight = batch
-        return step(state, x, y, _batch_key(key, epoch, index), weight)
-
-    return step_with_key
+    return _keyed(step, (_state_shardings(layout), placement.replicated))
 
 
 @cached
 def _accumulating_steps(
     apply_fn: Any, loss: Any, transformation: Any, metrics: Any, ema: float | None, placement: Placement, layout: Any
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    step = gradient_step(apply_fn, loss, metrics)
-    state_shardings = _state_shardings(layout)
-
-    @functools.partial(jax.jit, out_shardings=(state_shardings, None, placement.replicated))
-    def step_with_key(key: Any, state: Any, gradients: Any, batch: Any, epoch: Any, index: Any) -> Any:
-        x, y, weight = batch
-        return step(state, gradients, x, y, _batch_key(key, epoch, index), weight)
-
-    return step_with_key, jax.jit(update_step(apply_fn, transformation, ema=ema), out_shardings=state_shardings)
+    states = _state_shardings(layout)
+    gradient = _keyed(gradient_step(apply_fn, loss, metrics), (states, None, placement.replicated))
+    return gradient, jax.jit(update_step(apply_fn, transformation, ema=ema), out_shardings=states)
 
 
 def _state_shardings(layout: Any) -> Any:
@@ -262,8 +241,14 @@ def _state_shardings(layout: Any) -> Any:
     return None if layout is None else jax.tree.unflatten(*layout)
 
 
-def _batch_key(key: Any, epoch: Any, index: Any) -> Any:
-    return jax.random.fold_in(jax.random.fold_in(key, epoch), index)
+def _keyed(step: Callable[..., Any], out_shardings: Any) -> Callable[..., Any]:
+    """Return a step, jitted, that derives its dropout key from (the run's key, epoch, number of the batch)."""
+
+    def step_with_key(key: Any, epoch: Any, number: Any, batch: Any, *states: Any) -> Any:
+        x, y, weight = batch
+        return step(*states, x, y, jax.random.fold_in(jax.random.fold_in(key, epoch), number), weight)
+
+    return jax.jit(step_with_key, out_shardings=out_shardings)
 
 
 def _check_columns(
@@ -281,9 +266,7 @@ def _check_columns(
     for name in wanted + ([best_weights] if best_weights is not None else []):
         if name not in columns:
             hint = "" if has_validation else "; val_ columns need validation_data or validation_split"
-            raise ValueError(
-                f"cannot monitor {name!r}: it is not a column of the log; {nearest(str(name), columns)}{hint}"
-            )
+            raise ValueError(f"cannot monitor {name!r}: not a column of the log; {nearest(str(name), columns)}{hint}")
 
 
 def _identity(

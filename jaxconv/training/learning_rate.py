@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract import Params
+from jaxconv.errors import require
 from jaxconv.training.data import is_loader, reading
 from jaxconv.training.evaluation import check_model
 from jaxconv.training.loop import NonFiniteLoss
@@ -50,10 +51,9 @@ class RangeTest(NamedTuple):
             ImportError: matplotlib is not installed.
         """
         if ax is None:
-            try:
-                from jaxconv.picture import Picture
-            except ImportError as error:
-                raise ImportError("RangeTest.plot needs matplotlib; install it with: pip install matplotlib") from error
+            require("matplotlib.figure", "RangeTest.plot", "matplotlib")
+            from jaxconv.picture import Picture
+
             ax = Picture(figsize=(5.2, 3.5), dpi=110, layout="constrained").subplots()
         ax.plot(self.rates, self.losses, color="#bcd5ec", linewidth=1.0, label="loss of a batch")
         ax.plot(self.rates, self.smoothed, color="#0c3f7d", linewidth=1.6, label="smoothed")
@@ -133,12 +133,8 @@ def find_learning_rate(
     rates = _rates(lowest, highest, steps)
     if not (isinstance(smoothing, numbers.Real) and 0 <= smoothing < 1):
         raise ValueError(f"smoothing is {smoothing!r}; legal: from 0 up to, not including, 1")
-    options = Options(
-        batch_size=batch_size,
-        steps_per_epoch=len(rates) if is_loader(x, numbers=y is not None) else None,
-        seed=seed,
-        clip_norm=clip_norm,
-    )
+    count = len(rates) if is_loader(x, numbers=y is not None) else None
+    options = Options(batch_size=batch_size, steps_per_epoch=count, seed=seed, clip_norm=clip_norm)
     loss = resolve_loss(loss)
     data = run_data(options, apply_fn, params, loss, (x, y, sample_weight), None, class_weight, classes)
     transformation = _growing(optimizer, rates, options.clip_norm)
@@ -159,16 +155,10 @@ def _rates(lowest: float, highest: float, steps: int) -> np.ndarray:
 
 def _growing(optimizer: Any, rates: np.ndarray, clip_norm: float | None) -> Any:
     """Return the optimizer with these learning rates, one for each step."""
-    table = jnp.asarray(rates)
-
-    def schedule(step: Any) -> jax.Array:
-        return table[step]
-
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
-        raise TypeError(
-            f"the optimizer is a {type(optimizer).__name__}, whose learning rate is fixed; give a name, a table, or a "
-            "function of the learning rate such as optax.adam"
-        )
+        got = f"the optimizer is a {type(optimizer).__name__}, whose learning rate is fixed"
+        raise TypeError(f"{got}; give a name, a table, or a function of the rate such as optax.adam")
+    schedule = jnp.asarray(rates).__getitem__
     spec = optimizer(schedule) if callable(optimizer) else with_learning_rate(optimizer, schedule)
     return resolve_optimizer(spec, len(rates), clip_norm)
 
@@ -193,10 +183,8 @@ def _range_test(rates: np.ndarray, batch_losses: Iterator[float], smoothing: flo
     for done, value in enumerate(batch_losses, 1):
         if not math.isfinite(value):
             if done == 1:
-                raise NonFiniteLoss(
-                    f"the loss of the first batch is {value}, before any update; look for values in the data or in "
-                    "params that are not finite"
-                )
+                got = f"the loss of the first batch is {value}, before any update"
+                raise NonFiniteLoss(f"{got}; look for values in the data or in params that are not finite")
             break
         average = smoothing * average + (1 - smoothing) * value
         losses.append(value)

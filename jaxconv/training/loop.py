@@ -188,11 +188,7 @@ class Loop:
     def train_epoch(
         self, progress: Progress, stop: StopRequest, stream: Iterator[Batch | None]
     ) -> tuple[Progress, bool]:
-        """Run the remaining steps of the current epoch, or fewer if a stop is requested.
-
-        Returns:
-            The progress, and whether a callback requested the stop.
-        """
+        """Run the remaining steps of the current epoch, or fewer, and return whether a callback requested a stop."""
         accumulator, by_callback = Accumulator(progress.sums), False
         state, done, data = progress.state, progress.step, progress.data
         batches: Iterator[Any] = iter(stream.__next__, None)
@@ -224,16 +220,12 @@ class Loop:
 
     def nonfinite_error(self, what: str, epoch: int, step: int, updates: int) -> NonFiniteLoss:
         """Return the error for a number that is not finite: where it appeared and what to try."""
-        rate = ""
-        if self.learning_rate is not None:
-            rate = f" (it was {self.learning_rate(updates - 1):.3g})"
-        last = ""
-        if self.checkpoint is not None and self.checkpoint.exists():
-            last = f"; the last good checkpoint is {self.checkpoint}"
-        return NonFiniteLoss(
-            f"{what} in epoch {epoch + 1}, step {self.place(step)}; try a smaller learning rate{rate}, clip gradients "
-            f"(clip_norm), or look for values in the data that are not finite{last}"
-        )
+        rate = "" if self.learning_rate is None else f" (it was {self.learning_rate(updates - 1):.3g})"
+        saved = self.checkpoint is not None and self.checkpoint.exists()
+        last = f"; the last good checkpoint is {self.checkpoint}" if saved else ""
+        remedy = f"try a smaller learning rate{rate}, clip gradients (clip_norm)"
+        where = f"{what} in epoch {epoch + 1}, step {self.place(step)}"
+        return NonFiniteLoss(f"{where}; {remedy}, or look for values in the data that are not finite{last}")
 
     def place(self, step: int) -> str:
         """Return a step as text, with the number of all steps if it is known."""
@@ -271,10 +263,9 @@ class Loop:
     def fitted(self, progress: Progress, stopped: str) -> Fitted:
         """Return the result so far."""
         params = progress.best_params
-        if params is None:
-            params = averaged_params(self.apply_fn, progress.state)
-        params = self.placement.returned(params)
-        return Fitted(params, list(progress.history), progress.best_epoch, stopped, self.data.classes)
+        params = averaged_params(self.apply_fn, progress.state) if params is None else params
+        params, history = self.placement.returned(params), list(progress.history)
+        return Fitted(params, history, progress.best_epoch, stopped, self.data.classes)
 
     def interrupt(self, progress: Progress, stop: StopRequest) -> None:
         """Save the progress and raise Interrupted."""
@@ -282,9 +273,8 @@ class Loop:
         where = f"in epoch {progress.epoch + 1}, after step {self.place(progress.step)}"
         if progress.step == 0:
             where = f"after epoch {progress.epoch}, the last one"
-        saved = "nothing was saved"
-        if self.checkpoint is not None:
-            saved = f"saved to {self.checkpoint}; resume=True continues from there"
+        to = self.checkpoint
+        saved = "nothing was saved" if to is None else f"saved to {to}; resume=True continues from there"
         fitted = self.fitted(progress, "interrupted")
         raise Interrupted(f"interrupted {where}; {saved}", fitted, progress, self.checkpoint, stop.signal or 0)
 

@@ -1,17 +1,21 @@
-"""Every loss by Keras's names: the distance of predictions from targets, one value per sample.
+"""Every loss by Keras's names: the distance of predictions from targets, one value per sample; and what they share.
 
 Knows arrays only: no models, no penalties, no optimizers.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.registry import register
-from jaxconv.training.loss import EPSILON, Loss, full_precision, losses, mean_per_sample, resolve
+from jaxconv.registry import Entry, Registry, nearest, register
 from jaxconv.training.mistakes import check_argument_order
+
+losses = Registry("loss", "keras.losses")
+EPSILON = 1e-7  # keras.config.epsilon(): the smallest distance of a probability from 0 and 1
 
 
 def loss(identifier: Any) -> Any:
@@ -32,6 +36,77 @@ def loss(identifier: Any) -> Any:
     found = resolve(losses, identifier)
     check_argument_order(found)
     return found
+
+
+def resolve(registry: Registry, identifier: Any) -> Any:
+    """Return the entry of ``registry`` that a config means: a name, a table with a name, or what ``get`` accepts."""
+    if isinstance(identifier, Mapping) and "class_name" not in identifier:
+        options = dict(identifier)
+        name = options.pop("name", None)
+        if not isinstance(name, str):
+            raise ValueError(f"{registry.kind} {dict(identifier)!r} has no 'name'; {nearest('', registry.names())}")
+        identifier = {"class_name": name, "config": options}
+    entry = registry.get(identifier)
+    if entry is None:
+        raise TypeError(f"cannot read None as {registry.kind}; give a name, a callable or a table with a name")
+    return entry
+
+
+def align(name: str, y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return targets and predictions in one shape and one float dtype.
+
+    As in Keras, a last axis of length 1 that only one of the two has is ignored: ``(32,)`` against ``(32, 1)`` is
+    compared sample by sample. Nothing else is broadcast (Keras broadcasts ``(32, 1)`` against ``(32, 5)``).
+    Half precision is computed in float32. Raises ValueError if the shapes differ otherwise, TypeError for complex
+    numbers.
+    """
+    y_true, y_pred = jnp.asarray(y_true), full_precision(name, y_pred)
+    if jnp.issubdtype(y_true.dtype, jnp.complexfloating):
+        raise TypeError(f"{name}: targets have dtype {y_true.dtype}; a loss needs real numbers")
+    true_shape, pred_shape = y_true.shape, y_pred.shape
+    if true_shape == (*pred_shape, 1) or (*true_shape, 1) == pred_shape:
+        y_true = y_true.reshape(pred_shape)
+    if y_true.shape != pred_shape or not pred_shape:
+        raise ValueError(f"{name}: targets have shape {true_shape} and predictions {pred_shape}; they must be equal")
+    return y_true.astype(y_pred.dtype), y_pred
+
+
+def full_precision(name: str, y_pred: Any) -> jax.Array:
+    """Return predictions in float32, or in float64 if they are. Raises TypeError for complex numbers."""
+    y_pred = jnp.asarray(y_pred)
+    if jnp.issubdtype(y_pred.dtype, jnp.complexfloating):
+        raise TypeError(f"{name}: predictions have dtype {y_pred.dtype}; a loss needs real numbers")
+    return y_pred if y_pred.dtype == jnp.float64 else y_pred.astype(jnp.float32)
+
+
+def mean_per_sample(values: jax.Array) -> jax.Array:
+    """Average over all axes but the first: ``(batch, ...) -> (batch,)``."""
+    return values.mean(axis=tuple(range(1, values.ndim)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Loss(Entry):
+    """Base class: align the shapes, compute values, average over all axes but the batch.
+
+    A loss is a frozen, hashable dataclass, called ``loss(y_true, y_pred) -> (batch,)``; its mean over the batch is
+    Keras's ``sum_over_batch_size``. A subclass implements ``values(y_true, y_pred)``, batch axis first.
+    """
+
+    of_probabilities: ClassVar[bool] = False  # predictions are probabilities; with from_logits=True they are logits
+
+    def __call__(self, y_true: Any, y_pred: Any) -> jax.Array:
+        """Compute the loss of each sample.
+
+        Shapes: ``y_true`` and ``y_pred`` ``(batch, ...)`` -> ``(batch,)``, float32 (float64 for float64 predictions).
+
+        Raises:
+            ValueError: the shapes do not match; the message names both.
+        """
+        return mean_per_sample(self.values(*align(type(self).__name__, y_true, y_pred)))
+
+    def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        """Compute the loss of each element, or of each vector along the last axis."""
+        raise NotImplementedError
 
 
 # -- of numbers: squared, absolute and relative errors, counts, angles
@@ -172,22 +247,42 @@ class KLDivergence(Loss):
         return jnp.sum(y_true * jnp.log(y_true / y_pred), axis=-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Crossentropy(Loss):
+    """A loss of probabilities, or of logits if ``from_logits``."""
+
+    of_probabilities: ClassVar[bool] = True
+
+    from_logits: bool = False
+
+    def log_probabilities(self, y_pred: jax.Array) -> jax.Array:
+        """Compute the logarithms of the probabilities of the classes, as in Keras: divided by their sum, clipped."""
+        if y_pred.ndim < 2 or y_pred.shape[-1] < 2:
+            got = f"{type(self).__name__}: predictions have shape {y_pred.shape}"
+            raise ValueError(f"{got}; give a last axis of 2 classes or more; a single output needs binary_crossentropy")
+        if self.from_logits:
+            return jax.nn.log_softmax(y_pred, axis=-1)
+        y_pred = y_pred / jnp.sum(y_pred, axis=-1, keepdims=True)
+        return jnp.log(jnp.clip(y_pred, EPSILON, 1 - EPSILON))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Smoothed(_Crossentropy):
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing <= 1:
+            raise ValueError(f"{type(self).__name__}: label_smoothing is {self.label_smoothing}; legal: 0 to 1")
+
+
 @register(losses, "bce", "BCE")
-class BinaryCrossentropy(Loss):
+class BinaryCrossentropy(_Smoothed):
     """``-y_true log(p) - (1 - y_true) log(1 - p)`` with ``p`` clipped to [1e-7, 1 - 1e-7].
 
     Args:
         from_logits: whether predictions are logits (``p`` is their sigmoid, computed stably) and not probabilities.
         label_smoothing: the fraction, from 0 to 1, by which targets are moved towards 0.5.
     """
-
-    of_probabilities: ClassVar[bool] = True
-
-    from_logits: bool = False
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_smoothing(self)
 
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         y_true = y_true * (1 - self.label_smoothing) + 0.5 * self.label_smoothing
@@ -198,7 +293,7 @@ class BinaryCrossentropy(Loss):
 
 
 @register(losses)
-class CategoricalCrossentropy(Loss):
+class CategoricalCrossentropy(_Smoothed):
     """``-sum(y_true log(p))`` over the classes of the last axis, for one-hot targets.
 
     Probabilities are divided by their sum, then clipped to [1e-7, 1 - 1e-7], as in Keras.
@@ -208,31 +303,20 @@ class CategoricalCrossentropy(Loss):
         label_smoothing: the fraction, from 0 to 1, of each target that is distributed evenly over all classes.
     """
 
-    of_probabilities: ClassVar[bool] = True
-
-    from_logits: bool = False
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        _check_smoothing(self)
-
     def __call__(self, y_true: Any, y_pred: Any) -> jax.Array:
         true_shape, pred_shape = jnp.shape(y_true), jnp.shape(y_pred)
         if true_shape != pred_shape and true_shape in (pred_shape[:-1], (*pred_shape[:-1], 1)):
-            raise ValueError(
-                f"CategoricalCrossentropy: targets have shape {true_shape} and predictions {pred_shape}; labels need "
-                f"sparse_categorical_crossentropy, or one-hot targets: jax.nn.one_hot(y, {pred_shape[-1]})"
-            )
+            got = f"CategoricalCrossentropy: targets have shape {true_shape} and predictions {pred_shape}"
+            raise ValueError(f"{got}; give jax.nn.one_hot(y, {pred_shape[-1]}), or use sparse_categorical_crossentropy")
         return super().__call__(y_true, y_pred)
 
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        classes = _classes(self, y_pred)
-        y_true = y_true * (1 - self.label_smoothing) + self.label_smoothing / classes
-        return -jnp.sum(y_true * _log_probabilities(y_pred, self.from_logits), axis=-1)
+        logs = self.log_probabilities(y_pred)
+        return -jnp.sum((y_true * (1 - self.label_smoothing) + self.label_smoothing / logs.shape[-1]) * logs, axis=-1)
 
 
 @register(losses)
-class SparseCategoricalCrossentropy(Loss):
+class SparseCategoricalCrossentropy(_Crossentropy):
     """``-log(p[label])`` over the classes of the last axis, for integer labels.
 
     A label outside ``0 .. classes - 1`` gives NaN, which stops training; in Keras on JAX its loss is 0.
@@ -245,10 +329,6 @@ class SparseCategoricalCrossentropy(Loss):
     Array([0.6931472], dtype=float32)
     """
 
-    of_probabilities: ClassVar[bool] = True
-
-    from_logits: bool = False
-
     def __call__(self, y_true: Any, y_pred: Any) -> jax.Array:
         name = type(self).__name__
         y_true, y_pred = jnp.asarray(y_true), full_precision(name, y_pred)
@@ -256,62 +336,33 @@ class SparseCategoricalCrossentropy(Loss):
         return mean_per_sample(self.values(y_true.reshape(labels), y_pred))
 
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        classes = _classes(self, y_pred)
-        y_true = y_true.astype(jnp.int32)
-        legal = (y_true >= 0) & (y_true < classes)
+        logs, y_true = self.log_probabilities(y_pred), y_true.astype(jnp.int32)
+        legal = (y_true >= 0) & (y_true < logs.shape[-1])
         # select by index: a product with one-hot targets turns the -inf of a masked logit into NaN for all other labels
         index = jnp.expand_dims(jnp.where(legal, y_true, 0), -1)
-        values = -jnp.take_along_axis(_log_probabilities(y_pred, self.from_logits), index, axis=-1).squeeze(-1)
-        return jnp.where(legal, values, jnp.nan)
+        return jnp.where(legal, -jnp.take_along_axis(logs, index, axis=-1).squeeze(-1), jnp.nan)
 
     def check(self, y_true: np.ndarray, pred_shape: tuple[int, ...]) -> None:
         """Check labels on the host. Raises ValueError for a label that is not an integer or outside the classes."""
-        if y_true.dtype.kind == "f" and np.any(y_true % 1):
-            raise ValueError(
-                f"{type(self).__name__}: targets such as {y_true[y_true % 1 != 0][0]} are not class labels; give "
-                "integers, or use a regression loss such as mean_squared_error"
-            )
+        where, floats = type(self).__name__, y_true.dtype.kind == "f"
+        if floats and np.any(y_true % 1):
+            got = f"{where}: the target {y_true[y_true % 1 != 0][0]} is not a class label"
+            raise ValueError(f"{got}; give integers, or a loss of numbers such as mean_squared_error")
         low, high, classes = np.min(y_true), np.max(y_true), pred_shape[-1]
         if low < 0 or high >= classes:
-            hint = "; integers of another range become classes, floats do not: y.astype(int)"
-            raise ValueError(
-                f"{type(self).__name__}: labels are from {low} to {high}, but the model's output has {classes} "
-                f"classes; legal: 0 to {classes - 1}{hint if y_true.dtype.kind == 'f' else ''}"
-            )
+            hint = "; integers of another range become classes, floats do not: y.astype(int)" if floats else ""
+            got = f"{where}: labels are from {low} to {high}, and the model's output has {classes} classes"
+            raise ValueError(f"{got}; legal: 0 to {classes - 1}{hint}")
 
 
 def label_shape(name: str, true_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of integer labels for predictions ``(batch, ..., classes)``; drop a last axis of length 1.
 
-    Raises:
-        ValueError: the shape of the targets is not that of labels for these predictions.
+    Raises ValueError if the shape of the targets is not that of labels for these predictions.
     """
     labels = pred_shape[:-1]
     if not labels or true_shape not in (labels, (*labels, 1)):
         hint = "; one-hot targets need categorical_crossentropy" if true_shape == pred_shape else ""
-        raise ValueError(
-            f"{name}: targets have shape {true_shape} and predictions {pred_shape}; integer labels of shape "
-            f"{labels} are expected{hint}"
-        )
+        got = f"{name}: targets have shape {true_shape} and predictions {pred_shape}"
+        raise ValueError(f"{got}; integer labels of shape {labels} are expected{hint}")
     return labels
-
-
-def _log_probabilities(y_pred: jax.Array, from_logits: bool) -> jax.Array:
-    if from_logits:
-        return jax.nn.log_softmax(y_pred, axis=-1)
-    y_pred = y_pred / jnp.sum(y_pred, axis=-1, keepdims=True)
-    return jnp.log(jnp.clip(y_pred, EPSILON, 1 - EPSILON))
-
-
-def _classes(loss: Loss, y_pred: jax.Array) -> int:
-    if y_pred.ndim < 2 or y_pred.shape[-1] < 2:
-        raise ValueError(
-            f"{type(loss).__name__}: predictions have shape {y_pred.shape}; a last axis of at least 2 classes is "
-            "expected, a single output needs binary_crossentropy"
-        )
-    return y_pred.shape[-1]
-
-
-def _check_smoothing(loss: BinaryCrossentropy | CategoricalCrossentropy) -> None:
-    if not 0 <= loss.label_smoothing <= 1:
-        raise ValueError(f"{type(loss).__name__}: label_smoothing is {loss.label_smoothing}; legal: 0 to 1")

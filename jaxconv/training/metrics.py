@@ -14,14 +14,17 @@ import numpy as np
 
 from jaxconv.dtypes import promote
 from jaxconv.registry import Entry, Registry, nearest, register, snake_case
-from jaxconv.training.loss import align, full_precision, mean_per_sample, resolve
 from jaxconv.training.losses import (
     BinaryCrossentropy,
     CategoricalCrossentropy,
     SparseCategoricalCrossentropy,
+    align,
     cosine,
+    full_precision,
     label_shape,
     losses,
+    mean_per_sample,
+    resolve,
 )
 
 registry = Registry("metric", "keras.metrics")
@@ -222,17 +225,6 @@ class SparseCategoricalAccuracy(_Accuracy):
 
 
 @register(registry)
-class TopKCategoricalAccuracy(_Accuracy):
-    """The fraction of samples whose one-hot target is among the ``k`` largest outputs, ties included."""
-
-    k: int = 5
-
-    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        y_true, y_pred = align(self.name, y_true, y_pred)
-        return _in_top_k(jnp.argmax(y_true, axis=-1), y_pred, self.k)
-
-
-@register(registry)
 class SparseTopKCategoricalAccuracy(_Accuracy):
     """The fraction of samples whose integer label is among the ``k`` largest outputs, ties included."""
 
@@ -240,14 +232,19 @@ class SparseTopKCategoricalAccuracy(_Accuracy):
 
     def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         labels = y_true.reshape(label_shape(self.name, y_true.shape, y_pred.shape))
-        return _in_top_k(labels, y_pred, self.k)
+        index = jnp.expand_dims(labels.astype(jnp.int32), -1)
+        own = jnp.take_along_axis(y_pred, index, axis=-1, mode="fill", fill_value=-jnp.inf)
+        own = jnp.where(jnp.isnan(own), -jnp.inf, own)  # NaN does not count as a large probability
+        return jnp.sum(y_pred > own, axis=-1) < self.k
 
 
-def _in_top_k(labels: jax.Array, y_pred: jax.Array, k: int) -> jax.Array:
-    index = jnp.expand_dims(labels.astype(jnp.int32), -1)
-    own = jnp.take_along_axis(y_pred, index, axis=-1, mode="fill", fill_value=-jnp.inf)
-    own = jnp.where(jnp.isnan(own), -jnp.inf, own)  # NaN does not count as a large probability
-    return jnp.sum(y_pred > own, axis=-1) < k
+@register(registry)
+class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
+    """The fraction of samples whose one-hot target is among the ``k`` largest outputs, ties included."""
+
+    def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
+        y_true, y_pred = align(self.name, y_true, y_pred)
+        return super().correct(jnp.argmax(y_true, axis=-1), y_pred)
 
 
 @dataclasses.dataclass(frozen=True)

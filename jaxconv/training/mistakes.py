@@ -25,8 +25,7 @@ _TARGETS = ("label", "target", "y_true", "true")
 def check_output(apply_fn: Any, loss: Any) -> None:
     """Check that the model's output is what the loss expects: probabilities, or logits with ``from_logits=True``.
 
-    Raises:
-        ValueError: an output that may be negative for a loss of probabilities; probabilities for one of logits.
+    Raises ValueError for an output that may be negative and a loss of probabilities, or the reverse.
     """
     layer, name = getattr(apply_fn, "layer", None), type(loss).__name__
     if not getattr(loss, "of_probabilities", False) or not hasattr(layer, "output_structure"):
@@ -37,27 +36,21 @@ def check_output(apply_fn: Any, loss: Any) -> None:
     logits = getattr(loss, "from_logits", None)
     output = f"{name}: the model's output is that of {origin.layer!r}, whose activation is {origin.activation}"
     if logits and origin.activation in _PROBABILITIES:
-        raise ValueError(
-            f"{output}: these are probabilities, and the loss expects logits (from_logits=True); "
-            "give from_logits=False, or a last layer without activation"
-        )
+        reason = "these are probabilities, and the loss expects logits (from_logits=True)"
+        raise ValueError(f"{output}: {reason}; give from_logits=False, or a last layer without activation")
     if not logits and origin.activation in _NEGATIVE:
         table = f'{{"name": "{snake_case(name)}", "from_logits": True}}'
         remedy = f"from_logits=True, {table}, or " if logits is False else ""
         right = "sigmoid" if name == "BinaryCrossentropy" else "softmax"
-        raise ValueError(
-            f'{output}: these are not probabilities, which the loss expects; give {remedy}activation="{right}" in the '
-            "last layer"
-        )
+        reason = "these are not probabilities, which the loss expects"
+        raise ValueError(f'{output}: {reason}; give {remedy}activation="{right}" in the last layer')
 
 
 def check_argument_order(loss: Any) -> None:
     """Check that a function is a loss of (y_true, y_pred); optax's are of (logits, labels).
 
-    optax's losses of ``predictions`` are symmetric, and legal.
-
-    Raises:
-        TypeError: the names of its arguments say the opposite order.
+    optax's losses of ``predictions`` are symmetric, and legal. Raises TypeError if the names of its arguments say the
+    opposite order.
     """
     try:
         names = [*inspect.signature(loss).parameters][:2]
@@ -67,18 +60,14 @@ def check_argument_order(loss: Any) -> None:
     symmetric = str(getattr(loss, "__module__", "")).startswith("optax") and names[:1] == ["predictions"]
     if reversed_order and names[1].lower().startswith(_TARGETS) and not symmetric:
         name = getattr(loss, "__name__", type(loss).__name__)
-        raise TypeError(
-            f"the loss {name} takes ({', '.join(names)}), and a loss here is called with (y_true, y_pred), as in "
-            f"Keras; give lambda y_true, y_pred: {name}(y_pred, y_true)"
-        )
+        reason = f"the loss {name} takes ({', '.join(names)}), and is called with (y_true, y_pred), as in Keras"
+        raise TypeError(f"{reason}; give lambda y_true, y_pred: {name}(y_pred, y_true)")
 
 
 def output_for(apply_fn: Any, params: Params, x: Any) -> Any:
     """Return shape and type of the model's output for all samples of ``x``; nothing is computed.
 
-    Raises:
-        ValueError: samples that the model does not take, in the shape of ``x``; a hint where their channels are the
-            first axis in place of the last.
+    Raises ValueError for samples that the model does not take, with a hint where their channels are the first axis.
     """
 
     def try_shape(shape: tuple[int, ...]) -> Any:

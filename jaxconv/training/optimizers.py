@@ -176,9 +176,6 @@ def _build_optimizer(spec: Any, steps: int | None) -> optax.GradientTransformati
 def learning_rate(spec: Any, steps: int | None = None) -> Callable[[int], float] | None:
     """Return the learning rate of an optimizer as a function of the step, or None if the spec does not determine it.
 
-    Args:
-        spec, steps: as in :func:`optimizer`.
-
     >>> learning_rate("adam")(0)
     0.001
     """

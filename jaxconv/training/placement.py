@@ -36,14 +36,9 @@ class Placement:
 
     @classmethod
     def of(cls, sharding: Any, data: Any = ()) -> "Placement":
-        """Return the placement for the argument ``sharding`` of ``fit``, ``evaluate`` and ``predict``.
+        """Return the placement for the argument ``sharding`` of ``fit``, ``evaluate`` and ``predict``, and their data.
 
-        Args:
-            sharding: see ``fit``.
-            data: all arrays of the data, as they were given.
-
-        Raises:
-            TypeError, ValueError: a sharding, or data, with which this is not possible.
+        Raises TypeError or ValueError for those with which it is not possible.
         """
         if sharding is None:
             _check_on_one_device(data)
@@ -59,10 +54,8 @@ class Placement:
         """Return the source of batches. Raises ValueError if its batches do not divide over the devices."""
         shards = self.shards(0)
         if isinstance(data, Arrays) and data.batch_size % shards:
-            raise ValueError(
-                f"batch_size is {data.batch_size}, and sharding={self.spec} cuts a batch over {shards} devices; "
-                f"legal: a multiple of {shards}"
-            )
+            got = f"batch_size is {data.batch_size}, and sharding={self.spec} cuts it over {shards} devices"
+            raise ValueError(f"{got}; legal: a multiple of {shards}")
         return data
 
     @property
@@ -101,10 +94,7 @@ class Placement:
         """Return a batch on the devices; for one device on the host, from where the step takes it.
 
         A batch whose samples do not divide is whole on each device. Targets and weights are cut along the axes whose
-        lengths are those of ``x``.
-
-        Raises:
-            ValueError: an input that the sharding does not fit.
+        lengths are those of ``x``. Raises ValueError for an input that the sharding does not fit.
         """
         inputs = [np.shape(leaf) for leaf in jax.tree.leaves(batch.x)]
         for shape in inputs:
@@ -122,10 +112,8 @@ class Placement:
             if shape[axis] % shards:
                 low = shape[axis] // shards * shards
                 legal = f"lengths are {low} and {low + shards}" if low else f"length is {shards}"
-                raise ValueError(
-                    f"sharding={spec} cuts axis {axis} of a batch of shape {shape} over {shards} devices; "
-                    f"the nearest legal {legal}"
-                )
+                got = f"sharding={spec} cuts axis {axis} of a batch of shape {shape} over {shards} devices"
+                raise ValueError(f"{got}; the nearest legal {legal}")
 
     def _place(self, leaf: Any, inputs: list[tuple[int, ...]]) -> jax.Array:
         assert self.mesh is not None
@@ -150,14 +138,8 @@ class Placement:
     def put(self, tree: Any, like: Any = None) -> Any:
         """Return a tree of arrays on the mesh: whole on each device, or sharded as they are on this mesh already.
 
-        Without a mesh they are on one device, also those that are whole on several.
-
-        Args:
-            tree: arrays; in several processes the same ones in each.
-            like: arrays of the same structure whose sharding to use.
-
-        Raises:
-            ValueError: an array that is sharded over another mesh.
+        Without a mesh they are on one device, also those that are whole on several. In several processes each gives the
+        same arrays. ``like`` has the sharding to use. Raises ValueError for an array sharded over another mesh.
         """
         if self.mesh is None:
             return jax.tree_util.tree_map_with_path(_on_one_device, tree)
@@ -211,10 +193,8 @@ def _mesh_and_spec(sharding: Any) -> tuple[Mesh, PartitionSpec]:
         if not mesh.empty:
             return mesh, sharding
         if len(names) != 1:
-            raise ValueError(
-                f"sharding={sharding} names {len(names)} axes, and no mesh is set; give a NamedSharding, or call "
-                "within jax.set_mesh"
-            )
+            got = f"sharding={sharding} names {len(names)} axes, and no mesh is set"
+            raise ValueError(f"{got}; give a NamedSharding, or call within jax.set_mesh")
         return _all_devices(names[0]), sharding
     if isinstance(sharding, str) and sharding == "data":
         return _all_devices("data"), PartitionSpec("data")
@@ -232,8 +212,7 @@ def _axes(spec: Any) -> list[str]:
 
 def _same_mesh(one: Any, other: Any) -> bool:
     """Return whether two meshes differ at most in the types of their axes."""
-    same = isinstance(one, Mesh) and one.axis_names == other.axis_names and one.devices.shape == other.devices.shape
-    return same and bool((one.devices == other.devices).all())
+    return isinstance(one, Mesh) and one.axis_names == other.axis_names and np.array_equal(one.devices, other.devices)
 
 
 def _on_one_device(path: Any, leaf: Any) -> Any:
@@ -255,7 +234,5 @@ def _check_on_one_device(data: Any) -> None:
         for part in data.values() if isinstance(data, Mapping) else data:
             _check_on_one_device(part)
     elif isinstance(data, jax.Array) and len(data.sharding.device_set) > 1:
-        raise ValueError(
-            f"an array of shape {data.shape} is on {len(data.sharding.device_set)} devices, and sharding is not given; "
-            "give sharding='data' or the sharding of a batch"
-        )
+        got = f"an array of shape {data.shape} is on {len(data.sharding.device_set)} devices"
+        raise ValueError(f"{got}, and sharding is not given; give sharding='data' or that of a batch")

@@ -20,11 +20,6 @@ from jaxconv.training.options import Options
 from jaxconv.training.targets import Targets, find_classes, output_shape
 
 
-def _sample_order(count: int, seed: int, shuffle: bool, epoch: int) -> np.ndarray:
-    """Return the order of the samples in an epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(count) if shuffle else np.arange(count)
-
-
 class RunData(NamedTuple):
     """The data of one run.
 
@@ -52,12 +47,7 @@ def run_data(
     class_weight: Mapping[Any, float] | None,
     classes: Sequence[Any] | None,
 ) -> RunData:
-    """Return the data of a run, after all checks that are possible before training.
-
-    Args:
-        data: ``x, y, sample_weight``.
-        others: as in ``fit``.
-    """
+    """Return the data of a run, ``x, y, sample_weight`` and others, after all checks that are possible before it."""
     training, validation = _sources(options, *data, validation_data)
     check_output(apply_fn, loss)
     outputs = output_shape(apply_fn, params)
@@ -91,7 +81,11 @@ def _sources(
         cut = training_count(training.samples, split)
         training, validation = training.part(slice(cut)), training.part(slice(cut, None))
     if isinstance(training, Arrays):
-        order = functools.partial(_sample_order, training.samples, options.seed, options.shuffle)
+        samples = np.arange(training.samples)
+
+        def order(epoch: int) -> np.ndarray:
+            return np.random.default_rng([options.seed, epoch]).permutation(samples) if options.shuffle else samples
+
         training = training._replace(order=order)
     return training, validation
 
@@ -104,10 +98,8 @@ def training_count(samples: int, validation_split: float) -> int:
     """
     count = math.floor(samples * (1 - validation_split))
     if validation_split and not 0 < count < samples:
-        raise ValueError(
-            f"validation_split={validation_split} of {samples} samples leaves no sample on one side; "
-            "give another fraction or more samples"
-        )
+        got = f"validation_split={validation_split} of {samples} samples leaves no sample on one side"
+        raise ValueError(f"{got}; give another fraction or more samples")
     return count
 
 

@@ -1,4 +1,5 @@
-"""The targets of a run as the loss takes them: labels become class indices, class weights become sample weights.
+"""The targets of a run as the loss takes them: labels of any kind (strings, integers, booleans) become class indices
+0..n-1, class weights become sample weights.
 
 Knows losses and labels; the model only by the shape of its output.
 """
@@ -6,7 +7,7 @@ Knows losses and labels; the model only by the shape of its output.
 import dataclasses
 import math
 import numbers
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,15 +16,13 @@ import numpy as np
 from jaxconv.contract import Params
 from jaxconv.registry import nearest
 from jaxconv.training.data import Arrays, Batch, device_dtype
-from jaxconv.training.labels import indices, label_text, sorted_labels
 from jaxconv.training.mistakes import output_for, warn_channels_first
 
 
 def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ...]]:
     """Return the function of ``x`` whose value is the shape of the model's output; nothing is computed.
 
-    Raises, when it is called:
-        ValueError: samples that the model does not take.
+    It raises ValueError for samples that the model does not take.
     """
     shapes: dict[Any, tuple[int, ...]] = {}  # by shape and dtype: every batch of a loader is checked
 
@@ -95,8 +94,7 @@ class Targets:
 def class_weights(weights: Mapping[Any, float], classes: Sequence[Any]) -> np.ndarray:
     """Return the weight of each class, 1 for those that are not in ``weights``.
 
-    Raises:
-        ValueError: a weight that is not a finite number of at least 0, or not of a class.
+    Raises ValueError for one that is not a finite number of at least 0, or not of a class.
 
     >>> class_weights({"dog": 3.0}, ("cat", "dog"))
     array([1., 3.], dtype=float32)
@@ -119,10 +117,8 @@ def find_classes(loss: Any, y: Any, outputs: Callable[[], tuple[int, ...]], wher
     """Return the classes whose labels ``y`` contains, in order; None if the targets are used as they are.
 
     Strings are always labels. Integers are labels where the loss takes class indices, they are not among
-    ``0 .. classes - 1``, and there are as many different ones as the model has classes.
-
-    Raises:
-        ValueError: strings, of which there are not as many different ones as the model has classes.
+    ``0 .. classes - 1``, and there are as many different ones as the model has classes. Raises ValueError for strings
+    of which there are not as many.
     """
     sparse = hasattr(loss, "check")
     strings = y.dtype.kind in "USO"
@@ -131,9 +127,61 @@ def find_classes(loss: Any, y: Any, outputs: Callable[[], tuple[int, ...]], wher
     labels = tuple(sorted_labels(np.unique(y).tolist()))
     count = max(2, outputs()[-1])
     if strings and len(labels) != count and sparse:
-        raise ValueError(
-            f"{where} has {len(labels)} different labels and the model's output {count} classes; give a model with "
-            "one output for each class, or classes=(...), in the order of its outputs"
-        )
+        got = f"{where} has {len(labels)} different labels and the model's output {count} classes"
+        raise ValueError(f"{got}; give a model with one output for each, or classes=(...), in the order of its outputs")
     outside = strings or labels[0] < 0 or labels[-1] >= count
     return labels if outside and (strings or len(labels) == count) else None
+
+
+# -- labels
+
+
+def class_indices(
+    y_train: np.ndarray, y_test: np.ndarray, where: str
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Map labels to 0..n-1 in the sorted order of the training labels: numbers by value, then other strings.
+
+    Labels are strings, bytes (UTF-8), integers or booleans. Returns both as int32 indices, and the label of each index.
+    Raises ValueError, which begins with ``where``, for a label of the test set that is not in the training set.
+
+    >>> class_indices(np.array(["2", "10", "2"]), np.array(["10"]), "")
+    (array([0, 1, 0], dtype=int32), array([1], dtype=int32), ('2', '10'))
+    """
+    classes = tuple(label_text(label) for label in sorted_labels(np.unique(y_train).tolist()))
+    return indices(y_train, classes, where), indices(y_test, classes, f"{where}: the test set"), classes
+
+
+def indices(y: Any, classes: Sequence[Any], where: str) -> np.ndarray:
+    """Return the index of each label in ``classes``, as int32 in the shape of ``y``.
+
+    Labels are compared as text, so the integer 1 is the class ``"1"``. Raises ValueError for an unknown label.
+    """
+    labels, inverse = np.unique(y, return_inverse=True)
+    index = {label_text(label): i for i, label in enumerate(classes)}
+    unknown = [label for label in sorted_labels(labels.tolist()) if label_text(label) not in index]
+    if unknown:
+        shown = f"{', '.join(list(index)[:20])}{', ...' if len(index) > 20 else ''}"
+        raise ValueError(f"{where} has the label {label_text(unknown[0])!r}; the classes of the training set: {shown}")
+    return np.array([index[label_text(label)] for label in labels.tolist()], np.int32)[inverse].reshape(np.shape(y))
+
+
+def label_text(label: object) -> str:
+    """Return a label as a string.
+
+    >>> label_text(b"dog"), label_text(3)
+    ('dog', '3')
+    """
+    return label.decode("utf-8", "replace") if isinstance(label, bytes) else str(label)
+
+
+def sorted_labels(labels: Iterable[Any]) -> list[Any]:
+    """Return labels in their order: numbers by value, then other strings."""
+    return sorted(labels, key=lambda label: _order(label_text(label)))
+
+
+def _order(label: str) -> tuple[bool, float, str]:
+    try:
+        number = float(label)
+    except ValueError:
+        number = math.nan
+    return (False, number, label) if math.isfinite(number) else (True, 0.0, label)

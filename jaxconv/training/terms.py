@@ -43,22 +43,16 @@ class Terms(NamedTuple):
 
 
 def terms(y_true: Any, y_pred: Any, mask: Any, sample_weight: Any = None) -> Terms:
-    """Return the terms of a batch.
-
-    Raises:
-        ValueError: a mask or weights over steps that targets or predictions do not have.
-    """
+    """Return the terms of a batch. Raises ValueError for a mask, or weights, over steps that targets do not have."""
     weight = None if sample_weight is None else _weights(jnp.asarray(sample_weight), jnp.shape(y_pred))
     by_step = mask.shape if mask is not None else weight.shape if weight is not None and weight.ndim > 1 else None
     if by_step is None:
         return Terms(y_true, y_pred, None, weight)
     for what, array in (("output", y_pred), ("targets", y_true)):
         if jnp.shape(array)[: len(by_step)] != by_step:
-            raise ValueError(
-                f"the {what} of shape {jnp.shape(array)} does not have the steps of the "
-                f"{'sample weights' if mask is None else 'output mask'}, {by_step}; "
-                "give one value, or one vector, for each step, or reduce the sequence before, for example by pooling"
-            )
+            steps = f"the steps of the {'sample weights' if mask is None else 'output mask'}, {by_step}"
+            remedy = "give one value, or vector, for each step, or reduce the sequence before, as by pooling"
+            raise ValueError(f"the {what} of shape {jnp.shape(array)} does not have {steps}; {remedy}")
     size = math.prod(by_step)
     y_true, y_pred = (jnp.asarray(v).reshape(size, *jnp.shape(v)[len(by_step) :]) for v in (y_true, y_pred))
     if weight is not None:
@@ -76,10 +70,9 @@ def _weights(weight: jax.Array, pred_shape: tuple[int, ...]) -> jax.Array:
     if weight.shape[:1] == pred_shape[:1] and weight.size == weight.shape[0]:
         return weight.reshape(weight.shape[0])
     if weight.ndim > max(1, len(pred_shape) - 1) or weight.shape != pred_shape[: weight.ndim]:
-        raise ValueError(
-            f"sample_weight has shape {weight.shape} and the output {pred_shape}; one weight for each sample, "
-            f"{pred_shape[:1]}{f', or for each step, {pred_shape[:2]}' if len(pred_shape) > 2 else ''}, is legal"
-        )
+        legal = f"{pred_shape[:1]}{f', or for each step, {pred_shape[:2]}' if len(pred_shape) > 2 else ''}"
+        got = f"sample_weight has shape {weight.shape} and the output {pred_shape}"
+        raise ValueError(f"{got}; one weight for each sample, {legal}, is legal")
     return weight
 
 
@@ -98,10 +91,8 @@ def mean_loss(loss: Callable[[Any, Any], jax.Array], of: Terms) -> jax.Array:
     if of.mask is None and of.weight is None:
         return values.mean()
     if values.shape[:1] != of.y_pred.shape[:1]:
-        raise ValueError(
-            f"the loss returns values of shape {values.shape} for {of.y_pred.shape[0]} terms, some of them masked or "
-            "weighted; return one value for each term"
-        )
+        got = f"the loss returns shape {values.shape} for {of.y_pred.shape[0]} terms, some masked or weighted"
+        raise ValueError(f"{got}; return one value for each term")
     total = of.sum(values.reshape(values.shape[0], -1).mean(1), weighted=True)
     return total / jnp.maximum(of.number(values.dtype), 1)
 

@@ -9,7 +9,7 @@ import pytest
 
 from jaxconv.app.data import Splits, load, sources
 from jaxconv.app.schema import FilePath
-from jaxconv.training.labels import class_indices
+from jaxconv.training.targets import class_indices
 
 
 @pytest.fixture(autouse=True)

@@ -198,7 +198,10 @@ def test_filter_axes_of_each_family():
             "None",
         ),
         (lambda: jc.Conv1D(2, 3, padding="same", padding_mode="mirror"), "unknown padding_mode 'mirror'"),
-        (lambda: jc.Conv1D(2, 9, padding="same", padding_mode="reflect").output_shape((1, 4, 1)), "a longer input"),
+        (
+            lambda: jc.Conv1D(2, 9, padding="same", padding_mode="reflect").output_shape((1, 4, 1)),
+            r"length 4 is too short for padding mode .reflect. by 4; the shortest legal input is 5",
+        ),
         (lambda: jc.Conv2D(2, 3, padding=("causal", "sme")), "did you mean 'same'"),
         (lambda: jc.conv1d_transpose(jnp.ones((1, 4, 3)), jnp.ones((2, 5, 4))), "3 channels and the kernel takes 4"),
         (

@@ -113,7 +113,7 @@ def test_illegal_options_raise(make, error, message):
         (jc.Reshape((5, -1)), (3, 4, 3), r"target_shape=\(5, -1\) needs a multiple of 5"),
         (jc.Reshape((2,)), (), "has no batch axis"),
         (jc.Flatten(), (), "has no batch axis"),
-        (jc.Permute((2, 1)), (3, 4), r"has rank 2; dims=\(2, 1\) needs rank 3"),
+        (jc.Permute((2, 1)), (3, 4), r"has rank 2; dims=\(2, 1\) needs 3"),
         (jc.RepeatVector(2), (3, 4, 5), r"has rank 3; give \(batch, channels\)"),
     ],
 )

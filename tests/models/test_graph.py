@@ -582,7 +582,7 @@ def test_anything_but_a_symbolic_tensor_raises():
     x = jc.Input((3,))
     with pytest.raises(TypeError, match="dense: called on symbolic tensors and on a ArrayImpl"):
         jc.Add(name="dense")([x, jnp.ones((1, 3))])
-    with pytest.raises(TypeError, match="called on more than one argument; give one, or one list; train and key"):
+    with pytest.raises(TypeError, match=r"called on several arguments; .* train, key"):
         jc.Add()(x, x)
     with pytest.raises(TypeError, match="a layer holds no weights and cannot be called"):
         jc.Add()([jnp.ones((1, 3))])

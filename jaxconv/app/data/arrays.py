@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jaxconv.training.labels import class_indices
+from jaxconv.training.targets import class_indices
 
 
 @dataclass(frozen=True, eq=False)

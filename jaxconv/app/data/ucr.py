@@ -12,7 +12,7 @@ import numpy as np
 from jaxconv.app.data.arrays import Splits
 from jaxconv.errors import require
 from jaxconv.registry import nearest
-from jaxconv.training.labels import class_indices
+from jaxconv.training.targets import class_indices
 
 
 def ucr(*, name: str, normalize: bool = False) -> Splits:

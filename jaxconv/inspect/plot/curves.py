@@ -37,7 +37,6 @@ def curves(
 
     Raises:
         ValueError: there are no rows, or none has this metric.
-        ImportError: matplotlib is not installed.
 
     >>> figure = jaxconv.inspect.plot.curves([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "val_loss": 1.5}])
     >>> [ax.get_title(loc="left") for ax in figure.axes]

@@ -20,7 +20,6 @@ def graph(model: Any, input_shape: Any = None, ax: Any = None) -> Any:
 
     Raises:
         ValueError: the layer has no layers inside.
-        ImportError: matplotlib is not installed.
 
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(4, 3), jaxconv.ReLU()])
     >>> figure = jaxconv.inspect.plot.graph(model, (None, 16, 1))

@@ -32,7 +32,6 @@ def loss_surface(
 
     Raises:
         ValueError: there are fewer than two points, or no leaf with two axes.
-        ImportError: matplotlib is not installed.
 
     Source: Li et al., "Visualizing the loss landscape of neural nets", 2018, https://arxiv.org/abs/1712.09913.
 

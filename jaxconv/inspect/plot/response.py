@@ -23,7 +23,6 @@ def response(spectrum: Any, ax: Any = None) -> Any:
 
     Raises:
         ValueError: ``spectrum`` is not such a pair.
-        ImportError: matplotlib is not installed.
 
     >>> figure = jaxconv.inspect.plot.response(jaxconv.inspect.spectrum([0.5, 0.5]))
     >>> figure.axes[0].get_xlabel()
@@ -54,10 +53,8 @@ def _read(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
     shapes = [part.shape for part in parts]
     if len(parts) != 2 or parts[0].ndim != 1 or shapes[0][0] < 2 or shapes[1][:1] != shapes[0] or 0 in shapes[1]:
         given = f"arrays of shapes {shapes}" if parts else f"{type(spectrum).__name__}"
-        raise ValueError(
-            f"plot.response: spectrum is {given}; give the result of inspect.spectrum, frequencies (n,) and magnitudes "
-            "(n, ...)"
-        )
+        legal = "the result of inspect.spectrum, frequencies (n,) and magnitudes (n, ...)"
+        raise ValueError(f"plot.response: spectrum is {given}; give {legal}")
     return parts[0], parts[1]
 
 

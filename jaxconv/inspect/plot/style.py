@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxconv.errors import require
+
 INK, GREY, GRID = "#22262b", "#6a7078", "#d9dce1"
 # blue and orange differ for every kind of colour blindness; in grey, too, because blue is darker
 NEGATIVE, POSITIVE = ("#d9720f", "#f0a95c", "#fadfc0"), ("#bcd5ec", "#4f8fc7", "#0c3f7d")
@@ -21,10 +23,9 @@ def canvas(ax: Any, width: float, height: float, panels: int = 1) -> tuple[Any, 
     """
     if ax is not None:
         return ax.figure, ax
-    try:
-        from jaxconv.picture import Picture
-    except ImportError as error:
-        raise ImportError("jaxconv.inspect.plot needs matplotlib; install it with: pip install matplotlib") from error
+    require("matplotlib.figure", "jaxconv.inspect.plot", "matplotlib")
+    from jaxconv.picture import Picture
+
     figure = Picture(figsize=(width, height), dpi=110, layout="constrained")
     return figure, figure.subplots(1, panels, squeeze=False)[0, 0]
 

@@ -26,7 +26,6 @@ def features(values: Any, ax: Any = None) -> Any:
 
     Raises:
         ValueError: ``values`` has another number of axes.
-        ImportError: matplotlib is not installed.
 
     >>> figure = jaxconv.inspect.plot.features(jax.numpy.ones((8, 8, 5)))
     >>> figure.axes[0].get_title()
@@ -34,10 +33,8 @@ def features(values: Any, ax: Any = None) -> Any:
     """
     values = np.asarray(values, np.float64)
     if values.ndim not in (2, 3) or 0 in values.shape:
-        raise ValueError(
-            f"plot.features: values has shape {values.shape}; it is (steps, channels) or (height, width, channels), "
-            "without the batch"
-        )
+        legal = "(steps, channels) or (height, width, channels), without the batch"
+        raise ValueError(f"plot.features: values has shape {values.shape}; give {legal}")
     channels = values.shape[-1]
     title = _count(channels, "channel")
     if values.ndim == 3:
@@ -66,7 +63,6 @@ def kernels(kernel: Any, ax: Any = None) -> Any:
 
     Raises:
         ValueError: ``kernel`` has another number of axes.
-        ImportError: matplotlib is not installed.
 
     >>> params, _ = jaxconv.Conv1D(6, 9).init(jax.random.key(0), (None, 64, 1))
     >>> jaxconv.inspect.plot.kernels(params["kernel"]).axes[0].get_title()
@@ -74,10 +70,8 @@ def kernels(kernel: Any, ax: Any = None) -> Any:
     """
     kernel = np.asarray(kernel, np.float64)
     if kernel.ndim not in (3, 4) or 0 in kernel.shape:
-        raise ValueError(
-            f"plot.kernels: the kernel has shape {kernel.shape}; it is (size, input channels, filters) or (height, "
-            "width, input channels, filters)"
-        )
+        legal = "(size, input channels, filters) or (height, width, input channels, filters)"
+        raise ValueError(f"plot.kernels: the kernel has shape {kernel.shape}; give {legal}")
     *size, inputs, filters = kernel.shape
     taps = f" of {' x '.join(map(str, size))} taps"
     if len(size) == 1 and inputs == 1:
@@ -99,11 +93,7 @@ def _count(number: int, noun: str, most: int = _MOST) -> str:
 
 
 def _grid(count: int, aspect: float) -> int:
-    """Return the columns of a grid of tiles that is about twice as wide as high and has few empty places.
-
-    Args:
-        aspect: a tile's width over its height.
-    """
+    """Return the columns of a grid, about twice as wide as high, with few empty places, of tiles of this aspect."""
     best = max(1.0, math.sqrt(2.0 * count / aspect))
     near = range(math.ceil(0.7 * best), max(math.ceil(1.4 * best), math.ceil(0.7 * best) + 1))
     return min(count, min(near, key=lambda columns: (-count % columns, abs(columns - best))))
