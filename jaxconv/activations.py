@@ -68,7 +68,6 @@ def relu(
     The derivative at 0 is 0 if the slope is 0, otherwise 1; at ``max_value`` it is 0.
 
     Args:
-        x: array of any shape.
         negative_slope: slope below the threshold.
         max_value: largest output; ``None`` means unbounded. As in Keras, with ``max_value`` the outputs between a
             negative threshold and 0 are raised to 0.
@@ -171,7 +170,6 @@ def gelu(x: jax.Array, approximate: bool = False) -> jax.Array:
     """Return ``x * Phi(x)`` with the standard normal distribution function ``Phi``; exact by default, unlike JAX's.
 
     Args:
-        x: array of any shape.
         approximate: use ``(1 + tanh(sqrt(2/pi) * (x + 0.044715 x^3))) / 2`` for ``Phi``.
 
     Source: Hendrycks and Gimpel 2016, https://arxiv.org/abs/1606.08415
@@ -202,7 +200,6 @@ def squareplus(x: jax.Array, b: float = 4) -> jax.Array:
     """Return ``(x + sqrt(x^2 + b)) / 2`` without overflow of the square or cancellation for negative ``x``.
 
     Args:
-        x: array of any shape.
         b: positive; as it approaches 0, the function approaches ``relu``.
 
     Source: Barron 2021, https://arxiv.org/abs/2112.11687

@@ -247,8 +247,7 @@ class Layer(Entry):
             key: a JAX PRNG key; the same key makes the same params.
             input_shape: a shape with batch first (None where unknown), an array, or a ``jax.ShapeDtypeStruct``.
 
-        Returns:
-            ``(params, apply_fn)``.
+        Returns: ``(params, apply_fn)``.
 
         Raises:
             ValueError: an input that this layer cannot take.

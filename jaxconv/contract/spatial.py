@@ -68,16 +68,14 @@ def family_docstring(cls: type, rank: int) -> str | None:
     >>> class Base:
     ...     '''A family.
     ...
-    ...     Shapes:
-    ...         (batch, *spatial) -> (batch, *new_spatial).
+    ...     Shapes: (batch, *spatial) -> (batch, *new_spatial).
     ...     '''
     >>> class Two(Base):
     ...     '''Compute something over an image.'''
     >>> print(family_docstring(Two, 2))
     Compute something over an image.
     <BLANKLINE>
-    Shapes:
-        (batch, rows, columns) -> (batch, new_rows, new_columns).
+    Shapes: (batch, rows, columns) -> (batch, new_rows, new_columns).
     """
     texts = [inspect.cleandoc(one.__doc__ or "") for one in cls.__mro__]
     family = next((number for number, text in enumerate(texts[1:], 1) if "Shapes:" in text), 0)

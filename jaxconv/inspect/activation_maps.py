@@ -64,8 +64,7 @@ def class_activation(
     Raises:
         ValueError: an unknown layer, method or target; a layer without positions; "cam" without the head that it needs.
 
-    Source:
-        Zhou et al. 2016, arXiv:1512.04150; Selvaraju et al. 2017, arXiv:1610.02391.
+    Source: Zhou et al. 2016, arXiv:1512.04150; Selvaraju et al. 2017, arXiv:1610.02391.
 
     >>> layers = [jaxconv.Conv1D(4, 3), jaxconv.ReLU(), jaxconv.GlobalAveragePooling1D(), jaxconv.Dense(2)]
     >>> params, apply_fn = jaxconv.Sequential(layers).init(jax.random.key(0), (None, 8, 1))

@@ -61,8 +61,7 @@ def curvature(
         ValueError: a loss that is not a real scalar, or not finite; ``top`` or ``samples`` out of range.
         TypeError: params that are not real numbers.
 
-    Source:
-        Lanczos 1950; Hutchinson 1990; Ghorbani et al. 2019, arXiv:1901.10159.
+    Source: Lanczos 1950; Hutchinson 1990; Ghorbani et al. 2019, arXiv:1901.10159.
 
     >>> loss = lambda params: 2 * params["a"] ** 2 + 0.5 * params["b"] ** 2
     >>> found = curvature(loss, {"a": jnp.ones(()), "b": jnp.ones(())}, jax.random.key(0), top=2)

@@ -66,8 +66,7 @@ def singular_values(layer: Layer | Apply, params: Params, shape: Any, top: int |
         ValueError: a layer that is not linear; unknown lengths; ``top`` out of range; all singular values of a matrix
             that is too large.
 
-    Source:
-        Sedghi et al. 2019, arXiv:1805.10408.
+    Source: Sedghi et al. 2019, arXiv:1805.10408.
 
     >>> layer = jaxconv.Conv1D(1, 2, padding="same", padding_mode="circular", use_bias=False)
     >>> singular_values(layer, {"kernel": jnp.ones((2, 1, 1))}, (None, 4, 1)).round(4).tolist()

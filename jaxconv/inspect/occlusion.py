@@ -179,8 +179,7 @@ def occlusion(
         baseline: what replaces the window: a number, or an array that broadcasts against ``x``; for several inputs
             also a list or dict of these.
 
-    Returns:
-        An array of the shape of ``x``, or a list or dict of them.
+    Returns: An array of the shape of ``x``, or a list or dict of them.
 
     Raises:
         ValueError: a window larger than the input; a stride larger than the window; a target out of range.

@@ -169,11 +169,8 @@ def _compute_spans(
         given = [lax.pad(given[0], jnp.asarray(fill, given[0].dtype), edges)]
     if not _fits(call, bare, shapes, [x.shape for x in given]):
         return None
-    outside = [
-        axis
-        for axis in windowed
-        if int(reads[axis].starts.min()) < 0 or int(reads[axis].starts.max()) + reads[axis].width > shapes[0][axis]
-    ]
+    spans = [(reads[axis], shapes[0][axis]) for axis in windowed]
+    outside = any(int(r.starts.min()) < 0 or int(r.starts.max()) + r.width > length for r, length in spans)
     if pools and fill == 0 and (outside or any(map(any, pads.values()))):  # a mean, in which padding does not count
         real = _real(reads, pads, shapes[0], given[0].shape, index)
         return bare.call(params, bare._input(given[0]), train=False, key=None, mask=real)[0]
@@ -185,10 +182,8 @@ def _without_padding(layer: Any, windowed: dict[int, Window], shape: tuple) -> t
     if not windowed:
         return layer, {}
     if hasattr(layer, "pool_size"):  # one rule for all axes
-        each = enumerate(layer.windows(shape), 1)
-        pads = {
-            axis: window.pads(shape[axis]) for axis, window in each if axis not in windowed and not window.pointwise
-        }
+        each = [(axis, window) for axis, window in enumerate(layer.windows(shape), 1) if not window.pointwise]
+        pads = {axis: window.pads(shape[axis]) for axis, window in each if axis not in windowed}
         return dataclasses.replace(layer, padding="valid"), pads
     if not hasattr(layer, getattr(layer, "edges", "padding")):
         padded = any(window.pads(shape[axis]) != (0, 0) for axis, window in windowed.items())

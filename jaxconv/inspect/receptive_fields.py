@@ -58,8 +58,7 @@ def receptive_field(
     Raises:
         ValueError: an unknown layer, unknown lengths, several inputs. TypeError: an integer input, if ``effective``.
 
-    Source:
-        Luo et al. 2016, arXiv:1701.04128.
+    Source: Luo et al. 2016, arXiv:1701.04128.
 
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(1, 3, kernel_initializer="ones")] * 10)
     >>> params, apply_fn = model.init(jax.random.key(0), (None, 41, 1))

@@ -26,8 +26,7 @@ class Activation(Layer):
         activation: name, function or config; None is linear.
         activity_regularizer: penalty on the output, divided by the batch size.
 
-    Shapes:
-        Any shape, kept (``glu`` halves the last axis).
+    Shapes: Any shape, kept (``glu`` halves the last axis).
 
     >>> params, apply_fn = Activation("relu").init(jax.random.key(0), (None, 3))
     >>> apply_fn(params, jnp.array([[-1.0, 0.0, 2.0]]))
@@ -75,8 +74,7 @@ class ReLU(Pointwise):
         negative_slope: slope below the threshold, at least 0.
         threshold: smallest input that is returned as it is, at least 0.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         ValueError: a negative option.
@@ -110,8 +108,7 @@ class LeakyReLU(Pointwise):
         negative_slope: slope for negative inputs, at least 0. The default is 0.3; that of the function ``leaky_relu``
             is 0.2. Configs of Keras 2 call it ``alpha``, which ``from_config`` reads.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         ValueError: a negative slope.
@@ -144,8 +141,7 @@ class ELU(Pointwise):
     Args:
         alpha: the output for large negative inputs is ``-alpha``.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         ValueError: an alpha that is not a finite number.
@@ -176,8 +172,7 @@ class Softmax(Layer):
     Args:
         axis: axis, or axes that are summed over together; 0 is the batch.
 
-    Shapes:
-        Any shape of rank 1 or more, kept.
+    Shapes: Any shape of rank 1 or more, kept.
 
     Raises:
         TypeError: an axis that is not an integer.
@@ -231,8 +226,7 @@ class PReLU(Layer):
         shared_axes: axis or axes of the input (from 1 on, or counted from the end) along which alpha is the same:
             [1, 2] for an image under channels_last means one alpha for each channel. None shares nothing.
 
-    Shapes:
-        Any shape of rank 2 or more, kept.
+    Shapes: Any shape of rank 2 or more, kept.
 
     Params:
         alpha: the input's shape without batch, with 1 for each shared axis, ``alpha_initializer``.
@@ -287,8 +281,7 @@ class ActivityRegularization(Pointwise):
     Args:
         l1, l2: factors, at least 0.
 
-    Shapes:
-        Any shape of rank 1 or more, kept.
+    Shapes: Any shape of rank 1 or more, kept.
 
     Raises:
         ValueError: a negative factor.

@@ -54,8 +54,7 @@ class BaseAdaptivePooling(Layer):
         output_size: length of the output, in steps; one integer or one for each spatial axis, at least 1.
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, \\*output_size, channels).
+    Shapes: (batch, *spatial, channels) -> (batch, \\*output_size, channels).
 
     Raises:
         ValueError: sizes that are not positive integers; an input of another rank, or of length 0.

@@ -55,10 +55,8 @@ class Projection(Layer):
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         sizes = input_shape[-self.reads :]
         if None in sizes or not self.units:  # those of the output, where the query is not known
-            raise ValueError(
-                f"MultiHeadAttention: the channel count in input shape {input_shape} is None; the kernels' shapes "
-                "depend on it, so give a number"
-            )
+            what = f"the channel count in input shape {input_shape} is None"
+            raise ValueError(f"MultiHeadAttention: {what}; the kernels' shapes depend on it, so give a number")
         kernel = Weight((*sizes, *self.units), self.kernel_initializer)  # type: ignore[arg-type]
         return {"kernel": kernel} | ({"bias": Weight(self.units, self.bias_initializer)} if self.use_bias else {})
 
@@ -228,15 +226,11 @@ class MultiHeadAttention(Merge):
             input_axes(axes, (None,) * rank, "MultiHeadAttention", what="attention_axes")
             found = tuple(axis % rank for axis in (axes if isinstance(axes, tuple) else (axes,)))
         if rank - 1 in found or not found:
-            raise ValueError(
-                f"MultiHeadAttention: attention_axes={axes} of an input of rank {rank}; legal: 1 to {rank - 2}, which "
-                "are between batch and channels"
-            )
+            what = f"MultiHeadAttention: attention_axes={axes} of an input of rank {rank}"
+            raise ValueError(f"{what}; legal: 1 to {rank - 2}, which are between batch and channels")
         if len(found) > 1 and (self.use_causal_mask or self.sliding_window):
-            raise ValueError(
-                f"MultiHeadAttention: use_causal_mask and sliding_window need one axis of steps; attention is over the "
-                f"axes {found}; give attention_axes"
-            )
+            what = "MultiHeadAttention: use_causal_mask and sliding_window need one axis of steps"
+            raise ValueError(f"{what}; attention is over the axes {found}; give attention_axes")
         return found
 
     def merged_shape(self, shapes: list[Shape]) -> Shape:

@@ -55,9 +55,7 @@ class Bidirectional(Wrapper, WithStates):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.merge_mode not in (None, *MERGES):
-            raise ValueError(
-                f"Bidirectional: merge_mode={self.merge_mode!r} is unknown; legal: {', '.join(MERGES)}, None"
-            )
+            raise ValueError(f"Bidirectional: unknown merge_mode={self.merge_mode!r}; legal: {', '.join(MERGES)}, None")
         if not isinstance(self.layer, Recurrent):
             raise TypeError(f"Bidirectional: {self.layer!r} is not a recurrent layer; give one like LSTM(8)")
         second = self.backward_layer
@@ -69,11 +67,9 @@ class Bidirectional(Wrapper, WithStates):
         if second.go_backwards == self.layer.go_backwards:
             raise ValueError(f"Bidirectional: both layers have go_backwards={second.go_backwards}; reverse one of them")
         for what in ("return_sequences", "return_state"):
-            if getattr(second, what) != getattr(self.layer, what):
-                raise ValueError(
-                    f"Bidirectional: layer has {what}={getattr(self.layer, what)} and backward_layer has "
-                    f"{getattr(second, what)}; they must be equal"
-                )
+            one, other = getattr(self.layer, what), getattr(second, what)
+            if one != other:
+                raise ValueError(f"Bidirectional: layer has {what}={one}, backward_layer {other}; they must be equal")
         hide: dict[str, Any] = {"zero_output_for_mask": self.layer.return_sequences}  # as in Keras
         self._set(layer=dataclasses.replace(self.layer, **hide), backward_layer=dataclasses.replace(second, **hide))
 

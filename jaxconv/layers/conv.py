@@ -40,8 +40,7 @@ class BaseConv(Convolving):
         strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
         name, trainable, dtype, input_shape: as in every layer.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, filters).
 
     Params:
         kernel: (\\*kernel_size, channels / groups, filters), ``kernel_initializer``.

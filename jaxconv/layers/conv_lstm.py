@@ -81,7 +81,6 @@ class BaseConvLSTM(LongShortTerm):
         super().__post_init__()
         where, rank = type(self).__name__, self.rank
         self._set(
-            filters=geo.as_size(self.filters, "filters", where),
             kernel_size=geo.as_sizes(self.kernel_size, rank, "kernel_size", where),
             strides=geo.as_sizes(self.strides, rank, "strides", where),
             padding=geo.as_padding(self.padding, rank, where, causal=False),

@@ -44,8 +44,7 @@ class BaseConvTranspose(Convolving):
         groups: number of channel groups, each transposed separately; divides channels and filters (beyond Keras).
         strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, filters).
 
     Params:
         kernel: (\\*kernel_size, filters / groups, channels), ``kernel_initializer``, with fan-in and fan-out exchanged

@@ -58,8 +58,7 @@ class _Cropping(_Edges):
         data_format: "channels_last", "channels_first" (in one dimension beyond Keras), or None for
             ``image_data_format()`` (in one dimension channels_last, whatever the config file says).
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, channels), shorter by ``before + after``.
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, channels), shorter by ``before + after``.
 
     Raises:
         ValueError: a negative count, or a number of them that does not fit.
@@ -110,8 +109,7 @@ class _ZeroPadding(_Edges):
         padding: one count for all ends, in steps; or one for each axis, or (before, after) for each.
         data_format: "channels_last", "channels_first", or None for ``image_data_format()``.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, channels), longer by ``before + after``.
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, channels), longer by ``before + after``.
 
     Raises:
         ValueError: a negative count, or a number of them that does not fit.

@@ -19,8 +19,7 @@ class Dense(Layer):
     Args:
         units: number of output channels. The other arguments are those of :class:`~jaxconv.Conv1D`.
 
-    Shapes:
-        (batch, ..., channels) -> (batch, ..., units).
+    Shapes: (batch, ..., channels) -> (batch, ..., units).
 
     Params:
         kernel: (channels, units), ``kernel_initializer``.

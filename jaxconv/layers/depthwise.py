@@ -28,8 +28,7 @@ class BaseDepthwiseConv(Convolving):
         bias_initializer, bias_regularizer, activity_regularizer, bias_constraint, padding_mode: as in
             :class:`~jaxconv.Conv1D`.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, channels * depth_multiplier).
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, channels * depth_multiplier).
 
     Params:
         kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.
@@ -90,8 +89,7 @@ class BaseSeparableConv(Convolving):
         data_format, activation, use_bias: as in :class:`~jaxconv.Conv1D`.
         depthwise_*, pointwise_*, bias_*, activity_regularizer: initializer, regularizer and constraint of each weight.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, filters).
 
     Params:
         depthwise_kernel: (\\*kernel_size, channels, depth_multiplier), ``depthwise_initializer``.

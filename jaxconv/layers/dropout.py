@@ -54,8 +54,7 @@ class GaussianNoise(Noise):
         stddev: standard deviation of the noise, in units of the input; at least 0.
         seed: folded into the caller's key; None leaves the key unchanged.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         ValueError: a negative stddev; training without a key.
@@ -86,8 +85,7 @@ class GaussianDropout(Noise):
         rate: from 0 to below 1; the fraction that Dropout would drop. (At 1 Keras divides by zero.)
         seed: folded into the caller's key; None leaves the key unchanged.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         ValueError: a rate that is not legal; training without a key.
@@ -174,8 +172,7 @@ class Dropout(_Shaped):
             input's size.
         seed: folded into the caller's key; None leaves the key unchanged.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         ValueError: a rate outside 0 to 1; a mask that does not fit; training without a key.
@@ -198,8 +195,7 @@ class AlphaDropout(_Shaped):
         rate: fraction dropped, 0 to below 1. (At 1 Keras divides by zero.)
         noise_shape, seed: as in :class:`Dropout`.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         ValueError: a rate that is not legal; a mask that does not fit; training without a key.
@@ -233,8 +229,7 @@ class _Spatial(_Masked):
         data_format: "channels_last", "channels_first" (in one dimension beyond Keras), or None for
             ``image_data_format()``.
 
-    Shapes:
-        (batch, *spatial, channels), kept.
+    Shapes: (batch, *spatial, channels), kept.
 
     Raises:
         ValueError: a rate outside 0 to 1; an input of another rank; training without a key.

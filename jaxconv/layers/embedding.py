@@ -30,8 +30,7 @@ class Embedding(Layer):
         mask_zero: whether the id 0 is padding: if so, ``effects.mask`` marks it, and later layers get this mask.
         activity_regularizer: penalty on the output, divided by the batch size.
 
-    Shapes:
-        (batch, ...) -> (batch, ..., output_dim).
+    Shapes: (batch, ...) -> (batch, ..., output_dim).
 
     Params:
         embeddings: (input_dim, output_dim), ``embeddings_initializer``.

@@ -26,8 +26,7 @@ class Function(Layer):
         function: (array) -> array, or (list of arrays) -> array for a layer that is called on a list.
         pointwise: whether each output depends on the input at the same place alone: masks pass, and it streams.
 
-    Shapes:
-        whatever the function takes -> what it returns; the batch is the first axis of both.
+    Shapes: whatever the function takes -> what it returns; the batch is the first axis of both.
 
     Raises:
         TypeError: something else than a function. ValueError: a function that does not keep the batch, or is declared

@@ -23,8 +23,7 @@ class BaseGlobalPooling(Layer):
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
         keepdims: whether to keep the spatial axes, with size 1.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, channels).
+    Shapes: (batch, *spatial, channels) -> (batch, channels).
     """
 
     data_format: str | None = None

@@ -74,8 +74,7 @@ class LayerNormalization(_AlongAxes):
         rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``: no beta, and gamma whatever
             ``scale`` is. It does not divide by the root mean square; :class:`RMSNormalization` does.
 
-    Shapes:
-        Any shape of rank 2 or more, kept.
+    Shapes: Any shape of rank 2 or more, kept.
 
     Params:
         gamma: sizes of the axes, in order, ``gamma_initializer``. beta: the same, ``beta_initializer``.
@@ -128,8 +127,7 @@ class RMSNormalization(_AlongAxes):
         axis: axis, or axes, that are normalized together; negative ones count from the end.
         epsilon: added to the mean square, in squared units of the input.
 
-    Shapes:
-        Any shape of rank 2 or more, kept.
+    Shapes: Any shape of rank 2 or more, kept.
 
     Params:
         scale: sizes of the axes, in order, ones.
@@ -164,8 +162,7 @@ class UnitNormalization(_AlongAxes):
     Args:
         axis: axis, or axes, that are normalized together; negative ones count from the end.
 
-    Shapes:
-        Any shape of rank 2 or more, kept.
+    Shapes: Any shape of rank 2 or more, kept.
 
     Raises:
         TypeError: an axis that is not an integer.
@@ -201,8 +198,7 @@ class GroupNormalization(_WithinSample):
         center, scale: whether to have beta and gamma.
         *_initializer, *_regularizer, *_constraint: as in every layer.
 
-    Shapes:
-        Any shape of rank 2 or more, kept.
+    Shapes: Any shape of rank 2 or more, kept.
 
     Params:
         gamma: (channels,), ``gamma_initializer``. beta: (channels,), ``beta_initializer``.

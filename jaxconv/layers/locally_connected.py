@@ -28,8 +28,7 @@ class BaseLocallyConnected(Convolving):
         kernel_size, strides, padding, padding_mode: as in :class:`~jaxconv.Conv1D`.
         data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, filters).
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, filters).
 
     Params:
         kernel: (positions, taps * channels, filters), ``kernel_initializer``; ``positions`` is the product of the

@@ -20,8 +20,7 @@ class Masking(Layer):
     Args:
         mask_value: the value of padding.
 
-    Shapes:
-        (batch, ..., channels), kept; the mask has this shape without channels.
+    Shapes: (batch, ..., channels), kept; the mask has this shape without channels.
 
     Raises:
         ValueError: a mask value that is not a finite number; an input without channels.

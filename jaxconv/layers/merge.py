@@ -177,8 +177,7 @@ class Add(_Elementwise):
     gets axes of length 1 after its batch axis. A step of the output is real if it is real in any input. If an input has
     no mask, the output has none, as in Keras, unless that input is the same at all steps.
 
-    Shapes:
-        list of (batch, ...) -> (batch, ...).
+    Shapes: list of (batch, ...) -> (batch, ...).
 
     Raises:
         ValueError: two shapes that do not fit, both named.

@@ -19,8 +19,7 @@ class Concatenate(Merge):
     Args:
         axis: the axis, counted with the batch: -1 for channels_last, 1 for channels_first.
 
-    Shapes:
-        list of shapes that are equal except along ``axis`` -> that shape, with the sizes along ``axis`` added.
+    Shapes: list of shapes that are equal except along ``axis`` -> that shape, with the sizes along ``axis`` added.
 
     Raises:
         ValueError: shapes that differ on another axis, both named; an axis that they do not have.
@@ -84,8 +83,7 @@ class Dot(Merge):
         normalize: whether to scale to norm 1 along the axes first, which yields cosine similarities. The result for a
             vector of zeros is 0, with a gradient of 0; Keras's gradient is NaN.
 
-    Shapes:
-        [(batch, ..., n, ...), (batch, ..., n, ...)] -> (batch, rest of the first, rest of the second).
+    Shapes: [(batch, ..., n, ...), (batch, ..., n, ...)] -> (batch, rest of the first, rest of the second).
 
     Raises:
         ValueError: sizes along the axes that differ, both shapes named; the batch axis.

@@ -44,8 +44,7 @@ class BatchNormalization(Layer):
         renorm_momentum: the momentum of renorm_mean and renorm_stddev.
         synchronized: accepted for compatibility: statistics are always those of the whole batch.
 
-    Shapes:
-        Any shape of rank 2 or more, kept.
+    Shapes: Any shape of rank 2 or more, kept.
 
     Params:
         gamma: (channels,), ones. beta: (channels,), zeros.

@@ -43,8 +43,7 @@ class Reciprocal(Pointwise):
     Args:
         numerator: a number.
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     >>> Reciprocal(3.0).apply_fn({}, jnp.array([[2.0]]))
     Array([[1.5]], dtype=float32)

@@ -25,8 +25,7 @@ class BasePooling(Layer):
         padding: "valid", or "same" (padding counts neither as a value nor in a mean).
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, channels).
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, channels).
     """
 
     pool_size: Any = 2

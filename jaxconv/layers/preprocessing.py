@@ -38,8 +38,7 @@ class Rescaling(Layer):
         offset: added after scaling; the same forms.
         data_format: the channel axis, for one number for each channel: "channels_last" or "channels_first".
 
-    Shapes:
-        Any shape, kept.
+    Shapes: Any shape, kept.
 
     Raises:
         TypeError: a scale or offset that is neither a number nor an array of numbers.
@@ -98,8 +97,7 @@ class Normalization(Layer):
         mean, variance: a number, or an array along the axes in order; both or neither.
         invert: whether to compute the inverse, ``x * sqrt(variance) + mean``.
 
-    Shapes:
-        Any shape that has the axes, kept.
+    Shapes: Any shape that has the axes, kept.
 
     Raises:
         TypeError: an axis that is not an integer; a mean that is neither a number nor an array of numbers.

@@ -19,7 +19,7 @@ from jaxconv.contract.masks import broadcast_mask
 from jaxconv.contract.weights import sum_penalties
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.layers.activation_axis import activate, activated_width
-from jaxconv.layers.options import as_fraction, as_seed
+from jaxconv.layers.options import as_fraction, as_seed, known_channels
 from jaxconv.layers.sharding import broadcast_like, explicit_sharding, gather_axes
 from jaxconv.windows import output_lengths
 
@@ -33,9 +33,8 @@ class WithStates(Layer):
     state_argument: ClassVar[str] = "initial_state"  # Keras's argument for the states that follow the sequence
 
     def read_shape(self, input_shape: Any) -> Any:
-        several = isinstance(input_shape, list | tuple) and any(
-            hasattr(one, "shape") or isinstance(one, list | tuple) for one in input_shape
-        )
+        parts = input_shape if isinstance(input_shape, list | tuple) else ()
+        several = any(hasattr(one, "shape") or isinstance(one, list | tuple) for one in parts)
         return as_shapes(input_shape, type(self).__name__) if several else super().read_shape(input_shape)
 
     def _input(self, x: Any) -> Any:
@@ -55,9 +54,12 @@ class Recurrent(WithStates):
     state_count: ClassVar[int] = 1  # the first state is the output
     keras_group: ClassVar[str] = "cell/"  # inside the layer's: where Keras 3 stores the weights
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it
-    keras_only: ClassVar[dict[str, tuple]] = {
-        "implementation": (0, 1, 2),
-        "time_major": (False,),
+    keras_only: ClassVar[dict[str, tuple]] = {"implementation": (0, 1, 2), "time_major": (False,)}
+    leaf_names: ClassVar[dict[str, str]] = {"recurrent": "recurrent_kernel"}
+    checks: ClassVar[dict[str, Any]] = {
+        **dict.fromkeys(("units", "filters"), geo.as_size),
+        **dict.fromkeys(("dropout", "recurrent_dropout"), as_fraction),
+        "seed": as_seed,
     }
 
     units: int
@@ -81,16 +83,9 @@ class Recurrent(WithStates):
     def __post_init__(self) -> None:
         super().__post_init__()
         where = type(self).__name__
-        if hasattr(self, "units"):
-            self._set(units=geo.as_size(self.units, "units", where))
-        self._set(seed=as_seed(self.seed, "seed", where))
-        for what in ("dropout", "recurrent_dropout"):
-            self._set(**{what: as_fraction(getattr(self, what), what, where)})
         if self.stateful:
-            raise ValueError(
-                f"{where}: stateful=True keeps states between calls, and a layer here holds no arrays; "
-                "use stateful=False, and jaxconv.stream to run a sequence in parts"
-            )
+            what = f"{where}: stateful=True keeps states between calls, and a layer here holds no arrays"
+            raise ValueError(f"{what}; use stateful=False, and jaxconv.stream to run a sequence in parts")
         if getattr(self, "use_cudnn", "auto") not in ("auto", False):
             raise ValueError(f"{where}: use_cudnn={self.use_cudnn!r} is not possible with XLA; give 'auto' or False")
         for activation in (self.activation, self.recurrent_activation):
@@ -133,11 +128,6 @@ class Recurrent(WithStates):
         return self.recurrent_dropout > 0 and len(self.gates) > 1
 
     # -- what follows
-
-    @property
-    def leaves(self) -> dict[str, str]:
-        kernels = {"kernel": "kernel", "recurrent_kernel": "recurrent"}
-        return kernels | {"bias": "bias"} if self.use_bias else kernels
 
     @property
     def needs_key(self) -> bool:  # type: ignore[override]
@@ -191,11 +181,7 @@ class Recurrent(WithStates):
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         input_shape = sequence_of(input_shape)
         kernel, recurrent = self.kernel_shapes(input_shape)
-        if None in kernel:
-            raise ValueError(
-                f"{type(self).__name__}: the channel count in input shape {input_shape} is None; the kernel's shape "
-                "depends on it, so give a number"
-            )
+        known_channels(kernel[-1], input_shape, type(self).__name__)
         width = len(self.gates) * recurrent[-1]  # type: ignore[operator]
         found = {
             "kernel": Weight((*kernel, width), self.kernel_initializer),  # type: ignore[arg-type]
@@ -261,15 +247,10 @@ class Recurrent(WithStates):
     def run(
         self, params: Params, x: Array, states: States, mask: Any = None, drops: tuple[Any, Any] = (None, None)
     ) -> tuple[Any, States]:
-        """Run over the steps from given states.
+        """Run over the steps from given states: over ``x``, (batch, time, ...), in the compute type.
 
-        Args:
-            x: (batch, time, ...), in the compute type. states: see ``initial_states``.
-            mask: True at each real step, with the rank of ``x``; at the others the states stay as they are.
-            drops: random masks.
-
-        Returns:
-            (the outputs of all steps, or None without ``return_sequences``; the states after the last step).
+        ``mask`` is True at each real step, with the rank of ``x``; at the others the states stay as they are.
+        Returns: (the outputs of all steps, or None without ``return_sequences``; the states after the last step).
         """
         own = {name: value.astype(x.dtype) for name, value in params.items()}
         bias = list(own["bias"].reshape(self.bias_rows, -1)) if self.use_bias else [None]
@@ -329,10 +310,8 @@ def check_states(shapes: list[Shape], own: Sequence[Any], where: str) -> None:
         for one, right in zip(shapes[1:], own, strict=False)
     )
     if len(shapes) != 1 + len(own) or not fits:
-        raise ValueError(
-            f"{where}: inputs of shapes {shapes}; after the sequence this layer takes {len(own)} states of shape "
-            f"{' and '.join(map(str, dict.fromkeys(own)))}, or none"
-        )
+        legal = f"{len(own)} states of shape {' and '.join(map(str, dict.fromkeys(own)))}"
+        raise ValueError(f"{where}: inputs of shapes {shapes}; after the sequence this layer takes {legal}, or none")
 
 
 def _forget_ones(initializer: Any, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -83,8 +83,7 @@ class LSTM(LongShortTerm):
         unroll, use_cudnn: accepted, and change nothing: XLA decides. ``use_cudnn=True`` is refused.
         zero_output_for_mask: whether the output at masked steps is 0, and not that of the step before.
 
-    Shapes:
-        (batch, time, channels) -> (batch, units), with ``return_sequences`` (batch, time, units).
+    Shapes: (batch, time, channels) -> (batch, units), with ``return_sequences`` (batch, time, units).
 
     Params:
         kernel: (channels, 4 units), ``kernel_initializer``. recurrent_kernel: (units, 4 units),

@@ -92,8 +92,7 @@ class SpectralNormalization(Reparametrization):
         layer: a layer with a kernel or with embeddings.
         power_iterations: steps of the power method for each call, at least 1.
 
-    Shapes:
-        Those of the layer inside.
+    Shapes: Those of the layer inside.
 
     Params:
         layer: the params of the layer inside.
@@ -171,8 +170,7 @@ class WeightNormalization(Reparametrization):
     Args:
         layer: a layer with a kernel or with embeddings.
 
-    Shapes:
-        Those of the layer inside.
+    Shapes: Those of the layer inside.
 
     Params:
         layer: the params of the layer inside; its kernel is v.

@@ -22,8 +22,7 @@ class Flatten(Layer):
         data_format: "channels_first" moves the channels last before flattening, so that both formats give the same
             result, as in Keras; None means ``image_data_format()``.
 
-    Shapes:
-        (batch, ...) -> (batch, product); (batch,) -> (batch, 1).
+    Shapes: (batch, ...) -> (batch, product); (batch,) -> (batch, 1).
 
     >>> params, apply_fn = Flatten().init(jax.random.key(0), (None, 4, 3))
     >>> apply_fn(params, jnp.ones((2, 4, 3))).shape
@@ -52,8 +51,7 @@ class Reshape(Layer):
     Args:
         target_shape: the shape without batch; one size may be -1, and is computed from the others.
 
-    Shapes:
-        (batch, ...) -> (batch, *target_shape).
+    Shapes: (batch, ...) -> (batch, *target_shape).
 
     Raises:
         ValueError: sizes below -1 or two of -1; an input with another number of entries.
@@ -109,8 +107,7 @@ class Permute(Layer):
     Args:
         dims: the input axis of each output axis, counted from 1: (2, 1) swaps time and channels.
 
-    Shapes:
-        (batch, ...) -> (batch, ...) in the order of ``dims``.
+    Shapes: (batch, ...) -> (batch, ...) in the order of ``dims``.
 
     Raises:
         ValueError: dims that are not a permutation of 1 to their number; an input of another rank.
@@ -147,8 +144,7 @@ class RepeatVector(Layer):
     Args:
         n: number of steps.
 
-    Shapes:
-        (batch, channels) -> (batch, n, channels).
+    Shapes: (batch, channels) -> (batch, n, channels).
 
     >>> params, apply_fn = RepeatVector(2).init(jax.random.key(0), (None, 1))
     >>> apply_fn(params, jnp.ones((1, 1)))

@@ -30,8 +30,7 @@ class TimeDistributed(Wrapper):
     Args:
         layer: the layer, or a model, of one input and one output.
 
-    Shapes:
-        (batch, time, ...) -> (batch, time, ...): the layer's output shape for (batch, ...), with time.
+    Shapes: (batch, time, ...) -> (batch, time, ...): the layer's output shape for (batch, ...), with time.
 
     Params:
         layer: the params of the layer inside; absent if it has none.

@@ -62,8 +62,7 @@ class _UpSampling(Layer):
             "lanczos5" take samples at half steps: the corners keep their positions, not the centres of the corner
             pixels. In one and three dimensions beyond Keras, which repeats.
 
-    Shapes:
-        (batch, *spatial, channels) -> (batch, *new_spatial, channels), each length times its factor.
+    Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, channels), each length times its factor.
 
     Raises:
         ValueError: a factor that is not a positive integer, or an interpolation that is not legal.
@@ -81,15 +80,10 @@ class _UpSampling(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where, legal = type(self).__name__, ("nearest", *METHODS)
-        if not isinstance(self.interpolation, str) or self.interpolation.lower() not in legal:
-            raise ValueError(
-                f"{where}: unknown interpolation {self.interpolation!r}; {nearest(str(self.interpolation), legal)}"
-            )
-        self._set(
-            size=geo.as_sizes(self.size, self.rank, "size", where),
-            interpolation=self.interpolation.lower(),
-        )
+        where, legal, method = type(self).__name__, ("nearest", *METHODS), self.interpolation
+        if not isinstance(method, str) or method.lower() not in legal:
+            raise ValueError(f"{where}: unknown interpolation {method!r}; {nearest(str(method), legal)}")
+        self._set(size=geo.as_sizes(self.size, self.rank, "size", where), interpolation=method.lower())
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         where = type(self).__name__
@@ -126,9 +120,8 @@ class _UpSampling(Layer):
         """
         longer = [a for a, n in zip(spatial_axes(self.rank, self.data_format), self.size, strict=True) if n > 1]
         sharding = explicit_sharding(x)
-        split = (
-            self.rank == 1 or self.interpolation == "bilinear" or (sharding and any(sharding.spec[a] for a in longer))
-        )
+        cut = sharding is not None and any(sharding.spec[a] for a in longer)
+        split = self.rank == 1 or self.interpolation == "bilinear" or cut
         if not split or not all(isinstance(n, int) for n in x.shape):
             x, shape = gather_axes(x, longer), self.output_shape(x.shape)
             return jax.image.resize(x, shape, METHODS[self.interpolation], antialias=False)

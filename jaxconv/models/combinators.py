@@ -38,8 +38,7 @@ class Parallel(_Branching):
         branches: layers, or lists of layers (each a Sequential). A layer object that occurs twice is one layer.
         merge: the name of a merging layer, such as ``"concatenate"`` or ``"add"``, or a merging layer.
 
-    Shapes:
-        the input shape of the branches -> the output shape of ``merge`` for their outputs.
+    Shapes: the input shape of the branches -> the output shape of ``merge`` for their outputs.
 
     Params:
         name of a branch: its params, as in a Sequential of the branches.
@@ -96,8 +95,7 @@ class Residual(_Branching):
         shortcut: the layer on the other path, usually a convolution of width 1, if the shapes differ. None means the
             input itself.
 
-    Shapes:
-        the input shape of the layers -> their output shape, which that of the shortcut must fit.
+    Shapes: the input shape of the layers -> their output shape, which that of the shortcut must fit.
 
     Params:
         body: the params of the layers, by name. shortcut: those of the shortcut. No entry without weights.
@@ -105,8 +103,7 @@ class Residual(_Branching):
     Raises:
         ValueError: outputs that do not fit, naming both shapes.
 
-    Source:
-        He et al. 2015, arXiv:1512.03385; the example is the block of Bai et al. 2018, arXiv:1803.01271.
+    Source: He et al. 2015, arXiv:1512.03385; the example is the block of Bai et al. 2018, arXiv:1803.01271.
 
     >>> def block(filters, rate):
     ...     options = {"padding": "causal", "dilation_rate": rate, "activation": "relu"}

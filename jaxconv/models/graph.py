@@ -36,8 +36,7 @@ class Model(Container):
         inputs: an ``Input``, or a list or dict of them; or outputs of layers, to start in the middle of a graph.
         outputs: outputs of layers that depend on them, in the structure to be returned.
 
-    Shapes:
-        the shapes of the inputs -> the shapes of the outputs, in their structures.
+    Shapes: the shapes of the inputs -> the shapes of the outputs, in their structures.
 
     Params:
         name of a layer: its params.

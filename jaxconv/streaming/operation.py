@@ -327,9 +327,8 @@ class Cumulate(Operation):
     others: tuple[int, ...] = ()
 
     def init(self, batch: int) -> Any:
-        shape = tuple(
-            n for a, n in enumerate(self.signal.array_shape(batch, 1)) if a not in (*self.others, self.signal.time)
-        )
+        pooled, sizes = (*self.others, self.signal.time), self.signal.array_shape(batch, 1)
+        shape = tuple(n for a, n in enumerate(sizes) if a not in pooled)
         dtype = promote(self.layer.policy.compute, np.float32)
         value = jnp.full(shape, -jnp.inf if self.maximum else 0, dtype)
         return value if self.maximum else {"total": value, "count": jnp.zeros((batch,), dtype)}

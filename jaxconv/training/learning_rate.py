@@ -112,15 +112,13 @@ def find_learning_rate(
             batches needs a larger share.
         sample_weight, class_weight, classes, clip_norm, seed: as in ``fit``.
 
-    Returns:
-        Rates, losses, smoothed losses and the suggestion; ``.plot()`` draws them.
+    Returns: Rates, losses, smoothed losses and the suggestion; ``.plot()`` draws them.
 
     Raises:
         ValueError, TypeError: illegal arguments.
         NonFiniteLoss: the loss of the first batch, before any update, is NaN or infinite.
 
-    Source:
-        Smith 2017, arXiv:1506.01186; the suggestion is that of fast.ai.
+    Source: Smith 2017, arXiv:1506.01186; the suggestion is that of fast.ai.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1).init(jax.random.key(0), (None, 2))

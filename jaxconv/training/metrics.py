@@ -97,10 +97,9 @@ def metrics(identifiers: Any, weighted: Any = ()) -> tuple[Metric, ...]:
     """
     plain, others = (tuple(metric(one) for one in _as_list(given)) for given in (identifiers, weighted))
     taken = {m.name for m in plain}
-    renamed = [
-        dataclasses.replace(m, weighted=True, name=f"weighted_{m.name}" if m.name in taken else m.name) for m in others
-    ]
-    resolved = (*plain, *renamed)
+    prefixes = ["weighted_" * (m.name in taken) for m in others]
+    pairs = zip(prefixes, others, strict=True)
+    resolved = (*plain, *(dataclasses.replace(m, weighted=True, name=prefix + m.name) for prefix, m in pairs))
     names = ["loss", "count", "weight", *(m.name for m in resolved)]
     for name in names:
         if names.count(name) > 1:

@@ -8,7 +8,7 @@ import inspect
 import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxconv.dtypes import promote
 from jaxconv.registry import nearest, snake_case
 
 Schedule = Callable[[Any], Any]
+Transformation: TypeAlias = optax.GradientTransformationExtraArgs
 
 _RATE_NAMES = ("learning_rate", "max_learning_rate")
 _KERAS_ARGUMENTS = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "rho": "decay"}
@@ -116,9 +117,7 @@ def _schedule_arguments(factory: Callable[..., Any], arguments: dict[str, Any], 
     return arguments
 
 
-def optimizer(
-    spec: Any, steps: int | None = None, clip_norm: float | None = None
-) -> optax.GradientTransformationExtraArgs:
+def optimizer(spec: Any, steps: int | None = None, clip_norm: float | None = None) -> Transformation:
     """Build an optimizer from its name in optax and its arguments.
 
     Defaults are those of optax; ``eps`` (1e-8) and ``weight_decay`` differ from Keras. If optax has no default for the
@@ -151,11 +150,11 @@ def optimizer(
 
 
 @functools.lru_cache(maxsize=64)  # one object for equal specs: what was compiled with it is found in the cache
-def _cached_optimizer(text: str, steps: int | None) -> optax.GradientTransformationExtraArgs:
+def _cached_optimizer(text: str, steps: int | None) -> Transformation:
     return _build_optimizer(json.loads(text), steps)
 
 
-def _build_optimizer(spec: Any, steps: int | None) -> optax.GradientTransformationExtraArgs:
+def _build_optimizer(spec: Any, steps: int | None) -> Transformation:
     name, arguments = _name_and_arguments(spec, "optimizer")
     clip = _clip_transformation(name, {key: arguments.pop(key) for key in _CLIPPING if arguments.get(key) is not None})
     factory = _find(name, optimizers(), "optimizer")
@@ -272,9 +271,7 @@ def _clip_transformation(name: str, options: Mapping[str, Any]) -> optax.Gradien
 
 
 @functools.lru_cache(maxsize=64)  # as in _cached_optimizer
-def _clipped(
-    transformation: optax.GradientTransformationExtraArgs, clip_norm: float
-) -> optax.GradientTransformationExtraArgs:
+def _clipped(transformation: Transformation, clip_norm: float) -> Transformation:
     """Return a transformation of gradients that are first scaled down to a common norm of at most ``clip_norm``."""
     clip = optax.stateless(lambda gradients, params: _clip_norm(gradients, clip_norm))
     return optax.with_extra_args_support(optax.chain(clip, transformation))
