@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxconv.dtypes import widen
 from jaxconv.registry import Registry
 
 registry = Registry("activation", "keras.activations")
@@ -318,7 +319,7 @@ def sparsemax(x: jax.Array, axis: int = -1) -> jax.Array:
     [0.25, 0.75, 0.0]
     """
     x = jnp.asarray(x)
-    z = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+    z = widen(x)
     z = z - jax.lax.stop_gradient(jnp.max(z, axis, keepdims=True))  # the result is invariant to a common shift
     sums = jnp.cumsum(jnp.sort(z, axis, descending=True), axis)
     sizes = [n if a == axis % x.ndim else 1 for a, n in enumerate(x.shape)]

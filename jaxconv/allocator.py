@@ -23,7 +23,8 @@ def keep_freed_memory() -> bool:
     Call it once, at the start of the program. Elsewhere than on Linux with glibc it does nothing, and a second call
     does nothing more.
 
-    Returns: Whether it took effect, now or in an earlier call.
+    Returns:
+        Whether it took effect, now or in an earlier call.
 
     Source: https://man7.org/linux/man-pages/man3/mallopt.3.html
 

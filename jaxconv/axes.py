@@ -29,8 +29,7 @@ def canonical(axis: Any, where: str) -> Axis:
 def indices(axis: Axis, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
     """Return the nonnegative indices of the axes that ``axis`` means in an array of ``shape``.
 
-    Raises:
-        ValueError: for an axis that the shape does not have, or a repeated one.
+    Raises ValueError for an axis that the shape does not have, or a repeated one.
 
     >>> indices("filter", (3, 3, 8, 16), "MaxNorm"), indices(-1, (3, 3, 8, 16), "MaxNorm")
     ((0, 1, 2), (3,))

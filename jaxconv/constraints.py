@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxconv import axes
 from jaxconv.axes import Axis
+from jaxconv.dtypes import widen
 from jaxconv.registry import Entry, Registry, register
 
 EPSILON = 1e-7  # Keras's value; avoids division by zero
@@ -180,7 +181,7 @@ class RadialConstraint(Constraint):
 def _rescale(w: jax.Array, axis: Axis, target: Callable[[jax.Array], jax.Array], where: str) -> jax.Array:
     w = jnp.asarray(w)  # numpy's float64 becomes float32, unless 64-bit types are enabled
     # float16 can represent neither epsilon nor the square of 256
-    vectors = w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
+    vectors = widen(w)
     square = jnp.sum(jnp.square(vectors), axes.indices(axis, w.shape, where), keepdims=True)
     norm = jnp.sqrt(jnp.where(square == 0, 1, square))  # the derivative of the root at 0 is infinite
     return (vectors * jnp.where(square == 0, 0, target(norm) / (EPSILON + norm))).astype(w.dtype)

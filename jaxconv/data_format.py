@@ -17,8 +17,7 @@ _default: str | None = None
 def canonical(data_format: Any, where: str = "data_format") -> str:
     """Return ``"channels_last"`` or ``"channels_first"``; ``None`` means :func:`image_data_format`.
 
-    Raises:
-        ValueError: for any other value, including ``"NHWC"``.
+    Raises ValueError for any other value, including ``"NHWC"``.
     """
     if data_format is None:
         return image_data_format()

@@ -16,6 +16,11 @@ def promote(*dtypes: Any) -> Any:
         return jnp.result_type(*dtypes)
 
 
+def widen(x: jax.Array) -> jax.Array:
+    """Return an array in the type for sums over it: half precision in float32."""
+    return x.astype(promote(x.dtype, jnp.float32))
+
+
 def broadcast(value: Any, shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> jax.Array:
     """Broadcast an array to a shape and cast it; the gradient, a sum over what was repeated, is computed in float32.
 
@@ -24,4 +29,4 @@ def broadcast(value: Any, shape: tuple[int, ...], dtype: Any, sharding: Any = No
     >>> broadcast(jnp.ones(3, jnp.bfloat16), (2, 3), jnp.bfloat16).shape
     (2, 3)
     """
-    return jnp.broadcast_to(value.astype(promote(value.dtype, jnp.float32)), shape, out_sharding=sharding).astype(dtype)
+    return jnp.broadcast_to(widen(value), shape, out_sharding=sharding).astype(dtype)

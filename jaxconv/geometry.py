@@ -49,13 +49,9 @@ def as_size(value: Any, what: str, where: str) -> int:
 def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
     """Convert padding to canonical form: a name for all axes, or for each axis a name or a pair ``(before, after)``.
 
-    Args:
-        padding: a name, or ``rank`` items, each a name or a pair. In one dimension also a single pair.
-        causal: whether "causal" is legal: as a name for all axes in one dimension, and for a single axis in any.
-
-    Raises:
-        ValueError: an unknown name, ``"causal"`` where it is not legal, a wrong number of items, a negative pad.
-        TypeError: neither a string nor a sequence.
+    It is a name, or ``rank`` items, each a name or a pair; in one dimension also a single pair. ``causal`` makes that
+    name legal, for all axes in one dimension, and for a single axis in any. Raises ValueError for an unknown name, a
+    wrong number of items or a negative pad, TypeError for anything but a string or a sequence.
     """
     names = ["valid", "same"] + ["causal"] * causal
     whole = names if rank == 1 else names[:2]

@@ -17,19 +17,6 @@ _LINES, _SHORTEST_PAUSE, _LONGEST_PAUSE, _SHORT_RUN = 10, 1.0, 30.0, 20
 _NARROWEST_BAR, _WIDEST_BAR, _REDRAW_PAUSE = 10, 30, 0.1
 
 
-def display(total: int, *, start: float = 0, unit: str = "epoch", stream: TextIO | None = None) -> "Display":
-    """Return a display of the progress: permanent lines with all metrics, below them a bar if the stream is live.
-
-    Args:
-        total: the number of units.
-        start: the units done before, by the run that this one resumes.
-        unit: what is counted.
-        stream: where to write; by default the output of a notebook, elsewhere stderr. It is live, so that a line can be
-            drawn again, on a terminal and in a notebook.
-    """
-    return Display(total, start, unit, stream or (sys.stdout if _in_notebook(sys.stdout) else sys.stderr))
-
-
 def _in_notebook(stream: TextIO) -> bool:
     return type(stream).__module__ == "ipykernel.iostream"
 
@@ -67,9 +54,19 @@ def _format_time(seconds: float) -> str:
 
 
 class Display:
-    """A progress display. It is a context manager, so that it is completed when the loop fails."""
+    """A display of the progress: permanent lines with all metrics, below them a bar if the stream is live.
 
-    def __init__(self, total: int, start: float, unit: str, stream: TextIO):
+    A stream is live, so that a line can be drawn again, on a terminal and in a notebook. The display is a context
+    manager, so that it is completed when the loop fails.
+
+    Args:
+        total: the number of units. start: the units done before, by the run that this one resumes.
+        unit: what is counted.
+        stream: where to write; by default the output of a notebook, elsewhere stderr.
+    """
+
+    def __init__(self, total: int, *, start: float = 0, unit: str = "epoch", stream: TextIO | None = None):
+        stream = stream or (sys.stdout if _in_notebook(sys.stdout) else sys.stderr)
         self.total, self.unit, self.stream = total, unit, stream
         self._live = stream.isatty() or _in_notebook(stream)
         self._start = self._done = self._line_at = start

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxconv import axes
 from jaxconv.axes import Axis
+from jaxconv.dtypes import widen
 from jaxconv.registry import Entry, Registry, nearest, register
 
 EPSILON = 1e-7  # Keras's value; shorter vectors are not normalized to norm 1
@@ -73,7 +74,7 @@ class L1(Regularizer):
         self._set(l1=_factor(self.l1, "L1: l1", default=0.01))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        return (self.l1 * jnp.sum(_absolute(_accumulable(w)))).astype(w.dtype)
+        return (self.l1 * jnp.sum(_absolute(widen(w)))).astype(w.dtype)
 
 
 @register(registry)
@@ -93,7 +94,7 @@ class L2(Regularizer):
         self._set(l2=_factor(self.l2, "L2: l2", default=0.01))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        return (self.l2 * jnp.sum(jnp.square(_accumulable(w)))).astype(w.dtype)
+        return (self.l2 * jnp.sum(jnp.square(widen(w)))).astype(w.dtype)
 
 
 @register(registry, "l1_l2")
@@ -115,7 +116,7 @@ class L1L2(Regularizer):
         self._set(l1=_factor(self.l1, "L1L2: l1", default=0.0), l2=_factor(self.l2, "L1L2: l2", default=0.0))
 
     def __call__(self, w: jax.Array) -> jax.Array:
-        wide = _accumulable(w)
+        wide = widen(w)
         penalty = jnp.zeros((), wide.dtype)
         if self.l1:  # 0 times an infinite sum would be NaN
             penalty += self.l1 * jnp.sum(_absolute(wide))
@@ -160,7 +161,7 @@ class OrthogonalRegularizer(Regularizer):
 
     def __call__(self, w: jax.Array) -> jax.Array:
         w = jnp.asarray(w)
-        matrix = self._matrix(_accumulable(w))  # float16 cannot represent epsilon^2
+        matrix = self._matrix(widen(w))  # float16 cannot represent epsilon^2
         if self.mode == "columns":
             matrix = matrix.T
         # clamp the square, not the root: the derivative of the root at 0 is infinite
@@ -187,11 +188,6 @@ class OrthogonalRegularizer(Regularizer):
         """Return the arguments that construct an equal regularizer. ``axis=None`` is omitted: Keras has no ``axis``."""
         config = super().get_config()
         return {name: value for name, value in config.items() if name != "axis" or value is not None}
-
-
-def _accumulable(w: jax.Array) -> jax.Array:
-    """Return ``w`` in the dtype for sums over it: float32 for half precision."""
-    return w.astype(jnp.float32) if jnp.finfo(w.dtype).bits < 32 else w
 
 
 def _absolute(x: jax.Array) -> jax.Array:

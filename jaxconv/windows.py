@@ -147,10 +147,8 @@ class Window:
         Sliding: ``floor((length + pads - extent) / stride) + 1``. Transposed, from ``full = (length - 1) * stride +
         extent``: "valid" gives ``full``, at least ``length * stride``; "same" gives ``length * stride``; a pair cuts
         exactly that much off. With ``output_padding`` the length is ``full + output_padding`` for "valid" and pairs,
-        and ``(length - 1) * stride + extent % 2 + output_padding`` for "same".
-
-        Raises:
-            ValueError: the result would be empty; names the shortest legal input.
+        and ``(length - 1) * stride + extent % 2 + output_padding`` for "same". Raises ValueError, which names the
+        shortest legal input, if the result would be empty.
         """
         if self.reads_all:
             return length if self.in_place else self.length
@@ -209,10 +207,8 @@ class Window:
         A sliding window keeps ``max(extent - stride, 0) + e`` earlier inputs, with the smallest ``e >= 0`` that makes
         ``delay + keep - before`` a multiple of the stride and not negative; that multiple is its own delay. A
         transposed window keeps the ``max(extent - stride, 0)`` outputs to which later inputs still add, and waits for
-        what the padding cuts off the front. "same" with a stride is that of a length which the stride divides.
-
-        Raises:
-            ValueError: an axis that is read as a whole, or padding that is made of the input.
+        what the padding cuts off the front. "same" with a stride is that of a length which the stride divides. Raises
+        ValueError for an axis that is read as a whole, and for padding that is made of the input.
 
         >>> Window(3, padding="same").stream(), Window(4, 4, padding="same").stream().delay
         (StreamPlan(keep=2, delay=1, block=1, ratio=Fraction(1, 1)), 0)
@@ -248,8 +244,7 @@ def whole(length: int | None) -> Window:
 def output_lengths(windows: Sequence[Window], lengths: Sequence[Any], where: str) -> tuple[Any, ...]:
     """Return the length of each output axis, for inputs of these lengths (axes after the batch).
 
-    Raises:
-        ValueError: an axis that is too short, by its number with the batch counted.
+    Raises ValueError for an axis that is too short, by its number with the batch counted.
     """
     out = []
     for position, window in enumerate(windows):

@@ -8,7 +8,7 @@ import termios
 
 import pytest
 
-from jaxconv.progress import display, format_metrics
+from jaxconv.progress import Display, format_metrics
 
 METRICS = {"loss": 0.25, "accuracy": 0.5, "val_loss": 0.125, "val_accuracy": 0.75}
 LINE = "loss 0.2500  accuracy 0.5000  val loss 0.1250  val accuracy 0.7500"
@@ -25,7 +25,7 @@ def on_a_terminal(rows: int, columns: int, metrics=METRICS, total: int = 2) -> s
     """Return the output of one epoch and a half on a terminal of this size."""
     screen, terminal = os.openpty()
     termios.tcsetwinsize(terminal, (rows, columns))
-    with os.fdopen(terminal, "w", encoding="utf-8") as stream, display(total, stream=stream) as progress:
+    with os.fdopen(terminal, "w", encoding="utf-8") as stream, Display(total, stream=stream) as progress:
         progress.update(1, metrics)
         progress._last_drawn = 0.0  # as if some time had passed
         progress.update(1.5, metrics)
@@ -56,7 +56,7 @@ def test_the_bar_keeps_its_shape_and_the_metrics_are_whole(columns):
 
 def test_a_long_run_has_few_lines_and_the_last_one():
     stream = Terminal()
-    with display(1000, stream=stream) as progress:
+    with Display(1000, stream=stream) as progress:
         for done in range(1, 701):  # stops early
             progress.update(done, {"loss": 0.5})
     lines = [line for line in re.sub(r"[^\n]*\r", "", stream.getvalue()).splitlines() if line]
@@ -65,7 +65,7 @@ def test_a_long_run_has_few_lines_and_the_last_one():
 
 def test_without_metrics_the_complete_bar_stays():
     stream = Terminal()
-    with display(3, unit="example", stream=stream) as progress:
+    with Display(3, unit="example", stream=stream) as progress:
         progress.update(3)
     shown = stream.getvalue()
     assert shown.endswith("\n") and shown.count("\n") == 1 and "example 3/3" in bars(shown)[-1]
@@ -74,7 +74,7 @@ def test_without_metrics_the_complete_bar_stays():
 
 def test_in_a_log_it_is_at_most_ten_lines():
     stream = io.StringIO()
-    with display(1000, stream=stream) as progress:
+    with Display(1000, stream=stream) as progress:
         for done in range(1, 1001):
             progress.update(done, {"loss": 0.5})
     shown = stream.getvalue().splitlines()
@@ -83,7 +83,7 @@ def test_in_a_log_it_is_at_most_ten_lines():
 
 def test_in_a_log_a_short_run_has_a_line_for_each_epoch():
     stream = io.StringIO()
-    with display(3, stream=stream) as progress:
+    with Display(3, stream=stream) as progress:
         for done in (0.5, 1, 1.5, 2, 2.5, 3):
             progress.update(done, METRICS)
     shown = stream.getvalue().splitlines()

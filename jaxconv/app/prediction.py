@@ -20,7 +20,7 @@ from jaxconv.files.errors import FileError
 from jaxconv.files.loading import read_model
 from jaxconv.models import Model
 from jaxconv.models.container import Container
-from jaxconv.progress import display
+from jaxconv.progress import Display
 from jaxconv.serving.artifact import is_exported, load_exported
 from jaxconv.serving.exported_stream import ExportedStream
 from jaxconv.training.data import device_dtype
@@ -115,7 +115,7 @@ def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int =
     if not is_first():
         collections.deque(predictions, maxlen=0)
         return ""
-    with _open_result(out, model.outputs, count) as write, display(count, unit="example") as progress:
+    with _open_result(out, model.outputs, count) as write, Display(count, unit="example") as progress:
         done = 0
         for y in predictions:
             rows = jax.tree.leaves(y)

@@ -16,7 +16,7 @@ from jaxconv.app.schema import ConfigError
 from jaxconv.contract.display import format_shapes
 from jaxconv.errors import require
 from jaxconv.files.atomic import replacing
-from jaxconv.progress import display
+from jaxconv.progress import Display
 from jaxconv.streaming import Stream
 from jaxconv.streaming.stream import RUN_STEPS
 from jaxconv.training.data import device_dtype
@@ -194,7 +194,7 @@ def stream_to_file(stream: Stream, params: Any, source: Source, out: str, chunk:
     shape = signal.array_shape(source.batch or 1, signal.lengths(source.length))
     own = shape if source.batch is not None else shape[1:]
     outputs = run_chunks(stream, params, source, chunk, clock)
-    with replacing(out) as handle, display(source.length, unit="step") as progress:
+    with replacing(out) as handle, Display(source.length, unit="step") as progress:
         for y in outputs:
             if not start:
                 header = {"descr": y.dtype.str, "fortran_order": False, "shape": own}

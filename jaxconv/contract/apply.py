@@ -140,11 +140,7 @@ def merge(trainable: Params, fixed: Params) -> Params:
 
 
 def as_layer(value: AnyLayer | Apply, call: str, params: Any = MappingProxyType({})) -> AnyLayer:
-    """Return a layer, or that of an ``apply_fn``; ``call`` shows the order of the arguments.
-
-    Raises:
-        TypeError: it is neither; ``params`` are not a dict.
-    """
+    """Return a layer, or that of an ``apply_fn``; else raise TypeError. ``call`` shows the order of the arguments."""
     layer: Any = value.layer if isinstance(value, Apply) else value
     if isinstance(layer, type) or not hasattr(layer, "init_params"):
         raise TypeError(f"{call}: layer is of type {type(value).__name__}; give a layer or its apply_fn, in this order")

@@ -80,6 +80,7 @@ class Layer(Entry):
     composite: ClassVar[bool] = False  # made of layers, which check their inputs and apply masks themselves
     masked_value: ClassVar[float] = 0  # what call is given at masked steps
     graph: ClassVar[Any] = None  # the calls inside a container
+    over_steps: ClassVar[bool] = False  # axis 1 is time
     wide_input: ClassVar[bool] = False  # in half precision, call gets float32
     least_rank: ClassVar[int] = 0  # the number of axes that an input has at least: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
@@ -109,10 +110,8 @@ class Layer(Entry):
         """Return how each axis of the output, after the batch, reads the input's axes.
 
         Args:
-            input_shape: batch first; None or a symbolic dimension where a size is unknown.
-
-        Raises:
-            ValueError: an input that this layer cannot take.
+            input_shape: batch first; None or a symbolic dimension where a size is unknown. An input that this layer
+                cannot take is a ValueError.
         """
         raise TypeError(f"{type(self).__name__} does not declare its windows; implement windows(self, input_shape)")
 
@@ -154,11 +153,7 @@ class Layer(Entry):
         return as_shape(input_shape, type(self).__name__, self.least_rank)
 
     def output_shape(self, input_shape: Any) -> Any:
-        """Return the output shape for an input shape (batch first; None where unknown).
-
-        Raises:
-            ValueError: an input that this layer cannot take.
-        """
+        """Return the output shape for an input shape (batch first; None where unknown), or raise ValueError."""
         shape = self.read_shape(input_shape)
         return (*shape[:1], *output_lengths(self.windows(shape), shape[1:], type(self).__name__))
 
@@ -208,7 +203,7 @@ class Layer(Entry):
     @property
     def least_mask_axes(self) -> int:
         """Return the smallest number of axes of a mask: 2 for a layer over one axis, which needs to know its steps."""
-        return 2 if getattr(self, "rank", 0) == 1 else 1
+        return 2 if self.over_steps or getattr(self, "rank", 0) == 1 else 1
 
     def output_mask(self, x: Any, mask: Any) -> Any:
         """Return the output's mask from the input and its mask, which may be None."""
@@ -247,7 +242,8 @@ class Layer(Entry):
             key: a JAX PRNG key; the same key makes the same params.
             input_shape: a shape with batch first (None where unknown), an array, or a ``jax.ShapeDtypeStruct``.
 
-        Returns: ``(params, apply_fn)``.
+        Returns:
+            ``(params, apply_fn)``.
 
         Raises:
             ValueError: an input that this layer cannot take.

@@ -175,9 +175,8 @@ def windowed_mask(mask: Array, window: Window) -> Array:
         index, inside = _sources(window, mask)
         real = jnp.take_along_axis(mask, index, 1, mode="clip").astype(jnp.int32)
         kind, stride, first = jnp.where(inside, 1 + real, 0), window.stride, start // window.stride
-    sees = lax.reduce_window(
-        kind, np.int32(0), lax.max, (1, window.size), (1, stride), "VALID", window_dilation=(1, window.dilation)
-    )
+    sizes, strides, rates = (1, window.size), (1, stride), (1, window.dilation)
+    sees = lax.reduce_window(kind, np.int32(0), lax.max, sizes, strides, "VALID", window_dilation=rates)
     return range_mask(first, _output_count(window, length), sees.shape[1]) & (sees != 1)
 
 

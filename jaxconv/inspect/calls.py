@@ -49,11 +49,7 @@ class LeafCall(NamedTuple):
 
 
 def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[LeafCall], list[int]]:
-    """Return the calls inside a model, in order, and the numbers of its outputs.
-
-    Args:
-        inputs: the number of the model's inputs. structure: theirs, for a layer without a graph.
-    """
+    """Return the calls inside a model of so many inputs, in order, and the numbers of its outputs."""
     calls: list[LeafCall] = []
     makers: list[int | None] = [None] * inputs
 

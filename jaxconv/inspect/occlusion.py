@@ -41,9 +41,7 @@ def changed_scores(
 ) -> tuple[Array, Array]:
     """Return the score of one example, a scalar, and its scores after each of the changes, (count,).
 
-    Args:
-        inputs: arrays with a batch of one; structure: that in which the model takes them.
-        target: for this example, as for ``select``.
+    The inputs have a batch of one; the model takes them in ``structure``. ``target`` is as for ``select``.
     """
     calls, outputs, bases = _unchanged(layer, params, inputs, structure)
 
@@ -179,7 +177,8 @@ def occlusion(
         baseline: what replaces the window: a number, or an array that broadcasts against ``x``; for several inputs
             also a list or dict of these.
 
-    Returns: An array of the shape of ``x``, or a list or dict of them.
+    Returns:
+        An array of the shape of ``x``, or a list or dict of them.
 
     Raises:
         ValueError: a window larger than the input; a stride larger than the window; a target out of range.
@@ -230,9 +229,8 @@ def _windows(
     number: int, shape: tuple, sizes: tuple, steps: tuple, baseline: Array
 ) -> tuple[Changes, list[np.ndarray]]:
     """Return the changes by all windows, and where the windows start along each axis after the batch."""
-    starts = [
-        np.arange(-(-(n - size) // step) + 1) * step for n, size, step in zip(shape[1:], sizes, steps, strict=True)
-    ]
+    axes = zip(shape[1:], sizes, steps, strict=True)
+    starts = [np.arange(-(-(n - size) // step) + 1) * step for n, size, step in axes]
     each = [grid.ravel() for grid in np.meshgrid(*starts, indexing="ij")]
     cut = [np.minimum(start, n - size) for start, n, size in zip(each, shape[1:], sizes, strict=True)]
     spans = {axis: Span(start, size) for axis, (start, size) in enumerate(zip(cut, sizes, strict=True), 1)}

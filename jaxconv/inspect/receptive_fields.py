@@ -76,20 +76,18 @@ def receptive_field(
     channels = channel_axis(layer, rows, len(given)) if len(given) > 2 else None
     axes = [axis for axis in range(1, len(given)) if axis != channels]
     fields = {field.axis + 1: (position, field) for position, field in enumerate(rows[at].fields, 1) if field}
-    unit, first, last, index = [], [], [], {}
-    for axis in axes:
-        if axis in fields:
-            position, field = fields[axis]
-            index[position] = rows[at].output[position] // 2
-            unit.append(index[position])
-            first.append(math.floor(field.low + unit[-1] * field.stride))
-            last.append(math.ceil(field.high + unit[-1] * field.stride))
-        else:
-            unit.append(None)
-            first.append(0)
-            last.append(given[axis] - 1)
-    size = tuple(b - a + 1 for a, b in zip(first, last, strict=True))
-    theory = ReceptiveField(tuple(unit), tuple(first), tuple(last), size)
+    index = {position: rows[at].output[position] // 2 for position, _ in fields.values()}
+
+    def reads(axis: int) -> tuple[int, int]:
+        if axis not in fields:
+            return 0, given[axis] - 1
+        position, field = fields[axis]
+        start = index[position] * field.stride
+        return math.floor(field.low + start), math.ceil(field.high + start)
+
+    unit = tuple(index[fields[axis][0]] if axis in fields else None for axis in axes)
+    first, last = (tuple(reads(axis)[end] for axis in axes) for end in (0, 1))
+    theory = ReceptiveField(unit, first, last, tuple(b - a + 1 for a, b in zip(first, last, strict=True)))
     if not effective:
         return theory
     gradient = jnp.abs(_gradient(layer, params, shape, given, at, index))

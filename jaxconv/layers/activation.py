@@ -228,8 +228,7 @@ class PReLU(Layer):
 
     Shapes: Any shape of rank 2 or more, kept.
 
-    Params:
-        alpha: the input's shape without batch, with 1 for each shared axis, ``alpha_initializer``.
+    Params: alpha: the input's shape without batch, with 1 for each shared axis, ``alpha_initializer``.
 
     Raises:
         TypeError: a shared axis that is not an integer.

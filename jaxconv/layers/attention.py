@@ -21,9 +21,7 @@ from jaxconv.layers.merge import Merge
 from jaxconv.layers.options import as_axis, as_fraction, as_seed, input_axes
 from jaxconv.layers.sharding import broadcast_like, gather_axes
 
-GOVERNED = [
-    f"{weight}_{what}" for weight in ("kernel", "bias") for what in ("initializer", "regularizer", "constraint")
-]
+GOVERNED = [f"{leaf}_{what}" for leaf in ("kernel", "bias") for what in ("initializer", "regularizer", "constraint")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,10 +200,8 @@ class MultiHeadAttention(Merge):
 
     def init_params(self, key: Any, input_shape: Any) -> Params:
         shapes, inside = self._projected_shapes(input_shape), self._inside(input_shape[0][-1])
-        keys = jax.random.split(key, len(inside))
-        return {
-            name: child.init_params(own, shapes[name]) for own, (name, child) in zip(keys, inside.items(), strict=True)
-        }
+        pairs = zip(jax.random.split(key, len(inside)), inside.items(), strict=True)
+        return {name: child.init_params(own, shapes[name]) for own, (name, child) in pairs}
 
     def multiply_adds(self, input_shape: Any) -> int | None:
         shapes: Any = self.read_shape(input_shape)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +37,7 @@ class Bidirectional(Wrapper, WithStates):
         those of ``layer``; with "concat" twice as many channels. With ``return_state`` of the layers a list: the
         output, or both, then the states of ``layer`` and those of ``backward_layer``.
 
-    Params:
-        forward_layer, backward_layer: the params of the two layers.
+    Params: forward_layer, backward_layer: the params of the two layers.
 
     Raises:
         TypeError: a layer that is not recurrent.
@@ -48,6 +47,8 @@ class Bidirectional(Wrapper, WithStates):
     >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
     (2, 10, 8)
     """
+
+    over_steps: ClassVar[bool] = True
 
     merge_mode: str | None = "concat"
     backward_layer: Any = None
@@ -81,19 +82,12 @@ class Bidirectional(Wrapper, WithStates):
     def needs_key(self) -> bool:  # type: ignore[override]
         return self.layer.needs_key or self.backward_layer.needs_key
 
-    @property
-    def least_mask_axes(self) -> int:
-        return 2
-
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return self.layer.mask_layouts(rank)
 
     def init_params(self, key: Any, input_shape: Shape) -> Params:
-        keys = jax.random.split(key)
-        return {
-            name: child.init_params(own, sequence_of(input_shape))
-            for own, (name, child) in zip(keys, self.children.items(), strict=True)
-        }
+        pairs = zip(jax.random.split(key), self.children.items(), strict=True)
+        return {name: child.init_params(own, sequence_of(input_shape)) for own, (name, child) in pairs}
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         input_shape = sequence_of(input_shape)

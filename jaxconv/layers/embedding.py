@@ -9,7 +9,7 @@ from jax import Array
 from jaxconv import geometry as geo
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register, whole
 from jaxconv.contract.masks import broadcast_mask
-from jaxconv.dtypes import promote
+from jaxconv.dtypes import widen
 from jaxconv.layers.sharding import explicit_sharding
 
 
@@ -32,8 +32,7 @@ class Embedding(Layer):
 
     Shapes: (batch, ...) -> (batch, ..., output_dim).
 
-    Params:
-        embeddings: (input_dim, output_dim), ``embeddings_initializer``.
+    Params: embeddings: (input_dim, output_dim), ``embeddings_initializer``.
 
     Raises:
         ValueError: sizes that are not positive.
@@ -70,8 +69,7 @@ class Embedding(Layer):
         return {"embeddings": Weight((self.input_dim, self.output_dim), self.embeddings_initializer)}
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        table = jnp.asarray(params["embeddings"])  # in float32 at least: its gradient is a sum over all uses of a row
-        table = table.astype(promote(table.dtype, jnp.float32))
+        table = widen(jnp.asarray(params["embeddings"]))  # its gradient is a sum over all uses of a row
         rows = table.at[x].get(mode="fill", out_sharding=explicit_sharding(x, table))
         return rows.astype(self.policy.compute), Effects()
 

@@ -76,8 +76,7 @@ class LayerNormalization(_AlongAxes):
 
     Shapes: Any shape of rank 2 or more, kept.
 
-    Params:
-        gamma: sizes of the axes, in order, ``gamma_initializer``. beta: the same, ``beta_initializer``.
+    Params: gamma: sizes of the axes, in order, ``gamma_initializer``. beta: the same, ``beta_initializer``.
 
     Raises:
         TypeError: an axis that is not an integer.
@@ -129,8 +128,7 @@ class RMSNormalization(_AlongAxes):
 
     Shapes: Any shape of rank 2 or more, kept.
 
-    Params:
-        scale: sizes of the axes, in order, ones.
+    Params: scale: sizes of the axes, in order, ones.
 
     Raises:
         TypeError: an axis that is not an integer.
@@ -200,8 +198,7 @@ class GroupNormalization(_WithinSample):
 
     Shapes: Any shape of rank 2 or more, kept.
 
-    Params:
-        gamma: (channels,), ``gamma_initializer``. beta: (channels,), ``beta_initializer``.
+    Params: gamma: (channels,), ``gamma_initializer``. beta: (channels,), ``beta_initializer``.
 
     Raises:
         TypeError: an axis that is not an integer.

@@ -65,9 +65,8 @@ class Concatenate(Merge):
         most = ranks.index(max(ranks))
         axes = fitting_axes(mask[most].shape, x[most].shape, ways)
         channels = next((axis for axis in range(1, x[0].ndim) if axes and axis not in axes), x[0].ndim - 1)
-        real = [
-            jnp.ones((), bool) if m is None else broadcast_mask(m, v.shape, ways) for v, m in zip(x, mask, strict=True)
-        ]
+        pairs = zip(x, mask, strict=True)
+        real = [jnp.ones((), bool) if m is None else broadcast_mask(m, v.shape, ways) for v, m in pairs]
         full = [jnp.broadcast_to(m, v.shape) for v, m in zip(x, real, strict=True)]
         return lax.concatenate(full, self.axis % x[0].ndim).any(channels)
 

@@ -10,7 +10,7 @@ from jax import Array, lax
 
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Shape, Weight, Window, layers, register
 from jaxconv.contract.masks import as_mask, layouts
-from jaxconv.dtypes import promote
+from jaxconv.dtypes import widen
 from jaxconv.layers.moments import affine, moments, normalize, spread
 from jaxconv.layers.options import as_number, known_sizes
 from jaxconv.registry import nearest
@@ -138,8 +138,7 @@ class BatchNormalization(Layer):
         return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, broadcast=True)
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
-        axis = self._axis(x.shape)
-        wide = x.astype(promote(x.dtype, jnp.float32))
+        axis, wide = self._axis(x.shape), widen(x)
         if not (train and self.trainable):
             mean, variance = (spread(params[leaf], (axis,), wide) for leaf in ("moving_mean", "moving_variance"))
             y = (wide - mean) * lax.rsqrt(variance + self.epsilon)

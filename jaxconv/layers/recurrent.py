@@ -51,6 +51,7 @@ class Recurrent(WithStates):
     """A layer that repeats a cell over the steps. Subclasses have Keras's fields, and implement ``cell``."""
 
     gates: ClassVar[str]  # a letter for each gate, in the order in which the kernels hold them
+    over_steps: ClassVar[bool] = True
     state_count: ClassVar[int] = 1  # the first state is the output
     keras_group: ClassVar[str] = "cell/"  # inside the layer's: where Keras 3 stores the weights
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it
@@ -132,10 +133,6 @@ class Recurrent(WithStates):
     @property
     def needs_key(self) -> bool:  # type: ignore[override]
         return self.dropout > 0 or self.recurrent_dropout > 0
-
-    @property
-    def least_mask_axes(self) -> int:
-        return 2
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [(0, 1)]  # Keras masks steps, and nothing within them
@@ -250,7 +247,8 @@ class Recurrent(WithStates):
         """Run over the steps from given states: over ``x``, (batch, time, ...), in the compute type.
 
         ``mask`` is True at each real step, with the rank of ``x``; at the others the states stay as they are.
-        Returns: (the outputs of all steps, or None without ``return_sequences``; the states after the last step).
+        Returns:
+            (the outputs of all steps, or None without ``return_sequences``; the states after the last step).
         """
         own = {name: value.astype(x.dtype) for name, value in params.items()}
         bias = list(own["bias"].reshape(self.bias_rows, -1)) if self.use_bias else [None]

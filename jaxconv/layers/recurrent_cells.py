@@ -67,12 +67,9 @@ class LSTM(LongShortTerm):
         units: number of output channels.
         activation, recurrent_activation: name, function or None: of candidate and output, and of the gates.
         use_bias: whether to add a bias.
-        kernel_initializer, recurrent_initializer, bias_initializer: name, instance, config, array or
-            ``(key, shape, dtype) -> array``.
+        kernel_*, recurrent_*, bias_*, activity_regularizer: initializer, regularizer and constraint of each weight, as
+            in :class:`~jaxconv.Conv1D`.
         unit_forget_bias: whether the bias of the forget gate starts at 1.
-        kernel_regularizer, recurrent_regularizer, bias_regularizer: penalty on the weight.
-        activity_regularizer: penalty on the output, divided by the batch size.
-        kernel_constraint, recurrent_constraint, bias_constraint: projection after an update.
         dropout, recurrent_dropout: fraction dropped of the inputs and of the state in training, the same ones at each
             step; with ``recurrent_dropout`` drawn for each gate.
         seed: folded into the caller's key; None leaves the key unchanged.

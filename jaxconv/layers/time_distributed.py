@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from jaxconv.contract import LEAF, POINTWISE, Effects, Params, Shape, Window, as_shape, layers, register
-from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked
+from jaxconv.contract.masks import broadcast_mask, fill_masked
 from jaxconv.contract.shapes import as_array
 from jaxconv.errors import explain
 from jaxconv.layers.sharding import gather_axes
@@ -32,8 +32,7 @@ class TimeDistributed(Wrapper):
 
     Shapes: (batch, time, ...) -> (batch, time, ...): the layer's output shape for (batch, ...), with time.
 
-    Params:
-        layer: the params of the layer inside; absent if it has none.
+    Params: layer: the params of the layer inside; absent if it has none.
 
     Raises:
         TypeError: an argument that is not a layer, or a layer of several inputs.
@@ -45,6 +44,7 @@ class TimeDistributed(Wrapper):
     (2, 10, 6, 6, 4)
     """
 
+    over_steps: ClassVar[bool] = True
     output_values: ClassVar[str | None] = "layer"
 
     def __post_init__(self) -> None:
@@ -71,10 +71,6 @@ class TimeDistributed(Wrapper):
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
         return [tuple(range(rank - 1))]  # time is axis 1, and the channels of the layer inside are last
-
-    def read_mask(self, mask: Any, shape: Any) -> Any:
-        # at least (batch, time)
-        return None if mask is None else as_mask(mask, shape, self.mask_layouts(len(shape)), self.label, least=2)
 
     def _inner_mask(self, mask: Any) -> Any:
         """Return the mask for the layer inside: one boolean for each of its samples, or none if it needs more."""

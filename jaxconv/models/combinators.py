@@ -40,8 +40,7 @@ class Parallel(_Branching):
 
     Shapes: the input shape of the branches -> the output shape of ``merge`` for their outputs.
 
-    Params:
-        name of a branch: its params, as in a Sequential of the branches.
+    Params: name of a branch: its params, as in a Sequential of the branches.
 
     Raises:
         ValueError: no branch; two branches of the same name; outputs that do not fit, naming their shapes.
@@ -97,8 +96,7 @@ class Residual(_Branching):
 
     Shapes: the input shape of the layers -> their output shape, which that of the shortcut must fit.
 
-    Params:
-        body: the params of the layers, by name. shortcut: those of the shortcut. No entry without weights.
+    Params: body: the params of the layers, by name. shortcut: those of the shortcut. No entry without weights.
 
     Raises:
         ValueError: outputs that do not fit, naming both shapes.

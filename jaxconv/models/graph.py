@@ -38,8 +38,7 @@ class Model(Container):
 
     Shapes: the shapes of the inputs -> the shapes of the outputs, in their structures.
 
-    Params:
-        name of a layer: its params.
+    Params: name of a layer: its params.
 
     Raises:
         ValueError: an output that depends on an Input that is not in ``inputs``; an input that no output depends on;

@@ -22,8 +22,7 @@ class Sequential(Container):
     Args:
         layers: layers, including other Sequentials. An ``Input`` as the first one sets ``input_shape``.
 
-    Params:
-        name of a layer: its params.
+    Params: name of a layer: its params.
 
     Raises:
         ValueError: two layers of the same name; an error of a layer, preceded by its name and its input shape.

@@ -5,7 +5,7 @@ and activation after partial sums have met, and pooling counts the real steps of
 """
 
 import dataclasses
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +65,8 @@ class Operation:
     inputs: tuple[Signal, ...]
     listed: bool = False
 
+    multiplies: ClassVar[bool] = True
+
     @property
     def signal(self) -> Signal:
         """Return the only input."""
@@ -80,6 +82,8 @@ class Operation:
 
     def multiply_adds(self, steps: int) -> int | None:
         """Return the products for this many input steps, for one example."""
+        if not self.multiplies:
+            return 0
         shapes = [one.sized(steps) for one in self.inputs]
         return self.layer.multiply_adds(shapes if self.listed else shapes[0])
 
@@ -97,11 +101,10 @@ class Operation:
 class Pass(Operation):
     """Return the input as it is; what is wanted is the delay before it."""
 
+    multiplies: ClassVar[bool] = False
+
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
         return xs[0], state
-
-    def multiply_adds(self, steps: int) -> int | None:
-        return 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -109,14 +112,12 @@ class Reshaped(Operation):
     """Change the shape of the other axes; ``shape`` is that of the output, with None for time."""
 
     shape: tuple = ()
+    multiplies: ClassVar[bool] = False
 
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
         x = self.layer._input(xs[0])
         steps = x.shape[self.signal.time]
         return x.reshape(x.shape[0], *(steps if n is None else n for n in self.shape[1:])), state
-
-    def multiply_adds(self, steps: int) -> int | None:
-        return 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -323,6 +324,7 @@ class Cumulate(Operation):
     maximum: whether the largest value is kept, and not the average. others: the other axes that are pooled.
     """
 
+    multiplies: ClassVar[bool] = False
     maximum: bool = False
     others: tuple[int, ...] = ()
 
@@ -355,9 +357,6 @@ class Cumulate(Operation):
             return y
         gone = sorted((*self.others, self.signal.time))
         return jnp.expand_dims(y, [axis + 1 for axis in gone])
-
-    def multiply_adds(self, steps: int) -> int | None:
-        return 0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

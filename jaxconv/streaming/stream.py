@@ -122,7 +122,8 @@ class Stream:
             reset: (batch,), True for a row that starts anew with this chunk.
             active: (batch,), False for a row whose state stays as it is; its outputs are not real.
 
-        Returns: (outputs, their mask (batch, output steps), new state). An output that is not real is zero.
+        Returns:
+            (outputs, their mask (batch, output steps), new state). An output that is not real is zero.
 
         Raises:
             ValueError: a chunk that the block does not divide; a state of another stream or batch size; params of

@@ -16,7 +16,7 @@ import numpy as np
 from jaxconv.contract import Params
 from jaxconv.files.atomic import replacing
 from jaxconv.files.errors import FileError
-from jaxconv.progress import Display, display
+from jaxconv.progress import Display
 from jaxconv.registry import nearest
 
 EpochLog = dict[str, Any]
@@ -212,7 +212,7 @@ class ProgressDisplay:
         if isinstance(event, StepEvent):
             part = (event.step - 1) / event.steps if event.steps else 0.0
             if self._display is None:  # made here: the first step compiles, which would spoil the time left
-                self._display = display(event.epochs, start=event.epoch - 1 + part)
+                self._display = Display(event.epochs, start=event.epoch - 1 + part)
             self._metrics |= event.metrics
             # after the last step of an epoch, its own event shows all its metrics
             if event.steps is not None and event.step < event.steps:

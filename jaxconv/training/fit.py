@@ -132,7 +132,8 @@ def fit(
             is none. Further axes of the spec cut further axes of ``x``, and of targets and weights where they have the
             same lengths: ``PartitionSpec("data", "rows")``.
 
-    Returns: Weights, history, the best epoch, the reason why training stopped, and the labels of the classes.
+    Returns:
+        Weights, history, the best epoch, the reason why training stopped, and the labels of the classes.
 
     Raises:
         ValueError, TypeError: illegal arguments, before anything is trained.

@@ -112,7 +112,8 @@ def find_learning_rate(
             batches needs a larger share.
         sample_weight, class_weight, classes, clip_norm, seed: as in ``fit``.
 
-    Returns: Rates, losses, smoothed losses and the suggestion; ``.plot()`` draws them.
+    Returns:
+        Rates, losses, smoothed losses and the suggestion; ``.plot()`` draws them.
 
     Raises:
         ValueError, TypeError: illegal arguments.
@@ -199,7 +200,7 @@ def _range_test(rates: np.ndarray, batch_losses: Iterator[float], smoothing: flo
 
 
 def _suggestion(
-    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, unjudged: int, smoothing: float
+    rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, unjudged: int, share: float
 ) -> float | None:
     """Return the rate of the steepest descent up to the smallest smoothed loss; None if there is no descent."""
     if len(smoothed) < unjudged + 2:
@@ -207,7 +208,7 @@ def _suggestion(
     last = unjudged + int(np.argmin(smoothed[unjudged:]))
     if last == unjudged:
         return None
-    means = _average_both_sides(losses[: last + 1], smoothing)
+    means = _average_both_sides(losses[: last + 1], share)
     slopes = np.gradient(means, np.log(rates[: last + 1]))[unjudged:]
     return float(rates[unjudged + int(np.argmin(slopes))])
 

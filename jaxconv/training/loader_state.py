@@ -7,13 +7,10 @@ import numpy as np
 
 
 def as_plain(state: Any) -> Any:
-    """Return a state without bytes and tensors.
+    """Return a state without bytes and tensors. Raises TypeError for a value that has no plain form.
 
     >>> as_plain({"step": 2, "random": b"\\x01"})
     {'step': 2, 'random': {'bytes': '01'}}
-
-    Raises:
-        TypeError: a value that has no plain form.
     """
     if isinstance(state, dict):
         return {str(key): as_plain(value) for key, value in state.items()}

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxconv.dtypes import promote
+from jaxconv.dtypes import widen
 from jaxconv.registry import Entry, Registry, nearest, register, snake_case
 from jaxconv.training.losses import (
     BinaryCrossentropy,
@@ -133,8 +133,7 @@ class MeanOf(Metric):
     function: Any = None
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        values = jnp.asarray(self.function(y_true, y_pred))
-        values = values.astype(promote(values.dtype, jnp.float32))  # sums in half precision stagnate
+        values = widen(jnp.asarray(self.function(y_true, y_pred)))  # sums in half precision stagnate
         return mean_per_sample(values) if values.ndim else jnp.broadcast_to(values, y_pred.shape[:1])
 
 

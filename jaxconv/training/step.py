@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxconv.contract import Params, merge
-from jaxconv.dtypes import promote
+from jaxconv.dtypes import widen
 from jaxconv.training.metrics import Metric
 from jaxconv.training.mistakes import check_argument_order, check_output
 from jaxconv.training.terms import Sums, Terms, batch_sums, mean_loss, terms
@@ -59,7 +59,7 @@ def init_state(
         opt_state = optimizer.init(trainable)
     average = None
     if ema is not None:
-        average = Average(jax.tree.map(_at_least_float32, trainable), jnp.int32(0))
+        average = Average(jax.tree.map(widen, trainable), jnp.int32(0))
     return TrainState(trainable, fixed, _remove_weak_types(opt_state), average)
 
 
@@ -232,7 +232,7 @@ def _updater(apply_fn: Any, optimizer: optax.GradientTransformation, ema: float 
 
 def _update_average(average: Average, trainable: Params, ema: float) -> Average:
     def mean(old: jax.Array, leaf: jax.Array) -> jax.Array:
-        new = _at_least_float32(leaf)
+        new = widen(leaf)
         kept = jnp.where(average.updates == 0, 0.0, ema).astype(new.dtype)
         return kept * old + (1 - kept) * new
 
@@ -262,10 +262,6 @@ def eval_step(
 def _add_penalties(value: jax.Array, *penalties: jax.Array) -> jax.Array:
     """Add the penalties, in the dtype of the value."""
     return sum((penalty.astype(value.dtype) for penalty in penalties), start=value)
-
-
-def _at_least_float32(leaf: jax.Array) -> jax.Array:
-    return leaf.astype(promote(leaf.dtype, jnp.float32))
 
 
 def _remove_weak_types(tree: Any) -> Any:

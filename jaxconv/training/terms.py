@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxconv.dtypes import promote
+from jaxconv.dtypes import widen
 from jaxconv.training.metrics import Metric
 
 Sums = dict[str, jax.Array]
@@ -86,8 +86,7 @@ def mean_loss(loss: Callable[[Any, Any], jax.Array], of: Terms) -> jax.Array:
 
     As in Keras, the divisor does not depend on the weights. The result is 0 if there is no valid term.
     """
-    values = jnp.asarray(loss(of.y_true, of.y_pred))
-    values = values.astype(promote(values.dtype, jnp.float32))
+    values = widen(jnp.asarray(loss(of.y_true, of.y_pred)))
     if of.mask is None and of.weight is None:
         return values.mean()
     if values.shape[:1] != of.y_pred.shape[:1]:

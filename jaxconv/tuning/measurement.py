@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxconv.contract import Apply, Layer, as_layer, merge, param_shapes
 from jaxconv.kernels import tuning_cache
 from jaxconv.kernels.choice import Winner
-from jaxconv.progress import display
+from jaxconv.progress import Display
 from jaxconv.tuning.convolutions import Convolution, Run, convolutions
 from jaxconv.tuning.race import race
 
@@ -154,7 +154,7 @@ def _measured(
     found: list[Convolution], stored: dict[str, Winner], platform: str, seconds: float
 ) -> Iterator[tuple[Convolution, Winner, bool]]:
     """Yield the winner of each convolution, and whether it was remembered; show the progress."""
-    with display(len(found), unit="convolution") as bar:
+    with Display(len(found), unit="convolution") as bar:
         for number, one in enumerate(found, 1):
             winner = stored.get(one.key)
             if winner is not None and winner.lowering in one.supported():

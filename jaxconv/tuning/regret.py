@@ -20,7 +20,7 @@ import jax
 from jaxconv.files.atomic import replacing
 from jaxconv.kernels import choice
 from jaxconv.kernels.problem import standard_form
-from jaxconv.progress import display
+from jaxconv.progress import Display
 from jaxconv.tuning.convolutions import Convolution, convolutions
 from jaxconv.tuning.race import race
 from jaxconv.tuning.shapes import draw
@@ -115,7 +115,7 @@ def measure(file: str | Path, seed: int, count: int, seconds: float, limit: floa
     """Measure the maps of a sample that the file lacks, for at most ``limit`` seconds, and return the report."""
     times, end, todo = Times(file), time.monotonic() + limit, list(items(seed, count))
     try:
-        with display(len(todo), unit="map") as bar:
+        with Display(len(todo), unit="map") as bar:
             for number, item in enumerate(todo, 1):
                 if time.monotonic() > end:
                     break

@@ -27,6 +27,16 @@ def made(inside, shape, **options):
     return randomised(params), apply_fn, inputs(shape)
 
 
+def test_a_mask_of_steps_passes_two_levels():
+    params, apply_fn, x = made(jc.TimeDistributed(jc.Dense(2)), (2, 3, 4, 5))
+    mask = jnp.array([[True, True, False], [True, False, False]])
+    y, effects = apply_fn.forward(params, x, mask=mask)
+    kernel, bias = (params["layer"]["layer"][leaf] for leaf in ("kernel", "bias"))
+    expected = np.einsum("btsc,cf->btsf", np.asarray(x, np.float64), np.asarray(kernel, np.float64)) + np.asarray(bias)
+    np.testing.assert_allclose(y[mask], expected[np.asarray(mask)], rtol=1e-5, atol=1e-6)
+    assert (effects.mask == mask).all()
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("first", [False, True], ids=["last", "first"])
 def test_each_step_equals_the_layer_inside_on_it(first):

@@ -16,11 +16,7 @@ LINES = ("#0c3f7d", "#d9720f", "#5aa0a0", "#8c4a9e", "#8a8f98", "#b8a21a")  # di
 
 
 def canvas(ax: Any, width: float, height: float, panels: int = 1) -> tuple[Any, Any]:
-    """Return (figure, first axes): those of ``ax``, or of a new figure of this size in inches with panels in a row.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-    """
+    """Return (figure, first axes): those of ``ax``, or of a new figure of this size in inches with panels in a row."""
     if ax is not None:
         return ax.figure, ax
     require("matplotlib.figure", "jaxconv.inspect.plot", "matplotlib")
