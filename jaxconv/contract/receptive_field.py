@@ -41,11 +41,9 @@ def propagate(windows: Sequence[Window], inputs: Sequence[Fields], lengths: Sequ
     >>> field.size, field.stride
     (3, Fraction(2, 1))
     """
-    fields = []
-    for position, window in enumerate(windows):
-        axis = position if window.axis is None else window.axis
-        fields.append(_union([_compose(one, axis, window, lengths) for one in inputs]))
-    return tuple(fields)
+    axes = [position if window.axis is None else window.axis for position, window in enumerate(windows)]
+    pairs = zip(axes, windows, strict=True)
+    return tuple(_union([_compose(one, axis, window, lengths) for one in inputs]) for axis, window in pairs)
 
 
 def _compose(fields: Fields, axis: int, window: Window, lengths: Sequence[int | None]) -> Field | None:

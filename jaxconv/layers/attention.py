@@ -91,10 +91,7 @@ class MultiHeadAttention(Merge):
             others, query and value have the same steps.
         sliding_window: hides values that are this many steps away or more; None for none.
         flash_attention: accepted, and changes nothing: XLA decides. True is refused.
-        kernel_initializer, bias_initializer: name, instance, config, array or ``(key, shape, dtype) -> array``.
-        kernel_regularizer, bias_regularizer: penalty on the weights of each projection.
-        activity_regularizer: penalty on the output of each projection, divided by the batch size.
-        kernel_constraint, bias_constraint: projection after an update.
+        kernel_*, bias_*, activity_regularizer: those of each projection, as in :class:`~jaxconv.Conv1D`.
         use_gate: whether to multiply the heads by a sigmoid of a further projection of the query.
         seed: folded into the caller's key; None leaves the key unchanged.
         use_causal_mask: whether to hide values of later steps than the query's.
