@@ -130,7 +130,7 @@ class _Group:
             channel = Channel(server.accept()[0])
         except TimeoutError:
             return
-        (hello, *_) = channel.receive()
+        hello = next(iter(channel.receive()), CLOSED)
         number, own = hello.get("join"), self.place.processes
         if type(number) is not int:  # not one of us: a scan of ports
             channel.socket.close()

@@ -142,8 +142,8 @@ def test_a_process_that_ends_before_all_have_started_ends_the_command():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor() as pool:
         end = pool.submit(supervise, Place("127.0.0.1", port, 3, 0), [sys.executable, "-c", WORKER], "same", 60)
-        for message in (b"SSH-2.0-other\r\n", b'{"join": 2, "processes": 3, "version": "same"}\n'):
-            while True:
+        for message in (b"SSH-2.0-other\r\n", b"no line", b'{"join": 2, "processes": 3, "version": "same"}\n'):
+            while not end.done():
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 5.0) as connection:
                     connection.sendall(message)
                     assert message[:1] != b"{" or b"alive" in connection.recv(100)  # while it waits for process 1
