@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxconv.kernels.lowerings import groups_last, im2col, leading_axis, matmul, shift_add, stacked_taps, xla_extra_row
+from jaxconv.kernels.lowerings import (
+    block_diagonal,
+    groups_last,
+    im2col,
+    leading_axis,
+    matmul,
+    shift_add,
+    stacked_taps,
+    xla_extra_row,
+)
 from jaxconv.kernels.problem import Problem, Shapes
 
 
@@ -120,6 +129,11 @@ class Facts(NamedTuple):
         return p.rank == 2 and p.groups * self.channels <= 256 and p.groups * self.output_size >= 1 << 18
 
     @property
+    def is_alone_in_products(self) -> bool:
+        """Return whether the kernel gradient of each group is a product with taps on both sides."""
+        return block_diagonal.is_alone("correlate", self.problem, self.channels, self.filters)
+
+    @property
     def extra_row_is_cheap(self) -> bool:
         """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
         p = self.problem
@@ -162,10 +176,11 @@ TABLE: tuple[Row, ...] = (
         and f.pairs * f.taps <= groups_last.MAX_TERMS,
         "few channels in each of many groups; 56x56x128 in 32 groups, k3x3: 17.0 by block_diagonal -> 8.1"),
     Row("groups_last", K, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS
-        and not (f.pairs >= 16 and f.fills_blocks),
+        and not (f.pairs >= 16 and (f.fills_blocks or f.is_alone_in_products)),
         "the same; 28x28x128 in 64 groups, k3x3: 13.7 by block_diagonal -> 6.6, in half the time to compile"),
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
-        "channels for products in each group or few blocks; 28x28x256 in 64 groups, K: 15.5 by groups_last -> 10.6"),
+        "channels for products in each group or few blocks; 28x28x256 in 64 groups, K: 15.5 by groups_last -> 10.6; "
+        "8x20x20x128 to 256 in 16 groups, k5x5, C: 8.5 in blocks -> 4.3 group by group"),
     Row("im2col", K, lambda f: f.taps == 1 and f.channels > 8 * f.filters,
         "one tap, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul -> 1"),
     Row("matmul", ALL, lambda f: f.taps == 1,

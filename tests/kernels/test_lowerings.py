@@ -11,7 +11,7 @@ import jaxconv
 from jaxconv import kernels
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice
-from jaxconv.kernels.lowerings import LOWERINGS, matmul, stacked_taps
+from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, matmul, stacked_taps
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import standard_form
 from tests.support import reference
@@ -86,6 +86,41 @@ def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):
     assert compute.lower(x, y).as_text().count("stablehlo.while") == 2  # over the parts, and over the taps
     want = reference.evaluate("correlate", x.astype(float), y.astype(float), geometry)
     agrees(compute(x, y), want)
+
+
+@pytest.mark.few(3)
+@pytest.mark.parametrize("beside_filters", [False, True])
+@pytest.mark.parametrize(
+    ("x", "w", "strides", "pads", "dilation", "groups"),
+    [
+        ((9, 8), (3, 2, 4, 20), (1, 1), ((1, 2), (-1, 1)), (2, 1), 4),  # four groups of 4 to 5
+        ((7, 8), (2, 3, 5, 12), (1, 2), ((0, -1), (1, 1)), (1, 2), 3),
+        ((9, 5), (3, 3, 8, 16), (2, 1), ((1, 1), (1, 0)), (1, 1), 2),
+        ((5, 4, 6), (3, 2, 3, 4, 8), (1, 1, 1), ((1, 1), (0, 0), (2, 1)), (1, 1, 2), 2),
+        ((23,), (4, 6, 24), (1,), ((3, 0),), (1,), 4),
+    ],
+)
+def test_groups_computed_alone_agree_with_the_definition(
+    x, w, strides, pads, dilation, groups, beside_filters, monkeypatch, x64
+):
+    monkeypatch.setattr(block_diagonal, "STEP", 1)  # two groups at a time
+    monkeypatch.setattr(block_diagonal, "FEW_TAPS", 0 if beside_filters else 99)
+    rng, rank = np.random.default_rng(0), len(x)
+    dims = [(0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank)), (0, rank + 1, *range(1, rank + 1))]
+    geometry = Geometry(x, w[:-2], strides, pads, (1,) * rank, dilation, groups, *dims)
+    outer = (3, w[-2], w[-1] // groups)
+    arrays = {v: rng.standard_normal(reference.shape(v, geometry, outer)) for v in "xwy"}
+    for name, (first, second, _) in SIGNATURES.items():
+        compute = lowered(name, "block_diagonal", geometry)
+        a, b = arrays[first], arrays[second]
+        agrees(compute(a, b), reference.evaluate(name, a, b, geometry))
+        for operand in (0, 1):
+            pair = [a.copy(), b.copy()]
+            pair[operand][..., -1] = np.nan  # of the last group
+            result = np.asarray(compute(*pair))
+            assert np.isnan(result).any()
+            first_group = result.shape[-1] // groups
+            assert np.isfinite(result[..., :first_group]).all()
 
 
 def test_the_default_run_draws_every_lowering_of_every_map():

@@ -1,18 +1,24 @@
-"""Lowering "block_diagonal": grouped convolutions as a few dense ones, each over several groups.
+"""Lowering "block_diagonal": grouped convolutions as a few dense ones of several groups each, or group by group.
 
-Groups of four channels leave the matrix units empty. This lowering puts as many groups into one dense convolution as
-make 32 channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of
-such a block computes the products between the groups too, and keeps the diagonal; K of groups of eight channels and
-more is a loop over the groups, each one product of all stacked windows.
+Groups of four channels leave the matrix units empty. Dense convolutions take as many groups together as make 32
+channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of such a
+block computes the products between the groups too, and keeps the diagonal.
 
-Zero times NaN is NaN: C and T of data that are not finite are computed group by group, so that such a value stays in
-its group, as in ``vmap`` over models of which one diverged. The check takes 1 to 4 percent of the time of large
+Where the products of one group are wide enough, each group is computed alone, without any waste: C with the taps of the
+first axis beside the filters and the others beside the channels, as the lowering "stacked_taps" does; K of many taps
+likewise, and K of few taps with all of them beside the channels. A kernel of 7x7 taps makes products of 56 x 56 of
+groups of eight channels. A loop runs over the groups, or over batches of them, so that what it stacks stays in the
+cache.
+
+Zero times NaN is NaN: dense C and T of data that are not finite are computed group by group, so that such a value stays
+in its group, as in ``vmap`` over models of which one diverged. The check takes 1 to 4 percent of the time of large
 convolutions, and 0.02 to 0.04 ms of small ones.
 """
 
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +26,7 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.lowerings import stacked_taps
 from jaxconv.kernels.lowerings.matmul import correlate as correlate_by_products
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
@@ -27,8 +34,11 @@ from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
 Array = jax.Array
 
 WIDTH = 32
-# K, one group at a time: the fewest channels and filters, the largest kernel, and the largest stacked windows
-MIN_CHANNELS_ALONE, MAX_TAPS, MAX_GROWTH = 8, 64, 5
+# each group alone: the fewest channels and filters, with taps on both sides of the products and on one; the most taps;
+# the largest stacked operands of K, relative to x; the entries of one step
+MIN_DIVIDED, MIN_ALONE, MAX_TAPS, MAX_GROWTH, STEP = 4, 8, 64, 6, 1 << 20
+FEW_TAPS = 25  # K: all of them beside the channels
+MAX_WASTE = 2  # products with taps on both sides, relative to those that are needed
 # more dense convolutions than these are one loop, which takes twice the time, so that the program stays short
 MAX_UNROLLED = 8
 
@@ -40,6 +50,9 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
+    channels, filters = w.shape[-2], w.shape[-1] // problem.groups
+    if is_alone("convolve", problem, channels, filters):
+        return _convolve_groups(x, w, problem, arithmetic, solve)
     return _map_groups("convolve", x, w, problem, arithmetic, solve)
 
 
@@ -75,9 +88,7 @@ def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, t
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``."""
     channels, filters = x.shape[-1] // problem.groups, y.shape[-1] // problem.groups
-    # the stacked windows of one group are taps / groups times as large as x
-    few_taps = problem.taps <= min(MAX_TAPS, MAX_GROWTH * problem.groups)
-    if MIN_CHANNELS_ALONE <= min(channels, filters) < WIDTH and few_taps:
+    if is_alone("correlate", problem, channels, filters):
         return _correlate_groups(x, y, problem, arithmetic)
     together = _groups_per_block(problem, channels, y.shape[-1])
     blocks, dense = problem.groups // together, replace(problem, groups=1)
@@ -94,18 +105,68 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     return kept.reshape(*problem.w, channels, problem.groups * filters)
 
 
+def is_alone(name: str, problem: Problem, channels: int, filters: int) -> bool:
+    """Return whether C or K of each group is computed alone: its products are wide, but no dense convolution is."""
+    first = _beside_filters(name, problem)
+    beside_channels = problem.taps // first.taps
+    if name == "convolve":
+        fits = first.rank == 1 and max(first.taps, beside_channels) <= stacked_taps.MAX_TAPS
+    else:
+        fits = first.taps + beside_channels <= MAX_GROWTH * problem.groups
+    wide = (MIN_DIVIDED if first.rank else MIN_ALONE) <= min(channels, filters) < WIDTH
+    return wide and fits and problem.taps <= MAX_TAPS
+
+
+def _beside_filters(name: str, problem: Problem) -> Problem:
+    """Return the axes, the first one or none, whose taps are beside the filters. The other taps are the channels'."""
+    p = problem
+    few_wasted = p.rank > 1 and p.strides[0] == 1 and p.x[0] <= MAX_WASTE * p.y[0]
+    return p.axes(slice(0, 1 if few_wasted and (name == "convolve" or p.taps > FEW_TAPS) else 0))
+
+
+def _convolve_groups(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``C(x, w)``, each group alone."""
+    dense = replace(problem, groups=1)
+    x, w = _blocks_first(x, problem.groups), _dense(w, problem.groups, 1)
+
+    def group(pair: tuple[Array, Array]) -> Array:
+        return stacked_taps.convolve(pair[0], pair[1], dense, arithmetic, solve)
+
+    together = _groups_per_step("convolve", problem, x.shape[1], x.shape[-1], w.shape[-1])
+    y = lax.map(group, (x, w), batch_size=together)
+    return jnp.moveaxis(y, 0, -2).reshape(*y.shape[1:-1], -1)
+
+
 def _correlate_groups(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
-    """Compute ``K(x, y)`` in a loop over the groups."""
-    x, y = (_blocks_first(a, problem.groups) for a in (pad(x, problem.pads), y))
-    channels, filters = x.shape[-1], y.shape[-1]
+    """Compute ``K(x, y)``, each group alone."""
+    p, groups, filters = problem, problem.groups, y.shape[-1] // problem.groups
+    first = _beside_filters("correlate", p)
+    inner = p.axes(slice(first.rank, None))
+    x = _blocks_first(pad(x, [*((0, 0),) * first.rank, *inner.pads]), groups)
+    y = transposed_copy(y.reshape(-1, groups * filters))
+    y = y.reshape(groups, filters, -1, *p.y[: first.rank], math.prod(inner.y))
 
     def group(pair: tuple[Array, Array]) -> Array:
         x, y = pair
-        return arithmetic.dot(y, stack_windows(x, problem).reshape(y.shape[-1], -1), ([1], [0]))
+        rows = stack_windows(x.reshape(-1, *x.shape[1 + first.rank :]), inner)
+        if first.rank:
+            shifts = [j * p.dilation[0] - p.pads[0][0] for j in range(p.w[0])]
+            y = jnp.stack([pad(y, [(shift, p.x[0] - p.y[0] - shift)], 2) for shift in shifts])
+        y = y.reshape(first.taps * filters, -1)
+        return arithmetic.dot(y, rows.reshape(y.shape[1], -1), ([1], [0]))
 
-    w = lax.map(group, (x, transposed_copy(y.reshape(problem.groups, -1, filters))))
-    w = w.reshape(problem.groups, filters, problem.taps, channels)
-    return w.transpose(2, 3, 0, 1).reshape(*problem.w, channels, -1)
+    channels = x.shape[-1]
+    w = lax.map(group, (x, y), batch_size=_groups_per_step("correlate", p, x.shape[1], channels, filters))
+    w = w.reshape(groups, first.taps, filters, inner.taps, channels)
+    return w.transpose(1, 3, 4, 0, 2).reshape(*p.w, channels, -1)
+
+
+def _groups_per_step(name: str, problem: Problem, batch: Any, channels: int, filters: int) -> int:
+    """Return how many groups make one batch of products: what a step stacks and multiplies stays in the cache."""
+    p, first = problem, _beside_filters(name, problem)
+    places = (batch if isinstance(batch, int) else 1) * math.prod((*first.x, *p.y[first.rank :]))
+    size = places * (p.taps // first.taps * channels + first.taps * filters)
+    return next(n for n in range(min(p.groups, max(1, STEP // size)), 0, -1) if p.groups % n == 0)
 
 
 def _groups_per_block(problem: Problem, channels: int, all_filters: int) -> int:
