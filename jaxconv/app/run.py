@@ -49,11 +49,9 @@ def train(
     """Train what a config describes and return the run folder. Raises ConfigError for a mistake in the config.
 
     All checks (keys, values, files, shapes) are made before the folder. Of several processes, which must all call this,
-    the first one writes. settings: ``--set`` settings: ``"train.epochs=50"``. out: by default ``runs/NAME``, or the
-    first free one of ``runs/NAME-2``, ... pretrained: a model file to start from, instead of the config's model; it is
-    copied to the run folder. freeze: patterns of its layers that are not trained. sharding: as in ``fit``. announce:
-    called with the run folder before training. The message of KeyboardInterrupt contains the command that resumes the
-    run.
+    the first one writes. settings, pretrained, freeze: as in ``read_config``. out: as in ``new_run_folder``. sharding:
+    as in ``fit``. announce: called with the run folder before training. The message of KeyboardInterrupt contains the
+    command that resumes the run.
     """
     config, splits = _read_and_check(path, settings, pretrained=pretrained, freeze=freeze)
     check_run(config, splits)

@@ -25,13 +25,9 @@ TOLERANCES = {"float32": 1e-4, "bfloat16": 4e-2}  # relative to the largest entr
 def measure_case(case: Case, libraries: Sequence[str], seconds: float, accuracy: bool = False) -> dict[str, Any]:
     """Measure one case in several libraries and return a row of the results.
 
-    accuracy: whether to compute the errors against float64, which may take long.
-
-    Returns:
-        name, family, ``milliseconds`` of each library by mode; for libraries that compile: ``compile`` seconds of both
-        programs, ``memory``: temporary bytes of the gradient program divided by the bytes of its inputs and outputs,
-        ``error``: the largest error of output and gradients, relative to the largest entry; ``wrong``: libraries whose
-        output disagrees.
+    The row has ``milliseconds`` of each library by mode; for libraries that compile, ``compile`` seconds of both
+    programs, ``memory``, the temporary bytes of the gradient program divided by those of its inputs and outputs, and
+    with ``accuracy`` the largest ``error`` against float64, relative to the largest entry; and the ``wrong`` libraries.
     """
     operands = arrays(case)
     forward: dict[str, Program] = {}

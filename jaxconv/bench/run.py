@@ -78,15 +78,8 @@ def bench(
     """Measure, print a table, write results and a chart to a folder, and return the folder.
 
     The arguments are the options of ``jaxconv bench``: ``chosen`` is its FILTER, ``files`` its ``--trained``,
-    ``case_file`` its ``--cases``, ``out`` its ``--out`` (by default a new folder under runs), and ``names_only`` its
-    ``--list``, for which None is returned.
-
-    Raises:
-        ValueError: an unknown library or name, an unreadable case file or model, negative seconds, options that exclude
-            each other.
-        ImportError: a library in ``only`` or matplotlib is not installed.
-        ArithmeticError: the libraries disagree on the values.
-        KeyboardInterrupt: Ctrl-C, after the results were saved.
+    ``case_file`` its ``--cases``, and ``names_only`` its ``--list``, for which None is returned. Raises ValueError for
+    illegal options; ImportError without a library; ArithmeticError if the libraries disagree on the values.
     """
     if not seconds >= 0:
         raise ValueError(f"--seconds {seconds} is negative; 0 means the smallest number of rounds")

@@ -103,11 +103,7 @@ def build_stepper(network: Tcn) -> Stepper:
 
 
 def measure_step(name: str, libraries: Sequence[str], seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure a row: one step in each library; then, in jaxconv, a step against what recomputes the window.
-
-    Returns:
-        name, ``milliseconds`` of each library by mode; ``wrong``: libraries whose outputs disagree.
-    """
+    """Measure a row: one step in each library; then, in jaxconv, a step against what recomputes the window."""
     if name == WAKE_WORD:
         times = _wake_word(seconds, say) if "jaxconv" in libraries else {}
         return {"name": name, "milliseconds": {STEP: times}, "wrong": []}

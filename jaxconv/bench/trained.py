@@ -72,11 +72,9 @@ def measure_trained(
 
     say: prints a line: the differences of the outputs, before timing, and each library that is left out.
 
-    Returns:
-        name, file, batch, ``milliseconds`` of each library by mode, ``compile`` seconds; ``difference``: the largest
-        difference of each library's outputs from those of the first, relative to the largest entry; ``wrong``:
-        libraries whose outputs disagree (then nothing is timed); ``left_out``: the reason, for each library that does
-        not support the model.
+    The row has ``milliseconds`` of each library by mode, ``compile`` seconds, the largest ``difference`` of each
+    library's outputs from those of the first, relative to the largest entry, libraries whose outputs are ``wrong``
+    (then nothing is timed), and the reason for each library that is ``left_out``.
     """
     rng = np.random.default_rng(0)
     x = map_shapes(lambda shape: np.asarray(rng.standard_normal(shape), np.float32), model.shape)
