@@ -233,9 +233,14 @@ class _Preset(_Scaled):
     input_axes: Axes = None
     output_axes: Axes = None
 
+    def __init_subclass__(cls, **fixed: Any) -> None:  # ``class HeNormal(_Preset, scale=2.0, ...)``
+        super().__init_subclass__()
+        for name, value in fixed.items():
+            setattr(cls, name, value)
+
 
 @register(registry)
-class GlorotUniform(_Preset):
+class GlorotUniform(_Preset, scale=1.0, mode="fan_avg", distribution="uniform"):
     """Draw uniformly within ``sqrt(6 / (fan_in + fan_out))`` of 0; Keras's default for kernels.
 
     Source: Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html
@@ -244,57 +249,45 @@ class GlorotUniform(_Preset):
     [-0.4147, -0.5444]
     """
 
-    scale, mode, distribution = 1.0, "fan_avg", "uniform"
-
 
 @register(registry)
-class GlorotNormal(_Preset):
+class GlorotNormal(_Preset, scale=1.0, mode="fan_avg", distribution="truncated_normal"):
     """Draw from a truncated normal distribution of variance ``2 / (fan_in + fan_out)``.
 
     Source: Glorot and Bengio 2010, https://proceedings.mlr.press/v9/glorot10a.html
     """
 
-    scale, mode, distribution = 1.0, "fan_avg", "truncated_normal"
-
 
 @register(registry)
-class HeUniform(_Preset):
+class HeUniform(_Preset, scale=2.0, mode="fan_in", distribution="uniform"):
     """Draw uniformly within ``sqrt(6 / fan_in)`` of 0.
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852
     """
 
-    scale, mode, distribution = 2.0, "fan_in", "uniform"
-
 
 @register(registry)
-class HeNormal(_Preset):
+class HeNormal(_Preset, scale=2.0, mode="fan_in", distribution="truncated_normal"):
     """Draw from a truncated normal distribution of variance ``2 / fan_in``.
 
     Source: He et al. 2015, https://arxiv.org/abs/1502.01852
     """
 
-    scale, mode, distribution = 2.0, "fan_in", "truncated_normal"
-
 
 @register(registry)
-class LecunUniform(_Preset):
+class LecunUniform(_Preset, scale=1.0, mode="fan_in", distribution="uniform"):
     """Draw uniformly within ``sqrt(3 / fan_in)`` of 0.
 
     Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
     """
 
-    scale, mode, distribution = 1.0, "fan_in", "uniform"
-
 
 @register(registry)
-class LecunNormal(_Preset):
+class LecunNormal(_Preset, scale=1.0, mode="fan_in", distribution="truncated_normal"):
     """Draw from a truncated normal distribution of variance ``1 / fan_in``.
 
     Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
     """
-
-    scale, mode, distribution = 1.0, "fan_in", "truncated_normal"
 
 
 def _scaled(sample: jax.Array, stddev: float) -> jax.Array:
