@@ -17,6 +17,7 @@ from jax.extend.core import ClosedJaxpr
 
 from jaxconv.inspect import program as programs
 from jaxconv.inspect.program import CALLS, CUSTOM, ELEMENTWISE, bind, called, flatten, is_activation, run, trace
+from jaxconv.kernels.maximum import largest_along
 
 # linear in the operands at these places (None: in all), whatever is at the others
 LINEAR: dict[str, tuple[int, ...] | None] = dict.fromkeys(
@@ -227,7 +228,7 @@ def _selection(eqn: Any, values: Sequence[Any]) -> Pair:
             operands = list(at)
             for place, array in zip(moving, chosen, strict=True):
                 operands[place] = array
-            return bind(eqn, operands)[0]
+            return _extreme(eqn, operands)
 
         return jax.jvp(f, tuple(at[place] for place in moving), tuple(of[place] for place in moving))[1]
 
@@ -242,6 +243,14 @@ def _selection(eqn: Any, values: Sequence[Any]) -> Pair:
         return slope * gathered(at, surrogates)
 
     return Pair(_attach(value, jnp.where(outwards, part(actual), part(reference))), other)
+
+
+def _extreme(eqn: Any, operands: Sequence[Any]) -> Array:
+    """Return an extreme value with a derivative that does not depend on how XLA rounds the operand when it compares."""
+    if eqn.primitive.name not in ("reduce_max", "reduce_min"):
+        return bind(eqn, operands)[0]
+    sign = 1 if eqn.primitive.name == "reduce_max" else -1
+    return sign * jnp.squeeze(largest_along(sign * operands[0], eqn.params["axes"]), eqn.params["axes"])
 
 
 # -- conditions

@@ -197,6 +197,17 @@ def test_deeplift_of_convolutions_with_overlapping_pooling_is_complete(rank, dat
     np.testing.assert_allclose(values.reshape(2, -1).sum(1), ends[0] - ends[1], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize("extreme", [jnp.max, jnp.min])
+def test_compiled_deeplift_of_a_global_extreme_is_complete(extreme, x64):
+    """XLA rounds the operand in one way where it finds the extreme, and in another where it compares."""
+    params, apply_fn = jaxconv.GroupNormalization(1, epsilon=0.3, dtype="float64").init(KEY, (None, 8, 2))
+    f = Partial(lambda params, x: extreme(apply_fn(params, x) * 0.7 + 0.1, 1), params)
+    x, baseline = (jax.random.normal(jax.random.key(seed), (3, 8, 2), "float64") for seed in (0, 1))
+    values, delta = attribute(f, x, 0, method="deeplift", baseline=baseline)
+    np.testing.assert_allclose(delta, 0, atol=1e-12)
+    assert jnp.isfinite(values).all()
+
+
 def test_deeplift_of_overlapping_pooling_goes_to_the_entry_that_moved():
     pool = lambda x: jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 3), (1, 1), "VALID")  # noqa: E731
     x, baseline = jnp.array([[1.0, 5, 2, 0]]), jnp.array([[3.0, 0, 0, 4]])
