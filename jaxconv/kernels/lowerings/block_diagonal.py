@@ -6,9 +6,8 @@ block computes the products between the groups too, and keeps the diagonal.
 
 Where the products of one group are wide enough, each group is computed alone, without any waste: C with the taps of the
 first axis beside the filters and the others beside the channels, as the lowering "stacked_taps" does; K of many taps
-likewise, and K of few taps with all of them beside the channels. A kernel of 7x7 taps makes products of 56 x 56 of
-groups of eight channels. A loop runs over the groups, or over batches of them, so that what it stacks stays in the
-cache.
+likewise, and K of few taps with all of them beside the channels. With 7x7 taps, groups of eight channels have products
+of 56 x 56. A loop runs over the groups, or over batches of them, so that what it stacks stays in the cache.
 
 Zero times NaN is NaN: dense C and T of data that are not finite are computed group by group, so that such a value stays
 in its group, as in ``vmap`` over models of which one diverged. The check takes 1 to 4 percent of the time of large
@@ -37,6 +36,7 @@ WIDTH = 32
 # each group alone: the fewest channels and filters, with taps on both sides of the products and on one; the most taps;
 # the largest stacked operands of K, relative to x; the entries of one step
 MIN_DIVIDED, MIN_ALONE, MAX_TAPS, MAX_GROWTH, STEP = 4, 8, 64, 6, 1 << 20
+MAX_OF_SIGNALS = 8  # C of one axis: the most channels and filters; dense blocks waste more where there are few
 FEW_TAPS = 25  # K: all of them beside the channels
 MAX_WASTE = 2  # products with taps on both sides, relative to those that are needed
 # more dense convolutions than these are one loop, which takes twice the time, so that the program stays short
@@ -113,15 +113,17 @@ def is_alone(name: str, problem: Problem, channels: int, filters: int) -> bool:
         fits = first.rank == 1 and max(first.taps, beside_channels) <= stacked_taps.MAX_TAPS
     else:
         fits = first.taps + beside_channels <= MAX_GROWTH * problem.groups
-    wide = (MIN_DIVIDED if first.rank else MIN_ALONE) <= min(channels, filters) < WIDTH
+    most = MAX_OF_SIGNALS if name == "convolve" and problem.rank == 1 else WIDTH - 1
+    wide = (MIN_DIVIDED if first.rank else MIN_ALONE) <= min(channels, filters) <= most
     return wide and fits and problem.taps <= MAX_TAPS
 
 
 def _beside_filters(name: str, problem: Problem) -> Problem:
     """Return the axes, the first one or none, whose taps are beside the filters. The other taps are the channels'."""
     p = problem
-    few_wasted = p.rank > 1 and p.strides[0] == 1 and p.x[0] <= MAX_WASTE * p.y[0]
-    return p.axes(slice(0, 1 if few_wasted and (name == "convolve" or p.taps > FEW_TAPS) else 0))
+    few_wasted = p.strides[0] == 1 and p.x[0] <= MAX_WASTE * p.y[0]
+    many_taps = name == "convolve" or (p.rank > 1 and p.taps > FEW_TAPS)
+    return p.axes(slice(0, 1 if few_wasted and many_taps else 0))
 
 
 def _convolve_groups(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -156,7 +158,8 @@ def _correlate_groups(x: Array, y: Array, problem: Problem, arithmetic: Arithmet
         return arithmetic.dot(y, rows.reshape(y.shape[1], -1), ([1], [0]))
 
     channels = x.shape[-1]
-    w = lax.map(group, (x, y), batch_size=_groups_per_step("correlate", p, x.shape[1], channels, filters))
+    together = _groups_per_step("correlate", p, x.shape[1], channels, filters)
+    w = lax.map(group, (x, y), batch_size=together if together > 1 else None)
     w = w.reshape(groups, first.taps, filters, inner.taps, channels)
     return w.transpose(1, 3, 4, 0, 2).reshape(*p.w, channels, -1)
 
