@@ -163,7 +163,7 @@ def align(x: Array, mask: Array, axis: int, window: Window, value: float = 0) ->
 
 
 def windowed_mask(mask: Array, window: Window) -> Array:
-    """Return the mask (batch, outputs) of a window's outputs: those of each sequence alone, if not of holes only."""
+    """Return the mask (batch, outputs) of a window's outputs: those of each sequence alone that see more than holes."""
     start, length = valid_range(mask)
     if window.transposed:
         inside = range_mask(start, length, mask.shape[1])

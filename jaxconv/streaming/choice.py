@@ -225,7 +225,7 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
     if isinstance(layer, Flatten):
         instead = "name the number of steps in input_shape, or give window=W for the last W steps"
     elif pools or ends:
-        instead = "give pooling='cumulative' (all steps so far, in the end all) or window=W (the last W steps)"
+        instead = "give pooling='cumulative' (over all steps so far) or window=W (over the last W steps)"
     else:
         instead = "give window=W to run the layers behind it on the last W steps"
         instead = f"use a layer that works within each step, or {instead}" if mixed else instead

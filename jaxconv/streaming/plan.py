@@ -168,7 +168,7 @@ class Plan:
                 if len(set(own)) > 1:
                     return f"{step.key} merges {' and '.join(map(str, own))} steps"
                 if same is not None and own[0] > 0 and same[0].pads(own[0])[0] != same[1]:
-                    return f"{step.key} pads 'same' with a stride unlike where the block of {self.block} divides"
+                    return f"{step.key} pads 'same' otherwise than at multiples of the block of {self.block}"
             return None
 
         reason = wrong(length)
