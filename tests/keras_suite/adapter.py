@@ -43,7 +43,7 @@ class MaskOf(KerasTensor):
 
 def symbolic(x: Any) -> Any:
     """Convert KerasTensors to jaxconv's symbolic tensors; those that are not symbols become new inputs."""
-    make = lambda t: getattr(t, "symbolic", None) or Input(batch_shape=t.shape)  # noqa: E731
+    make = lambda t: t.symbolic if isinstance(t, Symbol) else Input(batch_shape=t.shape)  # noqa: E731
     return jax.tree.map(lambda t: make(t) if isinstance(t, KerasTensor) else t, x, is_leaf=is_leaf)
 
 
