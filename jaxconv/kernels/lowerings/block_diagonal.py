@@ -36,7 +36,7 @@ WIDTH = 32
 # each group alone: the fewest channels and filters, with taps on both sides of the products and on one; the most taps;
 # the largest stacked operands of K, relative to x; the entries of one step
 MIN_DIVIDED, MIN_ALONE, MAX_TAPS, MAX_GROWTH, STEP = 4, 8, 64, 6, 1 << 20
-MAX_OF_SIGNALS = 8  # C of one axis: the most channels and filters; dense blocks waste more where there are few
+MAX_OF_SIGNALS, MANY_GROUPS = 8, 16  # C of one axis: the most channels and filters, and the fewest groups
 FEW_TAPS = 25  # K: all of them beside the channels
 MAX_WASTE = 2  # products with taps on both sides, relative to those that are needed
 # more dense convolutions than these are one loop, which takes twice the time, so that the program stays short
@@ -113,7 +113,9 @@ def is_alone(name: str, problem: Problem, channels: int, filters: int) -> bool:
         fits = first.rank == 1 and max(first.taps, beside_channels) <= stacked_taps.MAX_TAPS
     else:
         fits = first.taps + beside_channels <= MAX_GROWTH * problem.groups
-    most = MAX_OF_SIGNALS if name == "convolve" and problem.rank == 1 else WIDTH - 1
+    most = WIDTH - 1
+    if name == "convolve" and problem.rank == 1:
+        most = MAX_OF_SIGNALS if problem.groups >= MANY_GROUPS else 0
     wide = (MIN_DIVIDED if first.rank else MIN_ALONE) <= min(channels, filters) <= most
     return wide and fits and problem.taps <= MAX_TAPS
 
