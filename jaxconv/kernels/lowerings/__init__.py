@@ -11,6 +11,7 @@ from jaxconv.kernels.lowerings.polyphase import POLYPHASE
 from jaxconv.kernels.lowerings.row_correlation import ROW_CORRELATION
 from jaxconv.kernels.lowerings.shift_add import SHIFT_ADD
 from jaxconv.kernels.lowerings.stacked_taps import STACKED_TAPS
+from jaxconv.kernels.lowerings.winograd import WINOGRAD
 from jaxconv.kernels.lowerings.xla import XLA
 from jaxconv.kernels.lowerings.xla_extra_row import XLA_EXTRA_ROW
 from jaxconv.kernels.lowerings.xla_nhwc import XLA_NHWC
@@ -20,7 +21,7 @@ LOWERINGS: dict[str, Lowering] = {
     lowering.name: lowering
     for lowering in (
         XLA, XLA_NHWC, XLA_EXTRA_ROW, LEADING_AXIS, MATMUL, STACKED_TAPS, IM2COL, SHIFT_ADD, POLYPHASE,
-        ROW_CORRELATION, BLOCK_DIAGONAL, GROUPS_LAST, FOURIER,
+        ROW_CORRELATION, BLOCK_DIAGONAL, GROUPS_LAST, WINOGRAD, FOURIER,
     )
 }  # fmt: skip
 
