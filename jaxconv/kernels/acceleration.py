@@ -134,12 +134,12 @@ def _lower(own: Callable[..., Any], context: Any, *operands: Any, **params: Any)
         return own(context, *operands, **params)
     name, geometry = request
     winners = tuning_cache.winners("cpu")
-    if choice.choose(name, geometry, *context.avals_in, platform="cpu", winners=winners).lowering == "xla":
+    options = {"platform": "cpu", "winners": winners, "precision": params["precision"]}
+    if choice.choose(name, geometry, *context.avals_in, **options).lowering == "xla":
         return own(context, *operands, **params)
     compute = functools.partial(
-        choice.compute, name, geometry=geometry, precision=params["precision"], dtype=context.avals_out[0].dtype,
-        lowering=None, platform="cpu", winners=winners,
-    )  # fmt: skip
+        choice.compute, name, geometry=geometry, dtype=context.avals_out[0].dtype, lowering=None, **options
+    )
     with tracing_a_lowering():
         return mlir.lower_fun(compute, multiple_results=False)(context, *operands)
 

@@ -7,6 +7,16 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 
+def is_high(precision: Any) -> bool:
+    """Return whether a precision of matrix products, as ``jax.lax`` takes it, asks for more than the fastest."""
+    if isinstance(precision, tuple | list):
+        return any(map(is_high, precision))
+    try:
+        return lax.Precision(precision or "default") != lax.Precision.DEFAULT
+    except ValueError:
+        return True  # an algorithm
+
+
 class Arithmetic(NamedTuple):
     """The dtypes and the precision of one map.
 

@@ -15,7 +15,7 @@ from jax import Array
 
 from jaxconv.dtypes import promote
 from jaxconv.geometry import Geometry
-from jaxconv.kernels.arithmetic import Arithmetic
+from jaxconv.kernels.arithmetic import Arithmetic, is_high
 from jaxconv.kernels.lowering import STANDARD
 from jaxconv.kernels.lowerings import LOWERINGS, find_lowering
 from jaxconv.kernels.problem import Form, Problem, standard_form
@@ -44,7 +44,7 @@ class Choice(NamedTuple):
 
 def choose(
     name: str, geometry: Geometry, a: Any, b: Any, *, platform: str | None, override: str | None = None,
-    winners: Winners = NO_WINNERS,
+    winners: Winners = NO_WINNERS, precision: Any = None,
 ) -> Choice:  # fmt: skip
     """Choose the lowering of one of the three maps.
 
@@ -56,6 +56,7 @@ def choose(
             requested may be such a map.
         winners: what was measured on the platform, by :func:`key`. A winner that is unknown or cannot compute the map
             is ignored. It decides on a whole map; parts of the map are the table's, as they were when it was measured.
+        precision: of the products. One above the default leaves the lowerings that sum the products of the definition.
     """
     form = standard_form(name, geometry, a, b)
     if form is None:
@@ -63,13 +64,13 @@ def choose(
     if override is not None and LOWERINGS[override].unsupported_reason(name, geometry, a, b) is None:
         return Choice(override, "requested")
     winner = winners.get(_key(form, promote(a.dtype, b.dtype)) or "") if winners else None
-    if winner is not None and winner.lowering in supported(name, geometry, a, b):
+    if winner is not None and winner.lowering in supported(name, geometry, a, b, precision):
         other = f"the table's choice ({winner.table}) {winner.table_ms:.3g} ms"
         other = "the table's choice, and nothing was faster" if winner.lowering == winner.table else other
         return Choice(winner.lowering, f"measured on this machine: {winner.ms:.3g} ms, {other}")
     if platform != "cpu":
         return Choice("xla", f"the default on {platform}; no measurement says otherwise")
-    row = choose_row(form.map, form.problem, form.shapes, promote(a.dtype, b.dtype))
+    row = choose_row(form.map, form.problem, form.shapes, promote(a.dtype, b.dtype), _allowed(precision))
     return Choice(row.lowering, row.reason)
 
 
@@ -78,11 +79,13 @@ def compute(
     platform: str | None, winners: Winners = NO_WINNERS,
 ) -> Array:  # fmt: skip
     """Compute one of the three maps by the lowering that :func:`choose` returns."""
-    chosen = choose(name, geometry, a, b, platform=platform, override=lowering, winners=winners).lowering
+    chosen = choose(
+        name, geometry, a, b, platform=platform, override=lowering, winners=winners, precision=precision
+    ).lowering
     arithmetic = Arithmetic.of(promote(a.dtype, b.dtype), dtype, precision)
 
     def solve(name: str, a: Array, b: Array, problem: Problem, unfinished: bool = False) -> Array:
-        row = choose_row(name, problem, problem.shapes(name, a.shape, b.shape), a.dtype)
+        row = choose_row(name, problem, problem.shapes(name, a.shape, b.shape), a.dtype, _allowed(precision))
         part = arithmetic._replace(result_dtype=arithmetic.accumulate_dtype) if unfinished else arithmetic
         return LOWERINGS[row.lowering].run(name, a, b, problem, part, solve)
 
@@ -99,9 +102,13 @@ def check(lowering: str | None, name: str, geometry: Geometry, a: Any, b: Any) -
         )
 
 
-def supported(name: str, geometry: Geometry, a: Any, b: Any) -> list[str]:
-    """List the lowerings that can compute a map of these operands (arrays or avals)."""
-    return [key for key, one in LOWERINGS.items() if one.unsupported_reason(name, geometry, a, b) is None]
+def _allowed(precision: Any) -> list[str]:
+    return [key for key, one in LOWERINGS.items() if one.is_direct or not is_high(precision)]
+
+
+def supported(name: str, geometry: Geometry, a: Any, b: Any, precision: Any = None) -> list[str]:
+    """List the lowerings that can compute a map of these operands (arrays or avals) in a precision."""
+    return [key for key in _allowed(precision) if LOWERINGS[key].unsupported_reason(name, geometry, a, b) is None]
 
 
 def key(name: str, geometry: Geometry, a: Any, b: Any) -> str | None:

@@ -100,15 +100,15 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
     winners = tuning_cache.winners(platform)
     compute = partial(choice.compute, name, platform=platform, winners=winners, **params)
     jaxpr = jax.make_jaxpr(compute)(a, b).jaxpr
-    override = params["lowering"]
-    reason = choice.choose(name, geometry, a, b, platform=platform, override=override, winners=winners).reason
+    options = {"override": params["lowering"], "precision": params["precision"]}
+    reason = choice.choose(name, geometry, a, b, platform=platform, winners=winners, **options).reason
     sizes = [_bytes(v.aval) for e in _equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
     batch, filters = arrays["x"].shape[geometry.x_dims[0]], arrays["w"].shape[geometry.w_dims[0]]
     n = batch if isinstance(batch, int) else 1
     inner = math.prod(geometry.w_lengths) * arrays["w"].shape[geometry.w_dims[1]]
     operations = 2 * n * math.prod(geometry.y_lengths) * filters * inner
     operands = sum(_bytes(arrays[letter]) for letter in (first, second, third))
-    supported = tuple(choice.supported(name, geometry, a, b))
+    supported = tuple(choice.supported(name, geometry, a, b, params["precision"]))
     return Lowered(name, _path(jaxpr), reason, supported, operations, operands, max(sizes, default=0))
 
 

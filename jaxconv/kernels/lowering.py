@@ -41,8 +41,10 @@ class Lowering:
         limits: called as ``limits(map, problem, shapes)``; returns why a problem is not supported, or None.
         form: brings a map to the form that the functions are written for, or returns None where that form cannot
             express it. By default the standard form; XLA takes the geometry as it is.
-        by_default: whether it may be used without a request. The error of each result is then bounded as the direct
-            sum's: ``terms * eps`` times the sum of the terms' absolute values.
+        by_default: whether it may be used without a request.
+        is_direct: whether it sums the products of the definition. The error of each result is then bounded by
+            ``terms * eps`` times the sum of their absolute values; else by ``terms * eps`` times the number of products
+            and the largest of x, w and y that are multiplied, and a request for a precision excludes it.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Lowering:
     limits: Callable[[str, Problem, Shapes], str | None] = no_limits
     form: Callable[[str, Geometry, Any, Any], Form | None] = standard_form
     by_default: bool = True
+    is_direct: bool = True
 
     def unsupported_reason(self, name: str, geometry: Geometry, a: Any, b: Any) -> str | None:
         """Return why this lowering cannot compute a map of two operands (arrays or avals), or None where it can."""

@@ -39,11 +39,12 @@ class Convolution(NamedTuple):
 
     def default(self, platform: str) -> str:
         """Return the lowering that is chosen without a measurement."""
-        return choice.choose(self.name, self.geometry, self.a, self.b, platform=platform).lowering
+        precision = self.params["precision"]
+        return choice.choose(self.name, self.geometry, self.a, self.b, platform=platform, precision=precision).lowering
 
     def supported(self) -> list[str]:
         """List the lowerings that can compute it and need no request."""
-        names = choice.supported(self.name, self.geometry, self.a, self.b)
+        names = choice.supported(self.name, self.geometry, self.a, self.b, self.params["precision"])
         return [name for name in names if LOWERINGS[name].by_default]
 
     def operands(self) -> tuple[jax.Array, jax.Array]:

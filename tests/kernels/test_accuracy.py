@@ -1,5 +1,6 @@
 """The default lowerings on data of wide range: the error of each result, and which results a NaN reaches."""
 
+import functools
 import math
 
 import jax
@@ -105,3 +106,47 @@ def test_a_model_that_diverged_leaves_its_neighbours_in_vmap_alone():
 
     y = jax.jit(jax.vmap(two_layers))(x, w)
     assert [bool(np.any(np.isnan(one))) for one in y] == [False, True, False, False]
+
+
+# length of x, kernel, padding, dilation
+IMAGES = [
+    ((7, 8), (3, 2), "SAME", 1),
+    ((9, 6), (2, 3), "VALID", 1),
+    ((11, 12), (3, 3), "SAME", 2),
+    ((5, 9), (3, 5), "VALID", 1),
+]
+
+
+@pytest.mark.few(2)
+@pytest.mark.parametrize(("lengths", "kernel", "padding", "dilation"), IMAGES)
+def test_fewer_multiplications_keep_what_each_result_reads(lengths, kernel, padding, dilation):
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, *lengths, 3), (*kernel, 3, 4)))
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def conv(x, w, lowering):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        options = {"rhs_dilation": (dilation, dilation), "dimension_numbers": numbers, "lowering": lowering}
+        return jaxconv.conv_general_dilated(x, w, (1, 1), padding, **options)
+
+    plain = np.asarray(conv(x, w, "winograd"))
+    for index in np.ndindex(lengths):
+        there = np.zeros((1, *lengths, 3), np.float32)
+        there[0, *index] = 1
+        reads = np.asarray(conv(there, np.ones_like(w), "xla")) > 0
+        poisoned = np.asarray(conv(np.where(there > 0, np.nan, x), w, "winograd"))
+        np.testing.assert_array_equal(np.isnan(poisoned), reads)
+        np.testing.assert_array_equal(poisoned[~reads], plain[~reads])
+
+
+def test_fewer_multiplications_are_almost_as_accurate(x64):
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((2, 8, 8, 96), (3, 3, 96, 64), (2, 8, 8, 64))]
+    with jaxconv.lowering("winograd"):
+        results = jax.jit(all_maps, static_argnums=3)(*arrays, 1)
+    with jaxconv.lowering("matmul"):
+        wants = all_maps(*(v.astype(np.float64) for v in arrays), 1)
+    for got, want in zip(results, wants, strict=True):
+        error = np.abs(np.asarray(got, np.float64) - np.asarray(want))
+        assert np.sqrt(np.mean(error**2)) < 8 * EPS * np.std(want)  # measured: 3.0 EPS, and 1.8 by direct sums
+        assert error.max() < 64 * EPS * np.std(want)

@@ -26,13 +26,16 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(16, 512, 128), w=(5, 128, 256)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
             dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)),
-            "xla_extra_row, polyphase > xla_extra_row, xla_extra_row",
+            "winograd > matmul, polyphase > winograd > matmul, winograd > matmul",
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)),
-            "xla_extra_row, polyphase > xla_extra_row, xla_extra_row",
+            "winograd > matmul, polyphase > winograd > matmul, winograd > matmul",
         ),
-        (dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)), "leading_axis > im2col, matmul, xla_nhwc"),
+        (
+            dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)),
+            "winograd > matmul, polyphase > winograd > matmul, winograd > matmul",
+        ),
         (dict(x=(8, 56, 56, 64), w=(1, 1, 64, 256)), "matmul, matmul, matmul"),
         (dict(x=(4, 2048, 768), w=(4, 1, 768), groups=768), "shift_add, shift_add, shift_add"),
         (dict(x=(8, 56, 56, 96), w=(7, 7, 1, 96), groups=96), "shift_add, polyphase > shift_add, shift_add"),
@@ -75,6 +78,23 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
 )
 def test_the_table_chooses_on_cpu(facts, names):
     assert ", ".join(chosen(**facts)) == names
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_direct"),
+    [(None, False), ("default", False), ("bfloat16", False), (jax.lax.Precision.DEFAULT, False), ("high", True),
+     ("highest", True), ("float32", True), (jax.lax.Precision.HIGHEST, True), (("default", "highest"), True)],
+)  # fmt: skip
+def test_a_precision_leaves_the_lowerings_that_sum_the_products_of_the_definition(precision, is_direct):
+    x, w = jax.ShapeDtypeStruct((16, 28, 28, 128), "float32"), jax.ShapeDtypeStruct((3, 3, 128, 128), "float32")
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "platform": "cpu"}
+    how = jaxconv.explain_lowering(x, w, (1, 1), "SAME", precision=precision, **options)
+    assert ["winograd" in one.lowering for one in how] == [not is_direct] * 3
+    assert ["winograd" in how[index].supported for index in (0, 2)] == [not is_direct] * 2
+    if isinstance(precision, str):
+        with jax.default_matmul_precision(precision):
+            how = jaxconv.explain_lowering(x, w, (1, 1), "SAME", **options)
+        assert ["winograd" in one.lowering for one in how] == [not is_direct] * 3
 
 
 def test_other_platforms_use_the_convolution_of_xla():

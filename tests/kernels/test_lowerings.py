@@ -11,7 +11,7 @@ import jaxconv
 from jaxconv import kernels
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice
-from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, matmul, stacked_taps
+from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, matmul, stacked_taps, winograd
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import standard_form
 from tests.support import reference
@@ -81,6 +81,11 @@ def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):
     compute = lowered("convolve", "stacked_taps", geometry)
     assert compute.lower(x, w).as_text().count("stablehlo.while") == 1
     agrees(compute(x, w), reference.evaluate("convolve", x, w, geometry))
+    monkeypatch.setattr(winograd, "PART", 1 << 10)
+    for name, a, b in (("convolve", x, w), ("correlate", x, y)):
+        compute = lowered(name, "winograd", geometry)
+        assert compute.lower(a, b).as_text().count("stablehlo.while") == 1
+        agrees(compute(a, b), reference.evaluate(name, a, b, geometry))
     x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
     compute = lowered("correlate", "matmul", geometry, jnp.float32)
     assert compute.lower(x, y).as_text().count("stablehlo.while") == 2  # over the parts, and over the taps

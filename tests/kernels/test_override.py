@@ -44,7 +44,7 @@ def test_an_unsupported_convolution_is_refused_with_the_reason_and_the_lowerings
     x, w = jnp.ones((1, 8, 2)), jnp.ones((3, 2, 4))
     with jaxconv.lowering(lowering), pytest.raises(ValueError, match=reason) as failure:
         jaxconv.conv1d(x, w)
-    assert "these can: xla, xla_nhwc, matmul, stacked_taps, im2col, fourier" in str(failure.value)
+    assert "these can: xla, xla_nhwc, matmul, stacked_taps, im2col, winograd, fourier" in str(failure.value)
 
 
 def test_without_a_standard_form_only_xla_can():

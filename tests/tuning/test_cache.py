@@ -67,7 +67,7 @@ def test_a_winner_of_another_platform_is_taken_there(file, monkeypatch):
     assert explained(platform="cuda")[0].lowering == "fourier"
 
 
-@pytest.mark.parametrize("lowering", ["winograd", "shift_add", "polyphase"])
+@pytest.mark.parametrize("lowering", ["strassen", "shift_add", "polyphase"])
 def test_a_winner_that_is_unknown_or_cannot_compute_the_problem_is_ignored(file, lowering):
     remember(lowering)
     assert explained()[0].lowering == "xla_nhwc"

@@ -49,7 +49,7 @@ def test_what_is_remembered_is_measured_again_only_on_request(file, clock):
     assert len(clock) == count
     assert report[0].remembered and repr(report).count("(remembered)") == 1
     assert not jaxconv.tune(LAYER, (2, 12, 3), train=False, again=True)[0].remembered
-    remember("winograd")  # by a jaxconv that knew it
+    remember("strassen")  # by a jaxconv that knew it
     assert not jaxconv.tune(LAYER, (2, 12, 3), train=False)[0].remembered
 
 

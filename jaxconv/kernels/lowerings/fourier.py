@@ -114,4 +114,6 @@ def _multiply(letters: str, a: Array, b: Array, problem: Problem) -> Array:
     return product.reshape(product.shape[0], problem.groups * product.shape[2], *product.shape[3:])
 
 
-FOURIER = Lowering("fourier", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, by_default=False)
+FOURIER = Lowering(
+    "fourier", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, by_default=False, is_direct=False
+)
