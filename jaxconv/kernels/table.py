@@ -143,8 +143,11 @@ class Facts(NamedTuple):
     @property
     def is_worth_transforming(self) -> bool:
         """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation."""
-        wide = self.narrower_side >= 64 and self.multiplications >= 1 << 28 and self.batch * self.positions >= 256
-        return wide and self.problem.rank == 2 and not self.is_half and winograd.saving(self.problem) >= 1.7
+        p, batch = self.problem, self.shapes["x"][0]
+        if p.rank != 2 or self.is_half or self.narrower_side < 64 or not isinstance(batch, int):
+            return False  # a symbolic batch cannot be computed in parts, and what is transformed is four times as large
+        large = self.multiplications >= 1 << 28 and batch * self.positions >= 256
+        return large and winograd.fits(p, self.channels + self.filters) and winograd.saving(p) >= 1.7
 
     @property
     def column_stacks_well(self) -> bool:
@@ -196,8 +199,8 @@ TABLE: tuple[Row, ...] = (
         "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
     Row("im2col", C, lambda f: f.batch == 1 and f.taps <= im2col.MAX_TAPS and im2col.is_one_window(f.problem),
         "one window, as in a step of a stream, is one product without copies; 7x32 to 32, k7: 0.0042 -> 0.0028"),
-    Row("polyphase", T, lambda f: f.is_worth_transforming,
-        "its part is winograd; 7x7x512 k3x3: 12.5 by matmul -> 8.5"),
+    Row("winograd", T, lambda f: f.is_worth_transforming and winograd.limits("transpose", f.problem, f.shapes) is None,
+        "the same; 7x7x512 k3x3: 12.5 by matmul -> 8.5"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),

@@ -33,7 +33,7 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.problem import Problem, Shapes
+from jaxconv.kernels.problem import Problem, Shapes, exact
 from jaxconv.kernels.taps import pad, total
 from jaxconv.kernels.varying import varying_zeros
 
@@ -44,7 +44,8 @@ Rows = Sequence[Sequence[float]]
 INPUTS = {3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)), 2: ((1, -1, 0), (0, 1, 0), (0, 1, -1))}
 KERNELS = {3: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)), 2: ((1, 0), (1, 1), (0, 1))}
 OUTPUTS = {3: ((1, 0), (1, 1), (1, -1), (0, -1)), 2: ((1, 0), (1, 1), (0, -1))}
-PART = 1 << 22  # entries of what is transformed and multiplied at a time, which stay in the cache
+PART = 1 << 20  # entries of the operand and the result that are transformed at a time, which stay in the cache
+AHEAD = 4  # products whose operands are prepared at a time
 
 
 def axes(problem: Problem) -> list[int]:
@@ -59,11 +60,27 @@ def saving(problem: Problem) -> float:
     return math.prod(taps * y / (len(INPUTS[taps]) * _tiles(y, d) * d) for taps, y, d in pairs)
 
 
+def fits(problem: Problem, channels: int) -> bool:
+    """Return whether one image fits one part, given the number of channels and filters together."""
+    return math.prod(problem.y) * channels <= PART
+
+
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     """Return why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
+    if name == "transpose":
+        if max(problem.strides) > 1:
+            return "it computes input gradients without strides"
+        problem = _mirrored(problem)
     return None if axes(problem) else "it needs an axis of two or three taps, without stride, and two outputs"
+
+
+def _mirrored(problem: Problem) -> Problem:
+    """Return the convolution with the mirrored kernel that T is where nothing is strided, or the T that it is."""
+    p = problem
+    low = tuple(extent - 1 - pad[0] for extent, pad in zip(p.extents, p.pads, strict=True))
+    return exact(p.y, p.w, p.x, p.strides, p.dilation, low, p.groups)
 
 
 def _tiles(y: int, dilation: int) -> int:
@@ -73,39 +90,51 @@ def _tiles(y: int, dilation: int) -> int:
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
-    own, w = axes(problem), _after(x, arithmetic.upcast(w))
+    return _in_parts("convolve", x, w, problem, arithmetic, solve)
+
+
+def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``T(y, w)``: the products contract the filters of w, which is reversed, but not transposed in memory."""
+    mirrored = _mirrored(problem)
+    return _in_parts("transpose", y, lax.rev(w, axes(mirrored)), mirrored, arithmetic, solve)
+
+
+def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute a convolution, in parts of the batch, by products that are the one-tap map of this name."""
+    own, w, channels = axes(problem), arithmetic.upcast(w), sum(w.shape[-2:])
 
     def part(x: Array) -> Array:
         x, padded = _padded(arithmetic.upcast(x), problem)
-        y = _convolve(x, w, padded, own, solve)
+        y = _convolve(name, x, w, padded, own, _in_turn(solve))
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
-    batch, images = x.shape[0], _images(problem, x.shape[0], x.shape[-1] + w.shape[-1])
+    batch, images = x.shape[0], _images(problem, x.shape[0], channels)
     if images == batch:
         return part(x)
     y = lax.map(part, x.reshape(batch // images, images, *x.shape[1:]))
     return y.reshape(batch, *y.shape[2:])
 
 
-def _convolve(x: Array, w: Array, p: Problem, left: Sequence[int], solve: Solve) -> Array:
+def _convolve(name: str, x: Array, w: Array, p: Problem, left: Sequence[int], solve: Solve) -> Array:
     """Convolve with the axes that are left transformed."""
     if not left:
-        return solve("convolve", x, w, p, unfinished=True)
+        return solve(name, x, w, p if name == "convolve" else _mirrored(p), unfinished=True)
     axis, *rest = left
     pairs = zip(_sums(x, INPUTS[p.w[axis]], axis, p), _kernels(w, axis), strict=True)
     inner = _without(p, axis)
-    return _restored([_convolve(u, v, inner, rest, solve) for u, v in pairs], p, axis)
+    return _restored([_convolve(name, u, v, inner, rest, solve) for u, v in pairs], p, axis)
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``."""
     own = axes(problem)
-    x = _after(y, x)
+    # else XLA would transform x during the forward pass, and keep four times its memory until the backward pass
+    (x,) = _after(y, x)
 
     def products(x: Array, y: Array) -> Array:
         x, padded = _padded(arithmetic.upcast(x), problem)
         y = pad(arithmetic.upcast(y), [(0, whole - n) for whole, n in zip(padded.y, problem.y, strict=True)])
-        return _correlate(x, y, padded, own, solve)
+        return _correlate(x, y, padded, own, _in_turn(solve))
 
     batch, images = x.shape[0], _images(problem, x.shape[0], x.shape[-1] + y.shape[-1])
     if images == batch:
@@ -133,16 +162,29 @@ def _correlate(x: Array, y: Array, p: Problem, left: Sequence[int], solve: Solve
     return jnp.stack([_correlate(u, v, inner, rest, solve) for u, v in pairs])
 
 
-def _after(first: Array, second: Array) -> Array:
-    """Return the second array, of which XLA computes nothing before it knows the first.
+def _after(first: Array, *others: Array) -> list[Array]:
+    """Return the other arrays, of which XLA computes nothing before it knows the first one.
 
-    It would transform x for K during the forward pass, and keep what is four times as large as x until the backward
-    pass; a barrier does not keep it from that. The factor is 1, which XLA cannot know.
+    A barrier does not keep it from that. They are multiplied by 1, in a form that XLA cannot know.
     """
     if not isinstance(first.shape[0], int):
-        return second
-    sign = (lax.slice(first, (0,) * first.ndim, (1,) * first.ndim) > 0).astype(jnp.int32).reshape(())
-    return second * (sign * sign - sign + 1).astype(second.dtype)
+        return list(others)
+    is_positive = (lax.slice(first, (0,) * first.ndim, (1,) * first.ndim) > 0).astype(jnp.int32).reshape(())
+    factor = is_positive * is_positive - is_positive + 1
+    return [array * factor.astype(array.dtype) for array in others]
+
+
+def _in_turn(solve: Solve) -> Solve:
+    """Return ``solve`` for products of which XLA prepares only AHEAD at a time: all of them would leave the cache."""
+    results: list[Array] = []
+
+    def one(name: str, a: Array, b: Array, problem: Problem, unfinished: bool = False) -> Array:
+        if len(results) >= AHEAD:
+            a, b = _after(results[-AHEAD], a, b)
+        results.append(solve(name, a, b, problem, unfinished))
+        return results[-1]
+
+    return one
 
 
 def _images(problem: Problem, batch: int, channels: int) -> int:
@@ -210,4 +252,5 @@ def _restored(products: Sequence[Array], p: Problem, axis: int) -> Array:
     return y.reshape(*before, -1, *after)
 
 
-WINOGRAD = Lowering("winograd", {"convolve": convolve, "correlate": correlate}, limits, is_direct=False)
+MAPS = {"convolve": convolve, "transpose": transpose, "correlate": correlate}
+WINOGRAD = Lowering("winograd", MAPS, limits, is_direct=False)
