@@ -44,8 +44,8 @@ Rows = Sequence[Sequence[float]]
 INPUTS = {3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)), 2: ((1, -1, 0), (0, 1, 0), (0, 1, -1))}
 KERNELS = {3: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)), 2: ((1, 0), (1, 1), (0, 1))}
 OUTPUTS = {3: ((1, 0), (1, 1), (1, -1), (0, -1)), 2: ((1, 0), (1, 1), (0, -1))}
-PART = 1 << 20  # entries of the operand and the result that are transformed at a time, which stay in the cache
-AHEAD = 4  # products whose operands are prepared at a time
+PART = 1 << 20  # entries of the operand and the result of one part of the batch, which stay in the cache with AHEAD
+AHEAD = 4  # products whose operands are prepared at a time, for two cores
 
 
 def axes(problem: Problem) -> list[int]:
