@@ -72,6 +72,13 @@ def exact(x: Sizes, w: Sizes, y: Sizes, strides: Sizes, dilation: Sizes, low: Si
     return Problem(x, w, y, strides, dilation, tuple(zip(low, high, strict=True)), groups)
 
 
+def mirrored(problem: Problem) -> Problem:
+    """Return the convolution of y with the mirrored kernel that T is where the strides are 1. Its mirror is T again."""
+    p = problem
+    low = tuple(extent - 1 - pad[0] for extent, pad in zip(p.extents, p.pads, strict=True))
+    return exact(p.y, p.w, p.x, p.strides, p.dilation, low, p.groups)
+
+
 class Form(NamedTuple):
     """One map in the form that a lowering is written for.
 

@@ -20,7 +20,7 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.problem import Problem, Sizes, exact, mirror
+from jaxconv.kernels.problem import Problem, Sizes, exact, mirror, mirrored
 
 Array = jax.Array
 
@@ -34,9 +34,7 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
     """Compute ``T(y, w)``."""
     p = problem
     if max(p.strides) == 1:
-        ahead = tuple(extent - 1 - pad[0] for extent, pad in zip(p.extents, p.pads, strict=True))
-        mirrored = exact(p.y, p.w, p.x, p.strides, p.dilation, ahead, p.groups)
-        return solve("convolve", y, mirror(w, p.groups), mirrored)
+        return solve("convolve", y, mirror(w, p.groups), mirrored(p))
     # positions of x, counted from the start of the padding, in rounds of one stride
     rounds = tuple(-(-(n + max(low, 0)) // s) for n, (low, _), s in zip(p.x, p.pads, p.strides, strict=True))
     undilated = max(p.dilation) == 1

@@ -33,7 +33,7 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.problem import Problem, Shapes, exact
+from jaxconv.kernels.problem import Problem, Shapes, mirrored
 from jaxconv.kernels.taps import pad, total
 from jaxconv.kernels.varying import varying_zeros
 
@@ -44,8 +44,8 @@ Rows = Sequence[Sequence[float]]
 INPUTS = {3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)), 2: ((1, -1, 0), (0, 1, 0), (0, 1, -1))}
 KERNELS = {3: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)), 2: ((1, 0), (1, 1), (0, 1))}
 OUTPUTS = {3: ((1, 0), (1, 1), (1, -1), (0, -1)), 2: ((1, 0), (1, 1), (0, -1))}
-PART = 1 << 20  # entries of the operand and the result of one part of the batch, which stay in the cache with AHEAD
-AHEAD = 4  # products whose operands are prepared at a time, for two cores
+# entries of x and y in one part of the batch, and products whose operands are prepared at a time: both fit the cache
+PART, AHEAD = 1 << 20, 4
 
 
 def axes(problem: Problem) -> list[int]:
@@ -72,15 +72,8 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     if name == "transpose":
         if max(problem.strides) > 1:
             return "it computes input gradients without strides"
-        problem = _mirrored(problem)
+        problem = mirrored(problem)
     return None if axes(problem) else "it needs an axis of two or three taps, without stride, and two outputs"
-
-
-def _mirrored(problem: Problem) -> Problem:
-    """Return the convolution with the mirrored kernel that T is where nothing is strided, or the T that it is."""
-    p = problem
-    low = tuple(extent - 1 - pad[0] for extent, pad in zip(p.extents, p.pads, strict=True))
-    return exact(p.y, p.w, p.x, p.strides, p.dilation, low, p.groups)
 
 
 def _tiles(y: int, dilation: int) -> int:
@@ -95,8 +88,8 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
 
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``T(y, w)``: the products contract the filters of w, which is reversed, but not transposed in memory."""
-    mirrored = _mirrored(problem)
-    return _in_parts("transpose", y, lax.rev(w, axes(mirrored)), mirrored, arithmetic, solve)
+    p = mirrored(problem)
+    return _in_parts("transpose", y, lax.rev(w, axes(p)), p, arithmetic, solve)
 
 
 def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -118,7 +111,7 @@ def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arith
 def _convolve(name: str, x: Array, w: Array, p: Problem, left: Sequence[int], solve: Solve) -> Array:
     """Convolve with the axes that are left transformed."""
     if not left:
-        return solve(name, x, w, p if name == "convolve" else _mirrored(p), unfinished=True)
+        return solve(name, x, w, p if name == "convolve" else mirrored(p), unfinished=True)
     axis, *rest = left
     pairs = zip(_sums(x, INPUTS[p.w[axis]], axis, p), _kernels(w, axis), strict=True)
     inner = _without(p, axis)
@@ -128,7 +121,7 @@ def _convolve(name: str, x: Array, w: Array, p: Problem, left: Sequence[int], so
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``."""
     own = axes(problem)
-    # else XLA would transform x during the forward pass, and keep four times its memory until the backward pass
+    # otherwise XLA transforms x in the forward pass, and keeps the result, four times as large, for the backward pass
     (x,) = _after(y, x)
 
     def products(x: Array, y: Array) -> Array:
@@ -163,9 +156,10 @@ def _correlate(x: Array, y: Array, p: Problem, left: Sequence[int], solve: Solve
 
 
 def _after(first: Array, *others: Array) -> list[Array]:
-    """Return the other arrays, of which XLA computes nothing before it knows the first one.
+    """Return the other arrays so that XLA uses them only after it has computed the first one.
 
-    A barrier does not keep it from that. They are multiplied by 1, in a form that XLA cannot know.
+    Barriers do not order its work: it removes them before it schedules. Here the arrays are multiplied by a 1 that is
+    computed from the first array, which XLA does not simplify.
     """
     if not isinstance(first.shape[0], int):
         return list(others)
@@ -175,7 +169,10 @@ def _after(first: Array, *others: Array) -> list[Array]:
 
 
 def _in_turn(solve: Solve) -> Solve:
-    """Return ``solve`` for products of which XLA prepares only AHEAD at a time: all of them would leave the cache."""
+    """Return a ``solve`` that starts a product after the one AHEAD places before it.
+
+    Otherwise XLA would prepare the operands of all products first, and they would not fit the cache.
+    """
     results: list[Array] = []
 
     def one(name: str, a: Array, b: Array, problem: Problem, unfinished: bool = False) -> Array:
