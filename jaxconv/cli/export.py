@@ -10,7 +10,7 @@ TEXT = """\
 Write a model with its weights as StableHLO: one file that runs without its layers, for any batch size, on each of the
 platforms. 'jaxconv predict' and jaxconv.load_exported run it; without jaxconv, jax.export reads the array 'program' in
 the file. With --stream, the program is one step of a stream of the model, with the state as an argument and a result;
-jaxconv.load_exported gives it as init(batch_size) and step(state, x, mask=None, reset=None, active=None).
+jaxconv.load_exported returns it as init(batch_size) and step(state, x, mask=None, reset=None, active=None).
 
 Examples
   jaxconv export model.keras model.jaxexport

@@ -12,7 +12,7 @@ The laws (tests/test_laws.py holds every layer to them):
 6. ``output_shape(input_shape)`` is the shape that ``apply_fn`` returns; every illegal input raises at ``init``.
 7. Streaming: for every chunking, the concatenated steps equal the whole.
 8. Same key, same params and same result, on any number of devices.
-9. A mask that is True everywhere changes nothing; a padded sequence with its mask gives what it gives alone.
+9. A mask that is True everywhere changes nothing; a padded sequence with its mask has the outputs that it has alone.
 
 Knows no particular layer: the computation of each is in its own file.
 """

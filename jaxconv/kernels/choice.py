@@ -56,7 +56,7 @@ def choose(
             requested may be such a map.
         winners: what was measured on the platform, by :func:`key`. A winner that is unknown or cannot compute the map
             is ignored. It decides on a whole map; parts of the map are the table's, as they were when it was measured.
-        precision: of the products. One above the default leaves the lowerings that sum the products of the definition.
+        precision: of the products. One above the default excludes lowerings that are not direct.
     """
     form = standard_form(name, geometry, a, b)
     if form is None:

@@ -44,7 +44,7 @@ class Lowering:
         by_default: whether it may be used without a request.
         is_direct: whether it sums the products of the definition. The error of each result is then bounded by
             ``terms * eps`` times the sum of their absolute values; else by ``terms * eps`` times the number of products
-            and the largest of x, w and y that are multiplied, and a request for a precision excludes it.
+            and the largest of x, w and y that are multiplied, and a precision above the default excludes it.
     """
 
     name: str

@@ -59,7 +59,7 @@ class LSTM(LongShortTerm):
     (:func:`jaxconv.stream` runs a sequence in parts). Keras's ``initial_state`` follows the sequence in a list of
     inputs: ``layer([x, h, c])``.
 
-    A masked step leaves the states as they are, as in Keras; so a padded sequence gives what it gives alone. Differs
+    A masked step leaves the states as they are, as in Keras; so a padded sequence has the outputs it has alone. Differs
     deliberately: with ``go_backwards`` the output's mask is in the order of the output; without ``return_sequences``
     the output is that of the last real step, also with ``zero_output_for_mask``.
 

@@ -26,7 +26,7 @@ def loss(identifier: Any) -> Any:
             callable ``(y_true, y_pred) -> values`` whose mean is minimized.
 
     Raises:
-        ValueError: an unknown name or option; the message gives the nearest legal one.
+        ValueError: an unknown name or option; the message names the nearest legal one.
         TypeError: anything else; a callable whose arguments are named in the opposite order, as optax's
             ``(logits, labels)``.
 

@@ -148,5 +148,6 @@ def test_fewer_multiplications_are_almost_as_accurate(x64):
         wants = all_maps(*(v.astype(np.float64) for v in arrays), 1)
     for got, want in zip(results, wants, strict=True):
         error = np.abs(np.asarray(got, np.float64) - np.asarray(want))
-        assert np.sqrt(np.mean(error**2)) < 8 * EPS * np.std(want)  # measured: 3.0 EPS, and 1.8 by direct sums
-        assert error.max() < 64 * EPS * np.std(want)
+        # measured: 1.7 to 2.7 EPS, at most 14; by "matmul" 1.0 to 1.5, at most 10; by "xla_nhwc" 1.0 to 3.0, at most 19
+        assert np.sqrt(np.mean(error**2)) < 4 * EPS * np.std(want)
+        assert error.max() < 24 * EPS * np.std(want)

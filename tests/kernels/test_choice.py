@@ -97,6 +97,22 @@ def test_a_precision_leaves_the_lowerings_that_sum_the_products_of_the_definitio
         assert ["winograd" in one.lowering for one in how] == [not is_direct] * 3
 
 
+@pytest.mark.parametrize(
+    ("x", "w"),
+    [
+        ((16, 28, 28, 32), (3, 3, 32, 128)),  # few channels
+        ((1, 14, 14, 128), (3, 3, 128, 128)),  # small
+        ((16, 28, 28, 128), (5, 5, 128, 128)),  # other taps
+        ((1, 256, 256, 64), (3, 3, 64, 64)),  # four times one image would not fit the cache
+        (jax.export.symbolic_shape("b, 28, 28, 128"), (3, 3, 128, 128)),  # a batch that cannot be computed in parts
+    ],
+)
+def test_fewer_multiplications_are_left_out_where_they_do_not_pay(x, w):
+    x, w = (jax.ShapeDtypeStruct(shape, "float32") for shape in (x, w))
+    how = jaxconv.explain_lowering(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"), platform="cpu")
+    assert not any("winograd" in one.lowering for one in how)
+
+
 def test_other_platforms_use_the_convolution_of_xla():
     x, w = jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 1, 16))
     call = jax.jit(lambda x, w: jaxconv.depthwise_conv2d(x, jnp.swapaxes(w, 2, 3), padding="same"))
