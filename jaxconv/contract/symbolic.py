@@ -79,8 +79,8 @@ class SymbolicTensor:
 
     def _not_an_array(self, *args: Any, **kwargs: Any) -> Any:
         raise TypeError(
-            f"{self} has no values: apply_fn gets them; use layers, such as Activation or one of your own, in place of "
-            "functions of arrays and of conditions"
+            f"{self} has no values before apply_fn is called; use layers, such as Activation or one of your own, "
+            "instead of functions of arrays and conditions"
         )
 
     __array__ = __bool__ = __float__ = __int__ = _not_an_array
