@@ -205,20 +205,20 @@ def _without(problem: Problem, axis: int) -> Problem:
     return replace(p, x=at(p.x, n), y=at(p.y, n), w=at(p.w, 1), dilation=at(p.dilation, 1), pads=at(p.pads, (0, 0)))
 
 
-def _entries(a: Array, axis: int, entry: int, problem: Problem) -> Array:
-    """Return one entry of each tile along a spatial axis; a dilated axis is one of runs, as long as the dilation."""
-    d, tiles = problem.dilation[axis], problem.y[axis] // (2 * problem.dilation[axis])
-    before, after = a.shape[: axis + 1], a.shape[axis + 2 :]
-    a = a if d == 1 else a.reshape(*before, -1, d, *after)
-    a = lax.slice_in_dim(a, entry, entry + 2 * tiles - 1, 2, axis + 1)
-    return a if d == 1 else a.reshape(*before, tiles * d, *after)
-
-
 def _sums(rows: Rows, axis: int, problem: Problem) -> list[Callable[[Array], Array]]:
     """Return the functions that compute a sum of entries of each tile along an axis, for each row of coefficients."""
+    d = problem.dilation[axis]
+    tiles = problem.y[axis] // (2 * d)
 
     def of(row: Sequence[float]) -> Callable[[Array], Array]:
-        return lambda a: _combined([_entries(a, axis, entry, problem) for entry in range(len(row))], row)
+        def sums(a: Array) -> Array:
+            before, after = a.shape[: axis + 1], a.shape[axis + 2 :]
+            # a dilated axis is one of runs, as long as the dilation; three axes in all take less time to compile
+            runs = a.reshape(math.prod(before), -1, d * math.prod(after))
+            entries = [lax.slice_in_dim(runs, entry, entry + 2 * tiles - 1, 2, 1) for entry in range(len(row))]
+            return _combined(entries, row).reshape(*before, tiles * d, *after)
+
+        return sums
 
     return [of(row) for row in rows]
 
@@ -235,10 +235,10 @@ def _kernel(w: Array, row: Sequence[float], axis: int) -> Array:
 
 def _restored(products: Sequence[Array], rows: Rows, axis: int, p: Problem) -> Array:
     """Return the outputs of all tiles along an axis, from their products."""
-    d, pair = p.dilation[axis], [_combined(products, column) for column in zip(*rows, strict=True)]
-    before, after = pair[0].shape[: axis + 1], pair[0].shape[axis + 2 :]
-    y = jnp.stack([one.reshape(*before, -1, d, *after) for one in pair], axis + 2)
-    return y.reshape(*before, -1, *after)
+    before, after = products[0].shape[: axis + 1], products[0].shape[axis + 2 :]
+    runs = [product.reshape(-1, p.dilation[axis] * math.prod(after)) for product in products]
+    pair = [_combined(runs, column) for column in zip(*rows, strict=True)]
+    return jnp.concatenate(pair, 1).reshape(*before, -1, *after)
 
 
 MAPS = {"convolve": convolve, "transpose": transpose, "correlate": correlate}
