@@ -4,7 +4,7 @@ Knows the limits of the lowerings, not how they are called.
 """
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -140,14 +140,18 @@ class Facts(NamedTuple):
         p = self.problem
         return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
 
-    @property
-    def is_worth_transforming(self) -> bool:
-        """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation."""
+    def is_worth_transforming(self, narrowest: Sequence[int], fewest: int = 1 << 26) -> bool:
+        """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation.
+
+        Args:
+            narrowest: by the number of axes, the fewest channels and filters that fill the products.
+            fewest: multiplications of the definition.
+        """
         p, batch = self.problem, self.shapes["x"][0]
-        if p.rank != 2 or self.is_half or self.narrower_side < 64 or not isinstance(batch, int):
-            return False  # a symbolic batch cannot be computed in parts, and what is transformed is four times as large
-        large = self.multiplications >= 1 << 28 and batch * self.positions >= 256
-        return large and winograd.fits(p, self.channels + self.filters) and winograd.saving(p) >= 1.7
+        if self.is_half or not isinstance(batch, int) or self.narrower_side < narrowest[p.rank - 1]:
+            return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
+        large = self.multiplications >= fewest and batch * self.positions >= 256
+        return large and winograd.fits(p, self.channels + self.filters) and winograd.saving(p) >= SAVING[p.rank - 1]
 
     @property
     def column_stacks_well(self) -> bool:
@@ -163,6 +167,8 @@ class Facts(NamedTuple):
 
 # the multiplications of the smallest convolutions that were measured
 MEASURED = 1 << 19
+# by the number of axes: multiplications of the definition for each of "winograd"
+SAVING = 1.45, 1.7, 2
 # entries of the patches: a product at once, and what stays in the cache
 TINY, LARGE_PATCHES = 1 << 16, 3 << 19
 # by the number of axes: positions of an image that is small, entries of an output that is small
@@ -199,8 +205,9 @@ TABLE: tuple[Row, ...] = (
         "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
     Row("im2col", C, lambda f: f.batch == 1 and f.taps <= im2col.MAX_TAPS and im2col.is_one_window(f.problem),
         "one window, as in a step of a stream, is one product without copies; 7x32 to 32, k7: 0.0042 -> 0.0028"),
-    Row("winograd", T, lambda f: f.is_worth_transforming and winograd.limits("transpose", f.problem, f.shapes) is None,
-        "many channels: 16 products, not 36; all three maps of 8x7x7x512 k3x3: 31.3 -> 25.1"),
+    Row("winograd", T, lambda f: winograd.limits("transpose", f.problem, f.shapes) is None
+        and f.is_worth_transforming((96, 64, 64), 1 << 28 if f.problem.rank == 2 else 1 << 26),
+        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8; 8x8x8x64 k3x3x3: 4.5 -> 2.2"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
@@ -215,8 +222,9 @@ TABLE: tuple[Row, ...] = (
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and f.problem.rank > 1 and f.taps <= 32,
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18"),
-    Row("winograd", C, lambda f: f.is_worth_transforming,
-        "many channels: 16 products, not 36; all three maps of 28x28x128 k3x3: 30.3 -> 19.9; 14x14x256: 31.0 -> 17.4"),
+    Row("winograd", C, lambda f: f.is_worth_transforming((96, 64, 32)) and f.channels + f.filters >= 96,
+        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.9 by xla_extra_row -> 8.2; 1024x192, k3: 8.9 "
+        "by xla_nhwc -> 7.3; 32x32x32x32 to 64 k3x3x3: 21.9 by leading_axis -> 11.5"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
         "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9"),
     Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= 32
@@ -259,6 +267,9 @@ TABLE: tuple[Row, ...] = (
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
     Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
         "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1"),
+    Row("winograd", K, lambda f: f.is_worth_transforming((96, 32, 16)),
+        "many multiplications: 16 products, not 36; 32x32x128 k3x3: 14.2 by xla_extra_row -> 8.6; 24x24x24x32 "
+        "k3x3x3: 15.7 by leading_axis -> 9.2; 12x12x12x48 to 96, without padding: 30.5 -> 7.1"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and f.problem.w[2] >= 3 and f.narrower_side >= 16
         and not f.is_strided and f.problem.w[0] <= leading_axis.MAX_UNROLLED,
         "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6"),
@@ -267,8 +278,6 @@ TABLE: tuple[Row, ...] = (
         "few taps; 1.05 of the best, matmul 1.14"),
     Row("matmul", K, lambda f: f.problem.rank == 3,
         "one window is in memory at a time; 17 shapes: 1.05 of the best, im2col 1.61"),
-    Row("winograd", K, lambda f: f.is_worth_transforming,
-        "many channels: 16 products, not 36; faster in 48 of 52 shapes, 1.5 times in the median"),
     Row("matmul", K, lambda f: f.output_size <= SMALL_OUTPUT[f.problem.rank],
         "small outputs: nothing to prepare; 1.1 of the best, xla_nhwc 1.7 to 1.8"),
     Row("matmul", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.multiplications <= 1 << 25,

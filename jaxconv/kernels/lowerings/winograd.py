@@ -49,7 +49,8 @@ Rows = Sequence[Sequence[float]]
 INPUTS = {3: ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)), 2: ((1, -1, 0), (0, 1, 0), (0, 1, -1))}
 KERNELS = {3: ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)), 2: ((1, 0), (1, 1), (0, 1))}
 OUTPUTS = {3: ((1, 0), (1, 1), (1, -1), (0, -1)), 2: ((1, 0), (1, 1), (0, -1))}
-PART = 1 << 21  # entries of x and y in one part of the batch: they fit the cache
+# entries of x and y: of one part of the batch, which fit the cache, and of the largest image that is faster this way
+PART, LARGEST = 1 << 21, 1 << 22
 
 
 def axes(problem: Problem) -> list[int]:
@@ -65,8 +66,8 @@ def saving(problem: Problem) -> float:
 
 
 def fits(problem: Problem, channels: int) -> bool:
-    """Return whether one image fits one part, given the number of channels and filters together."""
-    return math.prod(problem.y) * channels <= PART
+    """Return whether one image is small enough, given the number of channels and filters together."""
+    return math.prod(problem.y) * channels <= LARGEST
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
