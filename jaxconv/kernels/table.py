@@ -168,7 +168,7 @@ class Facts(NamedTuple):
 # the multiplications of the smallest convolutions that were measured
 MEASURED = 1 << 19
 # by the number of axes: multiplications of the definition for each of "winograd"
-SAVING = 1.45, 1.7, 2
+SAVING = 1.45, 1.7, 2.6
 # entries of the patches: a product at once, and what stays in the cache
 TINY, LARGE_PATCHES = 1 << 16, 3 << 19
 # by the number of axes: positions of an image that is small, entries of an output that is small
