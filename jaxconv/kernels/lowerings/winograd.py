@@ -107,13 +107,13 @@ def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arith
         if not left:
             return solve(name, x, w, p if name == "convolve" else mirrored(p), unfinished=True)
         axis, *rest = left
-        inner, rows = _without(p, axis), inputs[p.w[axis]]
+        inner, rows, operands = _without(p, axis), inputs[p.w[axis]], (x, w) if axis == axes(problem)[0] else ()
         kernels = [functools.partial(_kernel, row=row, axis=axis) for row in KERNELS[p.w[axis]]]
 
         def product(i: Any) -> Array:
             return convolved(_branch(i, _sums(rows, axis, p), x), _branch(i, kernels, w), inner, rest)
 
-        return _restored(_all(product, len(rows), bool(rest)), outputs[p.w[axis]], axis, p)
+        return _restored(_all(product, len(rows), bool(rest), operands), outputs[p.w[axis]], axis, p)
 
     def part(x: Array) -> Array:
         x, padded = _padded(arithmetic.upcast(x), problem)
@@ -140,17 +140,19 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         if not left:
             return solve("correlate", x, y, p, unfinished=True)
         axis, *rest = left
-        inner, xs, ys = _without(p, axis), INPUTS[p.w[axis]], OUTPUTS[p.w[axis]]
+        inner, operands = _without(p, axis), (x, y) if axis == axes(problem)[0] else ()
+        xs, ys = INPUTS[p.w[axis]], OUTPUTS[p.w[axis]]
 
         def product(i: Any) -> Array:
             return correlated(_branch(i, _sums(xs, axis, p), x), _branch(i, _sums(ys, axis, p), y), inner, rest)
 
-        products = _all(product, len(xs), bool(rest))
+        products = _all(product, len(xs), bool(rest), operands)
         columns = zip(*KERNELS[p.w[axis]], strict=True)  # the sums of w, transposed
         return jnp.concatenate([_combined(products, column) for column in columns], axis)
 
     def part(x: Array, y: Array) -> Array:
-        x, padded = _padded(arithmetic.upcast(x), problem)
+        # otherwise XLA pads x in the forward pass, and keeps the result for the backward pass
+        x, padded = _padded(arithmetic.upcast(_after(y, x)), problem)
         y = pad(arithmetic.upcast(y), [(0, whole - n) for whole, n in zip(padded.y, problem.y, strict=True)])
         return correlated(x, y, padded, axes(problem))
 
@@ -165,14 +167,39 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     return lax.fori_loop(0, batch // images, add, zeros)
 
 
-def _all(product: Callable[[Any], Array], number: int, in_a_loop: bool) -> list[Array]:
-    """Compute the products of one axis."""
-    return list(lax.map(product, jnp.arange(number))) if in_a_loop else [product(i) for i in range(number)]
+def _all(product: Callable[[Any], Array], number: int, in_a_loop: bool, operands: Sequence[Array]) -> list[Array]:
+    """Compute the products of one axis; ``operands`` are those of an outermost loop."""
+    if not in_a_loop:
+        return [product(i) for i in range(number)]
+    if not operands:
+        return list(lax.map(product, jnp.arange(number)))
+    one = jax.eval_shape(product, 0)
+    # XLA would prepare constant zeros for the loops of all layers before the first one
+    any_value = total(_first_entry(operand) for operand in operands).astype(one.dtype)
+    out = jnp.broadcast_to(any_value, (number, *one.shape))
+    return list(lax.fori_loop(0, number, lambda i, out: lax.dynamic_update_index_in_dim(out, product(i), i, 0), out))
 
 
 def _branch(i: Any, functions: Sequence[Callable[[Array], Array]], operand: Array) -> Array:
     """Apply the i-th function; i may be traced."""
     return functions[i](operand) if isinstance(i, int) else lax.switch(i, functions, operand)
+
+
+def _after(first: Array, then: Array) -> Array:
+    """Return the second array so that XLA uses it only after it has computed the first one.
+
+    Barriers do not order its work: it removes them before it schedules. Here the array is multiplied by a 1 that is
+    computed from the first array, which XLA does not simplify.
+    """
+    is_positive = (_first_entry(first) > 0).astype(jnp.int32)
+    return then * (is_positive * is_positive - is_positive + 1).astype(then.dtype)
+
+
+def _first_entry(a: Array) -> Array:
+    """Return one entry of an array; of a symbolic one, which may not be sliced, a 0."""
+    if not all(isinstance(n, int) for n in a.shape):
+        return jnp.zeros((), a.dtype)
+    return lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())
 
 
 def _images(problem: Problem, batch: int, channels: int) -> int:
