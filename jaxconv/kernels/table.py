@@ -4,7 +4,7 @@ Knows the limits of the lowerings, not how they are called.
 """
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -140,18 +140,18 @@ class Facts(NamedTuple):
         p = self.problem
         return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
 
-    def is_worth_transforming(self, narrowest: Sequence[int], fewest: int = 1 << 26) -> bool:
+    def is_worth_transforming(self, rank: int, narrowest: int, fewest: int) -> bool:
         """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation.
 
         Args:
-            narrowest: by the number of axes, the fewest channels and filters that fill the products.
+            rank: the number of axes. narrowest: the fewest channels and filters that fill the products.
             fewest: multiplications of the definition.
         """
         p, batch = self.problem, self.shapes["x"][0]
-        if self.is_half or not isinstance(batch, int) or self.narrower_side < narrowest[p.rank - 1]:
+        if p.rank != rank or self.is_half or not isinstance(batch, int) or self.narrower_side < narrowest:
             return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
         large = self.multiplications >= fewest and batch * self.positions >= 256
-        return large and winograd.fits(p, self.channels + self.filters) and winograd.saving(p) >= SAVING[p.rank - 1]
+        return large and winograd.fits(p, self.channels + self.filters) and winograd.saving(p) >= SAVING[rank]
 
     @property
     def column_stacks_well(self) -> bool:
@@ -168,7 +168,7 @@ class Facts(NamedTuple):
 # the multiplications of the smallest convolutions that were measured
 MEASURED = 1 << 19
 # by the number of axes: multiplications of the definition for each of "winograd"
-SAVING = 1.45, 1.7, 2.6
+SAVING = {2: 1.7, 3: 2.6}
 # entries of the patches: a product at once, and what stays in the cache
 TINY, LARGE_PATCHES = 1 << 16, 3 << 19
 # by the number of axes: positions of an image that is small, entries of an output that is small
@@ -205,9 +205,9 @@ TABLE: tuple[Row, ...] = (
         "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
     Row("im2col", C, lambda f: f.batch == 1 and f.taps <= im2col.MAX_TAPS and im2col.is_one_window(f.problem),
         "one window, as in a step of a stream, is one product without copies; 7x32 to 32, k7: 0.0042 -> 0.0028"),
-    Row("winograd", T, lambda f: winograd.limits("transpose", f.problem, f.shapes) is None
-        and f.is_worth_transforming((96, 64, 64), 1 << 28 if f.problem.rank == 2 else 1 << 26),
-        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8; 8x8x8x64 k3x3x3: 4.5 -> 2.2"),
+    Row("winograd", T, lambda f: f.is_worth_transforming(2, 64, 1 << 28)
+        and winograd.limits("transpose", f.problem, f.shapes) is None,
+        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
@@ -222,9 +222,8 @@ TABLE: tuple[Row, ...] = (
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and f.problem.rank > 1 and f.taps <= 32,
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18"),
-    Row("winograd", C, lambda f: f.is_worth_transforming((96, 64, 32)) and f.channels + f.filters >= 96,
-        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.9 by xla_extra_row -> 8.2; 1024x192, k3: 8.9 "
-        "by xla_nhwc -> 7.3; 32x32x32x32 to 64 k3x3x3: 21.9 by leading_axis -> 11.5"),
+    Row("winograd", C, lambda f: f.is_worth_transforming(2, 64, 1 << 28),
+        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.9 by xla_extra_row -> 8.2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
         "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9"),
     Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= 32
@@ -267,7 +266,7 @@ TABLE: tuple[Row, ...] = (
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
     Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
         "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1"),
-    Row("winograd", K, lambda f: f.is_worth_transforming((96, 32, 16)),
+    Row("winograd", K, lambda f: f.is_worth_transforming(2, 64, 1 << 28) or f.is_worth_transforming(3, 16, 1 << 26),
         "many multiplications: 16 products, not 36; 32x32x128 k3x3: 14.2 by xla_extra_row -> 8.6; 24x24x24x32 "
         "k3x3x3: 15.7 by leading_axis -> 9.2; 12x12x12x48 to 96, without padding: 30.5 -> 7.1"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and f.problem.w[2] >= 3 and f.narrower_side >= 16
