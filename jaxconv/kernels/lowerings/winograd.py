@@ -1,4 +1,4 @@
-"""Lowering "winograd": C and K with fewer multiplications, by Winograd's algorithms F(2, 3) and F(2, 2).
+"""Lowering "winograd": C, T and K with fewer multiplications, by Winograd's algorithms F(2, 3) and F(2, 2).
 
 On an axis of three taps, two neighbouring outputs need four products instead of six:
 
@@ -14,9 +14,9 @@ Every axis that can is transformed: 3x3 taps take 16 products for 4 outputs inst
 the taps of other axes, is a convolution for each combination of the m. K is the derivative in w: the same x, the
 transposed sums of y, and the transposed sums of the kernel at the end.
 
-A loop runs over the products of every axis but the last, so that the program is short and one turn's operands stay in
-the cache. A branch for each turn computes its sums, which is six times as fast as slices at traced positions. The
-products of the last axis are written one by one: XLA computes several at a time on different cores.
+A loop runs over the products of every axis but the last, so that the program is short and the operands of one turn stay
+in the cache. Each turn computes its sums in its own branch of a conditional: slices at traced positions would take six
+times as long. The products of the last axis are written one by one: XLA computes several at a time on different cores.
 
 Each output depends on the entries that it reads and no others, as y[0] above does not on x[3]. But not each product of
 the definition is computed: the error of a result is bounded by the largest x and the largest w that it reads, not by
@@ -26,7 +26,6 @@ Source: Winograd, Arithmetic Complexity of Computations, 1980; Lavin and Gray, F
 Networks, 2016.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -108,10 +107,9 @@ def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arith
             return solve(name, x, w, p if name == "convolve" else mirrored(p), unfinished=True)
         axis, *rest = left
         inner, rows, operands = _without(p, axis), inputs[p.w[axis]], (x, w) if axis == axes(problem)[0] else ()
-        kernels = [functools.partial(_kernel, row=row, axis=axis) for row in KERNELS[p.w[axis]]]
 
         def product(i: Any) -> Array:
-            return convolved(_branch(i, _sums(rows, axis, p), x), _branch(i, kernels, w), inner, rest)
+            return convolved(_branch(i, _sums(rows, axis, p), x), _branch(i, _kernels(axis, p), w), inner, rest)
 
         return _restored(_all(product, len(rows), bool(rest), operands), outputs[p.w[axis]], axis, p)
 
@@ -168,7 +166,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def _all(product: Callable[[Any], Array], number: int, in_a_loop: bool, operands: Sequence[Array]) -> list[Array]:
-    """Compute the products of one axis; ``operands`` are those of an outermost loop."""
+    """Compute the products of one axis. The operands of the outermost loop order it behind what computes them."""
     if not in_a_loop:
         return [product(i) for i in range(number)]
     if not operands:
@@ -256,9 +254,14 @@ def _combined(parts: Sequence[Array], coefficients: Sequence[float]) -> Array:
     return total(part if c == 1 else part * c for part, c in zip(parts, coefficients, strict=True) if c)
 
 
-def _kernel(w: Array, row: Sequence[float], axis: int) -> Array:
-    """Return the factor w of one product along an axis."""
-    return _combined([lax.slice_in_dim(w, tap, tap + 1, axis=axis) for tap in range(w.shape[axis])], row)
+def _kernels(axis: int, problem: Problem) -> list[Callable[[Array], Array]]:
+    """Return the functions that compute the factor w of each product along an axis."""
+    taps = problem.w[axis]
+
+    def of(row: Sequence[float]) -> Callable[[Array], Array]:
+        return lambda w: _combined([lax.slice_in_dim(w, tap, tap + 1, axis=axis) for tap in range(taps)], row)
+
+    return [of(row) for row in KERNELS[taps]]
 
 
 def _restored(products: Sequence[Array], rows: Rows, axis: int, p: Problem) -> Array:
