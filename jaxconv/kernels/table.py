@@ -205,7 +205,7 @@ TABLE: tuple[Row, ...] = (
         "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
     Row("im2col", C, lambda f: f.batch == 1 and f.taps <= im2col.MAX_TAPS and im2col.is_one_window(f.problem),
         "one window, as in a step of a stream, is one product without copies; 7x32 to 32, k7: 0.0042 -> 0.0028"),
-    Row("winograd", T, lambda f: f.is_worth_transforming(2, 64, 1 << 28)
+    Row("winograd", T, lambda f: f.is_worth_transforming(2, 96, 1 << 28)
         and winograd.limits("transpose", f.problem, f.shapes) is None,
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
@@ -222,7 +222,7 @@ TABLE: tuple[Row, ...] = (
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and f.problem.rank > 1 and f.taps <= 32,
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18"),
-    Row("winograd", C, lambda f: f.is_worth_transforming(2, 64, 1 << 28),
+    Row("winograd", C, lambda f: f.is_worth_transforming(2, 96, 1 << 28),
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.9 by xla_extra_row -> 8.2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
         "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9"),
@@ -266,7 +266,7 @@ TABLE: tuple[Row, ...] = (
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
     Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
         "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1"),
-    Row("winograd", K, lambda f: f.is_worth_transforming(2, 64, 1 << 28) or f.is_worth_transforming(3, 16, 1 << 26),
+    Row("winograd", K, lambda f: f.is_worth_transforming(2, 96, 1 << 28) or f.is_worth_transforming(3, 16, 1 << 26),
         "many multiplications: 16 products, not 36; 32x32x128 k3x3: 14.2 by xla_extra_row -> 8.6; 24x24x24x32 "
         "k3x3x3: 15.7 by leading_axis -> 9.2; 12x12x12x48 to 96, without padding: 30.5 -> 7.1"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and f.problem.w[2] >= 3 and f.narrower_side >= 16
