@@ -120,7 +120,8 @@ def _unknown_argument(command: str | None, word: str, parsers: dict[str, _Parser
     """Return the message for an argument that no option takes."""
     if command is None or not word.startswith("-"):
         hint = f"; to set a key of the config, use --set {word}" if command == "train" and "=" in word else ""
-        return f"unexpected {word!r}{hint}; see: jaxconv {command or ''} --help"
+        takes = "" if command is None else f": jaxconv {command} takes {_positional(parsers[command])}"
+        return f"unexpected {word!r}{takes}{hint}; see: jaxconv {command or ''} --help"
     name, _, value = word.lstrip("-").replace("-", "_").partition("=")
     if command == "train":
         from jaxconv.app.train_table import TrainTable
@@ -130,6 +131,11 @@ def _unknown_argument(command: str | None, word: str, parsers: dict[str, _Parser
     options = set(re.findall(r"--[\w-]+", parsers[command].format_usage()))
     hint = "; to set a key of the config, use --set KEY=VALUE" if command == "train" else ""
     return f"jaxconv {command} has no option {word!r}; {nearest(word, options)}{hint}"
+
+
+def _positional(parser: argparse.ArgumentParser) -> str:
+    """Return the arguments without a name, such as ``OLD [WEIGHTS] NEW``, which argparse writes behind the options."""
+    return re.sub(r".*\[-[^][]*\]", "", " ".join(parser.format_usage().split())).strip()
 
 
 def _report_error(error: BaseException) -> int:
