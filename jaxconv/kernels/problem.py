@@ -46,6 +46,12 @@ class Problem:
         return math.prod(self.w)
 
     @property
+    def has_one_window(self) -> bool:
+        """Return whether the kernel covers the padded input once, as a dense layer does."""
+        padded = tuple(n + sum(pads) for n, pads in zip(self.x, self.pads, strict=True))
+        return padded == self.w and max(self.dilation) == 1
+
+    @property
     def extents(self) -> Sizes:
         """Return the effective kernel lengths."""
         return tuple(dilate(k, d) for k, d in zip(self.w, self.dilation, strict=True))

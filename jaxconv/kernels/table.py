@@ -62,6 +62,12 @@ class Facts(NamedTuple):
         return self.channels * self.filters
 
     @property
+    def is_one_narrow_tap(self) -> bool:
+        """Return whether one tap has few pairs of a channel and a filter, in one group."""
+        alone = self.taps == 1 and self.problem.groups == 1 and not self.is_strided
+        return alone and self.pairs <= NARROW and not self.is_half
+
+    @property
     def is_depthwise(self) -> bool:
         return self.problem.groups > 1 and self.channels == 1
 
@@ -154,6 +160,33 @@ class Facts(NamedTuple):
         return large and winograd.fits(p, self.channels + self.filters) and winograd.saving(p) >= SAVING[rank]
 
     @property
+    def planes_correlate_well(self) -> bool:
+        """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
+        depth, last = self.problem.w[0], self.problem.w[-1]
+        wide = last >= 3 or (last == 1 and self.channels <= 48)
+        return wide and depth <= leading_axis.MAX_UNROLLED and (depth > 1 or not self.is_half)
+
+    @property
+    def fewer_filters_than_channels(self) -> bool:
+        """Return whether the filters are far fewer than the channels."""
+        many = self.channels >= 96 and self.channels >= 4 * self.filters and self.problem.rank == 2
+        return many or (self.is_strided and self.channels > 16 * self.filters)
+
+    @property
+    def skips_positions(self) -> bool:
+        """Return whether there are positions of x between the windows, none of which overlap."""
+        pairs = [*zip(self.problem.strides, self.problem.extents, strict=True)]
+        return all(s >= k for s, k in pairs) and any(s > k for s, k in pairs)
+
+    @property
+    def few_channels_stack(self) -> bool:
+        """Return whether the channels are few, and the taps of one column fit beside them."""
+        p = self.problem
+        few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_STACKED
+        dense = not self.is_strided or (self.channels < self.filters and self.taps <= 16)
+        return p.rank == 2 and few and dense and self.multiplications >= WORTH_STACKING
+
+    @property
     def column_stacks_well(self) -> bool:
         """Return whether the taps of one column fit beside the filters, and those of all columns do not."""
         p, stacked = self.problem, self.filters * self.problem.w[0]
@@ -167,12 +200,16 @@ class Facts(NamedTuple):
 
 # the multiplications of the smallest convolutions that were measured
 MEASURED = 1 << 19
+# multiplications above which few channels are stacked with taps
+WORTH_STACKING = 1 << 23
+# pairs of a channel and a filter that do not fill a product
+NARROW = 96
 # by the number of axes: multiplications of the definition for each of "winograd"
 SAVING = {2: 1.7, 3: 2.6}
-# entries of the patches: a product at once, and what stays in the cache
-TINY, LARGE_PATCHES = 1 << 16, 3 << 19
-# by the number of axes: positions of an image that is small, entries of an output that is small
-SMALL_IMAGE, SMALL_OUTPUT = {1: 512, 2: 2560}, {1: 1 << 16, 2: 18432}
+# entries of the patches that stay in the cache
+LARGE_PATCHES = 3 << 19
+# positions of an image that is small, by the number of axes; entries of an output that is small
+SMALL_IMAGE, SMALL_OUTPUT = {1: 512, 2: 2560, 3: 2560}, 20_000
 HALF = {1: 1 << 22, 2: LARGE_PATCHES, 3: 0}  # patches of a product of half types
 
 ALL = ("convolve", "transpose", "correlate")
@@ -182,8 +219,10 @@ C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "corre
 # of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`; or of `jaxconv tune --table`, whose
 # "1.1 of the best" is the geometric mean of the time over that of the fastest lowering, for the shapes of a row.
 TABLE: tuple[Row, ...] = (
-    Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9,
+    Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9 and f.problem.groups % 16 == 0,
         "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3"),
+    Row("block_diagonal", T, lambda f: f.problem.groups > 1 and f.narrower_side >= 48,
+        "wide groups, each by its own row; 64x2048 to 4096 in 16 groups, k3: 6.2 by polyphase -> 4.0"),
     Row("polyphase", T, lambda f: f.problem.groups > 1,
         "groups: its parts are shift_add or block_diagonal; 56x56x96 k7x7 depthwise: 18.5 by shift_add -> 3.2"),
     Row("shift_add", CK, lambda f: f.is_depthwise,
@@ -192,55 +231,68 @@ TABLE: tuple[Row, ...] = (
         and f.pairs * f.taps <= groups_last.MAX_TERMS,
         "few channels in each of many groups; 56x56x128 in 32 groups, k3x3: 17.0 by block_diagonal -> 8.1"),
     Row("groups_last", K, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS
-        and not (f.pairs >= 16 and (f.fills_blocks or f.is_alone_in_products)),
+        and not (f.pairs >= 16 and (f.fills_blocks or f.is_alone_in_products))
+        and not (f.pairs >= 16 and f.problem.rank == 1 and f.taps >= 8),
         "the same; 28x28x128 in 64 groups, k3x3: 13.7 by block_diagonal -> 6.6, in half the time to compile"),
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
         "channels for products in each group or few blocks; 28x28x256 in 64 groups, K: 15.5 by groups_last -> 10.6; "
         "8x20x20x128 to 256 in 16 groups, k5x5, C: 8.5 in blocks -> 4.3 group by group"),
     Row("im2col", K, lambda f: f.taps == 1 and f.channels > 8 * f.filters,
         "one tap, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul -> 1"),
-    Row("matmul", ALL, lambda f: f.taps == 1,
-        "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients"),
+    Row("xla_nhwc", C, lambda f: f.is_one_narrow_tap,
+        "one tap, few channels and filters: no product is filled; 32x32x32x32x3 to 3: 9.7 by matmul -> 0.9"),
+    Row("polyphase", T, lambda f: f.is_one_narrow_tap, "the same"),
+    Row("matmul", ALL, lambda f: f.taps == 1 or f.problem.has_one_window,
+        "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients; one "
+        "window, as in a dense layer; 32x7x7x512 to 512, k7x7, C and T: 270 by xla_nhwc and polyphase -> 22"),
     Row("shift_add", CK, lambda f: f.channels == 1 and f.filters < 16 and f.taps > shift_add.MAX_TAPS,
         "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
-    Row("im2col", C, lambda f: f.batch == 1 and f.taps <= im2col.MAX_TAPS and im2col.is_one_window(f.problem),
-        "one window, as in a step of a stream, is one product without copies; 7x32 to 32, k7: 0.0042 -> 0.0028"),
+    Row("polyphase", T, lambda f: f.problem.w == f.problem.strides and f.taps > 1,
+        "windows side by side: one product and a reshape; 112x112x8 to 28x28x48, k4x4 s4: 0.63 by matmul -> 0.18"),
+    Row("matmul", T, lambda f: f.taps <= 32 and f.skips_positions,
+        "gaps between the windows: nothing is added; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
     Row("winograd", T, lambda f: f.is_worth_transforming(2, 96, 1 << 28)
         and winograd.limits("transpose", f.problem, f.shapes) is None,
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
-    Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
+    Row("matmul", T, lambda f: f.channels < 16
+        and f.taps <= min(32, 3 * f.filters // (f.channels * min(2, f.problem.rank))),
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5"),
     Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
         and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),
         "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6"),
-    Row("matmul", T, lambda f: f.problem.rank < 3 and f.taps <= 32 and f.positions <= SMALL_IMAGE[f.problem.rank]
-        and f.multiplications >= MEASURED and f.patch_size <= 1 << 21 and f.taps * f.channels <= 16 * f.filters,
+    Row("matmul", T, lambda f: f.taps <= (9 if f.problem.rank == 3 else 32)
+        and f.positions <= SMALL_IMAGE[f.problem.rank] and f.multiplications >= MEASURED and f.patch_size <= 1 << 21
+        and f.taps * f.channels <= 16 * f.filters,
         "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2"),
     Row("polyphase", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
-    Row("shift_add", C, lambda f: f.channels == 1 and f.problem.rank > 1 and f.taps <= 32,
-        "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18"),
+    Row("shift_add", C, lambda f: f.channels == 1 and (f.filters < 16 or f.taps <= 32)
+        and (f.problem.rank > 1 or f.multiplications >= MEASURED),
+        "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18; 32x28x28x1 to 1, k7x7: 2.4 by xla_nhwc -> 0.14; "
+        "16x4096x1 to 16, k8: 1.3 -> 0.4"),
     Row("winograd", C, lambda f: f.is_worth_transforming(2, 96, 1 << 28),
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.9 by xla_extra_row -> 8.2"),
+    Row("leading_axis", C, lambda f: f.few_channels_stack,
+        "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
         "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9"),
-    Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= 32
-        and (f.problem.rank > 1 or f.filters < 16),
-        "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3"),
-    Row("matmul", C, lambda f: f.is_half and f.channels > 48 and f.taps <= 32 and f.patch_size <= HALF[f.problem.rank],
-        "half types: products of bfloat16 run at twice the speed of float32; 399x512 to 192, k2: 2.2 by xla_nhwc -> 1"),
-    Row("stacked_taps", C, lambda f: f.is_half and f.channels > 48 and f.problem.rank < 3
+    Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= matmul.MAX_TAPS,
+        "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3; "
+        "32x512x512 to 16, k7: 38 by xla_nhwc -> 12"),
+    Row("stacked_taps", C, lambda f: f.is_half and f.problem.rank < 3
+        and (f.channels >= 32 or (f.problem.rank == 1 and f.channels >= 12 and f.taps <= 9))
         and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
-        "the same, large; bfloat16 56x56x64 k3x3: 11.3 by leading_axis -> 7.7; 512 steps, k5: 13.5 by xla_nhwc -> 8.8"),
-    Row("leading_axis", C, lambda f: f.is_half and f.channels > 48 and f.problem.rank == 2,
+        "half types: products of bfloat16 run at twice the speed of float32; bfloat16 56x56x64 k3x3: 11.3 by "
+        "leading_axis -> 7.7; 512 steps, k5: 13.5 by xla_nhwc -> 8.8; 7x7x320 to 512, k3x3: 3.7 by matmul -> 2.5"),
+    Row("matmul", C, lambda f: f.is_half and f.channels > 48 and f.taps <= 32 and f.patch_size <= HALF[f.problem.rank],
+        "the same, strided; 399x512 to 192, k2: 2.2 by xla_nhwc -> 1"),
+    Row("leading_axis", C, lambda f: f.is_half and f.problem.rank == 2
+        and (f.channels > 48 or (f.is_strided and f.taps <= 4)),
         "the same, strided: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
     Row("leading_axis", C, lambda f: f.problem.rank == 3,
         "XLA has no fast code for three axes; 24x24x24x32 k3x3x3: 26.8 -> 4.8; 16x56x56x3 to 64: 3.2"),
-    Row("im2col", C, lambda f: f.problem.rank == 2 and f.patch_size <= TINY and f.taps <= 32
-        and f.multiplications >= MEASURED,
-        "one small product; 1.18 of the best, xla_nhwc 1.32"),
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and 1 < f.filters <= 16 and f.patch_size <= LARGE_PATCHES
         and not f.is_strided,
         "few filters, small images; 1.06 of the best, xla_nhwc 1.54"),
@@ -251,47 +303,69 @@ TABLE: tuple[Row, ...] = (
         "large: Eigen is faster; 28x28x128 k3x3: 15.3 by xla_nhwc -> 10.2; 80x80x32 to 256: 9.3 -> 5.3"),
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.narrower_side > 16 and f.patch_size > LARGE_PATCHES,
         "large and strided, or few rows: row by row; 56x56x128 k3x3 s3: 12.8 by xla_nhwc -> 7.2; 7x7x512: 25 -> 13"),
+    Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.is_strided and f.taps <= 4 and f.total_size >= 1 << 20,
+        "the same, few taps; 8x128x128x32 to 32, k2x2 s4: 2.7 by xla_nhwc -> 1.5"),
     Row("im2col", C, lambda f: f.problem.rank == 1 and f.patch_size <= LARGE_PATCHES // 2 and f.taps <= 4
         and not f.is_half and f.multiplications >= MEASURED,
         "few taps of short signals; 1.24 of the best, xla_nhwc 1.45"),
     Row("xla_nhwc", C, lambda f: True,
         "XLA's convolution is fast in this form: 28x28x128 k3x3 at 460 GFLOP/s"),
-    Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank > 1 and f.taps <= 9,
-        "one input channel; 128x128x1 to 8, k3x3: 4.66 by im2col -> 1"),
+    Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 3 and f.taps <= 9,
+        "one input channel; 2x64x64x64x1 to 12, k2x2x2: 17 by matmul -> 6"),
+    Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 2 and f.taps <= 9
+        and (f.taps <= 4 or (f.is_strided and f.filters < 12)),
+        "the same; 32x56x56x1 to 12, k2x2: 2.5 by xla_nhwc -> 1.1; 32x224x224x1 to 8, k3x3 s2: 7.5 -> 4"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
         "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
     Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,
         "half types, few channels: in float32, on all cores; bfloat16 56x56x32 k3x3"),
     Row("xla_nhwc", K, lambda f: f.is_half and f.problem.rank < 3,
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
-    Row("row_correlation", K, lambda f: f.problem.rank == 3 and f.channels * f.taps <= 81,
-        "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1"),
     Row("winograd", K, lambda f: f.is_worth_transforming(2, 96, 1 << 28) or f.is_worth_transforming(3, 16, 1 << 26),
         "many multiplications: 16 products, not 36; 32x32x128 k3x3: 14.2 by xla_extra_row -> 8.6; 24x24x24x32 "
         "k3x3x3: 15.7 by leading_axis -> 9.2; 12x12x12x48 to 96, without padding: 30.5 -> 7.1"),
-    Row("leading_axis", K, lambda f: f.problem.rank == 3 and f.problem.w[2] >= 3 and f.narrower_side >= 16
-        and not f.is_strided and f.problem.w[0] <= leading_axis.MAX_UNROLLED,
-        "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6"),
+    Row("leading_axis", K, lambda f: f.problem.rank == 3 and not f.is_strided and f.planes_correlate_well
+        and f.filters >= min(12, f.channels) and f.output_size >= 2 * SMALL_OUTPUT,
+        "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6; "
+        "16x16x16x16x2 to 96: 25 by row_correlation -> 13; 32x16x16x16x12 to 12: 57 by matmul -> 29"),
+    Row("row_correlation", K, lambda f: f.problem.rank == 3 and (f.channels * f.taps <= 81 or f.channels <= 2),
+        "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1; "
+        "16x10x10x10x2 to 64, k5x5x5: 25 by matmul -> 13"),
     Row("im2col", K, lambda f: f.problem.rank == 3 and f.problem.w[0] <= 2 and f.taps <= im2col.MAX_TAPS
         and not f.is_half,
         "few taps; 1.05 of the best, matmul 1.14"),
+    Row("im2col", K, lambda f: f.problem.rank == 3 and max(f.channels, f.filters) <= 12 and not f.is_half
+        and f.taps <= im2col.MAX_TAPS,
+        "few channels and filters, strided; 2x64x16x16x12 to 12, k4x4x4 s2: 2.8 by matmul -> 1.9"),
     Row("matmul", K, lambda f: f.problem.rank == 3,
         "one window is in memory at a time; 17 shapes: 1.05 of the best, im2col 1.61"),
-    Row("matmul", K, lambda f: f.output_size <= SMALL_OUTPUT[f.problem.rank],
+    Row("matmul", K, lambda f: f.output_size <= SMALL_OUTPUT,
         "small outputs: nothing to prepare; 1.1 of the best, xla_nhwc 1.7 to 1.8"),
-    Row("matmul", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.multiplications <= 1 << 25,
-        "taps of one column; 1.04 of the best, im2col 1.65"),
-    Row("im2col", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.taps <= im2col.MAX_TAPS,
-        "the same, large; 1.06 of the best, xla_nhwc 1.55"),
-    Row("matmul", K, lambda f: f.filters < 12 and f.channels >= 16,
-        "few filters: they do not fill XLA's product; 12x12x320 to 8, k3x3: 2.1 by xla_nhwc -> 1"),
-    Row("matmul", K, lambda f: f.problem.rank == 2 and max(f.problem.strides) > 2 and f.narrower_side >= 16,
-        "strides of three and more: XLA dilates y; 19x19x128 k3x3 s3: 1.48 by xla_nhwc -> 1"),
-    Row("matmul", K, lambda f: f.problem.rank == 2 and f.is_strided and f.channels >= 128,
+    Row("xla_extra_row", K, lambda f: f.problem.rank == 2 and f.channels <= 4 < f.filters and f.extra_row_is_cheap,
+        "few channels; 8x20x20x4 to 256, k2x2: 1.7 by matmul -> 0.62"),
+    Row("matmul", K, lambda f: f.problem.rank == 2 and f.is_strided
+        and f.channels >= (64 if f.problem.w[1] <= 2 else 128),
         "strided, many channels; 14x14x256 k3x3 s2: 2.6 by xla_nhwc -> 2.0; 28x28x256 to 32, k5x5 s2: 17.9 -> 13.1"),
+    Row("leading_axis", K, lambda f: f.problem.rank == 2 and f.problem.w[1] == 1 and f.channels < f.filters
+        and f.problem.w[0] <= leading_axis.MAX_UNROLLED,
+        "taps of one column, more filters; 4x20x20x96 to 192, k3x1: 3.5 by im2col -> 2.0"),
+    Row("matmul", K, lambda f: f.problem.rank == 2 and f.filters <= 4 * f.channels and f.channels >= 16
+        and f.multiplications <= (1 << 25 if f.problem.w[1] <= 2 else 1 << 24),
+        "little work; taps of one column: 1.04 of the best, im2col 1.65"),
+    Row("im2col", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.taps <= im2col.MAX_TAPS
+        and not f.extra_row_is_cheap,
+        "the same, large; 1.06 of the best, xla_nhwc 1.55"),
+    Row("xla_nhwc", K, lambda f: f.problem.rank == 2 and f.problem.w[1] >= 4 and f.filters <= 4
+        and 16 <= f.channels <= 96,
+        "a kernel gradient as large as y; 8x56x80x96 to 3, k7x7: 148 by matmul -> 51"),
+    Row("matmul", K, lambda f: (f.filters < 12 and f.channels >= 16) or f.fewer_filters_than_channels,
+        "few filters: they do not fill XLA's product; 12x12x320 to 8, k3x3: 2.1 by xla_nhwc -> 1"),
     Row("im2col", K, lambda f: f.problem.rank == 2 and f.is_strided and f.output_size >= 1 << 17
-        and f.narrower_side >= 16 and f.filters <= 32 and f.taps <= im2col.MAX_TAPS,
-        "large and strided, few filters; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1"),
+        and f.taps <= im2col.MAX_TAPS and (f.narrower_side >= 16 or 8 <= f.channels <= 16 >= f.filters),
+        "large and strided; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1; 16x80x80x48, k3x3 s2: 26 -> 17"),
+    Row("matmul", K, lambda f: f.narrower_side >= 16 and max(f.problem.strides) > 2
+        and (f.problem.rank == 2 or f.taps <= 2 * f.problem.strides[0]),
+        "strides of three and more: XLA dilates y; 19x19x128 k3x3 s3: 1.48 by xla_nhwc -> 1; 8x8192x32, k8 s4: 9 -> 6"),
     Row("row_correlation", K, lambda f: f.problem.rank == 1 and f.channels == 1,
         "one channel; 1000x1 to 320, k7: 2.2 by xla_nhwc -> 1"),
     Row("xla_extra_row", K, lambda f: f.extra_row_is_cheap,

@@ -191,6 +191,29 @@ def test_shift_add_of_a_long_kernel_agrees_with_the_definition(x, w, strides, pa
         agrees(lowered(name, "shift_add", geometry)(a, b), reference.evaluate(name, a, b, geometry))
 
 
+@pytest.mark.parametrize(
+    ("x", "w", "strides", "pads"),
+    [
+        ((70,), (70,), (1,), [(0, 0)]),
+        ((9, 8), (9, 8), (2, 1), [(0, 0), (0, 0)]),
+        ((7, 8), (9, 9), (1, 3), [(1, 1), (0, 1)]),
+        ((9, 8), (7, 11), (1, 1), [(-2, 0), (4, -1)]),
+        ((3, 5, 5), (3, 5, 5), (1, 1, 1), [(0, 0)] * 3),
+    ],
+)
+def test_one_window_is_one_product_by_default(x, w, strides, pads, x64):
+    rng, rank = np.random.default_rng(0), len(x)
+    dims = (0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank))
+    geometry = Geometry(x, w, strides, tuple(pads), (1,) * rank, (1,) * rank, 1, *dims, dims[0])
+    arrays = {"x": rng.standard_normal((3, *x, 5)), "w": rng.standard_normal((*w, 5, 4))}
+    arrays["y"] = rng.standard_normal((3, *(1,) * rank, 4))
+    for name in SIGNATURES:
+        a, b = (jnp.asarray(arrays[letter]) for letter in SIGNATURES[name][:2])
+        assert choice.choose(name, geometry, a, b, platform="cpu").lowering == "matmul"
+        agrees(lowered(name, None, geometry)(a, b), reference.evaluate(name, a, b, geometry))
+        assert str(jax.make_jaxpr(lowered(name, None, geometry))(a, b)).count("dot_general[") == 1
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_types_are_summed_in_float32(dtype):
     rng = np.random.default_rng(0)

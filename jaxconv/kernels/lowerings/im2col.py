@@ -37,20 +37,11 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     return None
 
 
-def is_one_window(problem: Problem) -> bool:
-    """Return whether the kernel covers the padded input once: the input then is the only patch."""
-    padded = tuple(n + sum(pads) for n, pads in zip(problem.x, problem.pads, strict=True))
-    return padded == tuple(problem.w) and max(problem.dilation) == 1
-
-
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
     filters = w.shape[-1]
     w = w.reshape(-1, filters)
     x = pad(x, problem.pads)
-    if is_one_window(problem):
-        flat = x.reshape(x.shape[0], *problem.y, -1)
-        return arithmetic.dot(flat, w, ([problem.rank + 1], [0]))
     rows, part = _block(x, problem)
 
     def block(start: Any) -> Array:

@@ -2,7 +2,8 @@
 
     C: y = sum_j window_j(x) w[j]        T: x = sum_j scatter_j(y w[j]^T)        K: w[j] = window_j(x)^T y
 
-``window_j`` is what tap j reads of the padded input. A kernel of one tap is a single product. The products of T share
+``window_j`` is what tap j reads of the padded input. A kernel of one tap is a single product, and so is one that covers
+the input once, as in a dense layer. The products of T share
 an operand and are one, with the taps side by side, for which the kernel is not copied; so are those of C where the
 filters are few: window_j(x) w[j] = window_j(x w[j]), and x need not be sliced nor padded. K loops over the taps: one
 window is in memory at a time, it stays in the cache, and none is made before y is known. (XLA computes what does not
@@ -35,7 +36,7 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     """Return why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
-    if name != "correlate" and problem.taps > MAX_TAPS:
+    if name != "correlate" and problem.taps > MAX_TAPS and not problem.has_one_window:
         return f"it takes kernels of up to {MAX_TAPS} taps, not {problem.taps}"
     return None
 
@@ -43,6 +44,9 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
     p, taps, (channels, filters) = problem, tap_indices(problem), w.shape[-2:]
+    if p.has_one_window:
+        flat = pad(x, p.pads).reshape(x.shape[0], *p.y, -1)
+        return arithmetic.dot(flat, w.reshape(-1, filters), ([p.rank + 1], [0]))
     if len(taps) > 1 and product_growth(p, channels, filters) <= MAX_GROWTH:
         kernel = jnp.moveaxis(w.reshape(-1, channels, filters), 0, 1).reshape(channels, -1)
         products = arithmetic.dot(x, kernel, ([x.ndim - 1], [0]))
@@ -72,6 +76,9 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
     channels, filters = w.shape[-2:]
     taps = tap_indices(problem)
     products = arithmetic.dot(y, w.reshape(-1, filters), ([y.ndim - 1], [1]))
+    if problem.has_one_window:
+        whole = products.reshape(y.shape[0], *problem.w, channels)
+        return pad(whole, [(-low, -high) for low, high in problem.pads])
     if len(taps) == 1:
         return scatter(products, taps[0], problem)
     parts = (lax.slice_in_dim(products, i * channels, (i + 1) * channels, axis=-1) for i in range(len(taps)))
@@ -82,9 +89,10 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     """Compute ``K(x, y)``."""
     channels, filters = x.shape[-1], y.shape[-1]
     x = pad(x, problem.pads)
-    if problem.taps == 1:
-        shown = window(x, (0,) * problem.rank, problem)
-        out = arithmetic.dot(shown.reshape(-1, channels), y.reshape(-1, filters), ([0], [0]))
+    if problem.taps == 1 or problem.has_one_window:
+        shown = x if problem.has_one_window else window(x, (0,) * problem.rank, problem)
+        samples = y.reshape(-1, filters)
+        out = arithmetic.dot(shown.reshape(samples.shape[0], -1), samples, ([0], [0]))
         return out.reshape(*problem.w, channels, filters)
 
     def products(x: Array, y: Array) -> Array:
