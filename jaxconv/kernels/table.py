@@ -208,8 +208,10 @@ NARROW = 96
 SAVING = {2: 1.7, 3: 2.6}
 # entries of the patches that stay in the cache
 LARGE_PATCHES = 3 << 19
-# positions of an image that is small, by the number of axes; entries of an output that is small
-SMALL_IMAGE, SMALL_OUTPUT = {1: 512, 2: 2560, 3: 2560}, 20_000
+# positions of an image that is small, by the number of axes
+SMALL_IMAGE = {1: 512, 2: 2560, 3: 2560}
+# entries of an output that is small: of several signals or images, of one or two signals
+SMALL_OUTPUT, SMALL_SIGNALS = 20_000, 1 << 16
 HALF = {1: 1 << 22, 2: LARGE_PATCHES, 3: 0}  # patches of a product of half types
 
 ALL = ("convolve", "transpose", "correlate")
@@ -278,7 +280,8 @@ TABLE: tuple[Row, ...] = (
         "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
         "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9"),
-    Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= matmul.MAX_TAPS,
+    Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= matmul.MAX_TAPS
+        and (f.problem.rank > 1 or f.filters <= 32),
         "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3; "
         "32x512x512 to 16, k7: 38 by xla_nhwc -> 12"),
     Row("stacked_taps", C, lambda f: f.is_half and f.problem.rank < 3
@@ -339,8 +342,9 @@ TABLE: tuple[Row, ...] = (
         "few channels and filters, strided; 2x64x16x16x12 to 12, k4x4x4 s2: 2.8 by matmul -> 1.9"),
     Row("matmul", K, lambda f: f.problem.rank == 3,
         "one window is in memory at a time; 17 shapes: 1.05 of the best, im2col 1.61"),
-    Row("matmul", K, lambda f: f.output_size <= SMALL_OUTPUT,
-        "small outputs: nothing to prepare; 1.1 of the best, xla_nhwc 1.7 to 1.8"),
+    Row("matmul", K, lambda f: f.output_size <= SMALL_OUTPUT
+        or (f.problem.rank == 1 and f.batch <= 2 and f.output_size <= SMALL_SIGNALS),
+        "small outputs: nothing to prepare; 1.1 of the best, xla_nhwc 1.7 to 1.8; 1x1024x64, k9: 2.0 -> 1.1"),
     Row("xla_extra_row", K, lambda f: f.problem.rank == 2 and f.channels <= 4 < f.filters and f.extra_row_is_cheap,
         "few channels; 8x20x20x4 to 256, k2x2: 1.7 by matmul -> 0.62"),
     Row("matmul", K, lambda f: f.problem.rank == 2 and f.is_strided

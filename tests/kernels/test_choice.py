@@ -57,6 +57,8 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         ),
         (dict(x=(2, 32, 32, 32, 3), w=(1, 1, 1, 3, 3)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(2, 4000, 1), w=(8, 1, 64)), "shift_add, matmul, row_correlation"),
+        (dict(x=(1, 1024, 64), w=(9, 64, 64)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
+        (dict(x=(16, 512, 256), w=(3, 256, 128)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(64, 4, 4, 64), w=(4, 4, 64, 16), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(1, 7, 32), w=(7, 32, 32), padding="VALID"), "matmul, matmul, matmul"),
