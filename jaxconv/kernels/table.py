@@ -244,9 +244,11 @@ TABLE: tuple[Row, ...] = (
     Row("xla_nhwc", C, lambda f: f.is_one_narrow_tap,
         "one tap, few channels and filters: no product is filled; 32x32x32x32x3 to 3: 9.7 by matmul -> 0.9"),
     Row("polyphase", T, lambda f: f.is_one_narrow_tap, "the same"),
-    Row("matmul", ALL, lambda f: f.taps == 1 or f.problem.has_one_window,
-        "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients; one "
-        "window, as in a dense layer; 32x7x7x512 to 512, k7x7, C and T: 270 by xla_nhwc and polyphase -> 22"),
+    Row("matmul", ALL, lambda f: f.problem.has_one_window,
+        "the kernel covers the input: one matrix product, as in a dense layer; 32x7x7x512 to 512, k7x7: 49 by xla_nhwc "
+        "-> 7 forward, 220 by polyphase -> 8 for the input gradient"),
+    Row("matmul", ALL, lambda f: f.taps == 1,
+        "one tap is one matrix product; 56x56, 64 to 256 channels: 4.6 -> 2 forward, 35.6 -> 8 with gradients"),
     Row("shift_add", CK, lambda f: f.channels == 1 and f.filters < 16 and f.taps > shift_add.MAX_TAPS,
         "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
     Row("polyphase", T, lambda f: f.problem.w == f.problem.strides and f.taps > 1,
