@@ -260,8 +260,7 @@ TABLE: tuple[Row, ...] = (
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
-    Row("matmul", T, lambda f: f.channels < 16
-        and f.taps <= min(32, 3 * f.filters // (f.channels * min(2, f.problem.rank))),
+    Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5"),
     Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
         and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),

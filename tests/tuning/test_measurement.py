@@ -19,7 +19,7 @@ def test_the_faster_lowering_of_a_layer_is_remembered_and_used(file, clock):
         ("correlate", "2x12x3 to 12x4, k3 float32"),
     ]
     assert report[0].winner == Winner("im2col", 4.0, "xla_nhwc", 5.0)
-    assert [one.lowering for one in explained()] == ["im2col", "matmul", "im2col"]
+    assert [one.lowering for one in explained()] == ["im2col", "polyphase > xla_nhwc", "im2col"]
     params, apply_fn = LAYER.init(jax.random.key(0), (None, 12, 3))
     assert "jaxconv.convolve.im2col" in scopes(apply_fn, params, X)
     assert str(file) in repr(report) and "2 convolutions: 12 ms by the table, 8 ms as tuned" in repr(report)
