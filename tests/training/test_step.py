@@ -196,7 +196,8 @@ def test_three_steps_equal_keras(ours, theirs):
     params["conv1d"]["kernel"] *= 3  # so that the constraint is active
     made, chosen = optimizer(ours), metrics("mae")
     state, step = init_state(apply_fn, params, made), jax.jit(train_step(apply_fn, MSE, made, chosen))
-    x, y = RNG.normal(size=(6, 8, 2)).astype(np.float32), RNG.normal(size=(6, 1)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 8, 2)).astype(np.float32), rng.normal(size=(6, 1)).astype(np.float32)
     L = keras.layers
     model = keras.Sequential(
         [L.Conv1D(4, 3, activation="relu", **options), L.BatchNormalization(), L.GlobalAveragePooling1D(), L.Dense(1)]
@@ -220,7 +221,8 @@ def test_three_steps_equal_keras(ours, theirs):
     for index, (name, leaves) in zip((0, 1, 3), [*names, ("dense", ("kernel", "bias"))], strict=True):
         for leaf, variable in zip(leaves, model.layers[index].weights, strict=True):
             # float32; the bias before the batch norm has a gradient near 0, which Adam blows up to a step of 0.01
-            np.testing.assert_allclose(state.params[name][leaf], variable.value, rtol=2e-4, atol=5e-5)
+            atol = 1e-3 if (name, leaf) == ("conv1d", "bias") else 5e-5
+            np.testing.assert_allclose(state.params[name][leaf], variable.value, rtol=2e-4, atol=atol)
 
 
 def test_the_step_is_pure():
