@@ -218,8 +218,9 @@ ALL = ("convolve", "transpose", "correlate")
 C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "correlate")
 
 # The figures are milliseconds, medians on two cores (AMD, AVX-512): XLA's way, or the one named, -> this one. They are
-# of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`; or of `jaxconv tune --table`, whose
-# "1.1 of the best" is the geometric mean of the time over that of the fastest lowering, for the shapes of a row.
+# of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`; or of `jaxconv tune --table` with the
+# seeds 2026 to 2029. Its "1.1 of the best" is the geometric mean of the time over that of the fastest lowering, for the
+# shapes of a row.
 TABLE: tuple[Row, ...] = (
     Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9 and f.problem.groups % 16 == 0,
         "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3"),
@@ -242,8 +243,9 @@ TABLE: tuple[Row, ...] = (
     Row("im2col", K, lambda f: f.taps == 1 and f.channels > 8 * f.filters,
         "one tap, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul -> 1"),
     Row("xla_nhwc", C, lambda f: f.is_one_narrow_tap,
-        "one tap, few channels and filters: no product is filled; 32x32x32x32x3 to 3: 9.7 by matmul -> 0.9"),
-    Row("polyphase", T, lambda f: f.is_one_narrow_tap, "the same"),
+        "one tap, few channels and filters: they do not fill a product; 32x32x32x32x3 to 3: 9.7 by matmul -> 0.9"),
+    Row("polyphase", T, lambda f: f.is_one_narrow_tap,
+        "the same, as a convolution; 32x32x32x32x3 to 3: 9.6 by matmul -> 0.9"),
     Row("matmul", ALL, lambda f: f.problem.has_one_window,
         "the kernel covers the input: one matrix product, as in a dense layer; 32x7x7x512 to 512, k7x7: 49 by xla_nhwc "
         "-> 7 forward, 220 by polyphase -> 8 for the input gradient"),
@@ -254,7 +256,7 @@ TABLE: tuple[Row, ...] = (
     Row("polyphase", T, lambda f: f.problem.w == f.problem.strides and f.taps > 1,
         "windows side by side: one product and a reshape; 112x112x8 to 28x28x48, k4x4 s4: 0.63 by matmul -> 0.18"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.skips_positions,
-        "gaps between the windows: nothing is added; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
+        "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
     Row("winograd", T, lambda f: f.is_worth_transforming(2, 96, 1 << 28)
         and winograd.limits("transpose", f.problem, f.shapes) is None,
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8"),
@@ -291,7 +293,7 @@ TABLE: tuple[Row, ...] = (
         "half types: products of bfloat16 run at twice the speed of float32; bfloat16 56x56x64 k3x3: 11.3 by "
         "leading_axis -> 7.7; 512 steps, k5: 13.5 by xla_nhwc -> 8.8; 7x7x320 to 512, k3x3: 3.7 by matmul -> 2.5"),
     Row("matmul", C, lambda f: f.is_half and f.channels > 48 and f.taps <= 32 and f.patch_size <= HALF[f.problem.rank],
-        "the same, strided; 399x512 to 192, k2: 2.2 by xla_nhwc -> 1"),
+        "the same, strided; 2x100x128 to 50x32, k9 s2: 0.23 by xla_nhwc -> 0.17"),
     Row("leading_axis", C, lambda f: f.is_half and f.problem.rank == 2
         and (f.channels > 48 or (f.is_strided and f.taps <= 4)),
         "the same, strided: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
@@ -308,7 +310,7 @@ TABLE: tuple[Row, ...] = (
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.narrower_side > 16 and f.patch_size > LARGE_PATCHES,
         "large and strided, or few rows: row by row; 56x56x128 k3x3 s3: 12.8 by xla_nhwc -> 7.2; 7x7x512: 25 -> 13"),
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.is_strided and f.taps <= 4 and f.total_size >= 1 << 20,
-        "the same, few taps; 8x128x128x32 to 32, k2x2 s4: 2.7 by xla_nhwc -> 1.5"),
+        "strided, few taps; 8x128x128x32 to 32, k2x2 s4: 2.7 by xla_nhwc -> 1.5"),
     Row("im2col", C, lambda f: f.problem.rank == 1 and f.patch_size <= LARGE_PATCHES // 2 and f.taps <= 4
         and not f.is_half and f.multiplications >= MEASURED,
         "few taps of short signals; 1.24 of the best, xla_nhwc 1.45"),
@@ -362,7 +364,7 @@ TABLE: tuple[Row, ...] = (
         "the same, large; 1.06 of the best, xla_nhwc 1.55"),
     Row("xla_nhwc", K, lambda f: f.problem.rank == 2 and f.problem.w[1] >= 4 and f.filters <= 4
         and 16 <= f.channels <= 96,
-        "a kernel gradient as large as y; 8x56x80x96 to 3, k7x7: 148 by matmul -> 51"),
+        "few filters, wide kernels: XLA's own kernel gradient; 8x56x80x96 to 3, k7x7: 148 by matmul -> 51"),
     Row("matmul", K, lambda f: (f.filters < 12 and f.channels >= 16) or f.fewer_filters_than_channels,
         "few filters: they do not fill XLA's product; 12x12x320 to 8, k3x3: 2.1 by xla_nhwc -> 1"),
     Row("im2col", K, lambda f: f.problem.rank == 2 and f.is_strided and f.output_size >= 1 << 17

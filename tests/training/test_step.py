@@ -221,7 +221,7 @@ def test_three_steps_equal_keras(ours, theirs):
     for index, (name, leaves) in zip((0, 1, 3), [*names, ("dense", ("kernel", "bias"))], strict=True):
         for leaf, variable in zip(leaves, model.layers[index].weights, strict=True):
             # float32; the bias before the batch norm has a gradient near 0, which Adam blows up to a step of 0.01
-            atol = 1e-3 if (name, leaf) == ("conv1d", "bias") else 5e-5
+            atol = 1e-3 if (ours["name"], name, leaf) == ("adam", "conv1d", "bias") else 5e-5
             np.testing.assert_allclose(state.params[name][leaf], variable.value, rtol=2e-4, atol=atol)
 
 

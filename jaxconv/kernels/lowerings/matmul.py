@@ -3,11 +3,11 @@
     C: y = sum_j window_j(x) w[j]        T: x = sum_j scatter_j(y w[j]^T)        K: w[j] = window_j(x)^T y
 
 ``window_j`` is what tap j reads of the padded input. A kernel of one tap is a single product, and so is one that covers
-the input once, as in a dense layer. The products of T share
-an operand and are one, with the taps side by side, for which the kernel is not copied; so are those of C where the
-filters are few: window_j(x) w[j] = window_j(x w[j]), and x need not be sliced nor padded. K loops over the taps: one
-window is in memory at a time, it stays in the cache, and none is made before y is known. (XLA computes what does not
-depend on y before the forward pass, and keeps it until the backward pass.)
+the input once, as in a dense layer. The products of T share an operand and are one, with the taps side by side, for
+which the kernel is not copied; so are those of C where the filters are few: window_j(x) w[j] = window_j(x w[j]), and x
+need not be sliced nor padded. K loops over the taps: one window is in memory at a time, it stays in the cache, and none
+is made before y is known. (XLA computes what does not depend on y before the forward pass, and keeps it until the
+backward pass.)
 Half types reach the matrix units only this way: products of bfloat16, sums in float32.
 """
 
