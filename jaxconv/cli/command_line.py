@@ -119,18 +119,25 @@ def _run(arguments: Sequence[str]) -> int:
 def _unknown_argument(command: str | None, word: str, parsers: dict[str, _Parser]) -> str:
     """Return the message for an argument that no option takes."""
     if command is None or not word.startswith("-"):
-        hint = f"; to set a key of the config, use --set {word}" if command == "train" and "=" in word else ""
+        hint = ""
+        if command == "train" and "=" in word:
+            table = "train." if word.partition("=")[0] in _train_keys() else ""
+            hint = f"; to set a key of the config, use --set {table}{word}"
         takes = "" if command is None else f": jaxconv {command} takes {_positional(parsers[command])}"
         return f"unexpected {word!r}{takes}{hint}; see: jaxconv {command or ''} --help"
     name, _, value = word.lstrip("-").replace("-", "_").partition("=")
-    if command == "train":
-        from jaxconv.app.train_table import TrainTable
-
-        if name in [field.name for field in dataclasses.fields(TrainTable)]:
-            return f"jaxconv train has no option {word!r}; use --set train.{name}={value or 'VALUE'}"
+    if command == "train" and name in _train_keys():
+        return f"jaxconv train has no option {word!r}; use --set train.{name}={value or 'VALUE'}"
     options = set(re.findall(r"--[\w-]+", parsers[command].format_usage()))
     hint = "; to set a key of the config, use --set KEY=VALUE" if command == "train" else ""
     return f"jaxconv {command} has no option {word!r}; {nearest(word, options)}{hint}"
+
+
+def _train_keys() -> list[str]:
+    """Return the keys of the table ``train`` of a config."""
+    from jaxconv.app.train_table import TrainTable
+
+    return [field.name for field in dataclasses.fields(TrainTable)]
 
 
 def _positional(parser: argparse.ArgumentParser) -> str:

@@ -58,6 +58,7 @@ def test_version(capsys):
         (["train", "tiny.toml", "--batch-size=5"], ["'--batch-size=5'", "--set train.batch_size=5"]),
         (["train", "tiny.toml", "--filters", "5"], ["'--filters'", "--set KEY=VALUE"]),
         (["train", "tiny.toml", "train.epochs=5"], ["'train.epochs=5'", "takes [CONFIG]", "--set train.epochs=5"]),
+        (["train", "tiny.toml", "epochs=5"], ["'epochs=5'", "--set train.epochs=5"]),
         (["convert", "a", "b", "c", "d"], ["'d'", "takes OLD [WEIGHTS] NEW"]),
         (["train", "tiny.toml", "--sett", "a=1"], ["'--sett'", "'--set'"]),
         (["train", "tiny.toml", "more"], ["'more'", "jaxconv train --help"]),
