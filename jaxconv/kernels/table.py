@@ -1,25 +1,13 @@
-"""The table that chooses a lowering on CPU: the facts about a convolution, and rows with the measurement behind each.
+"""The table that chooses a lowering on CPU: rows with the measurement behind each.
 
 Knows the limits of the lowerings, not how they are called.
 """
 
-import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
-
-from jaxconv.kernels.lowerings import (
-    block_diagonal,
-    groups_last,
-    im2col,
-    leading_axis,
-    matmul,
-    shift_add,
-    stacked_taps,
-    winograd,
-    xla_extra_row,
-)
+from jaxconv.kernels.facts import Facts
+from jaxconv.kernels.lowerings import groups_last, im2col, leading_axis, matmul, shift_add, stacked_taps, winograd
 from jaxconv.kernels.problem import Problem, Shapes
 
 
@@ -28,184 +16,12 @@ class Row(NamedTuple):
 
     lowering: str
     maps: tuple[str, ...]
-    applies: Callable[["Facts"], bool]
+    applies: Callable[[Facts], bool]
     reason: str
-
-
-class Facts(NamedTuple):
-    """What the rows compare: the problem, sizes of one group, and the dtype of the operands. Sizes are in entries."""
-
-    problem: Problem
-    shapes: Shapes
-    dtype: Any
-
-    @property
-    def taps(self) -> int:
-        return self.problem.taps
-
-    @property
-    def channels(self) -> int:
-        return self.shapes["w"][-2]
-
-    @property
-    def filters(self) -> int:
-        return self.shapes["w"][-1] // self.problem.groups
-
-    @property
-    def narrower_side(self) -> int:
-        """Return the channels or the filters, whichever are fewer: what fills a matrix product."""
-        return min(self.channels, self.filters)
-
-    @property
-    def pairs(self) -> int:
-        """Return the number of pairs of a channel and a filter in one group."""
-        return self.channels * self.filters
-
-    @property
-    def is_one_narrow_tap(self) -> bool:
-        """Return whether one tap has few pairs of a channel and a filter, in one group."""
-        alone = self.taps == 1 and self.problem.groups == 1 and not self.is_strided
-        return alone and self.pairs <= NARROW and not self.is_half
-
-    @property
-    def is_depthwise(self) -> bool:
-        return self.problem.groups > 1 and self.channels == 1
-
-    @property
-    def is_half(self) -> bool:
-        return jnp.dtype(self.dtype).itemsize < 4
-
-    @property
-    def batch(self) -> int:
-        """Return the batch size; a symbolic one counts as 1."""
-        size = self.shapes["x"][0]
-        return size if isinstance(size, int) else 1
-
-    @property
-    def output_size(self) -> int:
-        """Return the size of y in one group."""
-        return self.batch * math.prod(self.problem.y) * self.filters
-
-    @property
-    def kernel_size(self) -> int:
-        return math.prod(self.shapes["w"])
-
-    @property
-    def patch_size(self) -> int:
-        """Return the size of the windows of all taps in one group."""
-        return self.batch * math.prod(self.problem.y) * self.taps * self.channels
-
-    @property
-    def total_size(self) -> int:
-        """Return the size of x, w and y together."""
-        x = self.batch * math.prod(self.problem.x) * self.channels
-        return self.problem.groups * (x + self.output_size) + self.kernel_size
-
-    @property
-    def positions(self) -> int:
-        """Return the number of positions of one output."""
-        return math.prod(self.problem.y)
-
-    @property
-    def multiplications(self) -> int:
-        return self.patch_size * self.filters
-
-    @property
-    def is_strided(self) -> bool:
-        return max(self.problem.strides) > 1
-
-    @property
-    def is_padded(self) -> bool:
-        return any(low > 0 or high > 0 for low, high in self.problem.pads)
-
-    @property
-    def product_growth(self) -> float:
-        """Return the size of the products of x with all taps, relative to x."""
-        return matmul.product_growth(self.problem, self.channels, self.filters)
-
-    @property
-    def runs_on_one_core(self) -> bool:
-        """Return whether XLA's 2-D convolution would run on one core, and can be made to run on all."""
-        narrow = 16 < self.filters <= 64 and self.channels >= 16
-        return self.problem.rank == 2 and self.problem.strides[0] == 1 and narrow
-
-    @property
-    def fills_blocks(self) -> bool:
-        """Return whether groups make a few dense kernel gradients of images, each worth several cores."""
-        p = self.problem
-        return p.rank == 2 and p.groups * self.channels <= 256 and p.groups * self.output_size >= 1 << 18
-
-    @property
-    def is_alone_in_products(self) -> bool:
-        """Return whether the kernel gradient of each group is a product with taps on both sides."""
-        return block_diagonal.is_alone("correlate", self.problem, self.channels, self.filters)
-
-    @property
-    def extra_row_is_cheap(self) -> bool:
-        """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
-        p = self.problem
-        return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
-
-    def is_worth_transforming(self, rank: int, narrowest: int, fewest: int) -> bool:
-        """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation.
-
-        Args:
-            rank: the number of axes. narrowest: the fewest channels and filters that fill the products.
-            fewest: multiplications of the definition.
-        """
-        p, batch = self.problem, self.shapes["x"][0]
-        if p.rank != rank or self.is_half or not isinstance(batch, int) or self.narrower_side < narrowest:
-            return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
-        large = self.multiplications >= fewest and batch * self.positions >= 256
-        return large and winograd.fits(p, self.channels + self.filters) and winograd.saving(p) >= SAVING[rank]
-
-    @property
-    def planes_correlate_well(self) -> bool:
-        """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
-        depth, last = self.problem.w[0], self.problem.w[-1]
-        wide = last >= 3 or (last == 1 and self.channels <= 48)
-        return wide and depth <= leading_axis.MAX_UNROLLED and (depth > 1 or not self.is_half)
-
-    @property
-    def fewer_filters_than_channels(self) -> bool:
-        """Return whether the filters are far fewer than the channels."""
-        many = self.channels >= 96 and self.channels >= 4 * self.filters and self.problem.rank == 2
-        return many or (self.is_strided and self.channels > 16 * self.filters)
-
-    @property
-    def skips_positions(self) -> bool:
-        """Return whether there are positions of x between the windows, none of which overlap."""
-        pairs = [*zip(self.problem.strides, self.problem.extents, strict=True)]
-        return all(s >= k for s, k in pairs) and any(s > k for s, k in pairs)
-
-    @property
-    def few_channels_stack(self) -> bool:
-        """Return whether the channels are few, and the taps of one column fit beside them."""
-        p = self.problem
-        few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_STACKED
-        dense = not self.is_strided or (self.channels < self.filters and self.taps <= 16)
-        return p.rank == 2 and few and dense and self.multiplications >= WORTH_STACKING
-
-    @property
-    def column_stacks_well(self) -> bool:
-        """Return whether the taps of one column fit beside the filters, and those of all columns do not."""
-        p, stacked = self.problem, self.filters * self.problem.w[0]
-        if p.rank != 2:
-            return False
-        narrow = 1 < self.filters <= min(16, self.channels // 2) and self.channels >= 16
-        fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_STACKED and self.filters * p.taps > self.channels
-        all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
-        return all_read and narrow and fits
 
 
 # the multiplications of the smallest convolutions that were measured
 MEASURED = 1 << 19
-# multiplications above which few channels are stacked with taps
-WORTH_STACKING = 1 << 23
-# pairs of a channel and a filter that do not fill a product
-NARROW = 96
-# by the number of axes: multiplications of the definition for each of "winograd"
-SAVING = {2: 1.7, 3: 2.6}
 # entries of the patches that stay in the cache
 LARGE_PATCHES = 3 << 19
 # positions of an image that is small, by the number of axes
@@ -257,7 +73,7 @@ TABLE: tuple[Row, ...] = (
         "windows side by side: one product and a reshape; 112x112x8 to 28x28x48, k4x4 s4: 0.63 by matmul -> 0.18"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.skips_positions,
         "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
-    Row("winograd", T, lambda f: f.is_worth_transforming(2, 96, 1 << 28)
+    Row("winograd", T, lambda f: f.is_worth_transforming("transpose")
         and winograd.limits("transpose", f.problem, f.shapes) is None,
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
@@ -268,16 +84,17 @@ TABLE: tuple[Row, ...] = (
         and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),
         "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6"),
     Row("matmul", T, lambda f: f.taps <= (9 if f.problem.rank == 3 else 32)
-        and f.positions <= SMALL_IMAGE[f.problem.rank] and f.multiplications >= MEASURED and f.patch_size <= 1 << 21
-        and f.taps * f.channels <= 16 * f.filters,
-        "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2"),
+        and (f.positions <= SMALL_IMAGE[f.problem.rank] or f.is_one_wide_image) and f.multiplications >= MEASURED
+        and f.patch_size <= 1 << 21 and f.taps * f.channels <= 16 * f.filters,
+        "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2; "
+        "1x64x64x64, k3x3: 1.1 -> 0.8"),
     Row("polyphase", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and (f.filters < 16 or f.taps <= 32)
         and (f.problem.rank > 1 or f.multiplications >= MEASURED),
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18; 32x28x28x1 to 1, k7x7: 2.4 by xla_nhwc -> 0.14; "
         "16x4096x1 to 16, k8: 1.3 -> 0.4"),
-    Row("winograd", C, lambda f: f.is_worth_transforming(2, 96, 1 << 28),
+    Row("winograd", C, lambda f: f.is_worth_transforming("convolve"),
         "many channels: 16 products, not 36; 32x32x128 k3x3: 12.9 by xla_extra_row -> 8.2"),
     Row("leading_axis", C, lambda f: f.few_channels_stack,
         "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
@@ -327,9 +144,9 @@ TABLE: tuple[Row, ...] = (
         "half types, few channels: in float32, on all cores; bfloat16 56x56x32 k3x3"),
     Row("xla_nhwc", K, lambda f: f.is_half and f.problem.rank < 3,
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
-    Row("winograd", K, lambda f: f.is_worth_transforming(2, 96, 1 << 28) or f.is_worth_transforming(3, 16, 1 << 26),
-        "many multiplications: 16 products, not 36; 32x32x128 k3x3: 14.2 by xla_extra_row -> 8.6; 24x24x24x32 "
-        "k3x3x3: 15.7 by leading_axis -> 9.2; 12x12x12x48 to 96, without padding: 30.5 -> 7.1"),
+    Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
+        "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
+        "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and not f.is_strided and f.planes_correlate_well
         and f.filters >= min(12, f.channels) and f.output_size >= 2 * SMALL_OUTPUT,
         "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6; "

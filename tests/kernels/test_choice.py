@@ -26,7 +26,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(16, 512, 128), w=(5, 128, 256)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
             dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)),
-            "xla_extra_row, polyphase > xla_extra_row, xla_extra_row",
+            "xla_extra_row, polyphase > xla_extra_row, winograd",
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)),
@@ -58,7 +58,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(2, 32, 32, 32, 3), w=(1, 1, 1, 3, 3)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(2, 4000, 1), w=(8, 1, 64)), "shift_add, matmul, row_correlation"),
         (dict(x=(1, 1024, 64), w=(9, 64, 64)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
-        (dict(x=(16, 512, 256), w=(3, 256, 128)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
+        (dict(x=(16, 512, 256), w=(3, 256, 128)), "xla_nhwc, polyphase > xla_nhwc, winograd"),
         (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(64, 4, 4, 64), w=(4, 4, 64, 16), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(1, 7, 32), w=(7, 32, 32), padding="VALID"), "matmul, matmul, matmul"),
@@ -107,7 +107,8 @@ def test_a_precision_leaves_the_lowerings_that_sum_the_products_of_the_definitio
 @pytest.mark.parametrize(
     ("x", "w"),
     [
-        ((16, 28, 28, 64), (3, 3, 64, 128)),  # few channels
+        ((32, 28, 28, 24), (3, 3, 24, 128)),  # few channels
+        ((16, 28, 28, 128), (3, 3, 128, 24)),  # few filters
         ((1, 14, 14, 128), (3, 3, 128, 128)),  # small
         ((16, 28, 28, 128), (5, 5, 128, 128)),  # other taps
         ((1, 256, 256, 128), (3, 3, 128, 128)),  # one image does not fit the cache

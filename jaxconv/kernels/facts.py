@@ -1,0 +1,205 @@
+"""The facts about a convolution that the table of lowerings compares. Knows the limits of the lowerings."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from jaxconv.kernels.lowerings import block_diagonal, leading_axis, matmul, winograd, xla_extra_row
+from jaxconv.kernels.problem import Problem, Shapes
+
+# multiplications above which few channels are stacked with taps
+WORTH_STACKING = 1 << 23
+# pairs of a channel and a filter that do not fill a product
+NARROW = 96
+
+
+class Least(NamedTuple):
+    """The smallest convolutions that "winograd" computes by default.
+
+    narrowest: the channels and filters that fill the products. multiplications: of the definition. saving: those of
+    the definition for each that is left.
+    """
+
+    narrowest: int
+    multiplications: int
+    saving: float
+
+
+# for each map, by the number of axes
+TWO_AXES = {2: Least(96, 1 << 28, 1.7)}
+TRANSFORMED = {
+    "convolve": TWO_AXES,
+    "transpose": TWO_AXES,
+    "correlate": {1: Least(48, 1 << 26, 1.4), 2: Least(32, 1 << 28, 1.6), 3: Least(16, 1 << 27, 4.2)},
+}
+
+
+class Facts(NamedTuple):
+    """What the rows compare: the problem, sizes of one group, and the dtype of the operands. Sizes are in entries."""
+
+    problem: Problem
+    shapes: Shapes
+    dtype: Any
+
+    @property
+    def taps(self) -> int:
+        return self.problem.taps
+
+    @property
+    def channels(self) -> int:
+        return self.shapes["w"][-2]
+
+    @property
+    def filters(self) -> int:
+        return self.shapes["w"][-1] // self.problem.groups
+
+    @property
+    def narrower_side(self) -> int:
+        """Return the channels or the filters, whichever are fewer: what fills a matrix product."""
+        return min(self.channels, self.filters)
+
+    @property
+    def pairs(self) -> int:
+        """Return the number of pairs of a channel and a filter in one group."""
+        return self.channels * self.filters
+
+    @property
+    def is_one_narrow_tap(self) -> bool:
+        """Return whether one tap has few pairs of a channel and a filter, in one group."""
+        alone = self.taps == 1 and self.problem.groups == 1 and not self.is_strided
+        return alone and self.pairs <= NARROW and not self.is_half
+
+    @property
+    def is_depthwise(self) -> bool:
+        return self.problem.groups > 1 and self.channels == 1
+
+    @property
+    def is_half(self) -> bool:
+        return jnp.dtype(self.dtype).itemsize < 4
+
+    @property
+    def batch(self) -> int:
+        """Return the batch size; a symbolic one counts as 1."""
+        size = self.shapes["x"][0]
+        return size if isinstance(size, int) else 1
+
+    @property
+    def is_one_wide_image(self) -> bool:
+        """Return whether the batch is one image whose channels and filters fill a product."""
+        return self.problem.rank == 2 and self.batch == 1 and self.narrower_side >= 32
+
+    @property
+    def output_size(self) -> int:
+        """Return the size of y in one group."""
+        return self.batch * math.prod(self.problem.y) * self.filters
+
+    @property
+    def kernel_size(self) -> int:
+        return math.prod(self.shapes["w"])
+
+    @property
+    def patch_size(self) -> int:
+        """Return the size of the windows of all taps in one group."""
+        return self.batch * math.prod(self.problem.y) * self.taps * self.channels
+
+    @property
+    def total_size(self) -> int:
+        """Return the size of x, w and y together."""
+        x = self.batch * math.prod(self.problem.x) * self.channels
+        return self.problem.groups * (x + self.output_size) + self.kernel_size
+
+    @property
+    def positions(self) -> int:
+        """Return the number of positions of one output."""
+        return math.prod(self.problem.y)
+
+    @property
+    def multiplications(self) -> int:
+        return self.patch_size * self.filters
+
+    @property
+    def is_strided(self) -> bool:
+        return max(self.problem.strides) > 1
+
+    @property
+    def is_padded(self) -> bool:
+        return any(low > 0 or high > 0 for low, high in self.problem.pads)
+
+    @property
+    def product_growth(self) -> float:
+        """Return the size of the products of x with all taps, relative to x."""
+        return matmul.product_growth(self.problem, self.channels, self.filters)
+
+    @property
+    def runs_on_one_core(self) -> bool:
+        """Return whether XLA's 2-D convolution would run on one core, and can be made to run on all."""
+        narrow = 16 < self.filters <= 64 and self.channels >= 16
+        return self.problem.rank == 2 and self.problem.strides[0] == 1 and narrow
+
+    @property
+    def fills_blocks(self) -> bool:
+        """Return whether groups make a few dense kernel gradients of images, each worth several cores."""
+        p = self.problem
+        return p.rank == 2 and p.groups * self.channels <= 256 and p.groups * self.output_size >= 1 << 18
+
+    @property
+    def is_alone_in_products(self) -> bool:
+        """Return whether the kernel gradient of each group is a product with taps on both sides."""
+        return block_diagonal.is_alone("correlate", self.problem, self.channels, self.filters)
+
+    @property
+    def extra_row_is_cheap(self) -> bool:
+        """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
+        p = self.problem
+        return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
+
+    def is_worth_transforming(self, name: str) -> bool:
+        """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation."""
+        p, batch, least = self.problem, self.shapes["x"][0], TRANSFORMED[name].get(self.problem.rank)
+        if least is None or self.is_half or not isinstance(batch, int) or self.narrower_side < least.narrowest:
+            return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
+        large = self.multiplications >= least.multiplications and batch * self.positions >= 256
+        return (
+            large
+            and winograd.fits(p, self.channels + self.filters)
+            and winograd.saving(name, p, self.shapes) >= least.saving
+        )
+
+    @property
+    def planes_correlate_well(self) -> bool:
+        """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
+        depth, last = self.problem.w[0], self.problem.w[-1]
+        wide = last >= 3 or (last == 1 and self.channels <= 48)
+        return wide and depth <= leading_axis.MAX_UNROLLED and (depth > 1 or not self.is_half)
+
+    @property
+    def fewer_filters_than_channels(self) -> bool:
+        """Return whether the filters are far fewer than the channels."""
+        many = self.channels >= 96 and self.channels >= 4 * self.filters and self.problem.rank == 2
+        return many or (self.is_strided and self.channels > 16 * self.filters)
+
+    @property
+    def skips_positions(self) -> bool:
+        """Return whether there are positions of x between the windows, none of which overlap."""
+        pairs = [*zip(self.problem.strides, self.problem.extents, strict=True)]
+        return all(s >= k for s, k in pairs) and any(s > k for s, k in pairs)
+
+    @property
+    def few_channels_stack(self) -> bool:
+        """Return whether the channels are few, and the taps of one column fit beside them."""
+        p = self.problem
+        few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_STACKED
+        dense = not self.is_strided or (self.channels < self.filters and self.taps <= 16)
+        return p.rank == 2 and few and dense and self.multiplications >= WORTH_STACKING
+
+    @property
+    def column_stacks_well(self) -> bool:
+        """Return whether the taps of one column fit beside the filters, and those of all columns do not."""
+        p, stacked = self.problem, self.filters * self.problem.w[0]
+        if p.rank != 2:
+            return False
+        narrow = 1 < self.filters <= min(16, self.channels // 2) and self.channels >= 16
+        fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_STACKED and self.filters * p.taps > self.channels
+        all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
+        return all_read and narrow and fits
