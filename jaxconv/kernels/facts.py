@@ -27,10 +27,9 @@ class Least(NamedTuple):
 
 
 # for each map, by the number of axes
-TWO_AXES = {2: Least(96, 1 << 28, 1.7)}
 TRANSFORMED = {
-    "convolve": TWO_AXES,
-    "transpose": TWO_AXES,
+    "convolve": {2: Least(96, 1 << 28, 1.7)},
+    "transpose": {2: Least(96, 1 << 28, 1.7)},
     "correlate": {1: Least(48, 1 << 26, 1.4), 2: Least(32, 1 << 28, 1.6), 3: Least(16, 1 << 27, 4.2)},
 }
 

@@ -35,10 +35,9 @@ class Algorithm(NamedTuple):
         """Return the number of tiles of an axis; the outputs of one are a dilation apart."""
         return -(-y // (self.outputs * dilation))
 
-    def exchanged(self) -> "Algorithm":
-        """Return the algorithm for a reversed kernel, with the factors w of this one; for points of 0, 1 and -1."""
-        x, y = ((rows[-1], *rows[1:-1], rows[0]) for rows in (self.x, self.y))
-        return self._replace(x=x, y=y)
+    def reversed(self) -> "Algorithm":
+        """Return the algorithm for a kernel that is given in reverse order."""
+        return self._replace(w=tuple(row[::-1] for row in self.w))
 
 
 def algorithm(outputs: int, taps: int, points: Sequence[Fraction | int]) -> Algorithm:
