@@ -84,11 +84,6 @@ class Facts(NamedTuple):
         return size if isinstance(size, int) else 1
 
     @property
-    def is_one_wide_image(self) -> bool:
-        """Return whether the batch is one image whose channels and filters fill a product."""
-        return self.problem.rank == 2 and self.batch == 1 and self.narrower_side >= 32
-
-    @property
     def output_size(self) -> int:
         """Return the size of y in one group."""
         return self.batch * math.prod(self.problem.y) * self.filters

@@ -84,10 +84,9 @@ TABLE: tuple[Row, ...] = (
         and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),
         "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6"),
     Row("matmul", T, lambda f: f.taps <= (9 if f.problem.rank == 3 else 32)
-        and (f.positions <= SMALL_IMAGE[f.problem.rank] or f.is_one_wide_image) and f.multiplications >= MEASURED
-        and f.patch_size <= 1 << 21 and f.taps * f.channels <= 16 * f.filters,
-        "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2; "
-        "1x64x64x64, k3x3: 1.1 -> 0.8"),
+        and f.positions <= SMALL_IMAGE[f.problem.rank] and f.multiplications >= MEASURED and f.patch_size <= 1 << 21
+        and f.taps * f.channels <= 16 * f.filters,
+        "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2"),
     Row("polyphase", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and (f.filters < 16 or f.taps <= 32)
