@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 40
 PAUSE = 0.02  # seconds between programs; PyTorch's threads (libgomp's) go idle after a few milliseconds
-WARM_UP_BELOW = 0.1  # seconds; a longer program does not need an untimed run that wakes its threads
+# seconds of untimed runs, until the threads of a program are as fast as in a loop; a longer program does without them
+WARM_UP, LONG = 0.04, 0.2
 MIN_TURN = 0.01  # seconds; a shorter program is repeated, so that switching programs does not dominate its time
 
 
@@ -42,8 +43,8 @@ def medians(programs: Mapping[str, Program], seconds: float) -> dict[str, float]
 
     The programs take turns, so that changes of the machine's speed affect all of them. Other processes still affect
     programs most whose threads wait for each other. Before each program is a pause, in which the threads of the
-    previous library go idle, and for short programs an untimed run, which wakes their own threads. seconds: time for
-    each program, in 3 to 40 rounds.
+    previous library go idle, and then untimed runs, which wake its own. seconds: time for each program, in 3 to 40
+    rounds.
 
     >>> medians({"nothing": Program(lambda: None)}, 0.0)["nothing"] < 1
     True
@@ -56,8 +57,11 @@ def medians(programs: Mapping[str, Program], seconds: float) -> dict[str, float]
         # alternate the direction, so that no program always runs after the same other one
         for name, program in list(programs.items())[:: -1 if number % 2 else 1]:
             time.sleep(PAUSE)
-            if not times[name] or times[name][-1] * program.calls < WARM_UP_BELOW:
+            start = time.perf_counter()
+            if not times[name] or times[name][-1] * program.calls < LONG:
                 program.run()
+                while time.perf_counter() - start < WARM_UP:
+                    program.run()
             start = time.perf_counter()
             program.run()
             times[name].append((time.perf_counter() - start) / program.calls)
