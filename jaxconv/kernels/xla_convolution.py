@@ -40,6 +40,17 @@ def xla_convolution(
     return _primitive.bind(lhs, rhs, **equation.params)
 
 
+def xla_product(lhs: jax.Array, rhs: jax.Array, **options: Any) -> jax.Array:
+    """Return the product of two matrices, as a convolution of one tap.
+
+    XLA's CPU backend gives a product of matrices to YNNPACK, which divides the work into large pieces: small products
+    run on one core. A convolution of one tap with a dilation, which has no effect, becomes a product after that step
+    of the compilation, and Eigen divides it between all cores.
+    """
+    numbers = ("NWC", "WIO", "NWC")
+    return xla_convolution(lhs[None], rhs[None], (1,), ((0, 0),), None, (2,), numbers, **options)[0]
+
+
 def _crop(
     lhs: jax.Array, padding: Pairs, lhs_dilation: Sequence[int] | None, dimension_numbers: Any
 ) -> tuple[jax.Array, Pairs]:

@@ -140,6 +140,20 @@ def test_empty_symbolic_and_four_dimensional_operands_are_left_to_xla():
 # -- where it holds
 
 
+def test_a_small_product_does_not_come_back():
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 9, 7, 40), (1, 1, 40, 24)))
+
+    def conv(x, w):
+        return jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+    with jaxconv.accelerate():
+        lowered = jax.jit(conv).lower(x, w)
+    # a convolution of one axis
+    assert "dim_numbers = [b, 0, f]x[0, i, o]->[b, 0, f]" in lowered.as_text()
+    np.testing.assert_allclose(lowered.compile()(x, w), np.einsum("nhwc,cf->nhwf", x, w[0, 0]), rtol=1e-4, atol=1e-4)
+
+
 def test_it_holds_for_the_process_until_it_is_ended():
     assert convolutions(grouped, X, W) == 1
     jaxconv.accelerate()

@@ -214,6 +214,24 @@ def test_one_window_is_one_product_by_default(x, w, strides, pads, x64):
         assert str(jax.make_jaxpr(lowered(name, None, geometry))(a, b)).count("dot_general[") == 1
 
 
+@pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_small_product_of_one_tap_is_a_convolution_that_xla_makes_a_product_of(strides, dtype, x64):
+    rng = np.random.default_rng(0)
+    x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 9, 7, 40), (1, 1, 40, 24)))
+    options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "lowering": "matmul"}
+    compute = jax.jit(lambda x, w: jaxconv.conv_general_dilated(x, w, strides, "VALID", **options))
+    read = x[:, :: strides[0], :: strides[1]]
+    agrees(compute(x, w), np.einsum("nhwc,cf->nhwf", read.astype(np.float64), w[0, 0].astype(np.float64)))
+    dx, dw = jax.jit(jax.grad(lambda x, w: jnp.sum(compute(x, w) ** 2) / 2, (0, 1)))(x, w)
+    y = np.einsum("nhwc,cf->nhwf", read, w[0, 0])
+    agrees(dw[0, 0], np.einsum("nhwc,nhwf->cf", read, y))
+    agrees(dx[:, :: strides[0], :: strides[1]], np.einsum("nhwf,cf->nhwc", y, w[0, 0]))
+    lowered = compute.lower(x, w)
+    assert lowered.as_text().count("stablehlo.convolution") == 1
+    assert " dot(" in lowered.compile().as_text()
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_types_are_summed_in_float32(dtype):
     rng = np.random.default_rng(0)

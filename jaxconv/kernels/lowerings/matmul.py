@@ -22,12 +22,15 @@ from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, scatter, tap_indices, total, transposed_copy, window, window_at, window_starts
 from jaxconv.kernels.varying import varying_zeros
+from jaxconv.kernels.xla_convolution import xla_product
 
 Array = jax.Array
 
 # C and T write a step for each tap into the program
 MAX_TAPS = 64
 MAX_GROWTH = 1.5
+# one tap: products of so many multiplications at most, with so many filters at least, run on more cores by Eigen
+SMALL_PRODUCT, FEWEST_FILTERS = 1 << 24, 24
 # bytes of the operands of K in a half type, which all taps read in turn: above MANY, it is computed in parts of CACHED
 MANY, CACHED = 1 << 23, 1 << 21
 
@@ -53,7 +56,21 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
         parts = (lax.slice_in_dim(products, i * filters, (i + 1) * filters, axis=-1) for i in range(len(taps)))
         return total(_shift(part, tap, p) for part, tap in zip(parts, taps, strict=True))
     x = pad(x, p.pads)
+    if len(taps) == 1 and _is_small(p, x, filters):
+        return _small_product(window(x, taps[0], p), w[taps[0]], arithmetic)
     return total(arithmetic.dot(window(x, tap, p), w[tap], ([x.ndim - 1], [0])) for tap in taps)
+
+
+def _is_small(problem: Problem, x: Array, filters: int) -> bool:
+    """Return whether XLA's product for one tap would leave cores idle."""
+    samples = x.shape[0] * math.prod(problem.y) if isinstance(x.shape[0], int) else math.inf
+    return x.dtype.itemsize > 2 and filters >= FEWEST_FILTERS and samples * x.shape[-1] * filters <= SMALL_PRODUCT
+
+
+def _small_product(x: Array, w: Array, arithmetic: Arithmetic) -> Array:
+    rows = x.reshape(-1, x.shape[-1])
+    y = xla_product(rows, w, precision=arithmetic.precision, preferred_element_type=arithmetic.accumulate_dtype)
+    return y.reshape(*x.shape[:-1], w.shape[-1])
 
 
 def product_growth(problem: Problem, channels: int, filters: int) -> float:
