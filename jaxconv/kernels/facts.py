@@ -26,11 +26,16 @@ class Least(NamedTuple):
     saving: float
 
 
-# for each map, by the number of axes
-TRANSFORMED = {
-    "convolve": {2: Least(96, 1 << 28, 1.7)},
-    "transpose": {2: Least(96, 1 << 28, 1.7)},
-    "correlate": {1: Least(48, 1 << 26, 1.4), 2: Least(32, 1 << 28, 1.6), 3: Least(16, 1 << 27, 4.2)},
+# for each map, by the number of axes: any one of these is enough
+CONVOLVED = {
+    1: (Least(96, 1 << 27, 1.8),),
+    2: (Least(48, 1 << 27, 3.0), Least(96, 1 << 28, 1.7)),
+    3: (Least(32, 1 << 28, 6.2), Least(64, 1 << 28, 4.2)),
+}
+TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
+    "convolve": CONVOLVED,
+    "transpose": CONVOLVED,
+    "correlate": {1: (Least(48, 1 << 26, 1.4),), 2: (Least(32, 1 << 28, 1.6),), 3: (Least(16, 1 << 27, 4.2),)},
 }
 
 
@@ -150,15 +155,16 @@ class Facts(NamedTuple):
 
     def is_worth_transforming(self, name: str) -> bool:
         """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation."""
-        p, batch, least = self.problem, self.shapes["x"][0], TRANSFORMED[name].get(self.problem.rank)
-        if least is None or self.is_half or not isinstance(batch, int) or self.narrower_side < least.narrowest:
+        p, batch, side = self.problem, self.shapes["x"][0], self.narrower_side
+        if self.is_half or not isinstance(batch, int) or batch * self.positions < 256:
             return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
-        large = self.multiplications >= least.multiplications and batch * self.positions >= 256
-        return (
-            large
-            and winograd.fits(p, self.channels + self.filters)
-            and winograd.saving(name, p, self.shapes) >= least.saving
-        )
+        large = [
+            least.saving
+            for least in TRANSFORMED[name].get(p.rank, ())
+            if side >= least.narrowest and self.multiplications >= least.multiplications
+        ]
+        fits = large and winograd.fits(p, self.channels + self.filters)
+        return bool(fits) and winograd.saving(name, p, self.shapes) >= min(large)
 
     @property
     def planes_correlate_well(self) -> bool:

@@ -75,7 +75,7 @@ TABLE: tuple[Row, ...] = (
         "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
     Row("winograd", T, lambda f: f.is_worth_transforming("transpose")
         and winograd.limits("transpose", f.problem, f.shapes) is None,
-        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.8 by polyphase -> 7.8"),
+        "many channels: 36 products, not 144; 28x28x128 k3x3: 10.0 by polyphase -> 5.3"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
@@ -94,7 +94,8 @@ TABLE: tuple[Row, ...] = (
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18; 32x28x28x1 to 1, k7x7: 2.4 by xla_nhwc -> 0.14; "
         "16x4096x1 to 16, k8: 1.3 -> 0.4"),
     Row("winograd", C, lambda f: f.is_worth_transforming("convolve"),
-        "many channels: 16 products, not 36; 32x32x128 k3x3: 12.9 by xla_extra_row -> 8.2"),
+        "many channels: 36 products, not 144; 28x28x128 k3x3: 9.8 by xla_extra_row -> 5.5; 16x16x16x48 to 128 k3x3x3: "
+        "12.3 by leading_axis -> 6.6"),
     Row("leading_axis", C, lambda f: f.few_channels_stack,
         "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,

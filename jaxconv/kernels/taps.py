@@ -5,7 +5,6 @@ Lowerings are built from these. Knows no map.
 
 import functools
 import math
-import operator
 from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
@@ -95,7 +94,7 @@ def scatter(y: Array, tap: Sequence[int], problem: Problem) -> Array:
 
 def total(terms: Iterable[Array]) -> Array:
     """Return the sum of arrays of one shape."""
-    return functools.reduce(operator.add, terms)
+    return functools.reduce(lax.add, terms)
 
 
 def transposed_copy(y: Array) -> Array:

@@ -25,24 +25,20 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
     [
         (dict(x=(16, 512, 128), w=(5, 128, 256)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
-            dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)),
+            dict(x=(16, 56, 56, 32), w=(3, 3, 32, 32)),
             "xla_extra_row, polyphase > xla_extra_row, winograd",
         ),
-        (
-            dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)),
-            "winograd, winograd, winograd",
-        ),
-        (
-            dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)),
-            "winograd, winograd, winograd",
-        ),
+        (dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)), "winograd, winograd, winograd"),
+        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)), "winograd, winograd, winograd"),
+        (dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)), "winograd, winograd, winograd"),
         (dict(x=(8, 56, 56, 64), w=(1, 1, 64, 256)), "matmul, matmul, matmul"),
         (dict(x=(4, 2048, 768), w=(4, 1, 768), groups=768), "shift_add, shift_add, shift_add"),
         (dict(x=(8, 56, 56, 96), w=(7, 7, 1, 96), groups=96), "shift_add, polyphase > shift_add, shift_add"),
         (dict(x=(4, 2048, 64), w=(1024, 1, 64), groups=64), "shift_add, polyphase > shift_add, shift_add"),
         (dict(x=(1, 200, 200, 1), w=(50, 50, 1, 1)), "shift_add, polyphase > shift_add, shift_add"),
+        (dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)), "winograd, winograd, winograd"),
         (
-            dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)),
+            dict(x=(2, 24, 24, 24, 24), w=(3, 3, 3, 24, 24)),
             "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, winograd",
         ),
         (
@@ -58,7 +54,8 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(2, 32, 32, 32, 3), w=(1, 1, 1, 3, 3)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(2, 4000, 1), w=(8, 1, 64)), "shift_add, matmul, row_correlation"),
         (dict(x=(1, 1024, 64), w=(9, 64, 64)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
-        (dict(x=(16, 512, 256), w=(3, 256, 128)), "xla_nhwc, polyphase > xla_nhwc, winograd"),
+        (dict(x=(16, 512, 256), w=(3, 256, 128)), "winograd, winograd, winograd"),
+        (dict(x=(16, 512, 256), w=(3, 256, 64)), "xla_nhwc, polyphase > xla_nhwc, winograd"),
         (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(64, 4, 4, 64), w=(4, 4, 64, 16), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(1, 7, 32), w=(7, 32, 32), padding="VALID"), "matmul, matmul, matmul"),
@@ -70,7 +67,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(4, 1000, 128), w=(128, 128, 128)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
             dict(x=(16, 14, 14, 256), w=(4, 4, 256, 128), stretch=2, padding=[(2, 2)] * 2),
-            "polyphase > xla_extra_row, leading_axis > xla_nhwc, matmul",
+            "polyphase > winograd, leading_axis > xla_nhwc, matmul",
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"),

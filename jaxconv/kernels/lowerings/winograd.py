@@ -5,10 +5,13 @@ can is transformed: for 3x3 taps, 16 products take the place of 36, or 36 that o
 taps of other axes, is a convolution for each combination of the products of all axes. K is the derivative in w: the
 same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
 
-C and T use tiles of two outputs: each output then depends on the entries that it reads and on no others. K sums over
-all positions, and uses tiles of four where they fit the axis and the kernel is not larger than x and y; a NaN reaches
-every tap there. Not each product of the definition is computed: the error of a result is bounded by the largest x and
-the largest w that it reads, not by the largest product.
+An axis has tiles of four where they fit and the kernel is not larger than x and y. An output then depends on entries
+of its tile that it does not read: by their rounding errors, and a NaN would reach it. So C and T check their operand
+first, which takes 1 to 4 percent of the time: where an entry is not finite, or far larger than the others, XLA's
+convolution computes the definition. K sums over all positions, and a NaN reaches every tap. With tiles of two, each
+output depends on what it reads and on nothing else.
+Not each product of the definition is computed: the error of a result is bounded by the largest x of its tiles and the
+largest w, not by the largest product.
 
 A loop runs over the products of every axis but the last, so that the program is short and the operands of one turn stay
 in the cache. The products of the last axis are written one by one: XLA computes several at a time on different cores.
@@ -39,7 +42,8 @@ from jaxconv.kernels.lowerings.winograd_sums import (
     row,
     weighted_sum,
 )
-from jaxconv.kernels.problem import Problem, Shapes, mirrored
+from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
+from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
 from jaxconv.kernels.taps import pad
 from jaxconv.kernels.varying import varying_zeros
 
@@ -47,17 +51,20 @@ Array = jax.Array
 
 # outputs of tiles of four, relative to those that are needed
 MAX_PADDED = 1.15
+# how far binary exponents differ from their mean at most; the runs of entries whose largest ones are compared, for
+# which XLA vectorizes the maximum
+UNEVEN, LONGEST_RUN = 12.0, 32
 # entries of x and y: of one part of the batch, which fit the cache, and of the largest image that is faster this way
 PART, LARGEST = 1 << 21, 1 << 22
 
 
 def algorithms(name: str, problem: Problem, shapes: Shapes) -> dict[int, Algorithm]:
-    """Return the algorithm of each axis that is transformed.
+    """Return the algorithm of each axis that is transformed; of T, those of the mirrored problem.
 
     Tiles of four have more products: where the kernel is large, these take longer to add than is saved.
     """
-    found, p = dict[int, Algorithm](), problem
-    by_fours = name == "correlate" and _size(shapes["w"]) <= _size(shapes["x"]) + _size(shapes["y"])
+    found, p = dict[int, Algorithm](), mirrored(problem) if name == "transpose" else problem
+    by_fours = _size(shapes["w"]) <= _size(shapes["x"]) + _size(shapes["y"])
     for axis, (taps, stride, y, d) in enumerate(zip(p.w, p.strides, p.y, p.dilation, strict=True)):
         if taps in PAIRS and stride == 1 and y > 1:
             four = FOURS[taps]
@@ -73,8 +80,8 @@ def _size(shape: Sequence[Any]) -> int:
 
 def saving(name: str, problem: Problem, shapes: Shapes) -> float:
     """Return the multiplications of the definition over those that are left."""
-    p, out = problem, 1.0
-    for axis, algorithm in algorithms(name, p, shapes).items():
+    p, out = mirrored(problem) if name == "transpose" else problem, 1.0
+    for axis, algorithm in algorithms(name, problem, shapes).items():
         y, d = p.y[axis], p.dilation[axis]
         out *= p.w[axis] * y / (len(algorithm.x) * algorithm.tiles(y, d) * d)
     return out
@@ -89,30 +96,67 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     """Return why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
-    if name == "transpose":
-        if max(problem.strides) > 1:
-            return "it computes input gradients without strides"
-        problem = mirrored(problem)
-    found = algorithms(name, problem, shapes)
-    return None if found else "it needs an axis of two or three taps, without stride, and two outputs"
+    if name == "transpose" and max(problem.strides) > 1:
+        return "it computes input gradients without strides"
+    return (
+        None
+        if algorithms(name, problem, shapes)
+        else "it needs an axis of two or three taps, without stride, and two outputs"
+    )
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute ``C(x, w)``."""
-    return _in_parts("convolve", x, w, problem, arithmetic, solve)
+    """Compute ``C(x, w)``; with tiles of four, by XLA where they would spread what should stay local."""
+    chosen = algorithms("convolve", problem, problem.shapes("convolve", x.shape, w.shape))
+
+    def transformed(x: Array, w: Array) -> Array:
+        return _in_parts("convolve", x, w, problem, chosen, arithmetic, solve)
+
+    def direct(x: Array, w: Array) -> Array:
+        return convolve_nhwc(x, w, problem, arithmetic)
+
+    return lax.cond(_is_even(x), transformed, direct, x, w) if _has_fours(chosen) else transformed(x, w)
 
 
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute ``T(y, w)``: the products contract the filters of w, which is neither reversed nor transposed."""
-    return _in_parts("transpose", y, w, mirrored(problem), arithmetic, solve)
+    """Compute ``T(y, w)``, as C with the mirrored kernel.
+
+    A large kernel, for which there are no tiles of four, is not copied: the products contract its filters.
+    """
+    chosen, problem = algorithms("transpose", problem, problem.shapes("transpose", y.shape, w.shape)), mirrored(problem)
+    if not _has_fours(chosen):
+        chosen = {axis: algorithm.reversed() for axis, algorithm in chosen.items()}
+        return _in_parts("transpose", y, w, problem, chosen, arithmetic, solve)
+    shape = (*problem.w, w.shape[-1], w.shape[-2])
+    (w,) = Unknown.of(y, w).apart(lambda: (mirror(w, 1),), [shape])
+    return convolve(y, w, problem, arithmetic, solve)
 
 
-def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+def _has_fours(chosen: Mapping[int, Algorithm]) -> bool:
+    return any(algorithm in FOURS.values() for algorithm in chosen.values())
+
+
+def _is_even(x: Array) -> Array:
+    """Return whether all entries are finite, and the largest one is not far larger than most.
+
+    It compares the binary exponents of the largest entries of short runs: the largest of them, and the mean of those of
+    the runs that are not zero. As integers, maxima take a fraction of the time.
+    """
+    info = jnp.finfo(x.dtype)
+    bits = lax.bitcast_convert_type(lax.abs(x), f"int{info.bits}")
+    runs = bits.reshape(*x.shape[:-1], -1, math.gcd(x.shape[-1], LONGEST_RUN) if isinstance(x.shape[-1], int) else 1)
+    exponents = lax.shift_right_logical(jnp.max(runs, -1), jnp.asarray(info.nmant, bits.dtype)).astype(jnp.int32)
+    largest = jnp.max(exponents)
+    mean = jnp.sum(exponents, dtype=jnp.float32) / jnp.sum(exponents > 0, dtype=jnp.float32)  # NaN: all are zero
+    return (largest < 2**info.nexp - 1) & ~(largest.astype(jnp.float32) > mean + UNEVEN)
+
+
+def _in_parts(
+    name: str, x: Array, w: Array, problem: Problem, chosen: Mapping[int, Algorithm], arithmetic: Arithmetic,
+    solve: Solve,
+) -> Array:  # fmt: skip
     """Compute a convolution, in parts of the batch, by products that are the one-tap map of this name."""
     w, channels = arithmetic.upcast(w), sum(w.shape[-2:])
-    chosen = algorithms(name, problem, {"x": x.shape, "w": w.shape})
-    if name == "transpose":  # of the mirrored problem
-        chosen = {axis: algorithm.reversed() for axis, algorithm in chosen.items()}
 
     def product(x: Array, w: Array, p: Problem) -> Array:
         return solve(name, x, w, p if name == "convolve" else mirrored(p), unfinished=True)
@@ -126,7 +170,9 @@ def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arith
     def part(x: Array) -> Array:
         x = arithmetic.upcast(x)
         unknown = Unknown.of(x, w)
-        one_map = _Map(product, Tiles.taps, shapes, outputs, chosen, coefficients_of(name, chosen, unknown, x.dtype))
+        # with tiles of two, what is not finite reaches only the outputs that read it
+        coefficients = coefficients_of(name, chosen, unknown, x.dtype, not _has_fours(chosen))
+        one_map = _Map(product, Tiles.taps, shapes, outputs, chosen, coefficients)
         x, padded = _padded(x, problem, chosen)
         (y,) = _transformed(one_map, unknown, x, w, padded, [*chosen])
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
@@ -141,7 +187,7 @@ def _in_parts(name: str, x: Array, w: Array, problem: Problem, arithmetic: Arith
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``."""
     p, channels, filters = problem, x.shape[-1], y.shape[-1]
-    chosen = algorithms("correlate", p, {"x": x.shape, "w": (*p.w, channels, filters), "y": y.shape})
+    chosen = algorithms("correlate", p, p.shapes("correlate", x.shape, y.shape))
 
     def product(x: Array, y: Array, p: Problem) -> Array:
         return solve("correlate", x, y, p, unfinished=True)
@@ -156,7 +202,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     def part(x: Array, y: Array) -> Array:
         x, y = arithmetic.upcast(x), arithmetic.upcast(y)
         unknown = Unknown.of(y, x)
-        coefficients = coefficients_of("correlate", chosen, unknown, x.dtype)
+        coefficients = coefficients_of("correlate", chosen, unknown, x.dtype, False)
         one_map = _Map(product, Tiles.outputs_of, shapes, taps, chosen, coefficients)
         # otherwise XLA pads x in the forward pass, and keeps the result for the backward pass
         x, padded = _padded(x * unknown.one.astype(x.dtype), p, chosen)

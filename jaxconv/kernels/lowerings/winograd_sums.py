@@ -79,13 +79,12 @@ class Coefficients(NamedTuple):
 
 
 def coefficients_of(
-    name: str, chosen: Mapping[int, Algorithm], unknown: Unknown, dtype: Any
+    name: str, chosen: Mapping[int, Algorithm], unknown: Unknown, dtype: Any, cuts: bool
 ) -> dict[int, Coefficients]:
     """Return the coefficients of each axis for one map.
 
-    In C and T, what is not finite reaches only the outputs that read it, so entries are cut where the coefficient is 0.
+    cuts: whether an entry that is not finite is cut where its coefficient is 0.
     """
-    cuts = name != "correlate"
 
     def rows(table: Rows, is_cut: bool) -> tuple[Row, ...]:
         values = [np.asarray(numbers, dtype) for numbers in table]
@@ -96,7 +95,7 @@ def coefficients_of(
 
     known = {}
     for axis, algorithm in chosen.items():
-        second, result = (algorithm.w, algorithm.y) if cuts else (algorithm.y, algorithm.w)
+        second, result = (algorithm.y, algorithm.w) if name == "correlate" else (algorithm.w, algorithm.y)
         known[axis] = Coefficients(rows(algorithm.x, cuts), rows(second, False), columns(result, cuts))
     hidden = unknown.hide(known)
     for axis in [*chosen][:-1]:
