@@ -7,7 +7,7 @@ same sums of x, the transposed sums of y, and the transposed sums of the kernel 
 
 An axis has tiles of four where they fit and the kernel is not larger than x and y. An output then depends on entries
 of its tile that it does not read: by their rounding errors, and a NaN would reach it. So C and T check their operand
-first, which takes 1 to 4 percent of the time: where an entry is not finite, or far larger than the others, XLA's
+first, which takes 4 percent of the time: where an entry is not finite, or far larger than the others, XLA's
 convolution computes the definition. K sums over all positions, and a NaN reaches every tap. With tiles of two, each
 output depends on what it reads and on nothing else.
 Not each product of the definition is computed: the error of a result is bounded by the largest x of its tiles and the
@@ -98,11 +98,8 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
         return f"it computes one group, not {problem.groups}"
     if name == "transpose" and max(problem.strides) > 1:
         return "it computes input gradients without strides"
-    return (
-        None
-        if algorithms(name, problem, shapes)
-        else "it needs an axis of two or three taps, without stride, and two outputs"
-    )
+    found = algorithms(name, problem, shapes)
+    return None if found else "it needs an axis of two or three taps, without stride, and two outputs"
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
