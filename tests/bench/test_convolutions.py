@@ -198,12 +198,31 @@ def test_the_operands_of_every_case_fit():
         assert out.shape == dy.shape
 
 
-def test_programs_alternate_their_order():
+def test_programs_alternate_their_order(monkeypatch):
+    monkeypatch.setattr(timing, "WARM_UP", 0.0)  # one untimed run
     order = []
     programs = {name: timing.Program(lambda name=name: order.append(name)) for name in "ab"}
     timing.medians(programs, 0.0)
     assert timing.MIN_ROUNDS == 3
     assert "".join(order) == "aabb" + "bbaa" + "aabb"  # the first of two runs is not timed
+
+
+def test_a_program_runs_for_a_while_before_it_is_timed(monkeypatch):
+    now, runs = [0.0], {"short": 0, "long": 0}
+
+    def program(name, seconds):
+        def run():
+            runs[name] += 1
+            now[0] += seconds
+
+        return timing.Program(run)
+
+    clock = types.SimpleNamespace(perf_counter=lambda: now[0], sleep=lambda seconds: None)
+    monkeypatch.setattr(timing, "time", clock)
+    short, long = timing.WARM_UP / 3.9, 2 * timing.LONG
+    taken = timing.medians({"short": program("short", short), "long": program("long", long)}, 0.0)
+    assert taken == pytest.approx({"short": 1e3 * short, "long": 1e3 * long})
+    assert runs == {"short": 3 * 5, "long": 1 + 3}
 
 
 def test_ratios_name_the_mean_the_worst_and_the_best():
