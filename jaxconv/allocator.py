@@ -2,10 +2,9 @@
 
 import contextlib
 import ctypes
-import os
 import sys
 
-_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8  # M_TRIM_THRESHOLD and so on, of malloc.h
+_TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3  # M_TRIM_THRESHOLD and so on, of malloc.h
 _LARGEST_ARRAY, _KEPT, _AHEAD = 1 << 30, (1 << 31) - 1, 1 << 28  # bytes
 _LARGEST_OLD = 1 << 25  # what older versions accept at most in place of the first
 _state: list[bool] = []  # whether it took effect, once it was called
@@ -16,12 +15,11 @@ def keep_freed_memory() -> bool:
 
     On CPU, XLA allocates the temporaries of a program on every call. The allocator of Linux (glibc) takes large arrays
     anew from the operating system each time, and returns freed memory at the end of its heap; the system then clears
-    each page when it is first used. This function raises the thresholds of both, to 1 and 2 GiB. It also limits the
-    heaps of all threads to one more than there are cores: only the first holds arrays of more than 64 MB, and a thread
-    that does not share it takes those from the system as before. With fewer heaps, threads wait for each other.
-    In a training step of six convolutions with 64 filters, on 56 x 56 images, 3,000 to 7,500 of 30,000 page faults
-    remain, except in one process of five, where all do. The price is that the process stays as large as it once was.
-    The command ``jaxconv`` does this for its own process.
+    each page when it is first used. This function raises the thresholds of both, to 1 and 2 GiB. That holds for arrays
+    of the main thread, as NumPy's and PyTorch's, and for up to 64 MB in others: XLA still takes larger temporaries from
+    the system. (One heap for all threads, ``MALLOC_ARENA_MAX=1``, would hold them. But then threads wait for each
+    other: a training step of MobileNet took 29 instead of 24 ms.) The price is that the process stays as large as it
+    once was. The command ``jaxconv`` does this for its own process.
 
     Call it once, at the start of the program. Elsewhere than on Linux with glibc it does nothing, and a second call
     does nothing more.
@@ -46,7 +44,6 @@ def _raise_thresholds() -> bool:
         library.gnu_get_libc_version  # noqa: B018 - musl has no mallopt, or one that does nothing
         mallopt = library.mallopt
         at_once = any(mallopt(_MMAP_THRESHOLD, size) == 1 for size in (_LARGEST_ARRAY, _LARGEST_OLD))
-        arenas = (os.cpu_count() or 1) + 1
-        rest = [(_TRIM_THRESHOLD, _KEPT), (_TOP_PAD, _AHEAD), (_ARENA_MAX, arenas)]
+        rest = [(_TRIM_THRESHOLD, _KEPT), (_TOP_PAD, _AHEAD)]
         return at_once and all([mallopt(name, value) == 1 for name, value in rest])
     return False
