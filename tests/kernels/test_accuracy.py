@@ -138,6 +138,7 @@ def test_fewer_multiplications_keep_what_each_result_reads(lengths, kernel, padd
         reads = np.asarray(conv(there, np.ones_like(w), "xla")) > 0
         poisoned = np.asarray(conv(np.where(there > 0, np.nan, x), w, "winograd"))
         np.testing.assert_array_equal(np.isnan(poisoned), reads)
+        # tiles of four are left to XLA then: sums of 18 to 45 products of about 1, in another order
         np.testing.assert_allclose(poisoned[~reads], plain[~reads], rtol=1e-5, atol=1e-5)
 
 
@@ -159,6 +160,7 @@ def test_a_value_that_stands_out_changes_nothing_that_does_not_read_it(name, val
     apart = np.ones(x.shape, bool)
     apart[1, 4:7, 5:8] = False
     got = np.asarray(compute(sentinel))
+    # sums of 72 products of about 1, in two ways; by tiles of four, -1e9 would make errors of 1,000
     np.testing.assert_allclose(got[apart], plain[apart], rtol=1e-5, atol=2e-5)
     assert np.all(np.isnan(got[~apart]) | (np.abs(got[~apart]) > 1e5))
 
