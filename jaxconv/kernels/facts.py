@@ -158,13 +158,13 @@ class Facts(NamedTuple):
         p, batch, side = self.problem, self.shapes["x"][0], self.narrower_side
         if self.is_half or not isinstance(batch, int) or batch * self.positions < 256:
             return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
-        large = [
+        savings = [
             least.saving
             for least in TRANSFORMED[name].get(p.rank, ())
             if side >= least.narrowest and self.multiplications >= least.multiplications
         ]
-        fits = large and winograd.fits(p, self.channels + self.filters)
-        return bool(fits) and winograd.saving(name, p, self.shapes) >= min(large)
+        fits = winograd.fits(p, self.channels + self.filters)
+        return bool(savings) and fits and winograd.saving(name, p, self.shapes) >= min(savings)
 
     @property
     def planes_correlate_well(self) -> bool:

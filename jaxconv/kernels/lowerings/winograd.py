@@ -51,9 +51,8 @@ Array = jax.Array
 
 # outputs of tiles of four, relative to those that are needed
 MAX_PADDED = 1.15
-# how far binary exponents differ from their mean at most; the runs of entries whose largest ones are compared, for
-# which XLA vectorizes the maximum
-UNEVEN, LONGEST_RUN = 12.0, 32
+# the binary exponent of an outlier, above the mean; the longest runs of entries, for which XLA vectorizes the maximum
+OUTLIER, LONGEST_RUN = 12.0, 32
 # entries of x and y: of one part of the batch, which fit the cache, and of the largest image that is faster this way
 PART, LARGEST = 1 << 21, 1 << 22
 
@@ -103,7 +102,7 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute ``C(x, w)``; with tiles of four, by XLA where they would spread what should stay local."""
+    """Compute ``C(x, w)``; by XLA where tiles of four would spread an outlier."""
     chosen = algorithms("convolve", problem, problem.shapes("convolve", x.shape, w.shape))
 
     def transformed(x: Array, w: Array) -> Array:
@@ -112,7 +111,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     def direct(x: Array, w: Array) -> Array:
         return convolve_nhwc(x, w, problem, arithmetic)
 
-    return lax.cond(_is_even(x), transformed, direct, x, w) if _has_fours(chosen) else transformed(x, w)
+    return lax.cond(_has_outliers(x), direct, transformed, x, w) if _has_fours(chosen) else transformed(x, w)
 
 
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -133,11 +132,11 @@ def _has_fours(chosen: Mapping[int, Algorithm]) -> bool:
     return any(algorithm in FOURS.values() for algorithm in chosen.values())
 
 
-def _is_even(x: Array) -> Array:
-    """Return whether all entries are finite, and the largest one is not far larger than most.
+def _has_outliers(x: Array) -> Array:
+    """Return whether an entry is not finite, or far larger than most.
 
-    It compares the binary exponents of the largest entries of short runs: the largest of them, and the mean of those of
-    the runs that are not zero. As integers, maxima take a fraction of the time.
+    The largest entry of each short run is taken. The binary exponent of the largest of these is compared with the mean
+    exponent of all that are not zero. Maxima are computed of integers, which takes a fraction of the time.
     """
     info = jnp.finfo(x.dtype)
     bits = lax.bitcast_convert_type(lax.abs(x), f"int{info.bits}")
@@ -145,7 +144,7 @@ def _is_even(x: Array) -> Array:
     exponents = lax.shift_right_logical(jnp.max(runs, -1), jnp.asarray(info.nmant, bits.dtype)).astype(jnp.int32)
     largest = jnp.max(exponents)
     mean = jnp.sum(exponents, dtype=jnp.float32) / jnp.sum(exponents > 0, dtype=jnp.float32)  # NaN: all are zero
-    return (largest < 2**info.nexp - 1) & ~(largest.astype(jnp.float32) > mean + UNEVEN)
+    return (largest == 2**info.nexp - 1) | (largest.astype(jnp.float32) > mean + OUTLIER)
 
 
 def _in_parts(
