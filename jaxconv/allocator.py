@@ -15,11 +15,12 @@ def keep_freed_memory() -> bool:
 
     On CPU, XLA allocates the temporaries of a program on every call. The allocator of Linux (glibc) takes large arrays
     anew from the operating system each time, and returns freed memory at the end of its heap; the system then clears
-    each page when it is first used. This function raises the thresholds of both, to 1 and 2 GiB. That holds for arrays
-    of the main thread, as NumPy's and PyTorch's, and for up to 64 MB in others: XLA still takes larger temporaries from
-    the system. (One heap for all threads, ``MALLOC_ARENA_MAX=1``, would hold them. But then threads wait for each
-    other: a training step of MobileNet took 29 instead of 24 ms.) The price is that the process stays as large as it
-    once was. The command ``jaxconv`` does this for its own process.
+    each page when it is first used. This function raises both thresholds, to 1 and 2 GiB. Arrays that the main thread
+    allocates, such as NumPy's and PyTorch's, are then kept. Other threads keep arrays of up to 64 MB; XLA still takes
+    larger temporaries from the system. (One heap for all threads, ``MALLOC_ARENA_MAX=1``, would hold them, but then
+    threads wait for each other: a training step of MobileNet took 29 instead of 24 ms.)
+
+    The price is that the process stays as large as it once was. The command ``jaxconv`` does this for its own process.
 
     Call it once, at the start of the program. Elsewhere than on Linux with glibc it does nothing, and a second call
     does nothing more.

@@ -26,7 +26,7 @@ class Least(NamedTuple):
     saving: float
 
 
-# for each map, by the number of axes: any one of these is enough
+# by the number of axes; a convolution that reaches one of several is large enough
 CONVOLVED = {
     1: (Least(96, 1 << 27, 1.8),),
     2: (Least(48, 1 << 27, 3.0), Least(96, 1 << 28, 1.7)),

@@ -5,13 +5,14 @@ can is transformed: for 3x3 taps, 16 products take the place of 36, or 36 that o
 taps of other axes, is a convolution for each combination of the products of all axes. K is the derivative in w: the
 same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
 
-An axis has tiles of four where they fit and the kernel is not larger than x and y. An output then depends on entries
-of its tile that it does not read: by their rounding errors, and a NaN would reach it. So C and T check their operand
-first, which takes 4 percent of the time: where an entry is not finite, or far larger than the others, XLA's
-convolution computes the definition. K sums over all positions, and a NaN reaches every tap. With tiles of two, each
-output depends on what it reads and on nothing else.
-Not each product of the definition is computed: the error of a result is bounded by the largest x of its tiles and the
-largest w, not by the largest product.
+Tiles of four are used on an axis that they fill, if the kernel is not larger than x and y together. Each output then
+also depends on entries of its tile that it does not read: their rounding errors reach it, and so would a NaN. So C and
+T first look for outliers in their operand, which takes 4 percent of the time. If there is an entry that is not finite,
+or far larger than most, XLA's convolution computes the result. K sums over all positions, and a NaN reaches every tap.
+With tiles of two, an output depends on nothing but the entries that it reads.
+
+The products of the definition are not computed. The error of a result is therefore bounded by the largest x of its
+tiles and the largest w, not by the largest product.
 
 A loop runs over the products of every axis but the last, so that the program is short and the operands of one turn stay
 in the cache. The products of the last axis are written one by one: XLA computes several at a time on different cores.
