@@ -2,13 +2,13 @@
 
 import os
 import platform
-import re
 import shlex
 import sys
 import time
 from importlib import metadata
-from pathlib import Path
 from typing import Any
+
+from jaxconv.kernels import processor
 
 PACKAGES = ("jaxconv", "jax", "jaxlib", "numpy", "torch", "flax", "equinox", "dm-haiku", "keras")
 
@@ -23,7 +23,7 @@ def facts() -> dict[str, Any]:
     return {
         "command": shlex.join(["jaxconv", *sys.argv[1:]]),
         "when": time.strftime("%Y-%m-%d %H:%M:%S%z"),
-        "machine": {"processor": _processor(), "architecture": platform.machine(), "system": platform.system()},
+        "machine": {"processor": processor.model(), "architecture": platform.machine(), "system": platform.system()},
         "threads": threads(),
         "versions": {"python": platform.python_version()} | {name: found[name] for name in PACKAGES if name in found},
     }
@@ -38,11 +38,3 @@ def describe(facts: dict[str, Any]) -> str:
     """Format processor, cores and versions on one line."""
     versions = ", ".join(f"{name} {number}" for name, number in facts["versions"].items() if name != "python")
     return f"{facts['machine']['processor']}, {facts['threads']} cores; {versions}"
-
-
-def _processor() -> str:
-    try:
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-    except OSError:
-        found = None
-    return found[1].strip() if found else platform.processor() or "unknown processor"

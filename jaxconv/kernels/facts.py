@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from jaxconv.kernels import processor
 from jaxconv.kernels.lowerings import block_diagonal, leading_axis, matmul, winograd, xla_extra_row
 from jaxconv.kernels.problem import Problem, Shapes
 
@@ -36,6 +37,13 @@ TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED,
     "transpose": CONVOLVED,
     "correlate": {1: (Least(48, 1 << 26, 1.4),), 2: (Least(32, 1 << 28, 1.6),), 3: (Least(16, 1 << 27, 4.2),)},
+}
+# half types are transformed in float32, where the processor has no units for products of half types
+CONVOLVED_HALF: dict[int, tuple[Least, ...]] = {2: (Least(64, 3 << 27, 3.4),)}
+TRANSFORMED_HALF: dict[str, dict[int, tuple[Least, ...]]] = {
+    "convolve": CONVOLVED_HALF,
+    "transpose": CONVOLVED_HALF,
+    "correlate": {2: (Least(32, 3 << 26, 2.6),)},
 }
 
 
@@ -156,11 +164,13 @@ class Facts(NamedTuple):
     def is_worth_transforming(self, name: str) -> bool:
         """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation."""
         p, batch, side = self.problem, self.shapes["x"][0], self.narrower_side
-        if self.is_half or not isinstance(batch, int) or batch * self.positions < 256:
+        if not isinstance(batch, int) or batch * self.positions < 256:
             return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
+        if self.is_half and processor.may_have_matrix_units():
+            return False
         savings = [
             least.saving
-            for least in TRANSFORMED[name].get(p.rank, ())
+            for least in (TRANSFORMED_HALF if self.is_half else TRANSFORMED)[name].get(p.rank, ())
             if side >= least.narrowest and self.multiplications >= least.multiplications
         ]
         fits = winograd.fits(p, self.channels + self.filters)

@@ -75,7 +75,7 @@ TABLE: tuple[Row, ...] = (
         "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
     Row("winograd", T, lambda f: f.is_worth_transforming("transpose")
         and winograd.limits("transpose", f.problem, f.shapes) is None,
-        "many channels: 36 products, not 144; 28x28x128 k3x3: 10.0 by polyphase -> 5.3"),
+        "many channels: 36 products, not 144; 28x28x128 k3x3: 10.0 by polyphase -> 5.3, in bfloat16 6.5 -> 4.5"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
@@ -95,7 +95,7 @@ TABLE: tuple[Row, ...] = (
         "16x4096x1 to 16, k8: 1.3 -> 0.4"),
     Row("winograd", C, lambda f: f.is_worth_transforming("convolve"),
         "many channels: 36 products, not 144; 28x28x128 k3x3: 9.8 by xla_extra_row -> 5.5; 16x16x16x48 to 128 k3x3x3: "
-        "12.3 by leading_axis -> 6.6"),
+        "12.3 by leading_axis -> 6.6; bfloat16 28x28x128 k3x3: 6.5 by stacked_taps -> 4.5"),
     Row("leading_axis", C, lambda f: f.few_channels_stack,
         "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
@@ -114,6 +114,9 @@ TABLE: tuple[Row, ...] = (
     Row("leading_axis", C, lambda f: f.is_half and f.problem.rank == 2
         and (f.channels > 48 or (f.is_strided and f.taps <= 4)),
         "the same, strided: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
+    Row("im2col", C, lambda f: f.problem.rank == 3 and f.is_strided and not f.is_padded and f.filters >= 32
+        and not f.is_half and f.taps <= im2col.MAX_TAPS,
+        "strided, without padding: XLA packs slowly; 2x20x20x20x48 to 32, k3x3x3 s2: 1.8 by leading_axis -> 1.4"),
     Row("leading_axis", C, lambda f: f.problem.rank == 3,
         "XLA has no fast code for three axes; 24x24x24x32 k3x3x3: 26.8 -> 4.8; 16x56x56x3 to 64: 3.2"),
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and 1 < f.filters <= 16 and f.patch_size <= LARGE_PATCHES
@@ -138,15 +141,16 @@ TABLE: tuple[Row, ...] = (
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 2 and f.taps <= 9
         and (f.taps <= 4 or (f.is_strided and f.filters < 12)),
         "the same; 32x56x56x1 to 12, k2x2: 2.5 by xla_nhwc -> 1.1; 32x224x224x1 to 8, k3x3 s2: 7.5 -> 4"),
+    Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
+        "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
+        "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; bfloat16 28x28x128: 7.0 by matmul "
+        "-> 4.8"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
         "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
     Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,
         "half types, few channels: in float32, on all cores; bfloat16 56x56x32 k3x3"),
     Row("xla_nhwc", K, lambda f: f.is_half and f.problem.rank < 3,
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
-    Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
-        "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
-        "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and not f.is_strided and f.planes_correlate_well
         and f.filters >= min(12, f.channels) and f.output_size >= 2 * SMALL_OUTPUT,
         "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6; "
@@ -154,6 +158,9 @@ TABLE: tuple[Row, ...] = (
     Row("row_correlation", K, lambda f: f.problem.rank == 3 and (f.channels * f.taps <= 81 or f.channels <= 2),
         "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1; "
         "16x10x10x10x2 to 64, k5x5x5: 25 by matmul -> 13"),
+    Row("im2col", K, lambda f: f.problem.rank == 3 and f.is_strided and not f.is_half and 8 < f.taps <= im2col.MAX_TAPS
+        and f.filters >= 12 and f.channels <= 48,
+        "strided; 24x24x24x32 to 64, k3x3x3 s2: 5.9 by matmul -> 3.7; 1.08 of the best, matmul 1.28"),
     Row("im2col", K, lambda f: f.problem.rank == 3 and f.problem.w[0] <= 2 and f.taps <= im2col.MAX_TAPS
         and not f.is_half,
         "few taps; 1.05 of the best, matmul 1.14"),

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import json
 import os
-import platform as host
 import re
 import tempfile
 import warnings
@@ -17,6 +16,7 @@ from typing import Any
 
 import jax
 
+from jaxconv.kernels import processor
 from jaxconv.kernels.choice import NO_WINNERS, Winner, Winners
 from jaxconv.version import __version__
 
@@ -174,16 +174,8 @@ def _device(backend: str) -> str | None:
     """Return the kind of device; JAX calls every processor "cpu", so a processor has its model and number of cores."""
     if backend == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return f"{_processor()}, {cores} cores"
+        return f"{processor.model()}, {cores} cores"
     try:
         return jax.local_devices(backend=backend)[0].device_kind
     except RuntimeError:  # lowered here for a device elsewhere
         return None
-
-
-def _processor() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return host.processor() or host.machine()

@@ -6,7 +6,12 @@ import pytest
 
 import jaxconv
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import choice, tuning_cache
+from jaxconv.kernels import choice, processor, tuning_cache
+
+
+@pytest.fixture(autouse=True)
+def no_matrix_units(monkeypatch):
+    monkeypatch.setattr(processor, "may_have_matrix_units", lambda: False)
 
 
 def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32", stretch=1):
@@ -69,9 +74,18 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
             dict(x=(16, 14, 14, 256), w=(4, 4, 256, 128), stretch=2, padding=[(2, 2)] * 2),
             "polyphase > winograd, leading_axis > xla_nhwc, matmul",
         ),
+        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"), "winograd, winograd, winograd"),
         (
-            dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"),
-            "stacked_taps, polyphase > stacked_taps, matmul",
+            dict(x=(8, 28, 28, 128), w=(3, 3, 128, 32), dtype="float16"),
+            "stacked_taps, polyphase > stacked_taps, winograd",
+        ),
+        (
+            dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64), strides=2),
+            "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, im2col",
+        ),
+        (
+            dict(x=(2, 20, 20, 20, 48), w=(3, 3, 3, 48, 32), strides=2, padding="VALID"),
+            "im2col, polyphase > leading_axis > xla_nhwc, im2col",
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 4, 128), groups=32),
@@ -82,6 +96,12 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
 )
 def test_the_table_chooses_on_cpu(facts, names):
     assert ", ".join(chosen(**facts)) == names
+
+
+def test_half_types_are_not_transformed_in_float32_where_the_processor_may_have_matrix_units(monkeypatch):
+    monkeypatch.setattr(processor, "may_have_matrix_units", lambda: True)
+    names = chosen(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16")
+    assert names == ["stacked_taps", "polyphase > stacked_taps", "matmul"]
 
 
 @pytest.mark.parametrize(

@@ -232,11 +232,13 @@ def test_a_small_product_of_one_tap_is_a_convolution_that_xla_makes_a_product_of
     assert " dot(" in lowered.compile().as_text()
 
 
+@pytest.mark.parametrize("lowering", ["stacked_taps", "winograd"])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_types_are_summed_in_float32(dtype):
+def test_half_types_are_summed_in_float32(dtype, lowering):
     rng = np.random.default_rng(0)
     x, w = (jnp.asarray(rng.standard_normal(shape), dtype) for shape in ((1, 12, 12, 64), (3, 3, 64, 64)))
-    got = jaxconv.conv2d(x, w, padding="same")
+    with jaxconv.lowering(lowering):
+        got = jaxconv.conv2d(x, w, padding="same")
     want = jax.lax.conv_general_dilated(
         x.astype(np.float32), w.astype(np.float32), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
