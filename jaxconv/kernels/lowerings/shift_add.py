@@ -14,6 +14,7 @@ of the direct sum, and ``|error| <= taps * eps * sum_j |window_j(x) w[j]|`` for 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -24,14 +25,16 @@ from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes, Sizes, exact
-from jaxconv.kernels.taps import pad, scatter, tap_indices, total, window, window_at
+from jaxconv.kernels.taps import gather, pad, scatter, tap_indices, total, window, window_at
 from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
 MAX_TAPS = 64  # of C and T in one step: more are slow to compile and to run
 BOX = 32  # taps in one step of a loop over a longer kernel, and of K in one step
-RUN = 16
+FEW_TAPS = 9  # of C, for which each product is padded, and not x; of K in one pass
+# the terms of K in one step, of all places of a run: with more of them, XLA does not vectorize the sum; the longest run
+UNROLLED, LONGEST_RUN = 72, 16
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
@@ -46,6 +49,8 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
+    if problem.taps <= FEW_TAPS and (w.shape[-1] == problem.groups or max(problem.strides) > 1):
+        return _convolve_unpadded(x, w, problem, arithmetic)
     x = _materialize(pad(x, problem.pads))
     if problem.taps <= MAX_TAPS:
         return _convolve_box(x, w, problem, arithmetic)
@@ -58,15 +63,31 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     return _for_each_box(add_box, y, x, problem)
 
 
+def _convolve_unpadded(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
+    """Compute ``C(x, w)`` of a few taps: each product is padded, which XLA fuses, and there is no padded copy of x."""
+    x = arithmetic.upcast(x)
+    return _sum_of_products(lambda tap, times: gather(times(x), tap, problem), x, w, problem, arithmetic)
+
+
 def _convolve_box(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
     """Compute ``C(x, w)`` of a padded input, in one step."""
+
+    def term(tap: Sequence[int], times: Callable[[Array], Array]) -> Array:
+        return times(arithmetic.upcast(window(x, tap, problem)))
+
+    return _sum_of_products(term, x, w, problem, arithmetic)
+
+
+def _sum_of_products(term: Callable[..., Array], x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
+    """Sum ``term(tap, times)`` over the taps, where ``times`` multiplies an array by the weights of the tap."""
     filters = w.shape[-1] // problem.groups
-    terms = []
-    for tap, weights in _weights(w, problem, arithmetic):
-        shown = arithmetic.upcast(window(x, tap, problem))
+
+    def times(shown: Array, weights: Array) -> Array:
         if filters > 1:
             shown, weights = shown[..., None], weights.reshape(problem.groups, filters)
-        terms.append(shown * _broadcast(weights, shown.ndim))
+        return shown * _broadcast(weights, shown.ndim)
+
+    terms = [term(tap, partial(times, weights=weights)) for tap, weights in _weights(w, problem, arithmetic)]
     return total(terms).reshape(*terms[0].shape[: x.ndim - 1], w.shape[-1])
 
 
@@ -147,16 +168,33 @@ def _correlate_as_convolution(x: Array, y: Array, problem: Problem, arithmetic: 
     return jnp.sum(w.reshape(*p.w, batch, 1, -1), axis=p.rank)
 
 
-def sum_over_places(terms: list[Array], problem: Problem) -> list[Array]:
-    """Sum arrays of the batch and spatial lengths of y over these axes, in two stages."""
-    length, axis = problem.y[-1], problem.rank
-    if length % RUN == 0 and length > 4 * RUN:
-        terms = [t.reshape(*t.shape[:axis], length // RUN, RUN, *t.shape[axis + 1 :]) for t in terms]
-        axis += 1
-    return [jnp.sum(part, tuple(range(axis))) for part in _sums(terms, (axis,))]
+def sum_over_places(terms: Sequence[Array], problem: Problem) -> list[Array]:
+    """Sum arrays of the batch and spatial lengths of y over these axes, a few arrays in one pass.
+
+    A pass has two stages: over short runs of the last axis, which the compiler unrolls, then over what is left.
+    """
+    passes = -(-len(terms) // FEW_TAPS)
+    together = -(-len(terms) // passes)
+    parts = [terms[i : i + together] for i in range(0, len(terms), together)]
+    return [one for part in parts for one in _sum_together(part, problem.rank, min(LONGEST_RUN, UNROLLED // together))]
 
 
-def _sums(arrays: list[Array], axes: tuple[int, ...]) -> list[Array]:
+def _sum_together(terms: Sequence[Array], axis: int, run: int) -> list[Array]:
+    """Sum arrays over the axes up to one, which is split into runs; places that do not fill a run are added."""
+    length = terms[0].shape[axis]
+    whole = length - length % run
+    if not whole:
+        return [jnp.sum(one, tuple(range(axis))) for one in _sums(terms, (axis,))]
+    runs = [lax.slice_in_dim(t, 0, whole, axis=axis) for t in terms]
+    runs = [t.reshape(*t.shape[:axis], whole // run, run, *t.shape[axis + 1 :]) for t in runs]
+    sums = [jnp.sum(one, tuple(range(axis + 1))) for one in _sums(runs, (axis + 1,))]
+    if whole == length:
+        return sums
+    rest = _sums([lax.slice_in_dim(t, whole, length, axis=axis) for t in terms], (axis,))
+    return [one + jnp.sum(more, tuple(range(axis))) for one, more in zip(sums, rest, strict=True)]
+
+
+def _sums(arrays: Sequence[Array], axes: tuple[int, ...]) -> list[Array]:
     """Sum several arrays over the same axes in one pass."""
     zeros = [jnp.zeros((), array.dtype) for array in arrays]
     return lax.reduce(arrays, zeros, lambda a, b: [p + q for p, q in zip(a, b, strict=True)], axes)
