@@ -13,7 +13,7 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.lowerings.shift_add import sum_over_places
+from jaxconv.kernels.lowerings.shift_add import correlate_in_parts, sum_over_places
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, tap_indices, total, window, window_at, window_starts
 
@@ -51,6 +51,11 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
+    """Compute ``K(x, y)``."""
+    return correlate_in_parts(_correlate_part, x, y, problem, arithmetic)
+
+
+def _correlate_part(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
     """Compute ``K(x, y)``: a loop over the taps, each one reduction of all pairs of a channel and a filter."""
     x, y = _groups_last(pad(x, problem.pads), problem.groups), _groups_last(y, problem.groups)
     channels, filters, y = x.shape[-2], y.shape[-2], arithmetic.upcast(y)

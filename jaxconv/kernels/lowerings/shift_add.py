@@ -12,6 +12,7 @@ of the direct sum, and ``|error| <= taps * eps * sum_j |window_j(x) w[j]|`` for 
 """
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -35,6 +36,7 @@ BOX = 32  # taps in one step of a loop over a longer kernel, and of K in one ste
 FEW_TAPS = 9  # of C, for which each product is padded, and not x; of K in one pass
 # the terms of K in one step, of all places of a run: with more of them, XLA does not vectorize the sum; the longest run
 UNROLLED, LONGEST_RUN = 72, 16
+PART = 1 << 20  # entries of x in one step of K: a padded copy, and the sums of the runs, stay in the cache
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
@@ -142,9 +144,32 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute ``K(x, y)``."""
+    """Compute ``K(x, y)``; of a large batch, part by part."""
     if problem.taps > BOX:
         return _correlate_as_convolution(x, y, problem, arithmetic, solve)
+    return correlate_in_parts(_correlate_part, x, y, problem, arithmetic)
+
+
+def correlate_in_parts(
+    part: Callable[[Array, Array, Problem, Arithmetic], Array], x: Array, y: Array, problem: Problem,
+    arithmetic: Arithmetic,
+) -> Array:  # fmt: skip
+    """Compute ``K(x, y)``: of a large batch as a sum over parts of it, whose operands stay in the cache."""
+    batch, size = x.shape[0], math.prod(problem.x) * x.shape[-1]
+    if not isinstance(batch, int) or batch * size <= PART:
+        return part(x, y, problem, arithmetic)
+    images = next(n for n in range(max(1, PART // size), 0, -1) if batch % n == 0)
+
+    def add(i: Array, w: Array) -> Array:
+        one, other = (lax.dynamic_slice_in_dim(a, i * images, images) for a in (x, y))
+        return w + part(one, other, problem, arithmetic)
+
+    kernel = (*problem.w, x.shape[-1] // problem.groups, y.shape[-1])
+    return lax.fori_loop(0, batch // images, add, varying_zeros(kernel, arithmetic.accumulate_dtype, x, y))
+
+
+def _correlate_part(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
+    """Compute ``K(x, y)`` in one step."""
     x = _materialize(pad(x, problem.pads))
     filters = y.shape[-1] // problem.groups
     y = arithmetic.upcast(y)
