@@ -92,18 +92,6 @@ def scatter(y: Array, tap: Sequence[int], problem: Problem) -> Array:
     return lax.pad(y, jnp.zeros((), y.dtype), [*config, (0, 0, 0)])
 
 
-def gather(x: Array, tap: Sequence[int], problem: Problem) -> Array:
-    """Read the positions of x that one tap reads, with zeros outside x: the window of the padded x, in one step."""
-    config, p = [(0, 0, 0)], problem
-    for j, d, o, s, (low, _), n in zip(tap, p.dilation, p.y, p.strides, p.pads, p.x, strict=True):
-        first = j * d - low
-        config.append((-first, first + dilate(o, s) - n, 0))
-    x = lax.pad(x, jnp.zeros((), x.dtype), [*config, *((0, 0, 0),) * (x.ndim - len(config))])
-    for axis, s in enumerate(p.strides, start=1):
-        x = x if s == 1 else lax.slice_in_dim(x, 0, None, s, axis)
-    return x
-
-
 def total(terms: Iterable[Array]) -> Array:
     """Return the sum of arrays of one shape."""
     return functools.reduce(lax.add, terms)

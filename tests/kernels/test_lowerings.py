@@ -11,7 +11,7 @@ import jaxconv
 from jaxconv import kernels
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice
-from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, matmul, stacked_taps, winograd
+from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, matmul, shift_add, stacked_taps, winograd
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import standard_form
 from tests.support import reference
@@ -230,6 +230,24 @@ def test_a_small_product_of_one_tap_is_a_convolution_that_xla_makes_a_product_of
     lowered = compute.lower(x, w)
     assert lowered.as_text().count("stablehlo.convolution") == 1
     assert " dot(" in lowered.compile().as_text()
+
+
+@pytest.mark.parametrize("length", [2, 8, 11])  # shorter than a run, one run, places that do not fill one
+@pytest.mark.parametrize(
+    ("lowering", "taps", "outer", "part"),
+    [("shift_add", 3, (6, 1, 4), 1 << 8), ("shift_add", 5, (6, 1, 8), 1 << 20), ("groups_last", 2, (4, 3, 16), 1 << 6)],
+)
+def test_kernel_gradients_in_runs_and_parts_agree_with_the_definition(
+    length, lowering, taps, outer, part, monkeypatch, x64
+):
+    monkeypatch.setattr(shift_add, "PART", part)
+    geometry = Geometry(
+        (5, length), (taps, 3), (1, 1), ((taps // 2, taps - 1 - taps // 2), (1, 1)), (1, 1), (1, 1), 4, (0, 3, 1, 2),
+        (3, 2, 0, 1), (0, 3, 1, 2),
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    x, y = (jnp.asarray(rng.standard_normal(reference.shape(v, geometry, outer))) for v in "xy")
+    agrees(lowered("correlate", lowering, geometry)(x, y), reference.evaluate("correlate", x, y, geometry))
 
 
 @pytest.mark.parametrize("lowering", ["stacked_taps", "winograd"])

@@ -15,7 +15,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,14 +25,14 @@ from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes, Sizes, exact
-from jaxconv.kernels.taps import gather, pad, scatter, tap_indices, total, window, window_at
+from jaxconv.kernels.taps import pad, scatter, tap_indices, total, window, window_at
 from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
 MAX_TAPS = 64  # of C and T in one step: more are slow to compile and to run
 BOX = 32  # taps in one step of a loop over a longer kernel, and of K in one step
-FEW_TAPS = 9  # of C, for which each product is padded, and not x; of K in one pass
+TOGETHER = 9  # the arrays that K sums in one pass, at most
 # the terms of K in one step, of all places of a run: with more of them, XLA does not vectorize the sum; the longest run
 UNROLLED, LONGEST_RUN = 72, 16
 PART = 1 << 20  # entries of x in one step of K: a padded copy, and the sums of the runs, stay in the cache
@@ -51,8 +50,6 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
-    if problem.taps <= FEW_TAPS and (w.shape[-1] == problem.groups or max(problem.strides) > 1):
-        return _convolve_unpadded(x, w, problem, arithmetic)
     x = _materialize(pad(x, problem.pads))
     if problem.taps <= MAX_TAPS:
         return _convolve_box(x, w, problem, arithmetic)
@@ -65,31 +62,15 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     return _for_each_box(add_box, y, x, problem)
 
 
-def _convolve_unpadded(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
-    """Compute ``C(x, w)`` of a few taps: each product is padded, which XLA fuses, and there is no padded copy of x."""
-    x = arithmetic.upcast(x)
-    return _sum_of_products(lambda tap, times: gather(times(x), tap, problem), x, w, problem, arithmetic)
-
-
 def _convolve_box(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
     """Compute ``C(x, w)`` of a padded input, in one step."""
-
-    def term(tap: Sequence[int], times: Callable[[Array], Array]) -> Array:
-        return times(arithmetic.upcast(window(x, tap, problem)))
-
-    return _sum_of_products(term, x, w, problem, arithmetic)
-
-
-def _sum_of_products(term: Callable[..., Array], x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
-    """Sum ``term(tap, times)`` over the taps, where ``times`` multiplies an array by the weights of the tap."""
     filters = w.shape[-1] // problem.groups
-
-    def times(shown: Array, weights: Array) -> Array:
+    terms = []
+    for tap, weights in _weights(w, problem, arithmetic):
+        shown = arithmetic.upcast(window(x, tap, problem))
         if filters > 1:
             shown, weights = shown[..., None], weights.reshape(problem.groups, filters)
-        return shown * _broadcast(weights, shown.ndim)
-
-    terms = [term(tap, partial(times, weights=weights)) for tap, weights in _weights(w, problem, arithmetic)]
+        terms.append(shown * _broadcast(weights, shown.ndim))
     return total(terms).reshape(*terms[0].shape[: x.ndim - 1], w.shape[-1])
 
 
@@ -198,7 +179,7 @@ def sum_over_places(terms: Sequence[Array], problem: Problem) -> list[Array]:
 
     A pass has two stages: over short runs of the last axis, which the compiler unrolls, then over what is left.
     """
-    passes = -(-len(terms) // FEW_TAPS)
+    passes = -(-len(terms) // TOGETHER)
     together = -(-len(terms) // passes)
     parts = [terms[i : i + together] for i in range(0, len(terms), together)]
     return [one for part in parts for one in _sum_together(part, problem.rank, min(LONGEST_RUN, UNROLLED // together))]
