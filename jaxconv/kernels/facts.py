@@ -38,7 +38,7 @@ TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
     "transpose": CONVOLVED,
     "correlate": {1: (Least(48, 1 << 26, 1.4),), 2: (Least(32, 1 << 28, 1.6),), 3: (Least(16, 1 << 27, 4.2),)},
 }
-# half types are transformed in float32, where the processor has no units for products of half types
+# half types, transformed in float32; not where the processor may have units for their products
 CONVOLVED_HALF: dict[int, tuple[Least, ...]] = {2: (Least(64, 3 << 27, 3.4),)}
 TRANSFORMED_HALF: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED_HALF,

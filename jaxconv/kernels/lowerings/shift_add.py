@@ -3,8 +3,9 @@
     C: y = sum_j window_j(x) w[j]      T: x = sum_j scatter_j(y w[j])      K: w[j] = sum over places of window_j(x) y
 
 There is nothing to contract, so a matrix product would be mostly zeros; the sum of all taps is one fused loop over
-memory. K needs as many sums as there are taps. They are one reduction of many operands, which XLA computes in a single
-pass, and in two stages: over short runs that stay in the first-level cache, then over what is left.
+memory. K needs as many sums as there are taps. Up to nine of them are one reduction of several operands, in two stages:
+over short runs, for which the compiler vectorizes along the channels, then over what is left. A large batch is computed
+part by part, so that the sums of its runs stay in the cache.
 C and K of a long kernel are a loop over boxes of taps, each such a sum.
 
 An output is computed from the entries in its own window and no others: a NaN or a large value reaches only the outputs
@@ -33,7 +34,8 @@ Array = jax.Array
 MAX_TAPS = 64  # of C and T in one step: more are slow to compile and to run
 BOX = 32  # taps in one step of a loop over a longer kernel, and of K in one step
 TOGETHER = 9  # the arrays that K sums in one pass, at most
-# the terms of K in one step, of all places of a run: with more of them, XLA does not vectorize the sum; the longest run
+# products that K adds in one step, for all taps and all places of a run: with more, the compiler does not vectorize the
+# sum (14x14x512, 3x3 taps: 0.9 ms with runs of 7 places, 4.7 with 14); the longest run
 UNROLLED, LONGEST_RUN = 72, 16
 PART = 1 << 20  # entries of x in one step of K: a padded copy, and the sums of the runs, stay in the cache
 
