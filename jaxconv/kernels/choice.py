@@ -1,8 +1,8 @@
 """The choice of a lowering: a function of a map, its geometry and operands, the platform, and measured winners.
 
 What was measured comes first; then, on CPU, the table decides (:mod:`.table`), and elsewhere XLA's own convolution is
-the default. Whoever asks passes the winners in. For half types, the table also asks whether this machine's processor may
-have matrix units (:mod:`.processor`); nothing else is read.
+the default. Whoever asks passes the winners in. For half types, the table also asks whether the processor may have
+matrix units (:mod:`.processor`); nothing else is read.
 """
 
 import json
