@@ -10,9 +10,13 @@ from jax import Array
 from jaxconv.geometry import Geometry
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.problem import Form, Problem, Shapes, standard_form
+from jaxconv.kernels.unknown import apart
 
 SCOPE = "jaxconv."  # of the names that profiles and explain_lowering read
 STANDARD = "real floats, no empty array, no symbolic length, and strides of the input or of the output but not of both"
+
+
+LARGE = 1 << 14  # entries of an operand whose transposition takes longer than a conditional
 
 
 class Solve(Protocol):
@@ -45,6 +49,7 @@ class Lowering:
         is_direct: whether it sums the products of the definition. The error of each result is then bounded by
             ``terms * eps`` times the sum of their absolute values; else by ``terms * eps`` times the number of products
             and the largest of x, w and y that are multiplied, and a precision above the default excludes it.
+        is_fusible: whether XLA fuses the sums that it consists of, or ends in, with what reads the result.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Lowering:
     form: Callable[[str, Geometry, Any, Any], Form | None] = standard_form
     by_default: bool = True
     is_direct: bool = True
+    is_fusible: bool = False
 
     def unsupported_reason(self, name: str, geometry: Geometry, a: Any, b: Any) -> str | None:
         """Return why this lowering cannot compute a map of two operands (arrays or avals), or None where it can."""
@@ -69,7 +75,15 @@ class Lowering:
         form = self.form(name, geometry, a, b)
         assert form is not None
         a, b = form.arrange(a, b)
-        return form.restore(self.run(form.map, a, b, form.problem, arithmetic, solve)).astype(arithmetic.result_dtype)
+
+        def run(a: Array) -> Array:
+            return self.run(form.map, a, b, form.problem, arithmetic, solve).astype(arithmetic.result_dtype)
+
+        is_large = all(isinstance(n, int) for n in a.shape) and a.size >= LARGE
+        if not (self.is_fusible and form.moves and is_large):
+            return form.restore(run(a))
+        # fused with the transposes, it would run along an axis on which entries are not neighbours in memory
+        return form.restore(apart(run, apart(lambda a: a, a)))
 
     def run(self, name: str, a: Array, b: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
         """Compute a map of operands that are in this lowering's form."""

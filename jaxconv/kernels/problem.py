@@ -89,7 +89,8 @@ class Form(NamedTuple):
     """One map in the form that a lowering is written for.
 
     map, problem, shapes: the map, its geometry, and the shapes of x, w and y in that form. arrange: brings the two
-    operands to it, in the order of the map. restore: brings the result back.
+    operands to it, in the order of the map. restore: brings the result back. moves: whether these move the channels of
+    the first operand or the result of a convolution, as where they are not last.
     """
 
     map: str
@@ -97,6 +98,7 @@ class Form(NamedTuple):
     shapes: Shapes
     arrange: Callable[[Array, Array], tuple[Array, Array]]
     restore: Callable[[Array], Array]
+    moves: bool = False
 
 
 def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
@@ -152,7 +154,8 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
         return jnp.transpose(result, sorted(range(result.ndim), key=orders[third].__getitem__))
 
     shapes = problem.shapes(name, *in_order(shape(a, first), shape(b, second)))
-    return Form(name, problem, shapes, arrange, restore)
+    moves = name != "correlate" and any(orders[letter] != (*range(len(orders[letter])),) for letter in (first, third))
+    return Form(name, problem, shapes, arrange, restore, moves)
 
 
 def mirror(w: Array, groups: int) -> Array:

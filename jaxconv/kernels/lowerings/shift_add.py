@@ -224,4 +224,6 @@ def _broadcast(weights: Array, ndim: int) -> Array:
     return weights.reshape((1,) * (ndim - weights.ndim) + weights.shape)
 
 
-SHIFT_ADD = Lowering("shift_add", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits)
+SHIFT_ADD = Lowering(
+    "shift_add", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits, is_fusible=True
+)

@@ -38,7 +38,6 @@ from jaxconv.kernels.lowerings.winograd_sums import (
     Row,
     Shape,
     Tiles,
-    Unknown,
     coefficients_of,
     row,
     weighted_sum,
@@ -46,6 +45,7 @@ from jaxconv.kernels.lowerings.winograd_sums import (
 from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
 from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
 from jaxconv.kernels.taps import pad
+from jaxconv.kernels.unknown import Unknown
 from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
@@ -299,4 +299,4 @@ def _padded(x: Array, problem: Problem, chosen: Mapping[int, Algorithm]) -> tupl
 
 
 MAPS = {"convolve": convolve, "transpose": transpose, "correlate": correlate}
-WINOGRAD = Lowering("winograd", MAPS, limits, is_direct=False)
+WINOGRAD = Lowering("winograd", MAPS, limits, is_direct=False, is_fusible=True)
