@@ -49,7 +49,7 @@ class Lowering:
         is_direct: whether it sums the products of the definition. The error of each result is then bounded by
             ``terms * eps`` times the sum of their absolute values; else by ``terms * eps`` times the number of products
             and the largest of x, w and y that are multiplied, and a precision above the default excludes it.
-        is_fusible: whether XLA fuses the sums that it consists of, or ends in, with what reads the result.
+        is_fusible: whether the result is a sum, which XLA fuses with what reads it, and not a product or a convolution.
     """
 
     name: str
@@ -82,7 +82,7 @@ class Lowering:
         is_large = all(isinstance(n, int) for n in a.shape) and a.size >= LARGE
         if not (self.is_fusible and form.moves and is_large):
             return form.restore(run(a))
-        # fused with the transposes, it would run along an axis on which entries are not neighbours in memory
+        # fused with the transposes, the sums would read and write with strides, once for each reader of the result
         return form.restore(apart(run, apart(lambda a: a, a)))
 
     def run(self, name: str, a: Array, b: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:

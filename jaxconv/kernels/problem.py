@@ -89,8 +89,8 @@ class Form(NamedTuple):
     """One map in the form that a lowering is written for.
 
     map, problem, shapes: the map, its geometry, and the shapes of x, w and y in that form. arrange: brings the two
-    operands to it, in the order of the map. restore: brings the result back. moves: whether these move the channels of
-    the first operand or the result of a convolution, as where they are not last.
+    operands to it, in the order of the map. restore: brings the result back. moves: whether the first operand or
+    the result of a convolution is transposed, as where the channels are not last.
     """
 
     map: str

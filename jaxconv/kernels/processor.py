@@ -15,7 +15,10 @@ def model() -> str:
 
 @functools.cache
 def may_have_matrix_units() -> bool:
-    """Return whether products of half types may take a fraction of the time of float32: False where that is known."""
+    """Return False where the processor is known to have no matrix units, as Intel's AMX.
+
+    They multiply half types several times as fast. What other architectures and systems have is not known here.
+    """
     flags = _described("flags").split()  # of x86; an ARM processor has "Features"
     return not flags or any(flag.startswith("amx") for flag in flags)
 

@@ -1,4 +1,7 @@
-"""Values that XLA does not know when it compiles, and computations that it does not fuse with others."""
+"""Values that XLA does not know when it compiles, and computations that it does not fuse with others.
+
+On CPU, XLA removes optimization barriers before it fuses. A conditional on such a value stays.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,8 +16,7 @@ from jaxconv.kernels.varying import varying_zeros
 class Unknown(NamedTuple):
     """Values that XLA does not know when it compiles, because they depend on the operands.
 
-    They order and separate computations, which optimization barriers do not: XLA removes those before it fuses and
-    schedules.
+    They order and separate computations.
 
     one: the integer 1, computed from the first operand. any_value: some number, computed from both operands.
     """
@@ -45,7 +47,7 @@ class Unknown(NamedTuple):
 
 
 def apart(compute: Callable[[Array], Array], a: Array) -> Array:
-    """Compute an array from another one, not fused with what computes the operand or reads the result."""
+    """Return ``compute(a)``, which XLA does not fuse with what computes ``a`` or reads the result."""
     shape = jax.eval_shape(compute, a)
     unknown = Unknown.of(a, a)._replace(any_value=_first_entry(a).astype(shape.dtype))
     (result,) = unknown.apart(lambda: (compute(a),), [shape.shape])
