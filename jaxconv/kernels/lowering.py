@@ -1,6 +1,6 @@
 """The protocol of a lowering, one way to compute some of the three maps. Knows neither the lowerings nor the choice."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -49,7 +49,8 @@ class Lowering:
         is_direct: whether it sums the products of the definition. The error of each result is then bounded by
             ``terms * eps`` times the sum of their absolute values; else by ``terms * eps`` times the number of products
             and the largest of x, w and y that are multiplied, and a precision above the default excludes it.
-        is_fusible: whether the result is a sum, which XLA fuses with what reads it, and not a product or a convolution.
+        sums: the maps whose result is a sum of several taps, which XLA would fuse with what reads it, and not a product
+            or a convolution.
     """
 
     name: str
@@ -58,7 +59,7 @@ class Lowering:
     form: Callable[[str, Geometry, Any, Any], Form | None] = standard_form
     by_default: bool = True
     is_direct: bool = True
-    is_fusible: bool = False
+    sums: Collection[str] = ()
 
     def unsupported_reason(self, name: str, geometry: Geometry, a: Any, b: Any) -> str | None:
         """Return why this lowering cannot compute a map of two operands (arrays or avals), or None where it can."""
@@ -74,16 +75,18 @@ class Lowering:
         """Compute a map that is supported; the result has the dtype that ``arithmetic`` names."""
         form = self.form(name, geometry, a, b)
         assert form is not None
-        a, b = form.arrange(a, b)
+        first, arranged = form.arrange(a, b)
 
-        def run(a: Array) -> Array:
-            return self.run(form.map, a, b, form.problem, arithmetic, solve).astype(arithmetic.result_dtype)
+        def run(first: Array) -> Array:
+            # a product reads a kernel in any order, without a copy; sums read those of groups many times
+            second = form.arrange(a, b)[1] if form.problem.groups == 1 else arranged
+            return self.run(form.map, first, second, form.problem, arithmetic, solve).astype(arithmetic.result_dtype)
 
-        is_large = all(isinstance(n, int) for n in a.shape) and a.size >= LARGE
-        if not (self.is_fusible and form.moves and is_large):
-            return form.restore(run(a))
+        is_large = all(isinstance(n, int) for n in first.shape) and first.size >= LARGE
+        if not (form.map in self.sums and form.problem.taps > 1 and form.moves and is_large):
+            return form.restore(run(first))
         # fused with the transposes, the sums would read and write with strides, once for each reader of the result
-        return form.restore(apart(run, apart(lambda a: a, a)))
+        return form.restore(apart(run, apart(lambda a: a, first)))
 
     def run(self, name: str, a: Array, b: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
         """Compute a map of operands that are in this lowering's form."""

@@ -90,7 +90,7 @@ class Form(NamedTuple):
 
     map, problem, shapes: the map, its geometry, and the shapes of x, w and y in that form. arrange: brings the two
     operands to it, in the order of the map. restore: brings the result back. moves: whether the first operand or
-    the result of a convolution is transposed, as where the channels are not last.
+    the result is transposed, as where the channels are not last.
     """
 
     map: str
@@ -137,7 +137,8 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
         return (b, a) if exchanged and name == "correlate" else (a, b)
 
     def forth(array: Array, letter: str) -> Array:
-        array = jnp.transpose(array.astype(common), orders[letter])
+        # kernels have few positions: as one axis, they would be read with longer strides
+        array = (jnp.transpose if letter == "w" else permuted)(array.astype(common), orders[letter])
         return mirror(array, g.groups) if exchanged and letter == "w" else array
 
     def shape(array: Any, letter: str) -> tuple[int, ...]:
@@ -151,11 +152,28 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
 
     def restore(result: Array) -> Array:
         result = mirror(result, g.groups) if exchanged and third == "w" else result
-        return jnp.transpose(result, sorted(range(result.ndim), key=orders[third].__getitem__))
+        order = sorted(range(result.ndim), key=orders[third].__getitem__)
+        return (jnp.transpose if third == "w" else permuted)(result, order)
 
     shapes = problem.shapes(name, *in_order(shape(a, first), shape(b, second)))
-    moves = name != "correlate" and any(orders[letter] != (*range(len(orders[letter])),) for letter in (first, third))
+    moves = any(orders[letter] != (*range(len(orders[letter])),) for letter in (first, third))
     return Form(name, problem, shapes, arrange, restore, moves)
+
+
+def permuted(array: Array, order: Sequence[int]) -> Array:
+    """Transpose an array, with axes that stay neighbours as one: XLA takes up to half the time on CPU."""
+    if [*order] == sorted(order):
+        return array
+    runs: list[list[int]] = []
+    for axis in order:
+        if runs and axis == runs[-1][-1] + 1:
+            runs[-1].append(axis)
+        else:
+            runs.append([axis])
+    merged = sorted(runs)
+    moved = array.reshape([math.prod(array.shape[axis] for axis in run) for run in merged])
+    moved = lax.transpose(moved, [merged.index(run) for run in runs])
+    return moved.reshape([array.shape[axis] for axis in order])
 
 
 def mirror(w: Array, groups: int) -> Array:

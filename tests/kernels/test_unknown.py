@@ -45,3 +45,21 @@ def test_sums_are_kept_apart_from_the_transposes_of_channels_that_are_not_last(n
     np.testing.assert_allclose(  # sums of nine products
         jax.jit(ours)(x, w), compute(jax.lax.conv_general_dilated)(x, w), atol=1e-5, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(("taps", "count"), [(4, 2), (1, 0)])  # one tap is a product, which is not fused
+def test_sums_of_products_are_kept_apart_where_there_are_several(taps, count):
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.standard_normal(shape), "float32") for shape in ((32, 16, 16, 16), (32, 16, taps, taps)))
+    y = jnp.asarray(rng.standard_normal((32, 32, 16 // taps, 16 // taps)), "float32")
+
+    def input_gradient(conv, **options):
+        def function(x, w, y):
+            return jax.vjp(lambda x: conv(x, w, (taps, taps), "SAME", **options), x)[1](y)[0]
+
+        return function
+
+    ours = input_gradient(jaxconv.conv_general_dilated, lowering="matmul")
+    assert conditionals(ours, x, w, y) == count
+    expected = jax.jit(input_gradient(jax.lax.conv_general_dilated))(x, w, y)
+    np.testing.assert_allclose(jax.jit(ours)(x, w, y), expected, atol=1e-4, rtol=1e-5)  # sums of 32 to 512 products

@@ -77,4 +77,4 @@ def _groups_last(a: Array, groups: int) -> Array:
     return lax.optimization_barrier(jnp.swapaxes(a, -1, -2))
 
 
-GROUPS_LAST = Lowering("groups_last", {"convolve": convolve, "correlate": correlate}, limits, is_fusible=True)
+GROUPS_LAST = Lowering("groups_last", {"convolve": convolve, "correlate": correlate}, limits, sums=("convolve",))

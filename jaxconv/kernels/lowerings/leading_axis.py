@@ -108,4 +108,4 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     return lax.map(lambda start: tap(window_at(x, start, first)), window_starts(first))
 
 
-LEADING_AXIS = Lowering("leading_axis", {"convolve": convolve, "correlate": correlate}, limits, is_fusible=True)
+LEADING_AXIS = Lowering("leading_axis", {"convolve": convolve, "correlate": correlate}, limits, sums=("convolve",))

@@ -148,4 +148,7 @@ def _parts(x: Array, y: Array) -> int:
     return next(n for n in range(min(batch, parts), batch + 1) if batch % n == 0)
 
 
-MATMUL = Lowering("matmul", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits)
+# the sums of C have few filters, and little is gained by computing them apart
+MATMUL = Lowering(
+    "matmul", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits, sums=("transpose",)
+)

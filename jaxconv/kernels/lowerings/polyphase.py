@@ -99,4 +99,4 @@ def _interleave(z: Array, strides: Sizes) -> Array:
     return z.transpose(order).reshape(z.shape[0], *shape, z.shape[-1])
 
 
-POLYPHASE = Lowering("polyphase", {"transpose": transpose}, is_fusible=True)
+POLYPHASE = Lowering("polyphase", {"transpose": transpose}, sums=("transpose",))

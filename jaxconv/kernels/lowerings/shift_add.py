@@ -225,5 +225,8 @@ def _broadcast(weights: Array, ndim: int) -> Array:
 
 
 SHIFT_ADD = Lowering(
-    "shift_add", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits, is_fusible=True
+    "shift_add",
+    {"convolve": convolve, "transpose": transpose, "correlate": correlate},
+    limits,
+    sums=("convolve", "transpose"),
 )

@@ -299,4 +299,4 @@ def _padded(x: Array, problem: Problem, chosen: Mapping[int, Algorithm]) -> tupl
 
 
 MAPS = {"convolve": convolve, "transpose": transpose, "correlate": correlate}
-WINOGRAD = Lowering("winograd", MAPS, limits, is_direct=False, is_fusible=True)
+WINOGRAD = Lowering("winograd", MAPS, limits, is_direct=False, sums=("convolve", "transpose"))
