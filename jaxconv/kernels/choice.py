@@ -6,7 +6,7 @@ matrix units (:mod:`.processor`); nothing else is read.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -84,13 +84,22 @@ def compute(
         name, geometry, a, b, platform=platform, override=lowering, winners=winners, precision=precision
     ).lowering
     arithmetic = Arithmetic.of(promote(a.dtype, b.dtype), dtype, precision)
+    return LOWERINGS[chosen].compute(name, a, b, geometry, arithmetic, _Parts(arithmetic, _allowed(precision)))
 
-    def solve(name: str, a: Array, b: Array, problem: Problem, unfinished: bool = False) -> Array:
-        row = choose_row(name, problem, problem.shapes(name, a.shape, b.shape), a.dtype, _allowed(precision))
-        part = arithmetic._replace(result_dtype=arithmetic.accumulate_dtype) if unfinished else arithmetic
-        return LOWERINGS[row.lowering].run(name, a, b, problem, part, solve)
 
-    return LOWERINGS[chosen].compute(name, a, b, geometry, arithmetic, solve)
+class _Parts(NamedTuple):
+    """How a lowering computes parts of its problem: see :class:`jaxconv.kernels.lowering.Solve`."""
+
+    arithmetic: Arithmetic
+    allowed: Sequence[str]
+
+    def __call__(self, name: str, a: Array, b: Array, problem: Problem, unfinished: bool = False) -> Array:
+        one = self.arithmetic
+        part = one._replace(result_dtype=one.accumulate_dtype) if unfinished else one
+        return LOWERINGS[self.chosen(name, a, b, problem)].run(name, a, b, problem, part, self)
+
+    def chosen(self, name: str, a: Any, b: Any, problem: Problem) -> str:
+        return choose_row(name, problem, problem.shapes(name, a.shape, b.shape), a.dtype, self.allowed).lowering
 
 
 def check(lowering: str | None, name: str, geometry: Geometry, a: Any, b: Any) -> None:

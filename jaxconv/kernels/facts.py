@@ -36,7 +36,11 @@ CONVOLVED = {
 TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED,
     "transpose": CONVOLVED,
-    "correlate": {1: (Least(48, 1 << 26, 1.4),), 2: (Least(32, 1 << 28, 1.6),), 3: (Least(16, 1 << 27, 4.2),)},
+    "correlate": {
+        1: (Least(16, 1 << 25, 1.4),),
+        2: (Least(24, 1 << 25, 1.9), Least(16, 1 << 26, 2.5), Least(32, 1 << 28, 1.6)),
+        3: (Least(16, 1 << 26, 2.5),),
+    },
 }
 # half types, transformed in float32; not where the processor may have units for their products
 CONVOLVED_HALF: dict[int, tuple[Least, ...]] = {2: (Least(64, 3 << 27, 3.4),)}

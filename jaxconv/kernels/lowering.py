@@ -27,6 +27,10 @@ class Solve(Protocol):
 
     def __call__(self, name: str, a: Array, b: Array, problem: Problem, unfinished: bool = False) -> Array: ...
 
+    def chosen(self, name: str, a: Any, b: Any, problem: Problem) -> str:
+        """Return the name of the lowering that the table chooses, given the operands or their shapes and dtypes."""
+        ...
+
 
 def no_limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     """Accept every problem."""

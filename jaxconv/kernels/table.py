@@ -143,8 +143,8 @@ TABLE: tuple[Row, ...] = (
         "the same; 32x56x56x1 to 12, k2x2: 2.5 by xla_nhwc -> 1.1; 32x224x224x1 to 8, k3x3 s2: 7.5 -> 4"),
     Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
         "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
-        "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; bfloat16 28x28x128: 7.0 by matmul "
-        "-> 4.8"),
+        "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; 1x56x56x64 "
+        "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 28x28x128: 7.0 by matmul -> 4.8"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
         "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
     Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,

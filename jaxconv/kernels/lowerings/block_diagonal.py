@@ -29,6 +29,7 @@ from jaxconv.kernels.lowerings import stacked_taps
 from jaxconv.kernels.lowerings.matmul import correlate as correlate_by_products
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
+from jaxconv.kernels.unknown import apart
 
 Array = jax.Array
 
@@ -39,7 +40,7 @@ MIN_DIVIDED, MIN_ALONE, MAX_TAPS, MAX_GROWTH, STEP = 4, 8, 64, 6, 1 << 20
 MAX_OF_SIGNALS, MANY_GROUPS = 8, 16  # C of one axis: the most channels and filters, and the fewest groups
 FEW_TAPS = 25  # K: all of them beside the channels
 MAX_WASTE = 2  # products with taps on both sides, relative to those that are needed
-# more dense convolutions than these are one loop, which takes twice the time, so that the program stays short
+# more dense convolutions than these are one loop, so that the program stays short; it takes up to 1.2 times as long
 MAX_UNROLLED = 8
 
 
@@ -81,7 +82,8 @@ def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, t
     if blocks <= unrolled:
         parts = [lax.slice_in_dim(a, i * width, (i + 1) * width, axis=-1) for i in range(blocks)]
         return jnp.concatenate([solve(name, part, w[i], dense) for i, part in enumerate(parts)], axis=-1)
-    out = jnp.moveaxis(lax.map(lambda pair: solve(name, pair[0], pair[1], dense), (_blocks_first(a, blocks), w)), 0, -2)
+    out = lax.map(lambda i: solve(name, _block(a, i, width), w[i], dense), jnp.arange(blocks))
+    out = jnp.moveaxis(out, 0, -2)
     return out.reshape(*out.shape[:-2], math.prod(out.shape[-2:]))
 
 
@@ -92,10 +94,18 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         return _correlate_groups(x, y, problem, arithmetic)
     together = _groups_per_block(problem, channels, y.shape[-1])
     blocks, dense = problem.groups // together, replace(problem, groups=1)
-    if blocks <= MAX_UNROLLED:
+    widths = together * channels, together * filters
+    one, other = (jax.ShapeDtypeStruct((*a.shape[:-1], n), a.dtype) for a, n in zip((x, y), widths, strict=True))
+    if blocks > 1 and solve.chosen("correlate", one, other, dense) == "winograd":  # long programs, as fast in a loop
+
+        def block(i: Array) -> Array:
+            return solve("correlate", _block(x, i, widths[0]), _block(y, i, widths[1]), dense)
+
+        parts = lax.map(block, jnp.arange(blocks))
+    elif blocks <= MAX_UNROLLED:
         pairs = zip(jnp.split(x, blocks, axis=-1), jnp.split(y, blocks, axis=-1), strict=True)
         parts = jnp.stack([solve("correlate", *pair, dense) for pair in pairs])
-    else:  # by products: XLA's convolution of the kernel gradient is several times slower inside a loop
+    else:  # by products: XLA's convolution of the kernel gradient is many times slower inside a loop
         both = (_blocks_first(x, blocks), _blocks_first(y, blocks))
         parts = lax.map(lambda pair: correlate_by_products(pair[0], pair[1], dense, arithmetic, solve), both)
     # (blocks, *w, groups of a block * channels, groups of a block * filters): keep equal groups
@@ -190,6 +200,11 @@ def _dense(w: Array, groups: int, together: int) -> Array:
     eye = jnp.eye(together, dtype=bool).reshape(together, 1, together, 1)
     w = jnp.where(eye, w[..., None, :, :, :], jnp.zeros((), w.dtype))  # not a product: w may be NaN
     return w.reshape(blocks, *spatial, together * channels, together * own)
+
+
+def _block(a: Array, i: Array, width: int) -> Array:
+    """Return one block of channels, as a copy that is not fused with what reads it: its rows are far apart in a."""
+    return apart(lambda one: one, lax.dynamic_slice_in_dim(a, i * width, width, axis=-1))
 
 
 def _blocks_first(a: Array, blocks: int) -> Array:

@@ -38,6 +38,7 @@ TOGETHER = 9  # the arrays that K sums in one pass, at most
 # sum (14x14x512, 3x3 taps: 0.9 ms with runs of 7 places, 4.7 with 14); the longest run
 UNROLLED, LONGEST_RUN = 72, 16
 PART = 1 << 20  # entries of x in one step of K: a padded copy, and the sums of the runs, stay in the cache
+FEW_TAPS = 9  # of images, of which one step computes several parts
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
@@ -130,16 +131,19 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     """Compute ``K(x, y)``; of a large batch, part by part."""
     if problem.taps > BOX:
         return _correlate_as_convolution(x, y, problem, arithmetic, solve)
-    return correlate_in_parts(_correlate_part, x, y, problem, arithmetic)
+    return correlate_in_parts(_correlate_part, x, y, problem, arithmetic, _parts_at_once(problem))
 
 
 def correlate_in_parts(
     part: Callable[[Array, Array, Problem, Arithmetic], Array], x: Array, y: Array, problem: Problem,
-    arithmetic: Arithmetic,
+    arithmetic: Arithmetic, at_once: int = 1,
 ) -> Array:  # fmt: skip
-    """Compute ``K(x, y)``: of a large batch as a sum over parts of it, whose operands stay in the cache."""
+    """Compute ``K(x, y)``: of a large batch as a sum over parts of it, whose operands stay in the cache.
+
+    at_once: up to so many parts are computed in one step, without a loop.
+    """
     batch, size = x.shape[0], math.prod(problem.x) * x.shape[-1]
-    if not isinstance(batch, int) or batch * size <= PART:
+    if not isinstance(batch, int) or batch * size <= at_once * PART:
         return part(x, y, problem, arithmetic)
     images = next(n for n in range(max(1, PART // size), 0, -1) if batch % n == 0)
 
@@ -149,6 +153,12 @@ def correlate_in_parts(
 
     kernel = (*problem.w, x.shape[-1] // problem.groups, y.shape[-1])
     return lax.fori_loop(0, batch // images, add, varying_zeros(kernel, arithmetic.accumulate_dtype, x, y))
+
+
+def _parts_at_once(problem: Problem) -> int:
+    """Return how many parts take longer in a loop than in one step."""
+    is_image, few_taps, is_strided = problem.rank > 1, problem.taps <= FEW_TAPS, max(problem.strides) > 1
+    return (2 if is_image and few_taps else 1) * (2 if is_image and is_strided else 1)
 
 
 def _correlate_part(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
