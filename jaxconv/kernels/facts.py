@@ -13,6 +13,8 @@ from jaxconv.kernels.problem import Problem, Shapes
 WORTH_STACKING = 1 << 23
 # pairs of a channel and a filter that do not fill a product
 NARROW = 96
+LEAST_STACKED = 1 << 17  # multiplications of the smallest convolution whose taps are stacked on both sides
+FEW_PAIRS = {1: 48, 2: 96, 3: 0}  # its most pairs, by the number of axes
 
 
 class Least(NamedTuple):
@@ -152,6 +154,8 @@ class Facts(NamedTuple):
     def fills_blocks(self) -> bool:
         """Return whether groups make a few dense kernel gradients of images, each worth several cores."""
         p = self.problem
+        if self.taps <= 4 or (self.is_strided and self.taps <= 9):
+            return False  # too few taps for the copies of the blocks
         return p.rank == 2 and p.groups * self.channels <= 256 and p.groups * self.output_size >= 1 << 18
 
     @property
@@ -206,6 +210,12 @@ class Facts(NamedTuple):
         few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_STACKED
         dense = not self.is_strided or (self.channels < self.filters and self.taps <= 16)
         return p.rank == 2 and few and dense and self.multiplications >= WORTH_STACKING
+
+    @property
+    def is_few_by_few(self) -> bool:
+        """Return whether there are a few channels, and not many more filters."""
+        few = 1 < self.channels <= 8 and self.filters <= 4 * self.channels and self.multiplications >= LEAST_STACKED
+        return few and self.pairs <= FEW_PAIRS[self.problem.rank] and not self.is_strided and self.taps > 1
 
     @property
     def column_stacks_well(self) -> bool:

@@ -78,7 +78,8 @@ TABLE: tuple[Row, ...] = (
         "many channels: 36 products, not 144; 28x28x128 k3x3: 10.0 by polyphase -> 5.3, in bfloat16 6.5 -> 4.5"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
-    Row("matmul", T, lambda f: f.channels < 16 and f.taps <= min(32, 3 * f.filters // (2 * f.channels)),
+    Row("matmul", T, lambda f: f.taps <= 32 and ((f.channels < 16 and 2 * f.taps * f.channels <= 3 * f.filters)
+        or (f.channels <= 8 and f.filters >= 12 and not f.is_strided)),
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5"),
     Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
         and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),
@@ -90,12 +91,15 @@ TABLE: tuple[Row, ...] = (
     Row("polyphase", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and (f.filters < 16 or f.taps <= 32)
-        and (f.problem.rank > 1 or f.multiplications >= MEASURED),
+        and (f.problem.rank > 1 or f.multiplications >= MEASURED // 4),
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18; 32x28x28x1 to 1, k7x7: 2.4 by xla_nhwc -> 0.14; "
         "16x4096x1 to 16, k8: 1.3 -> 0.4"),
     Row("winograd", C, lambda f: f.is_worth_transforming("convolve"),
         "many channels: 36 products, not 144; 28x28x128 k3x3: 9.8 by xla_extra_row -> 5.5; 16x16x16x48 to 128 k3x3x3: "
         "12.3 by leading_axis -> 6.6; bfloat16 28x28x128 k3x3: 6.5 by stacked_taps -> 4.5"),
+    Row("stacked_taps", C, lambda f: f.is_few_by_few and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
+        "few channels and filters, each with taps beside them; 32x64x64x4 to 1, k3x3: 3.7 by xla_nhwc -> 0.6; "
+        "64x20x20x3 to 2, k7x7: 6.8 -> 0.7"),
     Row("leading_axis", C, lambda f: f.few_channels_stack,
         "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,

@@ -50,6 +50,14 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
             dict(x=(1, 10, 10, 10, 16), w=(3, 3, 3, 16, 16)),
             "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, matmul",
         ),
+        (
+            dict(x=(32, 64, 64, 4), w=(3, 3, 4, 1)),
+            "stacked_taps, polyphase > shift_add, xla_extra_row",
+        ),
+        (
+            dict(x=(8, 128, 128, 3), w=(3, 3, 3, 12)),
+            "stacked_taps, matmul, xla_extra_row",
+        ),
         (dict(x=(4, 56, 56, 3), w=(3, 3, 3, 64)), "leading_axis > im2col, matmul, xla_extra_row"),
         (dict(x=(4, 56, 56, 32), w=(3, 3, 32, 3)), "matmul, polyphase > leading_axis > im2col, matmul"),
         (
