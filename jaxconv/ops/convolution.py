@@ -14,6 +14,7 @@ from jaxconv.ops.operands import (
     as_padding_mode,
     check_mode,
     conv_geometry,
+    other_format,
     over_batch,
     result_type,
     same_type,
@@ -157,6 +158,7 @@ def depthwise(
     if len(shape) > rank and shape[axis] != channels:
         raise ValueError(
             f"{where}: input of shape {shape} has {shape[axis]} channels and the kernel {channels}; they must be equal"
+            f"{other_format(shape, rank, form, channels)}"
         )
     grouped = kernel.reshape(*taps, 1, channels * multiplier)
     types = {"precision": precision, "preferred_element_type": preferred_element_type}

@@ -88,13 +88,23 @@ def dimension_numbers(rank: int, data_format: str) -> tuple[int, ...]:
     return (0, 1, *(axis + 2 for axis in spatial))
 
 
-def infer_groups(where: str, channels: int, width: int, filters: int) -> int:
-    """Return the number of groups: input channels / kernel channels. Raises ValueError where they do not divide."""
+def other_format(shape: Sequence[int], rank: int, data_format: str, channels: int) -> str:
+    """Return the end of a message about channels: the other data format, where the input has those of the kernel."""
+    other = "channels_first" if data_format == "channels_last" else "channels_last"
+    fits = shape[-1 if other == "channels_last" else -1 - rank] == channels
+    return f"; with data_format={other!r} it would have {channels}" if fits else ""
+
+
+def infer_groups(where: str, channels: int, width: int, filters: int, hint: str = "") -> int:
+    """Return the number of groups: input channels / kernel channels. Raises ValueError where they do not divide.
+
+    hint: the end of the message.
+    """
     groups, rest = divmod(channels, width)
     if rest or groups == 0:
         raise ValueError(
             f"{where}: input has {channels} channels and the kernel {width}; "
-            f"the input's must be a multiple of the kernel's (groups = input channels / kernel channels)"
+            f"the input's must be a multiple of the kernel's (groups = input channels / kernel channels){hint}"
         )
     if filters % groups:
         raise ValueError(
@@ -147,7 +157,7 @@ def conv_geometry(
     rule = geo.as_padding(padding, rank, where, causal=True)
     dims = dimension_numbers(rank, data_format)
     lengths = tuple(x_shape[axis] for axis in dims[2:])
-    groups = infer_groups(where, x_shape[dims[1]], width, filters)
+    groups = infer_groups(where, x_shape[dims[1]], width, filters, other_format(x_shape, rank, data_format, width))
     each = zip(taps, steps, rate, geo.each_axis(rule, rank), strict=True)
     windows = [Window(*sizes) for sizes in each]
     lengths_out(windows, lengths, where)
@@ -172,7 +182,7 @@ def transposed_geometry(
     if x_shape[dims[1]] != channels:
         raise ValueError(
             f"{where}: input of shape {x_shape} has {x_shape[dims[1]]} channels and the kernel takes {channels}, "
-            "its last axis; they must be equal"
+            f"its last axis; they must be equal{other_format(x_shape, rank, data_format, channels)}"
         )
     if channels % groups:
         raise ValueError(f"{where}: {channels} input channels are not a multiple of groups={groups}")

@@ -193,3 +193,21 @@ def test_the_default_data_format_is_the_configured_one():
 def test_a_wrong_call_names_the_function(call, facts):
     with pytest.raises(TypeError, match=facts):
         call(jnp.ones((1, 4, 2)))
+
+
+@pytest.mark.parametrize(
+    ("function", "kernel"),
+    [("conv2d", (3, 3, 5, 4)), ("depthwise_conv2d", (3, 3, 5, 2)), ("conv_transpose", (3, 3, 4, 5))],
+)
+def test_an_input_in_the_other_data_format_is_named(function, kernel):
+    compute, kernel = getattr(jaxconv, function), jnp.ones(kernel)
+    strides = {"strides": 1} if function == "conv_transpose" else {}
+    for given, other, shape in (
+        ("channels_last", "channels_first", (2, 5, 8, 7)),
+        ("channels_first", "channels_last", (2, 8, 7, 5)),
+    ):
+        with pytest.raises(ValueError, match=f"data_format='{other}' it would have 5$"):
+            compute(jnp.ones(shape), kernel, data_format=given, **strides)
+        with pytest.raises(ValueError, match="channels") as neither:
+            compute(jnp.ones((2, 6, 8, 7)), kernel, data_format=given, **strides)
+        assert "data_format" not in str(neither.value)
