@@ -215,10 +215,9 @@ def test_one_window_is_one_product_by_default(x, w, strides, pads, x64):
 
 
 @pytest.mark.parametrize("strides", [(1, 1), (2, 3)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_small_product_of_one_tap_is_a_convolution_that_xla_makes_a_product_of(strides, dtype, x64):
+def test_a_small_product_of_one_tap_is_a_convolution_that_xla_makes_a_product_of(strides, x64):
     rng = np.random.default_rng(0)
-    x, w = (rng.standard_normal(shape).astype(dtype) for shape in ((2, 26, 21, 64), (1, 1, 64, 48)))
+    x, w = (rng.standard_normal(shape).astype(np.float32) for shape in ((2, 26, 21, 64), (1, 1, 64, 48)))
     options = {"dimension_numbers": ("NHWC", "HWIO", "NHWC"), "lowering": "matmul"}
     compute = jax.jit(lambda x, w: jaxconv.conv_general_dilated(x, w, strides, "VALID", **options))
     read = x[:, :: strides[0], :: strides[1]]

@@ -64,7 +64,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
 
 def _is_small(problem: Problem, x: Array, filters: int) -> bool:
     """Return whether XLA's product for one tap would leave cores idle."""
-    if not isinstance(x.shape[0], int) or x.dtype.itemsize <= 2 or filters < FEWEST_FILTERS:
+    if not isinstance(x.shape[0], int) or x.dtype.itemsize != 4 or filters < FEWEST_FILTERS:
         return False
     least, most = SMALL_PRODUCTS
     return least <= x.shape[0] * math.prod(problem.y) * x.shape[-1] * filters <= most
