@@ -13,8 +13,9 @@ from jaxconv.kernels.problem import Problem, Shapes
 WORTH_STACKING = 1 << 23
 # pairs of a channel and a filter that do not fill a product
 NARROW = 96
-LEAST_STACKED = 1 << 17  # multiplications of the smallest convolution whose taps are stacked on both sides
-FEW_PAIRS = {1: 48, 2: 96, 3: 0}  # its most pairs, by the number of axes
+# few channels and filters, whose taps are stacked on both sides of a product: the fewest multiplications, and the most
+# pairs of a channel and a filter, by the number of axes
+LEAST_STACKED, FEW_PAIRS = 1 << 17, {1: 48, 2: 96, 3: 0}
 
 
 class Least(NamedTuple):

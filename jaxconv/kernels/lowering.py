@@ -82,7 +82,8 @@ class Lowering:
         first, arranged = form.arrange(a, b)
 
         def run(first: Array) -> Array:
-            # a product reads a kernel in any order, without a copy; sums read those of groups many times
+            # inside the conditional, a product reads a kernel in any order, without a copy. Sums read the kernels of
+            # groups many times, so these are transposed before it
             second = form.arrange(a, b)[1] if form.problem.groups == 1 else arranged
             return self.run(form.map, first, second, form.problem, arithmetic, solve).astype(arithmetic.result_dtype)
 

@@ -137,7 +137,7 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
         return (b, a) if exchanged and name == "correlate" else (a, b)
 
     def forth(array: Array, letter: str) -> Array:
-        # kernels have few positions: as one axis, they would be read with longer strides
+        # not of kernels: with their few positions as one axis, XLA takes longer
         array = (jnp.transpose if letter == "w" else permuted)(array.astype(common), orders[letter])
         return mirror(array, g.groups) if exchanged and letter == "w" else array
 
@@ -161,7 +161,10 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
 
 
 def permuted(array: Array, order: Sequence[int]) -> Array:
-    """Transpose an array, with axes that stay neighbours as one: XLA takes up to half the time on CPU."""
+    """Return ``jnp.transpose(array, order)``.
+
+    Axes that stay next to each other are merged first: on CPU, XLA then takes as little as half the time.
+    """
     if [*order] == sorted(order):
         return array
     runs: list[list[int]] = []

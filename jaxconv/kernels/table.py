@@ -80,7 +80,8 @@ TABLE: tuple[Row, ...] = (
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.taps <= 32 and ((f.channels < 16 and 2 * f.taps * f.channels <= 3 * f.filters)
         or (f.channels <= 8 and f.filters >= 12 and not f.is_strided)),
-        "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5"),
+        "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5; "
+        "8x128x128x3 to 12, k3x3: 10.3 by polyphase -> 1.5"),
     Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
         and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),
         "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6"),

@@ -96,7 +96,8 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     blocks, dense = problem.groups // together, replace(problem, groups=1)
     widths = together * channels, together * filters
     one, other = (jax.ShapeDtypeStruct((*a.shape[:-1], n), a.dtype) for a, n in zip((x, y), widths, strict=True))
-    if blocks > 1 and solve.chosen("correlate", one, other, dense) == "winograd":  # long programs, as fast in a loop
+    # programs of "winograd" are long, and one in a loop is as fast as several
+    if blocks > 1 and solve.chosen("correlate", one, other, dense) == "winograd":
 
         def block(i: Array) -> Array:
             return solve("correlate", _block(x, i, widths[0]), _block(y, i, widths[1]), dense)
@@ -203,7 +204,10 @@ def _dense(w: Array, groups: int, together: int) -> Array:
 
 
 def _block(a: Array, i: Array, width: int) -> Array:
-    """Return one block of channels, as a copy that is not fused with what reads it: its rows are far apart in a."""
+    """Return a copy of one block of channels.
+
+    Fused with what reads it, each sum would read rows that are far apart in ``a``.
+    """
     return apart(lambda one: one, lax.dynamic_slice_in_dim(a, i * width, width, axis=-1))
 
 
