@@ -19,9 +19,9 @@ def lowering(name: str | None) -> Iterator[None]:
     that it cannot compute raises. ``explain_lowering`` lists the names that can.
 
     Args:
-        name: ``"xla"``, ``"xla_nhwc"``, ``"xla_extra_row"``, ``"leading_axis"``, ``"matmul"``, ``"im2col"``,
-            ``"shift_add"``, ``"polyphase"``, ``"row_correlation"``, ``"block_diagonal"``, ``"groups_last"``,
-            ``"fourier"``, or None for the default choice.
+        name: ``"xla"``, ``"xla_nhwc"``, ``"xla_extra_row"``, ``"leading_axis"``, ``"matmul"``,
+            ``"stacked_taps"``, ``"im2col"``, ``"shift_add"``, ``"polyphase"``, ``"row_correlation"``,
+            ``"block_diagonal"``, ``"groups_last"``, ``"winograd"``, ``"fourier"``, or None for the default choice.
 
     Raises:
         ValueError: an unknown name; inside, a convolution that this lowering cannot compute, with those that can.

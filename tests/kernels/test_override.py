@@ -1,10 +1,13 @@
 """Requesting a lowering: by context and by argument, and what is refused."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 import jaxconv
+from jaxconv.kernels.lowerings import LOWERINGS
 
 
 def test_a_context_changes_jitted_code_and_an_argument_has_precedence():
@@ -22,6 +25,10 @@ def test_a_context_changes_jitted_code_and_an_argument_has_precedence():
         ).lower(x, w)
         assert "fft" not in text.as_text()
     assert "fft" not in call.lower(x, w).as_text()
+
+
+def test_the_documentation_names_every_lowering():
+    assert re.findall(r'``"(\w+)"``', jaxconv.lowering.__doc__.split("Args:")[1]) == list(LOWERINGS)
 
 
 def test_an_unknown_lowering_is_refused_with_the_nearest_name():
