@@ -137,14 +137,22 @@ def _has_outliers(x: Array) -> Array:
     """Return whether an entry is not finite, or far larger than most.
 
     The largest entry of each short run is taken. The binary exponent of the largest of these is compared with the mean
-    exponent of all that are not zero. Maxima are computed of integers, which takes a fraction of the time.
+    exponent of all that are not zero. Maxima are computed of integers, which takes a fraction of the time. The sums of
+    one image are integers, too, and one loop computes all three. An overflow would lower the mean: then XLA computes
+    the result.
     """
     info = jnp.finfo(x.dtype)
     bits = lax.bitcast_convert_type(lax.abs(x), f"int{info.bits}")
     runs = bits.reshape(*x.shape[:-1], -1, math.gcd(x.shape[-1], LONGEST_RUN) if isinstance(x.shape[-1], int) else 1)
     exponents = lax.shift_right_logical(jnp.max(runs, -1), jnp.asarray(info.nmant, bits.dtype)).astype(jnp.int32)
-    largest = jnp.max(exponents)
-    mean = jnp.sum(exponents, dtype=jnp.float32) / jnp.sum(exponents > 0, dtype=jnp.float32)  # NaN: all are zero
+
+    def both(a: Sequence[Array], b: Sequence[Array]) -> tuple[Array, ...]:
+        return lax.max(a[0], b[0]), lax.add(a[1], b[1]), lax.add(a[2], b[2])
+
+    values, zero = (exponents, exponents, (exponents > 0).astype(jnp.int32)), jnp.zeros((), jnp.int32)
+    largest, sums, counts = lax.reduce(values, (zero,) * 3, both, tuple(range(1, x.ndim)))
+    mean = jnp.sum(sums, dtype=jnp.float32) / jnp.sum(counts, dtype=jnp.float32)  # NaN: all are zero
+    largest = jnp.max(largest)
     return (largest == 2**info.nexp - 1) | (largest.astype(jnp.float32) > mean + OUTLIER)
 
 

@@ -77,8 +77,9 @@ def row(table: Any, i: Any) -> Row:
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(jnp.asarray(a), i, 0, keepdims=False), table)
 
 
+@jax.jit
 def weighted_sum(entries: Sequence[Array], row: Row) -> Array:
-    """Return the sum of arrays times their coefficients."""
+    """Return the sum of arrays times their coefficients; jitted, so that equal sums are traced once."""
 
     def of(values: Array, index: int) -> Array:
         return lax.broadcast(lax.index_in_dim(values, index, keepdims=False), entries[0].shape)
