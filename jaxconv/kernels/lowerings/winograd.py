@@ -166,20 +166,17 @@ def _in_parts(
     def product(x: Array, w: Array, p: Problem) -> Array:
         return solve(name, x, w, p if name == "convolve" else mirrored(p), unfinished=True)
 
-    def shapes(x: Array, w: Array, inner: Problem, rest: Sequence[int]) -> list[Shape]:
-        return [(x.shape[0], *inner.y, w.shape[-1 if name == "convolve" else -2])]
-
-    def outputs(tiles: Tiles, products: list[list[Array]], rows: Sequence[Row]) -> list[Array]:
-        return [tiles.joined(products[0], rows)]
+    def shape(x: Array, w: Array, inner: Problem) -> Shape:
+        return (x.shape[0], *inner.y, w.shape[-1 if name == "convolve" else -2])
 
     def part(x: Array) -> Array:
         x = arithmetic.upcast(x)
         unknown = Unknown.of(x, w)
         # with tiles of two, what is not finite reaches only the outputs that read it
         coefficients = coefficients_of(name, chosen, unknown, x.dtype, not _has_fours(chosen))
-        one_map = _Map(product, Tiles.taps, shapes, outputs, chosen, coefficients)
+        one_map = _Map(product, Tiles.taps, shape, Tiles.joined, chosen, coefficients)
         x, padded = _padded(x, problem, chosen)
-        (y,) = _transformed(one_map, unknown, x, w, padded, [*chosen])
+        y = _transformed(one_map, unknown, x, w, padded, [*chosen])
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
     batch, images = x.shape[0], _images(problem, x.shape[0], channels)
@@ -197,25 +194,21 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     def product(x: Array, y: Array, p: Problem) -> Array:
         return solve("correlate", x, y, p, unfinished=True)
 
-    def shapes(x: Array, y: Array, inner: Problem, rest: Sequence[int]) -> list[Shape]:
-        one = (*(1 if axis in rest else n for axis, n in enumerate(inner.w)), channels, filters)
-        return [one] * math.prod(inner.w[axis] for axis in rest)
+    def shape(x: Array, y: Array, inner: Problem) -> Shape:
+        return (*inner.w, channels, filters)
 
-    def taps(tiles: Tiles, products: list[list[Array]], rows: Sequence[Row]) -> list[Array]:
-        return [weighted_sum(values, one) for one in rows for values in products]
+    def taps(tiles: Tiles, products: Sequence[Array], rows: Sequence[Row]) -> Array:
+        return jnp.concatenate([weighted_sum(products, one) for one in rows], tiles.axis)
 
     def part(x: Array, y: Array) -> Array:
         x, y = arithmetic.upcast(x), arithmetic.upcast(y)
         unknown = Unknown.of(y, x)
         coefficients = coefficients_of("correlate", chosen, unknown, x.dtype, False)
-        one_map = _Map(product, Tiles.outputs_of, shapes, taps, chosen, coefficients)
+        one_map = _Map(product, Tiles.outputs_of, shape, taps, chosen, coefficients)
         # otherwise XLA pads x in the forward pass, and keeps the result for the backward pass
         x, padded = _padded(x * unknown.one.astype(x.dtype), p, chosen)
         y = pad(y, [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)])
-        parts = _transformed(one_map, unknown, x, y, padded, [*chosen])
-        for axis in reversed(chosen):
-            parts = [jnp.concatenate(parts[i : i + p.w[axis]], axis) for i in range(0, len(parts), p.w[axis])]
-        return parts[0]
+        return _transformed(one_map, unknown, x, y, padded, [*chosen])
 
     batch, images = x.shape[0], _images(p, x.shape[0], channels + filters)
     if images == batch:
@@ -232,28 +225,27 @@ class _Map(NamedTuple):
     """What differs between a convolution and a kernel gradient.
 
     product: computes what is left when all axes are transformed. entries: those of the second operand that a sum adds,
-    and the shape of the sum. shapes: of the arrays that one product of an axis consists of: the output, or a part of
-    the kernel gradient for each tap of the axes behind it. result: combines the products of an axis.
+    and the shape of the sum. shape: of one product of an axis. result: combines the products of an axis.
     """
 
     product: Callable[[Array, Array, Problem], Array]
     entries: Callable[[Tiles, Array], Entries]
-    shapes: Callable[[Array, Array, Problem, Sequence[int]], list[Shape]]
-    result: Callable[[Tiles, list[list[Array]], Sequence[Row]], list[Array]]
+    shape: Callable[[Array, Array, Problem], Shape]
+    result: Callable[[Tiles, Sequence[Array], Sequence[Row]], Array]
     algorithms: Mapping[int, Algorithm]
     coefficients: Mapping[int, Coefficients]
 
 
-def _transformed(one_map: _Map, unknown: Unknown, a: Array, b: Array, p: Problem, left: Sequence[int]) -> list[Array]:
+def _transformed(one_map: _Map, unknown: Unknown, a: Array, b: Array, p: Problem, left: Sequence[int]) -> Array:
     """Compute a map of padded operands with the axes that are left transformed."""
     if not left:
-        return [one_map.product(a, b, p)]
+        return one_map.product(a, b, p)
     axis, *rest = left
     algorithm, table = one_map.algorithms[axis], one_map.coefficients[axis]
     tiles = Tiles(algorithm.outputs, axis, p)
     inner, number = tiles.inner(), len(algorithm.x)
 
-    def product(i: Any) -> list[Array]:
+    def product(i: Any) -> Array:
         (firsts, first), (seconds, second) = tiles.inputs_of(a), one_map.entries(tiles, b)
 
         def sums() -> tuple[Array, Array]:
@@ -263,27 +255,25 @@ def _transformed(one_map: _Map, unknown: Unknown, a: Array, b: Array, p: Problem
         both = unknown.apart(sums, (first, second)) if rest else sums()
         return _transformed(one_map, unknown, both[0], both[1], inner, rest)
 
-    shapes = one_map.shapes(a, b, inner, rest)
-    products = _all(product, number, shapes, unknown, rest, axis == min(one_map.algorithms))
+    shape = one_map.shape(a, b, inner)
+    products = _all(product, number, shape, unknown, rest, axis == min(one_map.algorithms))
     return one_map.result(tiles, products, table.result)
 
 
 def _all(
-    product: Callable[[Any], list[Array]], number: int, shapes: Sequence[Sequence[int]], unknown: Unknown,
-    in_a_loop: Any, is_outermost: bool,
-) -> list[list[Array]]:  # fmt: skip
-    """Compute the products of one axis: for each array that a product consists of, its values in all of them."""
+    product: Callable[[Any], Array], number: int, shape: Shape, unknown: Unknown, in_a_loop: Any, is_outermost: bool
+) -> list[Array]:
+    """Compute the products of one axis."""
     if not in_a_loop:
-        return [list(values) for values in zip(*(product(i) for i in range(number)), strict=True)]
+        return [product(i) for i in range(number)]
     if not is_outermost:
-        return [list(values) for values in lax.map(product, jnp.arange(number))]
+        return list(lax.map(product, jnp.arange(number)))
 
-    def add(i: Array, out: list[Array]) -> list[Array]:
-        return [lax.dynamic_update_index_in_dim(a, one, i, 0) for a, one in zip(out, product(i), strict=True)]
+    def add(i: Array, out: Array) -> Array:
+        return lax.dynamic_update_index_in_dim(out, product(i), i, 0)
 
     # the loop starts when the operands are computed: XLA would prepare zeros for the loops of all layers before
-    out = lax.fori_loop(0, number, add, [lax.broadcast(unknown.any_value, (number, *shape)) for shape in shapes])
-    return [list(values) for values in out]
+    return list(lax.fori_loop(0, number, add, lax.broadcast(unknown.any_value, (number, *shape))))
 
 
 def _images(problem: Problem, batch: int, channels: int) -> int:
