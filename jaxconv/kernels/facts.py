@@ -22,27 +22,28 @@ class Least(NamedTuple):
     """The smallest convolutions that "winograd" computes by default.
 
     narrowest: the channels and filters that fill the products. multiplications: of the definition. saving: those of
-    the definition for each that is left.
+    the definition for each that is left. taps: of the longest axis.
     """
 
     narrowest: int
     multiplications: int
     saving: float
+    taps: int = 1
 
 
 # by the number of axes; a convolution that reaches one of several is large enough
 CONVOLVED = {
-    1: (Least(96, 1 << 27, 1.8),),
-    2: (Least(48, 1 << 27, 3.0), Least(96, 1 << 28, 1.7)),
+    1: (Least(64, 1 << 25, 1.7),),
+    2: (Least(64, 1 << 25, 1.6, taps=5), Least(48, 1 << 27, 3.0), Least(96, 1 << 28, 1.7)),
     3: (Least(32, 1 << 28, 6.2), Least(64, 1 << 28, 4.2)),
 }
 TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED,
     "transpose": CONVOLVED,
     "correlate": {
-        1: (Least(16, 1 << 25, 1.4),),
-        2: (Least(24, 1 << 25, 1.9), Least(16, 1 << 26, 2.5), Least(32, 1 << 28, 1.6)),
-        3: (Least(16, 1 << 26, 2.5),),
+        1: (Least(16, 1 << 25, 1.7),),
+        2: (Least(24, 1 << 25, 1.4), Least(16, 1 << 25, 2.4)),
+        3: (Least(16, 1 << 25, 1.4),),
     },
 }
 # half types, transformed in float32; not where the processor may have units for their products
@@ -180,7 +181,7 @@ class Facts(NamedTuple):
         savings = [
             least.saving
             for least in (TRANSFORMED_HALF if self.is_half else TRANSFORMED)[name].get(p.rank, ())
-            if side >= least.narrowest and self.multiplications >= least.multiplications
+            if side >= least.narrowest and self.multiplications >= least.multiplications and max(p.w) >= least.taps
         ]
         fits = winograd.fits(p, self.channels + self.filters)
         return bool(savings) and fits and winograd.saving(name, p, self.shapes) >= min(savings)

@@ -75,7 +75,8 @@ TABLE: tuple[Row, ...] = (
         "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
     Row("winograd", T, lambda f: f.is_worth_transforming("transpose")
         and winograd.limits("transpose", f.problem, f.shapes) is None,
-        "many channels: 36 products, not 144; 28x28x128 k3x3: 10.0 by polyphase -> 5.3, in bfloat16 6.5 -> 4.5"),
+        "many channels: 36 products, not 144; 28x28x128 k3x3: 10.0 by polyphase -> 5.3, in bfloat16 6.5 -> 4.5; "
+        "8x27x27x64 to 192, k5x5: 20.1 -> 13.4"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
     Row("matmul", T, lambda f: f.taps <= 32 and ((f.channels < 16 and 2 * f.taps * f.channels <= 3 * f.filters)
@@ -97,7 +98,8 @@ TABLE: tuple[Row, ...] = (
         "16x4096x1 to 16, k8: 1.3 -> 0.4"),
     Row("winograd", C, lambda f: f.is_worth_transforming("convolve"),
         "many channels: 36 products, not 144; 28x28x128 k3x3: 9.8 by xla_extra_row -> 5.5; 16x16x16x48 to 128 k3x3x3: "
-        "12.3 by leading_axis -> 6.6; bfloat16 28x28x128 k3x3: 6.5 by stacked_taps -> 4.5"),
+        "12.3 by leading_axis -> 6.6; bfloat16 28x28x128 k3x3: 6.5 by stacked_taps -> 4.5; 8x27x27x64 to 192, k5x5: "
+        "17.8 by xla_extra_row -> 13.0"),
     Row("stacked_taps", C, lambda f: f.is_few_by_few and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
         "few channels and filters, each with taps beside them; 32x64x64x4 to 1, k3x3: 3.7 by xla_nhwc -> 0.6; "
         "64x20x20x3 to 2, k7x7: 6.8 -> 0.7"),
@@ -149,7 +151,8 @@ TABLE: tuple[Row, ...] = (
     Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
         "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
         "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; 1x56x56x64 "
-        "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 28x28x128: 7.0 by matmul -> 4.8"),
+        "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 28x28x128: 7.0 by matmul -> 4.8; 2x8x28x28x144 to 64, k3x1x1: 7.2 "
+        "by matmul -> 4.1"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
         "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
     Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,

@@ -29,6 +29,8 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
     ("facts", "names"),
     [
         (dict(x=(16, 512, 128), w=(5, 128, 256)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
+        (dict(x=(8, 27, 27, 64), w=(5, 5, 64, 192)), "winograd, winograd, winograd"),
+        (dict(x=(2, 8, 28, 28, 144), w=(3, 1, 1, 144, 64)), "matmul, polyphase > leading_axis > matmul, winograd"),
         (
             dict(x=(16, 56, 56, 32), w=(3, 3, 32, 32)),
             "xla_extra_row, polyphase > xla_extra_row, winograd",
@@ -68,7 +70,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(2, 4000, 1), w=(8, 1, 64)), "shift_add, matmul, row_correlation"),
         (dict(x=(1, 1024, 64), w=(9, 64, 64)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(16, 512, 256), w=(3, 256, 128)), "winograd, winograd, winograd"),
-        (dict(x=(16, 512, 256), w=(3, 256, 64)), "xla_nhwc, polyphase > xla_nhwc, winograd"),
+        (dict(x=(16, 512, 192), w=(3, 192, 48)), "xla_nhwc, polyphase > xla_nhwc, winograd > matmul"),
         (dict(x=(16, 1024, 32), w=(3, 32, 32)), "xla_nhwc, polyphase > xla_nhwc, winograd > matmul"),
         (dict(x=(1, 56, 56, 64), w=(3, 3, 64, 64)), "xla_extra_row, polyphase > xla_extra_row, winograd"),
         (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "matmul, matmul, matmul"),
@@ -137,7 +139,7 @@ def test_a_precision_leaves_the_lowerings_that_sum_the_products_of_the_definitio
         ((32, 28, 28, 8), (3, 3, 8, 128)),  # few channels
         ((16, 28, 28, 128), (3, 3, 128, 24)),  # few filters
         ((1, 14, 14, 128), (3, 3, 128, 128)),  # small
-        ((16, 28, 28, 128), (5, 5, 128, 128)),  # other taps
+        ((16, 28, 28, 128), (7, 7, 128, 128)),  # other taps
         ((1, 256, 256, 128), (3, 3, 128, 128)),  # one image does not fit the cache
         (jax.export.symbolic_shape("b, 28, 28, 128"), (3, 3, 128, 128)),  # a batch that cannot be computed in parts
     ],

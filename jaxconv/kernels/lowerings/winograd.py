@@ -1,9 +1,9 @@
 """Lowering "winograd": C, T and K with fewer multiplications, by Winograd's algorithms F(2, 3), F(4, 3) and their like.
 
 The algorithms compute the outputs of one axis by tiles of two or four: see :mod:`.winograd_algorithms`. Every axis that
-can is transformed: for 3x3 taps, 16 products take the place of 36, or 36 that of 144. What is left, channels and the
-taps of other axes, is a convolution for each combination of the products of all axes. K is the derivative in w: the
-same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
+can is transformed: for 3x3 taps, 16 products take the place of 36, or 36 that of 144; for 5x5 taps, 36 that of 100.
+What is left, channels and the taps of other axes, is a convolution for each combination of the products of all axes. K
+is the derivative in w: the same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
 
 Tiles of four are used on an axis that they fill, if the kernel is not larger than x and y together. Each output then
 also depends on entries of its tile that it does not read: their rounding errors reach it, and so would a NaN. So C and
@@ -64,18 +64,19 @@ def algorithms(name: str, problem: Problem, shapes: Shapes) -> dict[int, Algorit
     Tiles of four have more products: where the kernel is large, these take longer to add than is saved.
     """
     found, p = dict[int, Algorithm](), mirrored(problem) if name == "transpose" else problem
-    by_fours = _size(shapes["w"]) <= _size(shapes["x"]) + _size(shapes["y"])
+    by_fours = not _is_large(shapes)
     for axis, (taps, stride, y, d) in enumerate(zip(p.w, p.strides, p.y, p.dilation, strict=True)):
         if taps in PAIRS and stride == 1 and y > 1:
-            four = FOURS[taps]
-            is_full = 4 * d * four.tiles(y, d) <= MAX_PADDED * y
-            found[axis] = four if by_fours and is_full else PAIRS[taps]
+            four = FOURS.get(taps)
+            is_full = four is not None and four.outputs * d * four.tiles(y, d) <= MAX_PADDED * y
+            found[axis] = four if four and by_fours and is_full else PAIRS[taps]
     return found
 
 
-def _size(shape: Sequence[Any]) -> int:
-    """Return the number of entries of an array; a symbolic length counts as 1."""
-    return math.prod(n if isinstance(n, int) else 1 for n in shape)
+def _is_large(shapes: Shapes) -> bool:
+    """Return whether the kernel is larger than x and y together; a symbolic length counts as 1."""
+    x, w, y = (math.prod(n if isinstance(n, int) else 1 for n in shapes[letter]) for letter in "xwy")
+    return w > x + y
 
 
 def saving(name: str, problem: Problem, shapes: Shapes) -> float:
@@ -99,7 +100,7 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     if name == "transpose" and max(problem.strides) > 1:
         return "it computes input gradients without strides"
     found = algorithms(name, problem, shapes)
-    return None if found else "it needs an axis of two or three taps, without stride, and two outputs"
+    return None if found else "it needs an axis of two, three or five taps, without stride, and two outputs"
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -118,10 +119,11 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``T(y, w)``, as C with the mirrored kernel.
 
-    A large kernel, for which there are no tiles of four, is not copied: the products contract its filters.
+    A large kernel is not copied: the products contract its filters.
     """
-    chosen, problem = algorithms("transpose", problem, problem.shapes("transpose", y.shape, w.shape)), mirrored(problem)
-    if not _has_fours(chosen):
+    shapes = problem.shapes("transpose", y.shape, w.shape)
+    chosen, problem = algorithms("transpose", problem, shapes), mirrored(problem)
+    if _is_large(shapes):
         chosen = {axis: algorithm.reversed() for axis, algorithm in chosen.items()}
         return _in_parts("transpose", y, w, problem, chosen, arithmetic, solve)
     shape = (*problem.w, w.shape[-1], w.shape[-2])
@@ -290,7 +292,7 @@ def _padded(x: Array, problem: Problem, chosen: Mapping[int, Algorithm]) -> tupl
     for axis, algorithm in chosen.items():
         low, d = p.pads[axis][0], p.dilation[axis]
         y[axis] = algorithm.outputs * algorithm.tiles(p.y[axis], d) * d
-        pads[axis] = (low, y[axis] + 2 * d - p.x[axis] - low)
+        pads[axis] = (low, y[axis] + (p.w[axis] - 1) * d - p.x[axis] - low)
     x = pad(x, [pads[axis] if axis in chosen else (0, 0) for axis in range(p.rank)])
     none = [(0, 0) if axis in chosen else pads[axis] for axis in range(p.rank)]
     return x, replace(p, x=x.shape[1:-1], y=tuple(y), pads=tuple(none))
