@@ -84,8 +84,9 @@ TABLE: tuple[Row, ...] = (
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5; "
         "8x128x128x3 to 12, k3x3: 10.3 by polyphase -> 1.5"),
     Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
-        and (f.problem.rank == 1 or 4 * f.patch_size <= 5 * f.total_size),
-        "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6"),
+        and (f.patch_size <= 1 << 23 if f.problem.rank == 1 else 4 * f.patch_size <= 5 * f.total_size),
+        "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6; "
+        "but 32x512x256 to 32, k3: 24.0, by polyphase 5.9"),
     Row("matmul", T, lambda f: f.taps <= (9 if f.problem.rank == 3 else 32)
         and f.positions <= SMALL_IMAGE[f.problem.rank] and f.multiplications >= MEASURED and f.patch_size <= 1 << 21
         and f.taps * f.channels <= 16 * f.filters,
@@ -116,11 +117,13 @@ TABLE: tuple[Row, ...] = (
         and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
         "half types: products of bfloat16 run at twice the speed of float32; bfloat16 56x56x64 k3x3: 11.3 by "
         "leading_axis -> 7.7; 512 steps, k5: 13.5 by xla_nhwc -> 8.8; 7x7x320 to 512, k3x3: 3.7 by matmul -> 2.5"),
+    Row("leading_axis", C, lambda f: f.is_half and f.problem.rank == 2 and f.is_strided,
+        "the same, strided: row by row; bfloat16 28x28x64 to 14x14x16, k3x3: 0.72 by matmul -> 0.32; 1.10 of the best, "
+        "matmul 1.53, im2col 1.71, xla_nhwc 1.73"),
     Row("matmul", C, lambda f: f.is_half and f.channels > 48 and f.taps <= 32 and f.patch_size <= HALF[f.problem.rank],
         "the same, strided; 2x100x128 to 50x32, k9 s2: 0.23 by xla_nhwc -> 0.17"),
-    Row("leading_axis", C, lambda f: f.is_half and f.problem.rank == 2
-        and (f.channels > 48 or (f.is_strided and f.taps <= 4)),
-        "the same, strided: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
+    Row("leading_axis", C, lambda f: f.is_half and f.problem.rank == 2 and f.channels > 48,
+        "the same: row by row; bfloat16 28x28x128 k3x3: 19.8 by xla_nhwc, 17.3 by matmul -> 8.6"),
     Row("im2col", C, lambda f: f.problem.rank == 3 and f.is_strided and not f.is_padded and f.filters >= 32
         and not f.is_half and f.taps <= im2col.MAX_TAPS,
         "strided, without padding: XLA packs slowly; 2x20x20x20x48 to 32, k3x3x3 s2: 1.8 by leading_axis -> 1.4"),
@@ -153,6 +156,9 @@ TABLE: tuple[Row, ...] = (
         "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; 1x56x56x64 "
         "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 28x28x128: 7.0 by matmul -> 4.8; 2x8x28x28x144 to 64, k3x1x1: 7.2 "
         "by matmul -> 4.1"),
+    Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 2 and f.is_strided and f.problem.w[0] <= 4
+        and f.channels >= 32,
+        "half types, strided: row by row; bfloat16 56x56x64 to 28x28x128, k3x3: 7.0 by matmul -> 4.9"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
         "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
     Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,

@@ -21,6 +21,7 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, scatter, tap_indices, total, transposed_copy, window, window_at, window_starts
+from jaxconv.kernels.unknown import Unknown
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.kernels.xla_convolution import xla_product
 
@@ -112,7 +113,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     if problem.taps == 1 or problem.has_one_window:
         shown = x if problem.has_one_window else window(x, (0,) * problem.rank, problem)
         samples = y.reshape(-1, filters)
-        out = arithmetic.dot(shown.reshape(samples.shape[0], -1), samples, ([0], [0]))
+        out = _product_of_samples(shown.reshape(samples.shape[0], -1), samples, arithmetic)
         return out.reshape(*problem.w, channels, filters)
 
     def products(x: Array, y: Array) -> Array:
@@ -134,6 +135,26 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         zeros = varying_zeros((problem.taps, filters, channels), arithmetic.accumulate_dtype, x, y)
         out = lax.fori_loop(0, parts, add, zeros)
     return out.mT.reshape(*problem.w, channels, filters)
+
+
+def _product_of_samples(x: Array, y: Array, arithmetic: Arithmetic) -> Array:
+    """Compute ``x^T y``.
+
+    XLA computes products of bfloat16 in float32 unless both operands are row-major, and it undoes a transposed copy of
+    one. So x is transposed apart from the product, and the product is computed apart from what is around it: 51 random
+    products take 1 / 1.55 of the time in the mean, large ones half.
+    """
+    if x.dtype != jnp.bfloat16 or not isinstance(x.shape[0], int):
+        return arithmetic.dot(x, y, ([0], [0]))
+    unknown = Unknown.of(x, y)
+    copied = unknown._replace(any_value=unknown.any_value.astype(x.dtype))
+    summed = unknown._replace(any_value=unknown.any_value.astype(arithmetic.accumulate_dtype))
+
+    def product() -> tuple[Array]:
+        (rows,) = copied.apart(lambda: (x.T,), [x.shape[::-1]])
+        return (arithmetic.dot(rows, y, ([1], [0])),)
+
+    return summed.apart(product, [(x.shape[1], y.shape[1])])[0]
 
 
 def _parts(x: Array, y: Array) -> int:
