@@ -106,6 +106,8 @@ def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):
         ((9, 5), (3, 3, 8, 16), (2, 1), ((1, 1), (1, 0)), (1, 1), 2),
         ((5, 4, 6), (3, 2, 3, 4, 8), (1, 1, 1), ((1, 1), (0, 0), (2, 1)), (1, 1, 2), 2),
         ((23,), (4, 4, 64), (1,), ((3, 0),), (1,), 16),
+        ((9, 8), (3, 2, 20, 44), (1, 1), ((1, 2), (-1, 1)), (2, 1), 2),  # wide: a dense convolution for each group
+        ((7, 8), (2, 3, 24, 60), (1, 2), ((0, -1), (1, 1)), (1, 2), 3),
     ],
 )
 def test_groups_computed_alone_agree_with_the_definition(

@@ -160,3 +160,16 @@ def test_xla_computes_the_kernel_gradient_of_images_on_all_cores(x, w, padding):
     # XLA neither gives it to YNNPACK nor exchanges its operands, for which it has a slow loop only
     assert "rhs_reversal" not in convolution
     assert "__ynn_fusion" not in text
+
+
+def test_a_kernel_gradient_of_one_tap_is_a_product_of_bfloat16():
+    rng = np.random.default_rng(0)
+    shapes = ((4, 14, 14, 64), (4, 14, 14, 128))
+    x, dy = (jnp.asarray(rng.standard_normal(shape), "bfloat16") for shape in shapes)
+    w = jnp.zeros((1, 1, 64, 128), "bfloat16")
+    gradient = jax.jit(lambda x, dy: jax.vjp(lambda w: jaxconv.conv2d(x, w), w)[1](dy)[0])
+    assert "bf16[64,784]" in gradient.lower(x, dy).compile().as_text()  # x, transposed in memory
+    want = np.einsum("nhwc,nhwf->cf", x.astype(np.float32), dy.astype(np.float32))
+    np.testing.assert_allclose(gradient(x, dy)[0, 0].astype(np.float32), want, rtol=2**-8, atol=1e-3)
+    both = jax.vmap(gradient)(jnp.stack([x, 2 * x]), jnp.stack([dy, dy]))
+    np.testing.assert_allclose(both[1].astype(np.float32), 2 * both[0].astype(np.float32), rtol=1e-6)
