@@ -29,5 +29,5 @@ def test_arrays_have_the_stated_shapes_in_standard_form_and_back(name):
 @pytest.mark.parametrize("rank", range(1, 6))
 def test_permuted_arrays_are_those_of_numpy(rank):
     array = np.random.default_rng(0).random((2, 3, 1, 4, 5)[:rank], np.float32)
-    for order in itertools.permutations(range(rank)):
+    for order in [*itertools.permutations(range(rank))][:: 1 if rank < 5 else 7]:
         np.testing.assert_array_equal(permuted(jax.numpy.asarray(array), order), array.transpose(order))
