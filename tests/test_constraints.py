@@ -104,7 +104,7 @@ def test_jit_changes_nothing(constraint, w):
 NORMS = [MaxNorm(1.5, "filter"), UnitNorm("filter"), MinMaxNorm(0.5, 1.5, 0.7, "filter")]
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16], ids=str)
 @pytest.mark.parametrize("constraint", NORMS, ids=str)
 def test_derivatives_at_a_zero_filter_are_zero(constraint, dtype, w):

@@ -16,7 +16,7 @@ NAMES = {"jax": jax, "jnp": jnp, "np": np, "jaxconv": jaxconv}
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
-@pytest.mark.few(24)
+@pytest.mark.few(12)
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

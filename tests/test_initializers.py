@@ -67,7 +67,7 @@ def keras_call(initializer, shape, dtype="float32"):
 # --- Keras's numbers --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("shape", [(2, 3, 5), *(pytest.param(s, marks=pytest.mark.slow) for s in [(7,), (3, 4)])])
 @pytest.mark.parametrize(("name", "arguments"), SEEDED, ids=str)
 def test_a_seed_gives_the_numbers_of_keras_bit_for_bit(name, arguments, shape):
@@ -92,7 +92,7 @@ def test_the_numbers_are_those_of_keras_in_low_precision(name, dtype):
 
 
 @pytest.mark.exact
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("name", "arguments"), SEEDED, ids=str)
 def test_jit_draws_the_same_numbers(name, arguments):
     initializer = ours(name, arguments)

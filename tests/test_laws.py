@@ -94,7 +94,7 @@ def is_shape(value):
 # -- law 1
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case", costly(EACH))
 def test_inference_is_forward_and_jit_and_vmap_change_nothing(case):
     params, apply_fn, x = made(case)
@@ -158,7 +158,7 @@ def test_both_data_formats_agree(case):
 # -- law 2
 
 
-@pytest.mark.few(20)
+@pytest.mark.few(10)
 @pytest.mark.parametrize("case", costly(EACH))
 def test_split_and_merge_are_inverse_and_effects_keep_the_structure(case):
     params, apply_fn, x = made(case)
@@ -174,7 +174,7 @@ def test_split_and_merge_are_inverse_and_effects_keep_the_structure(case):
 # -- law 3
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @every_case
 def test_project_is_idempotent_and_penalty_is_a_finite_scalar(case):
     params, apply_fn, _ = made(case)
@@ -260,7 +260,7 @@ def test_reverse_forward_and_second_derivatives_agree_with_finite_differences(ca
 # -- law 5
 
 
-@pytest.mark.few(60)
+@pytest.mark.few(30)
 @every_case
 def test_config_round_trip_gives_an_equal_layer_and_equal_params(case):
     again = type(case.layer).from_config(json.loads(json.dumps(case.layer.get_config())))
@@ -286,7 +286,7 @@ def candidates(layer, shape):
     return [*shapes, shape, (0, *shape[1:])]
 
 
-@pytest.mark.few(30)
+@pytest.mark.few(15)
 @every_case
 def test_output_shape_is_the_shape_given_or_init_raises(case):
     layer, shape = case
@@ -349,7 +349,7 @@ NOT_STREAMED |= {name: "all steps" for name in CASES if name.startswith(("adapti
 del NOT_STREAMED["multi_head_attention_frames"]
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("case, name", costly({name: (case, name) for name, case in STREAMED.items()}))
 def test_a_stream_in_random_chunks_equals_the_whole(name, case):
     channels_first = getattr(case.layer, "data_format", None) == "channels_first" or "first" in name
@@ -399,7 +399,7 @@ SEQUENCES = {name: (case,) for name, case in CASES.items() if takes_sequences(ca
 FIRST_SEQUENCES = {type(case.layer): name for name, (case,) in reversed(SEQUENCES.items())}.values()
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", quick_first(SEQUENCES, FIRST_SEQUENCES))
 def test_a_padded_sequence_gives_what_it_gives_alone_whatever_is_in_the_padding(name):
     (case,) = SEQUENCES[name]

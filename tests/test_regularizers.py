@@ -116,7 +116,7 @@ def test_a_factor_of_zero_ignores_infinite_weights():
 HALF = [L1(1e-3), L2(1e-3), L1L2(1e-3, 2e-3)]
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @pytest.mark.parametrize("size", [1e-4, 0.03, 1.5, 300.0])
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16], ids=str)
 @pytest.mark.parametrize("regularizer", HALF, ids=str)

@@ -297,7 +297,7 @@ def same_in_torch(layer, shapes):
         np.testing.assert_allclose(a, np.asarray(b), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @WITH_TORCH
 @pytest.mark.parametrize(("layer", "shape"), LAYERS, ids=shown)
 def test_a_layer_equals_its_pytorch_implementation(layer, shape):

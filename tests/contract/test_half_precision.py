@@ -33,7 +33,7 @@ LAYERS = {
 }
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("policy", POLICIES)
 @pytest.mark.parametrize("name", LAYERS)
 def test_gradients_in_half_precision_are_those_of_float32(name, policy):

@@ -309,7 +309,7 @@ def test_complex_input_is_refused(key, layer):
         apply_fn(params, X.astype(jnp.complex64))
 
 
-@pytest.mark.few(12)
+@pytest.mark.few(6)
 @every_case
 def test_an_empty_batch_is_legal_at_inference(case):
     params, apply_fn = case.layer.init(jax.random.key(0), case.shape)

@@ -72,7 +72,7 @@ def test_the_steps_of_a_sequence_run_from_its_first_to_its_last_real_one():
     assert (start.tolist(), length.tolist()) == ([1, 0, 0], [3, 0, 5])
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "layer, want",
     [

@@ -93,7 +93,7 @@ CHAINS = {
 }
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", CHAINS)
 def test_the_field_is_what_a_step_depends_on(name):
     # move each input step far up and far down, and see which output steps notice: max pooling notices one of the two;

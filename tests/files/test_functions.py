@@ -67,7 +67,7 @@ ONE = {
 }  # fmt: skip
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kind", ONE)
 def test_a_function_of_tensorflow_s_computes_what_its_name_says(kind, tmp_path):
     entry, want = ONE[kind]

@@ -308,7 +308,7 @@ def test_mutations_are_those_of_one_call_for_each(kind):
 # -- what a change reaches
 
 
-@pytest.mark.few(10)
+@pytest.mark.few(5)
 @pytest.mark.parametrize("seed", range(200))
 def test_spans_contain_all_outputs_that_read_the_change_and_reads_all_that_these_read(seed):
     rng = np.random.default_rng(seed)

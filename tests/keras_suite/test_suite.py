@@ -27,7 +27,7 @@ def items(cases):
     ]
 
 
-@pytest.mark.few(200)
+@pytest.mark.few(100)
 @pytest.mark.parametrize("case", items(CONVOLUTIONS))
 def test_convolution_case_of_keras(case):
     collect.run(case, CONVOLUTIONS[case])

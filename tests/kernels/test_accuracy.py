@@ -193,6 +193,7 @@ LARGE_TILES = [
 ]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(("shape", "taps", "factors"), LARGE_TILES)
 def test_algorithms_of_six_products_are_almost_as_accurate(x64, shape, taps, factors):
     rng = np.random.default_rng(0)

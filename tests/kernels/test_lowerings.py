@@ -47,7 +47,7 @@ def test_every_lowering_computes_its_maps_by_the_definition(seed, x64):
                 agrees(lowered(name, lowering, geometry)(a, b), want)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("lowering", [name for name in LOWERINGS if name != "xla"])
 def test_derivatives_of_a_requested_lowering_agree_with_the_definition(lowering, x64):
     rng = np.random.default_rng(0)

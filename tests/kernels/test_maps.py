@@ -50,7 +50,7 @@ def close(got, want, factor=1.0):
     )
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_maps_and_their_transposes_agree_with_the_definition(seed, x64):
     rng = np.random.default_rng(seed)
@@ -71,7 +71,7 @@ def test_maps_agree_with_the_definition_on_many_geometries(seed, x64):
     test_maps_and_their_transposes_agree_with_the_definition(seed, None)
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16", "float16", "complex64"])
 @pytest.mark.parametrize("name", MAPS)
 def test_every_dtype_computes_values_and_derivatives(name, dtype, x64):
@@ -120,7 +120,7 @@ def test_hessian_and_forward_over_reverse_agree(x64):
     np.testing.assert_allclose(hessian @ direction.ravel(), tangent.ravel(), atol=1e-12)
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("axes", [(0, None), (None, 1), (2, 0), (-1, -1)])
 @pytest.mark.parametrize("name", MAPS)
 def test_vmap_equals_a_loop(name, axes):

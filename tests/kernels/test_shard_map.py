@@ -83,7 +83,7 @@ def sharded(function):
     return jax.jit(jax.shard_map(local, mesh=mesh, in_specs=(P("d"), P()), out_specs=(P(), (P("d"), P()))))
 
 
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", KINDS)
 def test_a_sharded_batch_differentiates_with_the_check_of_varying_axes(name):
     function, shapes, dtype = kind(name)

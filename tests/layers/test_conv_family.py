@@ -46,7 +46,7 @@ def crop(full, lengths, before):
     return full
 
 
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 @pytest.mark.parametrize("seed", range(24))
 def test_transposed_convolutions_scatter_and_crop(seed, x64):
     rng = np.random.default_rng(seed)

@@ -27,7 +27,7 @@ EXPRESSIONS = {
 }
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("kind", EXPRESSIONS)
 def test_an_expression_is_keras_one_in_values_and_in_files(kind, tmp_path):
     pytest.importorskip("h5py")

@@ -13,7 +13,7 @@ import jaxconv as jc
 RAMP = jnp.array([3.0, 1, 4, 1, 5, 9]).reshape(1, 6, 1)
 
 
-@pytest.mark.few(8)
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "layer, want",
     [

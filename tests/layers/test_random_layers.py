@@ -168,7 +168,7 @@ def compared(name, count):
     return len(done)
 
 
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("name", sorted(LAYERS))
 def test_a_layer_agrees_with_keras(name):
     count = 1 + LAYERS[name].many // 30

@@ -138,7 +138,7 @@ def test_the_state_of_a_loader_is_saved_from_pass_to_pass(tmp_path, make, stop):
 
 
 @pytest.mark.parametrize("make", [lambda: BATCHES, endless, grain_dataset])
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 @pytest.mark.parametrize("stop", [2, 3, 4])
 def test_a_run_from_a_loader_resumes_bit_for_bit(tmp_path, make, stop):
     options = {"checkpoint": tmp_path, "steps_per_epoch": 3 if make is endless else None}

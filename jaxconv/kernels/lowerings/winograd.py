@@ -84,7 +84,8 @@ def saving(name: str, problem: Problem, shapes: Shapes) -> float:
     p, out = mirrored(problem) if name == "transpose" else problem, 1.0
     for axis, algorithm in algorithms(name, problem, shapes).items():
         y, d = p.y[axis], p.dilation[axis]
-        out *= p.w[axis] * y / (len(algorithm.x) * algorithm.tiles(y, d) * d)
+        # of T, the definition multiplies each entry of y, and not the zeros around them in the mirrored problem
+        out *= p.w[axis] * problem.y[axis] / (len(algorithm.x) * algorithm.tiles(y, d) * d)
     return out
 
 
