@@ -47,11 +47,15 @@ class Unknown(NamedTuple):
         return lax.cond(self.one == 1, lambda: known, lambda: never)
 
 
-def apart(compute: Callable[[Array], Array], a: Array) -> Array:
-    """Return ``compute(a)``, which XLA does not fuse with what computes ``a`` or reads the result."""
-    shape = jax.eval_shape(compute, a)
-    unknown = Unknown.of(a, a)._replace(any_value=_first_entry(a).astype(shape.dtype))
-    (result,) = unknown.apart(lambda: (compute(a),), [shape.shape])
+def apart(compute: Callable[..., Array], *operands: Array) -> Array:
+    """Return ``compute(*operands)`` of one or two operands.
+
+    XLA does not fuse it with what computes the operands or reads the result.
+    """
+    shape = jax.eval_shape(compute, *operands)
+    unknown = Unknown.of(operands[0], operands[-1])
+    unknown = unknown._replace(any_value=unknown.any_value.astype(shape.dtype))
+    (result,) = unknown.apart(lambda: (compute(*operands),), [shape.shape])
     return result
 
 

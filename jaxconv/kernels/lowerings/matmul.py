@@ -21,7 +21,7 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, scatter, tap_indices, total, transposed_copy, window, window_at, window_starts
-from jaxconv.kernels.unknown import Unknown
+from jaxconv.kernels.unknown import apart
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.kernels.xla_convolution import xla_product
 
@@ -141,20 +141,16 @@ def _product_of_samples(x: Array, y: Array, arithmetic: Arithmetic) -> Array:
     """Compute ``x^T y``.
 
     XLA computes products of bfloat16 in float32 unless both operands are row-major, and it undoes a transposed copy of
-    one. So x is transposed apart from the product, and the product is computed apart from what is around it: 51 random
-    products take 1 / 1.55 of the time in the mean, large ones half.
+    one. So x is transposed apart from the product, and the product is computed apart from what is around it. Random
+    products are 1.55 times as fast in the mean, large ones twice.
     """
     if x.dtype != jnp.bfloat16 or not isinstance(x.shape[0], int):
         return arithmetic.dot(x, y, ([0], [0]))
-    unknown = Unknown.of(x, y)
-    copied = unknown._replace(any_value=unknown.any_value.astype(x.dtype))
-    summed = unknown._replace(any_value=unknown.any_value.astype(arithmetic.accumulate_dtype))
 
-    def product() -> tuple[Array]:
-        (rows,) = copied.apart(lambda: (x.T,), [x.shape[::-1]])
-        return (arithmetic.dot(rows, y, ([1], [0])),)
+    def product(x: Array, y: Array) -> Array:
+        return arithmetic.dot(apart(jnp.transpose, x), y, ([1], [0]))
 
-    return summed.apart(product, [(x.shape[1], y.shape[1])])[0]
+    return apart(product, x, y)
 
 
 def _parts(x: Array, y: Array) -> int:

@@ -45,7 +45,7 @@ from jaxconv.kernels.lowerings.winograd_sums import (
 from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
 from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
 from jaxconv.kernels.taps import pad
-from jaxconv.kernels.unknown import Unknown
+from jaxconv.kernels.unknown import Unknown, apart
 from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
@@ -127,8 +127,7 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
     if _is_large(shapes):
         chosen = {axis: algorithm.reversed() for axis, algorithm in chosen.items()}
         return _in_parts("transpose", y, w, problem, chosen, arithmetic, solve)
-    shape = (*problem.w, w.shape[-1], w.shape[-2])
-    (w,) = Unknown.of(y, w).apart(lambda: (mirror(w, 1),), [shape])
+    w = apart(lambda w, _: mirror(w, 1), w, y)
     return convolve(y, w, problem, arithmetic, solve)
 
 
