@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxconv.kernels import processor
-from jaxconv.kernels.lowerings import block_diagonal, leading_axis, matmul, winograd, xla_extra_row
+from jaxconv.kernels.lowerings import block_diagonal, exchanged, leading_axis, matmul, winograd, xla_extra_row
 from jaxconv.kernels.problem import Problem, Shapes
 
 # multiplications above which few channels are stacked with taps
@@ -164,6 +164,14 @@ class Facts(NamedTuple):
     def is_alone_in_products(self) -> bool:
         """Return whether the kernel gradient of each group is a product with taps on both sides."""
         return block_diagonal.is_alone("correlate", self.problem, self.channels, self.filters)
+
+    @property
+    def is_exchangeable(self) -> bool:
+        """Return whether there are fewer filters than channels, and x and y can be exchanged."""
+        p = self.problem
+        if p.groups > 1 or exchanged.limits("correlate", p, self.shapes) is not None:
+            return False
+        return 2 * self.positions >= math.prod(p.x)  # else y would be padded to many times its size
 
     @property
     def extra_row_is_cheap(self) -> bool:

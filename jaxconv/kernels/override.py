@@ -20,8 +20,9 @@ def lowering(name: str | None) -> Iterator[None]:
 
     Args:
         name: ``"xla"``, ``"xla_nhwc"``, ``"xla_extra_row"``, ``"leading_axis"``, ``"matmul"``,
-            ``"stacked_taps"``, ``"im2col"``, ``"shift_add"``, ``"polyphase"``, ``"row_correlation"``,
-            ``"block_diagonal"``, ``"groups_last"``, ``"winograd"``, ``"fourier"``, or None for the default choice.
+            ``"stacked_taps"``, ``"im2col"``, ``"shift_add"``, ``"polyphase"``, ``"exchanged"``,
+            ``"row_correlation"``, ``"block_diagonal"``, ``"groups_last"``, ``"winograd"``, ``"fourier"``, or None
+            for the default choice.
 
     Raises:
         ValueError: an unknown name; inside, a convolution that this lowering cannot compute, with those that can.

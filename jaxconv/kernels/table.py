@@ -56,6 +56,9 @@ TABLE: tuple[Row, ...] = (
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
         "channels for products in each group or few blocks; 28x28x256 in 64 groups, K: 15.5 by groups_last -> 10.6; "
         "8x20x20x128 to 256 in 16 groups, k5x5, C: 8.5 in blocks -> 4.3 group by group"),
+    Row("exchanged", K, lambda f: f.is_exchangeable and f.taps > 1,
+        "fewer filters than channels: what the taps read of y is copied, and x is read once; 64x64x64 to 3, k7x7: 20.3 "
+        "by matmul -> 5.2; 80x80x192 to 3, k5x5: 40.8 -> 6.4; 8x28x28x256 to 64, k1x3: 4.5 -> 3.2"),
     Row("im2col", K, lambda f: f.taps == 1 and f.channels > 8 * f.filters,
         "one tap, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul -> 1"),
     Row("xla_nhwc", C, lambda f: f.is_one_narrow_tap,

@@ -52,11 +52,11 @@ def test_every_lowering_computes_its_maps_by_the_definition(seed, x64):
 def test_derivatives_of_a_requested_lowering_agree_with_the_definition(lowering, x64):
     rng = np.random.default_rng(0)
     groups = 4 if lowering in ("shift_add", "block_diagonal", "groups_last") else 1
-    strides = (1, 1) if groups > 1 or lowering == "winograd" else (1, 2)
+    strides = (1, 1) if groups > 1 or lowering in ("winograd", "exchanged") else (1, 2)
     geometry = Geometry(
         (6, 7), (3, 2), strides, ((1, 1), (0, 1)), (1, 1), (1, 2), groups, (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
     )
-    outer = (2, 1 if lowering == "shift_add" else 2, 2)
+    outer = (2, {"shift_add": 1, "exchanged": 3}.get(lowering, 2), 2)
     arrays = {v: jnp.asarray(rng.standard_normal(reference.shape(v, geometry, outer))) for v in "xwy"}
     tested = [name for name in SIGNATURES if name in LOWERINGS[lowering].maps]
     for name in tested:

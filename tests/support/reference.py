@@ -79,7 +79,7 @@ def random_geometry(rng, rank=None):
 
 
 def random_standard_geometry(seed):
-    """Draw operands that have a standard form: strided input or output, depthwise, many groups.
+    """Draw operands that have a standard form: strided input or output, few filters, depthwise, many groups.
 
     Returns the generator, the geometry and the outer sizes (n, c, f).
     """
@@ -87,6 +87,8 @@ def random_standard_geometry(seed):
     geometry, (n, c, f) = random_geometry(rng)
     undone = ("lhs_dilation", "strides")[seed % 4 == 0]
     geometry = dataclasses.replace(geometry, **{undone: (1,) * geometry.rank})
+    if seed % 4 == 2:
+        geometry, c = dataclasses.replace(geometry, strides=(1,) * geometry.rank), c + f
     if seed % 5 == 0:
         geometry, c = dataclasses.replace(geometry, groups=int(rng.integers(2, 12))), 1
     return rng, geometry, (n, c, f)

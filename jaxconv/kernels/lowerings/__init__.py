@@ -2,6 +2,7 @@
 
 from jaxconv.kernels.lowering import Lowering
 from jaxconv.kernels.lowerings.block_diagonal import BLOCK_DIAGONAL
+from jaxconv.kernels.lowerings.exchanged import EXCHANGED
 from jaxconv.kernels.lowerings.fourier import FOURIER
 from jaxconv.kernels.lowerings.groups_last import GROUPS_LAST
 from jaxconv.kernels.lowerings.im2col import IM2COL
@@ -21,7 +22,7 @@ LOWERINGS: dict[str, Lowering] = {
     lowering.name: lowering
     for lowering in (
         XLA, XLA_NHWC, XLA_EXTRA_ROW, LEADING_AXIS, MATMUL, STACKED_TAPS, IM2COL, SHIFT_ADD, POLYPHASE,
-        ROW_CORRELATION, BLOCK_DIAGONAL, GROUPS_LAST, WINOGRAD, FOURIER,
+        EXCHANGED, ROW_CORRELATION, BLOCK_DIAGONAL, GROUPS_LAST, WINOGRAD, FOURIER,
     )
 }  # fmt: skip
 
