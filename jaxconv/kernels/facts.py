@@ -51,7 +51,7 @@ CONVOLVED_HALF: dict[int, tuple[Least, ...]] = {2: (Least(64, 3 << 27, 3.4),)}
 TRANSFORMED_HALF: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED_HALF,
     "transpose": CONVOLVED_HALF,
-    "correlate": {2: (Least(32, 3 << 26, 2.6),)},
+    "correlate": {2: (Least(32, 3 << 26, 2.6),), 3: (Least(12, 1 << 23, 3.0),)},
 }
 
 
@@ -198,7 +198,7 @@ class Facts(NamedTuple):
     def planes_correlate_well(self) -> bool:
         """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
         depth, last = self.problem.w[0], self.problem.w[-1]
-        wide = last >= 3 or (last == 1 and self.channels <= 48)
+        wide = (last >= 3 and self.is_padded) or (last == 1 and self.channels <= 48)
         return wide and depth <= leading_axis.MAX_UNROLLED and (depth > 1 or not self.is_half)
 
     @property

@@ -163,18 +163,25 @@ TABLE: tuple[Row, ...] = (
         and f.channels >= 32,
         "half types, strided: row by row; bfloat16 56x56x64 to 28x28x128, k3x3: 7.0 by matmul -> 4.9"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
-        "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1, 112x112x256 to 3: 2.6 -> 1"),
-    Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap,
+        "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1"),
+    Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap and f.problem.w[1] > 1,
         "half types, few channels: in float32, on all cores; bfloat16 56x56x32 k3x3"),
-    Row("xla_nhwc", K, lambda f: f.is_half and f.problem.rank < 3,
-        "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1"),
+    Row("xla_nhwc", K, lambda f: f.is_half and (f.problem.rank == 1 or (f.problem.rank == 2 and f.problem.w[1] > 1)),
+        "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1; but of one column, "
+        "64x40x40x32 to 48, k3x1: 46.6, by leading_axis 15.3"),
+    Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 3 and not f.is_strided and f.channels <= 16
+        and f.problem.w[0] <= leading_axis.MAX_UNROLLED,
+        "half types, few channels: planes in float32; bfloat16 16x32x32x32x4 to 16, k1x3x3: 44.1 by row_correlation -> "
+        "18.0; 12x12x12x12 to 12, k3x3x3: 1.13 by matmul -> 0.39"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and not f.is_strided and f.planes_correlate_well
         and f.filters >= min(12, f.channels) and f.output_size >= 2 * SMALL_OUTPUT,
         "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6; "
         "16x16x16x16x2 to 96: 25 by row_correlation -> 13; 32x16x16x16x12 to 12: 57 by matmul -> 29"),
-    Row("row_correlation", K, lambda f: f.problem.rank == 3 and (f.channels * f.taps <= 81 or f.channels <= 2),
+    Row("row_correlation", K, lambda f: f.problem.rank == 3
+        and (f.channels * f.taps <= (81 if f.is_padded else 324) or f.channels <= (2 if f.problem.w[0] <= 4 else 4)),
         "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1; "
-        "16x10x10x10x2 to 64, k5x5x5: 25 by matmul -> 13"),
+        "64x16x16x16x4 to 14x14x14x32: 70.6 by leading_axis -> 19.8; bfloat16 16x8x8x8x3 to 128, k5x5x5: 52.5 by "
+        "matmul -> 7.4"),
     Row("im2col", K, lambda f: f.problem.rank == 3 and f.is_strided and not f.is_half and 8 < f.taps <= im2col.MAX_TAPS
         and f.filters >= 12 and f.channels <= 48,
         "strided; 24x24x24x32 to 64, k3x3x3 s2: 5.9 by matmul -> 3.7"),
@@ -203,11 +210,9 @@ TABLE: tuple[Row, ...] = (
     Row("im2col", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.taps <= im2col.MAX_TAPS
         and not f.extra_row_is_cheap,
         "the same, large; 1.06 of the best, xla_nhwc 1.55"),
-    Row("xla_nhwc", K, lambda f: f.problem.rank == 2 and f.problem.w[1] >= 4 and f.filters <= 4
-        and 16 <= f.channels <= 96,
-        "few filters, wide kernels: XLA's own kernel gradient; 8x56x80x96 to 3, k7x7: 148 by matmul -> 51"),
     Row("matmul", K, lambda f: (f.filters < 12 and f.channels >= 16) or f.fewer_filters_than_channels,
-        "few filters: they do not fill XLA's product; 12x12x320 to 8, k3x3: 2.1 by xla_nhwc -> 1"),
+        "strided, few filters: they do not fill XLA's product; 16x28x28x256 to 14x14x4, k3x3 s2: 5.9 by xla_nhwc -> "
+        "2.1; 4x112x112x48 to 56x56x2, k7x7 s2: 37.5 -> 9.1"),
     Row("im2col", K, lambda f: f.problem.rank == 2 and f.is_strided and f.output_size >= 1 << 17
         and f.taps <= im2col.MAX_TAPS and (f.narrower_side >= 16 or 8 <= f.channels <= 16 >= f.filters),
         "large and strided; 128x128x16 to 64x64x16, k4x4: 3.0 by xla_nhwc -> 1; 16x80x80x48, k3x3 s2: 26 -> 17"),
