@@ -13,7 +13,7 @@ from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice
 from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, matmul, shift_add, stacked_taps, winograd
 from jaxconv.kernels.maps import SIGNATURES
-from jaxconv.kernels.problem import standard_form
+from jaxconv.kernels.problem import exact, standard_form
 from tests.support import reference
 
 FEW = [*range(5), 47]  # the default run draws every lowering of every map
@@ -69,6 +69,21 @@ def test_derivatives_of_a_requested_lowering_agree_with_the_definition(lowering,
             adjoint = next(other for other, letters in SIGNATURES.items() if letters[2] == wanted)
             pair = [given[letter] for letter in SIGNATURES[adjoint][:2]]
             agrees(gradient, reference.evaluate(adjoint, *pair, geometry))
+
+
+@pytest.mark.parametrize(
+    ("filters", "strides", "reason"),
+    [
+        (3, (1, 1), None),
+        (4, (1, 1), "fewer filters than channels, not 4 and 4"),
+        (3, (1, 2), r"strides of 1, not (1, 2)"),
+    ],
+)
+def test_operands_are_exchanged_where_the_filters_are_few_and_each_position_has_a_window(filters, strides, reason):
+    shapes = {"x": (2, 9, 8, 4), "y": (2, 7, -(-8 // strides[1]), filters)}
+    problem = exact((9, 8), (3, 1), shapes["y"][1:3], strides, (1, 1), (0, 0), 1)
+    found = LOWERINGS["exchanged"].limits("correlate", problem, shapes)
+    assert found is None if reason is None else reason in found
 
 
 def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):

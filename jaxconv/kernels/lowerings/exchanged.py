@@ -5,6 +5,9 @@
 K' is the kernel gradient of the convolution of y with the mirrored kernel, which is T. What the taps read is copied,
 one window for each: those of y are smaller than those of x where the filters are fewer than the channels, and x is read
 once, instead of once for each tap.
+
+Zero times NaN is NaN: y is padded instead of x, so a value of x that is not finite reaches every tap, also one that
+does not read it.
 """
 
 import jax
@@ -23,7 +26,7 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     if filters >= channels:
         return f"it needs fewer filters than channels, not {filters} and {channels}"
     if max(problem.strides) > 1:
-        return f"it takes windows side by side, without strides, not {problem.strides}"
+        return f"it takes strides of 1, not {problem.strides}"
     return None
 
 
