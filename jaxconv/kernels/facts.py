@@ -171,7 +171,7 @@ class Facts(NamedTuple):
         p = self.problem
         if p.groups > 1 or exchanged.limits("correlate", p, self.shapes) is not None:
             return False
-        return 2 * self.positions >= math.prod(p.x)  # else y would be padded to many times its size
+        return 3 * self.positions >= math.prod(p.x)  # else y would be padded to many times its size
 
     @property
     def extra_row_is_cheap(self) -> bool:
@@ -233,7 +233,8 @@ class Facts(NamedTuple):
         p, stacked = self.problem, self.filters * self.problem.w[0]
         if p.rank != 2:
             return False
-        narrow = 1 < self.filters <= min(16, self.channels // 2) and self.channels >= 16
-        fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_STACKED and self.filters * p.taps > self.channels
+        few = self.filters <= min(16, self.channels // 2) and self.channels >= 16
+        fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_STACKED
         all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
-        return all_read and narrow and fits
+        alone = self.filters > 1 and self.filters * p.taps > self.channels
+        return few and fits and all_read and (alone or math.isinf(self.product_growth))

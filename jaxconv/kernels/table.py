@@ -110,7 +110,8 @@ TABLE: tuple[Row, ...] = (
     Row("leading_axis", C, lambda f: f.few_channels_stack,
         "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
-        "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9"),
+        "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9; "
+        "64x20x20x256 to 14x14x1, k7x7: 400 by xla_nhwc -> 5.5"),
     Row("matmul", C, lambda f: f.product_growth <= matmul.MAX_GROWTH and f.taps <= matmul.MAX_TAPS
         and (f.problem.rank > 1 or f.filters <= 32),
         "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3; "

@@ -73,6 +73,10 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
             dict(x=(4, 56, 56, 32), w=(3, 3, 32, 8)),
             "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, exchanged > xla_extra_row",
         ),
+        (
+            dict(x=(64, 20, 20, 256), w=(7, 7, 256, 1), padding="VALID"),
+            "leading_axis > matmul, polyphase > xla_nhwc, exchanged > xla_extra_row",
+        ),
         (dict(x=(2, 32, 32, 32, 3), w=(1, 1, 1, 3, 3)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(2, 4000, 1), w=(8, 1, 64)), "shift_add, matmul, row_correlation"),
         (dict(x=(1, 1024, 64), w=(9, 64, 64)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
