@@ -6,7 +6,15 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxconv.kernels import processor
-from jaxconv.kernels.lowerings import block_diagonal, exchanged, leading_axis, matmul, winograd, xla_extra_row
+from jaxconv.kernels.lowerings import (
+    block_diagonal,
+    exchanged,
+    leading_axis,
+    matmul,
+    polyphase,
+    winograd,
+    xla_extra_row,
+)
 from jaxconv.kernels.problem import Problem, Shapes
 
 # multiplications above which few channels are stacked with taps
@@ -41,7 +49,7 @@ TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED,
     "transpose": CONVOLVED,
     "correlate": {
-        1: (Least(16, 1 << 25, 1.7),),
+        1: (Least(32, 1 << 25, 1.7),),
         2: (Least(24, 1 << 25, 1.4), Least(16, 1 << 25, 2.4)),
         3: (Least(16, 1 << 25, 1.4),),
     },
@@ -171,12 +179,58 @@ class Facts(NamedTuple):
         p = self.problem
         if p.groups > 1 or exchanged.limits("correlate", p, self.shapes) is not None:
             return False
-        return 3 * self.positions >= math.prod(p.x)  # else y would be padded to many times its size
+        # else y would be padded for a small gain, or to many times its size
+        is_gain = p.y == p.x or 4 * self.filters <= self.channels
+        return is_gain and 3 * self.positions >= math.prod(p.x)
+
+    @property
+    def output_phases_stack(self) -> bool:
+        """Return whether the output of a strided convolution is fast with the phases of x as channels."""
+        p, filters, channels = self.problem, self.filters, self.channels
+        if p.groups > 1 or polyphase.limits("convolve", p, self.shapes) is not None:
+            return False
+        if p.rank == 1:
+            return 2 * filters <= channels and (filters <= 8 or polyphase.tap_growth(p) == 1)
+        side_by_side = p.w == p.strides and p.rank == 2 and not self.is_half
+        return side_by_side and (1 < channels <= 12 or (channels <= 32 and self.total_size >= 1 << 22))
+
+    @property
+    def kernel_phases_stack(self) -> bool:
+        """Return whether the kernel gradient of a strided convolution is fast with the phases of x as channels."""
+        p, filters, channels = self.problem, self.filters, self.channels
+        if p.groups > 1 or p.rank == 3 or polyphase.limits("correlate", p, self.shapes) is not None:
+            return False
+        growth = polyphase.tap_growth(p)
+        if p.rank == 1:
+            few = filters < channels or filters == channels <= 32 or filters >= 16 * channels
+            close = p.strides[0] == 2 or channels <= 64 or filters <= 8
+            return few and close and growth <= polyphase.MAX_WASTE and p.y[0] >= 48
+        if self.is_half:
+            return False
+        if growth > 1:
+            return channels <= 8 and (growth <= 1.8 or self.skips_positions) and self.output_size >= 1 << 19
+        least = 1 << 25
+        if channels <= 12:
+            least = 1 << (20 if 1 < channels <= 8 else 22)
+        return (channels <= 12 or filters >= 5 * channels) and self.multiplications >= least
+
+    @property
+    def phases_are_equal(self) -> bool:
+        """Return whether there are strides, and every phase of x has as many taps."""
+        return self.is_strided and polyphase.tap_growth(self.problem) == 1
+
+    @property
+    def input_phases_stack(self) -> bool:
+        """Return whether the input gradient of a strided convolution is fast with the phases of x as channels."""
+        undilated = max(self.problem.dilation) == 1
+        return undilated and self.is_strided and self.channels < 16 and polyphase.tap_growth(self.problem) <= 2.6
 
     @property
     def extra_row_is_cheap(self) -> bool:
         """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
         p = self.problem
+        if self.channels <= 4 and self.filters >= 48 and self.output_size < 1 << 19:
+            return False  # too little work
         return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
 
     def is_worth_transforming(self, name: str) -> bool:

@@ -35,15 +35,20 @@ C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "corre
 
 # The figures are milliseconds, medians on two cores (AMD, AVX-512): XLA's way, or the one named, -> this one. They are
 # of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`; or of `jaxconv tune --table` with the
-# seeds 2026 to 2029. Its "1.1 of the best" is the geometric mean of the time over that of the fastest lowering, for the
-# shapes of a row.
+# seeds 2026 to 2029, 2051, 2052, 2061 and 2062. Its "1.1 of the best" is the geometric mean of the time over that of
+# the fastest lowering, for the shapes of a row.
 TABLE: tuple[Row, ...] = (
     Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9 and f.problem.groups % 16 == 0,
         "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3"),
-    Row("block_diagonal", T, lambda f: f.problem.groups > 1 and f.narrower_side >= 48,
-        "wide groups, each by its own row; 64x2048 to 4096 in 16 groups, k3: 6.2 by polyphase -> 4.0"),
+    Row("block_diagonal", T, lambda f: f.problem.groups > 1
+        and f.narrower_side >= (24 if f.taps == max(f.problem.w) else 48),
+        "wide groups, each by its own row; 64x2048 to 4096 in 16 groups, k3: 6.2 by polyphase -> 4.0; 14x14x1024 in 32 "
+        "groups, k1x7: 8.5 -> 6.2"),
     Row("polyphase", T, lambda f: f.problem.groups > 1,
         "groups: its parts are shift_add or block_diagonal; 56x56x96 k7x7 depthwise: 18.5 by shift_add -> 3.2"),
+    Row("groups_last", K, lambda f: f.is_depthwise and f.filters == 2 and f.problem.groups >= 8
+        and (f.is_strided or f.taps > 27),
+        "depthwise, two filters for each channel, many taps or strided; 8x4096x24 to 48, k31: 5.7 by shift_add -> 2.9"),
     Row("shift_add", CK, lambda f: f.is_depthwise,
         "depthwise: nothing to contract; 112x112x32 k3x3: 64.7 -> 1.1 forward; 2048 steps, k1024: 394 -> 16"),
     Row("groups_last", C, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS
@@ -82,6 +87,8 @@ TABLE: tuple[Row, ...] = (
         "8x27x27x64 to 192, k5x5: 20.1 -> 13.4"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.kernel_size > 2 * f.output_size and f.patch_size <= 2 * f.total_size,
         "the kernel is larger than its input and need not be mirrored; 7x7x512 k3x3: 8.0 by polyphase -> 5.6"),
+    Row("polyphase", T, lambda f: f.input_phases_stack,
+        "strided, few channels; 2x160x32x4 to 40x8x64, k5x5 s4: 0.26 by matmul -> 0.14"),
     Row("matmul", T, lambda f: f.taps <= 32 and ((f.channels < 16 and 2 * f.taps * f.channels <= 3 * f.filters)
         or (f.channels <= 8 and f.filters >= 12 and not f.is_strided)),
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5; "
@@ -92,7 +99,7 @@ TABLE: tuple[Row, ...] = (
         "but 32x512x256 to 32, k3: 24.0, by polyphase 5.9"),
     Row("matmul", T, lambda f: f.taps <= (9 if f.problem.rank == 3 else 32)
         and f.positions <= SMALL_IMAGE[f.problem.rank] and f.multiplications >= MEASURED and f.patch_size <= 1 << 21
-        and f.taps * f.channels <= 16 * f.filters,
+        and f.taps * f.channels <= 16 * f.filters and not (f.problem.rank == 2 and f.phases_are_equal),
         "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2"),
     Row("polyphase", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
@@ -100,6 +107,10 @@ TABLE: tuple[Row, ...] = (
         and (f.problem.rank > 1 or f.multiplications >= MEASURED // 4),
         "one input channel; 28x28x1 to 32, k3x3: 0.28 -> 0.18; 32x28x28x1 to 1, k7x7: 2.4 by xla_nhwc -> 0.14; "
         "16x4096x1 to 16, k8: 1.3 -> 0.4"),
+    Row("polyphase", C, lambda f: f.output_phases_stack,
+        "strided, windows side by side or few filters: phases as channels; 64x64x64x32 to 32x32x32, k2x2 s2: 15.3 by "
+        "leading_axis -> 7.5; 16x512x512 to 171x8, k9 s3: 3.5 by xla_nhwc -> 2.0; bfloat16 8x2048x192 to 1024x8, "
+        "k7 s2: 2.7 -> 1.2"),
     Row("winograd", C, lambda f: f.is_worth_transforming("convolve"),
         "many channels: 36 products, not 144; 28x28x128 k3x3: 9.8 by xla_extra_row -> 5.5; 16x16x16x48 to 128 k3x3x3: "
         "12.3 by leading_axis -> 6.6; bfloat16 28x28x128 k3x3: 6.5 by stacked_taps -> 4.5; 8x27x27x64 to 192, k5x5: "
@@ -117,7 +128,8 @@ TABLE: tuple[Row, ...] = (
         "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3; "
         "32x512x512 to 16, k7: 38 by xla_nhwc -> 12"),
     Row("stacked_taps", C, lambda f: f.is_half and f.problem.rank < 3
-        and (f.channels >= 32 or (f.problem.rank == 1 and f.channels >= 12 and f.taps <= 9))
+        and (f.channels >= 48 or (f.channels >= 32 and f.patch_size < 3 << 21)
+             or (f.problem.rank == 1 and f.channels >= 12 and f.taps <= 9))
         and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
         "half types: products of bfloat16 run at twice the speed of float32; bfloat16 56x56x64 k3x3: 11.3 by "
         "leading_axis -> 7.7; 512 steps, k5: 13.5 by xla_nhwc -> 8.8; 7x7x320 to 512, k3x3: 3.7 by matmul -> 2.5"),
@@ -141,15 +153,29 @@ TABLE: tuple[Row, ...] = (
     Row("xla_extra_row", C, lambda f: f.problem.rank == 2 and not f.is_strided and f.narrower_side > 16
         and f.problem.y[0] > 8 and f.patch_size > LARGE_PATCHES,
         "large: Eigen is faster; 28x28x128 k3x3: 15.3 by xla_nhwc -> 10.2; 80x80x32 to 256: 9.3 -> 5.3"),
-    Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.narrower_side > 16 and f.patch_size > LARGE_PATCHES,
+    Row("matmul", C, lambda f: f.problem.rank == 2 and f.skips_positions and f.taps >= 4 and f.channels >= 64
+        and not f.is_half,
+        "gaps between the windows, many channels; 16x28x28x192 to 7x7x64, k3x3 s4: 1.8 by xla_nhwc -> 0.6"),
+    Row("im2col", C, lambda f: f.problem.rank == 2 and f.skips_positions and f.channels <= 8 and not f.is_half,
+        "the same, few channels; 128x128x8 to 32x32x320, k2x2 s4: 0.20 by leading_axis -> 0.11"),
+    Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.patch_size > LARGE_PATCHES
+        and f.narrower_side > 16 and not (f.is_strided and f.channels < 32 and f.problem.w[0] > 1),
         "large and strided, or few rows: row by row; 56x56x128 k3x3 s3: 12.8 by xla_nhwc -> 7.2; 7x7x512: 25 -> 13"),
+    Row("matmul", C, lambda f: f.problem.rank == 2 and f.is_strided and f.taps == 4 and f.channels >= 128,
+        "strided, few taps, many channels; 16x40x40x320 to 20x20x8, k2x2 s2: 4.1 by leading_axis -> 2.9"),
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.is_strided and f.taps <= 4 and f.total_size >= 1 << 20,
         "strided, few taps; 8x128x128x32 to 32, k2x2 s4: 2.7 by xla_nhwc -> 1.5"),
     Row("im2col", C, lambda f: f.problem.rank == 1 and f.patch_size <= LARGE_PATCHES // 2 and f.taps <= 4
-        and not f.is_half and f.multiplications >= MEASURED,
+        and not f.is_half and f.multiplications >= MEASURED and not (f.is_strided and f.filters < f.channels),
         "few taps of short signals; 1.24 of the best, xla_nhwc 1.45"),
+    Row("stacked_taps", C, lambda f: f.problem.rank == 1 and 4 < f.taps <= 9 and f.channels >= max(16, f.filters)
+        and f.multiplications < 1 << 23 and not f.is_strided and not f.is_half,
+        "short signals; 8x64x16 to 16, k9: 0.10 by xla_nhwc -> 0.05; 256x64 to 250x64, k7: 0.17 -> 0.10"),
     Row("xla_nhwc", C, lambda f: True,
         "XLA's convolution is fast in this form: 28x28x128 k3x3 at 460 GFLOP/s"),
+    Row("polyphase", K, lambda f: f.kernel_phases_stack,
+        "strided, few channels or filters: phases as channels; 16x32x32x24 to 16x16x320, k2x2 s2: 3.6 by im2col -> "
+        "1.2; 16x2000x64 to 1000x48, k4 s2: 3.6 by xla_nhwc -> 2.2; 8x224x224x8 to 112x112x48, k5x5 s2: 54 -> 18"),
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 3 and f.taps <= 9,
         "one input channel; 2x64x64x64x1 to 12, k2x2x2: 17 by matmul -> 6"),
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 2 and f.taps <= 9
@@ -178,6 +204,9 @@ TABLE: tuple[Row, ...] = (
         and f.filters >= min(12, f.channels) and f.output_size >= 2 * SMALL_OUTPUT,
         "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6; "
         "16x16x16x16x2 to 96: 25 by row_correlation -> 13; 32x16x16x16x12 to 12: 57 by matmul -> 29"),
+    Row("leading_axis", K, lambda f: f.problem.rank == 3 and f.is_strided and f.channels > 8
+        and (f.problem.w[0] == 1 or f.skips_positions),
+        "strided, planes that are read once; 36x72x192x16 to 12x24x64x16, k1x3x3 s3: 7.6 by row_correlation -> 2.9"),
     Row("row_correlation", K, lambda f: f.problem.rank == 3
         and (f.channels * f.taps <= (81 if f.is_padded else 324) or f.channels <= (2 if f.problem.w[0] <= 4 else 4)),
         "few channels: one product without copies; 24x24x24x3 to 32, k3x3x3: 2.0 by im2col -> 1; "
@@ -194,13 +223,17 @@ TABLE: tuple[Row, ...] = (
         "few channels and filters, strided; 2x64x16x16x12 to 12, k4x4x4 s2: 2.8 by matmul -> 1.9"),
     Row("matmul", K, lambda f: f.problem.rank == 3,
         "one window is in memory at a time; 17 shapes: 1.05 of the best, im2col 1.61"),
+    Row("leading_axis", K, lambda f: f.problem.rank == 2 and f.problem.w[0] == 1 and f.taps > 1
+        and not (f.is_strided and f.taps <= 3 and f.channels >= 16),
+        "taps of one row; 16x8x112x8 to 256, k1x3: 2.2 by xla_nhwc -> 1.2; 8x28x28x192 to 14x14x192, k1x7 s2: 5.1 by "
+        "matmul -> 3.0"),
     Row("matmul", K, lambda f: f.output_size <= SMALL_OUTPUT
         or (f.problem.rank == 1 and f.batch <= 2 and f.output_size <= SMALL_SIGNALS),
         "small outputs: nothing to prepare; 1.1 of the best, xla_nhwc 1.7 to 1.8; 1x1024x64, k9: 2.0 -> 1.1"),
     Row("xla_extra_row", K, lambda f: f.problem.rank == 2 and f.channels <= 4 < f.filters and f.extra_row_is_cheap,
         "few channels; 8x20x20x4 to 256, k2x2: 1.7 by matmul -> 0.62"),
     Row("matmul", K, lambda f: f.problem.rank == 2 and f.is_strided
-        and f.channels >= (64 if f.problem.w[1] <= 2 else 128),
+        and f.channels >= (16 if f.taps == 4 or f.problem.w[0] == 1 else 64 if f.problem.w[1] <= 2 else 128),
         "strided, many channels; 14x14x256 k3x3 s2: 2.6 by xla_nhwc -> 2.0; 28x28x256 to 32, k5x5 s2: 17.9 -> 13.1"),
     Row("leading_axis", K, lambda f: f.problem.rank == 2 and f.problem.w[1] == 1 and f.channels < f.filters
         and f.problem.w[0] <= leading_axis.MAX_UNROLLED,

@@ -10,7 +10,7 @@ def test_an_explanation_prints_names_reasons_and_costs():
     x, w = jnp.ones((8, 128, 64)), jnp.ones((3, 64, 32))
     how = jaxconv.explain_lowering(x, w, (2,), "SAME", None, None, ("NWC", "WIO", "NWC"), platform="cpu")
     text = repr(how)
-    assert text.startswith("forward         im2col   (6.29 MFLOP, operands and result 352 kB, largest temporary")
+    assert text.startswith("forward         xla_nhwc   (6.29 MFLOP, operands and result 352 kB, largest temporary")
     assert all(name in text for name in ("input gradient", "kernel gradient", "matmul"))
     assert how[0].operations == 2 * 8 * 64 * 3 * 64 * 32
     assert "matmul" in how[0].supported

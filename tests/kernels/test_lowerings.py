@@ -16,7 +16,7 @@ from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import exact, standard_form
 from tests.support import reference
 
-FEW = [*range(5), 47]  # the default run draws every lowering of every map
+FEW = [*range(5), 9, 47]  # the default run draws every lowering of every map
 MANY = [seed for seed in range(60) if seed not in FEW]
 
 
@@ -53,8 +53,9 @@ def test_derivatives_of_a_requested_lowering_agree_with_the_definition(lowering,
     rng = np.random.default_rng(0)
     groups = 4 if lowering in ("shift_add", "block_diagonal", "groups_last") else 1
     strides = (1, 1) if groups > 1 or lowering in ("winograd", "exchanged") else (1, 2)
+    dilation = (1, 1 if lowering == "polyphase" else 2)
     geometry = Geometry(
-        (6, 7), (3, 2), strides, ((1, 1), (0, 1)), (1, 1), (1, 2), groups, (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
+        (6, 7), (3, 2), strides, ((1, 1), (0, 1)), (1, 1), dilation, groups, (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
     )
     outer = (2, {"shift_add": 1, "exchanged": 3}.get(lowering, 2), 2)
     arrays = {v: jnp.asarray(rng.standard_normal(reference.shape(v, geometry, outer))) for v in "xwy"}
@@ -183,6 +184,40 @@ def test_leading_axis_agrees_with_the_definition_in_all_its_variants(x, w, strid
     geometry = Geometry(x[1:-1], w[:-2], strides, padding, (1, 1), dilation, groups, *dims)
     a, b = jnp.asarray(rng.standard_normal(x)), jnp.asarray(rng.standard_normal(w))
     agrees(lowered("convolve", "leading_axis", geometry)(a, b), reference.evaluate("convolve", a, b, geometry))
+
+
+@pytest.mark.few(3)
+@pytest.mark.parametrize(
+    ("x", "w", "strides", "pads", "groups"),
+    [
+        ((23, 4), (4, 4, 5), (2,), [(1, 1)], 1),
+        ((23, 4), (7, 4, 5), (3,), [(-1, 4)], 1),  # two whole strides, and one tap more
+        ((23, 4), (5, 2, 6), (2,), [(2, -3)], 2),
+        ((9, 12, 3), (4, 2, 3, 4), (2, 2), [(1, 2), (0, 1)], 1),
+        ((9, 12, 6), (3, 4, 3, 4), (3, 1), [(0, 0), (3, -2)], 2),
+        ((9, 12, 3), (3, 1, 3, 4), (2, 3), [(1, 1), (0, 0)], 1),  # phases without a tap: the kernel gradient only
+        ((5, 6, 7, 2), (2, 3, 2, 2, 3), (1, 2, 2), [(1, 0), (1, 1), (0, 1)], 1),
+    ],
+)
+def test_phases_as_channels_agree_with_the_definition_and_keep_a_nan_where_it_is_read(x, w, strides, pads, groups, x64):
+    rng, rank = np.random.default_rng(0), len(strides)
+    dims = [(0, rank + 1, *range(1, rank + 1)), (rank + 1, rank, *range(rank)), (0, rank + 1, *range(1, rank + 1))]
+    geometry = Geometry(x[:-1], w[:-2], strides, tuple(pads), (1,) * rank, (1,) * rank, groups, *dims)
+    arrays = {v: rng.standard_normal(reference.shape(v, geometry, (2, w[-2], w[-1] // groups))) for v in "xwy"}
+    computed = []
+    for name in ("convolve", "correlate"):
+        a, b = (arrays[letter] for letter in SIGNATURES[name][:2])
+        if "polyphase" in choice.supported(name, geometry, a, b):
+            computed.append(name)
+            compute = lowered(name, "polyphase", geometry)
+            agrees(compute(a, b), reference.evaluate(name, a, b, geometry))
+            for place in range(x[0]):
+                poisoned = a.copy()
+                poisoned[0, place] = np.nan
+                read = reference.evaluate(name, np.isnan(poisoned).astype(float), np.ones_like(b), geometry) > 0
+                np.testing.assert_array_equal(np.isnan(compute(poisoned, b)), read)
+    divides = all(k % s == 0 for k, s in zip(w[:-2], strides, strict=True))
+    assert computed == (["convolve", "correlate"] if divides or rank == 1 else ["correlate"])
 
 
 @pytest.mark.few(2)

@@ -79,7 +79,8 @@ def random_geometry(rng, rank=None):
 
 
 def random_standard_geometry(seed):
-    """Draw operands that have a standard form: strided input or output, few filters, depthwise, many groups.
+    """Draw operands that have a standard form: strided input or output, few filters, depthwise, many groups, windows
+    side by side.
 
     Returns the generator, the geometry and the outer sizes (n, c, f).
     """
@@ -89,6 +90,9 @@ def random_standard_geometry(seed):
     geometry = dataclasses.replace(geometry, **{undone: (1,) * geometry.rank})
     if seed % 4 == 2:
         geometry, c = dataclasses.replace(geometry, strides=(1,) * geometry.rank), c + f
+    if seed % 8 == 5:
+        ones = (1,) * geometry.rank
+        geometry = dataclasses.replace(geometry, strides=geometry.w_lengths, lhs_dilation=ones, rhs_dilation=ones)
     if seed % 5 == 0:
         geometry, c = dataclasses.replace(geometry, groups=int(rng.integers(2, 12))), 1
     return rng, geometry, (n, c, f)
