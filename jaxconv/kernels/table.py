@@ -40,14 +40,17 @@ C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "corre
 TABLE: tuple[Row, ...] = (
     Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9 and f.problem.groups % 16 == 0,
         "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3"),
+    Row("block_diagonal", T, lambda f: f.problem.groups > 1 and f.problem.rank == 1 and not f.is_depthwise
+        and not f.is_strided,
+        "signals in groups; 8x8192x64 to 8162x64 in 16 groups, k31: 49 by polyphase -> 25; 32 shapes: 1.03 of the "
+        "best, polyphase 1.16"),
     Row("block_diagonal", T, lambda f: f.problem.groups > 1
         and f.narrower_side >= (24 if f.taps == max(f.problem.w) else 48),
-        "wide groups, each by its own row; 64x2048 to 4096 in 16 groups, k3: 6.2 by polyphase -> 4.0; 14x14x1024 in 32 "
-        "groups, k1x7: 8.5 -> 6.2"),
+        "wide groups, each by its own row; 14x14x1024 in 32 groups, k1x7: 8.5 by polyphase -> 6.2"),
     Row("polyphase", T, lambda f: f.problem.groups > 1,
         "groups: its parts are shift_add or block_diagonal; 56x56x96 k7x7 depthwise: 18.5 by shift_add -> 3.2"),
     Row("groups_last", K, lambda f: f.is_depthwise and f.filters == 2 and f.problem.groups >= 8
-        and (f.is_strided or f.taps > 27),
+        and (f.is_strided or (f.problem.rank == 1 and f.taps >= 15)),
         "depthwise, two filters for each channel, many taps or strided; 8x4096x24 to 48, k31: 5.7 by shift_add -> 2.9"),
     Row("shift_add", CK, lambda f: f.is_depthwise,
         "depthwise: nothing to contract; 112x112x32 k3x3: 64.7 -> 1.1 forward; 2048 steps, k1024: 394 -> 16"),
@@ -61,11 +64,13 @@ TABLE: tuple[Row, ...] = (
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
         "channels for products in each group or few blocks; 28x28x256 in 64 groups, K: 15.5 by groups_last -> 10.6; "
         "8x20x20x128 to 256 in 16 groups, k5x5, C: 8.5 in blocks -> 4.3 group by group"),
-    Row("exchanged", K, lambda f: f.is_exchangeable and f.taps > 1,
+    Row("exchanged", K, lambda f: f.is_exchangeable and (f.taps > 1 or not f.is_half),
         "fewer filters than channels: what the taps read of y is copied, and x is read once; 64x64x64 to 3, k7x7: 20.3 "
-        "by matmul -> 5.2; 80x80x192 to 3, k5x5: 40.8 -> 6.4; 8x28x28x256 to 64, k1x3: 4.5 -> 3.2"),
+        "by matmul -> 5.2; 80x80x192 to 3, k5x5: 40.8 -> 6.4; 8x28x28x256 to 64, k1x3: 4.5 -> 3.2; 8x112x112x12 "
+        "to 4, k1x1: 0.6 -> 0.2"),
     Row("im2col", K, lambda f: f.taps == 1 and f.channels > 8 * f.filters,
-        "one tap, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul -> 1"),
+        "one tap, strided or in half types, few filters: y is transposed instead of x; 32x32x320 to 24: 2.0 by matmul "
+        "-> 1"),
     Row("xla_nhwc", C, lambda f: f.is_one_narrow_tap,
         "one tap, few channels and filters: they do not fill a product; 32x32x32x32x3 to 3: 9.7 by matmul -> 0.9"),
     Row("polyphase", T, lambda f: f.is_one_narrow_tap,
@@ -118,6 +123,10 @@ TABLE: tuple[Row, ...] = (
     Row("stacked_taps", C, lambda f: f.is_few_by_few and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
         "few channels and filters, each with taps beside them; 32x64x64x4 to 1, k3x3: 3.7 by xla_nhwc -> 0.6; "
         "64x20x20x3 to 2, k7x7: 6.8 -> 0.7"),
+    Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.phases_are_equal and f.filters <= 4 < f.taps
+        and not f.is_half,
+        "strided, few filters, as the first gradient of a transposed convolution to an image; 16x112x112x8 to 55x55x2, "
+        "k4x4 s2: 2.4 by xla_nhwc -> 0.5"),
     Row("leading_axis", C, lambda f: f.few_channels_stack,
         "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,

@@ -9,7 +9,8 @@ has fewer taps: that wastes work, but fills the matrix units where x has few cha
 A kernel as long as the stride is one matrix product and a reshape.
 
 In C and K, the phases become channels of x, by a reshape for one axis and by a transposed copy for more. Each phase has
-as many taps as the longest. K drops those that the kernel lacks; C is computed where all phases have the same number.
+as many taps as the longest, and K drops those that the kernel lacks. C is computed where all phases have the same
+number of taps; with one axis, those that are left over are computed without phases and added.
 
 Zero times NaN is NaN: in one convolution with zeros, a value of y that is not finite reaches up to s - 1 positions
 beyond the kernel. A check of y costs 10 to 25 percent of the small convolutions for which this form is the fastest.
