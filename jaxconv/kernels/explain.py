@@ -101,7 +101,7 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
     compute = partial(choice.compute, name, platform=platform, winners=winners, **params)
     jaxpr = jax.make_jaxpr(compute)(a, b).jaxpr
     options = {"override": params["lowering"], "precision": params["precision"]}
-    reason = choice.choose(name, geometry, a, b, platform=platform, winners=winners, **options).reason
+    chosen = choice.choose(name, geometry, a, b, platform=platform, winners=winners, **options)
     sizes = [_bytes(v.aval) for e in _equations(jaxpr) for v in e.outvars if v not in jaxpr.outvars]
     batch, filters = arrays["x"].shape[geometry.x_dims[0]], arrays["w"].shape[geometry.w_dims[0]]
     n = batch if isinstance(batch, int) else 1
@@ -109,14 +109,20 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
     operations = 2 * n * math.prod(geometry.y_lengths) * filters * inner
     operands = sum(_bytes(arrays[letter]) for letter in (first, second, third))
     supported = tuple(choice.supported(name, geometry, a, b, params["precision"]))
-    return Lowered(name, _path(jaxpr), reason, supported, operations, operands, max(sizes, default=0))
+    return Lowered(
+        name, _path(jaxpr, chosen.lowering), chosen.reason, supported, operations, operands, max(sizes, default=0)
+    )
 
 
-def _path(jaxpr: Any) -> str:
-    """Join the names of the nested lowerings, as the scopes of a traced computation show them."""
+def _path(jaxpr: Any, outermost: str) -> str:
+    """Join the names of the nested lowerings, as the scopes of a traced computation show them.
+
+    The branches of a conditional do not show the scopes around it.
+    """
     stacks = [str(e.source_info.name_stack) for e in _equations(jaxpr)]
     longest = max(stacks, key=lambda stack: stack.count(SCOPE), default="")
-    return " > ".join(part.rpartition(".")[2] for part in longest.split("/") if part.startswith(SCOPE))
+    names = [part.rpartition(".")[2] for part in longest.split("/") if part.startswith(SCOPE)]
+    return " > ".join(names if names[:1] == [outermost] else [outermost, *names])
 
 
 def _bytes(aval: Any) -> int:

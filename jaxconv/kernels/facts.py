@@ -15,7 +15,7 @@ from jaxconv.kernels.lowerings import (
     winograd,
     xla_extra_row,
 )
-from jaxconv.kernels.problem import Problem, Shapes
+from jaxconv.kernels.problem import Problem, Shapes, mirrored
 
 # multiplications above which few channels are stacked with taps
 WORTH_STACKING = 1 << 23
@@ -248,6 +248,25 @@ class Facts(NamedTuple):
         fits = winograd.fits(p, self.channels + self.filters)
         return bool(savings) and fits and winograd.saving(name, p, self.shapes) >= min(savings)
 
+    def filters_stack(self, name: str) -> bool:
+        """Return whether the taps of the first axis fit beside the filters of C, or of T as C, and that is worth it."""
+        p, narrow, wide = self.problem, self.filters, self.channels
+        if name == "transpose":
+            p, narrow, wide = mirrored(p), wide, narrow
+        elif self.product_growth <= matmul.MAX_GROWTH:
+            return False  # those of all axes fit
+        if p.groups > 1 or self.is_strided or self.is_half or narrow > wide or min(p.w) == 1 or p.rank == 1:
+            return False
+        stacked = p.w[0] * narrow
+        fits = stacked > leading_axis.NARROW and leading_axis.filters_fit((self.batch, *p.x, wide), stacked)
+        if not fits or p.x[0] > leading_axis.MAX_WASTE * p.y[0]:
+            return False
+        if p.rank == 3:
+            return self.batch * math.prod(p.x) * stacked <= 3 << 20  # else "winograd" is faster
+        many_taps = min(p.w) > 3
+        enough = self.multiplications >= 1 << (24 if many_taps else 26)
+        return enough and ((many_taps and narrow <= 48) or (p.w == (3, 3) and narrow <= 32))
+
     @property
     def planes_correlate_well(self) -> bool:
         """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
@@ -271,7 +290,7 @@ class Facts(NamedTuple):
     def few_channels_stack(self) -> bool:
         """Return whether the channels are few, and the taps of one column fit beside them."""
         p = self.problem
-        few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_STACKED
+        few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_CHANNELS
         dense = not self.is_strided or (self.channels < self.filters and self.taps <= 16)
         return p.rank == 2 and few and dense and self.multiplications >= WORTH_STACKING
 
@@ -288,7 +307,7 @@ class Facts(NamedTuple):
         if p.rank != 2:
             return False
         few = self.filters <= min(16, self.channels // 2) and self.channels >= 16
-        fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_STACKED
+        fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_CHANNELS
         all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
         alone = self.filters > 1 and self.filters * p.taps > self.channels
         return few and fits and all_read and (alone or math.isinf(self.product_growth))

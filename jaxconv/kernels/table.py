@@ -86,6 +86,9 @@ TABLE: tuple[Row, ...] = (
         "windows side by side: one product and a reshape; 112x112x8 to 28x28x48, k4x4 s4: 0.63 by matmul -> 0.18"),
     Row("matmul", T, lambda f: f.taps <= 32 and f.skips_positions,
         "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
+    Row("polyphase", T, lambda f: f.filters_stack("transpose"),
+        "the taps of the first axis beside the channels; 2x24x24x24x32 to 32, k3x3x3: 7.2 by winograd -> 4.6; 56x56x32 "
+        "to 32, k5x5: 4.5 by xla_extra_row -> 3.7"),
     Row("winograd", T, lambda f: f.is_worth_transforming("transpose")
         and winograd.limits("transpose", f.problem, f.shapes) is None,
         "many channels: 36 products, not 144; 28x28x128 k3x3: 10.0 by polyphase -> 5.3, in bfloat16 6.5 -> 4.5; "
@@ -116,6 +119,10 @@ TABLE: tuple[Row, ...] = (
         "strided, windows side by side or few filters: phases as channels; 64x64x64x32 to 32x32x32, k2x2 s2: 15.3 by "
         "leading_axis -> 7.5; 16x512x512 to 171x8, k9 s3: 3.5 by xla_nhwc -> 2.0; bfloat16 8x2048x192 to 1024x8, "
         "k7 s2: 2.7 -> 1.2"),
+    Row("leading_axis", C, lambda f: f.filters_stack("convolve"),
+        "the taps of the first axis beside the filters: wider products; 2x24x24x24x32 to 32, k3x3x3: 7.2 by winograd "
+        "-> 4.6; 8x8x8x64 to 64: 2.0 -> 1.6; 56x56x32 to 32, k5x5: 4.5 by xla_extra_row -> 3.7; 64x64x32 to 61x61x24, "
+        "k4x4: 3.2 -> 2.2"),
     Row("winograd", C, lambda f: f.is_worth_transforming("convolve"),
         "many channels: 36 products, not 144; 28x28x128 k3x3: 9.8 by xla_extra_row -> 5.5; 16x16x16x48 to 128 k3x3x3: "
         "12.3 by leading_axis -> 6.6; bfloat16 28x28x128 k3x3: 6.5 by stacked_taps -> 4.5; 8x27x27x64 to 192, k5x5: "

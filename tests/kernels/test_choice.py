@@ -37,7 +37,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         ),
         (
             dict(x=(16, 56, 56, 32), w=(3, 3, 32, 32)),
-            "xla_extra_row, polyphase > xla_extra_row, winograd",
+            "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, winograd",
         ),
         (dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)), "winograd, winograd, winograd"),
         (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)), "winograd, winograd, winograd"),
@@ -47,7 +47,32 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(8, 56, 56, 96), w=(7, 7, 1, 96), groups=96), "shift_add, polyphase > shift_add, shift_add"),
         (dict(x=(4, 2048, 64), w=(1024, 1, 64), groups=64), "shift_add, polyphase > shift_add, shift_add"),
         (dict(x=(1, 200, 200, 1), w=(50, 50, 1, 1)), "shift_add, polyphase > shift_add, shift_add"),
-        (dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)), "winograd, winograd, winograd"),
+        (
+            dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)),
+            "winograd, polyphase > leading_axis > winograd, winograd",
+        ),
+        (dict(x=(1, 32, 32, 32, 64), w=(3, 3, 3, 64, 64)), "winograd, winograd, winograd"),
+        (
+            dict(x=(8, 128, 128, 3), w=(4, 4, 3, 96), strides=4),
+            "polyphase > matmul, polyphase > matmul, polyphase > matmul",
+        ),
+        (
+            dict(x=(16, 2000, 64), w=(4, 64, 48), strides=2),
+            "xla_nhwc, polyphase > xla_nhwc, polyphase > xla_nhwc",
+        ),
+        (
+            dict(x=(8, 1000, 96), w=(5, 96, 2), strides=2),
+            "polyphase > matmul, polyphase > im2col, polyphase > exchanged > xla_nhwc",
+        ),
+        (dict(x=(8, 112, 112, 12), w=(1, 1, 12, 4)), "xla_nhwc, polyphase > xla_nhwc, exchanged > matmul"),
+        (
+            dict(x=(16, 8, 112, 8), w=(1, 3, 8, 256)),
+            "leading_axis > im2col, matmul, leading_axis > xla_nhwc",
+        ),
+        (
+            dict(x=(32, 150, 32), w=(3, 4, 32), groups=8),
+            "groups_last, block_diagonal > polyphase > stacked_taps, groups_last",
+        ),
         (
             dict(x=(2, 24, 24, 24, 24), w=(3, 3, 3, 24, 24)),
             "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, winograd",

@@ -8,12 +8,14 @@ not for three. Which way of C is best depends on what is narrow:
 - few channels: the planes that the taps read become channels, and there is one convolution and no sum;
 - few filters: the taps become filters; every plane is convolved with all of them at once, and the results are shifted
   before they are added, so that the input is neither copied nor padded. With a stride s, a tap reads the planes with
-  one remainder modulo s, and the taps with equal remainders are computed together;
+  one remainder modulo s, and the taps with equal remainders are computed together. The products are wide then: this is
+  fast up to a few hundred filters with their taps, as long as the results of a convolution stay in the cache;
 - neither: the same, with a convolution for each tap;
 - many taps, or planes that few taps read: a loop over the taps, each with its own planes.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -28,13 +30,21 @@ from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
-# the most taps without a loop, channels or filters of stacked taps, and products relative to those that are needed
-MAX_UNROLLED, MAX_STACKED, MAX_WASTE = 4, 64, 1.5
+# the most taps without a loop, channels and filters of stacked taps, and products relative to those that are needed
+MAX_UNROLLED, MAX_CHANNELS, MAX_FILTERS, MAX_WASTE = 4, 64, 384, 1.5
+# entries of the results of stacked filters; fewer than NARROW are stacked in any case
+LARGEST, NARROW = 1 << 23, 64
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     """Return why a problem is not supported, or None."""
     return "it needs two spatial axes or more" if problem.rank < 2 else None
+
+
+def filters_fit(x: Sequence[Any], stacked: int) -> bool:
+    """Return whether so many filters, with taps beside them, are fast for an input of this shape."""
+    places = math.prod(n for n in x[:-1] if isinstance(n, int))
+    return stacked <= NARROW or (stacked <= MAX_FILTERS and places * stacked <= LARGEST)
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -48,8 +58,8 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
         return y.reshape(*x.shape[:2], math.prod(inner.y), w.shape[-1])
 
     # with groups, the taps would have to be stacked inside each; one channel alone has a lowering of its own
-    stack_channels = p.groups == 1 and 1 < channels < filters and taps * channels <= MAX_STACKED
-    stack_filters = p.groups == 1 and filters <= channels and taps * filters <= MAX_STACKED
+    stack_channels = p.groups == 1 and 1 < channels < filters and taps * channels <= MAX_CHANNELS
+    stack_filters = p.groups == 1 and filters <= channels and filters_fit(x.shape, taps * filters)
     if stack_channels:
         y = planes(stack_windows(pad(x, first.pads), first), jnp.concatenate(list(w), axis=-2))
     elif (taps <= MAX_UNROLLED or stack_filters) and _most_planes_read(first):
@@ -77,7 +87,7 @@ def _shift(x: Array, w: Array, first: Problem, planes: Any) -> Array:
     for remainder in sorted({remainder for _, remainder in reads if remainder < first.x[0]}):
         some = x if stride == 1 else lax.slice_in_dim(x, remainder, None, stride, axis=1)
         mine = [j for j, (_, other) in enumerate(reads) if other == remainder]
-        if first.groups == 1 and len(mine) * filters <= MAX_STACKED:
+        if first.groups == 1 and filters_fit(some.shape, len(mine) * filters):
             parts = jnp.split(planes(some, jnp.concatenate([w[j] for j in mine], axis=-1)), len(mine), axis=-1)
         else:
             parts = [planes(some, w[j]) for j in mine]
