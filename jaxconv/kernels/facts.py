@@ -303,11 +303,11 @@ class Facts(NamedTuple):
     @property
     def column_stacks_well(self) -> bool:
         """Return whether the taps of one column fit beside the filters, and those of all columns do not."""
-        p, stacked = self.problem, self.filters * self.problem.w[0]
+        p = self.problem
         if p.rank != 2:
             return False
         few = self.filters <= min(16, self.channels // 2) and self.channels >= 16
-        fits = p.w[0] <= 9 and stacked <= leading_axis.MAX_CHANNELS
+        fits = p.w[0] <= 9
         all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
         alone = self.filters > 1 and self.filters * p.taps > self.channels
         return few and fits and all_read and (alone or math.isinf(self.product_growth))

@@ -129,7 +129,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         ),
         (
             dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64), strides=2),
-            "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, im2col",
+            "leading_axis > leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, im2col",
         ),
         (
             dict(x=(2, 20, 20, 20, 48), w=(3, 3, 3, 48, 32), strides=2, padding="VALID"),

@@ -31,7 +31,7 @@ from jaxconv.kernels.varying import varying_zeros
 Array = jax.Array
 
 # the most taps without a loop, channels and filters of stacked taps, and products relative to those that are needed
-MAX_UNROLLED, MAX_CHANNELS, MAX_FILTERS, MAX_WASTE = 4, 64, 384, 1.5
+MAX_UNROLLED, MAX_CHANNELS, MAX_FILTERS, MAX_WASTE = 4, 112, 384, 1.5
 # entries of the results of stacked filters; fewer than NARROW are stacked in any case
 LARGEST, NARROW = 1 << 23, 64
 
