@@ -11,7 +11,7 @@ import jaxconv
 from jaxconv import kernels
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice
-from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, matmul, shift_add, stacked_taps, winograd
+from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, leading_axis, matmul, shift_add, stacked_taps, winograd
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import exact, standard_form
 from tests.support import reference
@@ -176,7 +176,11 @@ def test_the_default_run_draws_every_lowering_of_every_map():
         ((1, 4, 6), (2, 2, 6, 6), (4, 1), (2, 2), (3, 1), 1),  # fewer planes than a stride
     ],
 )
-def test_leading_axis_agrees_with_the_definition_in_all_its_variants(x, w, strides, pads, dilation, groups, x64):
+@pytest.mark.parametrize("most", [64, 1 << 10])
+def test_leading_axis_agrees_with_the_definition_in_all_its_variants(
+    x, w, strides, pads, dilation, groups, most, monkeypatch, x64
+):
+    monkeypatch.setattr(leading_axis, "MAX_FILTERS", most)
     rng = np.random.default_rng(0)
     padding = (pads, *((1, 0),) * (len(w) - 3))
     x, w = (2, *x[:-1], x[-1] * groups), w
@@ -218,6 +222,21 @@ def test_phases_as_channels_agree_with_the_definition_and_keep_a_nan_where_it_is
                 np.testing.assert_array_equal(np.isnan(compute(poisoned, b)), read)
     divides = all(k % s == 0 for k, s in zip(w[:-2], strides, strict=True))
     assert computed == (["convolve", "correlate"] if divides or rank == 1 else ["correlate"])
+
+
+def test_filters_are_stacked_while_their_results_stay_in_the_cache(monkeypatch):
+    assert leading_axis.filters_fit((8, 32, 32, 64), 384) and not leading_axis.filters_fit((8, 32, 32, 64), 385)
+    assert leading_axis.filters_fit((64, 64, 64, 8), 64) and not leading_axis.filters_fit((64, 64, 64, 8), 65)
+    dims = (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
+    geometry = Geometry((9, 4), (3, 2), (1, 1), ((1, 1), (1, 0)), (1, 1), (1, 1), 1, *dims)
+    x, w = (jax.ShapeDtypeStruct(shape, "float32") for shape in ((2, 9, 4, 24), (3, 2, 24, 24)))
+
+    def convolutions():
+        return lowered("convolve", "leading_axis", geometry).lower(x, w).as_text().count("stablehlo.convolution")
+
+    assert convolutions() == 1
+    monkeypatch.setattr(leading_axis, "LARGEST", 2 * 9 * 4 * 72 - 1)
+    assert convolutions() == 3
 
 
 @pytest.mark.few(2)
