@@ -268,6 +268,16 @@ class Facts(NamedTuple):
         return enough and ((many_taps and narrow <= 48) or (p.w == (3, 3) and narrow <= 32))
 
     @property
+    def kernel_taps_stack(self) -> bool:
+        """Return whether the kernel gradient is fast with the taps of the first axis beside few channels."""
+        p, channels = self.problem, self.channels
+        if p.groups > 1 or not 1 < channels <= 24 or p.rank == 1 or not leading_axis.channels_fit(p.w[0], channels):
+            return False
+        if p.rank == 3:
+            return channels <= 12
+        return min(p.w) >= 5 and channels >= 8 and self.filters <= 24 and not self.is_strided and not self.is_half
+
+    @property
     def planes_correlate_well(self) -> bool:
         """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
         depth, last = self.problem.w[0], self.problem.w[-1]

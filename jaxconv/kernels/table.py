@@ -197,6 +197,10 @@ TABLE: tuple[Row, ...] = (
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 2 and f.taps <= 9
         and (f.taps <= 4 or (f.is_strided and f.filters < 12)),
         "the same; 32x56x56x1 to 12, k2x2: 2.5 by xla_nhwc -> 1.1; 32x224x224x1 to 8, k3x3 s2: 7.5 -> 4"),
+    Row("leading_axis", K, lambda f: f.kernel_taps_stack,
+        "few channels, with the taps of the first axis beside them; 8x20x20x20x3 to 64, k3x3x3: 24.0 with a kernel "
+        "gradient for each tap -> 8.6; 96x96x96x2 to 48x48x48x24, k4x4x4 s2: 160 by row_correlation -> 40; 32x16x16x24 "
+        "to 24, k5x5: 3.2 by winograd -> 2.5"),
     Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
         "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
         "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; 1x56x56x64 "

@@ -12,6 +12,8 @@ not for three. Which way of C is best depends on what is narrow:
   fast up to a few hundred filters with their taps, as long as the results of a convolution stay in the cache;
 - neither: the same, with a convolution for each tap;
 - many taps, or planes that few taps read: a loop over the taps, each with its own planes.
+
+K of few channels takes the planes that the taps read as channels, too; else it is computed for each tap.
 """
 
 import math
@@ -34,6 +36,8 @@ Array = jax.Array
 MAX_UNROLLED, MAX_CHANNELS, MAX_FILTERS, MAX_WASTE = 4, 112, 384, 1.5
 # entries of the results of stacked filters; fewer than NARROW are stacked in any case
 LARGEST, NARROW = 1 << 23, 64
+# the most channels of K with their taps, for a few taps and for more, which would need a loop
+MAX_OF_FEW, MAX_OF_MANY = 128, 256
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
@@ -45,6 +49,11 @@ def filters_fit(x: Sequence[Any], stacked: int) -> bool:
     """Return whether so many filters, with taps beside them, are fast for an input of this shape."""
     places = math.prod(n for n in x[:-1] if isinstance(n, int))
     return stacked <= NARROW or (stacked <= MAX_FILTERS and places * stacked <= LARGEST)
+
+
+def channels_fit(taps: int, channels: int) -> bool:
+    """Return whether K takes the taps of the first axis beside the channels."""
+    return taps > 1 and taps * channels <= (MAX_OF_FEW if taps <= MAX_UNROLLED else MAX_OF_MANY)
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -109,6 +118,11 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     """Compute ``K(x, y)``."""
     first, inner = problem.axes(slice(0, 1)), problem.axes(slice(1, None))
     x, y = pad(x, first.pads), y.reshape(-1, *y.shape[2:])
+    taps, channels = first.taps, x.shape[-1]
+    if problem.groups == 1 and channels_fit(taps, channels):
+        planes = stack_windows(x, first).reshape(-1, *x.shape[2:-1], taps * channels)
+        w = solve("correlate", planes, y, inner, unfinished=True)
+        return jnp.moveaxis(w.reshape(*inner.w, taps, channels, -1), -3, 0)
 
     def tap(planes: Array) -> Array:
         return solve("correlate", planes.reshape(-1, *planes.shape[2:]), y, inner, unfinished=True)
