@@ -229,8 +229,6 @@ class Facts(NamedTuple):
     def extra_row_is_cheap(self) -> bool:
         """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
         p = self.problem
-        if self.channels <= 4 and self.filters >= 48 and self.output_size < 1 << 19:
-            return False  # too little work
         return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
 
     def is_worth_transforming(self, name: str) -> bool:
