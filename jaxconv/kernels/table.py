@@ -129,7 +129,8 @@ TABLE: tuple[Row, ...] = (
     Row("stacked_taps", C, lambda f: f.is_few_by_few and stacked_taps.limits("convolve", f.problem, f.shapes) is None,
         "few channels and filters, each with taps beside them; 32x64x64x4 to 1, k3x3: 3.7 by xla_nhwc -> 0.6; "
         "64x20x20x3 to 2, k7x7: 6.8 -> 0.7"),
-    Row("im2col", C, lambda f: f.problem.rank == 2 and f.skips_positions and f.channels <= 8 and not f.is_half,
+    Row("im2col", C, lambda f: f.problem.rank == 2 and f.skips_positions and f.channels <= 8 and not f.is_half
+        and f.output_size <= 1 << 19,
         "gaps between the windows, few channels; 128x128x8 to 32x32x320, k2x2 s4: 0.20 by leading_axis -> 0.11"),
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and f.phases_are_equal and f.filters <= 4 < f.taps
         and not f.is_half,

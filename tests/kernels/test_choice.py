@@ -52,6 +52,11 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
             "winograd, polyphase > leading_axis > winograd, winograd",
         ),
         (dict(x=(1, 32, 32, 32, 64), w=(3, 3, 3, 64, 64)), "winograd, winograd, winograd"),
+        (dict(x=(1, 128, 128, 8), w=(2, 2, 8, 320), strides=4), "im2col, matmul, im2col"),
+        (
+            dict(x=(2, 24, 24, 24, 12), w=(3, 3, 3, 12, 48)),
+            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, leading_axis > winograd",
+        ),
         (
             dict(x=(8, 128, 128, 3), w=(4, 4, 3, 96), strides=4),
             "polyphase > matmul, polyphase > matmul, polyphase > matmul",

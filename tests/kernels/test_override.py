@@ -43,7 +43,7 @@ def test_an_unknown_lowering_is_refused_with_the_nearest_name():
         ("xla_extra_row", "it computes two spatial axes, not 1"),
         ("leading_axis", "it needs two spatial axes or more"),
         ("block_diagonal", "it needs more than one group"),
-        ("polyphase", "it computes the output and the kernel gradient with strides, and without dilation"),
+        ("polyphase", "it needs a stride above 1, and no dilation"),
         ("row_correlation", "in standard form this is the map 'convolve', and it computes 'correlate'"),
     ],
 )

@@ -46,9 +46,9 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
     if name == "transpose":
         return None
     if max(problem.strides) == 1 or max(problem.dilation) > 1:
-        return "it computes the output and the kernel gradient with strides, and without dilation"
+        return "it needs a stride above 1, and no dilation"
     if name == "convolve" and tap_growth(problem) > 1 and (problem.rank > 1 or problem.w < problem.strides):
-        return "it computes the output where the strides divide the kernel lengths, or of one longer axis"
+        return "it needs strides that divide the kernel lengths, or one axis whose kernel is longer than the stride"
     return None
 
 
