@@ -35,12 +35,12 @@ from jaxconv.kernels.lowerings.winograd_algorithms import FOURS, PAIRS, Algorith
 from jaxconv.kernels.lowerings.winograd_sums import (
     Coefficients,
     Entries,
-    Row,
     Shape,
     Tiles,
+    Weights,
     coefficients_of,
-    row,
     weighted_sum,
+    weights_of,
 )
 from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
 from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
@@ -176,7 +176,7 @@ def _in_parts(
         unknown = Unknown.of(x, w)
         # with tiles of two, what is not finite reaches only the outputs that read it
         coefficients = coefficients_of(name, chosen, unknown, x.dtype, not _has_fours(chosen))
-        one_map = _Map(product, Tiles.taps, shape, Tiles.joined, chosen, coefficients)
+        one_map = _Map(product, Tiles.taps, shape, Tiles.outputs_from, chosen, coefficients)
         x, padded = _padded(x, problem, chosen)
         y = _transformed(one_map, unknown, x, w, padded, [*chosen])
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
@@ -199,14 +199,11 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     def shape(x: Array, y: Array, inner: Problem) -> Shape:
         return (*inner.w, channels, filters)
 
-    def taps(tiles: Tiles, products: Sequence[Array], rows: Sequence[Row]) -> Array:
-        return jnp.concatenate([weighted_sum(products, one) for one in rows], tiles.axis)
-
     def part(x: Array, y: Array) -> Array:
         x, y = arithmetic.upcast(x), arithmetic.upcast(y)
         unknown = Unknown.of(y, x)
         coefficients = coefficients_of("correlate", chosen, unknown, x.dtype, False)
-        one_map = _Map(product, Tiles.outputs_of, shape, taps, chosen, coefficients)
+        one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
         # otherwise XLA pads x in the forward pass, and keeps the result for the backward pass
         x, padded = _padded(x * unknown.one.astype(x.dtype), p, chosen)
         y = pad(y, [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)])
@@ -233,7 +230,7 @@ class _Map(NamedTuple):
     product: Callable[[Array, Array, Problem], Array]
     entries: Callable[[Tiles, Array], Entries]
     shape: Callable[[Array, Array, Problem], Shape]
-    result: Callable[[Tiles, Sequence[Array], Sequence[Row]], Array]
+    result: Callable[[Tiles, Sequence[Array], Weights], Array]
     algorithms: Mapping[int, Algorithm]
     coefficients: Mapping[int, Coefficients]
 
@@ -251,8 +248,8 @@ def _transformed(one_map: _Map, unknown: Unknown, a: Array, b: Array, p: Problem
         (firsts, first), (seconds, second) = tiles.inputs_of(a), one_map.entries(tiles, b)
 
         def sums() -> tuple[Array, Array]:
-            one = weighted_sum(firsts(), row(table.first, i)).reshape(first)
-            return one, weighted_sum(seconds(), row(table.second, i)).reshape(second)
+            one = weighted_sum(firsts(), weights_of(table.first, i)).reshape(first)
+            return one, weighted_sum(seconds(), weights_of(table.second, i)).reshape(second)
 
         both = unknown.apart(sums, (first, second)) if rest else sums()
         return _transformed(one_map, unknown, both[0], both[1], inner, rest)
@@ -275,7 +272,9 @@ def _all(
         return lax.dynamic_update_index_in_dim(out, product(i), i, 0)
 
     # the loop starts when the operands are computed: XLA would prepare zeros for the loops of all layers before
-    return list(lax.fori_loop(0, number, add, lax.broadcast(unknown.any_value, (number, *shape))))
+    # two axes: XLA takes twice as long to fill an array of more
+    filled = lax.broadcast(unknown.any_value, (number, math.prod(shape))).reshape(number, *shape)
+    return list(lax.fori_loop(0, number, add, filled))
 
 
 def _images(problem: Problem, batch: int, channels: int) -> int:

@@ -23,8 +23,8 @@ Shape = tuple[Any, ...]
 Entries = tuple[Callable[[], list[Array]], Shape]  # a function that slices what a sum adds; the shape of the sum
 
 
-class Row(NamedTuple):
-    """The coefficients of one sum.
+class Weights(NamedTuple):
+    """The coefficients of one sum; or of several sums, in the rows of a matrix.
 
     bits: a mask for each entry, of all bits, or of none where the coefficient is 0. None: no entry is masked.
     """
@@ -36,12 +36,12 @@ class Row(NamedTuple):
 class Coefficients(NamedTuple):
     """The coefficients of one axis: of the sums of both operands, one for each product, and of those of the products.
 
-    Each is a tuple of rows, or one row of matrices where a loop runs over the products.
+    Those of the operands are a tuple, with the weights of each sum, or matrices where a loop runs over the products.
     """
 
     first: Any
     second: Any
-    result: Any
+    result: Weights
 
 
 def coefficients_of(
@@ -52,17 +52,19 @@ def coefficients_of(
     cuts: whether an entry that is not finite is cut where its coefficient is 0.
     """
 
-    def rows(table: Rows, is_cut: bool) -> tuple[Row, ...]:
-        values = [np.asarray(numbers, dtype) for numbers in table]
-        return tuple(Row(v, -(v != 0).astype(f"int{8 * v.itemsize}") if is_cut else None) for v in values)
+    def weights(numbers: Any, is_cut: bool) -> Weights:
+        values = np.asarray(numbers, dtype)
+        return Weights(values, -(values != 0).astype(f"int{8 * values.itemsize}") if is_cut else None)
 
-    def columns(table: Rows, is_cut: bool) -> tuple[Row, ...]:
-        return rows(tuple(zip(*table, strict=True)), is_cut)
+    def each(table: Rows, is_cut: bool) -> tuple[Weights, ...]:
+        return tuple(weights(numbers, is_cut) for numbers in table)
 
     known = {}
     for axis, algorithm in chosen.items():
         second, result = (algorithm.y, algorithm.w) if name == "correlate" else (algorithm.w, algorithm.y)
-        known[axis] = Coefficients(rows(algorithm.x, cuts), rows(second, False), columns(result, cuts))
+        known[axis] = Coefficients(
+            each(algorithm.x, cuts), each(second, False), weights(tuple(zip(*result, strict=True)), cuts)
+        )
     hidden = unknown.hide(known)
     for axis in [*chosen][:-1]:
         first, second = (jax.tree.map(lambda *rows: np.stack(rows), *table) for table in known[axis][:2])
@@ -70,27 +72,39 @@ def coefficients_of(
     return hidden
 
 
-def row(table: Any, i: Any) -> Row:
-    """Return the i-th row of coefficients; i is traced in a loop."""
+def weights_of(table: Any, i: Any) -> Weights:
+    """Return the weights of the i-th sum; i is traced in a loop."""
     if isinstance(i, int):
         return table[i]
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(jnp.asarray(a), i, 0, keepdims=False), table)
 
 
 @jax.jit
-def weighted_sum(entries: Sequence[Array], row: Row) -> Array:
-    """Return the sum of arrays times their coefficients; jitted, so that equal sums are traced once."""
+def weighted_sum(entries: Sequence[Array], weights: Weights) -> Array:
+    """Return the sum of arrays times their coefficients; jitted, so that equal sums are traced once.
+
+    Given the weights of several sums, they are a new axis of the result, after the first one: XLA writes them in one
+    pass, where a concatenation copies them.
+    """
+    several, (first, *rest) = weights.coefficients.shape[:-1], entries[0].shape
+    shape, axes = (first, *several, *rest), (0, *range(1 + len(several), 1 + len(several) + len(rest)))
 
     def of(values: Array, index: int) -> Array:
-        return lax.broadcast(lax.index_in_dim(values, index, keepdims=False), entries[0].shape)
+        one = lax.index_in_dim(values, index, -1, keepdims=False)
+        return lax.broadcast_in_dim(one, shape, range(1, 1 + len(several)))
 
     def cut(entry: Array, index: int) -> Array:
-        if row.bits is None:
+        if weights.bits is None:
             return entry
-        kept = lax.bitwise_and(lax.bitcast_convert_type(entry, row.bits.dtype), of(row.bits, index))
+        kept = lax.bitwise_and(lax.bitcast_convert_type(entry, weights.bits.dtype), of(weights.bits, index))
         return lax.bitcast_convert_type(kept, entry.dtype)
 
-    return total(lax.mul(cut(entry, i), of(row.coefficients, i)) for i, entry in enumerate(entries))
+    def term(index: int) -> Array:
+        entry = entries[index]
+        spread = lax.broadcast_in_dim(entry, shape, axes) if several else entry
+        return lax.mul(cut(spread, index), of(weights.coefficients, index))
+
+    return total(term(index) for index in range(len(entries)))
 
 
 class Tiles(NamedTuple):
@@ -128,13 +142,19 @@ class Tiles(NamedTuple):
 
         return entries, _with(a.shape, self.axis + 1, tiles * d)
 
-    def joined(self, products: Sequence[Array], columns: Sequence[Row]) -> Array:
+    def outputs_from(self, products: Sequence[Array], weights: Weights) -> Array:
         """Return the outputs of all tiles, from their products."""
         shape = products[0].shape
         run = self.problem.dilation[self.axis] * math.prod(shape[self.axis + 2 :])
-        runs = [product.reshape(-1, run) for product in products]
-        outputs = jnp.concatenate([weighted_sum(runs, column) for column in columns], 1)
+        outputs = weighted_sum([product.reshape(-1, run) for product in products], weights)
         return outputs.reshape(_with(shape, self.axis + 1, self.problem.y[self.axis]))
+
+    def taps_from(self, products: Sequence[Array], weights: Weights) -> Array:
+        """Return the taps of the kernel along the axis, from the products of a kernel gradient."""
+        shape = products[0].shape
+        run = math.prod(shape[self.axis + 1 :])
+        taps = weighted_sum([product.reshape(-1, run) for product in products], weights)
+        return taps.reshape(_with(shape, self.axis, taps.shape[1]))
 
     def inner(self) -> Problem:
         """Return the problem of one product: a transformed axis has one tap for each tile."""
