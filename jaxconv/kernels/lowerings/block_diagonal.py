@@ -215,7 +215,7 @@ def _block(a: Array, i: Array, width: int) -> Array:
 
     Fused with what reads it, each sum would read rows that are far apart in ``a``.
     """
-    return apart(lambda one: one, lax.dynamic_slice_in_dim(a, i * width, width, axis=-1))
+    return apart(lambda a: lax.dynamic_slice_in_dim(a, i * width, width, axis=-1), a)
 
 
 def _blocks_first(a: Array, blocks: int) -> Array:
