@@ -52,8 +52,8 @@ Array = jax.Array
 
 # outputs of tiles of four, relative to those that are needed
 MAX_PADDED = 1.15
-# the binary exponent of an outlier, above the mean; the longest runs of entries, for which XLA vectorizes the maximum
-OUTLIER, LONGEST_RUN = 12.0, 32
+# the binary exponent of an outlier, above the mean; the longest runs of entries, of which XLA's code is the fastest
+OUTLIER, LONGEST_RUN = 12.0, 4
 # entries of x and y: of one part of the batch, which fit the cache, and of the largest image that is faster this way
 PART, LARGEST = 1 << 21, 1 << 22
 
@@ -177,8 +177,8 @@ def _in_parts(
         # with tiles of two, what is not finite reaches only the outputs that read it
         coefficients = coefficients_of(name, chosen, unknown, x.dtype, not _has_fours(chosen))
         one_map = _Map(product, Tiles.taps, shape, Tiles.outputs_from, chosen, coefficients)
-        x, padded = _padded(x, problem, chosen)
-        y = _transformed(one_map, unknown, x, w, padded, [*chosen])
+        pads, padded = _padded(problem, chosen)
+        y = _transformed(one_map, unknown, pad(x, pads), w, padded, [*chosen])
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
     batch, images = x.shape[0], _images(problem, x.shape[0], channels)
@@ -204,8 +204,9 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         unknown = Unknown.of(y, x)
         coefficients = coefficients_of("correlate", chosen, unknown, x.dtype, False)
         one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
+        pads, padded = _padded(p, chosen)
         # otherwise XLA pads x in the forward pass, and keeps the result for the backward pass
-        x, padded = _padded(x * unknown.one.astype(x.dtype), p, chosen)
+        (x,) = unknown.apart(lambda: (pad(x, pads),), [(x.shape[0], *padded.x, x.shape[-1])])
         y = pad(y, [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)])
         return _transformed(one_map, unknown, x, y, padded, [*chosen])
 
@@ -285,16 +286,16 @@ def _images(problem: Problem, batch: int, channels: int) -> int:
     return next(n for n in range(max(1, min(fitting, batch)), 0, -1) if batch % n == 0)
 
 
-def _padded(x: Array, problem: Problem, chosen: Mapping[int, Algorithm]) -> tuple[Array, Problem]:
-    """Pad the transformed axes of x to whole tiles; return the problem of the padded x."""
-    p, y, pads = problem, list(problem.y), list(problem.pads)
+def _padded(problem: Problem, chosen: Mapping[int, Algorithm]) -> tuple[list[tuple[int, int]], Problem]:
+    """Return the pads of x that fill the tiles of the transformed axes, and the problem of the padded x."""
+    p, x, y = problem, list(problem.x), list(problem.y)
+    now, later = [(0, 0)] * p.rank, list(p.pads)
     for axis, algorithm in chosen.items():
         low, d = p.pads[axis][0], p.dilation[axis]
         y[axis] = algorithm.outputs * algorithm.tiles(p.y[axis], d) * d
-        pads[axis] = (low, y[axis] + (p.w[axis] - 1) * d - p.x[axis] - low)
-    x = pad(x, [pads[axis] if axis in chosen else (0, 0) for axis in range(p.rank)])
-    none = [(0, 0) if axis in chosen else pads[axis] for axis in range(p.rank)]
-    return x, replace(p, x=x.shape[1:-1], y=tuple(y), pads=tuple(none))
+        x[axis] = y[axis] + (p.w[axis] - 1) * d
+        now[axis], later[axis] = (low, x[axis] - p.x[axis] - low), (0, 0)
+    return now, replace(p, x=tuple(x), y=tuple(y), pads=tuple(later))
 
 
 MAPS = {"convolve": convolve, "transpose": transpose, "correlate": correlate}
