@@ -190,8 +190,13 @@ def _in_parts(
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``."""
-    p, channels, filters = problem, x.shape[-1], y.shape[-1]
+    p, batch, channels, filters = problem, x.shape[0], x.shape[-1], y.shape[-1]
     chosen = algorithms("correlate", p, p.shapes("correlate", x.shape, y.shape))
+    pads, padded = _padded(p, chosen)
+    ends = [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)]
+    images = _images(p, batch, channels + filters)
+    unknown = Unknown.of(y, x)
+    unknown = unknown._replace(any_value=arithmetic.upcast(unknown.any_value))
 
     def product(x: Array, y: Array, p: Problem) -> Array:
         return solve("correlate", x, y, p, unfinished=True)
@@ -199,23 +204,27 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     def shape(x: Array, y: Array, inner: Problem) -> Shape:
         return (*inner.w, channels, filters)
 
-    def part(x: Array, y: Array) -> Array:
-        x, y = arithmetic.upcast(x), arithmetic.upcast(y)
-        unknown = Unknown.of(y, x)
-        coefficients = coefficients_of("correlate", chosen, unknown, x.dtype, False)
-        one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
-        pads, padded = _padded(p, chosen)
-        # otherwise XLA pads x in the forward pass, and keeps the result for the backward pass
-        (x,) = unknown.apart(lambda: (pad(x, pads),), [(x.shape[0], *padded.x, x.shape[-1])])
-        y = pad(y, [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)])
-        return _transformed(one_map, unknown, x, y, padded, [*chosen])
+    def part(images_of: Callable[[Array], Array]) -> Array:
+        def prepared(a: Array, pads: Sequence[tuple[int, int]], lengths: Shape) -> Array:
+            def prepare() -> tuple[Array]:
+                return (pad(arithmetic.upcast(images_of(a)), pads),)
 
-    batch, images = x.shape[0], _images(p, x.shape[0], channels + filters)
+            (a,) = unknown.apart(prepare, [(images, *lengths, a.shape[-1])])
+            return a
+
+        coefficients = coefficients_of("correlate", chosen, unknown, arithmetic.accumulate_dtype, False)
+        one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
+        # apart: otherwise XLA pads x in the forward pass, and keeps the result for the backward pass; and slices or
+        # pads y in every sum, entry by entry
+        is_read_at_once = images == batch and padded.y == p.y
+        ours = arithmetic.upcast(y) if is_read_at_once else prepared(y, ends, padded.y)
+        return _transformed(one_map, unknown, prepared(x, pads, padded.x), ours, padded, [*chosen])
+
     if images == batch:
-        return part(x, y)
+        return part(lambda a: a)
 
     def add(i: Array, w: Array) -> Array:
-        return w + part(*(lax.dynamic_slice_in_dim(a, i * images, images) for a in (x, y)))
+        return w + part(lambda a: lax.dynamic_slice_in_dim(a, i * images, images))
 
     zeros = varying_zeros((*p.w, channels, filters), arithmetic.accumulate_dtype, x, y)
     return lax.fori_loop(0, batch // images, add, zeros)
