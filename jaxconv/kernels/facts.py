@@ -30,28 +30,31 @@ class Least(NamedTuple):
     """The smallest convolutions that "winograd" computes by default.
 
     narrowest: the channels and filters that fill the products. multiplications: of the definition. saving: those of
-    the definition for each that is left. taps: of the longest axis.
+    the definition for each that is left. taps: those of the longest axis, of which it has an algorithm.
     """
 
     narrowest: int
     multiplications: int
     saving: float
-    taps: int = 1
+    taps: tuple[int, ...] = (2, 3, 5)
 
 
-# by the number of axes; a convolution that reaches one of several is large enough
-CONVOLVED = {
-    1: (Least(64, 1 << 25, 1.7),),
-    2: (Least(64, 1 << 25, 1.6, taps=5), Least(48, 1 << 27, 3.0), Least(96, 1 << 28, 1.7)),
-    3: (Least(32, 1 << 28, 6.2), Least(64, 1 << 28, 4.2)),
-}
+# by the number of axes with more than one tap; a convolution that reaches one of several is large enough
+PLANES = (Least(64, 1 << 25, 1.6, (5,)), Least(48, 1 << 27, 3.0), Least(96, 1 << 28, 1.7))
+VOLUMES = (Least(32, 1 << 28, 6.2), Least(64, 1 << 28, 4.2))
+LONG_ROWS = Least(128, 3 << 25, 1.6, (5,))
 TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
-    "convolve": CONVOLVED,
-    "transpose": CONVOLVED,
+    "convolve": {1: (Least(64, 1 << 25, 1.45, (3,)), LONG_ROWS), 2: PLANES, 3: VOLUMES},
+    "transpose": {1: (Least(64, 1 << 25, 1.7), Least(48, 1 << 27, 1.9), LONG_ROWS), 2: PLANES, 3: VOLUMES},
     "correlate": {
-        1: (Least(32, 1 << 25, 1.7),),
-        2: (Least(24, 1 << 25, 1.4), Least(16, 1 << 25, 2.4)),
-        3: (Least(16, 1 << 25, 1.4),),
+        1: (Least(16, 1 << 25, 1.9), Least(32, 1 << 25, 1.7), Least(64, 1 << 25, 1.45, (3,))),
+        2: (
+            Least(24, 1 << 25, 1.4, (3,)),
+            Least(64, 1 << 25, 1.4, (2,)),
+            Least(32, 1 << 28, 1.4, (2,)),
+            Least(24, 1 << 25, 2.4, (5,)),
+        ),
+        3: (Least(24, 1 << 25, 1.4, (2, 3)), Least(16, 1 << 28, 1.4, (5,))),
     },
 }
 # half types, transformed in float32; not where the processor may have units for their products
@@ -238,10 +241,13 @@ class Facts(NamedTuple):
             return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
         if self.is_half and processor.may_have_matrix_units():
             return False
+        if name == "correlate" and p.rank == 2 and p.w[0] == 1:
+            return False  # "leading_axis" is faster: kernel gradients of rows
+        axes = sum(taps > 1 for taps in p.w)
         savings = [
             least.saving
-            for least in (TRANSFORMED_HALF if self.is_half else TRANSFORMED)[name].get(p.rank, ())
-            if side >= least.narrowest and self.multiplications >= least.multiplications and max(p.w) >= least.taps
+            for least in (TRANSFORMED_HALF if self.is_half else TRANSFORMED)[name].get(axes, ())
+            if side >= least.narrowest and self.multiplications >= least.multiplications and max(p.w) in least.taps
         ]
         fits = winograd.fits(p, self.channels + self.filters)
         return bool(savings) and fits and winograd.saving(name, p, self.shapes) >= min(savings)
@@ -268,19 +274,25 @@ class Facts(NamedTuple):
     @property
     def kernel_taps_stack(self) -> bool:
         """Return whether the kernel gradient is fast with the taps of the first axis beside few channels."""
-        p, channels = self.problem, self.channels
-        if p.groups > 1 or not 1 < channels <= 24 or p.rank == 1 or not leading_axis.channels_fit(p.w[0], channels):
+        p, channels, filters = self.problem, self.channels, self.filters
+        if p.groups > 1 or not 1 < channels <= 32 or p.rank == 1 or not leading_axis.channels_fit(p.w[0], channels):
             return False
         if p.rank == 3:
             return channels <= 12
-        return min(p.w) >= 5 and channels >= 8 and self.filters <= 24 and not self.is_strided and not self.is_half
+        if self.is_strided or self.is_half or channels < 8:
+            return False
+        if max(p.dilation) > 1 and min(p.w) >= 3:
+            return filters >= channels + (not self.is_padded) and self.multiplications >= 1 << 24
+        return min(p.w) >= 5 and channels <= 24 and filters <= 24
 
     @property
     def planes_correlate_well(self) -> bool:
         """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
         depth, last = self.problem.w[0], self.problem.w[-1]
-        wide = (last >= 3 and self.is_padded) or (last == 1 and self.channels <= 48)
-        return wide and depth <= leading_axis.MAX_UNROLLED and (depth > 1 or not self.is_half)
+        wide = (
+            (last >= 3 and self.is_padded) or (last == 1 and self.channels <= 48) or (last == 2 and self.channels <= 64)
+        )
+        return wide and depth <= leading_axis.MAX_UNROLLED + 1 and (depth > 1 or not self.is_half)
 
     @property
     def fewer_filters_than_channels(self) -> bool:
@@ -300,7 +312,16 @@ class Facts(NamedTuple):
         p = self.problem
         few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_CHANNELS
         dense = not self.is_strided or (self.channels < self.filters and self.taps <= 16)
-        return p.rank == 2 and few and dense and self.multiplications >= WORTH_STACKING
+        if p.rank != 2 or not few or not dense or self.multiplications < WORTH_STACKING:
+            return False
+        return p.w[1] > 1 or self.patch_size < 1 << 22  # of one column, large copies cost more than they save
+
+    @property
+    def rows_convolve_well(self) -> bool:
+        """Return whether the convolutions of rows, one for each tap of a column, are faster than XLA's of images."""
+        p, is_wide = self.problem, self.narrower_side > 16 and self.multiplications >= 3 << 23
+        is_cached = p.w[0] == 1 or self.patch_size <= 3 << 19
+        return p.rank == 2 and is_wide and is_cached and self.taps > 1 and not self.is_strided and not self.is_half
 
     @property
     def is_few_by_few(self) -> bool:

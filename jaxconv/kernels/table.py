@@ -100,6 +100,9 @@ TABLE: tuple[Row, ...] = (
         or (f.channels <= 8 and f.filters >= 12 and not f.is_strided)),
         "few channels: the products of y with all taps are hardly larger; 224x224, 3 to 64, k3x3: 7.9 -> 5.5; "
         "8x128x128x3 to 12, k3x3: 10.3 by polyphase -> 1.5"),
+    Row("matmul", T, lambda f: f.is_half and f.problem.rank == 2 and f.problem.w[0] == 1 and f.narrower_side >= 12
+        and f.taps <= 32,
+        "half types, taps of one row; bfloat16 2x80x80x48 to 48, k1x3: 1.1 by polyphase -> 0.4"),
     Row("matmul", T, lambda f: f.is_half and f.narrower_side >= 16 and f.taps <= 32
         and (f.patch_size <= 1 << 23 if f.problem.rank == 1 else 4 * f.patch_size <= 5 * f.total_size),
         "half types as products, not many times as large as y; bfloat16 512x128 to 256, k5: 21.1 by polyphase -> 8.6; "
@@ -145,6 +148,10 @@ TABLE: tuple[Row, ...] = (
         and (f.problem.rank > 1 or f.filters <= 32),
         "one product for all taps; 112x112x32 to 1, k3x3: 3.0 -> 0.9; 1024x64 to 4, k7: 1.0 -> 0.3; "
         "32x512x512 to 16, k7: 38 by xla_nhwc -> 12"),
+    Row("matmul", C, lambda f: f.is_half and f.problem.rank == 2 and f.problem.w[0] == 1 and f.channels >= 48
+        and f.taps <= matmul.MAX_TAPS,
+        "half types, taps of one row; bfloat16 64x64x192 to 192, k1x3: 2.0 by stacked_taps -> 1.4; 8x80x80x128 to "
+        "40x39x128, k1x3 s2: 4.5 by leading_axis -> 3.5"),
     Row("stacked_taps", C, lambda f: f.is_half and f.problem.rank < 3
         and (f.channels >= 48 or (f.channels >= 32 and f.patch_size < 3 << 21)
              or (f.problem.rank == 1 and f.channels >= 12 and f.taps <= 9))
@@ -164,6 +171,9 @@ TABLE: tuple[Row, ...] = (
     Row("leading_axis", C, lambda f: f.problem.rank == 2 and 1 < f.filters <= 16 and f.patch_size <= LARGE_PATCHES
         and not f.is_strided,
         "few filters, small images; 1.06 of the best, xla_nhwc 1.54"),
+    Row("leading_axis", C, lambda f: f.rows_convolve_well,
+        "rows, of one tap or of small images; 56x56x64 to 512, k1x3: 2.8 by xla_nhwc -> 1.4; 16x7x7x64 to 128, k3x3: "
+        "0.61 -> 0.35; 16x64x64x24 to 64, k1x3: 2.7 by xla_extra_row -> 2.1"),
     Row("xla_extra_row", C, lambda f: f.runs_on_one_core and not f.is_padded and f.patch_size <= LARGE_PATCHES,
         "without padding XLA packs slowly; 18x18x24 to 24, k3x3: 2.65 by xla_nhwc -> 1"),
     Row("xla_extra_row", C, lambda f: f.problem.rank == 2 and not f.is_strided and f.narrower_side > 16
@@ -183,8 +193,9 @@ TABLE: tuple[Row, ...] = (
         and not f.is_half and f.multiplications >= MEASURED and not (f.is_strided and f.filters < f.channels),
         "few taps of short signals; 1.24 of the best, xla_nhwc 1.45"),
     Row("stacked_taps", C, lambda f: f.problem.rank == 1 and 4 < f.taps <= 9 and f.channels >= max(16, f.filters)
-        and f.multiplications < 1 << 23 and not f.is_strided and not f.is_half,
-        "short signals; 8x64x16 to 16, k9: 0.10 by xla_nhwc -> 0.05; 256x64 to 250x64, k7: 0.17 -> 0.10"),
+        and f.multiplications < 1 << 24 and not f.is_strided and not f.is_half,
+        "short signals; 8x64x16 to 16, k9: 0.10 by xla_nhwc -> 0.05; 256x64 to 250x64, k7: 0.17 -> 0.10; 8x64x64 to "
+        "64, k5: 0.19 -> 0.12"),
     Row("xla_nhwc", C, lambda f: True,
         "XLA's convolution is fast in this form: 28x28x128 k3x3 at 460 GFLOP/s"),
     Row("polyphase", K, lambda f: f.kernel_phases_stack,
@@ -198,12 +209,19 @@ TABLE: tuple[Row, ...] = (
     Row("leading_axis", K, lambda f: f.kernel_taps_stack,
         "few channels, with the taps of the first axis beside them; 4x16x8x32x12 to 128, k3x3x3: 8.3 with a kernel "
         "gradient for each tap, 6.1 by row_correlation -> 3.8; 96x96x96x2 to 48x48x48x24, k4x4x4 s2: 48 by "
-        "row_correlation -> 25; 32x16x16x24 to 24, k5x5: 1.5 by winograd -> 1.0"),
+        "row_correlation -> 25; 32x16x16x24 to 24, k5x5: 1.5 by winograd -> 1.0; 16x128x128x12 to 12, k3x3 d2: 13.9 by "
+        "xla_extra_row -> 7.5; 8x80x80x8 to 8, k3x3: 0.99 -> 0.50"),
     Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
         "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
         "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; 1x56x56x64 "
         "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 28x28x128: 7.0 by matmul -> 4.8; 2x8x28x28x144 to 64, k3x1x1: 7.2 "
         "by matmul -> 4.1"),
+    Row("leading_axis", K, lambda f: f.problem.rank == 2 and f.skips_positions and f.filters >= 32 * f.channels > 32
+        and not f.is_half,
+        "gaps between the windows, many filters; 128x128x8 to 32x32x320, k2x2 s4: 0.72 by im2col -> 0.18"),
+    Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 2 and f.problem.w[0] == 1 < f.problem.w[1]
+        and f.channels >= 16,
+        "half types, taps of one row; bfloat16 8x40x40x24 to 24, k1x3: 0.51 by xla_extra_row -> 0.41"),
     Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 2 and f.is_strided and f.problem.w[0] <= 4
         and f.channels >= 32,
         "half types, strided: row by row; bfloat16 56x56x64 to 28x28x128, k3x3: 7.0 by matmul -> 4.9"),
@@ -214,10 +232,10 @@ TABLE: tuple[Row, ...] = (
     Row("xla_nhwc", K, lambda f: f.is_half and (f.problem.rank == 1 or (f.problem.rank == 2 and f.problem.w[1] > 1)),
         "half types, few channels: in float32; 32x32x32 k3x3, bfloat16: 1.85 by matmul -> 1; but of one column, "
         "64x40x40x32 to 48, k3x1: 46.6, by leading_axis 15.3"),
-    Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 3 and not f.is_strided and f.channels <= 16
+    Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 3 and not f.is_strided and f.channels <= 24
         and f.problem.w[0] <= leading_axis.MAX_UNROLLED,
         "half types, few channels: planes in float32; bfloat16 16x32x32x32x4 to 16, k1x3x3: 44.1 by row_correlation -> "
-        "18.0; 12x12x12x12 to 12, k3x3x3: 1.13 by matmul -> 0.39"),
+        "18.0; 12x12x12x12 to 12, k3x3x3: 1.13 by matmul -> 0.39; 2x8x40x40x24 to 24, k1x3x3: 5.7 -> 2.0"),
     Row("leading_axis", K, lambda f: f.problem.rank == 3 and not f.is_strided and f.planes_correlate_well
         and f.filters >= min(12, f.channels) and f.output_size >= 2 * SMALL_OUTPUT,
         "XLA's own kernel gradient of planes, for each plane of taps; 24x24x24x32 k3x3x3: 35.5 by matmul -> 22.6; "
@@ -234,7 +252,7 @@ TABLE: tuple[Row, ...] = (
         and f.filters >= 12 and f.channels <= 48,
         "strided; 24x24x24x32 to 64, k3x3x3 s2: 5.9 by matmul -> 3.7"),
     Row("im2col", K, lambda f: f.problem.rank == 3 and f.problem.w[0] <= 2 and f.taps <= im2col.MAX_TAPS
-        and not f.is_half,
+        and f.channels < 96 and not f.is_half,
         "few taps; 1.05 of the best, matmul 1.14"),
     Row("matmul", K, lambda f: f.problem.rank == 3,
         "one window is in memory at a time; 17 shapes: 1.05 of the best, im2col 1.61"),
@@ -257,7 +275,7 @@ TABLE: tuple[Row, ...] = (
         and f.multiplications <= (1 << 25 if f.problem.w[1] <= 2 else 1 << 24),
         "little work; taps of one column: 1.04 of the best, im2col 1.65"),
     Row("im2col", K, lambda f: f.problem.rank == 2 and f.problem.w[1] <= 2 and f.taps <= im2col.MAX_TAPS
-        and not f.extra_row_is_cheap,
+        and not f.extra_row_is_cheap and not f.is_half,
         "the same, large; 1.06 of the best, xla_nhwc 1.55"),
     Row("matmul", K, lambda f: (f.filters < 12 and f.channels >= 16) or f.fewer_filters_than_channels,
         "strided, few filters: they do not fill XLA's product; 16x28x28x256 to 14x14x4, k3x3 s2: 5.9 by xla_nhwc -> "
