@@ -17,6 +17,8 @@ from jaxconv.kernels.lowerings import (
 )
 from jaxconv.kernels.problem import Problem, Shapes, mirrored
 
+# entries of the patches that stay in the cache
+LARGE_PATCHES = 3 << 19
 # multiplications above which few channels are stacked with taps
 WORTH_STACKING = 1 << 23
 # pairs of a channel and a filter that do not fill a product
@@ -289,10 +291,8 @@ class Facts(NamedTuple):
     def planes_correlate_well(self) -> bool:
         """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
         depth, last = self.problem.w[0], self.problem.w[-1]
-        wide = (
-            (last >= 3 and self.is_padded) or (last == 1 and self.channels <= 48) or (last == 2 and self.channels <= 64)
-        )
-        return wide and depth <= leading_axis.MAX_UNROLLED + 1 and (depth > 1 or not self.is_half)
+        few = self.channels <= {1: 48, 2: 64}.get(last, 0)
+        return (few or (last >= 3 and self.is_padded)) and depth <= 5 and (depth > 1 or not self.is_half)
 
     @property
     def fewer_filters_than_channels(self) -> bool:
@@ -320,7 +320,7 @@ class Facts(NamedTuple):
     def rows_convolve_well(self) -> bool:
         """Return whether the convolutions of rows, one for each tap of a column, are faster than XLA's of images."""
         p, is_wide = self.problem, self.narrower_side > 16 and self.multiplications >= 3 << 23
-        is_cached = p.w[0] == 1 or self.patch_size <= 3 << 19
+        is_cached = p.w[0] == 1 or self.patch_size <= LARGE_PATCHES
         return p.rank == 2 and is_wide and is_cached and self.taps > 1 and not self.is_strided and not self.is_half
 
     @property

@@ -6,7 +6,7 @@ Knows the limits of the lowerings, not how they are called.
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-from jaxconv.kernels.facts import Facts
+from jaxconv.kernels.facts import LARGE_PATCHES, Facts
 from jaxconv.kernels.lowerings import groups_last, im2col, leading_axis, matmul, shift_add, stacked_taps, winograd
 from jaxconv.kernels.problem import Problem, Shapes
 
@@ -22,8 +22,6 @@ class Row(NamedTuple):
 
 # the multiplications of the smallest convolutions that were measured
 MEASURED = 1 << 19
-# entries of the patches that stay in the cache
-LARGE_PATCHES = 3 << 19
 # positions of an image that is small, by the number of axes
 SMALL_IMAGE = {1: 512, 2: 2560, 3: 2560}
 # entries of an output that is small: of several signals or images, of one or two signals
@@ -198,6 +196,10 @@ TABLE: tuple[Row, ...] = (
         "64, k5: 0.19 -> 0.12"),
     Row("xla_nhwc", C, lambda f: True,
         "XLA's convolution is fast in this form: 28x28x128 k3x3 at 460 GFLOP/s"),
+    Row("leading_axis", K, lambda f: f.problem.rank == 2 and f.skips_positions and f.filters >= 32 * f.channels > 32
+        and not f.is_half,
+        "gaps between the windows, many filters; 128x128x8 to 32x32x320, k2x2 s4: 0.72 by im2col -> 0.18; "
+        "8x64x64x8 to 16x16x512: 1.0 by polyphase -> 0.6"),
     Row("polyphase", K, lambda f: f.kernel_phases_stack,
         "strided, few channels or filters: phases as channels; 16x32x32x24 to 16x16x320, k2x2 s2: 3.6 by im2col -> "
         "1.2; 16x2000x64 to 1000x48, k4 s2: 3.6 by xla_nhwc -> 2.2; 8x224x224x8 to 112x112x48, k5x5 s2: 54 -> 18"),
@@ -210,16 +212,12 @@ TABLE: tuple[Row, ...] = (
         "few channels, with the taps of the first axis beside them; 4x16x8x32x12 to 128, k3x3x3: 8.3 with a kernel "
         "gradient for each tap, 6.1 by row_correlation -> 3.8; 96x96x96x2 to 48x48x48x24, k4x4x4 s2: 48 by "
         "row_correlation -> 25; 32x16x16x24 to 24, k5x5: 1.5 by winograd -> 1.0; 16x128x128x12 to 12, k3x3 d2: 13.9 by "
-        "xla_extra_row -> 7.5; 8x80x80x8 to 8, k3x3: 0.99 -> 0.50"),
+        "xla_extra_row -> 7.5"),
     Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
         "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
         "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; 1x56x56x64 "
         "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 28x28x128: 7.0 by matmul -> 4.8; 2x8x28x28x144 to 64, k3x1x1: 7.2 "
         "by matmul -> 4.1"),
-    Row("leading_axis", K, lambda f: f.problem.rank == 2 and f.skips_positions and f.filters >= 16 * f.channels > 16
-        and not f.is_half,
-        "gaps between the windows, many filters; 128x128x8 to 32x32x320, k2x2 s4: 0.72 by im2col -> 0.18; "
-        "8x64x64x8 to 16x16x512: 1.0 by polyphase -> 0.6"),
     Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 2 and f.problem.w[0] == 1 < f.problem.w[1]
         and f.channels >= 16,
         "half types, taps of one row; bfloat16 8x40x40x24 to 24, k1x3: 0.51 by xla_extra_row -> 0.41"),

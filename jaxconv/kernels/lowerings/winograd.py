@@ -216,9 +216,9 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
         # apart: otherwise XLA pads x in the forward pass, and keeps the result for the backward pass; and slices or
         # pads y in every sum, entry by entry
-        is_read_at_once = images == batch and padded.y == p.y
-        ours = arithmetic.upcast(y) if is_read_at_once else prepared(y, ends, padded.y)
-        return _transformed(one_map, unknown, prepared(x, pads, padded.x), ours, padded, [*chosen])
+        some_x, is_whole = prepared(x, pads, padded.x), images == batch and padded.y == p.y
+        some_y = arithmetic.upcast(y) if is_whole else prepared(y, ends, padded.y)
+        return _transformed(one_map, unknown, some_x, some_y, padded, [*chosen])
 
     if images == batch:
         return part(lambda a: a)

@@ -83,8 +83,8 @@ def weights_of(table: Any, i: Any) -> Weights:
 def weighted_sum(entries: Sequence[Array], weights: Weights) -> Array:
     """Return the sum of arrays times their coefficients; jitted, so that equal sums are traced once.
 
-    Given the weights of several sums, they are a new axis of the result, after the first one: XLA writes them in one
-    pass, where a concatenation copies them.
+    With the weights of several sums, the result has an axis for them, after the first one. XLA computes it in one pass;
+    a concatenation would copy the sums.
     """
     several, (first, *rest) = weights.coefficients.shape[:-1], entries[0].shape
     shape, axes = (first, *several, *rest), (0, *range(1 + len(several), 1 + len(several) + len(rest)))
