@@ -206,19 +206,17 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
     def part(images_of: Callable[[Array], Array]) -> Array:
         def prepared(a: Array, pads: Sequence[tuple[int, int]], lengths: Shape) -> Array:
-            def prepare() -> tuple[Array]:
-                return (pad(arithmetic.upcast(images_of(a)), pads),)
-
-            (a,) = unknown.apart(prepare, [(images, *lengths, a.shape[-1])])
-            return a
+            if images == batch and not any(map(any, pads)):
+                return arithmetic.upcast(a)
+            # apart: XLA would pad x in the forward pass, and keep the result for the backward pass; and it would slice
+            # and pad in every sum, entry by entry
+            some = [(images, *lengths, a.shape[-1])]
+            return unknown.apart(lambda: (pad(arithmetic.upcast(images_of(a)), pads),), some)[0]
 
         coefficients = coefficients_of("correlate", chosen, unknown, arithmetic.accumulate_dtype, False)
         one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
-        # apart: otherwise XLA pads x in the forward pass, and keeps the result for the backward pass; and slices or
-        # pads y in every sum, entry by entry
-        some_x, is_whole = prepared(x, pads, padded.x), images == batch and padded.y == p.y
-        some_y = arithmetic.upcast(y) if is_whole else prepared(y, ends, padded.y)
-        return _transformed(one_map, unknown, some_x, some_y, padded, [*chosen])
+        both = prepared(x, pads, padded.x), prepared(y, ends, padded.y)
+        return _transformed(one_map, unknown, *both, padded, [*chosen])
 
     if images == batch:
         return part(lambda a: a)
