@@ -5,7 +5,8 @@ Lowerings are built from these. Knows no map.
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,8 +21,39 @@ def tap_indices(problem: Problem) -> list[tuple[int, ...]]:
     return list(np.ndindex(*problem.w))
 
 
+def as_bits(move: Callable[[Array], Array], a: Array) -> Array:
+    """Return ``move(a)`` for a function that only copies entries, and zeros.
+
+    Half types are copied as integers: XLA on CPU converts them to float32 before each copy, and back.
+    """
+    return _typed(move(_bits(a)), a.dtype)
+
+
+def in_parts(compute: Callable[[Array], Array], x: Array, images: int, dtype: Any) -> Array:
+    """Return ``compute(x)``, of this dtype, for some images of the batch at a time, a divisor of their number."""
+    batch = x.shape[0]
+    if images == batch:
+        return compute(x)
+    parts = _bits(x).reshape(batch // images, images, *x.shape[1:])
+    y = _typed(lax.map(lambda part: _bits(compute(_typed(part, x.dtype))), parts), dtype)
+    return y.reshape(batch, *y.shape[2:])
+
+
+def _bits(a: Array) -> Array:
+    is_half = a.dtype.itemsize == 2 and jnp.issubdtype(a.dtype, jnp.floating)
+    return lax.bitcast_convert_type(a, jnp.uint16) if is_half else a
+
+
+def _typed(a: Array, dtype: Any) -> Array:
+    return a if a.dtype == dtype else lax.bitcast_convert_type(a, dtype)
+
+
 def pad(x: Array, pads: Sequence[tuple[int, int]], first: int = 1) -> Array:
     """Pad the axes from ``first`` on with zeros, or crop them."""
+    return as_bits(lambda x: _padded(x, pads, first), x) if any(map(any, pads)) else x
+
+
+def _padded(x: Array, pads: Sequence[tuple[int, int]], first: int) -> Array:
     zero = jnp.zeros((), x.dtype)
     for axis, (low, high) in enumerate(pads, start=first):
         if low or high:
@@ -40,6 +72,10 @@ def pad(x: Array, pads: Sequence[tuple[int, int]], first: int = 1) -> Array:
 
 def window(x: Array, tap: Sequence[int], problem: Problem) -> Array:
     """Return the entries of the padded input that one tap reads: an array with the spatial lengths of y."""
+    return as_bits(lambda x: _window(x, tap, problem), x)
+
+
+def _window(x: Array, tap: Sequence[int], problem: Problem) -> Array:
     p, rank = problem, problem.rank
     starts = [j * d for j, d in zip(tap, p.dilation, strict=True)]
     stops = [start + (o - 1) * s + 1 for start, o, s in zip(starts, p.y, p.strides, strict=True)]
@@ -57,11 +93,15 @@ def window(x: Array, tap: Sequence[int], problem: Problem) -> Array:
 
 def stack_windows(x: Array, problem: Problem) -> Array:
     """Concatenate the windows of all taps along the last axis."""
-    return jnp.concatenate([window(x, tap, problem) for tap in tap_indices(problem)], axis=-1)
+    return as_bits(lambda x: jnp.concatenate([window(x, tap, problem) for tap in tap_indices(problem)], axis=-1), x)
 
 
 def window_at(x: Array, start: Array, problem: Problem) -> Array:
     """Return the window that starts at a traced position of the padded input, for loops over taps."""
+    return as_bits(lambda x: _window_at(x, start, problem), x)
+
+
+def _window_at(x: Array, start: Array, problem: Problem) -> Array:
     rank, rest = problem.rank, x.shape[problem.rank + 1 :]
     inner, spans = math.prod(rest), [dilate(o, s) for o, s in zip(problem.y, problem.strides, strict=True)]
     # the last spatial axis and those behind it as one axis: XLA compiles that in a third of the time

@@ -20,7 +20,17 @@ from jax import lax
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
-from jaxconv.kernels.taps import pad, scatter, tap_indices, total, transposed_copy, window, window_at, window_starts
+from jaxconv.kernels.taps import (
+    as_bits,
+    pad,
+    scatter,
+    tap_indices,
+    total,
+    transposed_copy,
+    window,
+    window_at,
+    window_starts,
+)
 from jaxconv.kernels.unknown import apart
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.kernels.xla_convolution import xla_product
@@ -130,7 +140,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         size = y.shape[0] // parts
 
         def add(i: Array, out: Array) -> Array:
-            return out + products(*(lax.dynamic_slice_in_dim(a, i * size, size) for a in (x, y)))
+            return out + products(*(as_bits(lambda a: lax.dynamic_slice_in_dim(a, i * size, size), a) for a in (x, y)))
 
         zeros = varying_zeros((problem.taps, filters, channels), arithmetic.accumulate_dtype, x, y)
         out = lax.fori_loop(0, parts, add, zeros)

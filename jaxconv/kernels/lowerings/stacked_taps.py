@@ -16,7 +16,7 @@ from jax import lax
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
-from jaxconv.kernels.taps import pad, stack_windows, total
+from jaxconv.kernels.taps import in_parts, pad, stack_windows, total
 
 Array = jax.Array
 
@@ -37,12 +37,8 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``C(x, w)``."""
-    batch, images = x.shape[0], _images(x, w, problem)
-    if images == batch:
-        return _part(x, w, problem, arithmetic)
-    parts = x.reshape(batch // images, images, *x.shape[1:])
-    y = lax.map(lambda part: _part(part, w, problem, arithmetic), parts)
-    return y.reshape(batch, *y.shape[2:])
+    images = _images(x, w, problem)
+    return in_parts(lambda part: _part(part, w, problem, arithmetic), x, images, arithmetic.result_dtype)
 
 
 def _images(x: Array, w: Array, problem: Problem) -> int:

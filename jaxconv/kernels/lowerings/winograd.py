@@ -44,7 +44,7 @@ from jaxconv.kernels.lowerings.winograd_sums import (
 )
 from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
 from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
-from jaxconv.kernels.taps import pad
+from jaxconv.kernels.taps import as_bits, in_parts, pad
 from jaxconv.kernels.unknown import Unknown, apart
 from jaxconv.kernels.varying import varying_zeros
 
@@ -181,11 +181,7 @@ def _in_parts(
         y = _transformed(one_map, unknown, pad(x, pads), w, padded, [*chosen])
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
-    batch, images = x.shape[0], _images(problem, x.shape[0], channels)
-    if images == batch:
-        return part(x)
-    y = lax.map(part, x.reshape(batch // images, images, *x.shape[1:]))
-    return y.reshape(batch, *y.shape[2:])
+    return in_parts(part, x, _images(problem, x.shape[0], channels), arithmetic.accumulate_dtype)
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -222,7 +218,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         return part(lambda a: a)
 
     def add(i: Array, w: Array) -> Array:
-        return w + part(lambda a: lax.dynamic_slice_in_dim(a, i * images, images))
+        return w + part(lambda a: as_bits(lambda a: lax.dynamic_slice_in_dim(a, i * images, images), a))
 
     zeros = varying_zeros((*p.w, channels, filters), arithmetic.accumulate_dtype, x, y)
     return lax.fori_loop(0, batch // images, add, zeros)
