@@ -241,7 +241,7 @@ class Facts(NamedTuple):
         p, batch, side = self.problem, self.shapes["x"][0], self.narrower_side
         if not isinstance(batch, int) or batch * self.positions < 256:
             return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
-        if self.is_half and processor.may_have_matrix_units():
+        if self.is_half and (processor.may_have_matrix_units() or self._products_suit_half_types(name)):
             return False
         if name == "correlate" and p.rank == 2 and p.w[0] == 1:
             return False  # "leading_axis" is faster: kernel gradients of rows
@@ -253,6 +253,12 @@ class Facts(NamedTuple):
         ]
         fits = winograd.fits(p, self.channels + self.filters)
         return bool(savings) and fits and winograd.saving(name, p, self.shapes) >= min(savings)
+
+    def _products_suit_half_types(self, name: str) -> bool:
+        """Return whether products of half types are faster than float32's after a transformation."""
+        if name == "correlate":
+            return self.problem.rank == 2 and self.channels >= 128
+        return self.total_size - self.kernel_size > winograd.PART  # it would be computed in parts
 
     def filters_stack(self, name: str) -> bool:
         """Return whether the taps of the first axis fit beside the filters of C, or of T as C, and that is worth it."""

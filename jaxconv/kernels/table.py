@@ -216,7 +216,7 @@ TABLE: tuple[Row, ...] = (
     Row("winograd", K, lambda f: f.is_worth_transforming("correlate") and f.channels <= 4 * f.filters,
         "many multiplications: 36 products, not 144; 8x56x56x64 k3x3: 14.6 by xla_extra_row -> 9.8; 2x24x24x24x32 "
         "k3x3x3: 19.4 by leading_axis -> 9.7; 16x512x128 k3: 6.8 by xla_nhwc -> 4.3; 1x56x56x64 "
-        "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 28x28x128: 7.0 by matmul -> 4.8; 2x8x28x28x144 to 64, k3x1x1: 7.2 "
+        "k3x3: 1.9 by xla_extra_row -> 1.5; bfloat16 56x56x64: 12.2 by matmul -> 4.9; 2x8x28x28x144 to 64, k3x1x1: 7.2 "
         "by matmul -> 4.1"),
     Row("leading_axis", K, lambda f: f.is_half and f.problem.rank == 2 and f.problem.w[0] == 1 < f.problem.w[1]
         and f.channels >= 16,
@@ -225,7 +225,8 @@ TABLE: tuple[Row, ...] = (
         and f.channels >= 32,
         "half types, strided: row by row; bfloat16 56x56x64 to 28x28x128, k3x3: 7.0 by matmul -> 4.9"),
     Row("matmul", K, lambda f: f.is_half and f.channels > 48,
-        "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1"),
+        "half types through products; 16x16x192 k3x3, bfloat16: 1.18 by xla_nhwc -> 1; 14x14x256 to 512: 6.0 by "
+        "winograd -> 4.9"),
     Row("xla_extra_row", K, lambda f: f.is_half and f.extra_row_is_cheap and f.problem.w[1] > 1,
         "half types, few channels: in float32, on all cores; bfloat16 56x56x32 k3x3"),
     Row("xla_nhwc", K, lambda f: f.is_half and (f.problem.rank == 1 or (f.problem.rank == 2 and f.problem.w[1] > 1)),

@@ -132,7 +132,11 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
             dict(x=(16, 14, 14, 256), w=(4, 4, 256, 128), stretch=2, padding=[(2, 2)] * 2),
             "polyphase > winograd, leading_axis > xla_nhwc, matmul",
         ),
-        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"), "winograd, winograd, winograd"),
+        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"), "winograd, winograd, matmul"),
+        (
+            dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64), dtype="bfloat16"),
+            "stacked_taps, polyphase > stacked_taps, winograd",
+        ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 128, 32), dtype="float16"),
             "stacked_taps, polyphase > stacked_taps, exchanged > winograd",

@@ -10,7 +10,7 @@ import pytest
 import jaxconv
 from jaxconv import kernels
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import choice
+from jaxconv.kernels import choice, taps
 from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, leading_axis, matmul, shift_add, stacked_taps, winograd
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import exact, standard_form
@@ -85,6 +85,28 @@ def test_operands_are_exchanged_where_the_filters_are_few_and_each_position_has_
     problem = exact((9, 8), (3, 1), shapes["y"][1:3], strides, (1, 1), (0, 0), 1)
     found = LOWERINGS["exchanged"].limits("correlate", problem, shapes)
     assert found is None if reason is None else reason in found
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_types_are_copied_as_they_are(dtype):
+    problem = exact((6,), (3,), (4,), (1,), (1,), (0,), 1)
+    bits = jnp.arange(4 * 6 * 5, dtype=jnp.uint16).reshape(4, 6, 5) + 0x7F70  # infinity and NaNs are among them
+    x = jax.lax.bitcast_convert_type(bits, dtype)
+    assert not bool(jnp.isfinite(x).all())
+    copies = {
+        "pad": (lambda x: taps.pad(x, [(1, 2)]), jnp.pad(bits, ((0, 0), (1, 2), (0, 0)))),
+        "window": (lambda x: taps.window(x, (2,), problem), bits[:, 2:]),
+        "window_at": (lambda x: taps.window_at(x, jnp.asarray([1]), problem), bits[:, 1:5]),
+        "stack_windows": (
+            lambda x: taps.stack_windows(x, problem),
+            jnp.concatenate([bits[:, i:][:, :4] for i in range(3)], -1),
+        ),
+        "in_parts": (lambda x: taps.in_parts(lambda part: part, x, 2, x.dtype), bits),
+    }
+    for name, (copy, want) in copies.items():
+        compiled = jax.jit(copy).lower(x).compile()
+        assert "f32[" not in compiled.as_text(), name
+        np.testing.assert_array_equal(jax.lax.bitcast_convert_type(compiled(x), jnp.uint16), want, name)
 
 
 def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):
