@@ -132,6 +132,11 @@ def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):
     assert compute.lower(x, y).as_text().count("stablehlo.while") == 2  # over the parts, and over the taps
     want = reference.evaluate("correlate", x.astype(float), y.astype(float), geometry)
     agrees(compute(x, y), want)
+    monkeypatch.setattr(matmul, "PRODUCTS", 1)
+    w = w.astype(jnp.bfloat16)
+    compute = lowered("transpose", "matmul", geometry, jnp.float32)
+    assert compute.lower(y, w).as_text().count("stablehlo.while") == 1
+    agrees(compute(y, w), reference.evaluate("transpose", y.astype(float), w.astype(float), geometry))
 
 
 @pytest.mark.few(3)

@@ -22,6 +22,7 @@ from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import (
     as_bits,
+    in_parts,
     pad,
     scatter,
     tap_indices,
@@ -45,6 +46,8 @@ MAX_GROWTH = 1.5
 SMALL_PRODUCTS, FEWEST_FILTERS = (1 << 19, 1 << 24), 24
 # bytes of the operands of K in a half type, which all taps read in turn: above MANY, it is computed in parts of CACHED
 MANY, CACHED = 1 << 23, 1 << 21
+# entries of the products of T for a half type that are computed at a time
+PRODUCTS = 1 << 21
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
@@ -104,6 +107,21 @@ def _shift(products: Array, tap: tuple[int, ...], p: Problem) -> Array:
 
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``T(y, w)``."""
+    images = _images(y, w, problem)
+    return in_parts(lambda part: _scattered(part, w, problem, arithmetic), y, images, arithmetic.accumulate_dtype)
+
+
+def _images(y: Array, w: Array, problem: Problem) -> int:
+    """Return how many images T takes at a time: of half types, whose products in float32 would leave the cache."""
+    batch = y.shape[0]
+    if y.dtype.itemsize > 2 or not isinstance(batch, int) or problem.taps == 1 or problem.has_one_window:
+        return batch
+    fitting = max(1, PRODUCTS // (math.prod(problem.y) * problem.taps * w.shape[-2]))
+    return next(n for n in range(min(fitting, batch), 0, -1) if batch % n == 0)
+
+
+def _scattered(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
+    """Compute the products of T, and add them where each tap reads."""
     channels, filters = w.shape[-2:]
     taps = tap_indices(problem)
     products = arithmetic.dot(y, w.reshape(-1, filters), ([y.ndim - 1], [1]))
