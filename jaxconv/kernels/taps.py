@@ -5,47 +5,20 @@ Lowerings are built from these. Knows no map.
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from jaxconv.geometry import dilate
+from jaxconv.kernels.parts import as_bits
 from jaxconv.kernels.problem import Problem
 
 
 def tap_indices(problem: Problem) -> list[tuple[int, ...]]:
     """Return the index of each tap in the kernel, in row-major order."""
     return list(np.ndindex(*problem.w))
-
-
-def as_bits(move: Callable[[Array], Array], a: Array) -> Array:
-    """Return ``move(a)`` for a function that only copies entries, and zeros.
-
-    Half types are copied as integers: XLA on CPU converts them to float32 before each copy, and back.
-    """
-    return _typed(move(_bits(a)), a.dtype)
-
-
-def in_parts(compute: Callable[[Array], Array], x: Array, images: int, dtype: Any) -> Array:
-    """Return ``compute(x)``, of this dtype, for some images of the batch at a time, a divisor of their number."""
-    batch = x.shape[0]
-    if images == batch:
-        return compute(x)
-    parts = _bits(x).reshape(batch // images, images, *x.shape[1:])
-    y = _typed(lax.map(lambda part: _bits(compute(_typed(part, x.dtype))), parts), dtype)
-    return y.reshape(batch, *y.shape[2:])
-
-
-def _bits(a: Array) -> Array:
-    is_half = a.dtype.itemsize == 2 and jnp.issubdtype(a.dtype, jnp.floating)
-    return lax.bitcast_convert_type(a, jnp.uint16) if is_half else a
-
-
-def _typed(a: Array, dtype: Any) -> Array:
-    return a if a.dtype == dtype else lax.bitcast_convert_type(a, dtype)
 
 
 def pad(x: Array, pads: Sequence[tuple[int, int]], first: int = 1) -> Array:

@@ -10,7 +10,7 @@ import pytest
 import jaxconv
 from jaxconv import kernels
 from jaxconv.geometry import Geometry
-from jaxconv.kernels import choice, taps
+from jaxconv.kernels import choice, parts, taps
 from jaxconv.kernels.lowerings import LOWERINGS, block_diagonal, leading_axis, matmul, shift_add, stacked_taps, winograd
 from jaxconv.kernels.maps import SIGNATURES
 from jaxconv.kernels.problem import exact, standard_form
@@ -87,12 +87,15 @@ def test_operands_are_exchanged_where_the_filters_are_few_and_each_position_has_
     assert found is None if reason is None else reason in found
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_types_are_copied_as_they_are(dtype):
+def test_bfloat16_is_copied_without_a_conversion():
     problem = exact((6,), (3,), (4,), (1,), (1,), (0,), 1)
     bits = jnp.arange(4 * 6 * 5, dtype=jnp.uint16).reshape(4, 6, 5) + 0x7F70  # infinity and NaNs are among them
-    x = jax.lax.bitcast_convert_type(bits, dtype)
+    x = jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
     assert not bool(jnp.isfinite(x).all())
+
+    def twice(part):
+        return 2 * jax.lax.bitcast_convert_type(part, jnp.uint16)
+
     copies = {
         "pad": (lambda x: taps.pad(x, [(1, 2)]), jnp.pad(bits, ((0, 0), (1, 2), (0, 0)))),
         "window": (lambda x: taps.window(x, (2,), problem), bits[:, 2:]),
@@ -101,12 +104,13 @@ def test_half_types_are_copied_as_they_are(dtype):
             lambda x: taps.stack_windows(x, problem),
             jnp.concatenate([bits[:, i:][:, :4] for i in range(3)], -1),
         ),
-        "in_parts": (lambda x: taps.in_parts(lambda part: part, x, 2, x.dtype), bits),
+        "part_at": (lambda x: parts.part_at(x, jnp.asarray(1), 2), bits[2:]),
+        "in_parts": (lambda x: parts.in_parts(twice, x, 2, jnp.uint16), 2 * bits),
     }
     for name, (copy, want) in copies.items():
         compiled = jax.jit(copy).lower(x).compile()
         assert "f32[" not in compiled.as_text(), name
-        np.testing.assert_array_equal(jax.lax.bitcast_convert_type(compiled(x), jnp.uint16), want, name)
+        np.testing.assert_array_equal(np.asarray(compiled(x)).view(np.uint16), want, name)
 
 
 def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):

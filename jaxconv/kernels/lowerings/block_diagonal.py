@@ -27,6 +27,7 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.lowerings import stacked_taps
 from jaxconv.kernels.lowerings.matmul import correlate as correlate_by_products
+from jaxconv.kernels.parts import divisor
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
 from jaxconv.kernels.unknown import apart
@@ -187,7 +188,7 @@ def _groups_per_step(name: str, problem: Problem, batch: Any, channels: int, fil
     p, first = problem, _beside_filters(name, problem)
     places = (batch if isinstance(batch, int) else 1) * math.prod((*first.x, *p.y[first.rank :]))
     size = places * (p.taps // first.taps * channels + first.taps * filters)
-    return next(n for n in range(min(p.groups, max(1, STEP // size)), 0, -1) if p.groups % n == 0)
+    return divisor(p.groups, STEP // size)
 
 
 def _groups_per_block(problem: Problem, channels: int, all_filters: int) -> int:
@@ -195,7 +196,7 @@ def _groups_per_block(problem: Problem, channels: int, all_filters: int) -> int:
     groups, narrow = problem.groups, min(channels, all_filters // problem.groups)
     if groups <= MAX_UNROLLED and narrow >= WIDE:
         return 1
-    return next(n for n in range(min(groups, max(1, -(-WIDTH // narrow))), 0, -1) if groups % n == 0)
+    return divisor(groups, -(-WIDTH // narrow))
 
 
 def _dense(w: Array, groups: int, together: int) -> Array:

@@ -16,6 +16,7 @@ from jax import lax
 from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.parts import divisor
 from jaxconv.kernels.problem import Problem, Shapes, exact
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy, window_at, window_starts
 from jaxconv.kernels.varying import varying_zeros
@@ -91,8 +92,7 @@ def _block(x: Array, problem: Problem) -> tuple[int, Problem]:
     batch = x.shape[0] if isinstance(x.shape[0], int) else 1
     row = batch * math.prod(p.y[1:]) * p.taps * x.shape[-1]
     entries = batch * math.prod(x.shape[1:])
-    fitting = max(1, min(BLOCK, max(MIN_BLOCK, TIMES_INPUT * entries)) // row)
-    rows = next(n for n in range(min(fitting, p.y[0]), 0, -1) if p.y[0] % n == 0)
+    rows = divisor(p.y[0], min(BLOCK, max(MIN_BLOCK, TIMES_INPUT * entries)) // row)
     lengths = (dilate(rows, p.strides[0]) + dilate(p.w[0], p.dilation[0]) - 1, *x.shape[2:-1])
     return rows, exact(lengths, p.w, (rows, *p.y[1:]), p.strides, p.dilation, (0,) * p.rank, 1)
 

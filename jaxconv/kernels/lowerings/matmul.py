@@ -19,10 +19,9 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.parts import divisor, in_parts, part_at
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import (
-    as_bits,
-    in_parts,
     pad,
     scatter,
     tap_indices,
@@ -113,11 +112,9 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 def _images(y: Array, w: Array, problem: Problem) -> int:
     """Return how many images T takes at a time: of half types, whose products in float32 would leave the cache."""
-    batch = y.shape[0]
-    if y.dtype.itemsize > 2 or not isinstance(batch, int) or problem.taps == 1 or problem.has_one_window:
-        return batch
-    fitting = max(1, PRODUCTS // (math.prod(problem.y) * problem.taps * w.shape[-2]))
-    return next(n for n in range(min(fitting, batch), 0, -1) if batch % n == 0)
+    if y.dtype.itemsize > 2 or problem.taps == 1 or problem.has_one_window:
+        return y.shape[0]
+    return divisor(y.shape[0], PRODUCTS // (math.prod(problem.y) * problem.taps * w.shape[-2]))
 
 
 def _scattered(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
@@ -158,7 +155,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         size = y.shape[0] // parts
 
         def add(i: Array, out: Array) -> Array:
-            return out + products(*(as_bits(lambda a: lax.dynamic_slice_in_dim(a, i * size, size), a) for a in (x, y)))
+            return out + products(*(part_at(a, i, size) for a in (x, y)))
 
         zeros = varying_zeros((problem.taps, filters, channels), arithmetic.accumulate_dtype, x, y)
         out = lax.fori_loop(0, parts, add, zeros)

@@ -25,6 +25,7 @@ from jax import lax
 from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.parts import divisor, part_at
 from jaxconv.kernels.problem import Problem, Shapes, Sizes, exact
 from jaxconv.kernels.taps import pad, scatter, tap_indices, total, window, window_at
 from jaxconv.kernels.varying import varying_zeros
@@ -145,10 +146,10 @@ def correlate_in_parts(
     batch, size = x.shape[0], math.prod(problem.x) * x.shape[-1]
     if not isinstance(batch, int) or batch * size <= at_once * PART:
         return part(x, y, problem, arithmetic)
-    images = next(n for n in range(max(1, PART // size), 0, -1) if batch % n == 0)
+    images = divisor(batch, PART // size)
 
     def add(i: Array, w: Array) -> Array:
-        one, other = (lax.dynamic_slice_in_dim(a, i * images, images) for a in (x, y))
+        one, other = (part_at(a, i, images) for a in (x, y))
         return w + part(one, other, problem, arithmetic)
 
     kernel = (*problem.w, x.shape[-1] // problem.groups, y.shape[-1])

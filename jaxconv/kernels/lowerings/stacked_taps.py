@@ -15,8 +15,9 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.parts import divisor, in_parts
 from jaxconv.kernels.problem import Problem, Shapes
-from jaxconv.kernels.taps import in_parts, pad, stack_windows, total
+from jaxconv.kernels.taps import pad, stack_windows, total
 
 Array = jax.Array
 
@@ -43,11 +44,8 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
 
 def _images(x: Array, w: Array, problem: Problem) -> int:
     """Return how many images one part has: a divisor of the batch, or all of a symbolic one."""
-    if not isinstance(x.shape[0], int):
-        return x.shape[0]
     stacked = math.prod(problem.w[1:]) * x.shape[-1] + problem.w[0] * w.shape[-1]
-    fitting = max(1, BLOCK // (problem.x[0] * math.prod(problem.y[1:]) * stacked))
-    return next(n for n in range(min(fitting, x.shape[0]), 0, -1) if x.shape[0] % n == 0)
+    return divisor(x.shape[0], BLOCK // (problem.x[0] * math.prod(problem.y[1:]) * stacked))
 
 
 def _part(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:

@@ -43,8 +43,9 @@ from jaxconv.kernels.lowerings.winograd_sums import (
     weights_of,
 )
 from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
+from jaxconv.kernels.parts import divisor, in_parts, part_at
 from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
-from jaxconv.kernels.taps import as_bits, in_parts, pad
+from jaxconv.kernels.taps import pad
 from jaxconv.kernels.unknown import Unknown, apart
 from jaxconv.kernels.varying import varying_zeros
 
@@ -218,7 +219,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         return part(lambda a: a)
 
     def add(i: Array, w: Array) -> Array:
-        return w + part(lambda a: as_bits(lambda a: lax.dynamic_slice_in_dim(a, i * images, images), a))
+        return w + part(lambda a: part_at(a, i, images))
 
     zeros = varying_zeros((*p.w, channels, filters), arithmetic.accumulate_dtype, x, y)
     return lax.fori_loop(0, batch // images, add, zeros)
@@ -283,10 +284,7 @@ def _all(
 
 def _images(problem: Problem, batch: int, channels: int) -> int:
     """Return how many images are computed at a time: a divisor of the batch, or all of a symbolic one."""
-    if not isinstance(batch, int):
-        return batch
-    fitting = PART // (math.prod(problem.y) * channels)
-    return next(n for n in range(max(1, min(fitting, batch)), 0, -1) if batch % n == 0)
+    return divisor(batch, PART // (math.prod(problem.y) * channels))
 
 
 def _padded(problem: Problem, chosen: Mapping[int, Algorithm]) -> tuple[list[tuple[int, int]], Problem]:

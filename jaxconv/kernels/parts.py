@@ -1,0 +1,49 @@
+"""Parts of a batch that are computed in turn, and copies of bfloat16."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+
+def divisor(number: Any, most: int) -> Any:
+    """Return the largest divisor of a number that is at most ``most``, or 1; a symbolic number itself.
+
+    >>> divisor(12, 5)
+    4
+    """
+    if not isinstance(number, int):
+        return number
+    return next(n for n in range(max(1, min(most, number)), 0, -1) if number % n == 0)
+
+
+def in_parts(compute: Callable[[Array], Array], x: Array, images: Any, dtype: Any) -> Array:
+    """Return ``compute(x)``, of this dtype, for some images of the batch at a time, a divisor of their number."""
+    batch = x.shape[0]
+    if images == batch:
+        return compute(x)
+    parts = _bits(x).reshape(batch // images, images, *x.shape[1:])
+    y = _typed(lax.map(lambda part: _bits(compute(_typed(part, x.dtype))), parts), dtype)
+    return y.reshape(batch, *y.shape[2:])
+
+
+def part_at(a: Array, i: Array, images: int) -> Array:
+    """Return the i-th part of a batch; i is traced in a loop."""
+    return as_bits(lambda a: lax.dynamic_slice_in_dim(a, i * images, images), a)
+
+
+def as_bits(move: Callable[[Array], Array], a: Array) -> Array:
+    """Return ``move(a)`` for a function that only copies entries, and zeros.
+
+    bfloat16 is copied as integers: XLA on CPU converts it to float32 before each copy, and back.
+    """
+    return _typed(move(_bits(a)), a.dtype)
+
+
+def _bits(a: Array) -> Array:
+    return lax.bitcast_convert_type(a, jnp.uint16) if a.dtype == jnp.bfloat16 else a
+
+
+def _typed(a: Array, dtype: Any) -> Array:
+    return a if a.dtype == dtype else lax.bitcast_convert_type(a, dtype)
