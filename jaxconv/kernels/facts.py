@@ -195,7 +195,8 @@ class Facts(NamedTuple):
         if p.groups > 1 or polyphase.limits("convolve", p, self.shapes) is not None:
             return False
         if p.rank == 1:
-            return 2 * filters <= channels and (filters <= 8 or polyphase.tap_growth(p) == 1)
+            few = 2 * filters <= channels and (filters <= 8 or polyphase.tap_growth(p) == 1)
+            return few or p.w == p.strides
         side_by_side = p.w == p.strides and p.rank == 2 and not self.is_half
         return side_by_side and (1 < channels <= 12 or (channels <= 32 and self.total_size >= 1 << 22))
 
@@ -207,17 +208,18 @@ class Facts(NamedTuple):
             return False
         growth = polyphase.tap_growth(p)
         if p.rank == 1:
-            few = filters < channels or filters == channels <= 32 or filters >= 16 * channels
+            if p.w == p.strides:
+                return channels <= 48 or not self.is_half
+            few = filters < channels or filters == channels <= 32 or channels <= 16 or filters >= 16 * channels
             close = p.strides[0] == 2 or channels <= 64 or filters <= 8
-            return few and close and growth <= polyphase.MAX_WASTE and p.y[0] >= 48
+            return few and close and growth <= (2 if filters <= 8 else polyphase.MAX_WASTE) and p.y[0] >= 48
         if self.is_half:
             return False
         if growth > 1:
             return channels <= 8 and (growth <= 1.8 or self.skips_positions) and self.output_size >= 1 << 19
-        least = 1 << 25
-        if channels <= 12:
-            least = 1 << (20 if 1 < channels <= 8 else 22)
-        return (channels <= 12 or filters >= 5 * channels) and self.multiplications >= least
+        if channels <= 12 or (channels <= 32 and filters <= 16):
+            return self.multiplications >= 1 << (20 if 1 < channels <= 8 else 22)
+        return filters >= 5 * channels and self.multiplications >= 1 << 25
 
     @property
     def phases_are_equal(self) -> bool:

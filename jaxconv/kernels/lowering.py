@@ -10,7 +10,7 @@ from jax import Array
 from jaxconv.geometry import Geometry
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.problem import Form, Problem, Shapes, standard_form
-from jaxconv.kernels.unknown import apart
+from jaxconv.kernels.unknown import apart, copied
 
 SCOPE = "jaxconv."  # of the names that profiles and explain_lowering read
 STANDARD = "real floats, no empty array, no symbolic length, and strides of the input or of the output but not of both"
@@ -91,7 +91,7 @@ class Lowering:
         if not (form.map in self.sums and form.problem.taps > 1 and form.moves and is_large):
             return form.restore(run(first))
         # fused with the transposes, the sums would read and write with strides, once for each reader of the result
-        return form.restore(apart(run, apart(lambda a: a, first)))
+        return form.restore(apart(run, copied(first)))
 
     def run(self, name: str, a: Array, b: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
         """Compute a map of operands that are in this lowering's form."""

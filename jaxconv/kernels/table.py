@@ -36,8 +36,10 @@ C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "corre
 # seeds 2026 to 2029, and others up to 2092. Its "1.1 of the best" is the geometric mean of the time over that of
 # the fastest lowering, for the shapes of a row.
 TABLE: tuple[Row, ...] = (
-    Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.taps <= 9 and f.problem.groups % 16 == 0,
-        "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3"),
+    Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.problem.groups % 16 == 0
+        and f.taps <= (8 if f.problem.rank == 1 else 9),
+        "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3; but of "
+        "8x2048x64 k9: 0.50, by polyphase 0.36"),
     Row("block_diagonal", T, lambda f: f.problem.groups > 1 and f.problem.rank == 1 and not f.is_depthwise
         and not f.is_strided,
         "signals in groups; 8x8192x64 to 8162x64 in 16 groups, k31: 49 by polyphase -> 25; 32 shapes: 1.03 of the "
@@ -48,8 +50,9 @@ TABLE: tuple[Row, ...] = (
     Row("polyphase", T, lambda f: f.problem.groups > 1,
         "groups: its parts are shift_add or block_diagonal; 56x56x96 k7x7 depthwise: 18.5 by shift_add -> 3.2"),
     Row("groups_last", K, lambda f: f.is_depthwise and f.filters == 2 and f.problem.groups >= 8
-        and (f.is_strided or (f.problem.rank == 1 and f.taps >= 15)),
-        "depthwise, two filters for each channel, many taps or strided; 8x4096x24 to 48, k31: 5.7 by shift_add -> 2.9"),
+        and (f.problem.rank == 3 or (f.problem.rank == 1 and f.taps >= 9) or f.taps > shift_add.BOX),
+        "depthwise, two filters for each channel; 8x4096x24 to 48, k31: 4.4 by shift_add -> 2.7; but of 8x56x56x32 to "
+        "28x28x64, k3x3 s2: 0.69, by shift_add 0.36"),
     Row("shift_add", CK, lambda f: f.is_depthwise,
         "depthwise: nothing to contract; 112x112x32 k3x3: 64.7 -> 1.1 forward; 2048 steps, k1024: 394 -> 16"),
     Row("groups_last", C, lambda f: f.problem.groups >= 8 and f.pairs <= groups_last.MAX_PAIRS
@@ -62,7 +65,8 @@ TABLE: tuple[Row, ...] = (
     Row("block_diagonal", CK, lambda f: f.problem.groups > 1,
         "channels for products in each group or few blocks; 28x28x256 in 64 groups, K: 15.5 by groups_last -> 10.6; "
         "8x20x20x128 to 256 in 16 groups, k5x5, C: 8.5 in blocks -> 4.3 group by group"),
-    Row("exchanged", K, lambda f: f.is_exchangeable and (f.taps > 1 or not f.is_half),
+    Row("exchanged", K, lambda f: f.is_exchangeable and (f.taps > 1 or not f.is_half)
+        and not (f.problem.rank == 3 and f.kernel_taps_stack and f.taps > f.problem.w[0]),
         "fewer filters than channels: what the taps read of y is copied, and x is read once; 64x64x64 to 3, k7x7: 20.3 "
         "by matmul -> 5.2; 80x80x192 to 3, k5x5: 40.8 -> 6.4; 8x28x28x256 to 64, k1x3: 4.5 -> 3.2; 8x112x112x12 "
         "to 4, k1x1: 0.6 -> 0.2"),
@@ -201,8 +205,9 @@ TABLE: tuple[Row, ...] = (
         "gaps between the windows, many filters; 128x128x8 to 32x32x320, k2x2 s4: 0.72 by im2col -> 0.18; "
         "8x64x64x8 to 16x16x512: 1.0 by polyphase -> 0.6"),
     Row("polyphase", K, lambda f: f.kernel_phases_stack,
-        "strided, few channels or filters: phases as channels; 16x32x32x24 to 16x16x320, k2x2 s2: 3.6 by im2col -> "
-        "1.2; 16x2000x64 to 1000x48, k4 s2: 3.6 by xla_nhwc -> 2.2; 8x224x224x8 to 112x112x48, k5x5 s2: 54 -> 18"),
+        "strided, windows side by side, few channels or filters: phases as channels; 16x32x32x24 to 16x16x320, k2x2 "
+        "s2: 3.6 by im2col -> 1.2; 16x3000x24 to 1000x96, k3 s3: 2.1 by matmul -> 0.8; 16x2000x64 to 1000x48, k4 s2: "
+        "3.6 by xla_nhwc -> 2.2; 8x224x224x8 to 112x112x48, k5x5 s2: 54 -> 18"),
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 3 and f.taps <= 9,
         "one input channel; 2x64x64x64x1 to 12, k2x2x2: 17 by matmul -> 6"),
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 2 and f.taps <= 9

@@ -3,7 +3,7 @@
 On CPU, XLA removes optimization barriers before it fuses. A conditional on such a value stays.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -30,16 +30,14 @@ class Unknown(NamedTuple):
         is_positive = (entries[0] > 0).astype(jnp.int32)
         return cls(is_positive * is_positive - is_positive + 1, entries[0] + entries[1])
 
-    def apart(self, compute: Callable[[], Any], shapes: Sequence[Sequence[int]]) -> Any:
-        """Compute arrays of these shapes in a conditional that is always taken.
+    def apart(self, compute: Callable[[], Any]) -> Any:
+        """Compute arrays in a conditional.
 
-        Otherwise XLA fuses the computation with everything that reads the arrays, and repeats it each time.
+        Otherwise XLA fuses the computation with everything that reads the arrays, and repeats it each time. Both
+        branches are the same computation: XLA compiles its code once, and the code of another branch would take as
+        long to compile. It must not return an operand as it is: XLA would remove the conditional.
         """
-
-        def never() -> Any:
-            return tuple(varying_zeros(shape, self.any_value.dtype, self.any_value) for shape in shapes)
-
-        return lax.cond(self.one == 1, compute, never)
+        return lax.cond(self.one == 1, compute, compute)
 
     def hide(self, known: Any) -> Any:
         """Return numpy arrays, in a tree, as values that XLA does not know."""
@@ -48,15 +46,13 @@ class Unknown(NamedTuple):
 
 
 def apart(compute: Callable[..., Array], *operands: Array) -> Array:
-    """Return ``compute(*operands)`` of one or two operands.
+    """Return ``compute(*operands)``, which XLA does not fuse with what computes the operands or reads the result."""
+    return Unknown.of(operands[-1], operands[0]).apart(lambda: compute(*operands))
 
-    XLA does not fuse it with what computes the operands or reads the result.
-    """
-    shape = jax.eval_shape(compute, *operands)
-    unknown = Unknown.of(operands[0], operands[-1])
-    unknown = unknown._replace(any_value=unknown.any_value.astype(shape.dtype))
-    (result,) = unknown.apart(lambda: (compute(*operands),), [shape.shape])
-    return result
+
+def copied(a: Array) -> Array:
+    """Return a copy of an array, which XLA does not fuse with what computes the array or reads the copy."""
+    return lax.cond(Unknown.of(a, a).one == 1, lambda: a, lambda: varying_zeros(a.shape, a.dtype, a))
 
 
 def _first_entry(a: Array) -> Array:

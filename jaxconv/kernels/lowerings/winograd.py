@@ -207,8 +207,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
                 return arithmetic.upcast(a)
             # apart: XLA would pad x in the forward pass, and keep the result for the backward pass; and it would slice
             # and pad in every sum, entry by entry
-            some = [(images, *lengths, a.shape[-1])]
-            return unknown.apart(lambda: (pad(arithmetic.upcast(images_of(a)), pads),), some)[0]
+            return unknown.apart(lambda: pad(arithmetic.upcast(images_of(a)), pads))
 
         coefficients = coefficients_of("correlate", chosen, unknown, arithmetic.accumulate_dtype, False)
         one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
@@ -256,7 +255,7 @@ def _transformed(one_map: _Map, unknown: Unknown, a: Array, b: Array, p: Problem
             one = weighted_sum(firsts(), weights_of(table.first, i)).reshape(first)
             return one, weighted_sum(seconds(), weights_of(table.second, i)).reshape(second)
 
-        both = unknown.apart(sums, (first, second)) if rest else sums()
+        both = unknown.apart(sums) if rest else sums()
         return _transformed(one_map, unknown, both[0], both[1], inner, rest)
 
     shape = one_map.shape(a, b, inner)
