@@ -55,8 +55,9 @@ Array = jax.Array
 MAX_PADDED = 1.15
 # the binary exponent of an outlier, above the mean; the longest runs of entries, of which XLA's code is the fastest
 OUTLIER, LONGEST_RUN = 12.0, 4
-# entries of x and y: of one part of the batch, which fit the cache, and of the largest image that is faster this way
-PART, LARGEST = 1 << 21, 1 << 22
+# entries of x and y in one part of the batch: those of a convolution are read once, so that fewer parts are faster, and
+# those of a kernel gradient fit the cache; and of the largest image that is faster this way
+PARTS, LARGEST = {"convolve": 3 << 21, "transpose": 3 << 21, "correlate": 1 << 21}, 1 << 22
 
 
 def algorithms(name: str, problem: Problem, shapes: Shapes) -> dict[int, Algorithm]:
@@ -182,7 +183,7 @@ def _in_parts(
         y = _transformed(one_map, unknown, pad(x, pads), w, padded, [*chosen])
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
-    return in_parts(part, x, _images(problem, x.shape[0], channels), arithmetic.accumulate_dtype)
+    return in_parts(part, x, _images(name, problem, x.shape[0], channels), arithmetic.accumulate_dtype)
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -191,7 +192,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     chosen = algorithms("correlate", p, p.shapes("correlate", x.shape, y.shape))
     pads, padded = _padded(p, chosen)
     ends = [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)]
-    images = _images(p, batch, channels + filters)
+    images = _images("correlate", p, batch, channels + filters)
     unknown = Unknown.of(y, x)
     unknown = unknown._replace(any_value=arithmetic.upcast(unknown.any_value))
 
@@ -281,9 +282,9 @@ def _all(
     return list(lax.fori_loop(0, number, add, filled))
 
 
-def _images(problem: Problem, batch: int, channels: int) -> int:
+def _images(name: str, problem: Problem, batch: int, channels: int) -> int:
     """Return how many images are computed at a time: a divisor of the batch, or all of a symbolic one."""
-    return divisor(batch, PART // (math.prod(problem.y) * channels))
+    return divisor(batch, PARTS[name] // (math.prod(problem.y) * channels))
 
 
 def _padded(problem: Problem, chosen: Mapping[int, Algorithm]) -> tuple[list[tuple[int, int]], Problem]:
