@@ -60,7 +60,7 @@ TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
     },
 }
 # half types, transformed in float32; not where the processor may have units for their products
-CONVOLVED_HALF: dict[int, tuple[Least, ...]] = {2: (Least(64, 3 << 27, 3.4),)}
+CONVOLVED_HALF: dict[int, tuple[Least, ...]] = {2: (Least(96, 3 << 27, 3.4),)}
 TRANSFORMED_HALF: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED_HALF,
     "transpose": CONVOLVED_HALF,

@@ -28,7 +28,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
 @pytest.mark.parametrize(
     ("facts", "names"),
     [
-        (dict(x=(16, 512, 128), w=(5, 128, 256)), "winograd, winograd, xla_nhwc"),
+        (dict(x=(16, 512, 128), w=(5, 128, 256)), "winograd > matmul, winograd > matmul, xla_nhwc"),
         (dict(x=(8, 27, 27, 64), w=(5, 5, 64, 192)), "winograd, winograd, winograd"),
         (dict(x=(64, 7, 7, 128), w=(3, 3, 128, 256), padding="VALID"), "leading_axis > xla_nhwc, matmul, winograd"),
         (dict(x=(2, 8, 28, 28, 144), w=(3, 1, 1, 144, 64)), "winograd, winograd, exchanged > winograd"),
