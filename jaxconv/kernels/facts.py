@@ -319,7 +319,7 @@ class Facts(NamedTuple):
         """Return whether the channels are few, and the taps of one column fit beside them."""
         p = self.problem
         few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_CHANNELS
-        dense = not self.is_strided or (self.channels < self.filters and self.taps <= 16)
+        dense = not self.is_strided or self.channels < self.filters
         if p.rank != 2 or not few or not dense or self.multiplications < WORTH_STACKING:
             return False
         return p.w[1] > 1 or self.patch_size < 1 << 22  # of one column, large copies cost more than they save

@@ -142,7 +142,8 @@ TABLE: tuple[Row, ...] = (
         "strided, few filters, as the first gradient of a transposed convolution to an image; 16x112x112x8 to 55x55x2, "
         "k4x4 s2: 2.4 by xla_nhwc -> 0.5"),
     Row("leading_axis", C, lambda f: f.few_channels_stack,
-        "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2"),
+        "few channels, stacked with the taps; 8x128x128x4 to 32, k5x5: 21 by xla_nhwc -> 8; 56x56x16 to 96: 4 -> 2; "
+        "8x112x112x8 to 56x56x64, k7x7 s2: 5.4 -> 3.9"),
     Row("leading_axis", C, lambda f: f.column_stacks_well,
         "few filters, stacked with the taps; 32x32x64 to 10, k3x3: 5.8 -> 2.5; 20x20x96 to 12, k5x5: 1.9 -> 0.9; "
         "64x20x20x256 to 14x14x1, k7x7: 400 by xla_nhwc -> 5.5"),
