@@ -19,8 +19,9 @@ from jaxconv.kernels.problem import Problem, Shapes, mirrored
 
 # entries of the patches that stay in the cache
 LARGE_PATCHES = 3 << 19
-# multiplications above which few channels are stacked with taps
-WORTH_STACKING = 1 << 23
+# multiplications above which few channels are stacked with taps; an odd number of them, with few filters, for which
+# XLA's convolution is slow
+WORTH_STACKING, WORTH_STACKING_ODD = 1 << 23, 1 << 19
 # pairs of a channel and a filter that do not fill a product
 NARROW = 96
 # few channels and filters, whose taps are stacked on both sides of a product: the fewest multiplications, and the most
@@ -215,6 +216,8 @@ class Facts(NamedTuple):
             return few and close and growth <= (2 if filters <= 8 else polyphase.MAX_WASTE) and p.y[0] >= 48
         if self.is_half:
             return False
+        if filters <= 12 < channels and self.taps > 4 and not self.skips_positions:
+            return growth <= 1.8 and self.multiplications >= 1 << 22
         if growth > 1:
             return channels <= 8 and (growth <= 1.8 or self.skips_positions) and self.output_size >= 1 << 19
         if channels <= 12 or (channels <= 32 and filters <= 16):
@@ -320,7 +323,8 @@ class Facts(NamedTuple):
         p = self.problem
         few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_CHANNELS
         dense = not self.is_strided or self.channels < self.filters
-        if p.rank != 2 or not few or not dense or self.multiplications < WORTH_STACKING:
+        least = WORTH_STACKING_ODD if self.channels % 2 and self.filters <= 32 else WORTH_STACKING
+        if p.rank != 2 or not few or not dense or self.multiplications < least:
             return False
         return p.w[1] > 1 or self.patch_size < 1 << 22  # of one column, large copies cost more than they save
 

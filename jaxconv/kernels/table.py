@@ -86,8 +86,10 @@ TABLE: tuple[Row, ...] = (
         "one input channel, long kernels; 200x200 k50x50: 430 -> 4.6 forward, 21 by row_correlation -> 5.0 backward"),
     Row("polyphase", T, lambda f: f.problem.w == f.problem.strides and f.taps > 1,
         "windows side by side: one product and a reshape; 112x112x8 to 28x28x48, k4x4 s4: 0.63 by matmul -> 0.18"),
-    Row("matmul", T, lambda f: f.taps <= 32 and f.skips_positions,
-        "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9"),
+    Row("matmul", T, lambda f: f.taps <= 32 and f.skips_positions
+        and not (f.problem.rank == 2 and f.channels <= (16 if f.taps >= 9 else 4)),
+        "gaps between the windows: one product, and no sums; 16x128x64x64, k3x3 s4: 14.4 by polyphase -> 7.9; but of "
+        "few channels, 32x64x64x16 to 16x16x12: 0.76, by polyphase 0.35"),
     Row("polyphase", T, lambda f: f.filters_stack("transpose"),
         "the taps of the first axis beside the channels; 2x24x24x24x32 to 32, k3x3x3: 4.6 by winograd -> 4.0"),
     Row("winograd", T, lambda f: f.is_worth_transforming("transpose")
@@ -111,8 +113,10 @@ TABLE: tuple[Row, ...] = (
         "but 32x512x256 to 32, k3: 24.0, by polyphase 5.9"),
     Row("matmul", T, lambda f: f.taps <= (9 if f.problem.rank == 3 else 32)
         and f.positions <= SMALL_IMAGE[f.problem.rank] and f.multiplications >= MEASURED and f.patch_size <= 1 << 21
-        and f.taps * f.channels <= 16 * f.filters and not (f.problem.rank == 2 and f.phases_are_equal),
-        "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2"),
+        and f.taps * f.channels <= 16 * f.filters and not (f.problem.rank == 2 and f.phases_are_equal)
+        and not (f.problem.rank == 2 and f.is_strided and f.taps > 9),
+        "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2; but "
+        "of 8x48x48x64 to 16x16x64, k4x4 s3: 3.3, by polyphase 1.5"),
     Row("polyphase", T, lambda f: True,
         "one small convolution for each phase; 14x14, 256 to 128 channels, k4 s2: gradients 1039 -> 29"),
     Row("shift_add", C, lambda f: f.channels == 1 and (f.filters < 16 or f.taps <= 32)
