@@ -57,7 +57,7 @@ TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
             Least(32, 1 << 28, 1.4, (2,)),
             Least(24, 1 << 25, 2.4, (5,)),
         ),
-        3: (Least(24, 1 << 25, 1.4, (2, 3)), Least(16, 1 << 28, 1.4, (5,))),
+        3: (Least(24, 1 << 25, 1.4, (3,)), Least(24, 1 << 28, 1.4, (2,)), Least(16, 1 << 28, 1.4, (5,))),
     },
 }
 # half types, transformed in float32; not where the processor may have units for their products

@@ -40,7 +40,7 @@ TABLE: tuple[Row, ...] = (
         and f.taps <= (8 if f.problem.rank == 1 else 9),
         "depthwise, few taps: no copy of y; forward and gradients of 4x2048x768 k4: 20.2 by polyphase -> 5.3; but of "
         "8x2048x64 k9: 0.50, by polyphase 0.36"),
-    Row("block_diagonal", T, lambda f: f.problem.groups > 1 and f.problem.rank == 1 and not f.is_depthwise
+    Row("block_diagonal", T, lambda f: f.problem.groups > 1 and f.problem.rank == 1 and f.pairs > 4
         and not f.is_strided,
         "signals in groups; 8x8192x64 to 8162x64 in 16 groups, k31: 49 by polyphase -> 25; 32 shapes: 1.03 of the "
         "best, polyphase 1.16"),
