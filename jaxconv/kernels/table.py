@@ -33,7 +33,7 @@ C, T, K, CK = ("convolve",), ("transpose",), ("correlate",), ("convolve", "corre
 
 # The figures are milliseconds, medians on two cores (AMD, AVX-512): XLA's way, or the one named, -> this one. They are
 # of `jaxconv bench`, of its own cases or of such shapes in a file for `--cases`; or of `jaxconv tune --table` with the
-# seeds 2026 to 2029, and others up to 2092. Its "1.1 of the best" is the geometric mean of the time over that of
+# seeds 2026 to 2029, and others up to 2099. Its "1.1 of the best" is the geometric mean of the time over that of
 # the fastest lowering, for the shapes of a row.
 TABLE: tuple[Row, ...] = (
     Row("shift_add", T, lambda f: f.is_depthwise and f.filters == 1 and f.problem.groups % 16 == 0
