@@ -113,8 +113,8 @@ TABLE: tuple[Row, ...] = (
         "but 32x512x256 to 32, k3: 24.0, by polyphase 5.9"),
     Row("matmul", T, lambda f: f.taps <= (9 if f.problem.rank == 3 else 32)
         and f.positions <= SMALL_IMAGE[f.problem.rank] and f.multiplications >= MEASURED and f.patch_size <= 1 << 21
-        and f.taps * f.channels <= 16 * f.filters and not (f.problem.rank == 2 and f.phases_are_equal)
-        and not (f.problem.rank == 2 and f.is_strided and f.taps > 9),
+        and f.taps * f.channels <= 16 * f.filters
+        and not (f.problem.rank == 2 and (f.phases_are_equal or f.skips_positions or (f.is_strided and f.taps > 9))),
         "small images: one product, then sums in the cache; 28x28x128 to 256, k3x3 s2: 16.0 by polyphase -> 10.2; but "
         "of 8x48x48x64 to 16x16x64, k4x4 s3: 3.3, by polyphase 1.5"),
     Row("polyphase", T, lambda f: True,

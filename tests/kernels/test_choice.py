@@ -133,6 +133,31 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
             "polyphase > winograd, leading_axis > xla_nhwc, matmul",
         ),
         (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"), "winograd, winograd, matmul"),
+        (dict(x=(16, 3000, 24), w=(3, 24, 96), strides=3), ", ".join(["polyphase > matmul"] * 3)),
+        (
+            dict(x=(16, 384, 64), w=(3, 64, 128), strides=3, dtype="bfloat16"),
+            "polyphase > matmul, polyphase > matmul, matmul",
+        ),
+        (
+            dict(x=(4, 128, 128, 24), w=(7, 7, 24, 4), strides=2),
+            "xla_nhwc, polyphase > leading_axis > xla_nhwc, polyphase > exchanged > xla_extra_row",
+        ),
+        (
+            dict(x=(8, 48, 48, 64), w=(4, 4, 64, 64), strides=3),
+            "leading_axis > im2col, polyphase > leading_axis > im2col, im2col",
+        ),
+        (dict(x=(32, 64, 64, 16), w=(3, 3, 16, 12), strides=4), "xla_nhwc, polyphase > matmul, matmul"),
+        (dict(x=(4, 28, 28, 3), w=(3, 3, 3, 24)), "leading_axis > im2col, matmul, xla_extra_row"),
+        (
+            dict(x=(16, 10, 10, 10, 24), w=(2, 2, 2, 24, 24)),
+            "leading_axis > leading_axis > xla_nhwc, "
+            "polyphase > leading_axis > leading_axis > xla_nhwc, leading_axis > exchanged > xla_extra_row",
+        ),
+        (
+            dict(x=(8, 56, 56, 32), w=(3, 3, 1, 64), strides=2, groups=32),
+            "shift_add, polyphase > groups_last, shift_add",
+        ),
+        (dict(x=(8, 4096, 128), w=(3, 2, 128), groups=64), "groups_last, polyphase > groups_last, groups_last"),
         (
             dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64), dtype="bfloat16"),
             "stacked_taps, polyphase > stacked_taps, winograd",

@@ -1,5 +1,7 @@
 """Races of programs on a clock that the programs themselves advance."""
 
+import functools
+
 import pytest
 
 from jaxconv.tuning.race import DROP_OUT, MAX_ROUNDS, MIN_ROUNDS, race
@@ -27,6 +29,16 @@ def test_programs_take_turns_and_get_medians():
     programs = {"a": clock.program("a", 0.02, 0.02, 0.02, 0.03, 0.9), "b": clock.program("b", 0.04)}
     assert race(programs, 0.0, clock) == pytest.approx({"a": 30, "b": 40})  # two runs before, then 20, 30 and 900 ms
     assert clock.runs == {"a": 2 + MIN_ROUNDS, "b": 2 + MIN_ROUNDS}
+
+
+def test_the_order_of_the_turns_changes():
+    turns = []
+    race({name: functools.partial(turns.append, name) for name in "abc"}, 0.0, lambda: 0.0)
+    turns = turns[6:]  # each runs twice before the race
+    rounds = {tuple(turns[i : i + 3]) for i in range(0, len(turns), 3)}
+    assert len(turns) == 3 * MIN_ROUNDS
+    assert len(rounds) > 1
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
 
 
 def test_a_race_ends_after_its_time_or_its_maximum_of_rounds():

@@ -55,8 +55,8 @@ Array = jax.Array
 MAX_PADDED = 1.15
 # the binary exponent of an outlier, above the mean; the longest runs of entries, of which XLA's code is the fastest
 OUTLIER, LONGEST_RUN = 12.0, 4
-# entries of x and y in one part of the batch: those of a convolution are read once, so that fewer parts are faster, and
-# those of a kernel gradient fit the cache; and of the largest image that is faster this way
+# entries of x and y in one part of the batch: each part takes a pass over its result, and what a kernel gradient reads
+# should fit the cache; and those of the largest image that is faster this way
 PARTS, LARGEST = {"convolve": 3 << 21, "transpose": 3 << 21, "correlate": 1 << 21}, 1 << 22
 
 
@@ -203,7 +203,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         return (*inner.w, channels, filters)
 
     def part(images_of: Callable[[Array], Array]) -> Array:
-        def prepared(a: Array, pads: Sequence[tuple[int, int]], lengths: Shape) -> Array:
+        def prepared(a: Array, pads: Sequence[tuple[int, int]]) -> Array:
             if images == batch and not any(map(any, pads)):
                 return arithmetic.upcast(a)
             # apart: XLA would pad x in the forward pass, and keep the result for the backward pass; and it would slice
@@ -212,7 +212,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
         coefficients = coefficients_of("correlate", chosen, unknown, arithmetic.accumulate_dtype, False)
         one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
-        both = prepared(x, pads, padded.x), prepared(y, ends, padded.y)
+        both = prepared(x, pads), prepared(y, ends)
         return _transformed(one_map, unknown, *both, padded, [*chosen])
 
     if images == batch:
