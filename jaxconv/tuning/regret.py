@@ -99,7 +99,10 @@ class Times:
     def __init__(self, file: str | Path) -> None:
         self.file, self.entries = Path(file), dict[str, dict[str, Any]]()
         if self.file.exists():
-            stored = json.loads(self.file.read_text("utf-8"))
+            try:
+                stored = json.loads(self.file.read_bytes())
+            except ValueError:
+                stored = None
             if not isinstance(stored, dict) or stored.get("format") != FORMAT:
                 raise ValueError(f"{self.file} is not a file of times of lowerings; name another file")
             self.entries = stored["entries"]

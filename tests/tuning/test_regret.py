@@ -92,6 +92,15 @@ def test_the_command_refuses_what_it_cannot_use(tmp_path, capsys):
     assert "--shapes 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("content", [b"# a page", b"\xff\xfe\x00", b"[]", b'{"format": 0}', b""])
+def test_a_file_that_has_no_times_is_refused_and_kept(tmp_path, content):
+    file = tmp_path / "page.md"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match=r"page\.md is not a file of times of lowerings; name another file$"):
+        regret.Times(file)
+    assert file.read_bytes() == content
+
+
 def test_the_command_measures_and_reports(tmp_path, capsys, measured):
     assert main(["tune", "--table", str(tmp_path / "times.json"), "--shapes", "1"]) == 0
     assert capsys.readouterr().out.splitlines()[0].split() == ["map", "kind", "count", "mean", "95th", "worst", "of"]
