@@ -19,8 +19,8 @@ from jaxconv.kernels.problem import Problem, Shapes, mirrored
 
 # entries of the patches that stay in the cache
 LARGE_PATCHES = 3 << 19
-# multiplications above which few channels are stacked with taps; an odd number of them, with few filters, for which
-# XLA's convolution is slow
+# multiplications above which few channels are stacked with taps; and the same for an odd number of channels and few
+# filters, for which XLA's convolution is slow
 WORTH_STACKING, WORTH_STACKING_ODD = 1 << 23, 1 << 19
 # pairs of a channel and a filter that do not fill a product
 NARROW = 96

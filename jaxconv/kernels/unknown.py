@@ -34,8 +34,9 @@ class Unknown(NamedTuple):
         """Compute arrays in a conditional.
 
         Otherwise XLA fuses the computation with everything that reads the arrays, and repeats it each time. Both
-        branches are the same computation: XLA compiles its code once, and the code of another branch would take as
-        long to compile. It must not return an operand as it is: XLA would remove the conditional.
+        branches are the same computation, so that XLA compiles its code once; any other branch would need code of its
+        own. The computation must not return an operand unchanged, for then XLA removes the conditional: see
+        :func:`copied`.
         """
         return lax.cond(self.one == 1, compute, compute)
 

@@ -1,4 +1,4 @@
-"""Median times of programs that take turns; those that cannot win drop out early. Knows not what they compute."""
+"""Median times of programs that take turns; those that cannot win drop out early. Knows nothing about them."""
 
 import math
 import random
@@ -21,8 +21,8 @@ def race(
     """Return the median milliseconds of each program, except those five times as slow as the best.
 
     A program that is so slow in its first run drops out; the first one never does. The others take turns, so that other
-    load on the machine affects all of them, in an order that changes: each finds the memory and the cache as the one
-    before it left them. seconds: the time to spend on each program, in 3 to 200 rounds.
+    load on the machine affects all of them. Their order changes from round to round, since a program is slower after
+    one that empties the cache. seconds: the time to spend on each program, in 3 to 200 rounds.
 
     >>> list(race({"nothing": lambda: None}, 0.0))
     ['nothing']

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import jaxconv
-from jaxconv.kernels.unknown import apart
+from jaxconv.kernels.unknown import apart, copied
 
 
 def conditionals(function, *arrays):
@@ -21,6 +21,18 @@ def test_what_is_computed_apart_keeps_its_values_and_is_not_fused():
 
     np.testing.assert_array_equal(jax.jit(function)(x), jnp.sin((x * 2).astype(jnp.bfloat16)))
     assert conditionals(function, x) == 1
+
+
+def test_what_is_computed_apart_needs_no_array_of_zeros():
+    text = jax.jit(lambda x: jnp.sin(apart(lambda a: a * a, x))).lower(jnp.ones((7, 300))).compile().as_text()
+    assert " conditional(" in text
+    assert " broadcast(" not in text
+
+
+def test_a_copy_keeps_its_values_and_is_not_fused():
+    x = jnp.linspace(-3, 3, 12).reshape(3, 4)
+    np.testing.assert_array_equal(jax.jit(copied)(x), x)
+    assert conditionals(lambda x: jnp.sin(copied(x.T)), x) == 1
 
 
 @pytest.mark.parametrize(
