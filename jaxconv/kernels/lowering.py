@@ -8,15 +8,15 @@ import jax
 from jax import Array
 
 from jaxconv.geometry import Geometry
+from jaxconv.kernels.apart import apart
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.problem import Form, Problem, Shapes, standard_form
-from jaxconv.kernels.unknown import apart, copied
 
 SCOPE = "jaxconv."  # of the names that profiles and explain_lowering read
 STANDARD = "real floats, no empty array, no symbolic length, and strides of the input or of the output but not of both"
 
 
-LARGE = 1 << 14  # entries of an operand whose transposition takes longer than a conditional
+LARGE = 1 << 14  # entries of an operand whose transposition takes longer than a call
 
 
 class Solve(Protocol):
@@ -82,7 +82,7 @@ class Lowering:
         first, arranged = form.arrange(a, b)
 
         def run(first: Array) -> Array:
-            # inside the conditional, a product reads a kernel in any order, without a copy. Sums read the kernels of
+            # inside the call, a product reads a kernel in any order, without a copy. Sums read the kernels of
             # groups many times, so these are transposed before it
             second = form.arrange(a, b)[1] if form.problem.groups == 1 else arranged
             return self.run(form.map, first, second, form.problem, arithmetic, solve).astype(arithmetic.result_dtype)
@@ -91,7 +91,7 @@ class Lowering:
         if not (form.map in self.sums and form.problem.taps > 1 and form.moves and is_large):
             return form.restore(run(first))
         # fused with the transposes, the sums would read and write with strides, once for each reader of the result
-        return form.restore(apart(run, copied(first)))
+        return form.restore(apart(run, first))
 
     def run(self, name: str, a: Array, b: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
         """Compute a map of operands that are in this lowering's form."""

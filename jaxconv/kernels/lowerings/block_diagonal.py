@@ -21,8 +21,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
+from jaxconv.kernels.apart import apart
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.lowerings import stacked_taps
@@ -30,7 +32,6 @@ from jaxconv.kernels.lowerings.matmul import correlate as correlate_by_products
 from jaxconv.kernels.parts import divisor
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
-from jaxconv.kernels.unknown import apart
 
 Array = jax.Array
 
@@ -82,11 +83,14 @@ def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, t
     blocks, dense = w.shape[0], replace(problem, groups=1)
     if blocks == 1:
         return solve(name, a, w[0], dense)
-    width = a.shape[-1] // blocks
+
+    def block(i: Array) -> Array:
+        kernel = apart(lambda w: lax.dynamic_index_in_dim(w, i, keepdims=False), w)
+        return solve(name, _block(a, i, a.shape[-1] // blocks), kernel, dense)
+
     if blocks <= unrolled:
-        parts = [lax.slice_in_dim(a, i * width, (i + 1) * width, axis=-1) for i in range(blocks)]
-        return jnp.concatenate([solve(name, part, w[i], dense) for i, part in enumerate(parts)], axis=-1)
-    out = lax.map(lambda i: solve(name, _block(a, i, width), w[i], dense), jnp.arange(blocks))
+        return jnp.concatenate([block(i) for i in _numbers(blocks)], axis=-1)
+    out = lax.map(block, jnp.arange(blocks))
     out = jnp.moveaxis(out, 0, -2)
     return out.reshape(*out.shape[:-2], math.prod(out.shape[-2:]))
 
@@ -100,16 +104,15 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     blocks, dense = problem.groups // together, replace(problem, groups=1)
     widths = together * channels, together * filters
     one, other = (jax.ShapeDtypeStruct((*a.shape[:-1], n), a.dtype) for a, n in zip((x, y), widths, strict=True))
+
+    def block(i: Array) -> Array:
+        return solve("correlate", _block(x, i, widths[0]), _block(y, i, widths[1]), dense)
+
     # programs of "winograd" are long, and one in a loop is as fast as several
     if blocks > 1 and solve.chosen("correlate", one, other, dense) == "winograd":
-
-        def block(i: Array) -> Array:
-            return solve("correlate", _block(x, i, widths[0]), _block(y, i, widths[1]), dense)
-
         parts = lax.map(block, jnp.arange(blocks))
     elif blocks <= MAX_UNROLLED:
-        pairs = zip(jnp.split(x, blocks, axis=-1), jnp.split(y, blocks, axis=-1), strict=True)
-        parts = jnp.stack([solve("correlate", *pair, dense) for pair in pairs])
+        parts = jnp.stack([block(i) for i in _numbers(blocks)])
     else:  # by products: XLA's convolution of the kernel gradient is many times slower inside a loop
         both = (_blocks_first(x, blocks), _blocks_first(y, blocks))
         parts = lax.map(lambda pair: correlate_by_products(pair[0], pair[1], dense, arithmetic, solve), both)
@@ -217,6 +220,11 @@ def _block(a: Array, i: Array, width: int) -> Array:
     Fused with what reads it, each sum would read rows that are far apart in ``a``.
     """
     return apart(lambda a: lax.dynamic_slice_in_dim(a, i * width, width, axis=-1), a)
+
+
+def _numbers(count: int) -> list[Array]:
+    """Return the numbers from 0 on, which XLA does not know: the slices of all blocks are one program then."""
+    return apart(lambda: [np.int32(i) for i in range(count)])
 
 
 def _blocks_first(a: Array, blocks: int) -> Array:

@@ -70,7 +70,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     stack_channels = p.groups == 1 and 1 < channels < filters and taps * channels <= MAX_CHANNELS
     stack_filters = p.groups == 1 and filters <= channels and filters_fit(x.shape, taps * filters)
     if stack_channels:
-        y = planes(stack_windows(pad(x, first.pads), first), jnp.concatenate(list(w), axis=-2))
+        y = planes(stack_windows(pad(x, first.pads), first), _beside(w, -3))
     elif (taps <= MAX_UNROLLED or stack_filters) and _most_planes_read(first):
         y = _shift(x, w, first, planes)
     else:
@@ -97,13 +97,24 @@ def _shift(x: Array, w: Array, first: Problem, planes: Any) -> Array:
         some = x if stride == 1 else lax.slice_in_dim(x, remainder, None, stride, axis=1)
         mine = [j for j, (_, other) in enumerate(reads) if other == remainder]
         if first.groups == 1 and filters_fit(some.shape, len(mine) * filters):
-            parts = jnp.split(planes(some, jnp.concatenate([w[j] for j in mine], axis=-1)), len(mine), axis=-1)
+            step = mine[1] - mine[0] if len(mine) > 1 else 1  # the taps of one remainder are equally far apart
+            stacked = _beside(lax.slice_in_dim(w, mine[0], mine[-1] + 1, step), -2)
+            parts = jnp.split(planes(some, stacked), len(mine), axis=-1)
         else:
             parts = [planes(some, w[j]) for j in mine]
         for j, part in zip(mine, parts, strict=True):
             shift = reads[j][0]
             terms.append(pad(part, [(-shift, length + shift - part.shape[1])]))
     return total(terms)
+
+
+def _beside(w: Array, axis: int) -> Array:
+    """Return the kernels of all taps of the first axis side by side, along the channels (-3) or the filters (-2).
+
+    Of a concatenation, XLA would compile a loop for each tap.
+    """
+    w = jnp.moveaxis(w, 0, axis)
+    return w.reshape(*w.shape[:axis], -1, *w.shape[axis + 2 :] if axis < -2 else ())
 
 
 def _loop(x: Array, w: Array, first: Problem, arithmetic: Arithmetic, planes: Any) -> Array:

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv.kernels.apart import apart
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.parts import divisor, in_parts, part_at
@@ -31,7 +32,6 @@ from jaxconv.kernels.taps import (
     window_at,
     window_starts,
 )
-from jaxconv.kernels.unknown import apart
 from jaxconv.kernels.varying import varying_zeros
 from jaxconv.kernels.xla_convolution import xla_product
 

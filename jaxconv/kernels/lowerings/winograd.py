@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxconv.kernels.apart import apart
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.lowerings.winograd_algorithms import FOURS, PAIRS, Algorithm
@@ -46,7 +47,6 @@ from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
 from jaxconv.kernels.parts import divisor, in_parts, part_at
 from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
 from jaxconv.kernels.taps import pad
-from jaxconv.kernels.unknown import Unknown, apart
 from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
@@ -129,8 +129,7 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
     if _is_large(shapes):
         chosen = {axis: algorithm.reversed() for axis, algorithm in chosen.items()}
         return _in_parts("transpose", y, w, problem, chosen, arithmetic, solve)
-    w = apart(lambda w, _: mirror(w, 1), w, y)
-    return convolve(y, w, problem, arithmetic, solve)
+    return convolve(y, apart(lambda w: mirror(w, 1), w), problem, arithmetic, solve)
 
 
 def _has_fours(chosen: Mapping[int, Algorithm]) -> bool:
@@ -138,12 +137,11 @@ def _has_fours(chosen: Mapping[int, Algorithm]) -> bool:
 
 
 def _has_outliers(x: Array) -> Array:
-    """Return whether an entry is not finite, or far larger than most.
+    """Return whether an image has an entry that is not finite, or far larger than most of its entries.
 
     The largest entry of each short run is taken. The binary exponent of the largest of these is compared with the mean
-    exponent of all that are not zero. Maxima are computed of integers, which takes a fraction of the time. The sums of
-    one image are integers, too, and one loop computes all three. An overflow would lower the mean: then XLA computes
-    the result.
+    exponent of all that are not zero. Maxima are computed of integers, which takes a fraction of the time. The sums are
+    integers, too, and one loop computes all three. An overflow would lower the mean: then XLA computes the result.
     """
     info = jnp.finfo(x.dtype)
     bits = lax.bitcast_convert_type(lax.abs(x), f"int{info.bits}")
@@ -155,9 +153,9 @@ def _has_outliers(x: Array) -> Array:
 
     values, zero = (exponents, exponents, (exponents > 0).astype(jnp.int32)), jnp.zeros((), jnp.int32)
     largest, sums, counts = lax.reduce(values, (zero,) * 3, both, tuple(range(1, x.ndim)))
-    mean = jnp.sum(sums, dtype=jnp.float32) / jnp.sum(counts, dtype=jnp.float32)  # NaN: all are zero
-    largest = jnp.max(largest)
-    return (largest == 2**info.nexp - 1) | (largest.astype(jnp.float32) > mean + OUTLIER)
+    mean = sums.astype(jnp.float32) / counts.astype(jnp.float32)  # NaN: all are zero
+    # the largest exponent is that of what is not finite
+    return jnp.any(largest.astype(jnp.float32) > jnp.minimum(mean + OUTLIER, 2**info.nexp - 1.5))
 
 
 def _in_parts(
@@ -175,12 +173,11 @@ def _in_parts(
 
     def part(x: Array) -> Array:
         x = arithmetic.upcast(x)
-        unknown = Unknown.of(x, w)
         # with tiles of two, what is not finite reaches only the outputs that read it
-        coefficients = coefficients_of(name, chosen, unknown, x.dtype, not _has_fours(chosen))
+        coefficients = coefficients_of(name, chosen, x.dtype, not _has_fours(chosen))
         one_map = _Map(product, Tiles.taps, shape, Tiles.outputs_from, chosen, coefficients)
         pads, padded = _padded(problem, chosen)
-        y = _transformed(one_map, unknown, pad(x, pads), w, padded, [*chosen])
+        y = _transformed(one_map, pad(x, pads), w, padded, [*chosen], _first_entry(x))
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
     return in_parts(part, x, _images(name, problem, x.shape[0], channels), arithmetic.accumulate_dtype)
@@ -193,8 +190,6 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     pads, padded = _padded(p, chosen)
     ends = [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)]
     images = _images("correlate", p, batch, channels + filters)
-    unknown = Unknown.of(y, x)
-    unknown = unknown._replace(any_value=arithmetic.upcast(unknown.any_value))
 
     def product(x: Array, y: Array, p: Problem) -> Array:
         return solve("correlate", x, y, p, unfinished=True)
@@ -208,12 +203,12 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
                 return arithmetic.upcast(a)
             # apart: XLA would pad x in the forward pass, and keep the result for the backward pass; and it would slice
             # and pad in every sum, entry by entry
-            return unknown.apart(lambda: pad(arithmetic.upcast(images_of(a)), pads))
+            return apart(lambda a: pad(arithmetic.upcast(images_of(a)), pads), a)
 
-        coefficients = coefficients_of("correlate", chosen, unknown, arithmetic.accumulate_dtype, False)
+        coefficients = coefficients_of("correlate", chosen, arithmetic.accumulate_dtype, False)
         one_map = _Map(product, Tiles.outputs_of, shape, Tiles.taps_from, chosen, coefficients)
-        both = prepared(x, pads), prepared(y, ends)
-        return _transformed(one_map, unknown, *both, padded, [*chosen])
+        first, second = prepared(x, pads), prepared(y, ends)
+        return _transformed(one_map, first, second, padded, [*chosen], _first_entry(second))
 
     if images == batch:
         return part(lambda a: a)
@@ -240,8 +235,11 @@ class _Map(NamedTuple):
     coefficients: Mapping[int, Coefficients]
 
 
-def _transformed(one_map: _Map, unknown: Unknown, a: Array, b: Array, p: Problem, left: Sequence[int]) -> Array:
-    """Compute a map of padded operands with the axes that are left transformed."""
+def _transformed(one_map: _Map, a: Array, b: Array, p: Problem, left: Sequence[int], any_value: Array) -> Array:
+    """Compute a map of padded operands with the axes that are left transformed.
+
+    any_value: an entry of an operand, which fills results before they are computed.
+    """
     if not left:
         return one_map.product(a, b, p)
     axis, *rest = left
@@ -256,30 +254,32 @@ def _transformed(one_map: _Map, unknown: Unknown, a: Array, b: Array, p: Problem
             one = weighted_sum(firsts(), weights_of(table.first, i)).reshape(first)
             return one, weighted_sum(seconds(), weights_of(table.second, i)).reshape(second)
 
-        both = unknown.apart(sums) if rest else sums()
-        return _transformed(one_map, unknown, both[0], both[1], inner, rest)
+        one, other = apart(sums) if rest else sums()
+        return _transformed(one_map, one, other, inner, rest, any_value)
 
-    shape = one_map.shape(a, b, inner)
-    products = _all(product, number, shape, unknown, rest, axis == min(one_map.algorithms))
+    products = _all(product, number, one_map.shape(a, b, inner), rest, any_value)
     return one_map.result(tiles, products, table.result)
 
 
-def _all(
-    product: Callable[[Any], Array], number: int, shape: Shape, unknown: Unknown, in_a_loop: Any, is_outermost: bool
-) -> list[Array]:
+def _all(product: Callable[[Any], Array], number: int, shape: Shape, in_a_loop: Any, any_value: Array) -> list[Array]:
     """Compute the products of one axis."""
     if not in_a_loop:
         return [product(i) for i in range(number)]
-    if not is_outermost:
-        return list(lax.map(product, jnp.arange(number)))
 
     def add(i: Array, out: Array) -> Array:
         return lax.dynamic_update_index_in_dim(out, product(i), i, 0)
 
     # the loop starts when the operands are computed: XLA would prepare zeros for the loops of all layers before
     # two axes: XLA takes twice as long to fill an array of more
-    filled = lax.broadcast(unknown.any_value, (number, math.prod(shape))).reshape(number, *shape)
+    filled = lax.broadcast(any_value, (number, math.prod(shape))).reshape(number, *shape)
     return list(lax.fori_loop(0, number, add, filled))
+
+
+def _first_entry(a: Array) -> Array:
+    """Return one entry of an array; of a symbolic one, which may not be sliced, a 0."""
+    if not all(isinstance(n, int) for n in a.shape):
+        return jnp.zeros((), a.dtype)
+    return lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())
 
 
 def _images(name: str, problem: Problem, batch: int, channels: int) -> int:

@@ -14,10 +14,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from jaxconv.kernels.apart import apart
 from jaxconv.kernels.lowerings.winograd_algorithms import Algorithm, Rows
 from jaxconv.kernels.problem import Problem
 from jaxconv.kernels.taps import total
-from jaxconv.kernels.unknown import Unknown
 
 Shape = tuple[Any, ...]
 Entries = tuple[Callable[[], list[Array]], Shape]  # a function that slices what a sum adds; the shape of the sum
@@ -44,9 +44,7 @@ class Coefficients(NamedTuple):
     result: Weights
 
 
-def coefficients_of(
-    name: str, chosen: Mapping[int, Algorithm], unknown: Unknown, dtype: Any, cuts: bool
-) -> dict[int, Coefficients]:
+def coefficients_of(name: str, chosen: Mapping[int, Algorithm], dtype: Any, cuts: bool) -> dict[int, Coefficients]:
     """Return the coefficients of each axis for one map.
 
     cuts: whether an entry that is not finite is cut where its coefficient is 0.
@@ -65,7 +63,7 @@ def coefficients_of(
         known[axis] = Coefficients(
             each(algorithm.x, cuts), each(second, False), weights(tuple(zip(*result, strict=True)), cuts)
         )
-    hidden = unknown.hide(known)
+    hidden = apart(lambda: known)
     for axis in [*chosen][:-1]:
         first, second = (jax.tree.map(lambda *rows: np.stack(rows), *table) for table in known[axis][:2])
         hidden[axis] = Coefficients(first, second, hidden[axis].result)
