@@ -247,32 +247,29 @@ def _transformed(one_map: _Map, a: Array, b: Array, p: Problem, left: Sequence[i
     tiles = Tiles(algorithm.outputs, axis, p)
     inner, number = tiles.inner(), len(algorithm.x)
 
-    def product(i: Any) -> Array:
-        (firsts, first), (seconds, second) = tiles.inputs_of(a), one_map.entries(tiles, b)
+    @jax.jit  # all products are traced once
+    def product(firsts: Weights, seconds: Weights) -> Array:
+        (entries, first), (others, second) = tiles.inputs_of(a), one_map.entries(tiles, b)
 
         def sums() -> tuple[Array, Array]:
-            one = weighted_sum(firsts(), weights_of(table.first, i)).reshape(first)
-            return one, weighted_sum(seconds(), weights_of(table.second, i)).reshape(second)
+            return weighted_sum(entries(), firsts).reshape(first), weighted_sum(others(), seconds).reshape(second)
 
         one, other = apart(sums) if rest else sums()
         return _transformed(one_map, one, other, inner, rest, any_value)
 
-    products = _all(product, number, one_map.shape(a, b, inner), rest, any_value)
-    return one_map.result(tiles, products, table.result)
-
-
-def _all(product: Callable[[Any], Array], number: int, shape: Shape, in_a_loop: Any, any_value: Array) -> list[Array]:
-    """Compute the products of one axis."""
-    if not in_a_loop:
-        return [product(i) for i in range(number)]
-
     def add(i: Array, out: Array) -> Array:
-        return lax.dynamic_update_index_in_dim(out, product(i), i, 0)
+        one = product(weights_of(table.first, i), weights_of(table.second, i))
+        return lax.dynamic_update_index_in_dim(out, one, i, 0)
 
-    # the loop starts when the operands are computed: XLA would prepare zeros for the loops of all layers before
-    # two axes: XLA takes twice as long to fill an array of more
-    filled = lax.broadcast(any_value, (number, math.prod(shape))).reshape(number, *shape)
-    return list(lax.fori_loop(0, number, add, filled))
+    if rest:
+        shape = one_map.shape(a, b, inner)
+        # the loop starts when the operands are computed: XLA would prepare zeros for the loops of all layers before
+        # two axes: XLA takes twice as long to fill an array of more
+        filled = lax.broadcast(any_value, (number, math.prod(shape))).reshape(number, *shape)
+        products = list(lax.fori_loop(0, number, add, filled))
+    else:
+        products = list(map(product, table.first, table.second))
+    return one_map.result(tiles, products, table.result)
 
 
 def _first_entry(a: Array) -> Array:

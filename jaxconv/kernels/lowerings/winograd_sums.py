@@ -70,10 +70,8 @@ def coefficients_of(name: str, chosen: Mapping[int, Algorithm], dtype: Any, cuts
     return hidden
 
 
-def weights_of(table: Any, i: Any) -> Weights:
-    """Return the weights of the i-th sum; i is traced in a loop."""
-    if isinstance(i, int):
-        return table[i]
+def weights_of(table: Weights, i: Array) -> Weights:
+    """Return the weights of the i-th sum, of a table of matrices."""
     return jax.tree.map(lambda a: lax.dynamic_index_in_dim(jnp.asarray(a), i, 0, keepdims=False), table)
 
 
