@@ -4,11 +4,12 @@ Makes the choice and traces the result; runs nothing.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend.core import jaxprs_in_params
 
 from jaxconv.kernels import choice, general, maps, tuning_cache
 from jaxconv.kernels.jaxpr import equations as _equations
@@ -109,20 +110,22 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
     operations = 2 * n * math.prod(geometry.y_lengths) * filters * inner
     operands = sum(_bytes(arrays[letter]) for letter in (first, second, third))
     supported = tuple(choice.supported(name, geometry, a, b, params["precision"]))
-    return Lowered(
-        name, _path(jaxpr, chosen.lowering), chosen.reason, supported, operations, operands, max(sizes, default=0)
-    )
+    return Lowered(name, _path(jaxpr), chosen.reason, supported, operations, operands, max(sizes, default=0))
 
 
-def _path(jaxpr: Any, outermost: str) -> str:
-    """Join the names of the nested lowerings, as the scopes of a traced computation show them.
+def _path(jaxpr: Any) -> str:
+    """Join the names of the lowerings that are nested most deeply, as the scopes of a traced computation show them."""
+    return " > ".join(max(_nested(jaxpr, ()), key=len))
 
-    The branches of a conditional do not show the scopes around it.
-    """
-    stacks = [str(e.source_info.name_stack) for e in _equations(jaxpr)]
-    longest = max(stacks, key=lambda stack: stack.count(SCOPE), default="")
-    names = [part.rpartition(".")[2] for part in longest.split("/") if part.startswith(SCOPE)]
-    return " > ".join(names if names[:1] == [outermost] else [outermost, *names])
+
+def _nested(jaxpr: Any, around: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield the lowerings around each equation. An equation in a loop, branch or call shows those inside of it only."""
+    for equation in jaxpr.eqns:
+        scopes = str(equation.source_info.name_stack).split("/")
+        names = (*around, *(scope.rpartition(".")[2] for scope in scopes if scope.startswith(SCOPE)))
+        yield names
+        for inner in jaxprs_in_params(equation.params):
+            yield from _nested(inner, names)
 
 
 def _bytes(aval: Any) -> int:

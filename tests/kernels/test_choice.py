@@ -29,24 +29,33 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
     ("facts", "names"),
     [
         (dict(x=(16, 512, 128), w=(5, 128, 256)), "winograd > matmul, winograd > matmul, xla_nhwc"),
-        (dict(x=(8, 27, 27, 64), w=(5, 5, 64, 192)), "winograd, winograd, winograd"),
-        (dict(x=(64, 7, 7, 128), w=(3, 3, 128, 256), padding="VALID"), "leading_axis > xla_nhwc, matmul, winograd"),
-        (dict(x=(2, 8, 28, 28, 144), w=(3, 1, 1, 144, 64)), "winograd, winograd, exchanged > winograd"),
-        (dict(x=(1, 56, 56, 64), w=(1, 3, 64, 512)), "winograd, winograd, leading_axis > winograd > matmul"),
+        (dict(x=(8, 27, 27, 64), w=(5, 5, 64, 192)), "winograd > matmul, winograd > matmul, winograd > matmul"),
+        (
+            dict(x=(64, 7, 7, 128), w=(3, 3, 128, 256), padding="VALID"),
+            "leading_axis > xla_nhwc, matmul, winograd > matmul",
+        ),
+        (
+            dict(x=(2, 8, 28, 28, 144), w=(3, 1, 1, 144, 64)),
+            "winograd > matmul, winograd > matmul, exchanged > winograd > matmul",
+        ),
+        (
+            dict(x=(1, 56, 56, 64), w=(1, 3, 64, 512)),
+            "winograd > matmul, winograd > matmul, leading_axis > winograd > matmul",
+        ),
         (
             dict(x=(16, 64, 64, 24), w=(1, 3, 24, 64)),
-            "leading_axis > xla_nhwc, polyphase > matmul, leading_axis > winograd",
+            "leading_axis > xla_nhwc, polyphase > matmul, leading_axis > winograd > matmul",
         ),
         (
             dict(x=(16, 56, 56, 32), w=(3, 3, 32, 32)),
-            "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, winograd",
+            "leading_axis > xla_nhwc, polyphase > leading_axis > xla_nhwc, winograd > matmul",
         ),
         (dict(x=(2, 80, 80, 48), w=(1, 3, 48, 48), dtype="bfloat16"), "matmul, matmul, leading_axis > xla_nhwc"),
         (dict(x=(8, 64, 64), w=(5, 64, 64)), "stacked_taps, matmul, xla_nhwc"),
-        (dict(x=(16, 7, 7, 64), w=(3, 3, 64, 128)), "leading_axis > winograd, matmul, winograd"),
-        (dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)), "winograd, winograd, winograd"),
-        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)), "winograd, winograd, winograd"),
-        (dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)), "winograd, winograd, winograd"),
+        (dict(x=(16, 7, 7, 64), w=(3, 3, 64, 128)), "leading_axis > winograd > matmul, matmul, winograd > matmul"),
+        (dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64)), "winograd > matmul, winograd > matmul, winograd > matmul"),
+        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128)), "winograd > matmul, winograd > matmul, winograd > matmul"),
+        (dict(x=(8, 7, 7, 512), w=(3, 3, 512, 512)), "winograd > matmul, winograd > matmul, winograd > matmul"),
         (dict(x=(8, 56, 56, 64), w=(1, 1, 64, 256)), "matmul, matmul, matmul"),
         (dict(x=(4, 2048, 768), w=(4, 1, 768), groups=768), "shift_add, shift_add, shift_add"),
         (dict(x=(8, 56, 56, 96), w=(7, 7, 1, 96), groups=96), "shift_add, polyphase > shift_add, shift_add"),
@@ -54,13 +63,13 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(1, 200, 200, 1), w=(50, 50, 1, 1)), "shift_add, polyphase > shift_add, shift_add"),
         (
             dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64)),
-            "winograd, polyphase > leading_axis > winograd, winograd",
+            "winograd > matmul, polyphase > leading_axis > winograd > matmul, winograd > matmul",
         ),
-        (dict(x=(1, 32, 32, 32, 64), w=(3, 3, 3, 64, 64)), "winograd, winograd, winograd"),
+        (dict(x=(1, 32, 32, 32, 64), w=(3, 3, 3, 64, 64)), "winograd > matmul, winograd > matmul, winograd > matmul"),
         (dict(x=(1, 128, 128, 8), w=(2, 2, 8, 320), strides=4), "im2col, matmul, leading_axis > matmul"),
         (
             dict(x=(2, 24, 24, 24, 12), w=(3, 3, 3, 12, 48)),
-            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, leading_axis > winograd",
+            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, leading_axis > winograd > matmul",
         ),
         (
             dict(x=(8, 128, 128, 3), w=(4, 4, 3, 96), strides=4),
@@ -85,7 +94,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         ),
         (
             dict(x=(2, 24, 24, 24, 24), w=(3, 3, 3, 24, 24)),
-            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, winograd",
+            "leading_axis > xla_extra_row, polyphase > leading_axis > xla_extra_row, winograd > matmul",
         ),
         (
             dict(x=(1, 10, 10, 10, 16), w=(3, 3, 3, 16, 16)),
@@ -115,10 +124,13 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(2, 32, 32, 32, 3), w=(1, 1, 1, 3, 3)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
         (dict(x=(2, 4000, 1), w=(8, 1, 64)), "shift_add, matmul, row_correlation"),
         (dict(x=(1, 1024, 64), w=(9, 64, 64)), "xla_nhwc, polyphase > xla_nhwc, matmul"),
-        (dict(x=(16, 512, 256), w=(3, 256, 128)), "winograd, winograd, exchanged > winograd"),
-        (dict(x=(16, 512, 192), w=(3, 192, 48)), "xla_nhwc, winograd, exchanged > winograd > matmul"),
+        (
+            dict(x=(16, 512, 256), w=(3, 256, 128)),
+            "winograd > matmul, winograd > matmul, exchanged > winograd > matmul",
+        ),
+        (dict(x=(16, 512, 192), w=(3, 192, 48)), "xla_nhwc, winograd > matmul, exchanged > winograd > matmul"),
         (dict(x=(16, 1024, 32), w=(3, 32, 32)), "xla_nhwc, polyphase > xla_nhwc, winograd > matmul"),
-        (dict(x=(1, 56, 56, 64), w=(3, 3, 64, 64)), "xla_extra_row, polyphase > xla_extra_row, winograd"),
+        (dict(x=(1, 56, 56, 64), w=(3, 3, 64, 64)), "xla_extra_row, polyphase > xla_extra_row, winograd > matmul"),
         (dict(x=(64, 4, 4, 512), w=(4, 4, 512, 1), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(64, 4, 4, 64), w=(4, 4, 64, 16), padding="VALID"), "matmul, matmul, matmul"),
         (dict(x=(1, 7, 32), w=(7, 32, 32), padding="VALID"), "matmul, matmul, matmul"),
@@ -130,9 +142,12 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(4, 1000, 128), w=(128, 128, 128)), "xla_nhwc, polyphase > xla_nhwc, xla_nhwc"),
         (
             dict(x=(16, 14, 14, 256), w=(4, 4, 256, 128), stretch=2, padding=[(2, 2)] * 2),
-            "polyphase > winograd, leading_axis > xla_nhwc, matmul",
+            "polyphase > winograd > matmul, leading_axis > xla_nhwc, matmul",
         ),
-        (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"), "winograd, winograd, matmul"),
+        (
+            dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="bfloat16"),
+            "winograd > matmul, winograd > matmul, matmul",
+        ),
         (dict(x=(16, 3000, 24), w=(3, 24, 96), strides=3), ", ".join(["polyphase > matmul"] * 3)),
         (
             dict(x=(16, 384, 64), w=(3, 64, 128), strides=3, dtype="bfloat16"),
@@ -160,11 +175,11 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         (dict(x=(8, 4096, 128), w=(3, 2, 128), groups=64), "groups_last, polyphase > groups_last, groups_last"),
         (
             dict(x=(8, 56, 56, 64), w=(3, 3, 64, 64), dtype="bfloat16"),
-            "stacked_taps, polyphase > stacked_taps, winograd",
+            "stacked_taps, polyphase > stacked_taps, winograd > matmul",
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 128, 32), dtype="float16"),
-            "stacked_taps, polyphase > stacked_taps, exchanged > winograd",
+            "stacked_taps, polyphase > stacked_taps, exchanged > winograd > matmul",
         ),
         (
             dict(x=(2, 24, 24, 24, 32), w=(3, 3, 3, 32, 64), strides=2),
@@ -176,7 +191,7 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
         ),
         (
             dict(x=(8, 28, 28, 128), w=(3, 3, 4, 128), groups=32),
-            "groups_last, polyphase > groups_last, block_diagonal",
+            "groups_last, polyphase > groups_last, block_diagonal > winograd > matmul",
         ),
         (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="int32"), "xla, xla, xla"),
     ],

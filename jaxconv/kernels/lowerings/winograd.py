@@ -23,7 +23,7 @@ Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
