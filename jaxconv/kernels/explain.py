@@ -115,7 +115,8 @@ def _lowered(name: str, arrays: dict[str, Any], params: dict[str, Any], platform
 
 def _path(jaxpr: Any) -> str:
     """Join the names of the lowerings that are nested most deeply, as the scopes of a traced computation show them."""
-    return " > ".join(max(_nested(jaxpr, ()), key=len))
+    deepest: tuple[str, ...] = max(_nested(jaxpr, ()), key=len)
+    return " > ".join(deepest)
 
 
 def _nested(jaxpr: Any, around: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
