@@ -337,6 +337,34 @@ def test_a_small_product_of_one_tap_is_a_convolution_that_xla_makes_a_product_of
     assert " dot(" in lowered.compile().as_text()
 
 
+@pytest.mark.parametrize(
+    ("places", "channels", "filters", "counts"),  # of convolutions in C and T
+    [
+        (20_000, 64, 64, (1, 1)),
+        (8_000, 64, 64, (1, 0)),  # T: too few multiplications
+        (80_000, 32, 64, (0, 1)),  # C: too few channels to contract
+        (80_000, 64, 16, (0, 1)),  # C: too few filters
+        (1_500, 256, 192, (0, 0)),  # the kernel is large
+    ],
+)
+def test_large_products_whose_kernel_fits_the_cache_are_computed_by_eigen(places, channels, filters, counts, x64):
+    rng = np.random.default_rng(0)
+    x, w, y = (
+        rng.standard_normal(shape).astype(np.float32)
+        for shape in ((2, places // 2, channels), (1, channels, filters), (2, places // 2, filters))
+    )
+
+    def convolve(x, w):
+        numbers = ("NWC", "WIO", "NWC")
+        return jaxconv.conv_general_dilated(x, w, (1,), "VALID", dimension_numbers=numbers, lowering="matmul")
+
+    forward, backward = jax.jit(convolve), jax.jit(lambda x, w, y: jax.vjp(lambda x: convolve(x, w), x)[1](y)[0])
+    agrees(forward(x, w), x.astype(np.float64) @ w[0])
+    agrees(backward(x, w, y), y.astype(np.float64) @ w[0].T)
+    programs = forward.lower(x, w), backward.lower(x, w, y)
+    assert tuple(lowered.as_text().count("stablehlo.convolution") for lowered in programs) == counts
+
+
 @pytest.mark.parametrize("length", [2, 8, 11])  # shorter than a run, one run, places that do not fill one
 @pytest.mark.parametrize(
     ("lowering", "taps", "outer", "part"),
