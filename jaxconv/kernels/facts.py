@@ -213,11 +213,13 @@ class Facts(NamedTuple):
                 return channels <= 48 or not self.is_half
             few = filters < channels or filters == channels <= 32 or channels <= 16 or filters >= 16 * channels
             close = p.strides[0] == 2 or channels <= 64 or filters <= 8
-            return few and close and growth <= (2 if filters <= 8 else polyphase.MAX_WASTE) and p.y[0] >= 48
+            most, length = (2, 16) if filters <= 8 else (polyphase.MAX_WASTE, 48)
+            return few and close and growth <= most and p.y[0] >= length
         if self.is_half:
             return False
         if filters <= 12 < channels and self.taps > 4 and not self.skips_positions:
-            return growth <= 1.8 and self.multiplications >= 1 << 22
+            # windows side by side are read once, without a transposed copy
+            return growth <= 1.8 and self.multiplications >= 1 << 22 and p.w != p.strides
         if growth > 1:
             return channels <= 8 and (growth <= 1.8 or self.skips_positions) and self.output_size >= 1 << 19
         if channels <= 12 or (channels <= 32 and filters <= 16):

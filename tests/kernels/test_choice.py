@@ -193,6 +193,14 @@ def chosen(x, w, strides=1, padding="SAME", dilation=1, groups=1, dtype="float32
             dict(x=(8, 28, 28, 128), w=(3, 3, 4, 128), groups=32),
             "groups_last, polyphase > groups_last, block_diagonal > winograd > matmul",
         ),
+        (
+            dict(x=(4, 120, 120, 128), w=(3, 3, 128, 12), strides=3, padding="VALID"),
+            "xla_nhwc, polyphase > matmul, matmul",
+        ),
+        (
+            dict(x=(8, 128, 128), w=(31, 128, 1), strides=4),
+            "polyphase > matmul, polyphase > shift_add, polyphase > exchanged > row_correlation",
+        ),
         (dict(x=(8, 28, 28, 128), w=(3, 3, 128, 128), dtype="int32"), "xla, xla, xla"),
     ],
 )
