@@ -3,8 +3,10 @@
 On CPU, XLA removes optimization barriers before it fuses. A call that it may not inline stays.
 """
 
+import contextlib
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -13,6 +15,15 @@ from jax.extend.core import Primitive
 from jax.extend.mlir import ir
 from jax.interpreters import mlir, xla
 
+_thread = threading.local()
+
+# the identity; the call whose result it is given stays a call
+_not_inlined = Primitive("not_inlined")
+_not_inlined.def_impl(functools.partial(xla.apply_primitive, _not_inlined))
+_not_inlined.def_abstract_eval(lambda a: a)
+
+_ATTRIBUTES = "mhlo.frontend_attributes"
+
 
 def apart(compute: Callable[..., Any], *operands: Array) -> Any:
     """Return ``compute(*operands)``, a tree of arrays, which XLA on CPU does not fuse with anything around it.
@@ -20,20 +31,31 @@ def apart(compute: Callable[..., Any], *operands: Array) -> Any:
     Otherwise XLA fuses the computation with everything that reads the arrays, and repeats it each time. Of constants,
     which a computation without operands returns, XLA then does not know the values.
     """
+    if getattr(_thread, "platform", "cpu") != "cpu":
+        return compute(*operands)
     return jax.tree.map(_not_inlined.bind, jax.jit(compute)(*operands))
 
 
-# the identity; on CPU, the call whose result it is given stays a call
-_not_inlined = Primitive("not_inlined")
-_not_inlined.def_impl(functools.partial(xla.apply_primitive, _not_inlined))
-_not_inlined.def_abstract_eval(lambda a: a)
+@contextlib.contextmanager
+def tracing_for(platform: str | None) -> Iterator[None]:
+    """Say for which platform this thread traces inside. On others than CPU, nothing is computed apart."""
+    before = getattr(_thread, "platform", "cpu")
+    _thread.platform = platform
+    try:
+        yield
+    finally:
+        _thread.platform = before
 
 
-def _keep(context: Any, a: Any) -> list[Any]:
-    attributes = ir.DictAttr.get({"inlineable": ir.StringAttr.get("false")})
-    a.owner.attributes["mhlo.frontend_attributes"] = attributes
+def _mark(context: Any, a: Any) -> list[Any]:
+    call = a.owner
+    if getattr(call, "name", None) == "func.call":  # not so where it is computed outside of jit
+        attributes: dict[str, Any] = {"inlineable": ir.StringAttr.get("false")}
+        if _ATTRIBUTES in call.attributes:
+            others = ir.DictAttr(call.attributes[_ATTRIBUTES])
+            attributes |= {others[i].name: others[i].attr for i in range(len(others))}
+        call.attributes[_ATTRIBUTES] = ir.DictAttr.get(attributes)
     return [a]
 
 
-mlir.register_lowering(_not_inlined, lambda context, a: [a], cacheable=False)
-mlir.register_lowering(_not_inlined, _keep, platform="cpu", cacheable=False)
+mlir.register_lowering(_not_inlined, _mark, cacheable=False)

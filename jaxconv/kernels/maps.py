@@ -23,6 +23,7 @@ from jax.interpreters import ad, batching, mlir, xla
 
 from jaxconv.geometry import Geometry
 from jaxconv.kernels import choice, partition, tuning_cache
+from jaxconv.kernels.apart import tracing_for
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.halo import PADDING_MODES
 from jaxconv.kernels.lowerings.xla import XLA
@@ -241,9 +242,9 @@ def _lower(name: str, context: Any, a: Any, b: Any, *, geometry: Geometry, mode:
     return mlir.lower_fun(function, multiple_results=False)(context, a, b)
 
 
-def _solve(name: str, a: Array, b: Array, **options: Any) -> Array:
-    with tracing_a_lowering():
-        return choice.compute(name, a, b, **options)
+def _solve(name: str, a: Array, b: Array, *, platform: str | None, **options: Any) -> Array:
+    with tracing_a_lowering(), tracing_for(platform):
+        return choice.compute(name, a, b, platform=platform, **options)
 
 
 PRIMITIVES = {name: _primitive(name) for name in SIGNATURES}

@@ -1,6 +1,8 @@
 """Computations that XLA does not fuse with others."""
 
 import jax
+import jax.experimental.xla_metadata
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -52,11 +54,36 @@ def test_xla_does_not_know_constants_that_are_computed_apart():
     )
 
 
-def test_programs_for_other_platforms_have_ordinary_calls():
-    lowered = jax.jit(lambda x: jnp.sin(apart(jnp.cos, x))).trace(jnp.ones(3))
-    assert "inlineable" in lowered.lower(lowering_platforms=("cpu",)).as_text()
-    for platform in ("cuda", "tpu"):
-        assert "inlineable" not in lowered.lower(lowering_platforms=(platform,)).as_text()
+def test_apart_computes_outside_of_jit():
+    np.testing.assert_array_equal(apart(lambda a: a + 1, jnp.arange(3.0)), [1, 2, 3])
+
+
+def test_other_attributes_of_the_call_are_kept():
+    def function(x):
+        with jax.experimental.xla_metadata.set_xla_metadata(label="mine"):
+            return jnp.sin(apart(jnp.cos, x))
+
+    (call,) = (line for line in program(function, jnp.ones(3)).splitlines() if " call(" in line)
+    assert 'inlineable="false"' in call and 'label="mine"' in call
+
+
+@pytest.mark.parametrize(
+    ("lowering", "groups"), [("winograd", 1), ("block_diagonal", 4), ("matmul", 1), (None, 1), (None, 4)]
+)
+def test_programs_for_other_platforms_have_ordinary_calls(lowering, groups):
+    x, w = jnp.ones((2, 28, 28, 128)), jnp.ones((3, 3, 128 // groups, 128))
+
+    def input_gradient(x, w):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        options = {"dimension_numbers": numbers, "feature_group_count": groups, "lowering": lowering}
+        return jax.vjp(lambda x: jaxconv.conv_general_dilated(x, w, (1, 1), "SAME", **options), x)[1](x)[0]
+
+    def marked(*platforms):
+        return jax.export.export(jax.jit(input_gradient), platforms=platforms)(x, w).mlir_module().count("inlineable")
+
+    assert marked("cuda") == marked("tpu") == 0
+    assert marked("cpu", "cuda") == marked("cpu")
+    assert (marked("cpu") > 0) == (lowering != "matmul")
 
 
 @pytest.mark.parametrize(
