@@ -265,7 +265,7 @@ class Facts(NamedTuple):
         """Return whether products of half types are faster than float32's after a transformation."""
         if name == "correlate":
             return self.problem.rank == 2 and self.channels >= 128
-        return self.total_size - self.kernel_size > winograd.PARTS[name]  # it would be computed in parts
+        return self.total_size - self.kernel_size > winograd.PART  # it would be computed in parts
 
     def filters_stack(self, name: str) -> bool:
         """Return whether the taps of the first axis fit beside the filters of C, or of T as C, and that is worth it."""

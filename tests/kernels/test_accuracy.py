@@ -4,10 +4,12 @@ import functools
 import math
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxconv
+from jaxconv.kernels.lowerings import winograd
 from jaxconv.kernels.lowerings.winograd_algorithms import FOURS, PAIRS
 
 # x, w, groups: kernels for which products of spectra would be faster
@@ -164,6 +166,32 @@ def test_a_value_that_stands_out_changes_nothing_that_does_not_read_it(name, val
     # sums of 72 products of about 1, in two ways; by tiles of four, -1e9 would make errors of 1,000
     np.testing.assert_allclose(got[apart], plain[apart], rtol=1e-5, atol=2e-5)
     assert np.all(np.isnan(got[~apart]) | (np.abs(got[~apart]) > 1e5))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda x: x, False),
+        (lambda x: x * np.logspace(0, -30, 4, dtype="f4")[:, None, None, None], False),  # images of different scales
+        (lambda x: x * np.float32([1, 0, 1, 0])[:, None, None, None], False),
+        (lambda x: np.where(np.arange(8) == 0, 1e9 * x, x), True),  # a channel
+        (lambda x: _with_entry(x, 1e6), True),
+        (lambda x: _with_entry(x, 1e3), False),
+        (lambda x: _with_entry(x, np.nan), True),
+        (lambda x: _with_entry(x, -np.inf), True),
+        (lambda x: _with_entry(0 * x, np.inf), True),
+        (lambda x: _with_entry(0 * x, 1.0), False),  # zeros do not count
+    ],
+)
+def test_an_entry_stands_out_among_those_of_its_image(change, expected):
+    x = np.random.default_rng(0).standard_normal((4, 16, 12, 8)).astype("f4")
+    assert bool(winograd.has_outliers(jnp.asarray(change(x)))) == expected
+
+
+def _with_entry(x, value):
+    x = np.array(x)
+    x[1, 5, 6, 3] = value
+    return x
 
 
 def test_fewer_multiplications_are_almost_as_accurate(x64):

@@ -55,9 +55,9 @@ Array = jax.Array
 MAX_PADDED = 1.15
 # the binary exponent of an outlier, above the mean; the longest runs of entries, of which XLA's code is the fastest
 OUTLIER, LONGEST_RUN = 12.0, 4
-# entries of x and y in one part of the batch: each part takes a pass over its result, and what a kernel gradient reads
-# should fit the cache; and those of the largest image that is faster this way
-PARTS, LARGEST = {"convolve": 3 << 21, "transpose": 3 << 21, "correlate": 1 << 21}, 1 << 22
+# entries of x and y in one part of the batch: each takes a pass over its result, and its arrays should fit the cache;
+# and those of the largest image that is faster this way
+PART, LARGEST = 3 << 21, 1 << 22
 
 
 def algorithms(name: str, problem: Problem, shapes: Shapes) -> dict[int, Algorithm]:
@@ -116,7 +116,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     def direct(x: Array, w: Array) -> Array:
         return convolve_nhwc(x, w, problem, arithmetic)
 
-    return lax.cond(_has_outliers(x), direct, transformed, x, w) if _has_fours(chosen) else transformed(x, w)
+    return lax.cond(has_outliers(x), direct, transformed, x, w) if _has_fours(chosen) else transformed(x, w)
 
 
 def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -136,7 +136,7 @@ def _has_fours(chosen: Mapping[int, Algorithm]) -> bool:
     return any(algorithm in FOURS.values() for algorithm in chosen.values())
 
 
-def _has_outliers(x: Array) -> Array:
+def has_outliers(x: Array) -> Array:
     """Return whether an image has an entry that is not finite, or far larger than most of its entries.
 
     The largest entry of each short run is taken. The binary exponent of the largest of these is compared with the mean
@@ -180,7 +180,7 @@ def _in_parts(
         y = _transformed(one_map, pad(x, pads), w, padded, [*chosen], _first_entry(x))
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
-    return in_parts(part, x, _images(name, problem, x.shape[0], channels), arithmetic.accumulate_dtype)
+    return in_parts(part, x, _images(problem, x.shape[0], channels), arithmetic.accumulate_dtype)
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -189,7 +189,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     chosen = algorithms("correlate", p, p.shapes("correlate", x.shape, y.shape))
     pads, padded = _padded(p, chosen)
     ends = [(0, whole - n) for whole, n in zip(padded.y, p.y, strict=True)]
-    images = _images("correlate", p, batch, channels + filters)
+    images = _images(p, batch, channels + filters)
 
     def product(x: Array, y: Array, p: Problem) -> Array:
         return solve("correlate", x, y, p, unfinished=True)
@@ -279,9 +279,9 @@ def _first_entry(a: Array) -> Array:
     return lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())
 
 
-def _images(name: str, problem: Problem, batch: int, channels: int) -> int:
+def _images(problem: Problem, batch: int, channels: int) -> int:
     """Return how many images are computed at a time: a divisor of the batch, or all of a symbolic one."""
-    return divisor(batch, PARTS[name] // (math.prod(problem.y) * channels))
+    return divisor(batch, PART // (math.prod(problem.y) * channels))
 
 
 def _padded(problem: Problem, chosen: Mapping[int, Algorithm]) -> tuple[list[tuple[int, int]], Problem]:
