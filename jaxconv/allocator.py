@@ -1,4 +1,4 @@
-"""The memory allocator of the process: keep what is freed for the next array. Knows no arrays."""
+"""The memory allocator of the process: keep what is freed for the next array. Independent of arrays."""
 
 import contextlib
 import ctypes

@@ -1,4 +1,4 @@
-"""TOML: read a file, apply settings of the command line, write a tree of tables. Knows no meaning of a key."""
+"""TOML: read a file, apply settings of the command line, write a tree of tables. Independent of what the keys mean."""
 
 import json
 import re

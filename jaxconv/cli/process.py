@@ -1,4 +1,4 @@
-"""The process of a command: its output streams, its signals and its memory. Knows nothing about the commands."""
+"""The process of a command: its output streams, its signals and its memory. Independent of the commands."""
 
 import contextlib
 import os

@@ -14,7 +14,7 @@ The laws (tests/test_laws.py holds every layer to them):
 8. Same key, same params and same result, on any number of devices.
 9. A mask that is True everywhere changes nothing; a padded sequence with its mask has the outputs that it has alone.
 
-Knows no particular layer: the computation of each is in its own file.
+Independent of particular layers: the computation of each is in its own file.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Dtype policies: the types of a layer's weights and of its computation. Knows no layers."""
+"""Dtype policies: the types of a layer's weights and of its computation. Independent of layers."""
 
 import dataclasses
 from collections.abc import Mapping

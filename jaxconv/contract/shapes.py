@@ -1,6 +1,6 @@
 """Shapes of inputs, batch first: reading one from an argument, an array or a structure of arrays.
 
-Knows no layers. A structure is a JAX pytree of lists and dicts.
+Independent of layers. A structure is a JAX pytree of lists and dicts.
 """
 
 from collections.abc import Mapping, Sequence

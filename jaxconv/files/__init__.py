@@ -1,1 +1,1 @@
-"""Files of models: other formats and our own, to and from ``(layer, params)``. Knows nothing of training."""
+"""Files of models: other formats and our own, to and from ``(layer, params)``. Independent of training."""

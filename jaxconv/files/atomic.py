@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole or not at all, and folders of a new name. Knows no formats."""
+"""Files that are replaced as a whole or not at all, and folders of a new name. Independent of formats."""
 
 import contextlib
 import itertools

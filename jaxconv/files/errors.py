@@ -1,4 +1,4 @@
-"""FileError, and what turns every other exception about a file's content into one. Knows no formats."""
+"""FileError, and what turns every other exception about a file's content into one. Independent of formats."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""HDF5 files, read with suspicion: no links out of the file, sizes checked before bytes are read. Knows no layers."""
+"""HDF5 files, read with suspicion: no links out of the file, sizes checked before bytes are read.
+
+Independent of layers.
+"""
 
 import contextlib
 import functools

@@ -1,4 +1,7 @@
-"""How the products of a lowering are summed: the dtype, and the precision of matrix products. Knows no map."""
+"""How the products of a lowering are summed: the dtype, and the precision of matrix products.
+
+Independent of the maps.
+"""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple

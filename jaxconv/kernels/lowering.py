@@ -1,4 +1,7 @@
-"""The protocol of a lowering, one way to compute some of the three maps. Knows neither the lowerings nor the choice."""
+"""The protocol of a lowering, one way to compute some of the three maps.
+
+Independent of the lowerings and the choice.
+"""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The processor of this machine, as Linux describes it. Knows nothing about convolutions."""
+"""The processor of this machine, as Linux describes it. Independent of convolutions."""
 
 import contextlib
 import functools

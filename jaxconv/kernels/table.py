@@ -212,8 +212,8 @@ TABLE: tuple[Row, ...] = (
     Row("polyphase", K, lambda f: f.kernel_phases_stack,
         "strided, windows side by side, few channels or filters: phases as channels; 16x32x32x24 to 16x16x320, k2x2 "
         "s2: 3.6 by im2col -> 1.2; 16x3000x24 to 1000x96, k3 s3: 2.1 by matmul -> 0.8; 16x2000x64 to 1000x48, k4 s2: "
-        "3.6 by xla_nhwc -> 2.2; 8x224x224x8 to 112x112x48, k5x5 s2: 54 -> 18; 128x128 to 32x1, k31 s4: 0.18 by matmul "
-        "-> 0.08; but of 4x120x120x128 to 40x40x12, k3x3 s3: 5.1, by matmul 1.7"),
+        "3.6 by xla_nhwc -> 2.2; 8x224x224x8 to 112x112x48, k5x5 s2: 54 -> 18; 8x128x128 to 32x1, k31 s4: 0.18 by "
+        "matmul -> 0.08; but of 4x120x120x128 to 40x40x12, k3x3 s3: 5.1, by matmul 1.7"),
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 3 and f.taps <= 9,
         "one input channel; 2x64x64x64x1 to 12, k2x2x2: 17 by matmul -> 6"),
     Row("shift_add", K, lambda f: f.channels == 1 and f.problem.rank == 2 and f.taps <= 9

@@ -1,6 +1,6 @@
 """What the taps of a kernel read and write: pads, windows and scatters of arrays in standard form.
 
-Lowerings are built from these. Knows no map.
+Lowerings are built from these. Independent of the maps.
 """
 
 import functools

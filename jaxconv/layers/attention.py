@@ -1,6 +1,6 @@
 """MultiHeadAttention: each step of a query is a weighted mean of the steps of a value.
 
-The input is a list of arrays: query, value, and possibly key and attention mask. Knows nothing of graphs.
+The input is a list of arrays: query, value, and possibly key and attention mask. Independent of graphs.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """The base of the layers that slide kernels over an input: sizes, windows, bias and activation.
 
-Knows no particular convolution, and declares no fields: their order differs between the families, as in Keras.
+Independent of particular convolutions. It declares no fields: their order differs between the families, as in Keras.
 """
 
 from typing import Any, ClassVar

@@ -1,6 +1,6 @@
 """Layers of several inputs that are merged element by element, Add to Minimum, and the base of all merges.
 
-The input is a list or tuple of arrays, and its shape a list of shapes. Knows nothing of graphs.
+The input is a list or tuple of arrays, and its shape a list of shapes. Independent of graphs.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""The arithmetic that normalizations share: moments, standardization, gamma and beta. Knows no layer."""
+"""The arithmetic that normalizations share: moments, standardization, gamma and beta. Independent of layers."""
 
 import functools
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Checks for options of layers: numbers, seeds, axes. Knows no layer."""
+"""Checks for options of layers: numbers, seeds, axes. Independent of layers."""
 
 import math
 import operator

@@ -1,4 +1,4 @@
-"""Convolutions as functions of arrays, with Keras's signatures. Knows no layers and no params."""
+"""Convolutions as functions of arrays, with Keras's signatures. Independent of layers and params."""
 
 import functools
 import inspect

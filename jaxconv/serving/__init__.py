@@ -1,4 +1,4 @@
-"""Trained models at inference: made smaller, compiled ahead of time, exported. Knows nothing of training."""
+"""Trained models at inference: made smaller, compiled ahead of time, exported. Independent of training."""
 
 from jaxconv.serving.artifact import export, load_exported
 from jaxconv.serving.compilation import compile

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that a loop answers at its next safe point. Knows nothing about training."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request that a loop answers at its next safe point. Independent of training."""
 
 import contextlib
 import signal

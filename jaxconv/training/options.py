@@ -1,4 +1,4 @@
-"""The options of a run that are plain values, checked. Knows no arrays, models or losses."""
+"""The options of a run that are plain values, checked. Independent of arrays, models and losses."""
 
 import dataclasses
 import math

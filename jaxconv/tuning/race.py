@@ -1,4 +1,4 @@
-"""Median times of programs that take turns; those that cannot win drop out early. Knows nothing about them."""
+"""Median times of programs that take turns; those that cannot win drop out early. Independent of what they compute."""
 
 import math
 import random

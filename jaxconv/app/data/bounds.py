@@ -1,4 +1,4 @@
-"""Ranges of the numbers in a ``[data]`` table: one error, which names the key. Knows nothing about the sources."""
+"""Ranges of the numbers in a ``[data]`` table: one error, which names the key. Independent of the sources."""
 
 import math
 import os

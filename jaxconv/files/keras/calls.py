@@ -1,6 +1,6 @@
 """Calls of layers in a functional model's config, in the forms of Keras 1, 2 and 3: the tensors that they refer to.
 
-A reference is a list ``[layer, number of the call, index of the output]``. Knows nothing of layers.
+A reference is a list ``[layer, number of the call, index of the output]``. Independent of layers.
 """
 
 from collections.abc import Iterator, Mapping

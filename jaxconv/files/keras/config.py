@@ -1,4 +1,4 @@
-"""A Keras model's config as a tree of entries, whatever version wrote it. Knows no options of layers."""
+"""A Keras model's config as a tree of entries, whatever version wrote it. Independent of the options of layers."""
 
 import dataclasses
 import itertools

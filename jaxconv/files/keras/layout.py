@@ -1,4 +1,7 @@
-"""Where Keras 3 stores each weight: the groups of ``model.weights.h5`` and their leaves of params. Knows no HDF5."""
+"""Where Keras 3 stores each weight: the groups of ``model.weights.h5`` and their leaves of params.
+
+Independent of HDF5.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple

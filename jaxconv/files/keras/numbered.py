@@ -1,4 +1,4 @@
-"""Weights in Keras 3's layout (``.keras``, ``.weights.h5``): groups by class and number. Knows no configs."""
+"""Weights in Keras 3's layout (``.keras``, ``.weights.h5``): groups by class and number. Independent of configs."""
 
 from collections.abc import Collection, Iterable, Iterator
 

@@ -1,4 +1,7 @@
-"""One layer's config in any of Keras's dialects as the options of a layer here. Knows no graphs, weights or files."""
+"""One layer's config in any of Keras's dialects as the options of a layer here.
+
+Independent of graphs, weights and files.
+"""
 
 import dataclasses
 from collections.abc import Mapping

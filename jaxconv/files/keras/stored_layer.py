@@ -1,4 +1,7 @@
-"""The layers of a model in the order of its file, and the leaves of params of each. Knows no layout of weights."""
+"""The layers of a model in the order of its file, and the leaves of params of each.
+
+Independent of the layout of weights.
+"""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The weights of a Keras file: matched strictly with the layers here, checked and read. Knows no configs."""
+"""The weights of a Keras file: matched strictly with the layers here, checked and read. Independent of configs."""
 
 from collections.abc import Mapping
 from typing import Any

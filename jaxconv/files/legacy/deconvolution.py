@@ -1,4 +1,4 @@
-"""Keras 1's transposed convolutions had an output_shape: the padding that produces it here. Knows no files."""
+"""Keras 1's transposed convolutions had an output_shape: the padding that produces it here. Independent of files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,4 +1,4 @@
-"""Weights in the layout of Keras 1 and 2 (``.h5``): a group for each layer, with names. Knows no configs."""
+"""Weights in the layout of Keras 1 and 2 (``.h5``): a group for each layer, with names. Independent of configs."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,7 @@
-"""Keras 1's options, constraints, regularizers and ``Merge`` as Keras 2 would write them. Knows no graphs or files."""
+"""Keras 1's options, constraints, regularizers and ``Merge`` as Keras 2 would write them.
+
+Independent of graphs and files.
+"""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""Kernels as Keras 1, and Theano under any Keras, stored them, in current axes and direction. Knows no files."""
+"""Kernels as Keras 1, and Theano under any Keras, stored them, in current axes and direction. Independent of files."""
 
 from collections.abc import Callable
 from typing import Any

@@ -8,8 +8,8 @@ is the derivative in w: the same sums of x, the transposed sums of y, and the tr
 Tiles of four are used on an axis that they fill, if the kernel is not larger than x and y together. Each output then
 also depends on entries of its tile that it does not read: their rounding errors reach it, and so would a NaN. So C and
 T first look for outliers in their operand, which takes 4 percent of the time. If there is an entry that is not finite,
-or far larger than most, XLA's convolution computes the result. K sums over all positions, and a NaN reaches every tap.
-With tiles of two, an output depends on nothing but the entries that it reads.
+or far larger than most of its image, XLA's convolution computes the result. K sums over all positions, and a NaN
+reaches every tap. With tiles of two, an output depends on nothing but the entries that it reads.
 
 The products of the definition are not computed. The error of a result is therefore bounded by the largest x of its
 tiles and the largest w, not by the largest product.
