@@ -30,7 +30,22 @@ def in_parts(compute: Callable[[Array], Array], x: Array, images: Any, dtype: An
 
 def part_at(a: Array, i: Array, images: int) -> Array:
     """Return the i-th part of a batch; i is traced in a loop."""
-    return as_bits(lambda a: lax.dynamic_slice_in_dim(a, i * images, images), a)
+    return as_bits(lambda a: slice_at(a, i * images, images, 0), a)
+
+
+def slice_at(a: Array, start: Any, length: int, axis: int) -> Array:
+    """Return a slice from a traced start on, which must not be negative: XLA need not compile what handles that."""
+    return lax.dynamic_slice_in_dim(a, start, length, axis, allow_negative_indices=False)
+
+
+def entry_at(a: Array, i: Array) -> Array:
+    """Return the i-th entry of the first axis; i is traced, and must not be negative."""
+    return lax.dynamic_index_in_dim(a, i, 0, keepdims=False, allow_negative_indices=False)
+
+
+def update_at(a: Array, part: Array, start: Any, axis: int) -> Array:
+    """Return an array with a part replaced, from a traced start on, which must not be negative."""
+    return lax.dynamic_update_slice_in_dim(a, part, start, axis, allow_negative_indices=False)
 
 
 def as_bits(move: Callable[[Array], Array], a: Array) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array, lax
 
 from jaxconv.geometry import dilate
-from jaxconv.kernels.parts import as_bits
+from jaxconv.kernels.parts import as_bits, slice_at
 from jaxconv.kernels.problem import Problem
 
 
@@ -79,9 +79,9 @@ def _window_at(x: Array, start: Array, problem: Problem) -> Array:
     inner, spans = math.prod(rest), [dilate(o, s) for o, s in zip(problem.y, problem.strides, strict=True)]
     # the last spatial axis and those behind it as one axis: XLA compiles that in a third of the time
     for axis in range(1, rank):
-        x = lax.dynamic_slice_in_dim(x, start[axis - 1], spans[axis - 1], axis)
+        x = slice_at(x, start[axis - 1], spans[axis - 1], axis)
     x = x.reshape(*x.shape[:rank], -1)
-    x = lax.dynamic_slice_in_dim(x, start[-1] * inner, spans[-1] * inner, rank)
+    x = slice_at(x, start[-1] * inner, spans[-1] * inner, rank)
     x = x.reshape(*x.shape[:rank], spans[-1], *rest)
     for axis, s in enumerate(problem.strides, start=1):
         x = x if s == 1 else lax.slice_in_dim(x, 0, None, s, axis)

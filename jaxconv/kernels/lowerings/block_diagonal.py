@@ -29,7 +29,7 @@ from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
 from jaxconv.kernels.lowerings import stacked_taps
 from jaxconv.kernels.lowerings.matmul import correlate as correlate_by_products
-from jaxconv.kernels.parts import divisor
+from jaxconv.kernels.parts import divisor, entry_at, slice_at
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
 
@@ -85,7 +85,7 @@ def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, t
         return solve(name, a, w[0], dense)
 
     def block(i: Array) -> Array:
-        kernel = apart(lambda w: lax.dynamic_index_in_dim(w, i, keepdims=False), w)
+        kernel = apart(lambda w: entry_at(w, i), w)
         return solve(name, _block(a, i, a.shape[-1] // blocks), kernel, dense)
 
     if blocks <= unrolled:
@@ -219,7 +219,7 @@ def _block(a: Array, i: Array, width: int) -> Array:
 
     Fused with what reads it, each sum would read rows that are far apart in ``a``.
     """
-    return apart(lambda a: lax.dynamic_slice_in_dim(a, i * width, width, axis=-1), a)
+    return apart(lambda a: slice_at(a, i * width, width, -1), a)
 
 
 def _numbers(count: int) -> list[Array]:

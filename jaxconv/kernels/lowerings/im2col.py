@@ -16,7 +16,7 @@ from jax import lax
 from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.parts import divisor
+from jaxconv.kernels.parts import divisor, entry_at, slice_at, update_at
 from jaxconv.kernels.problem import Problem, Shapes, exact
 from jaxconv.kernels.taps import pad, stack_windows, transposed_copy, window_at, window_starts
 from jaxconv.kernels.varying import varying_zeros
@@ -52,7 +52,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
         return block(0)
 
     def step(i: Array, y: Array) -> Array:
-        return lax.dynamic_update_slice_in_dim(y, block(i * rows).astype(arithmetic.result_dtype), i * rows, 1)
+        return update_at(y, block(i * rows).astype(arithmetic.result_dtype), i * rows, 1)
 
     y = varying_zeros((x.shape[0], *problem.y, filters), arithmetic.result_dtype, x, w)
     return lax.fori_loop(0, problem.y[0] // rows, step, y)
@@ -70,15 +70,15 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     starts = window_starts(problem)
 
     def block(i: Array, w: Array) -> Array:
-        shown = lax.dynamic_slice_in_dim(x, i * rows * part.strides[0], part.x[0], 1)
+        shown = slice_at(x, i * rows * part.strides[0], part.x[0], 1)
 
         def write_tap(tap: Array, patches: Array) -> Array:
-            entries = window_at(shown, starts[tap], part).reshape(-1, channels)
-            return lax.dynamic_update_slice_in_dim(patches, entries, tap * channels, 1)
+            entries = window_at(shown, entry_at(starts, tap), part).reshape(-1, channels)
+            return update_at(patches, entries, tap * channels, 1)
 
         empty = varying_zeros((x.shape[0] * math.prod(part.y), problem.taps * channels), x.dtype, x)
         patches = lax.fori_loop(0, problem.taps, write_tap, empty)
-        part_of_y = lax.dynamic_slice_in_dim(y, i * rows, rows, 1).reshape(-1, filters)
+        part_of_y = slice_at(y, i * rows, rows, 1).reshape(-1, filters)
         return w + arithmetic.dot(transposed_copy(part_of_y), patches, ([1], [0]))
 
     w = varying_zeros((filters, problem.taps * channels), arithmetic.accumulate_dtype, x, y)
@@ -100,7 +100,7 @@ def _block(x: Array, problem: Problem) -> tuple[int, Problem]:
 def _patches(x: Array, start: Any, part: Problem) -> Array:
     """Return (batch, *places of one block, taps * channels), from row ``start`` of the output on."""
     if x.shape[1] != part.x[0]:
-        x = lax.dynamic_slice_in_dim(x, start * part.strides[0], part.x[0], 1)
+        x = slice_at(x, start * part.strides[0], part.x[0], 1)
     return stack_windows(x, part)
 
 

@@ -26,6 +26,7 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
+from jaxconv.kernels.parts import entry_at
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, stack_windows, total, window, window_at, window_starts
 from jaxconv.kernels.varying import varying_zeros
@@ -122,7 +123,12 @@ def _loop(x: Array, w: Array, first: Problem, arithmetic: Arithmetic, planes: An
     x, starts = pad(x, first.pads), window_starts(first)
     shape = jax.eval_shape(planes, window_at(x, starts[0], first), w[0]).shape
     zeros = varying_zeros(shape, arithmetic.accumulate_dtype, x, w)
-    return lax.fori_loop(0, len(w), lambda j, y: y + planes(window_at(x, starts[j], first), w[j]), zeros)
+
+    def add(j: Array, y: Array) -> Array:
+        start, kernel = (entry_at(a, j) for a in (starts, w))
+        return y + planes(window_at(x, start, first), kernel)
+
+    return lax.fori_loop(0, len(w), add, zeros)
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:

@@ -25,7 +25,7 @@ from jax import lax
 from jaxconv.geometry import dilate
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.parts import divisor, part_at
+from jaxconv.kernels.parts import divisor, entry_at, part_at
 from jaxconv.kernels.problem import Problem, Shapes, Sizes, exact
 from jaxconv.kernels.taps import pad, scatter, tap_indices, total, window, window_at
 from jaxconv.kernels.varying import varying_zeros
@@ -59,7 +59,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
         return _convolve_box(x, w, problem, arithmetic)
 
     def add_box(y: Array, x: Array, start: Array, box: Problem) -> Array:
-        part = lax.dynamic_slice(w, tuple(start), (*box.w, *w.shape[-2:]))
+        part = lax.dynamic_slice(w, tuple(start), (*box.w, *w.shape[-2:]), allow_negative_indices=False)
         return y + _convolve_box(x, part, box, arithmetic)
 
     y = varying_zeros((x.shape[0], *problem.y, w.shape[-1]), arithmetic.accumulate_dtype, x, w)
@@ -107,7 +107,8 @@ def _loop_over_equal_boxes(
     whole = replace(part, y=reach, strides=(1,) * p.rank)
 
     def body(i: Array, carry: Array) -> Array:
-        return step(carry, _materialize(window_at(x, starts[i], whole)), in_kernel[i], part)
+        shown = _materialize(window_at(x, entry_at(starts, i), whole))
+        return step(carry, shown, entry_at(in_kernel, i), part)
 
     return lax.fori_loop(0, len(firsts), body, carry)
 

@@ -44,7 +44,7 @@ from jaxconv.kernels.lowerings.winograd_sums import (
     weights_of,
 )
 from jaxconv.kernels.lowerings.xla_nhwc import convolve as convolve_nhwc
-from jaxconv.kernels.parts import divisor, in_parts, part_at
+from jaxconv.kernels.parts import divisor, in_parts, part_at, update_at
 from jaxconv.kernels.problem import Problem, Shapes, mirror, mirrored
 from jaxconv.kernels.taps import pad
 from jaxconv.kernels.varying import varying_zeros
@@ -258,8 +258,7 @@ def _transformed(one_map: _Map, a: Array, b: Array, p: Problem, left: Sequence[i
         return _transformed(one_map, one, other, inner, rest, any_value)
 
     def add(i: Array, out: Array) -> Array:
-        one = product(weights_of(table.first, i), weights_of(table.second, i))
-        return lax.dynamic_update_index_in_dim(out, one, i, 0)
+        return update_at(out, product(*weights_of(table.operands, i))[None], i, 0)
 
     if rest:
         shape = one_map.shape(a, b, inner)
@@ -268,7 +267,7 @@ def _transformed(one_map: _Map, a: Array, b: Array, p: Problem, left: Sequence[i
         filled = lax.broadcast(any_value, (number, math.prod(shape))).reshape(number, *shape)
         products = list(lax.fori_loop(0, number, add, filled))
     else:
-        products = list(map(product, table.first, table.second))
+        products = [product(*weights) for weights in table.operands]
     return one_map.result(tiles, products, table.result)
 
 

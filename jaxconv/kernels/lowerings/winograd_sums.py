@@ -15,7 +15,8 @@ import numpy as np
 from jax import Array, lax
 
 from jaxconv.kernels.apart import apart
-from jaxconv.kernels.lowerings.winograd_algorithms import Algorithm, Rows
+from jaxconv.kernels.lowerings.winograd_algorithms import Algorithm
+from jaxconv.kernels.parts import entry_at
 from jaxconv.kernels.problem import Problem
 from jaxconv.kernels.taps import total
 
@@ -34,13 +35,12 @@ class Weights(NamedTuple):
 
 
 class Coefficients(NamedTuple):
-    """The coefficients of one axis: of the sums of both operands, one for each product, and of those of the products.
+    """The coefficients of one axis: of the sums of both operands, for each product, and of the sums of the products.
 
-    Those of the operands are a tuple, with the weights of each sum, or matrices where a loop runs over the products.
+    operands: a tuple of two weights for each product; or a table (products, 2, entries) where a loop runs over them.
     """
 
-    first: Any
-    second: Any
+    operands: Any
     result: Weights
 
 
@@ -54,25 +54,30 @@ def coefficients_of(name: str, chosen: Mapping[int, Algorithm], dtype: Any, cuts
         values = np.asarray(numbers, dtype)
         return Weights(values, -(values != 0).astype(f"int{8 * values.itemsize}") if is_cut else None)
 
-    def each(table: Rows, is_cut: bool) -> tuple[Weights, ...]:
-        return tuple(weights(numbers, is_cut) for numbers in table)
-
     known = {}
     for axis, algorithm in chosen.items():
         second, result = (algorithm.y, algorithm.w) if name == "correlate" else (algorithm.w, algorithm.y)
-        known[axis] = Coefficients(
-            each(algorithm.x, cuts), each(second, False), weights(tuple(zip(*result, strict=True)), cuts)
-        )
+        rows = zip(algorithm.x, second, strict=True)
+        operands = tuple((weights(numbers, cuts), weights(others, False)) for numbers, others in rows)
+        known[axis] = Coefficients(operands, weights(tuple(zip(*result, strict=True)), cuts))
     hidden = apart(lambda: known)
     for axis in [*chosen][:-1]:
-        first, second = (jax.tree.map(lambda *rows: np.stack(rows), *table) for table in known[axis][:2])
-        hidden[axis] = Coefficients(first, second, hidden[axis].result)
+        hidden[axis] = hidden[axis]._replace(operands=_table(known[axis].operands))
     return hidden
 
 
-def weights_of(table: Weights, i: Array) -> Weights:
-    """Return the weights of the i-th sum, of a table of matrices."""
-    return jax.tree.map(lambda a: lax.dynamic_index_in_dim(jnp.asarray(a), i, 0, keepdims=False), table)
+def _table(operands: Sequence[tuple[Weights, Weights]]) -> Weights:
+    """Return the weights of all products as one table. Rows of one length: the loops of all maps read them alike."""
+    longest = max(one.coefficients.size for one in operands[0])
+    rows = [[np.pad(one.coefficients, (0, longest - one.coefficients.size)) for one in pair] for pair in operands]
+    bits = None if operands[0][0].bits is None else np.stack([first.bits for first, _ in operands])
+    return Weights(np.array(rows), bits)
+
+
+def weights_of(table: Weights, i: Array) -> tuple[Weights, Weights]:
+    """Return the weights of both operands of the i-th product, from a table."""
+    coefficients, bits = jax.tree.map(lambda a: entry_at(jnp.asarray(a), i), table)
+    return Weights(coefficients[0], bits), Weights(coefficients[1], None)
 
 
 @jax.jit
