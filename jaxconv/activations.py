@@ -25,7 +25,7 @@ def get(identifier: Any) -> Activation:
     Names are case-sensitive, as in Keras: ``"relu"`` is a function here, ``"ReLU"`` is not.
 
     Raises:
-        ValueError: for an unknown name (the message suggests the closest legal one), and for ``threshold``, which has
+        ValueError: for an unknown name (the message suggests the closest valid one), and for ``threshold``, which has
             no default arguments.
         TypeError: for any other value that is not callable.
 

@@ -31,7 +31,7 @@ def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable
         filter_axes: the axes that replace ``axis="filter"``, if the caller knows them.
 
     Raises:
-        ValueError: for an unknown name; the message suggests the closest legal one.
+        ValueError: for an unknown name; the message suggests the closest valid one.
         TypeError: for a value that is not callable.
 
     >>> get(MaxNorm(3, axis="filter"), filter_axes=(0, 1, 2))

@@ -59,7 +59,7 @@ def set_image_data_format(data_format: str) -> None:
     """
     global _default
     if data_format is None:
-        raise ValueError(f"set_image_data_format: got None; legal: {', '.join(FORMATS)}")
+        raise ValueError(f"set_image_data_format: got None; expected {', '.join(FORMATS)}")
     _default = canonical(data_format, "set_image_data_format")
 
 
@@ -73,7 +73,7 @@ def _read_keras_json() -> str:
         if path.exists() and not path.is_file():  # opening a pipe would block
             raise ValueError(f"{path} is a {'directory' if path.is_dir() else 'special file'}; a file is required")
         if path.exists() and (size := path.stat().st_size) > _MOST_BYTES:
-            raise ValueError(f"{path} has {size} bytes; at most {_MOST_BYTES} are legal; repair or remove it")
+            raise ValueError(f"{path} has {size} bytes; at most {_MOST_BYTES} are valid; repair or remove it")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return FORMATS[0]

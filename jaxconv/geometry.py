@@ -20,16 +20,16 @@ def as_sizes(value: Any, rank: int, what: str, where: str, minimum: int = 1) -> 
     Raises ValueError for a wrong count, or a number that is not whole or below ``minimum``; TypeError for a string.
     """
     many = f"an integer or {rank} integers, each" if rank > 1 else "one integer"
-    legal = f"{many} at least {minimum}"
+    allowed = f"{many} at least {minimum}"
     if isinstance(value, str):
-        raise TypeError(f"{where}: {what} is the string {value!r}; give {legal}")
+        raise TypeError(f"{where}: {what} is the string {value!r}; give {allowed}")
     items = list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else [value] * rank
     try:
         sizes = tuple(operator.index(item) for item in items)
     except TypeError:
-        raise ValueError(f"{where}: {what}={value!r} is not whole numbers; give {legal}") from None
+        raise ValueError(f"{where}: {what}={value!r} is not whole numbers; give {allowed}") from None
     if len(sizes) != rank or min(sizes, default=minimum) < minimum:
-        raise ValueError(f"{where}: {what}={value!r} is not legal; give {legal}")
+        raise ValueError(f"{where}: {what}={value!r} is not valid; give {allowed}")
     return sizes
 
 
@@ -42,7 +42,7 @@ def as_size(value: Any, what: str, where: str) -> int:
     except TypeError:
         raise ValueError(f"{where}: {what}={value!r} is not a whole number; give a positive integer") from None
     if size < 1:
-        raise ValueError(f"{where}: {what}={size} is not positive; the smallest legal value is 1")
+        raise ValueError(f"{where}: {what}={size} is not positive; the smallest valid value is 1")
     return size
 
 
@@ -50,13 +50,13 @@ def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
     """Convert padding to canonical form: a name for all axes, or for each axis a name or a pair ``(before, after)``.
 
     It is a name, or ``rank`` items, each a name or a pair; in one dimension also a single pair. ``causal`` makes that
-    name legal, for all axes in one dimension, and for a single axis in any. Raises ValueError for an unknown name, a
+    name valid, for all axes in one dimension, and for a single axis in any. Raises ValueError for an unknown name, a
     wrong number of items or a negative pad, TypeError for anything but a string or a sequence.
     """
     names = ["valid", "same"] + ["causal"] * causal
     whole = names if rank == 1 else names[:2]
     kinds = "a name" if whole == names else "a name, 'causal'"
-    legal = f"{', '.join(map(repr, whole))}; or {rank} item(s), each {kinds} or a pair (before, after), both >= 0"
+    allowed = f"{', '.join(map(repr, whole))}; or {rank} item(s), each {kinds} or a pair (before, after), both >= 0"
     if isinstance(padding, str):
         if padding.lower() == "causal" and rank > 1 and causal:
             one = ("causal", *("same",) * (rank - 1))
@@ -64,12 +64,12 @@ def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
             raise ValueError(f"{where}: {what}; name it for one axis, as in {one}")
         return _as_name(padding, whole, where)
     if not isinstance(padding, Iterable):
-        raise TypeError(f"{where}: cannot read padding={padding!r}; legal: {legal}")
+        raise TypeError(f"{where}: cannot read padding={padding!r}; expected {allowed}")
     items = list(padding)
     if rank == 1 and len(items) == 2 and not any(isinstance(item, Iterable) for item in items):
         items = [items]
     if len(items) != rank or not all(isinstance(item, Iterable) for item in items):
-        raise ValueError(f"{where}: padding={padding!r} does not fit {rank} spatial dimension(s); legal: {legal}")
+        raise ValueError(f"{where}: padding={padding!r} does not fit {rank} spatial dimension(s); expected {allowed}")
     each = tuple(
         _as_name(item, names, where)
         if isinstance(item, str)

@@ -1,6 +1,6 @@
 """Registries: from a name to a function or class, and back to Keras's config form.
 
-Independent of what is registered. The error for an unknown name, with the closest legal name, is created here only.
+Independent of what is registered. The error for an unknown name, with the closest valid name, is created here only.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ def snake_case(name: str) -> str:
 
 
 def nearest(word: Any, options: Iterable[str]) -> str:
-    """Return the end of an error message: the option closest to ``word``, then the list of legal options.
+    """Return the end of an error message: the option closest to ``word``, then the list of valid options.
 
     If an option exists in two spellings, ``MaxNorm`` and ``max_norm``, the list shows the one in the style of ``word``.
     """
@@ -37,7 +37,7 @@ def nearest(word: Any, options: Iterable[str]) -> str:
     omitted = aliases.keys() if word == word.lower() else set(aliases.values())
     options = [option for option in options if option not in omitted]
     shown = ", ".join(options) if len(options) <= 60 else f"{', '.join(options[:60])}, ..."
-    return f"{hint}legal: {shown or 'none'}"
+    return f"{hint}expected {shown or 'none'}"
 
 
 def plain(value: Any) -> Any:
@@ -95,7 +95,7 @@ class Registry:
         return enter
 
     def names(self) -> list[str]:
-        """Return all legal names, including aliases."""
+        """Return all valid names, including aliases."""
         return sorted(self._entries)
 
     def __getitem__(self, name: str) -> Any:
@@ -127,10 +127,10 @@ class Registry:
             return entry
         if hasattr(entry, "from_config"):
             return entry.from_config(arguments)
-        legal = [field.name for field in dataclasses.fields(entry) if field.init]
+        allowed = [field.name for field in dataclasses.fields(entry) if field.init]
         for key in arguments:
-            if key not in legal:
-                raise ValueError(f"{name} has no argument {key!r}; {nearest(key, legal)}")
+            if key not in allowed:
+                raise ValueError(f"{name} has no argument {key!r}; {nearest(key, allowed)}")
         return entry(**arguments)
 
     def serialize(self, entry: Any) -> Any:

@@ -148,7 +148,7 @@ class Window:
         extent``: "valid" gives ``full``, at least ``length * stride``; "same" gives ``length * stride``; a pair cuts
         exactly that much off. With ``output_padding`` the length is ``full + output_padding`` for "valid" and pairs,
         and ``(length - 1) * stride + extent % 2 + output_padding`` for "same". Raises ValueError, which names the
-        shortest legal input, if the result would be empty.
+        shortest valid input, if the result would be empty.
         """
         if self.reads_all:
             return length if self.in_place else self.length
@@ -158,7 +158,7 @@ class Window:
             least = max(1, -(-(1 - self.tail) // self.stride) + 1)
             if isinstance(length, int) and length < least:
                 reason = f"leaves no output ({self.describe()})"
-                raise ValueError(f"{where}: input of length {length} {reason}; the shortest legal input is {least}")
+                raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {least}")
             return (length - 1) * self.stride + self.tail
         before, after = self.pads(length)
         if isinstance(length, int):
@@ -176,11 +176,11 @@ class Window:
                 if before >= 0 <= after
                 else f"is used up by cropping {(-before, -after)}"
             )
-            raise ValueError(f"{where}: input of length {length} {reason}; the shortest legal input is {least}")
+            raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {least}")
         most = max(before, after)
         if self.mode == "reflect" and most >= length:
             reason = f"is too short for padding mode 'reflect' by {most}"
-            raise ValueError(f"{where}: input of length {length} {reason}; the shortest legal input is {most + 1}")
+            raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {most + 1}")
 
     def describe(self) -> str:
         """Return the options for a message."""

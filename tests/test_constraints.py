@@ -247,7 +247,7 @@ def test_numbers_and_axes_have_one_form():
         (lambda: RadialConstraint()(jnp.ones((3, 2, 1, 1))), ValueError, r"\(size, size, .*\(3, 2, 1, 1\)"),
     ],
 )
-def test_illegal_arguments_raise(make, error, message):
+def test_invalid_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

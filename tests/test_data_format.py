@@ -56,7 +56,7 @@ def test_a_file_without_the_key_is_channels_last(home, text):
         (b"{", r"keras\.json .*JSON object"),
         (b"[]", r"keras\.json .*JSON object"),
         (b"\xff\xfe", r"keras\.json .*utf-8"),
-        (b'{"image_data_format": "NHWC"}', r"keras\.json: .*image_data_format 'NHWC'; legal: channels_first"),
+        (b'{"image_data_format": "NHWC"}', r"keras\.json: .*image_data_format 'NHWC'; expected channels_first"),
         (b"[" * 100_000, r"keras\.json .*JSON object"),
         (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, r"keras\.json .*JSON object"),
         (b'{"image_data_format": ' + b"[" * 900 + b"]" * 900 + b"}", r"keras\.json: .*image_data_format .*list"),

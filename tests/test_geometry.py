@@ -15,7 +15,7 @@ def test_sizes_are_integers_or_iterables_of_integers(value, sizes):
 
 
 @pytest.mark.parametrize("value", [0, -1, (1, 0), (1, 2, 3), 2.0, (3.0, 1), None, np.array(1.5), ()])
-def test_illegal_sizes_raise_and_the_message_has_the_legal_form(value):
+def test_invalid_sizes_raise_and_the_message_has_the_valid_form(value):
     with pytest.raises(ValueError, match=r"test: strides=.*integer or 2 integers.* at least 1"):
         geo.as_sizes(value, 2, "strides", "test")
 
@@ -28,7 +28,7 @@ def test_a_string_is_not_a_size():
 
 
 @pytest.mark.parametrize("value", [0, -2, 1.5, None])
-def test_illegal_counts_raise(value):
+def test_invalid_counts_raise(value):
     with pytest.raises(ValueError, match=f"filters={value} "):
         geo.as_size(value, "filters", "test")
 
@@ -61,7 +61,7 @@ def test_padding_has_one_canonical_form(given, rank, canonical):
         ([(1, 2, 3)], 1, ValueError, "axis 0.* 2 integers"),
     ],
 )
-def test_illegal_padding_raises(padding, rank, error, message):
+def test_invalid_padding_raises(padding, rank, error, message):
     with pytest.raises(error, match=message):
         geo.as_padding(padding, rank, "test", causal=True)
 

@@ -337,7 +337,7 @@ def test_vmap_over_keys_draws_one_weight_each(key):
         (lambda: STFT()(None, (4, 1, 1)), ValueError, "at least 2 bins"),
     ],
 )
-def test_illegal_arguments_raise(make, error, message):
+def test_invalid_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

@@ -24,7 +24,7 @@ from tests.support.catalogue import (
     tolerance,
 )
 from tests.support.padded import BY_STEP, assert_padded_is_alone, takes_images, takes_sequences, time_axis
-from tests.support.streams import assert_streams, legal_length
+from tests.support.streams import assert_streams, valid_length
 
 KEY = jax.random.key(0)
 every_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -273,7 +273,7 @@ def test_config_round_trip_gives_an_equal_layer_and_equal_params(case):
 
 
 def candidates(layer, shape):
-    """Return shapes to try: some are illegal for most layers."""
+    """Return shapes to try: some are invalid for most layers."""
     rng = np.random.default_rng(0)
     if not isinstance(shape, tuple):  # several inputs: alike, and each in its own way
         alike = [map_shapes(lambda s, n=n: (s[0], *(n or size for size in s[1:])), shape) for n in (0, 2)]
@@ -361,7 +361,7 @@ def test_a_stream_in_random_chunks_equals_the_whole(name, case):
     running = jc.stream(case.layer, case.shape, axis=axis, pooling="cumulative")
     params, _, x = made(case)
     # all inputs have one length; "same" with a stride needs one that the block divides
-    length = legal_length(running, jax.tree.leaves(x)[0].shape[axis])
+    length = valid_length(running, jax.tree.leaves(x)[0].shape[axis])
     x = inputs(map_shapes(lambda s: (*s[:axis], length, *s[axis + 1 :]), case.shape))
     assert_streams(running, params, x, tolerance(case.layer), np.random.default_rng(0))
 

@@ -77,9 +77,9 @@ def test_get_inverts_serialize(table):
 @pytest.mark.parametrize(
     "given, kind, message",
     [
-        ("dubble", ValueError, r"thing 'dubble'; did you mean 'double'\? legal: "),
-        ("zzz", ValueError, "thing 'zzz'; legal: add_one, double, second_name, zero$"),
-        ({"class_name": "Zero", "config": {"x": 2}}, ValueError, r"Zero .*'x'; legal: none$"),
+        ("dubble", ValueError, r"thing 'dubble'; did you mean 'double'\? expected "),
+        ("zzz", ValueError, "thing 'zzz'; expected add_one, double, second_name, zero$"),
+        ({"class_name": "Zero", "config": {"x": 2}}, ValueError, r"Zero .*'x'; expected none$"),
         (
             {"class_name": "AddOne", "config": {"amuont": 2}},
             ValueError,
@@ -111,15 +111,15 @@ def test_a_function_without_a_name_is_not_serialized(table):
         ("stride", ["strides", "padding"], "did you mean 'strides'? "),
         ("kernel", ["kernel_constraint", "kernel_initializer", "kernel_size"], "did you mean 'kernel_size'? "),
         ("RELU", ["relu", "elu"], "did you mean 'relu'? "),
-        ("xyz", ["relu", "elu"], "legal: "),
-        ("", ["relu", "elu"], "legal: "),
-        ("MultiHeadAttention", ["Activation", "activation", "Add", "Concatenate"], "legal: "),
-        ("LSTM", ["ELU", "elu", "Softmax"], "legal: "),
+        ("xyz", ["relu", "elu"], "expected "),
+        ("", ["relu", "elu"], "expected "),
+        ("MultiHeadAttention", ["Activation", "activation", "Add", "Concatenate"], "expected "),
+        ("LSTM", ["ELU", "elu", "Softmax"], "expected "),
         ("Conv2DTransposed", ["Conv2D", "Conv2DTranspose"], "did you mean 'Conv2DTranspose'? "),
         ("size", ["padding", "pool_size"], "did you mean 'pool_size'? "),
-        ("x", [], "legal: none"),
-        ("xyz", ["MaxNorm", "max_norm", "max"], "legal: max, max_norm"),
-        ("Xyz", ["MaxNorm", "max_norm", "max"], "legal: MaxNorm, max"),
+        ("x", [], "expected none"),
+        ("xyz", ["MaxNorm", "max_norm", "max"], "expected max, max_norm"),
+        ("Xyz", ["MaxNorm", "max_norm", "max"], "expected MaxNorm, max"),
     ],
 )
 def test_nearest(word, options, hint):

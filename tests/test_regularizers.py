@@ -259,6 +259,6 @@ def test_invalid_factors_raise(make, where, factor):
         (lambda: OrthogonalRegularizer(axis=3)(jnp.ones((3, 4))), ValueError, r"axis=3 .*\(3, 4\)"),
     ],
 )
-def test_illegal_arguments_raise(make, error, message):
+def test_invalid_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()

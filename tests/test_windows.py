@@ -44,7 +44,7 @@ def test_an_output_of_a_layer_reads_exactly_the_inputs_of_its_window(seed):
     try:
         total = window.output_length(length)
     except ValueError:
-        with pytest.raises(ValueError, match="the shortest legal input is"):
+        with pytest.raises(ValueError, match="the shortest valid input is"):
             layer_of(window).init(jax.random.key(0), (None, length, 1))
         return
     layer = layer_of(window)
@@ -157,20 +157,20 @@ def test_same_and_causal_padding_are_where_keras_puts_them(padding):
 @pytest.mark.parametrize(
     ("window", "length", "facts"),
     [
-        (Window(5, 1, 2, "valid"), 4, ["length 4", "effective window 9", "legal input is 9"]),
-        (Window(5, padding=(1, 2)), 1, ["length 1", "legal input is 2"]),
-        (Window(padding=(-2, -3)), 5, ["length 5", "(2, 3)", "legal input is 6"]),
-        (Window(3, padding=(4, 0), mode="reflect"), 4, ["reflect", "by 4", "legal input is 5"]),
-        (Window(2, padding=(4, 4), transposed=True), 3, ["length 3", "no output", "legal input is 8"]),
+        (Window(5, 1, 2, "valid"), 4, ["length 4", "effective window 9", "valid input is 9"]),
+        (Window(5, padding=(1, 2)), 1, ["length 1", "valid input is 2"]),
+        (Window(padding=(-2, -3)), 5, ["length 5", "(2, 3)", "valid input is 6"]),
+        (Window(3, padding=(4, 0), mode="reflect"), 4, ["reflect", "by 4", "valid input is 5"]),
+        (Window(2, padding=(4, 4), transposed=True), 3, ["length 3", "no output", "valid input is 8"]),
     ],
 )
-def test_an_input_that_is_too_short_is_refused_with_the_shortest_legal_one(window, length, facts):
+def test_an_input_that_is_too_short_is_refused_with_the_shortest_valid_one(window, length, facts):
     with pytest.raises(ValueError) as error:
         window.output_length(length, "Conv1D")
     assert all(fact in str(error.value) for fact in ["Conv1D", *facts])
     least = int(str(error.value).rsplit(" ", 1)[1])
     assert window.output_length(least) >= 1
-    with pytest.raises(ValueError, match="legal"):
+    with pytest.raises(ValueError, match="valid"):
         window.output_length(least - 1)
 
 
@@ -203,7 +203,7 @@ def test_the_reach_of_a_transposed_window_has_the_size_of_the_widest_output():
 def test_lengths_of_several_axes_name_the_axis_that_is_too_short():
     windows = (Window(3), Window(5), whole(8))
     assert output_lengths(windows, (4, None, 2), "Conv2D") == (2, None, 8)
-    with pytest.raises(ValueError, match=r"Conv2D: axis 2: input of length 3 .* the shortest legal input is 5"):
+    with pytest.raises(ValueError, match=r"Conv2D: axis 2: input of length 3 .* the shortest valid input is 5"):
         output_lengths(windows, (4, 3, 2), "Conv2D")
     assert output_lengths((Window(axis=1), MIXED), (4, 5), "Permute") == (5, 5)
 

@@ -39,7 +39,7 @@ def find_file(path: str | Path, suffix: str) -> Path:
 
 def closest(word: str, names: Sequence[str]) -> str:
     """Return ``did you mean '...'? `` for the name closest to ``word``, or an empty string."""
-    return nearest(word, names).partition("legal: ")[0]
+    return nearest(word, names).partition("expected ")[0]
 
 
 def listed(names: Sequence[str], otherwise: str) -> str:

@@ -98,7 +98,7 @@ def _check_loss(spec: Any, y: Any, prediction: Any, location: Location) -> None:
         return
     class_names = {type(resolve_loss(name)).__name__ for name in losses.names()}  # without the aliases
     fitting = [name for name in map(snake_case, sorted(class_names)) if _loss_error(name, y, prediction) is None]
-    hint = f"; legal for these shapes: {', '.join(fitting)}" if fitting else ""
+    hint = f"; valid for these shapes: {', '.join(fitting)}" if fitting else ""
     if y.ndim == 1 and prediction.ndim > 2:
         hint += "; for one prediction per sample, add a Flatten or global pooling layer before the last layer"
     if isinstance(spec, dict) and "name" in spec:
@@ -131,12 +131,12 @@ def _check_output_size(config: Config, shapes: Sequence[Shape], splits: data.Spl
     if size == expected or len(shapes[-1]) != 2:
         return
     if config.pretrained is not None:
-        raise ConfigError(f"{config.pretrained.file} has {size} outputs, but {reason}; legal: a model of {expected}")
+        raise ConfigError(f"{config.pretrained.file} has {size} outputs, but {reason}; expected a model of {expected}")
     i = max(i for i in range(len(shapes) - 1) if i == 0 or shapes[i][-1] != shapes[i + 1][-1])
     table = layer_table([*config.model.children.values()][i])
     keys = [key for key, value in table.items() if type(value) is int and value == size]
     location, key = Location(config.file) / "model" / "layers" / i, keys[0] if keys else None
-    message = f"the model has {size} output{'s' * (size != 1)}, but {reason}; legal: {expected}"
+    message = f"the model has {size} output{'s' * (size != 1)}, but {reason}; expected {expected}"
     raise location.error(key, table[keys[0]] if keys else table["layer"], message)
 
 
@@ -147,4 +147,4 @@ def _check_softmax(config: Config, shape: Shape) -> None:
     last = len(config.model.children) - 1
     if shape[-1] == 1 and layer_table([*config.model.children.values()][last]).get("activation") == "softmax":
         location = Location(config.file) / "model" / "layers" / last
-        raise location.error("activation", "softmax", "the softmax of a single output is always 1; legal: sigmoid")
+        raise location.error("activation", "softmax", "the softmax of a single output is always 1; expected sigmoid")

@@ -21,7 +21,7 @@ SECTIONS = ("data", "model", "train")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A config in which every key is legal and every value is legal by itself.
+    """A config in which every key is valid and every value is valid by itself.
 
     file: its file, for messages. name: of the run. data, train: the sections with all defaults. pretrained: the file of
     the model, if it comes from one. module: the Python file with layers of the user's own.
@@ -78,11 +78,11 @@ def read_config(
 def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", own: bool = True) -> Config:
     """Check a config given as nested dicts; see :func:`read_config`."""
     top = Location(file)
-    legal = ("name", *SECTIONS)
+    allowed = ("name", *SECTIONS)
     for key, value in tree.items():
-        if key not in legal:
+        if key not in allowed:
             is_option = key in [field.name for field in dataclasses.fields(TrainTable)]
-            hint = f"did you mean 'train.{key}'? {nearest('', legal)}" if is_option else nearest(key, legal)
+            hint = f"did you mean 'train.{key}'? {nearest('', allowed)}" if is_option else nearest(key, allowed)
             raise top.error(key, value, f"unknown key; {hint}")
     for key in SECTIONS:
         if not isinstance(tree.get(key, {}), Mapping):
@@ -91,7 +91,7 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", 
             raise top.missing(key, f"a config has the tables {', '.join(f'[{name}]' for name in SECTIONS)}")
     name = tree.get("name", default_name)
     if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set('/\\:*?"<>|\n'):
-        raise top.error("name", name, "expected a legal name of a folder")
+        raise top.error("name", name, "expected a valid name of a folder")
     data_table = without_none(data.read_table(tree["data"], top / "data"))
     module, model_table = _read_import(tree["model"], top / "model", own)
     try:
@@ -99,7 +99,7 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", 
     except ConfigError as error:
         if module is None or own:
             raise
-        found = str(error).partition("; legal: ")[0]
+        found = str(error).partition("; expected ")[0]
         hint = f"this run has layers of its own in {module}, which is code: read it, then give --import {module}"
         raise ConfigError(f"{found}; {hint}") from None
     train = check_train_table(tree["train"], top / "train")

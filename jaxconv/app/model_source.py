@@ -114,5 +114,5 @@ def _sizes(text: str) -> tuple[int, ...]:
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
-        raise ConfigError(f"--input-shape {text}: legal: the sizes of one sample, without the batch, such as 48,48,1")
+        raise ConfigError(f"--input-shape {text}: expected the sizes of one sample, without the batch, such as 48,48,1")
     return sizes

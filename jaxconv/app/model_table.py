@@ -41,7 +41,7 @@ def build_model(table: Any, location: Location) -> Sequential:
         raise location.missing("layers", "expected [[model.layers]] tables, such as: layer = 'Dense', units = 2")
     count = _count_layers(tables)
     if count > _MOST_LAYERS:
-        raise location.error("layers", f"{count} layers", f"legal: at most {_MOST_LAYERS}")
+        raise location.error("layers", f"{count} layers", f"expected at most {_MOST_LAYERS}")
     stack = [build_layer(entry, location / "layers" / i) for i, entry in enumerate(tables)]
     try:
         return Sequential(stack, dtype=dtype)
@@ -59,10 +59,10 @@ def build_layer(table: Any, location: Location) -> Any:
     if not isinstance(kind, str) or kind not in layers.names():
         raise location.error("layer", kind, f"there is no such layer; {nearest(str(kind), _class_names())}")
     given = {key: value for key, value in table.items() if key != "layer"}
-    legal = parameters(layers[kind])
-    if "layer" in legal and INSIDE in given:
+    allowed = parameters(layers[kind])
+    if "layer" in allowed and INSIDE in given:
         given["layer"] = given.pop(INSIDE)
-    required = [name for name, parameter in legal.items() if parameter.default is parameter.empty]
+    required = [name for name, parameter in allowed.items() if parameter.default is parameter.empty]
     if "layer" in required and "layer" not in given:
         raise location.missing(INSIDE, f"{kind} needs a layer")
     read_arguments(given, layers[kind], location, user=kind)

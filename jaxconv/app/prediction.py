@@ -100,7 +100,7 @@ def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int =
     ConfigError if a file is missing, is not an array of numbers, does not fit the model, or differs in a process.
     """
     if batch < 1:
-        raise ConfigError(f"--batch {batch}: legal: at least 1")
+        raise ConfigError(f"--batch {batch}: expected at least 1")
     if Path(out).resolve() in [Path(file).resolve() for file in files]:
         raise ConfigError(f"--out {out} is the input; give another file")
     suffix = ".npz" if model.outputs else ".npy"

@@ -105,13 +105,13 @@ def resume(
     with run_folder.locked(folder) if is_first() else contextlib.nullcontext():
         for setting in settings:
             key = setting.partition("=")[0].strip()
-            if not any(key == legal or key.startswith(f"{legal}.") for legal in _RESUMABLE):
-                raise ConfigError(f"--set {setting}: a resumed run keeps its config; legal: {', '.join(_RESUMABLE)}")
+            if not any(key == allowed or key.startswith(f"{allowed}.") for allowed in _RESUMABLE):
+                raise ConfigError(f"--set {setting}: a resumed run keeps its config; expected {', '.join(_RESUMABLE)}")
         config, splits = _read_and_check(folder / run_folder.CONFIG, settings, own=False)
         done = completed_epochs(folder / run_folder.CHECKPOINT) if (folder / run_folder.CHECKPOINT).exists() else 0
         if config.train.epochs < done:
             setting = f"--set train.epochs={config.train.epochs}"
-            raise ConfigError(f"{setting}: {folder} has {done} epochs already; legal: at least {done}")
+            raise ConfigError(f"{setting}: {folder} has {done} epochs already; expected at least {done}")
         check_run(config, splits, folder / run_folder.CHECKPOINT)
         announce(folder)
         if config.train.epochs == done:

@@ -106,7 +106,7 @@ def describe(annotation: Any) -> str:
 def convert_value(value: Any, annotation: Any) -> Any:
     """Convert ``value`` to the type of the annotation. Raises Mismatch if that is not possible.
 
-    An integer is a legal float; a boolean is neither; a list is converted to a tuple.
+    An integer is a valid float; a boolean is neither; a list is converted to a tuple.
     """
     if annotation is Any or annotation is inspect.Parameter.empty:
         return value
@@ -180,11 +180,11 @@ def parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def read_arguments(
-    table: Any, function: Callable[..., Any], location: Location, legal: Sequence[str] = (), user: str = "the table"
+    table: Any, function: Callable[..., Any], location: Location, allowed: Sequence[str] = (), user: str = "the table"
 ) -> dict[str, Any]:
-    """Check a table against the arguments of ``function``, the legal keys, and return them with defaults.
+    """Check a table against the arguments of ``function``, the valid keys, and return them with defaults.
 
-    legal: further keys, which the caller handles. user: whose arguments they are, for messages. Raises ConfigError.
+    expected further keys, which the caller handles. user: whose arguments they are, for messages. Raises ConfigError.
 
     >>> def ucr(*, name: str, size: int = 3): ...
     >>> read_arguments({"name": "GunPoint"}, ucr, Location("run.toml", "data"))
@@ -194,8 +194,8 @@ def read_arguments(
         raise location.error(None, table, "expected a table")
     accepted = parameters(function)
     for key, value in table.items():
-        if key not in accepted and key not in legal:
-            raise location.error(key, value, f"unknown key of {user}; {nearest(key, [*accepted, *legal])}")
+        if key not in accepted and key not in allowed:
+            raise location.error(key, value, f"unknown key of {user}; {nearest(key, [*accepted, *allowed])}")
     arguments: dict[str, Any] = {}
     for key, parameter in accepted.items():
         if key in table:

@@ -21,7 +21,7 @@ NOTE = "bytes of the results on one device; permute: halos of neighbours, reduce
 def host_devices(count: int) -> list[Any]:
     """Return CPU devices: parts of the host, which JAX makes unless it has started with fewer (then ConfigError)."""
     if count < 2:
-        raise ConfigError(f"--devices {count}: legal: at least 2")
+        raise ConfigError(f"--devices {count}: expected at least 2")
     with contextlib.suppress(RuntimeError):  # JAX has started
         jax.config.update("jax_num_cpu_devices", count)
     try:
@@ -43,22 +43,22 @@ def exchanged(source: ModelSource, devices: list[Any], shard: str, batch: int | 
     if batch is None:
         batch = 32 if source.config is None else source.config.train.batch_size
     elif batch < 1:
-        raise ConfigError(f"--batch {batch}: legal: at least 1")
+        raise ConfigError(f"--batch {batch}: expected at least 1")
     shapes, structure = jax.tree.flatten(source.input_shape, is_leaf=lambda one: isinstance(one, tuple))
     if any(None in shape[1:] for shape in shapes):
         raise ConfigError(f"--devices: the input has unknown lengths; give numbers: {shape_option(source.input_shape)}")
     mesh = Mesh(np.asarray(devices), ("shards",), axis_types=(AxisType.Auto,))
-    inputs, legal = [], dict[str, int]()
+    inputs, allowed = [], dict[str, int]()
     for shape in ((batch, *shape[1:]) for shape in shapes):
         axes = _axes(source.layer, len(shape))
-        legal |= axes
+        allowed |= axes
         axis, spec = axes.get(NAMES.get(shard, shard)), PartitionSpec()
         if axis is not None:
             _check_length(shard, shape[axis], len(devices))
             spec = PartitionSpec(*[None] * axis, "shards")
         inputs.append(jax.ShapeDtypeStruct(shape, np.float32, sharding=NamedSharding(mesh, spec)))
-    if NAMES.get(shard, shard) not in legal:
-        text, hint = format_shapes(source.input_shape), nearest(shard, legal)
+    if NAMES.get(shard, shard) not in allowed:
+        text, hint = format_shapes(source.input_shape), nearest(shard, allowed)
         raise ConfigError(f"--shard {shard}: the input, of shape {text}, has no such axis; {hint}")
     return communication(source.layer, jax.tree.unflatten(structure, inputs))
 
@@ -74,9 +74,9 @@ def _axes(layer: Any, rank: int) -> dict[str, int]:
 def _check_length(shard: str, length: int, devices: int) -> None:
     if length % devices:
         below, above = length // devices * devices, -(-length // devices) * devices
-        legal = f"{below} or {above}" if below else f"at least {above}"
+        allowed = f"{below} or {above}" if below else f"at least {above}"
         option = "--batch" if shard in ("batch", "0") else "--input-shape"
         raise ConfigError(
-            f"--shard {shard}: its length {length} does not divide by {devices} devices; the nearest legal: {legal}; "
-            f"give it with {option}"
+            f"--shard {shard}: its length {length} does not divide by {devices} devices; expected "
+            f"{allowed}; give it with {option}"
         )

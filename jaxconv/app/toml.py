@@ -12,7 +12,7 @@ from jaxconv.registry import nearest
 
 _MOST_BYTES, _MOST_LEVELS = 1 << 20, 50
 _TEXT = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?|#[^\n]*', re.DOTALL)
-_TOO_DEEP = f"tables and lists are nested too deeply; legal: at most {_MOST_LEVELS} levels"
+_TOO_DEEP = f"tables and lists are nested too deeply; expected at most {_MOST_LEVELS} levels"
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -25,10 +25,10 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         near = path.parent.glob("*.toml") if path.parent.is_dir() else path.parent.parent.glob(f"*/{path.name}")
         beside = [str(entry) for entry in near]
-        hint = nearest(str(path), beside) if beside else "legal: a .toml file"
+        hint = nearest(str(path), beside) if beside else "expected a .toml file"
         raise ConfigError(f"{path}: no such config file; {hint}")
     if path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; legal for a config: at most {_MOST_BYTES:,}")
+        raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; valid for a config: at most {_MOST_BYTES:,}")
     try:
         return _loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
@@ -56,7 +56,7 @@ def check_limits(tree: Mapping[str, Any], file: str) -> None:
         if depth > _MOST_LEVELS:
             raise ConfigError(f"{file}: {path[:80]}...: {_TOO_DEEP}")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ConfigError(f"{file}: {path} = {format_value(value)}: legal: integers of 64 bits, as in TOML")
+            raise ConfigError(f"{file}: {path} = {format_value(value)}: expected integers of 64 bits, as in TOML")
         remaining += [(f"{path}.{key}" if path else str(key), depth + 1, entry) for key, entry in entries(value)]
 
 
@@ -97,7 +97,7 @@ def _place(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
         raise ConfigError(f"{where} is {format_value(here)}, not a table")
     if key.isdecimal() and len(key) < 10 and int(key) < len(here):
         return int(key)
-    raise ConfigError(f"{where} is a list; legal: 0 to {len(here) - 1}, not {key[:40]!r}")
+    raise ConfigError(f"{where} is a list; expected 0 to {len(here) - 1}, not {key[:40]!r}")
 
 
 def _parse(text: str) -> Any:
@@ -163,4 +163,4 @@ def _inline(value: Any) -> str:
         return f"{{{inside}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(_inline(item) for item in value)}]"
-    raise TypeError(f"a config cannot contain {value!r}; legal: strings, numbers, booleans, lists and tables")
+    raise TypeError(f"a config cannot contain {value!r}; expected strings, numbers, booleans, lists and tables")

@@ -75,7 +75,7 @@ def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTabl
     loss = _resolve(resolve_loss, train.loss, location, "loss")
     if isinstance(train.loss, dict) and "class_name" not in train.loss:
         # for the types: the constructor of a loss checks only the names
-        read_arguments(train.loss, type(loss), location / "loss", legal=["name"])
+        read_arguments(train.loss, type(loss), location / "loss", allowed=["name"])
     _resolve(resolve_metrics, train.metrics, location, "metrics")
     both = functools.partial(resolve_metrics, train.metrics)
     metrics = _resolve(both, train.weighted_metrics, location, "weighted_metrics")
@@ -93,8 +93,8 @@ def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTabl
 
 def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
     for key in {"learning_rate", "lr"} & set(table):
-        legal = nearest("", [field.name for field in dataclasses.fields(TrainTable)])
-        message = f"unknown key; did you mean 'train.optimizer.learning_rate'? {legal}"
+        allowed = nearest("", [field.name for field in dataclasses.fields(TrainTable)])
+        message = f"unknown key; did you mean 'train.optimizer.learning_rate'? {allowed}"
         raise location.error(key, table[key], message)
     if "loss" not in table:
         raise location.missing("loss", "such as 'sparse_categorical_crossentropy' for classes, 'mse' for numbers")

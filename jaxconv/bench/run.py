@@ -79,7 +79,7 @@ def bench(
 
     The arguments are the options of ``jaxconv bench``: ``chosen`` is its FILTER, ``files`` its ``--trained``,
     ``case_file`` its ``--cases``, and ``names_only`` its ``--list``, for which None is returned. Raises ValueError for
-    illegal options; ImportError without a library; ArithmeticError if the libraries disagree on the values.
+    invalid options; ImportError without a library; ArithmeticError if the libraries disagree on the values.
     """
     if not seconds >= 0:
         raise ValueError(f"--seconds {seconds} is negative; 0 means the smallest number of rounds")
@@ -248,8 +248,8 @@ def _installed(library: str) -> bool:
 def _select(names: dict[str, str], chosen: str) -> dict[str, str]:
     found = {name: family for name, family in names.items() if chosen in name or chosen == family}
     if not found:
-        legal = dict.fromkeys([*names, *filter(None, names.values())])
-        close = difflib.get_close_matches(chosen, legal, n=3, cutoff=0)
+        allowed = dict.fromkeys([*names, *filter(None, names.values())])
+        close = difflib.get_close_matches(chosen, allowed, n=3, cutoff=0)
         raise ValueError(f"no row or family is named {chosen!r}; closest: {', '.join(close)}; --list prints all")
     return found
 

@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def read_place(options: argparse.Namespace) -> Place | None:
-    """Return the place of this process among several; None if it is alone. Raises ValueError for illegal options."""
+    """Return the place of this process among several; None if it is alone. Raises ValueError for invalid options."""
     names = ("coordinator", "processes", "process")
     given = [name for name in names if getattr(options, name, None) is not None]
     if not given:
@@ -31,15 +31,15 @@ def read_place(options: argparse.Namespace) -> Place | None:
             raise ValueError(f"--{given[0]} without --{name}; several processes need {needed}")
     host, colon, port = options.coordinator.rpartition(":")
     if not host or not colon or not port.isdecimal() or not 0 < int(port) < 65536:
-        raise ValueError(f"--coordinator {options.coordinator}: legal: HOST:PORT, such as 10.0.0.1:1234")
+        raise ValueError(f"--coordinator {options.coordinator}: expected HOST:PORT, such as 10.0.0.1:1234")
     if options.processes < 2:
-        raise ValueError(f"--processes {options.processes}: legal: at least 2; omit it for a single process")
+        raise ValueError(f"--processes {options.processes}: expected at least 2; omit it for a single process")
     if not 0 <= options.process < options.processes:
-        raise ValueError(f"--process {options.process} of {options.processes}; legal: 0 to {options.processes - 1}")
+        raise ValueError(f"--process {options.process} of {options.processes}; expected 0 to {options.processes - 1}")
     if options.wait < 1:
-        raise ValueError(f"--wait {options.wait}: legal: at least 1")
+        raise ValueError(f"--wait {options.wait}: expected at least 1")
     if options.devices not in (None, "all"):
-        raise ValueError(f"--devices {options.devices} with --processes; legal: all, those of all processes")
+        raise ValueError(f"--devices {options.devices} with --processes; expected all, those of all processes")
     return Place(host, int(port), options.processes, options.process)
 
 
@@ -63,7 +63,7 @@ def read_sharding(options: argparse.Namespace) -> Any:
     if options.devices in (None, "all"):
         return "data"
     if not options.devices.isdecimal() or not int(options.devices):
-        raise ValueError(f"--devices {options.devices}: legal: a number, or all")
+        raise ValueError(f"--devices {options.devices}: expected a number, or all")
     import jax
     import numpy as np
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec

@@ -49,13 +49,13 @@ def run(options: argparse.Namespace) -> None:
     if options.model is None and not options.forget and options.table is None:
         raise ValueError("jaxconv tune needs a run folder, a model file or a config (or --forget, --table)")
     if options.model is not None and options.table is not None:
-        raise ValueError("jaxconv tune: a model and --table; legal: one of them, --table measures random shapes")
+        raise ValueError("jaxconv tune: a model and --table; expected one of them, --table measures random shapes")
     if options.shapes < 1:
-        raise ValueError(f"--shapes {options.shapes}: legal: at least 1")
+        raise ValueError(f"--shapes {options.shapes}: expected at least 1")
     if options.batch is not None and options.batch < 1:
-        raise ValueError(f"--batch {options.batch}: legal: at least 1")
+        raise ValueError(f"--batch {options.batch}: expected at least 1")
     if not options.seconds >= 0:
-        raise ValueError(f"--seconds {options.seconds}: legal: 0 or more")
+        raise ValueError(f"--seconds {options.seconds}: expected 0 or more")
     if options.forget:
         platform = jax.default_backend()
         file = tuning_cache.path(platform)

@@ -9,7 +9,7 @@ The laws (tests/test_laws.py holds every layer to them):
    ``penalty`` is a finite scalar.
 4. Reverse, forward and second-order derivatives agree with finite differences in float64.
 5. ``layer == from_config(json.loads(json.dumps(layer.get_config())))``; both make the same params from the same key.
-6. ``output_shape(input_shape)`` is the shape that ``apply_fn`` returns; every illegal input raises at ``init``.
+6. ``output_shape(input_shape)`` is the shape that ``apply_fn`` returns; every invalid input raises at ``init``.
 7. Streaming: for every chunking, the concatenated steps equal the whole.
 8. Same key, same params and same result, on any number of devices.
 9. A mask that is True everywhere changes nothing; a padded sequence with its mask has the outputs that it has alone.

@@ -57,9 +57,9 @@ def as_mask(
         if jnp.issubdtype(mask.dtype, jnp.complexfloating):
             raise TypeError(f"its type is {mask.dtype}")
     if mask.ndim < least or fitting_axes(mask.shape, shape, ways, broadcast) is None:
-        legal = sorted({tuple(shape[a] for a in axes[: max(mask.ndim, least)]) for axes in ways}, key=repr)
+        allowed = sorted({tuple(shape[a] for a in axes[: max(mask.ndim, least)]) for axes in ways}, key=repr)
         what = f"{where}: mask of shape {mask.shape} does not fit input of shape {shape}"
-        raise ValueError(f"{what}; legal shapes: {' or '.join(map(str, legal))}, True at each real step")
+        raise ValueError(f"{what}; valid shapes: {' or '.join(map(str, allowed))}, True at each real step")
     return mask.astype(bool)
 
 

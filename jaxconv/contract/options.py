@@ -34,17 +34,17 @@ def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) ->
         hint = "; give the layers in one list" if all(hasattr(one, "init_params") for one in args) else ""
         takes = f"{cls.__name__}({', '.join(positional)})"
         raise TypeError(f"{cls.__name__}: {len(args)} arguments without keywords; the order is {takes}{hint}")
-    legal = [field.name for field in dataclasses.fields(cls) if field.init]
+    allowed = [field.name for field in dataclasses.fields(cls) if field.init]
     for name in given:
-        if name not in legal:
-            raise ValueError(f"{cls.__name__}: unknown argument {name!r} = {given[name]!r}; {nearest(name, legal)}")
+        if name not in allowed:
+            raise ValueError(f"{cls.__name__}: unknown argument {name!r} = {given[name]!r}; {nearest(name, allowed)}")
 
 
 def canonical_options(layer: Any) -> None:
     """Make the options that any layer may have canonical: name, bools, dtype, shapes, data format, and the tables'."""
     where = type(layer).__name__
     if layer.name is not None and (not isinstance(layer.name, str) or not layer.name or "/" in layer.name):
-        raise ValueError(f"{where}: name={layer.name!r} is not legal; give a non-empty string without '/'")
+        raise ValueError(f"{where}: name={layer.name!r} is not valid; give a non-empty string without '/'")
     for name in [field.name for field in dataclasses.fields(layer) if field.type is bool]:
         if not isinstance(getattr(layer, name), bool | np.bool_):
             raise ValueError(f"{where}: {name}={getattr(layer, name)!r} is not a bool; give True or False")

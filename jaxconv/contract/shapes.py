@@ -21,8 +21,8 @@ def as_shape(shape: Any, where: str, least_rank: int = 0) -> Shape:
     """
     found = tuple(shape.shape) if hasattr(shape, "shape") else _sizes(shape, where)
     if len(found) < least_rank:
-        missing, legal = ("channels", "(batch, ..., channels)") if found else ("batch axis", "(batch, ...)")
-        raise ValueError(f"{where}: input of shape {found} has no {missing}; give {legal}")
+        missing, allowed = ("channels", "(batch, ..., channels)") if found else ("batch axis", "(batch, ...)")
+        raise ValueError(f"{where}: input of shape {found} has no {missing}; give {allowed}")
     return found
 
 

@@ -26,7 +26,7 @@ def spatial_lengths(
     """Return the lengths of the spatial axes of an input shape.
 
     Raises ValueError for an input of another rank, or with a spatial axis of length 0; with ``windows``, those of the
-    spatial axes, the error names the shortest legal length.
+    spatial axes, the error names the shortest valid length.
     """
     formats.check_rank(shape, rank, str(data_format), where)
     axes = spatial_axes(rank, data_format)
@@ -35,7 +35,7 @@ def spatial_lengths(
             if windows:
                 windows[index].output_length(shape[axis], where)
             what = f"input of length 0 along axis {axis}, in shape {tuple(shape)}"
-            raise ValueError(f"{where}: {what}; the shortest legal input is 1")
+            raise ValueError(f"{where}: {what}; the shortest valid input is 1")
     return tuple(shape[axis] for axis in axes)
 
 

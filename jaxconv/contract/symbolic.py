@@ -30,7 +30,7 @@ class Node:
     structure: Any
 
     def outputs(self) -> Any:
-        """Return the output tensors of the call, in the layer's structure. Raises ValueError for illegal inputs."""
+        """Return the output tensors of the call, in the layer's structure. Raises ValueError for invalid inputs."""
         form = self.layer.output_structure
         shapes = self.structure.unflatten(tensor.shape for tensor in self.inputs)
         outputs = form.flatten_up_to(self.layer.output_shape(self.layer.read_shape(shapes)))
@@ -159,7 +159,7 @@ def Input(
     if batch_shape is not None and batch_size is not None:
         raise ValueError(f"Input: batch_shape={batch_shape} includes the batch size; leave out batch_size={batch_size}")
     if name is not None and (not isinstance(name, str) or not name or "/" in name):
-        raise ValueError(f"Input: name={name!r} is not legal; give a non-empty string without '/'")
+        raise ValueError(f"Input: name={name!r} is not valid; give a non-empty string without '/'")
     full = as_shape(batch_shape, "Input") if shape is None else (batch_size, *as_shape(shape, "Input"))
     full = as_shape(full, "Input: batch_size")
     with explain("Input: dtype"):

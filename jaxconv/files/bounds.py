@@ -65,7 +65,7 @@ class ZipReader:
         if info.file_size > largest:
             raise FileError(f"{self._path}: {name} unpacks to {info.file_size} bytes; at most {largest} are read")
         if info.compress_type not in _COMPRESSION:
-            raise FileError(f"{self._path}: {name} is compressed with method {info.compress_type}; legal: 0 and 8")
+            raise FileError(f"{self._path}: {name} is compressed with method {info.compress_type}; expected 0 and 8")
         with damaged(self._path, name), self._archive.open(info) as entry:
             content = entry.read(info.file_size + 1)
             if len(content) != info.file_size:

@@ -27,11 +27,11 @@ def convert(
 
     >>> convert("old.h5", "new.txt")
     Traceback (most recent call last):
-    jaxconv.files.errors.FileError: new.txt: the suffix '.txt' is not legal; legal: .keras, .safetensors
+    jaxconv.files.errors.FileError: new.txt: the suffix '.txt' is not valid; expected .keras, .safetensors
     """
     suffix = Path(new).suffix
     if suffix not in (".keras", ".safetensors"):
-        raise FileError(f"{new}: the suffix {suffix!r} is not legal; legal: .keras, .safetensors")
+        raise FileError(f"{new}: the suffix {suffix!r} is not valid; expected .keras, .safetensors")
     for given in (old, weights or old):
         refuse_to_replace(given, new, force)
     read = read_model(old, until=until, weights=weights)

@@ -14,7 +14,7 @@ class FileError(ValueError):
     """
 
     def __init__(self, message: str):
-        # a file may hold text that is not legal, or that a terminal would act on
+        # a file may hold text that is not valid, or that a terminal would act on
         text = message.encode(errors="backslashreplace").decode()
         super().__init__("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 

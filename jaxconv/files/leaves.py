@@ -35,7 +35,7 @@ def nested(leaves: Mapping[str, Any]) -> Params:
     for name, leaf in leaves.items():
         *above, last = name.split("/")
         if len(above) > DEPTH:
-            raise ValueError(f"the name {name[:40]!r}... has {len(above)} slashes; at most {DEPTH} are legal")
+            raise ValueError(f"the name {name[:40]!r}... has {len(above)} slashes; at most {DEPTH} are valid")
         here: Any = params
         for key in above:
             here = here.setdefault(key, {})

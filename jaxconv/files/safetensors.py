@@ -49,9 +49,9 @@ def save_params(path: str | os.PathLike[str], params: Params) -> None:
     numpy = require("safetensors.numpy", "save_params", "safetensors")
     _check_keys(path, params)
     arrays = {name: np.array(leaf, order="C") for name, leaf in flat(params).items()}
-    legal = {np.dtype(kind) for kind in _TYPES.values()}
+    allowed = {np.dtype(kind) for kind in _TYPES.values()}
     for name, array in arrays.items():
-        if array.dtype not in legal:
+        if array.dtype not in allowed:
             raise TypeError(f"{path}: {name} has type {array.dtype}, which safetensors lacks; give arrays of numbers")
     with replacing(path) as handle:
         handle.write(numpy.save(arrays, metadata={"format": "jax"}))
@@ -64,7 +64,7 @@ def _check_keys(path: Any, params: Any) -> None:
         return
     for key, value in params.items():
         if not isinstance(key, str) or not key or "/" in key:
-            raise ValueError(f"{path}: the key {key!r} is not legal in a file; give a non-empty string without '/'")
+            raise ValueError(f"{path}: the key {key!r} is not valid in a file; give a non-empty string without '/'")
         _check_keys(path, value)
 
 

@@ -42,7 +42,7 @@ def tensors(layer: Layer) -> list[Tensor]:
     if not known or len(known) < len(layer.leaves):
         raise ValueError(
             f"{layer.label}: PyTorch has no layer with the weights of {type(layer).__name__}, "
-            f"{sorted(layer.leaves or layer.children)}; legal: {', '.join(_KINDS)}, and layers without weights"
+            f"{sorted(layer.leaves or layer.children)}; expected {', '.join(_KINDS)}, and layers without weights"
         )
     return known
 

@@ -38,7 +38,7 @@ def get(identifier: Any) -> Callable[..., jax.Array] | None:
     An array means :class:`Values`: this array, for a weight of the same shape.
 
     Raises:
-        ValueError: for an unknown name; the message suggests the closest legal one.
+        ValueError: for an unknown name; the message suggests the closest valid one.
         TypeError: for a value that is not callable.
 
     >>> get("he_normal")

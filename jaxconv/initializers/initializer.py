@@ -29,7 +29,7 @@ def number(value: Any, where: str) -> float:
     return float(value)
 
 
-def choice(value: Any, legal: tuple[str, ...], where: str) -> None:
-    """Check that ``value`` is one of ``legal``. Raises ValueError with the closest legal word otherwise."""
-    if value not in legal:
-        raise ValueError(f"{where} {value!r} is unknown; {nearest(str(value), legal)}")
+def choice(value: Any, allowed: tuple[str, ...], where: str) -> None:
+    """Check that ``value`` is one of ``valid``. Raises ValueError with the closest valid word otherwise."""
+    if value not in allowed:
+        raise ValueError(f"{where} {value!r} is unknown; {nearest(str(value), allowed)}")

@@ -11,7 +11,7 @@ from jax import Array
 from jaxconv.inspect.program import CALLS, CUSTOM, bind, called, flatten, producers, run, trace
 
 Target = None | int | Sequence[Any] | Array | np.ndarray | Callable[[Any], Array]
-LEGAL = "give None, an integer, a tuple of integers, an array of integers, or a function of the output"
+ALLOWED = "give None, an integer, a tuple of integers, an array of integers, or a function of the output"
 # steps that move or cast values
 MOVES = """convert_element_type copy expand_dims name reduce_precision reshape sharding_constraint slice squeeze
     transpose""".split()  # noqa: SIM905
@@ -58,10 +58,10 @@ def fix(y: Any, target: Target) -> Any:
             return None
         return jnp.stack(jnp.unravel_index(jnp.argmax(y.reshape(len(y), -1), axis=1), sizes), -1)
     if not isinstance(target, int | np.integer | tuple | list | np.ndarray | Array) or isinstance(target, bool):
-        raise TypeError(f"target is of type {type(target).__name__}; {LEGAL}")
+        raise TypeError(f"target is of type {type(target).__name__}; {ALLOWED}")
     index: Any = target if isinstance(target, Array) else np.asarray(target)
     if not jnp.issubdtype(index.dtype, jnp.integer):
-        raise TypeError(f"target has type {index.dtype}; {LEGAL}")
+        raise TypeError(f"target has type {index.dtype}; {ALLOWED}")
     if isinstance(target, tuple) or index.ndim == 0:
         index = index.reshape(1, -1)
     elif index.ndim == 1:

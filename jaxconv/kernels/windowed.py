@@ -132,7 +132,7 @@ def _select(x: Array, u: Array, *, geometry: Geometry) -> Array:
     """Return the entry of u where x is the first of the largest in each window: the derivative of the maximum."""
     if x.dtype != np.float64:
         return jax.jvp(functools.partial(_max, geometry=geometry), (x,), (u,))[1]
-    # JAX lowers that by functions of Python, with the types that are legal in the thread of the compiler
+    # JAX lowers that by functions of Python, with the types that are valid in the thread of the compiler
     # No value is compared with the maximum itself: XLA may compute x again for that, and round it differently.
     (top, y), *others = zip(_taps(x, geometry, -np.inf), _taps(u, geometry, 0), strict=True)
     for one, other in others:

@@ -105,7 +105,7 @@ class MultiHeadAttention(Merge):
             output_size), bias (output_size,).
 
     Raises:
-        ValueError: inputs that do not fit, both shapes named; an option that is not legal; training without a key.
+        ValueError: inputs that do not fit, both shapes named; an option that is not valid; training without a key.
         TypeError: an input that is not a list.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; the gate: https://arxiv.org/abs/2505.06708
@@ -220,7 +220,7 @@ class MultiHeadAttention(Merge):
             found = tuple(axis % rank for axis in (axes if isinstance(axes, tuple) else (axes,)))
         if rank - 1 in found or not found:
             what = f"MultiHeadAttention: attention_axes={axes} of an input of rank {rank}"
-            raise ValueError(f"{what}; legal: 1 to {rank - 2}, which are between batch and channels")
+            raise ValueError(f"{what}; expected 1 to {rank - 2}, which are between batch and channels")
         if len(found) > 1 and (self.use_causal_mask or self.sliding_window):
             what = "MultiHeadAttention: use_causal_mask and sliding_window need one axis of steps"
             raise ValueError(f"{what}; attention is over the axes {found}; give attention_axes")
@@ -261,10 +261,10 @@ class MultiHeadAttention(Merge):
             None in pair or pair[0] in (1, pair[1]) for pair in zip(given, full, strict=True)
         )
         if not fits:
-            legal = f"{(query[0], *steps)} or {full}, where 1 stands for any size"
+            allowed = f"{(query[0], *steps)} or {full}, where 1 stands for any size"
             raise ValueError(
                 f"MultiHeadAttention: attention_mask of shape {mask} does not fit query of shape {query} and value of "
-                f"shape {value}; legal: {legal}"
+                f"shape {value}; expected {allowed}"
             )
         return full
 

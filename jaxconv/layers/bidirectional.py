@@ -56,7 +56,9 @@ class Bidirectional(Wrapper, WithStates):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.merge_mode not in (None, *MERGES):
-            raise ValueError(f"Bidirectional: unknown merge_mode={self.merge_mode!r}; legal: {', '.join(MERGES)}, None")
+            raise ValueError(
+                f"Bidirectional: unknown merge_mode={self.merge_mode!r}; expected {', '.join(MERGES)}, None"
+            )
         if not isinstance(self.layer, Recurrent):
             raise TypeError(f"Bidirectional: {self.layer!r} is not a recurrent layer; give one like LSTM(8)")
         second = self.backward_layer

@@ -47,7 +47,7 @@ class BaseConv(Convolving):
         bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
+        ValueError: options or an input shape that are not valid, as early as they are known.
 
     Source: https://www.tensorflow.org/versions/r2.2/api_docs/python/tf/keras/layers/Conv1D
     """

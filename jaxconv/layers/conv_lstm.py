@@ -23,7 +23,7 @@ class BaseConvLSTM(LongShortTerm):
     Args:
         filters: number of output channels.
         kernel_size, strides, padding, dilation_rate: of the input's convolution: one number for all axes or one for
-            each; "valid" or "same". Strides above 1 together with a dilation above 1 are not legal.
+            each; "valid" or "same". Strides above 1 together with a dilation above 1 are not valid.
         data_format: "channels_last" or "channels_first" of each step; None means ``image_data_format()``.
 
     Shapes:
@@ -35,7 +35,7 @@ class BaseConvLSTM(LongShortTerm):
             (4 filters,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: options or an input that are not legal; training without a key.
+        ValueError: options or an input that are not valid; training without a key.
 
     Source: Shi et al. 2015, https://arxiv.org/abs/1506.04214
 

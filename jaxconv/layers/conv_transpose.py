@@ -52,7 +52,7 @@ class BaseConvTranspose(Convolving):
         bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
+        ValueError: options or an input shape that are not valid, as early as they are known.
 
     Source: Dumoulin and Visin 2016, https://arxiv.org/abs/1603.07285, chapter 4.
 

@@ -24,7 +24,7 @@ class Convolving(Layer):
     activation) and ``convolve``.
     """
 
-    causal: ClassVar[bool] = True  # whether padding="causal" is legal
+    causal: ClassVar[bool] = True  # whether padding="causal" is valid
 
     # the fields of every family, in whatever order
     kernel_size: Any
@@ -63,8 +63,8 @@ class Convolving(Layer):
         """Raise the ValueError that Keras documents for strides above 1 with a dilation above 1."""
         if max(self.strides) > 1 and max(self.dilation_rate) > 1:
             what = f"{type(self).__name__}: strides={self.strides} with dilation_rate={self.dilation_rate}"
-            legal = f"set one to 1, or strides_with_dilation=True, or call jaxconv.{function}, which computes both"
-            raise ValueError(f"{what}, both above 1, is not legal by default, as Keras documents; {legal}")
+            allowed = f"set one to 1, or strides_with_dilation=True, or call jaxconv.{function}, which computes both"
+            raise ValueError(f"{what}, both above 1, is not valid by default, as Keras documents; {allowed}")
 
     def kernels(self, channels: int, lengths: Shape) -> dict[str, Weight]:
         """Return the weights except the bias, for an input with these channels and spatial lengths."""

@@ -35,7 +35,7 @@ class BaseDepthwiseConv(Convolving):
         bias: (channels * depth_multiplier,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
+        ValueError: options or an input shape that are not valid, as early as they are known.
 
     >>> DepthwiseConv2D(3, depth_multiplier=2).output_shape((None, 10, 9, 3))
     (None, 8, 7, 6)
@@ -97,7 +97,7 @@ class BaseSeparableConv(Convolving):
         bias: (filters,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: options or an input shape that are not legal, as early as they are known.
+        ValueError: options or an input shape that are not valid, as early as they are known.
 
     Source: Chollet 2017, https://arxiv.org/abs/1610.02357
 

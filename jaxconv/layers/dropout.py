@@ -88,7 +88,7 @@ class GaussianDropout(Noise):
     Shapes: Any shape, kept.
 
     Raises:
-        ValueError: a rate that is not legal; training without a key.
+        ValueError: a rate that is not valid; training without a key.
 
     Source: Srivastava et al. 2014, section 10, https://jmlr.org/papers/v15/srivastava14a.html
 
@@ -151,8 +151,8 @@ class _Shaped(_Masked):
             len(mask) != len(shape)
             or any(m not in (1, None) and None is not n != m for m, n in zip(mask, shape, strict=True))
         ):
-            legal = "each is 1, None or the input's size"
-            raise ValueError(f"{where}: noise_shape={mask} does not fit input of shape {shape}; {legal}")
+            allowed = "each is 1, None or the input's size"
+            raise ValueError(f"{where}: noise_shape={mask} does not fit input of shape {shape}; {allowed}")
         return super().windows(input_shape)
 
     def mask_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -198,7 +198,7 @@ class AlphaDropout(_Shaped):
     Shapes: Any shape, kept.
 
     Raises:
-        ValueError: a rate that is not legal; a mask that does not fit; training without a key.
+        ValueError: a rate that is not valid; a mask that does not fit; training without a key.
 
     Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
 

@@ -23,7 +23,7 @@ class Embedding(Layer):
     ``embeddings_initializer``.
 
     Args:
-        input_dim: number of ids; legal ids are 0 to input_dim - 1.
+        input_dim: number of ids; valid ids are 0 to input_dim - 1.
         output_dim: length of each row.
         embeddings_initializer, embeddings_regularizer, embeddings_constraint: as in every layer; ``axis="filter"`` in a
             constraint means the norm of each row.

@@ -230,7 +230,7 @@ class GroupNormalization(_WithinSample):
         super().__post_init__()
         where, groups = type(self).__name__, self.groups
         if isinstance(groups, bool) or not hasattr(groups, "__index__") or (groups < 1 and groups != -1):
-            raise ValueError(f"{where}: groups={groups!r} is not legal; give a positive integer or -1 for the channels")
+            raise ValueError(f"{where}: groups={groups!r} is not valid; give a positive integer or -1 for the channels")
         self._set(groups=groups.__index__())
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:

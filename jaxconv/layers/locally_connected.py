@@ -36,7 +36,7 @@ class BaseLocallyConnected(Convolving):
         bias: (\\*new_lengths, filters), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: options or an input shape that are not legal; a length that is unknown at ``init``.
+        ValueError: options or an input shape that are not valid; a length that is unknown at ``init``.
 
     Source: https://www.tensorflow.org/versions/r2.15/api_docs/python/tf/keras/layers/LocallyConnected1D
 

@@ -78,7 +78,7 @@ class Dot(Merge):
     The other axes of the first come before those of the second. The output for two vectors is (batch, 1), as in Keras.
 
     Args:
-        axes: the axis of both inputs, or a pair; counted with the batch, which is not legal.
+        axes: the axis of both inputs, or a pair; counted with the batch, which is not valid.
         normalize: whether to scale to norm 1 along the axes first, which yields cosine similarities. The result for a
             vector of zeros is 0, with a gradient of 0; Keras's gradient is NaN.
 
@@ -116,7 +116,7 @@ class Dot(Merge):
         for index, (axis, shape) in enumerate(zip(pair, shapes, strict=True)):
             if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
                 what = f"axes={self.axes} names axis {axis} of input {index} of shape {shape}"
-                raise ValueError(f"Dot: {what}; legal: 1 to {len(shape) - 1}")
+                raise ValueError(f"Dot: {what}; expected 1 to {len(shape) - 1}")
             found.append(axis % len(shape))
         return found[0], found[1]
 

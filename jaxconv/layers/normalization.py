@@ -53,7 +53,7 @@ class BatchNormalization(Layer):
             ``moving_mean_initializer``; all fixed, only with ``renorm``.
 
     Raises:
-        ValueError: an axis that the input does not have, or of unknown size; bounds that are not legal.
+        ValueError: an axis that the input does not have, or of unknown size; bounds that are not valid.
 
     Source: Ioffe and Szegedy 2015, https://arxiv.org/abs/1502.03167; renorm: Ioffe 2017,
     https://arxiv.org/abs/1702.03275
@@ -126,7 +126,7 @@ class BatchNormalization(Layer):
         axis = self.axis + len(shape) * (self.axis < 0)
         if not 0 < axis < len(shape):
             what = f"axis={self.axis} is not a channel axis of input shape {shape}"
-            raise ValueError(f"BatchNormalization: {what}; legal: 1 to {len(shape) - 1}, or -1")
+            raise ValueError(f"BatchNormalization: {what}; expected 1 to {len(shape) - 1}, or -1")
         return axis
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:

@@ -22,8 +22,8 @@ def as_number(
         number = math.nan
     if not (math.isfinite(number) and least <= number <= most):
         span = f" from {least} to {most}" if math.isfinite(most) else f" of at least {least}"
-        legal = f"a number{span if math.isfinite(least) else ''}{note}"
-        raise ValueError(f"{where}: {what}={value!r} is not legal; give {legal}")
+        allowed = f"a number{span if math.isfinite(least) else ''}{note}"
+        raise ValueError(f"{where}: {what}={value!r} is not valid; give {allowed}")
     return number
 
 
@@ -70,7 +70,7 @@ def input_axes(
     """Return the axes of an input that ``axis``, a result of :func:`as_axis`, names: counted from the front, sorted.
 
     Raises ValueError for an axis that the input does not have, that is named twice, or that is the batch axis, unless
-    ``batch`` makes it legal.
+    ``batch`` makes it valid.
 
     >>> input_axes((-1, 1), (None, 5, 3), "LayerNormalization")
     (1, 2)
@@ -79,8 +79,10 @@ def input_axes(
     rank, first = len(shape), 0 if batch else 1
     found = sorted({a + rank * (a < 0) for a in axes})
     if len(found) != len(axes) or found[0] < first or found[-1] >= rank:
-        legal = f"{first} to {rank - 1}, or {first - rank} to -1" if rank > first else "none: there is no other axis"
-        raise ValueError(f"{where}: {what}={axis} does not name distinct axes of input shape {shape}; legal: {legal}")
+        allowed = f"{first} to {rank - 1}, or {first - rank} to -1" if rank > first else "none: there is no other axis"
+        raise ValueError(
+            f"{where}: {what}={axis} does not name distinct axes of input shape {shape}; expected {allowed}"
+        )
     return tuple(found)
 
 

@@ -38,7 +38,7 @@ class BasePooling(Layer):
         where = type(self).__name__
         size = geo.as_sizes(self.pool_size, self.rank, "pool_size", where)
         if not isinstance(self.padding, str) or self.padding.lower() not in ("valid", "same"):
-            raise ValueError(f"{where}: padding={self.padding!r} is not defined for pooling; legal: 'valid', 'same'")
+            raise ValueError(f"{where}: padding={self.padding!r} is not defined for pooling; expected 'valid', 'same'")
         self._set(
             pool_size=size,
             strides=size if self.strides is None else geo.as_sizes(self.strides, self.rank, "strides", where),

@@ -20,9 +20,9 @@ def _constant(value: Any, what: str, where: str) -> FrozenArray:
         frozen = FrozenArray.of(value, f"{where}: {what}")
         numbers = frozen.numpy().astype(np.float64)
     except (TypeError, ValueError):
-        raise TypeError(f"{where}: {what}={value!r} is not legal; give a number, or an array of numbers") from None
+        raise TypeError(f"{where}: {what}={value!r} is not valid; give a number, or an array of numbers") from None
     if frozen.dtype == "bool" or not np.isfinite(numbers).all():
-        raise ValueError(f"{where}: {what}={value!r} is not legal; give finite numbers")
+        raise ValueError(f"{where}: {what}={value!r} is not valid; give finite numbers")
     return FrozenArray.of(numbers, what)
 
 
@@ -64,8 +64,8 @@ class Rescaling(Layer):
             full = self._full_shape(own, len(shape))
             if len(full) != len(shape) or any(n not in (1, size) for n, size in zip(full, shape, strict=True) if size):
                 reason = f"{what} of shape {own} does not fit input of shape {shape} under {self.data_format}"
-                legal = "give a number, one for each channel, or an array that broadcasts against the last axes"
-                raise ValueError(f"Rescaling: {reason}; {legal}")
+                allowed = "give a number, one for each channel, or an array that broadcasts against the last axes"
+                raise ValueError(f"Rescaling: {reason}; {allowed}")
         return (POINTWISE,) * (len(shape) - 1)
 
     def _full_shape(self, own: tuple[int, ...], rank: int) -> tuple[int, ...]:

@@ -308,8 +308,8 @@ def check_states(shapes: list[Shape], own: Sequence[Any], where: str) -> None:
         for one, right in zip(shapes[1:], own, strict=False)
     )
     if len(shapes) != 1 + len(own) or not fits:
-        legal = f"{len(own)} states of shape {' and '.join(map(str, dict.fromkeys(own)))}"
-        raise ValueError(f"{where}: inputs of shapes {shapes}; after the sequence this layer takes {legal}, or none")
+        allowed = f"{len(own)} states of shape {' and '.join(map(str, dict.fromkeys(own)))}"
+        raise ValueError(f"{where}: inputs of shapes {shapes}; after the sequence this layer takes {allowed}, or none")
 
 
 def _forget_ones(initializer: Any, key: Any, shape: tuple[int, ...], dtype: Any) -> Array:

@@ -87,7 +87,7 @@ class LSTM(LongShortTerm):
             ``recurrent_initializer``. bias: (4 units,), ``bias_initializer``; absent without ``use_bias``.
 
     Raises:
-        ValueError: ``stateful=True``; an option or an input that is not legal; training without a key.
+        ValueError: ``stateful=True``; an option or an input that is not valid; training without a key.
 
     Source: Hochreiter and Schmidhuber 1997; https://keras.io/api/layers/recurrent_layers/lstm/
 

@@ -70,7 +70,7 @@ class Reshape(Layer):
         super().__post_init__()
         sizes = _as_integers(self.target_shape, "Reshape", "target_shape")
         if min(sizes, default=0) < -1 or sizes.count(-1) > 1:
-            raise ValueError(f"Reshape: target_shape={sizes} is not legal; give sizes of at least 0, at most one -1")
+            raise ValueError(f"Reshape: target_shape={sizes} is not valid; give sizes of at least 0, at most one -1")
         self._set(target_shape=sizes)
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:

@@ -65,7 +65,7 @@ class _UpSampling(Layer):
     Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, channels), each length times its factor.
 
     Raises:
-        ValueError: a factor that is not a positive integer, or an interpolation that is not legal.
+        ValueError: a factor that is not a positive integer, or an interpolation that is not valid.
 
     >>> params, apply_fn = UpSampling1D(2).init(jax.random.key(0), (None, 2, 1))
     >>> apply_fn(params, jnp.array([[[1.0], [2.0]]]))[0, :, 0]
@@ -80,9 +80,9 @@ class _UpSampling(Layer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        where, legal, method = type(self).__name__, ("nearest", *METHODS), self.interpolation
-        if not isinstance(method, str) or method.lower() not in legal:
-            raise ValueError(f"{where}: unknown interpolation {method!r}; {nearest(str(method), legal)}")
+        where, allowed, method = type(self).__name__, ("nearest", *METHODS), self.interpolation
+        if not isinstance(method, str) or method.lower() not in allowed:
+            raise ValueError(f"{where}: unknown interpolation {method!r}; {nearest(str(method), allowed)}")
         self._set(size=geo.as_sizes(self.size, self.rank, "size", where), interpolation=method.lower())
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:

@@ -129,7 +129,7 @@ def as_output_padding(value: Any, strides: tuple[int, ...], where: str) -> tuple
     if any(m >= s for m, s in zip(sizes, strides, strict=True)):
         raise ValueError(
             f"{where}: output_padding={sizes} is not below strides={strides} on every axis; "
-            f"the largest legal value is {tuple(s - 1 for s in strides)}"
+            f"the largest valid value is {tuple(s - 1 for s in strides)}"
         )
     return sizes
 
@@ -140,7 +140,7 @@ def lengths_out(windows: Sequence[Window], lengths: Sequence[int], where: str) -
     for axis, (window, length) in enumerate(zip(windows, lengths, strict=True)):
         place = f"{where}: spatial axis {axis}" if len(windows) > 1 else where
         if isinstance(length, int) and length < 1:
-            raise ValueError(f"{place}: input of length 0; the shortest legal input is 1")
+            raise ValueError(f"{place}: input of length 0; the shortest valid input is 1")
         out.append(window.output_length(length, place))
     return tuple(out)
 
@@ -201,7 +201,7 @@ def check_mode(where: str, mode: str, lengths: Any, zeros: geo.Pairs) -> None:
         if mode == "reflect" and isinstance(length, int) and max(pair) >= length:
             raise ValueError(
                 f"{where}: padding_mode 'reflect' by {max(pair)} needs an input longer than that, this has {length}; "
-                f"the shortest legal input is {max(pair) + 1}"
+                f"the shortest valid input is {max(pair) + 1}"
             )
 
 

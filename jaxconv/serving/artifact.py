@@ -87,7 +87,7 @@ def export(
             "file, in this order"
         )
     if not platforms or isinstance(platforms, str) or not set(platforms) <= {*PLATFORMS, "rocm"}:
-        raise ValueError(f"platforms={platforms!r} is not legal; give a list of some of: {', '.join(PLATFORMS)}, rocm")
+        raise ValueError(f"platforms={platforms!r} is not valid; give a list of some of: {', '.join(PLATFORMS)}, rocm")
     streams = hasattr(apply_fn, "step")
     if not streams:
         apply_fn = read_function(apply_fn, params, "export(apply_fn, params, path, input_shape)")

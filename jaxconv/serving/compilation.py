@@ -52,8 +52,8 @@ class Compiled:
         fits = repr(tree) == repr(expected_tree) and [s[1:] for s in shapes] == [s[1:] for s in expected]
         if not fits or len(batches) != 1 or () in batches:
             got = shapes[0] if len(shapes) == 1 else shapes
-            legal = " or ".join(str(shape) for shape in self.shapes)
-            raise ValueError(f"{self.name}: got input of shape {got}; it was compiled for {legal}, any batch")
+            allowed = " or ".join(str(shape) for shape in self.shapes)
+            raise ValueError(f"{self.name}: got input of shape {got}; it was compiled for {allowed}, any batch")
         return shapes[0][0]
 
 
@@ -127,7 +127,7 @@ def _read(apply_fn: Any, shape: Any) -> Any:
         shapes = read_input_shape(apply_fn, shape)
     for one in jax.tree.leaves(shapes, is_leaf=is_shape):
         if None in one or one[0] < 1 or min(one) < 0:
-            raise ValueError(f"input_shapes: {one} is not legal; give whole numbers, and a batch of at least 1")
+            raise ValueError(f"input_shapes: {one} is not valid; give whole numbers, and a batch of at least 1")
     return shapes
 
 

@@ -55,7 +55,7 @@ def read_shapes(value: Any) -> Any:
         if all(isinstance(one, list | tuple | Mapping) for one in value):
             return [read_shapes(one) for one in value]
     got = repr(value) if value is None or isinstance(value, str | int | tuple | list) else type(value).__name__
-    raise TypeError(f"input shape {got} is not legal; give one like (None, 48, 48, 1)")
+    raise TypeError(f"input shape {got} is not valid; give one like (None, 48, 48, 1)")
 
 
 def map_shapes(function: Callable, shapes: Any, *more: Any) -> Any:
@@ -113,7 +113,7 @@ _LONG = 2**14  # a length that every usual model accepts
 def symbolic_inputs(function: Any, shapes: Any, dtypes: Any, *, shared: bool) -> Any:
     """Return a ``jax.ShapeDtypeStruct`` for each input, with symbols for None.
 
-    All batches have the same symbol. A symbol for a length stands for the shortest legal one and all longer ones.
+    All batches have the same symbol. A symbol for a length stands for the shortest valid one and all longer ones.
     shared: whether the lengths of all inputs along one axis are equal.
     """
     flat: list = jax.tree.leaves(shapes, is_leaf=is_shape)

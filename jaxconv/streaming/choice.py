@@ -218,7 +218,7 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
         frames = signal.lengths(heads.window)
         if frames < 1:
             reason = f"reads nothing of window={heads.window} steps"
-            raise refuse(name, layer, None, reason, f"the shortest legal window is {signal.lengths.least}")
+            raise refuse(name, layer, None, reason, f"the shortest valid window is {signal.lengths.least}")
         return _frame(name, layer, signal, frames)
     if flat:
         return _frame(name, layer, signal, signal.length)  # type: ignore[arg-type]

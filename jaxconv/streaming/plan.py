@@ -154,12 +154,12 @@ class Plan:
     def check_length(self, length: int) -> None:
         """Check that the outputs for this many steps are those of ``apply_fn``.
 
-        Raises ValueError, which names the nearest legal lengths, where there is no output, where "same" padding with a
+        Raises ValueError, which names the nearest valid lengths, where there is no output, where "same" padding with a
         stride is another one than in the stream, and where branches differ in length.
         """
         least = max(signal.lengths.least for signal in self.results)
         if length < least:
-            raise ValueError(f"stream: {length} steps are too few for an output; the shortest legal input is {least}")
+            raise ValueError(f"stream: {length} steps are too few for an output; the shortest valid input is {least}")
 
         def wrong(length: int) -> str | None:
             for step in self.steps:
@@ -178,7 +178,9 @@ class Plan:
                 next((n for n in (length + sign * d for d in ways) if n >= least and wrong(n) is None), None)
                 for sign in (-1, 1)
             ]
-            raise ValueError(f"stream: with {length} steps, {reason}; legal: {' or '.join(str(n) for n in near if n)}")
+            raise ValueError(
+                f"stream: with {length} steps, {reason}; expected {' or '.join(str(n) for n in near if n)}"
+            )
 
 
 class _Walk:
@@ -240,7 +242,7 @@ def make_plan(layer: Layer, shapes: list[tuple], axis: int, heads: Heads) -> Pla
             raise ValueError(f"stream: the model takes {shape} as one input; make it a Model with an Input for each")
         if not 0 < axis < len(shape):
             what = f"axis={axis} is not a time axis of input {number} of shape {shape}"
-            raise ValueError(f"stream: {what}; legal: 1 to {len(shape) - 1}")
+            raise ValueError(f"stream: {what}; expected 1 to {len(shape) - 1}")
         open_shape = tuple(None if place in (0, axis) else size for place, size in enumerate(shape))
         source = "the input" if len(shapes) == 1 else f"input {number}"
         signals.append(Signal(open_shape, axis, shape[axis], source=source))

@@ -169,7 +169,7 @@ class Stream:
 
         Raises:
             ValueError: a chunk that the block does not divide; too few steps for an output; a length at which "same"
-                padding with a stride is another one than in the stream, with the nearest legal lengths.
+                padding with a stride is another one than in the stream, with the nearest valid lengths.
         """
         values = self._values(params, x, "stream.run")
         length = values[0].shape[self.axis]
@@ -255,8 +255,8 @@ class Stream:
         batch, steps = shapes[0][0], shapes[0][self.axis]
         if any((shape[0], shape[self.axis]) != (batch, steps) for shape in shapes) or steps < 1 or steps % self.block:
             low, given = steps // self.block * self.block, [shape[self.axis] for shape in shapes]
-            legal = f"give the same multiple of the block of {self.block} steps"
-            raise ValueError(f"stream.step: chunks of {given}; {legal}: {low or self.block} or {low + self.block}")
+            allowed = f"give the same multiple of the block of {self.block} steps"
+            raise ValueError(f"stream.step: chunks of {given}; {allowed}: {low or self.block} or {low + self.block}")
         want: Any = jax.eval_shape(lambda: self._start(batch))
         forms: list[Any] = [jax.tree.structure(tree) for tree in (want, state)]
         shape_and_type = functools.partial(jax.tree.map, lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)))
@@ -355,7 +355,7 @@ def stream(
     """
     layer = as_layer(layer, "stream(layer, input_shape)")
     if pooling not in (None, "cumulative"):
-        raise ValueError(f"stream: pooling={pooling!r} is not known; legal: None, 'cumulative'")
+        raise ValueError(f"stream: pooling={pooling!r} is not known; expected None, 'cumulative'")
     if window is not None and (isinstance(window, bool) or not hasattr(window, "__index__") or window < 1):
         raise ValueError(f"stream: window={window!r} is not a positive number of steps")
     if pooling is not None and window is not None:

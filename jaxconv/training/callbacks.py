@@ -95,7 +95,7 @@ class EarlyStopping:
         for name in ("patience", "min_delta", "start_from_epoch"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not value >= 0:
-                raise ValueError(f"EarlyStopping: {name} is {getattr(self, name)!r}; legal: a number of at least 0")
+                raise ValueError(f"EarlyStopping: {name} is {getattr(self, name)!r}; expected a number of at least 0")
 
     def __call__(self, event: Event) -> bool:
         return isinstance(event, EpochEvent) and self.should_stop(event.history, event.higher_is_better)

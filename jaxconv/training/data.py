@@ -178,7 +178,7 @@ class Loader(NamedTuple):
         """Return what the loader yields as a batch of numpy arrays, with the state after it."""
         parts = item if isinstance(item, tuple | list) else (item,)
         if not 1 <= len(parts) <= 3:
-            raise ValueError(f"a batch has {len(parts)} parts; legal: x, (x, y) or (x, y, sample_weight)")
+            raise ValueError(f"a batch has {len(parts)} parts; expected x, (x, y) or (x, y, sample_weight)")
         state = None
         if self.keeps_state:
             state = self.batches.state_dict()

@@ -136,7 +136,7 @@ def fit(
         Weights, history, the best epoch, the reason why training stopped, and the labels of the classes.
 
     Raises:
-        ValueError, TypeError: illegal arguments, before anything is trained.
+        ValueError, TypeError: invalid arguments, before anything is trained.
         NonFiniteLoss: the loss or a weight is NaN or infinite. The last good checkpoint is kept.
         Interrupted: Ctrl-C or SIGTERM in the main thread, after the current step is finished and the checkpoint is
             saved. A second Ctrl-C stops at once.

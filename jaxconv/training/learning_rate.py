@@ -116,7 +116,7 @@ def find_learning_rate(
         Rates, losses, smoothed losses and the suggestion; ``.plot()`` draws them.
 
     Raises:
-        ValueError, TypeError: illegal arguments.
+        ValueError, TypeError: invalid arguments.
         NonFiniteLoss: the loss of the first batch, before any update, is NaN or infinite.
 
     Source: Smith 2017, arXiv:1506.01186; the suggestion is that of fast.ai.
@@ -131,7 +131,7 @@ def find_learning_rate(
     check_model(apply_fn, params)
     rates = _rates(lowest, highest, steps)
     if not (isinstance(smoothing, numbers.Real) and 0 <= smoothing < 1):
-        raise ValueError(f"smoothing is {smoothing!r}; legal: from 0 up to, not including, 1")
+        raise ValueError(f"smoothing is {smoothing!r}; expected from 0 up to, not including, 1")
     count = len(rates) if is_loader(x, numbers=y is not None) else None
     options = Options(batch_size=batch_size, steps_per_epoch=count, seed=seed, clip_norm=clip_norm)
     loss = resolve_loss(loss)
@@ -144,7 +144,7 @@ def find_learning_rate(
 
 def _rates(lowest: float, highest: float, steps: int) -> np.ndarray:
     if isinstance(steps, bool) or not isinstance(steps, numbers.Integral) or not 5 <= steps <= LARGEST:
-        raise ValueError(f"steps is {steps!r}; legal: an integer from 5 to {LARGEST}")
+        raise ValueError(f"steps is {steps!r}; expected an integer from 5 to {LARGEST}")
     if not all(isinstance(rate, numbers.Real) and math.isfinite(rate) for rate in (lowest, highest)):
         raise ValueError(f"lowest is {lowest!r} and highest is {highest!r}; both must be finite numbers")
     if not 0 < lowest < highest:

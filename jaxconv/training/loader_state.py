@@ -23,7 +23,9 @@ def as_plain(state: Any) -> Any:
         return {"tensor": array.tobytes().hex(), "dtype": str(array.dtype), "shape": list(array.shape)}
     if state is None or isinstance(state, bool | int | float | str):
         return state
-    raise TypeError(f"the state of the loader contains a {type(state).__name__}; legal: numbers, text, bytes, tensors")
+    raise TypeError(
+        f"the state of the loader contains a {type(state).__name__}; expected numbers, text, bytes, tensors"
+    )
 
 
 def from_plain(plain: Any) -> Any:

@@ -26,7 +26,7 @@ def loss(identifier: Any) -> Any:
             callable ``(y_true, y_pred) -> values`` whose mean is minimized.
 
     Raises:
-        ValueError: an unknown name or option; the message names the nearest legal one.
+        ValueError: an unknown name or option; the message names the nearest valid one.
         TypeError: anything else; a callable whose arguments are named in the opposite order, as optax's
             ``(logits, labels)``.
 
@@ -210,7 +210,7 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
 class Hinge(Loss):
     """``max(0, 1 - y_true y_pred)`` for targets of -1 and 1; a target of 0 means -1.
 
-    Keras replaces 0 by -1 only in a batch that contains nothing but 0 and 1, which is the same for legal targets. Here
+    Keras replaces 0 by -1 only in a batch that contains nothing but 0 and 1, which is the same for valid targets. Here
     the rule applies to each target, so a sample's loss does not depend on the other samples of the batch.
     """
 
@@ -272,7 +272,7 @@ class _Smoothed(_Crossentropy):
 
     def __post_init__(self) -> None:
         if not 0 <= self.label_smoothing <= 1:
-            raise ValueError(f"{type(self).__name__}: label_smoothing is {self.label_smoothing}; legal: 0 to 1")
+            raise ValueError(f"{type(self).__name__}: label_smoothing is {self.label_smoothing}; expected 0 to 1")
 
 
 @register(losses, "bce", "BCE")
@@ -337,10 +337,10 @@ class SparseCategoricalCrossentropy(_Crossentropy):
 
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         logs, y_true = self.log_probabilities(y_pred), y_true.astype(jnp.int32)
-        legal = (y_true >= 0) & (y_true < logs.shape[-1])
+        allowed = (y_true >= 0) & (y_true < logs.shape[-1])
         # select by index: a product with one-hot targets turns the -inf of a masked logit into NaN for all other labels
-        index = jnp.expand_dims(jnp.where(legal, y_true, 0), -1)
-        return jnp.where(legal, -jnp.take_along_axis(logs, index, axis=-1).squeeze(-1), jnp.nan)
+        index = jnp.expand_dims(jnp.where(allowed, y_true, 0), -1)
+        return jnp.where(allowed, -jnp.take_along_axis(logs, index, axis=-1).squeeze(-1), jnp.nan)
 
     def check(self, y_true: np.ndarray, pred_shape: tuple[int, ...]) -> None:
         """Check labels on the host. Raises ValueError for a label that is not an integer or outside the classes."""
@@ -352,7 +352,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
         if low < 0 or high >= classes:
             hint = "; integers of another range become classes, floats do not: y.astype(int)" if floats else ""
             got = f"{where}: labels are from {low} to {high}, and the model's output has {classes} classes"
-            raise ValueError(f"{got}; legal: 0 to {classes - 1}{hint}")
+            raise ValueError(f"{got}; expected 0 to {classes - 1}{hint}")
 
 
 def label_shape(name: str, true_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> tuple[int, ...]:

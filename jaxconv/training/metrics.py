@@ -66,7 +66,7 @@ def metric(identifier: Any) -> Metric:
             ``(y_true, y_pred) -> (batch,)``.
 
     Raises:
-        ValueError: an unknown name or option; the message names the nearest legal one.
+        ValueError: an unknown name or option; the message names the nearest valid one.
         TypeError: anything else.
 
     >>> metric("mae").name

@@ -49,7 +49,7 @@ def check_output(apply_fn: Any, loss: Any) -> None:
 def check_argument_order(loss: Any) -> None:
     """Check that a function is a loss of (y_true, y_pred); optax's are of (logits, labels).
 
-    optax's losses of ``predictions`` are symmetric, and legal. Raises TypeError if the names of its arguments say the
+    optax's losses of ``predictions`` are symmetric, and valid. Raises TypeError if the names of its arguments say the
     opposite order.
     """
     try:

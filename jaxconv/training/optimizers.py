@@ -30,7 +30,7 @@ _OWN_RATES = {"sgd": 0.01, "adadelta": 1.0}
 _NOT_BY_NAME = {
     "dpsgd": "it needs a gradient per sample",
     "galore": "it does not accept the missing leaves of frozen weights",
-    "schedule_free": "it wraps another optimizer; legal: schedule_free_adamw, schedule_free_sgd",
+    "schedule_free": "it wraps another optimizer; expected schedule_free_adamw, schedule_free_sgd",
     "sophia": "it needs a key for each step",
 }
 
@@ -96,12 +96,12 @@ def schedule(spec: Any, steps: int | None = None) -> Schedule:
         built = _call_factory(name, factory, _schedule_arguments(factory, arguments, steps))
         for step in (0, steps or 0):
             if not 0 <= (rate := _rate_at_step(built, step)) < math.inf:
-                raise ValueError(f"{name}: the learning rate of step {step} is {rate}; legal: finite, and at least 0")
+                raise ValueError(f"{name}: the learning rate of step {step} is {rate}; expected finite, and at least 0")
         return built
     if isinstance(spec, bool) or not isinstance(spec, int | float):
         raise TypeError(f"cannot read learning_rate={spec!r}; give a number, or a table with the name of a schedule")
     if not math.isfinite(spec) or spec < 0:
-        raise ValueError(f"learning_rate is {spec}; legal: a finite number of at least 0")
+        raise ValueError(f"learning_rate is {spec}; expected a finite number of at least 0")
     return optax.constant_schedule(spec)
 
 
@@ -123,7 +123,7 @@ def optimizer(spec: Any, steps: int | None = None, clip_norm: float | None = Non
     Defaults are those of optax; ``eps`` (1e-8) and ``weight_decay`` differ from Keras. If optax has no default for the
     learning rate, Keras's is used (0.001; 0.01 for ``sgd``); ``adadelta`` uses the 1.0 of its paper. Keras's names for
     arguments (``beta_1``, ``beta_2``, ``epsilon``, ``rho``) are accepted. Three more options clip gradients as Keras
-    does; one of them is legal at a time: ``clipnorm`` (the norm of each weight's gradient), ``global_clipnorm`` (the
+    does; one of them is valid at a time: ``clipnorm`` (the norm of each weight's gradient), ``global_clipnorm`` (the
     norm of all gradients together) and ``clipvalue`` (each entry).
 
     Args:
@@ -133,7 +133,7 @@ def optimizer(spec: Any, steps: int | None = None, clip_norm: float | None = Non
         clip_norm: the largest norm of all gradients together, for any spec.
 
     Raises:
-        ValueError: an unknown name or argument (with the nearest legal one), or an illegal value.
+        ValueError: an unknown name or argument (with the nearest valid one), or an invalid value.
         TypeError: none of the three.
 
     >>> opt = optimizer({"name": "sgd", "learning_rate": {"name": "cosine_decay", "init_value": 0.1}}, steps=1000)
@@ -255,10 +255,10 @@ def _clip_transformation(name: str, options: Mapping[str, Any]) -> optax.Gradien
     if not options:
         return None
     if len(options) > 1:
-        raise ValueError(f"{name}: {' and '.join(options)} are both given; one kind of clipping is legal")
+        raise ValueError(f"{name}: {' and '.join(options)} are both given; one kind of clipping is valid")
     [(kind, limit)] = options.items()
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
-        raise ValueError(f"{name}: {kind} is {limit!r}; legal: a number above 0")
+        raise ValueError(f"{name}: {kind} is {limit!r}; expected a number above 0")
     if kind == "clipvalue":
         return optax.clip(limit)
 

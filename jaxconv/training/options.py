@@ -13,7 +13,7 @@ class Options:
     """Arguments of ``fit`` under the same names, as Python's types.
 
     Raises:
-        ValueError: an illegal value; the message begins with its name.
+        ValueError: an invalid value; the message begins with its name.
     """
 
     epochs: int = 1
@@ -49,9 +49,9 @@ class Options:
         self._check(integer and low <= value <= high, name, f"an integer from {low} to {high}")
         object.__setattr__(self, name, int(value))
 
-    def _check(self, legal: bool, name: str, what: str) -> None:
-        if not legal:
-            raise ValueError(f"{name} is {getattr(self, name)!r}; legal: {what}")
+    def _check(self, allowed: bool, name: str, what: str) -> None:
+        if not allowed:
+            raise ValueError(f"{name} is {getattr(self, name)!r}; expected {what}")
 
     def updates(self, batches: int | None) -> int | None:
         """Return the number of steps of a run whose epochs have so many batches; None if that is not known."""

@@ -55,7 +55,7 @@ class Placement:
         shards = self.shards(0)
         if isinstance(data, Arrays) and data.batch_size % shards:
             got = f"batch_size is {data.batch_size}, and sharding={self.spec} cuts it over {shards} devices"
-            raise ValueError(f"{got}; legal: a multiple of {shards}")
+            raise ValueError(f"{got}; expected a multiple of {shards}")
         return data
 
     @property
@@ -111,9 +111,9 @@ class Placement:
             shards = self.shards(axis)
             if shape[axis] % shards:
                 low = shape[axis] // shards * shards
-                legal = f"lengths are {low} and {low + shards}" if low else f"length is {shards}"
+                allowed = f"lengths are {low} and {low + shards}" if low else f"length is {shards}"
                 got = f"sharding={spec} cuts axis {axis} of a batch of shape {shape} over {shards} devices"
-                raise ValueError(f"{got}; the nearest legal {legal}")
+                raise ValueError(f"{got}; the nearest valid {allowed}")
 
     def _place(self, leaf: Any, inputs: list[tuple[int, ...]]) -> jax.Array:
         assert self.mesh is not None

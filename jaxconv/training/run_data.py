@@ -69,7 +69,7 @@ def _sources(
     validation: Arrays | Loader | None = None
     if data is not None:
         if split:
-            raise ValueError("validation_data and validation_split are both given; one of them is legal")
+            raise ValueError("validation_data and validation_split are both given; one of them is valid")
         pair = isinstance(data, tuple | list) and len(data) in (2, 3) and not isinstance(data[0], tuple | list)
         if hasattr(data, "shape"):
             raise ValueError(f"validation_data is a {type(data).__name__}; give (x, y), (x, y, weights) or a loader")

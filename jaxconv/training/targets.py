@@ -72,7 +72,7 @@ class Targets:
             self.loss.check(y, outputs)
         if self.class_weight is not None:
             if weight is not None:
-                raise ValueError("sample_weight and class_weight are both given; one of them is legal")
+                raise ValueError("sample_weight and class_weight are both given; one of them is valid")
             weight = self._weights(y, outputs)
         return batch._replace(y=y, sample_weight=weight)
 
@@ -108,7 +108,7 @@ def class_weights(weights: Mapping[Any, float], classes: Sequence[Any]) -> np.nd
             raise ValueError(f"class_weight has the class {label!r}; {nearest(label_text(label), list(index))}")
         number = isinstance(weight, numbers.Real) and not isinstance(weight, bool)
         if not number or not 0 <= weight < math.inf:
-            raise ValueError(f"class_weight of {label!r} is {weight!r}; legal: a finite number of at least 0")
+            raise ValueError(f"class_weight of {label!r} is {weight!r}; expected a finite number of at least 0")
         by_class[index[label_text(label)]] = weight
     return by_class
 

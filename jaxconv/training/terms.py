@@ -70,9 +70,9 @@ def _weights(weight: jax.Array, pred_shape: tuple[int, ...]) -> jax.Array:
     if weight.shape[:1] == pred_shape[:1] and weight.size == weight.shape[0]:
         return weight.reshape(weight.shape[0])
     if weight.ndim > max(1, len(pred_shape) - 1) or weight.shape != pred_shape[: weight.ndim]:
-        legal = f"{pred_shape[:1]}{f', or for each step, {pred_shape[:2]}' if len(pred_shape) > 2 else ''}"
+        allowed = f"{pred_shape[:1]}{f', or for each step, {pred_shape[:2]}' if len(pred_shape) > 2 else ''}"
         got = f"sample_weight has shape {weight.shape} and the output {pred_shape}"
-        raise ValueError(f"{got}; one weight for each sample, {legal}, is legal")
+        raise ValueError(f"{got}; one weight for each sample, {allowed}, is valid")
     return weight
 
 

@@ -96,7 +96,7 @@ def tune(
     no convolution here has more than one lowering
     """
     if not seconds >= 0 or seconds == float("inf"):
-        raise ValueError(f"tune: seconds={seconds} is not a time; legal: a number from 0 on")
+        raise ValueError(f"tune: seconds={seconds} is not a time; expected a number from 0 on")
     found = convolutions(*_traced(layer, input_shape, train, batch, dtype))
     if not found:
         return Report((), None)
@@ -120,16 +120,16 @@ def _traced(layer: Any, input_shape: Any, train: bool, batch: int, dtype: Any) -
     """Return a function of params and input that computes what is measured, and abstract arguments for it."""
     apply_fn = as_layer(layer, "tune(layer, input_shape)").apply_fn
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"tune: batch={batch!r} is not a batch size; legal: a whole number from 1 on")
+        raise ValueError(f"tune: batch={batch!r} is not a batch size; expected a whole number from 1 on")
     try:
         kind = jax.dtypes.canonicalize_dtype(jnp.dtype(dtype))
     except TypeError:
-        raise ValueError(f"tune: dtype={dtype!r} is not a dtype; legal: one like 'float32' or 'int32'") from None
+        raise ValueError(f"tune: dtype={dtype!r} is not a dtype; expected one like 'float32' or 'int32'") from None
 
     def concrete(shape: tuple) -> jax.ShapeDtypeStruct:
         sizes = (batch if shape[0] is None else shape[0], *shape[1:]) if shape else ()
         if not all(isinstance(size, int) for size in sizes):
-            raise ValueError(f"tune: input_shape {shape} has an unknown size; legal: whole numbers after the batch")
+            raise ValueError(f"tune: input_shape {shape} has an unknown size; expected whole numbers after the batch")
         return jax.ShapeDtypeStruct(sizes, kind)
 
     shapes = apply_fn.layer.read_shape(input_shape)

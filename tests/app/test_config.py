@@ -66,7 +66,7 @@ def message(path: Path, *settings: str) -> str:
     return text
 
 
-# a setting with a mistake, and the facts in its message: the key, the value, the nearest legal one
+# a setting with a mistake, and the facts in its message: the key, the value, the nearest valid one
 MISTAKES = [
     ("epochs=2", ["epochs = 2", "'train.epochs'", "data, model, name, train"]),
     ("train.learning_rate=0.1", ["train.learning_rate = 0.1", "'train.optimizer.learning_rate'"]),
@@ -136,7 +136,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("setting", "parts"), MISTAKES, ids=[setting for setting, _ in MISTAKES])
-def test_a_mistake_is_one_line_with_file_key_value_and_legal_values(folder, setting, parts):
+def test_a_mistake_is_one_line_with_file_key_value_and_valid_values(folder, setting, parts):
     text = message(folder / "two.toml", setting)
     assert text.startswith(f"{folder / 'two.toml'}: ")
     for part in parts:
@@ -165,7 +165,7 @@ def test_channels_first_data_is_named_as_such(folder):
 def test_outputs_must_be_as_many_as_target_numbers(folder):
     path = f"data.path={folder / 'numbers.npz'}"
     text = message(folder / "two.toml", path, "train.loss=mse", "train.metrics=[]")
-    assert "model.layers.2.units = 2" in text and "legal: 1" in text
+    assert "model.layers.2.units = 2" in text and "expected 1" in text
 
 
 def test_floats_in_the_place_of_labels_are_named_as_targets(folder):
@@ -189,8 +189,8 @@ def test_for_a_model_that_keeps_the_time_axis_pooling_is_suggested(folder):
 def test_losses_that_fit_are_listed_once(folder):
     path = f"data.path={folder / 'numbers.npz'}"
     text = message(folder / "two.toml", path, "model.layers.2.units=1", "model.layers.2.activation=linear")
-    legal = text.partition("legal for these shapes: ")[2].split(", ")
-    assert "mean_squared_error" in legal and "mse" not in legal and len(set(legal)) == len(legal)
+    allowed = text.partition("valid for these shapes: ")[2].split(", ")
+    assert "mean_squared_error" in allowed and "mse" not in allowed and len(set(allowed)) == len(allowed)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +274,7 @@ def test_settings_reach_any_key_and_are_read_as_toml():
         ("layers.first.units=3", "0 to 1"),
     ],
 )
-def test_a_setting_with_an_illegal_path_is_refused(setting, part):
+def test_a_setting_with_an_invalid_path_is_refused(setting, part):
     with pytest.raises(ConfigError) as caught:
         override({"train": {"epochs": 1}, "layers": [{}, {}]}, [setting])
     assert f"--set {setting}" in str(caught.value) and part in str(caught.value)
@@ -414,7 +414,7 @@ def _paths(tree: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path for key, value in entries for path in ((*above, key), *_paths(value, (*above, key)))]
 
 
-def test_any_value_for_any_key_is_legal_or_one_line(folder):
+def test_any_value_for_any_key_is_valid_or_one_line(folder):
     base = read_config(folder / "two.toml", ["train.early_stopping.monitor=loss"])
     splits = load_data(base)
     refused = 0

@@ -64,11 +64,11 @@ def test_splits_cannot_be_changed():
         ({"source": "digits", "test_size": "0.2"}, ["data.test_size", "number", '"0.2"']),
     ],
 )
-def test_a_wrong_table_names_the_key_the_value_and_the_nearest_legal_value(config, facts):
+def test_a_wrong_table_names_the_key_the_value_and_the_nearest_valid_value(config, facts):
     check_error(config, *facts)
 
 
-def test_an_integer_is_a_legal_float():
+def test_an_integer_is_a_valid_float():
     assert load({"source": "solids", "train": 1, "test": 1, "noise": 0}).x_train.shape == (1, 16, 16, 16, 1)
 
 

@@ -125,7 +125,7 @@ def test_noise_flips_the_given_fraction_of_voxels():
 
 
 @pytest.mark.parametrize(
-    ("source", "key", "value", "legal"),
+    ("source", "key", "value", "allowed"),
     [
         ("solids", "size", 4, "8 to 1000000000"),
         ("solids", "train", 0, "1 to 1000000000"),
@@ -136,8 +136,8 @@ def test_noise_flips_the_given_fraction_of_voxels():
         ("adding_problem", "seed", -1, f"0 to {2**63 - 1}"),
     ],
 )
-def test_numbers_out_of_range_are_refused(source, key, value, legal):
-    with pytest.raises(ValueError, match=rf"^data\.{key}: {value} .* {legal}$"):
+def test_numbers_out_of_range_are_refused(source, key, value, allowed):
+    with pytest.raises(ValueError, match=rf"^data\.{key}: {value} .* {allowed}$"):
         load({"source": source, key: value})
 
 

@@ -275,7 +275,7 @@ def test_each_run_has_a_new_folder(tiny, tmp_path, monkeypatch):
     ],
     ids=lambda value: value[-1] if isinstance(value, list) else "",
 )
-def test_illegal_arguments_are_one_line(arguments, words, capsys, tmp_path, monkeypatch):
+def test_invalid_arguments_are_one_line(arguments, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     error = refused(capsys, *arguments)
     assert all(word in error for word in words), error

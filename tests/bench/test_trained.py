@@ -174,7 +174,7 @@ def test_keras_supports_several_inputs_and_outputs():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_illegal_arguments_are_one_line(arguments, words, file, tmp_path, capsys, monkeypatch):
+def test_invalid_arguments_are_one_line(arguments, words, file, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "notes.keras").write_text("notes")
     error = refused(capsys, *arguments)

@@ -120,8 +120,8 @@ def test_init_refuses_what_is_no_key(bad):
         ((10, 3), ValueError, r"shape \(10, 3\) has rank 2; this layer needs rank 3: \(batch, time, channels\)"),
         ((None, 10, None), ValueError, "channel count in input shape .* is None; .* give a number"),
         ((None, 10, 0), ValueError, "has 0 channels"),
-        ((None, 0, 3), ValueError, "the shortest legal input is 3"),
-        ((None, 2, 3), ValueError, r"length 2 is shorter than the effective window 3 .*shortest legal input is 3"),
+        ((None, 0, 3), ValueError, "the shortest valid input is 3"),
+        ((None, 2, 3), ValueError, r"length 2 is shorter than the effective window 3 .*shortest valid input is 3"),
     ],
 )
 def test_init_refuses_what_is_no_input(key, shape, kind, message):
@@ -166,7 +166,7 @@ def test_params_have_the_policy_s_type_whatever_the_initializer_gives(key):
         ({"kernel": 3}, ValueError, r"unknown argument 'kernel' = 3; did you mean 'kernel_size'\?"),
         ({"stride": 2}, ValueError, r"unknown argument 'stride' = 2; did you mean 'strides'\?"),
         ({"batch_input_shape": (1, 2)}, ValueError, "unknown argument 'batch_input_shape'.*'input_shape'"),
-        ({"name": "a/b"}, ValueError, "name='a/b' is not legal; give a non-empty string without '/'"),
+        ({"name": "a/b"}, ValueError, "name='a/b' is not valid; give a non-empty string without '/'"),
         ({"name": ""}, ValueError, "name=''"),
         ({"name": 3}, ValueError, "name=3"),
         ({"trainable": 1}, ValueError, "trainable=1 is not a bool; give True or False"),
@@ -184,7 +184,7 @@ def test_params_have_the_policy_s_type_whatever_the_initializer_gives(key):
         ({"kernel_constraint": 2.0}, TypeError, "kernel_constraint: cannot read 2.0 as constraint"),
     ],
 )
-def test_options_that_are_not_legal_are_refused_when_the_layer_is_built(options, kind, message):
+def test_options_that_are_not_valid_are_refused_when_the_layer_is_built(options, kind, message):
     with pytest.raises(kind, match=f"Conv1D: {message}"):
         jc.Conv1D(4, 3, **options)
 
@@ -311,7 +311,7 @@ def test_complex_input_is_refused(key, layer):
 
 @pytest.mark.few(6)
 @every_case
-def test_an_empty_batch_is_legal_at_inference(case):
+def test_an_empty_batch_is_valid_at_inference(case):
     params, apply_fn = case.layer.init(jax.random.key(0), case.shape)
     empty = map_shapes(lambda shape: (0, *shape[1:]), case.shape)
     x = map_shapes(lambda shape: jax.ShapeDtypeStruct(shape, jnp.float32), empty)

@@ -168,7 +168,7 @@ def test_masking_masks_the_steps_that_are_the_value_in_all_channels():
     y, effects = jc.Masking(0.5).apply_fn.forward({}, x)
     assert (y[0].tolist(), effects.mask.tolist()) == ([[0, 0], [0.5, 1], [0, 0]], [[False, True, False]])
     assert jc.Masking().apply_fn.forward({}, x, mask=[[1, 1, 0]])[1].mask.tolist() == [[True, True, False]]
-    with pytest.raises(ValueError, match="Masking: mask_value=nan is not legal; give a number"):
+    with pytest.raises(ValueError, match="Masking: mask_value=nan is not valid; give a number"):
         jc.Masking(float("nan"))
     with pytest.raises(ValueError, match=r"input of shape \(3,\) has no channels"):
         jc.Masking().init(KEY, (3,))
@@ -231,10 +231,10 @@ def test_a_masked_step_leaves_products_and_extremes_to_the_other_input():
     "layer, shape, mask, error, message",
     [
         (jc.Conv1D(1, 2), (2, 7, 4), np.ones((2, 6)), ValueError,
-         r"Conv1D: mask of shape \(2, 6\) does not fit input of shape \(2, 7, 4\); legal shapes: \(2, 7\), True"),
+         r"Conv1D: mask of shape \(2, 6\) does not fit input of shape \(2, 7, 4\); valid shapes: \(2, 7\), True"),
         (jc.Conv1D(1, 2, name="c"), (2, 7, 4), np.ones(2), ValueError, r"c: mask of shape \(2,\).*shapes: \(2, 7\)"),
-        (jc.Conv1D(1, 2, data_format=FIRST), (2, 4, 7), np.ones((2, 4)), ValueError, r"legal shapes: \(2, 7\)"),
-        (jc.Dense(1), (2, 7, 4), np.ones((2, 5)), ValueError, r"legal shapes: \(2, 4\) or \(2, 7\)"),
+        (jc.Conv1D(1, 2, data_format=FIRST), (2, 4, 7), np.ones((2, 4)), ValueError, r"valid shapes: \(2, 7\)"),
+        (jc.Dense(1), (2, 7, 4), np.ones((2, 5)), ValueError, r"valid shapes: \(2, 4\) or \(2, 7\)"),
         (jc.Dense(1), (2, 7, 4), "mask", TypeError, "Dense: the mask is not an array of booleans"),
         (jc.Dense(1), (2, 7, 4), np.ones((2, 7)) * 1j, TypeError, "not an array of booleans: its type is complex"),
         (jc.Softmax(), (2, 7, 4), np.ones((1, 2, 7, 4)), ValueError, "Softmax: mask of shape .* has more axes than"),

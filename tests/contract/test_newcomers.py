@@ -68,7 +68,7 @@ MISTAKES = {
             ("observe", lambda: jc.inspect.observe(LAYER, None, X), ["NoneType", "dict"]),
         ]
     },
-    "lowering": (lambda: jc.lowering(["xla"]).__enter__(), ValueError, ["xla", "legal"]),
+    "lowering": (lambda: jc.lowering(["xla"]).__enter__(), ValueError, ["xla", "expected"]),
     "kernel None": (lambda: jc.conv1d(jnp.ones((1, 5, 3)), None), TypeError, ["conv1d", "kernel", "NoneType"]),
     "input of text": (lambda: jc.conv1d("x", jnp.ones((3, 3, 3))), TypeError, ["conv1d", "input", "str"]),
     "no sharding": (
@@ -156,7 +156,7 @@ def test_only_layers_of_one_dimension_are_offered_causal_padding():
     for wrong in ("cusal", 3, [(1, 1)]):
         with pytest.raises((ValueError, TypeError)) as caught:
             jc.Conv2D(2, 3, padding=wrong)
-        assert "'causal', or" not in str(caught.value) and "legal: causal" not in str(caught.value)
+        assert "'causal', or" not in str(caught.value) and "expected causal" not in str(caught.value)
     assert jc.Conv2D(2, 3, padding=("causal", "same")).padding[0] == "causal"
 
 

@@ -233,7 +233,7 @@ CONFIGS = {  # a config, and the facts of the message
         [START, "'stateful'", "True"],
     ),
     "mode": (one_layer("BatchNormalization", mode=2, dim_ordering="tf", border_mode=None), [START, "mode=2"]),
-    "illegal option": (one_layer("Conv1D", filters=-2, kernel_size=[2]), [START, "filters=-2"]),
+    "invalid option": (one_layer("Conv1D", filters=-2, kernel_size=[2]), [START, "filters=-2"]),
     "missing option": (one_layer("Conv1D", filters=2), [START, "kernel_size"]),
     "activation": (one_layer("Activation", activation="sparkle"), [START, "activation", "'sparkle'"]),
     "activation layer": (one_layer("Activation", activation=layer("ReLU", "r")), [START, "activation", "ReLU"]),

@@ -56,7 +56,7 @@ def test_the_file_holds_names_joined_by_slashes_for_other_programs(tmp_path):
 @pytest.mark.parametrize(
     ("params", "error", "message"),
     [
-        ({"a/b": np.ones(1)}, ValueError, "the key 'a/b' is not legal in a file"),
+        ({"a/b": np.ones(1)}, ValueError, "the key 'a/b' is not valid in a file"),
         ({"a": None}, TypeError, "params contain None"),
         ({"a": np.array(["x"])}, TypeError, "a has type <U1"),
     ],

@@ -46,7 +46,7 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         ValueError,
     ),
     (
-        r"input of length \d+ .*shortest legal input is \d+",
+        r"input of length \d+ .*shortest valid input is \d+",
         "Computed output size would be zero or negative.",
         ValueError,
     ),
@@ -129,9 +129,9 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         "The negative_slope value of a Leaky ReLU layer cannot be None or negative value.",
         ValueError,
     ),
-    (r"ReLU: max_value=\S+ is not legal", "max_value of a ReLU layer cannot be a negative value.", ValueError),
+    (r"ReLU: max_value=\S+ is not valid", "max_value of a ReLU layer cannot be a negative value.", ValueError),
     (
-        r"ReLU: (negative_slope|threshold)=\S+ is not legal",
+        r"ReLU: (negative_slope|threshold)=\S+ is not valid",
         r"\1 of a ReLU layer cannot be None or a negative value.",
         ValueError,
     ),

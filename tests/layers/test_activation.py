@@ -59,17 +59,17 @@ def test_an_activity_penalty_is_divided_by_the_batch_and_the_input_passes():
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: jc.ReLU(-1), ValueError, "ReLU: max_value=-1 is not legal; give a number of at least 0"),
-        (lambda: jc.ReLU(negative_slope=None), ValueError, "negative_slope=None is not legal"),
-        (lambda: jc.ReLU(threshold=-0.5), ValueError, "threshold=-0.5 is not legal"),
-        (lambda: jc.LeakyReLU(-0.1), ValueError, "LeakyReLU: negative_slope=-0.1 is not legal"),
-        (lambda: jc.ELU("big"), ValueError, "ELU: alpha='big' is not legal; give a number"),
-        (lambda: jc.ActivityRegularization(-1), ValueError, "ActivityRegularization: l1=-1 is not legal"),
+        (lambda: jc.ReLU(-1), ValueError, "ReLU: max_value=-1 is not valid; give a number of at least 0"),
+        (lambda: jc.ReLU(negative_slope=None), ValueError, "negative_slope=None is not valid"),
+        (lambda: jc.ReLU(threshold=-0.5), ValueError, "threshold=-0.5 is not valid"),
+        (lambda: jc.LeakyReLU(-0.1), ValueError, "LeakyReLU: negative_slope=-0.1 is not valid"),
+        (lambda: jc.ELU("big"), ValueError, "ELU: alpha='big' is not valid; give a number"),
+        (lambda: jc.ActivityRegularization(-1), ValueError, "ActivityRegularization: l1=-1 is not valid"),
         (lambda: jc.Softmax(1.0), TypeError, "Softmax: axis=1.0 is not"),
         (lambda: jc.PReLU(shared_axes="time"), TypeError, "PReLU: shared_axes='time' is not"),
     ],
 )
-def test_illegal_options_raise(make, error, message):
+def test_invalid_options_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -77,13 +77,17 @@ def test_illegal_options_raise(make, error, message):
 @pytest.mark.parametrize(
     "layer, shape, message",
     [
-        (jc.Softmax(3), (2, 4), r"Softmax: axis=3 does not name distinct axes of input shape \(2, 4\); legal: 0 to 1"),
+        (
+            jc.Softmax(3),
+            (2, 4),
+            r"Softmax: axis=3 does not name distinct axes of input shape \(2, 4\); expected 0 to 1",
+        ),
         (jc.PReLU(shared_axes=[0]), (2, 4), r"PReLU: shared_axes=\(0,\) does not name distinct axes"),
         (jc.PReLU(), (2, None, 4), "PReLU: axis 1 of input shape .* is None"),
         (jc.PReLU(), (2,), r"input of shape \(2,\)"),
         (jc.ActivityRegularization(), (), "has no batch axis"),
     ],
 )
-def test_illegal_inputs_raise_at_init(layer, shape, message):
+def test_invalid_inputs_raise_at_init(layer, shape, message):
     with pytest.raises(ValueError, match=message):
         layer.init(KEY, shape)

@@ -136,15 +136,15 @@ def test_the_length_of_the_output_is_known_where_that_of_the_input_is_not():
 @pytest.mark.parametrize(
     "options, kind_of_error, message",
     [
-        ({"output_size": 0}, ValueError, "output_size=0 is not legal; give an integer or 2 integers, each at least 1"),
-        ({"output_size": (2, 2, 2)}, ValueError, r"output_size=\(2, 2, 2\) is not legal"),
+        ({"output_size": 0}, ValueError, "output_size=0 is not valid; give an integer or 2 integers, each at least 1"),
+        ({"output_size": (2, 2, 2)}, ValueError, r"output_size=\(2, 2, 2\) is not valid"),
         ({"output_size": None}, ValueError, "output_size=None is not whole numbers"),
         ({"output_size": 2.5}, ValueError, "output_size=2.5 is not whole numbers"),
         ({"output_size": "2"}, TypeError, "output_size is the string '2'"),
         ({"output_size": 2, "data_format": "NHWC"}, ValueError, "unknown data_format 'NHWC'"),
     ],
 )
-def test_options_that_are_not_legal(kind, options, kind_of_error, message):
+def test_options_that_are_not_valid(kind, options, kind_of_error, message):
     with pytest.raises(kind_of_error, match=f"{kind.__name__}: {message}"):
         kind(**options)
 
@@ -152,7 +152,7 @@ def test_options_that_are_not_legal(kind, options, kind_of_error, message):
 def test_inputs_that_do_not_fit(key):
     with pytest.raises(ValueError, match=r"AdaptiveMaxPooling2D: .*rank 3; this layer needs rank 4"):
         jc.AdaptiveMaxPooling2D(2).init(key, (None, 3, 2))
-    with pytest.raises(ValueError, match=r"length 0 .*shortest legal input is 1"):
+    with pytest.raises(ValueError, match=r"length 0 .*shortest valid input is 1"):
         jc.AdaptiveAveragePooling1D(2).init(key, (None, 0, 2))
 
 

@@ -166,7 +166,7 @@ def test_inputs_that_do_not_fit_are_refused(options, shapes, facts):
         jc.MultiHeadAttention(2, 3, **options).init(KEY, shapes)
 
 
-def test_illegal_options_are_refused():
+def test_invalid_options_are_refused():
     for options, facts in [
         ({"num_heads": 0}, "num_heads=0"),
         ({"value_dim": 0}, "value_dim=0"),

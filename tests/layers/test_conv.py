@@ -103,19 +103,19 @@ def test_one_size_stands_for_all_axes_and_a_bool_is_an_integer():
 @pytest.mark.parametrize(
     "size, kind, message",
     [
-        (0, ValueError, "=0 is not legal; give .* each at least 1"),
-        (-1, ValueError, "=-1 is not legal"),
+        (0, ValueError, "=0 is not valid; give .* each at least 1"),
+        (-1, ValueError, "=-1 is not valid"),
         (2.0, ValueError, "=2.0 is not whole numbers"),
         ((3.0, 3), ValueError, r"=\(3.0, 3\) is not whole numbers"),
         (None, ValueError, "=None is not whole numbers"),
-        ((1, 0), ValueError, r"=\(1, 0\) is not legal; give .* 2 integers, each at least 1"),
-        ((1, 2, 3), ValueError, r"=\(1, 2, 3\) is not legal; give .* 2 integers"),
-        ((), ValueError, r"=\(\) is not legal"),
+        ((1, 0), ValueError, r"=\(1, 0\) is not valid; give .* 2 integers, each at least 1"),
+        ((1, 2, 3), ValueError, r"=\(1, 2, 3\) is not valid; give .* 2 integers"),
+        ((), ValueError, r"=\(\) is not valid"),
         ("3", TypeError, " is the string '3'"),
         (((3, 3),), ValueError, r"=\(\(3, 3\),\) is not whole numbers"),
     ],
 )
-def test_sizes_that_are_not_legal(option, size, kind, message):
+def test_sizes_that_are_not_valid(option, size, kind, message):
     options = {"kernel_size": 1, option: size}
     with pytest.raises(kind, match=f"Conv2D: {option}{message}"):
         jc.Conv2D(2, **options)
@@ -125,7 +125,7 @@ def test_sizes_that_are_not_legal(option, size, kind, message):
 @pytest.mark.parametrize(
     "size, kind, message",
     [
-        (0, ValueError, "=0 is not positive; the smallest legal value is 1"),
+        (0, ValueError, "=0 is not positive; the smallest valid value is 1"),
         (-2, ValueError, "=-2 is not positive"),
         (2.0, ValueError, "=2.0 is not a whole number"),
         (None, ValueError, "=None is not a whole number; give a positive integer"),
@@ -133,7 +133,7 @@ def test_sizes_that_are_not_legal(option, size, kind, message):
         ([4], ValueError, r"=\[4\] is not a whole number"),
     ],
 )
-def test_counts_that_are_not_legal(option, size, kind, message):
+def test_counts_that_are_not_valid(option, size, kind, message):
     with pytest.raises(kind, match=f"Conv1D: {option}{message}"):
         jc.Conv1D(**{"filters": 4, "kernel_size": 3, option: size})
 
@@ -157,14 +157,14 @@ def test_groups_must_divide_filters_and_channels(key):
 @pytest.mark.parametrize(
     "layer, padding, kind, message",
     [
-        (jc.Conv1D, "full", ValueError, "unknown padding 'full'; legal: causal, same, valid, or explicit pairs"),
+        (jc.Conv1D, "full", ValueError, "unknown padding 'full'; expected causal, same, valid, or explicit pairs"),
         (jc.Conv1D, "sane", ValueError, r"unknown padding 'sane'; did you mean 'same'\?"),
         (jc.Conv1D, "relu", ValueError, "unknown padding 'relu'"),
         (jc.Conv2D, "causal", ValueError, "padding 'causal' exists in one dimension only, this has 2"),
         (jc.Conv3D, "Causal", ValueError, "padding 'causal' exists in one dimension only, this has 3"),
         (jc.Conv1D, None, TypeError, "cannot read padding=None"),
         (jc.Conv1D, 3, TypeError, "cannot read padding=3"),
-        (jc.Conv1D, (-1, 2), ValueError, "padding=.*-1, 2.* is not legal"),
+        (jc.Conv1D, (-1, 2), ValueError, "padding=.*-1, 2.* is not valid"),
         (jc.Conv1D, (1, 2, 3), ValueError, r"padding=\(1, 2, 3\) does not fit 1 spatial"),
         (jc.Conv2D, (1, 1), ValueError, r"padding=\(1, 1\) does not fit 2 spatial"),
         (jc.Conv2D, ((1, 2),), ValueError, r"padding=\(\(1, 2\),\) does not fit 2 spatial"),
@@ -172,7 +172,7 @@ def test_groups_must_divide_filters_and_channels(key):
         (jc.Conv1D, (1.0, 2), ValueError, "padding=.*is not whole numbers"),
     ],
 )
-def test_paddings_that_are_not_legal(layer, padding, kind, message):
+def test_paddings_that_are_not_valid(layer, padding, kind, message):
     with pytest.raises(kind, match=f"{layer.__name__}: {message}"):
         layer(2, 3, padding=padding)
 
@@ -183,8 +183,8 @@ def test_explicit_padding_of_one_axis(padding):
 
 
 @pytest.mark.parametrize("data_format", ["NHWC", b"channels_last", "channels_middle", 1, True])
-def test_data_formats_that_are_not_legal(data_format):
-    with pytest.raises(ValueError, match=r"Conv2D: unknown data_format .*legal: channels_first, channels_last"):
+def test_data_formats_that_are_not_valid(data_format):
+    with pytest.raises(ValueError, match=r"Conv2D: unknown data_format .*expected channels_first, channels_last"):
         jc.Conv2D(2, 3, data_format=data_format)
 
 
@@ -212,7 +212,7 @@ def test_wrong_rank_at_init_and_at_apply(key, layer, shape, words):
 
 
 @pytest.mark.parametrize("padding, shortest", [("valid", 9), ("same", 1), ("causal", 1), ((3, 1), 5)])
-def test_a_too_short_input_raises_with_the_shortest_legal_length(key, padding, shortest):
+def test_a_too_short_input_raises_with_the_shortest_valid_length(key, padding, shortest):
     layer = jc.Conv1D(2, 5, padding=padding, dilation_rate=2)
     params, apply_fn = layer.init(key, (None, shortest, 3))
     for length in {0, shortest - 1}:
@@ -220,7 +220,7 @@ def test_a_too_short_input_raises_with_the_shortest_legal_length(key, padding, s
             lambda n=length: layer.init(key, (None, n, 3)),
             lambda n=length: apply_fn(params, jnp.ones((1, n, 3))),
         ):
-            with pytest.raises(ValueError, match=f"size 5, dilation 2.*shortest legal input is {shortest}$"):
+            with pytest.raises(ValueError, match=f"size 5, dilation 2.*shortest valid input is {shortest}$"):
                 call()
 
 

@@ -184,14 +184,14 @@ def test_filter_axes_of_each_family():
     "make, message",
     [
         (lambda: jc.Conv1DTranspose(2, 3, 2, output_padding=2), r"output_padding=\(2,\) is not below strides=\(2,\)"),
-        (lambda: jc.Conv1DTranspose(2, 3, 2, output_padding=-1), "output_padding=-1 is not legal"),
+        (lambda: jc.Conv1DTranspose(2, 3, 2, output_padding=-1), "output_padding=-1 is not valid"),
         (lambda: jc.Conv1DTranspose(2, 3, padding="causal"), "unknown padding 'causal'"),
         (lambda: jc.Conv2DTranspose(3, 3, groups=2), "filters=3 do not divide into groups=2"),
         (lambda: jc.Conv1DTranspose(2, 3, groups=2).init(jax.random.key(0), (1, 5, 3)), "3 channels, which do not"),
-        (lambda: jc.Conv1DTranspose(2, 1, padding=[(3, 3)]).output_shape((1, 6, 1)), "shortest legal input is 7"),
+        (lambda: jc.Conv1DTranspose(2, 1, padding=[(3, 3)]).output_shape((1, 6, 1)), "shortest valid input is 7"),
         (lambda: jc.DepthwiseConv1D(3, depth_multiplier=0), "depth_multiplier=0 is not positive"),
         (lambda: jc.SeparableConv2D(4, 3, depth_multiplier=-1), "depth_multiplier=-1 is not positive"),
-        (lambda: jc.DepthwiseConv1D(3).output_shape((1, 2, 4)), "the shortest legal input is 3"),
+        (lambda: jc.DepthwiseConv1D(3).output_shape((1, 2, 4)), "the shortest valid input is 3"),
         (lambda: jc.DepthwiseConv1D(3, groups=2), "unknown argument 'groups'"),
         (
             lambda: jc.LocallyConnected1D(2, 3).init(jax.random.key(0), (1, None, 4)),
@@ -200,7 +200,7 @@ def test_filter_axes_of_each_family():
         (lambda: jc.Conv1D(2, 3, padding="same", padding_mode="mirror"), "unknown padding_mode 'mirror'"),
         (
             lambda: jc.Conv1D(2, 9, padding="same", padding_mode="reflect").output_shape((1, 4, 1)),
-            r"length 4 is too short for padding mode .reflect. by 4; the shortest legal input is 5",
+            r"length 4 is too short for padding mode .reflect. by 4; the shortest valid input is 5",
         ),
         (lambda: jc.Conv2D(2, 3, padding=("causal", "sme")), "did you mean 'same'"),
         (lambda: jc.conv1d_transpose(jnp.ones((1, 4, 3)), jnp.ones((2, 5, 4))), "3 channels and the kernel takes 4"),
@@ -215,6 +215,6 @@ def test_filter_axes_of_each_family():
         ),
     ],
 )
-def test_illegal_options_raise(make, message):
+def test_invalid_options_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()

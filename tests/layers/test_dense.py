@@ -23,7 +23,7 @@ def test_only_the_last_axis_is_multiplied():
 
 
 @pytest.mark.parametrize("units, kind", [(0, ValueError), (2.0, ValueError), (None, ValueError), ("2", TypeError)])
-def test_units_that_are_not_legal(units, kind):
+def test_units_that_are_not_valid(units, kind):
     with pytest.raises(kind, match="Dense: units"):
         jc.Dense(units)
 

@@ -77,13 +77,13 @@ def test_anything_but_a_key_raises(bad):
 
 
 @pytest.mark.parametrize("rate", [50, -0.1, 1.01, float("nan"), None, "0.5", True])
-def test_rates_that_are_not_legal(rate):
-    with pytest.raises(ValueError, match=r"Dropout: rate=.* is not legal; give a number from 0 to 1"):
+def test_rates_that_are_not_valid(rate):
+    with pytest.raises(ValueError, match=r"Dropout: rate=.* is not valid; give a number from 0 to 1"):
         jc.Dropout(rate)
 
 
 @pytest.mark.parametrize("seed", ["a", 1.5, True])
-def test_seeds_that_are_not_legal(seed):
+def test_seeds_that_are_not_valid(seed):
     with pytest.raises(ValueError, match=r"Dropout: seed=.* integer from 0 to"):
         jc.Dropout(0.5, seed=seed)
 
@@ -99,6 +99,6 @@ def test_masks_that_do_not_fit(key, noise_shape):
         jc.Dropout(0.5, noise_shape).init(key, (2, 10, 3))
 
 
-def test_an_illegal_noise_shape_raises():
+def test_an_invalid_noise_shape_raises():
     with pytest.raises(TypeError, match="noise_shape: cannot read 3 as a shape"):
         jc.Dropout(0.5, 3)

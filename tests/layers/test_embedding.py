@@ -72,7 +72,7 @@ def test_given_weights_are_an_initializer(table):
         (lambda: jc.Embedding(5, 3).apply_fn({"embeddings": jnp.ones((5, 3))}, 1j), TypeError, "got complex input"),
     ],
 )
-def test_illegal_options_and_inputs_raise(make, error, message):
+def test_invalid_options_and_inputs_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

@@ -80,7 +80,7 @@ def test_integers_and_half_precision_are_computed_in_the_layer_s_type():
             r"of shape \(2, 3\) and input 1 of shape \(2, 4, 5\).*axis 1 has 3 and axis 2",
         ),
         (jc.Dot(1), [(2, 3), (4, 3)], "batch sizes 2 and 4 differ"),
-        (jc.Dot(0), [(2, 3), (2, 3)], "names axis 0 of input 0 .*legal: 1 to 1"),
+        (jc.Dot(0), [(2, 3), (2, 3)], "names axis 0 of input 0 .*expected 1 to 1"),
         (jc.Dot((1, 3)), [(2, 3), (2, 3)], "names axis 3 of input 1"),
     ],
 )
@@ -117,6 +117,6 @@ def test_a_single_array_raises():
         (lambda: jc.Add(axis=1), ValueError, "Add: unknown argument 'axis' = 1"),
     ],
 )
-def test_illegal_options_raise(make, error, message):
+def test_invalid_options_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()

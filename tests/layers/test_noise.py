@@ -110,23 +110,23 @@ def test_spatial_dropout_config_has_what_keras_s_layer_takes_and_nothing_else():
 @pytest.mark.parametrize(
     "make, message",
     [
-        (lambda: jc.Dropout(1.5), "Dropout: rate=1.5 is not legal; give a number from 0 to 1"),
-        (lambda: jc.Dropout("half"), "rate='half' is not legal"),
-        (lambda: jc.Dropout(float("nan")), "rate=nan is not legal"),
-        (lambda: jc.SpatialDropout2D(-0.1), "SpatialDropout2D: rate=-0.1 is not legal"),
+        (lambda: jc.Dropout(1.5), "Dropout: rate=1.5 is not valid; give a number from 0 to 1"),
+        (lambda: jc.Dropout("half"), "rate='half' is not valid"),
+        (lambda: jc.Dropout(float("nan")), "rate=nan is not valid"),
+        (lambda: jc.SpatialDropout2D(-0.1), "SpatialDropout2D: rate=-0.1 is not valid"),
         (lambda: jc.Dropout(0.5, seed=1.5), "seed=1.5 .* integer from 0 to"),
         (lambda: jc.GaussianDropout(1), "GaussianDropout: rate=1 .* from 0 to below 1"),
         (lambda: jc.AlphaDropout(1.0), "AlphaDropout: rate=1.0 .* from 0 to below 1"),
-        (lambda: jc.GaussianNoise(-1), "stddev=-1 is not legal; give a number of at least 0"),
+        (lambda: jc.GaussianNoise(-1), "stddev=-1 is not valid; give a number of at least 0"),
         (lambda: jc.SpatialDropout3D(0.5, "last"), "unknown data_format 'last'"),
     ],
 )
-def test_illegal_options_raise(make, message):
+def test_invalid_options_raise(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_illegal_inputs_raise_at_init():
+def test_invalid_inputs_raise_at_init():
     with pytest.raises(ValueError, match=r"SpatialDropout2D: input of shape .* has rank 3; this layer needs rank 4"):
         jc.SpatialDropout2D(0.5).init(KEY, (None, 3, 4))
     with pytest.raises(ValueError, match=r"AlphaDropout: noise_shape=.* does not fit"):

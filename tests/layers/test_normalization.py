@@ -157,17 +157,17 @@ def test_keras_s_config_is_read_with_all_its_arguments():
     [
         ({"axis": 1.5}, None, "axis=1.5 is not an integer"),
         ({"axis": [1, 2]}, None, r"axis=\[1, 2\] is not an integer"),
-        ({"momentum": 1.5}, None, "momentum=1.5 is not legal; give a number from 0 to 1"),
-        ({"momentum": "0.9"}, None, "momentum='0.9' is not legal"),
-        ({"epsilon": -1e-3}, None, "epsilon=-0.001 is not legal"),
-        ({"epsilon": None}, None, "epsilon=None is not legal"),
-        ({"axis": 64}, (2, 10, 3), r"axis=64 .* input shape \(2, 10, 3\); legal: 1 to 2, or -1"),
-        ({"axis": 0}, (2, 10, 3), "axis=0 .* legal: 1 to"),
+        ({"momentum": 1.5}, None, "momentum=1.5 is not valid; give a number from 0 to 1"),
+        ({"momentum": "0.9"}, None, "momentum='0.9' is not valid"),
+        ({"epsilon": -1e-3}, None, "epsilon=-0.001 is not valid"),
+        ({"epsilon": None}, None, "epsilon=None is not valid"),
+        ({"axis": 64}, (2, 10, 3), r"axis=64 .* input shape \(2, 10, 3\); expected 1 to 2, or -1"),
+        ({"axis": 0}, (2, 10, 3), "axis=0 .* expected 1 to"),
         ({}, (3,), r"input of shape \(3,\) has no channels"),
         ({}, (None, 10, None), r"axis 2 of input shape \(None, 10, None\) is None; .* give a number"),
     ],
 )
-def test_illegal_options_raise(key, options, shape, message):
+def test_invalid_options_raise(key, options, shape, message):
     with pytest.raises(ValueError, match=f"BatchNormalization: {message}"):
         jc.BatchNormalization(**options).init(key, shape)
 

@@ -265,13 +265,13 @@ def test_a_wrapper_works_in_a_sequential():
         ),
         (lambda: jc.LayerNormalization([1.5]), TypeError, r"axis=1.5 is not"),
         (lambda: jc.LayerNormalization([]), ValueError, r"axis=\[\] names no axis"),
-        (lambda: jc.RMSNormalization(epsilon=-1), ValueError, "epsilon=-1 is not legal; give a number of at least 0"),
+        (lambda: jc.RMSNormalization(epsilon=-1), ValueError, "epsilon=-1 is not valid; give a number of at least 0"),
         (lambda: jc.UnitNormalization("last"), TypeError, "UnitNormalization: axis='last' is not"),
-        (lambda: jc.GroupNormalization(0), ValueError, "groups=0 is not legal; give a positive integer or -1"),
-        (lambda: jc.GroupNormalization(1.5), ValueError, "groups=1.5 is not legal"),
+        (lambda: jc.GroupNormalization(0), ValueError, "groups=0 is not valid; give a positive integer or -1"),
+        (lambda: jc.GroupNormalization(1.5), ValueError, "groups=1.5 is not valid"),
         (lambda: jc.GroupNormalization(axis=[1, 2]), TypeError, r"axis=\[1, 2\] is not one axis"),
         (lambda: jc.InstanceNormalization(groups=2), ValueError, "InstanceNormalization: unknown argument 'groups'"),
-        (lambda: jc.BatchNormalization(momentum=2), ValueError, "momentum=2 is not legal; give a number from 0 to 1"),
+        (lambda: jc.BatchNormalization(momentum=2), ValueError, "momentum=2 is not valid; give a number from 0 to 1"),
         (lambda: jc.BatchNormalization(renorm_clipping={"max": 1}), ValueError, "has 'max'; did you mean 'rmax'"),
         (lambda: jc.BatchNormalization(renorm_clipping=[3]), TypeError, r"renorm_clipping=\[3\] is not a mapping"),
         (
@@ -286,7 +286,7 @@ def test_a_wrapper_works_in_a_sequential():
         (lambda: jc.WeightNormalization(jc.ReLU()), ValueError, "WeightNormalization: ReLU has no kernel"),
     ],
 )
-def test_illegal_options_raise(make, error, message):
+def test_invalid_options_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -297,11 +297,11 @@ def test_illegal_options_raise(make, error, message):
         (
             jc.LayerNormalization(2),
             (None, 4),
-            r"axis=2 does not name distinct axes of input shape \(None, 4\); legal: 1 to 1",
+            r"axis=2 does not name distinct axes of input shape \(None, 4\); expected 1 to 1",
         ),
         (jc.LayerNormalization(0), (3, 4), "axis=0 does not name distinct axes"),
         (jc.LayerNormalization([1, -1]), (3, 4), r"axis=\(1, -1\) does not name distinct axes"),
-        (jc.LayerNormalization(), (3,), "legal: none"),
+        (jc.LayerNormalization(), (3,), "expected none"),
         (jc.LayerNormalization(1), (2, None, 4), "axis 1 of input shape .* is None"),
         (jc.GroupNormalization(3), (None, 4), "4 channels, which do not divide into groups=3"),
         (jc.GroupNormalization(5), (None, 4), "a positive multiple of 5"),
@@ -311,7 +311,7 @@ def test_illegal_options_raise(make, error, message):
         (jc.WeightNormalization(jc.Dense(2)), (None, None), "the channel count"),
     ],
 )
-def test_illegal_inputs_raise_at_init(layer, shape, message):
+def test_invalid_inputs_raise_at_init(layer, shape, message):
     with pytest.raises(ValueError, match=message):
         layer.init(KEY, shape)
 

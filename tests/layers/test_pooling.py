@@ -99,31 +99,31 @@ def test_an_average_of_large_half_precision_numbers_does_not_overflow(layer):
 @pytest.mark.parametrize(
     "options, kind_of_error, message",
     [
-        ({"padding": "causal"}, ValueError, "padding='causal' is not defined for pooling; legal: 'valid', 'same'"),
+        ({"padding": "causal"}, ValueError, "padding='causal' is not defined for pooling; expected 'valid', 'same'"),
         ({"padding": (1, 1)}, ValueError, r"padding=\(1, 1\) is not defined for pooling"),
         ({"padding": None}, ValueError, "padding=None is not defined"),
-        ({"pool_size": 0}, ValueError, "pool_size=0 is not legal"),
+        ({"pool_size": 0}, ValueError, "pool_size=0 is not valid"),
         ({"pool_size": None}, ValueError, "pool_size=None is not whole numbers"),
         ({"pool_size": 2.5}, ValueError, "pool_size=2.5 is not whole numbers"),
-        ({"strides": (1, 2)}, ValueError, r"strides=\(1, 2\) is not legal"),
+        ({"strides": (1, 2)}, ValueError, r"strides=\(1, 2\) is not valid"),
         ({"strides": "2"}, TypeError, "strides is the string '2'"),
         ({"data_format": "NCW"}, ValueError, "unknown data_format 'NCW'"),
         ({"size": 2}, ValueError, "unknown argument 'size' = 2; did you mean"),
     ],
 )
-def test_options_that_are_not_legal(kind, options, kind_of_error, message):
+def test_options_that_are_not_valid(kind, options, kind_of_error, message):
     with pytest.raises(kind_of_error, match=f"{kind.__name__}: {message}"):
         kind(**options)
 
 
 def test_inputs_that_do_not_fit(key):
-    with pytest.raises(ValueError, match=r"length 3 is shorter .*size 4.* shortest legal input is 4"):
+    with pytest.raises(ValueError, match=r"length 3 is shorter .*size 4.* shortest valid input is 4"):
         jc.MaxPooling1D(4).init(key, (None, 3, 2))
     with pytest.raises(ValueError, match=r"rank 3; this layer needs rank 4: \(batch, rows, columns, channels\)"):
         jc.AveragePooling2D(2).init(key, (None, 3, 2))
     with pytest.raises(ValueError, match=r"needs rank 4: \(batch, channels, rows, columns\)"):
         jc.GlobalMaxPooling2D("channels_first").init(key, (None, 3, 2))
-    with pytest.raises(ValueError, match=r"length 0 .*shortest legal input is 1"):
+    with pytest.raises(ValueError, match=r"length 0 .*shortest valid input is 1"):
         jc.GlobalAveragePooling1D().init(key, (None, 0, 2))
 
 

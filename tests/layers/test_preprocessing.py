@@ -103,9 +103,9 @@ def test_half_precision_subtracts_the_mean_before_it_rounds():
 @pytest.mark.parametrize(
     "make, error, message",
     [
-        (lambda: jc.Rescaling("big"), TypeError, "Rescaling: scale='big' is not legal; give a number, or an array"),
-        (lambda: jc.Rescaling(None), TypeError, "scale=None is not legal"),
-        (lambda: jc.Rescaling(1, [0, float("inf")]), ValueError, "offset=.* is not legal; give finite numbers"),
+        (lambda: jc.Rescaling("big"), TypeError, "Rescaling: scale='big' is not valid; give a number, or an array"),
+        (lambda: jc.Rescaling(None), TypeError, "scale=None is not valid"),
+        (lambda: jc.Rescaling(1, [0, float("inf")]), ValueError, "offset=.* is not valid; give finite numbers"),
         (lambda: jc.Normalization(mean=1), ValueError, "mean is given .* both mean and variance"),
         (lambda: jc.Normalization(-1, [1, 2], [1]), ValueError, r"mean of shape \(2,\) and variance of shape \(1,\)"),
         (lambda: jc.Normalization(None, [1], [1]), ValueError, r"do not fit axis=\(\)"),
@@ -121,7 +121,7 @@ def test_half_precision_subtracts_the_mean_before_it_rounds():
         (lambda: jc.Normalization(2).adapt(np.ones((2, 3))), ValueError, "axis=.* does not name distinct axes"),
     ],
 )
-def test_illegal_options_and_data_raise(make, error, message):
+def test_invalid_options_and_data_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -135,6 +135,6 @@ def test_illegal_options_and_data_raise(make, error, message):
         (jc.Normalization(-1, [1, 2], [1, 2]), (None, 3), r"mean of shape \(2,\) does not fit axis=\(-1,\)"),
     ],
 )
-def test_illegal_inputs_raise_at_init(layer, shape, message):
+def test_invalid_inputs_raise_at_init(layer, shape, message):
     with pytest.raises(ValueError, match=message):
         layer.init(KEY, shape)

@@ -187,12 +187,12 @@ def test_states_between_calls_are_refused():
         (jc.LSTM(3), (2, 4, None), "channel count"),
     ],
 )
-def test_an_illegal_input_is_refused(layer, shape, facts):
+def test_an_invalid_input_is_refused(layer, shape, facts):
     with pytest.raises(ValueError, match=facts):
         layer.init(KEY, shape)
 
 
-def test_illegal_options_are_refused():
+def test_invalid_options_are_refused():
     with pytest.raises(ValueError, match="dropout=2"):
         jc.GRU(3, dropout=2)
     with pytest.raises(ValueError, match="units=0"):

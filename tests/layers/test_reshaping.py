@@ -54,21 +54,21 @@ def test_forms_of_cropping(form):
 @pytest.mark.parametrize(
     "layer, cropping, kind, message",
     [
-        (jc.Cropping1D, (-5, 5), ValueError, "cropping=.*-5, 5.* is not legal; give .* each at least 0"),
+        (jc.Cropping1D, (-5, 5), ValueError, "cropping=.*-5, 5.* is not valid; give .* each at least 0"),
         (jc.Cropping1D, 1.5, ValueError, "cropping=1.5 is not whole numbers"),
         (jc.Cropping1D, None, ValueError, "cropping=None is not whole numbers"),
         (jc.Cropping2D, (1, 2, 3), ValueError, r"cropping=\(1, 2, 3\) does not fit; give 2 integer"),
         (jc.Cropping2D, "ab", TypeError, "cropping is the string 'ab'"),
-        (jc.Cropping3D, ((1, 2, 3), 1, 1), ValueError, r"cropping=\(1, 2, 3\) is not legal"),
+        (jc.Cropping3D, ((1, 2, 3), 1, 1), ValueError, r"cropping=\(1, 2, 3\) is not valid"),
     ],
 )
-def test_croppings_that_are_not_legal(layer, cropping, kind, message):
+def test_croppings_that_are_not_valid(layer, cropping, kind, message):
     with pytest.raises(kind, match=f"{layer.__name__}: {message}"):
         layer(cropping)
 
 
 def test_cropping_everything_raises(key):
-    with pytest.raises(ValueError, match=r"cropping \(5, 5\).*shortest legal input is 11"):
+    with pytest.raises(ValueError, match=r"cropping \(5, 5\).*shortest valid input is 11"):
         jc.Cropping1D((5, 5)).init(key, (2, 10, 3))
     with pytest.raises(ValueError, match=r"needs rank 4: \(batch, rows, columns, channels\)"):
         jc.Cropping2D(1).init(key, (2, 10, 3))

@@ -76,12 +76,12 @@ def test_configs_have_keras_s_form():
     "make, error, message",
     [
         (lambda: jc.ZeroPadding2D((1, 2, 3)), ValueError, r"padding=\(1, 2, 3\) does not fit; give 2"),
-        (lambda: jc.ZeroPadding1D(-1), ValueError, "padding=-1 is not legal"),
+        (lambda: jc.ZeroPadding1D(-1), ValueError, "padding=-1 is not valid"),
         (lambda: jc.ZeroPadding1D((1, 2, 3)), ValueError, "does not fit; give 1"),
         (lambda: jc.ZeroPadding3D("same"), TypeError, "padding is the string 'same'"),
         (lambda: jc.ZeroPadding1D(1, "NHWC"), ValueError, "unknown data_format 'NHWC'"),
-        (lambda: jc.UpSampling2D(0), ValueError, "size=0 is not legal"),
-        (lambda: jc.UpSampling2D((1, 2, 3)), ValueError, "size=.* is not legal"),
+        (lambda: jc.UpSampling2D(0), ValueError, "size=0 is not valid"),
+        (lambda: jc.UpSampling2D((1, 2, 3)), ValueError, "size=.* is not valid"),
         (lambda: jc.UpSampling1D(2.5), ValueError, "size=2.5 is not whole numbers"),
         (lambda: jc.UpSampling1D(True), TypeError, "UpSampling1D: size=True is a bool; give a positive integer"),
         (lambda: jc.RepeatVector(True), TypeError, "RepeatVector: n=True is a bool; give a positive integer"),
@@ -98,7 +98,7 @@ def test_configs_have_keras_s_form():
         (lambda: jc.RepeatVector(1.5), ValueError, "n=1.5 is not a whole number"),
     ],
 )
-def test_illegal_options_raise(make, error, message):
+def test_invalid_options_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

@@ -122,7 +122,7 @@ def test_sequences_inside_sequences_have_a_mask_of_their_own():
     np.testing.assert_allclose(run(params, x, real), y, atol=1e-6)
 
 
-def test_illegal_layers_inputs_and_masks_raise():
+def test_invalid_layers_inputs_and_masks_raise():
     with pytest.raises(ValueError, match=r"TimeDistributed: input of shape \(None, 4\) has rank 2; this layer needs"):
         jc.TimeDistributed(jc.Dense(2)).init(KEY, (None, 4))
     with pytest.raises(TypeError, match="TimeDistributed: 3 is not a layer; give one like Conv1D"):

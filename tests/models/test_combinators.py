@@ -143,7 +143,7 @@ def test_configs_come_back_equal(layer):
         ),
     ],
 )
-def test_illegal_arguments_raise(make, error, message):
+def test_invalid_arguments_raise(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

@@ -604,14 +604,14 @@ def test_anything_but_a_symbolic_tensor_raises():
         ({}, ValueError, "got shape=None and batch_shape=None; give one of them"),
         ({"shape": (3,), "batch_shape": (2, 3)}, ValueError, "give one of them"),
         ({"batch_shape": (2, 3), "batch_size": 2}, ValueError, "leave out batch_size=2"),
-        ({"shape": (3,), "name": "a/b"}, ValueError, "name='a/b' is not legal"),
+        ({"shape": (3,), "name": "a/b"}, ValueError, "name='a/b' is not valid"),
         ({"shape": (-3,)}, ValueError, "size -3"),
         ({"shape": (3,), "batch_size": 2.5}, TypeError, "size 2.5"),
         ({"shape": 3}, TypeError, "cannot read 3 as a shape"),
         ({"shape": (3,), "dtype": "float33"}, TypeError, "Input: dtype"),
     ],
 )
-def test_an_illegal_input_raises(arguments, error, message):
+def test_an_invalid_input_raises(arguments, error, message):
     with pytest.raises(error, match=message):
         jc.Input(**arguments)
 

@@ -150,7 +150,7 @@ def test_lists_and_numpy_arrays_are_accepted():
     [
         (lambda: jaxconv.conv1d(X, ones(2), data_format="NHWC"), ValueError, "unknown data_format 'NHWC'"),
         (lambda: jaxconv.conv1d(X, ones(2), padding="smae"), ValueError, "did you mean 'same'"),
-        (lambda: jaxconv.conv1d(X, ones(7)), ValueError, "effective window 7 .* the shortest legal input is 7"),
+        (lambda: jaxconv.conv1d(X, ones(7)), ValueError, "effective window 7 .* the shortest valid input is 7"),
         (lambda: jaxconv.conv1d(X, ones(2), strides=0), ValueError, "strides=0"),
         (lambda: jaxconv.conv1d(X, ones(2), dilation_rate=-1), ValueError, "dilation_rate=-1"),
         (lambda: jaxconv.conv1d(X, ones(0)), ValueError, "is empty; every size must be at least 1"),

@@ -233,7 +233,7 @@ def test_another_shape_than_was_exported_is_named(exported):
 
 def test_what_cannot_be_exported_is_named(trained, tmp_path):
     with pytest.raises(
-        ValueError, match=r"platforms=\['abacus'\] is not legal; give a list of some of: cpu, cuda, tpu"
+        ValueError, match=r"platforms=\['abacus'\] is not valid; give a list of some of: cpu, cuda, tpu"
     ):
         export(trained[1], trained[0], tmp_path / "m", (None, 8, 2), platforms=["abacus"])
     with pytest.raises(ValueError, match=r"Sequential, exported for input of shape \(None, 9, 2\): "):

@@ -1,4 +1,4 @@
-"""Models exported for unknown lengths: one program computes what the model does, for every legal length."""
+"""Models exported for unknown lengths: one program computes what the model does, for every valid length."""
 
 import jax
 import numpy as np
@@ -45,7 +45,7 @@ def test_a_layer_exported_for_any_length_computes_what_it_does_for_each(name, ax
         np.testing.assert_allclose(exported(x).astype(np.float32), want.astype(np.float32), tolerance, tolerance)
 
 
-def test_the_shortest_legal_length_runs_and_a_shorter_one_is_refused(tmp_path):
+def test_the_shortest_valid_length_runs_and_a_shorter_one_is_refused(tmp_path):
     net = jc.Sequential([jc.Conv1D(3, 4, strides=2), jc.MaxPooling1D(2), jc.Conv1D(2, 2), jc.GlobalAveragePooling1D()])
     params, apply_fn = net.init(jax.random.key(0), (None, None, 2))
     export(apply_fn, params, tmp_path / "m.jaxexport", (None, None, 2), platforms=["cpu"])

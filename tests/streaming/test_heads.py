@@ -95,7 +95,7 @@ def test_a_window_runs_statistics_over_the_last_steps(norm):
     ("options", "facts"),
     [
         ({}, ["pool", "axis 1", "pooling='cumulative'", "window=W"]),
-        ({"window": 3}, ["pool", "window=3", "legal window is 4"]),
+        ({"window": 3}, ["pool", "window=3", "valid window is 4"]),
         ({"window": 5}, ["window=5", "block of 2", "give 4 or 6"]),
         ({"window": 0}, ["window=0", "positive"]),
         ({"pooling": "mean"}, ["'mean'", "'cumulative'"]),

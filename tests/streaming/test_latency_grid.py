@@ -7,7 +7,7 @@ import pytest
 import jaxconv as jc
 from tests.streaming.test_stream import made
 from tests.support.catalogue import in_float64
-from tests.support.streams import assert_streams, legal_length
+from tests.support.streams import assert_streams, valid_length
 
 KERNELS, STRIDES = (1, 2, 3, 4, 7), (1, 2, 3, 4)
 PADDINGS = ("valid", "same", "causal", "semicausal", "reverse_causal", "causal_valid", "reverse_causal_valid")
@@ -43,7 +43,7 @@ def sampled(grid, every):
 def check(layer):
     layer = in_float64(layer)
     running = jc.stream(layer, (None, None, 2))
-    params, x = made(layer, (1, legal_length(running, 36), 2), jnp.float64)
+    params, x = made(layer, (1, valid_length(running, 36), 2), jnp.float64)
     assert_streams(running, params, x, 1e-12, np.random.default_rng(0))
 
 

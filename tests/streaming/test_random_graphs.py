@@ -44,7 +44,7 @@ def check(layer, inputs, whole, rng, exact, dtype):
         assert refusal_is_true(layer, inputs, whole, str(error)), error
         return
     assert whole is None
-    lengths = legal_lengths(running, rng)
+    lengths = valid_lengths(running, rng)
     if not lengths:
         return
     case = Case(running, inputs, lengths, dtype, rng)
@@ -75,7 +75,7 @@ def refusal_is_true(layer, inputs, whole, message):
     return "merges" in message and len(found) <= 8
 
 
-def legal_lengths(running, rng):
+def valid_lengths(running, rng):
     """Return two lengths that the stream takes; check that it refuses others for a reason."""
     lengths = []
     inputs = running.plan.inputs
@@ -93,12 +93,12 @@ def legal_lengths(running, rng):
             continue
         assert sizes(running.layer, inputs, length) is not None
         lengths.append(length)
-    legal = []
+    allowed = []
     for length in lengths:
         with contextlib.suppress(ValueError):
             running.plan.check_length(length)
-            legal.append(length)
-    return legal[:: max(len(legal) - 1, 1)] if legal else [running.block * 8]
+            allowed.append(length)
+    return allowed[:: max(len(allowed) - 1, 1)] if allowed else [running.block * 8]
 
 
 class Case:

@@ -105,7 +105,7 @@ OTHER = jc.stream(jc.Conv1D(2, 3, padding="same"), (None, None, 2))
         (lambda: RUNNING.run(jnp.ones((1, 4, 2)), PARAMS), ValueError, ["params", "array of shape (1, 4, 2)"]),
         (lambda: RUNNING.run(PARAMS, jnp.ones((1, 8, 2)), chunk=3), ValueError, ["chunk=3", "block of 2"]),
         (lambda: RUNNING.run(PARAMS, jnp.ones((1, 7, 2))), ValueError, ["7 steps", "conv1d", "6 or 8"]),
-        (lambda: SHORT.run(SHORT_PARAMS, jnp.ones((1, 2, 2))), ValueError, ["2 steps", "legal input is 3"]),
+        (lambda: SHORT.run(SHORT_PARAMS, jnp.ones((1, 2, 2))), ValueError, ["2 steps", "valid input is 3"]),
     ],
 )  # fmt: skip
 def test_bad_input_of_a_step_is_refused_with_the_right_value(call, kind, facts):

@@ -10,7 +10,7 @@ import pytest
 import jaxconv as jc
 from tests.streaming.test_latency_grid import KERNELS, PADDINGS, STRIDES, TRANSPOSED, layer_of, transposed_of
 from tests.streaming.test_stream import made
-from tests.support.streams import drive, legal_length
+from tests.support.streams import drive, valid_length
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]  # warnings are those of the other package
 
@@ -19,7 +19,7 @@ def compare(layer, config):
     """Compare the real outputs of a stream with those of their layer: of its steps, or of the whole."""
     sl = pytest.importorskip("sequence_layers.jax")
     running = jc.stream(layer, (None, None, 2))
-    params, x = made(layer, (1, legal_length(running, 12), 2))
+    params, x = made(layer, (1, valid_length(running, 12), 2))
     theirs, given, weights = config.make(), sl.Sequence.from_values(x), {"params": dict(params)}
     if isinstance(layer, jc.Conv1DTranspose):  # their kernel is that of the convolution whose gradient ours is
         weights["params"]["kernel"] = weights["params"]["kernel"][::-1].swapaxes(1, 2)

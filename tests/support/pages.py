@@ -8,7 +8,7 @@ The word after the three backticks is the language; what follows it says how the
     sh                      every command, option, config and setting in it must exist
     sh run                  the same, then run
     sh together             the same, then run all at once, each in a process of its own with one device
-    toml                    sections of a config: legal in place of those of a config in ``configs/``
+    toml                    sections of a config: valid in place of those of a config in ``configs/``
     toml file=NAME          the same, and written to NAME for the blocks after it
     python file=NAME        written to NAME, for a block after it that imports it
     toml cases              a list of convolutions for ``jaxconv bench --cases``
@@ -222,7 +222,7 @@ def check_pip(arguments, place):
 
 
 def run_toml(block, names):
-    """Check that a block is a legal part of a config, or a list of convolutions; write it where it names a file."""
+    """Check that a block is a valid part of a config, or a list of convolutions; write it where it names a file."""
     tree = tomllib.loads(block.text)
     words = dict(word.split("=", 1) for word in block.words.split() if "=" in word)
     if "file" in words:

@@ -59,8 +59,8 @@ def assert_streams(stream, params, x, tolerance, rng, most=2):
         np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), rtol=0, atol=tolerance * scale)
 
 
-def legal_length(stream, least):
-    """Return the shortest legal length from ``least`` on."""
+def valid_length(stream, least):
+    """Return the shortest valid length from ``least`` on."""
     for length in range(least, least + 2 * stream.block + 1):
         try:
             stream.plan.check_length(length)

@@ -469,7 +469,7 @@ def test_predictions_come_in_order_and_in_batches():
         ({"callbacks": [EarlyStopping]}, TypeError, r"callback is .*EarlyStopping"),
     ],
 )
-def test_illegal_arguments_are_refused(options, error, message):
+def test_invalid_arguments_are_refused(options, error, message):
     with pytest.raises(error, match=message):
         train(**{"layer": LINEAR} | options)
 

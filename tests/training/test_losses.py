@@ -1,4 +1,4 @@
-"""Losses: Keras's values and gradients, hand-computed numbers, illegal shapes."""
+"""Losses: Keras's values and gradients, hand-computed numbers, invalid shapes."""
 
 import contextlib
 import json

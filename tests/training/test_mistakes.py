@@ -57,7 +57,7 @@ def test_logits_for_a_loss_of_probabilities_are_refused_and_the_reverse(kind):
 
 
 @pytest.mark.parametrize(
-    "name, activation, legal",
+    "name, activation, allowed",
     [
         ("binary_crossentropy", None, False),
         ("binary_crossentropy", "tanh", False),
@@ -69,9 +69,9 @@ def test_logits_for_a_loss_of_probabilities_are_refused_and_the_reverse(kind):
         ("hinge", "tanh", True),
     ],
 )
-def test_each_loss_of_probabilities_asks(name, activation, legal):
+def test_each_loss_of_probabilities_asks(name, activation, allowed):
     apply_fn = jc.Dense(3, activation=activation).apply_fn
-    if legal:
+    if allowed:
         train_step(apply_fn, loss(name), optax.sgd(0.1))
         return
     with pytest.raises(ValueError, match=facts("Dense", activation or "linear", "activation=")):

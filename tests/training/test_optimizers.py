@@ -203,7 +203,7 @@ def test_a_schedule_drives_the_optimizer():
         ({"name": "adamw", "mu_dtype": "float33"}, ValueError, "adamw.*mu_dtype='float33'"),
     ],
 )
-def test_an_illegal_spec_is_refused(spec, error, message):
+def test_an_invalid_spec_is_refused(spec, error, message):
     with pytest.raises(error, match=message):
         optimizer(spec)
 

@@ -215,7 +215,7 @@ def test_a_run_with_all_options_resumes_bit_for_bit(tmp_path, step):
         ({"accumulate": 0}, "accumulate is 0"),
     ],
 )
-def test_illegal_weights_and_options_are_refused(options, message):
+def test_invalid_weights_and_options_are_refused(options, message):
     apply_fn, params, _ = pair()
     with pytest.raises((ValueError, TypeError), match=message):
         fit(apply_fn, params, X, LABELS, loss="sparse_categorical_crossentropy", **options)

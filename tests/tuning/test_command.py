@@ -91,8 +91,8 @@ def test_forget_removes_the_winners(home, clock, capsys, file):
         (["model.keras", "--input-shape", "12x3"], "--input-shape 12x3"),
         (["model.keras", "--input-shape", "12,0"], "--input-shape 12,0"),
         (["model.keras", "--input-shape", "12,3,1"], "Conv1D"),
-        (["model.keras", "--batch", "0"], "--batch 0: legal: at least 1"),
-        (["model.keras", "--seconds", "-1"], "--seconds -1.0: legal: 0 or more"),
+        (["model.keras", "--batch", "0"], "--batch 0: expected at least 1"),
+        (["model.keras", "--seconds", "-1"], "--seconds -1.0: expected 0 or more"),
         (["model.keras", "--dtype", "number"], "dtype='number'"),
     ],
 )

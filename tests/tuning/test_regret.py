@@ -29,7 +29,7 @@ def measured(monkeypatch):
     return raced
 
 
-def test_a_sample_has_every_kind_and_legal_sizes():
+def test_a_sample_has_every_kind_and_valid_sizes():
     drawn = [shapes.draw(1, number) for number in range(300)]
     assert drawn[7] == shapes.draw(1, 7) != shapes.draw(2, 7)
     assert set(collections.Counter(shape.kind for shape in drawn)) == set(shapes.KINDS)

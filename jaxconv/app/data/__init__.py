@@ -24,7 +24,7 @@ def read_table(table: Mapping[str, Any], location: Location) -> dict[str, Any]:
         hint = " (csv reads a table of text)" if name in ("tsv", "txt") else ""
         raise location.error("source", name, f"there is no such source; {nearest(str(name), sources)}{hint}")
     given = {key: value for key, value in table.items() if key != "source"}
-    arguments = read_arguments(given, sources[name], location, legal=["source"])
+    arguments = read_arguments(given, sources[name], location, allowed=["source"])
     for key, value in arguments.items():
         if isinstance(value, FilePath) and (beside := Path(location.file).parent / value).is_file():
             arguments[key] = str(beside)

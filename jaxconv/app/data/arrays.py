@@ -44,8 +44,8 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
         if are_targets(array):
             arrays[key] = array[:, None] if array.ndim == 1 else array
         elif array.ndim > 1 and array.size != size:
-            legal = f"labels have {(size,)}, and one-hot rows are stored as floats"
-            raise ValueError(f"{label(key)} has shape {array.shape}; {legal}")
+            allowed = f"labels have {(size,)}, and one-hot rows are stored as floats"
+            raise ValueError(f"{label(key)} has shape {array.shape}; {allowed}")
         else:
             arrays[key] = array.reshape(size)
     for x, y in (("x_train", "y_train"), ("x_test", "y_test")):
@@ -94,7 +94,7 @@ def are_targets(y: np.ndarray) -> bool:
 def _check_array(array: np.ndarray, label: str, rank: int, kinds: str) -> None:
     if array.dtype.kind not in kinds:
         words = [word for kind, word in _KINDS.items() if kind in kinds]
-        raise ValueError(f"{label} has dtype {array.dtype}; legal: {', '.join(words)}")
+        raise ValueError(f"{label} has dtype {array.dtype}; expected {', '.join(words)}")
     if array.ndim < rank:
         shape = "(samples, *spatial, channels)" if rank == 2 else "(samples,) or (samples, outputs)"
         raise ValueError(f"{label} has shape {array.shape}; expected {shape}")

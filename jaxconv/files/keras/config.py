@@ -98,8 +98,8 @@ def read_model_config(config: Any) -> Entry:
         raise ValueError(f"the model's config is of type {type(config).__name__}; a dict is expected")
     root = read_entry(config, "the model")
     if root.layers is None:
-        legal = "a Sequential or functional model has its layers in the config"
-        raise ValueError(f"the model is of class {root.class_name!r}: its code is not in the file; {legal}")
+        allowed = "a Sequential or functional model has its layers in the config"
+        raise ValueError(f"the model is of class {root.class_name!r}: its code is not in the file; {allowed}")
     if _count_calls(root) > CALLS:
         raise ValueError(f"the model makes more than {CALLS} calls of layers, those in models inside included")
     return root

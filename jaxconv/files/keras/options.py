@@ -58,7 +58,7 @@ def translate(
         class_name, given = _layer_of_cell(given)
     current = dialects.CLASSES.get(class_name, class_name)
     if current not in layers.names():
-        hint = nearest(current, layers.names()).partition("legal:")[0].strip()
+        hint = nearest(current, layers.names()).partition("valid:")[0].strip()
         raise NoLayerError(f"there is no layer {class_name!r} here{'; ' + hint if hint else ''}")
     if current != class_name and major > 1:
         notes.append(f"{class_name} is read as {current}")
@@ -90,7 +90,7 @@ def _layer_of_cell(options: Config) -> tuple[str, Config]:
     cell = options.get("cell") or {}
     kind, own = cell.get("class_name"), cell.get("config") or {}
     if kind not in dialects.CELLS:
-        raise NoLayerError(f"its cell is {_short(kind)}; legal: {', '.join(dialects.CELLS)}")
+        raise NoLayerError(f"its cell is {_short(kind)}; expected {', '.join(dialects.CELLS)}")
     return dialects.CELLS[kind], {**own, **{key: value for key, value in options.items() if key != "cell"}}
 
 
@@ -117,7 +117,9 @@ def _value(key: str, value: Any, kind: Any, major: int, custom: Mapping[str, Any
     if key == "dtype":
         if isinstance(value, Mapping):
             if value.get("class_name") not in ("DTypePolicy", "Policy", "PolicyV1", "FloatDTypePolicy"):
-                raise ValueError(f"dtype policy {_short(value.get('class_name'))} is not supported; legal: DTypePolicy")
+                raise ValueError(
+                    f"dtype policy {_short(value.get('class_name'))} is not supported; expected DTypePolicy"
+                )
             value = (value.get("config") or {}).get("name")
         return dialects.POLICIES.get(value, value) if isinstance(value, str) else value
     if key.rpartition("_")[2] in TABLES and value is not None:
@@ -141,10 +143,10 @@ def _object(option: str, value: Any, major: int, custom: Mapping[str, Any], note
         if key in custom:
             return _custom_object(key, custom[key], config, option, notes)
     renamed = {"initializer": dialects.INITIALIZERS, "activation": _ACTIVATIONS[min(major, 3)]}.get(ending, {})
-    current, legal = renamed.get(name, name), TABLES[ending].registry.names()
-    if not dialects.is_of_keras(written.get("module")) or current not in legal:
+    current, allowed = renamed.get(name, name), TABLES[ending].registry.names()
+    if not dialects.is_of_keras(written.get("module")) or current not in allowed:
         instead = "" if ending == "activation" else ", or None in its place to leave it out"
-        hint = "" if current in legal else f"; {nearest(name, legal)}"
+        hint = "" if current in allowed else f"; {nearest(name, allowed)}"
         raise ValueError(
             f"{option} {_short(name)} is code outside Keras; give custom_objects={{{_short(name)}: its class or "
             f"function}}{instead}{hint}"

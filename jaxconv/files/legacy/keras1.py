@@ -98,7 +98,7 @@ def modernize(current: str, options: Config, origin: Origin) -> Config:
         raise ValueError(f"mode={options['mode']!r} does not exist in later versions of Keras")
     if ordering is not None:
         if ordering not in _DATA_FORMATS:
-            raise ValueError(f"dim_ordering={ordering!r} is not legal; legal: {', '.join(_DATA_FORMATS)}")
+            raise ValueError(f"dim_ordering={ordering!r} is not valid; expected {', '.join(_DATA_FORMATS)}")
         options["data_format"] = _DATA_FORMATS[ordering]
     for key, value in options.items():
         if key.endswith("constraint") and ordering == "th" and isinstance(value, Mapping):
@@ -129,7 +129,7 @@ def merge_layer(options: Config) -> tuple[str, Config]:
     if options.get("mode_type") not in (None, "raw"):
         raise NoLayerError("its mode is a function, which is code; it is never run")
     if mode not in _MERGES:
-        raise ValueError(f"Merge has mode={ascii(mode)[:80]}; legal: {', '.join(_MERGES)}")
+        raise ValueError(f"Merge has mode={ascii(mode)[:80]}; expected {', '.join(_MERGES)}")
     if options.get("layers"):
         raise ValueError("it merges whole models inside a Sequential, which no layer here does")
     kept: Config = {key: options[key] for key in ("name", "trainable") if key in options}

@@ -67,13 +67,13 @@ def _check(values: np.ndarray, x: np.ndarray | None) -> None:
             raise ValueError(f"plot.heat: values has shape {values.shape}; without x it has one to three axes")
         return
     if x.ndim not in (2, 3) or 0 in x.shape:
-        legal = "one signal (steps, channels) or one image (height, width, channels), without the batch"
-        raise ValueError(f"plot.heat: x has shape {x.shape}; give {legal}")
+        allowed = "one signal (steps, channels) or one image (height, width, channels), without the batch"
+        raise ValueError(f"plot.heat: x has shape {x.shape}; give {allowed}")
     channels = values.shape[-1:] if values.ndim == x.ndim else x.shape[-1:]
     coarser = all(1 <= size <= full for size, full in zip(values.shape, x.shape[:-1], strict=False))
     if values.ndim not in (x.ndim, x.ndim - 1) or channels not in (x.shape[-1:], (1,)) or not coarser:
-        legal = "give values in the shape of x, or in that without the channels, or coarser"
-        raise ValueError(f"plot.heat: values has shape {values.shape}, x has {x.shape}; {legal}")
+        allowed = "give values in the shape of x, or in that without the channels, or coarser"
+        raise ValueError(f"plot.heat: values has shape {values.shape}, x has {x.shape}; {allowed}")
 
 
 def _fit(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -34,8 +34,8 @@ def receptive_field(field: Any, ax: Any = None) -> Any:
         raise ValueError("plot.receptive_field: the field has no gradient; compute it with effective=True")
     gradient = np.asarray(field.gradient, np.float64)
     if gradient.ndim not in (1, 2) or 0 in gradient.shape:
-        legal = "give the field of a signal (steps,) or an image (height, width)"
-        raise ValueError(f"plot.receptive_field: the gradient has shape {gradient.shape}; {legal}")
+        allowed = "give the field of a signal (steps,) or an image (height, width)"
+        raise ValueError(f"plot.receptive_field: the gradient has shape {gradient.shape}; {allowed}")
     edges = [(a - 0.5, b + 0.5) for a, b in zip(field.first, field.last, strict=True)]
     figure, ax = _draw_curve(gradient, edges[0], ax) if gradient.ndim == 1 else _draw_image(gradient, edges, ax)
     size = " x ".join(map(str, field.size))

@@ -53,8 +53,8 @@ def _read(spectrum: Any) -> tuple[np.ndarray, np.ndarray]:
     shapes = [part.shape for part in parts]
     if len(parts) != 2 or parts[0].ndim != 1 or shapes[0][0] < 2 or shapes[1][:1] != shapes[0] or 0 in shapes[1]:
         given = f"arrays of shapes {shapes}" if parts else f"{type(spectrum).__name__}"
-        legal = "the result of inspect.spectrum, frequencies (n,) and magnitudes (n, ...)"
-        raise ValueError(f"plot.response: spectrum is {given}; give {legal}")
+        allowed = "the result of inspect.spectrum, frequencies (n,) and magnitudes (n, ...)"
+        raise ValueError(f"plot.response: spectrum is {given}; give {allowed}")
     return parts[0], parts[1]
 
 

@@ -33,8 +33,8 @@ def features(values: Any, ax: Any = None) -> Any:
     """
     values = np.asarray(values, np.float64)
     if values.ndim not in (2, 3) or 0 in values.shape:
-        legal = "(steps, channels) or (height, width, channels), without the batch"
-        raise ValueError(f"plot.features: values has shape {values.shape}; give {legal}")
+        allowed = "(steps, channels) or (height, width, channels), without the batch"
+        raise ValueError(f"plot.features: values has shape {values.shape}; give {allowed}")
     channels = values.shape[-1]
     title = _count(channels, "channel")
     if values.ndim == 3:
@@ -70,8 +70,8 @@ def kernels(kernel: Any, ax: Any = None) -> Any:
     """
     kernel = np.asarray(kernel, np.float64)
     if kernel.ndim not in (3, 4) or 0 in kernel.shape:
-        legal = "(size, input channels, filters) or (height, width, input channels, filters)"
-        raise ValueError(f"plot.kernels: the kernel has shape {kernel.shape}; give {legal}")
+        allowed = "(size, input channels, filters) or (height, width, input channels, filters)"
+        raise ValueError(f"plot.kernels: the kernel has shape {kernel.shape}; give {allowed}")
     *size, inputs, filters = kernel.shape
     taps = f" of {' x '.join(map(str, size))} taps"
     if len(size) == 1 and inputs == 1:
