@@ -100,12 +100,12 @@ class Window:
         return self.pointwise or self.in_place
 
     @property
-    def aligned_under_stride(self) -> bool:
-        """Return whether a sequence gives the same outputs wherever in a longer input it lies.
+    def is_shift_equivariant(self) -> bool:
+        """Return whether shifting a sequence within a longer input of zeros only shifts its outputs.
 
-        The others depend on where the sequence starts (a stride) or on what its padding holds.
+        With a stride, the outputs depend on where the sequence starts; with other modes, on where its padding begins.
         """
-        return self.transposed or (self.stride == 1 and self.mode == "zeros")
+        return self.transposed or (self.stride == 1 and (self.mode == "zeros" or self.pads() == (0, 0)))
 
     @property
     def tail(self) -> int:

@@ -287,7 +287,8 @@ class Layer(Entry):
                     raise ValueError(f"{what}; call forward(params, x, train=True, key=jax.random.key(0))")
                 check_key(key, self.label)
             mask = self.read_mask(mask, shape)
-            layer, inside, real = (self, x, None) if mask is None else masks.prepare(self, x, mask)
+            is_derived = type(self).output_mask is Layer.output_mask
+            layer, inside, real = (self, x, None) if mask is None else masks.prepare(self, x, mask, is_derived)
             y, effects = layer.call(params, inside, train=train, key=key, mask=real)
         mask = effects.mask if effects.mask is not None else self.output_mask(x, mask)
         fixed = {leaf: effects.fixed.get(leaf, value) for leaf, value in self.select(params, fixed=True).items()}

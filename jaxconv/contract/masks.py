@@ -194,13 +194,16 @@ def reader(windows: Sequence[Window], axis: int) -> tuple[int, Window] | None:
     return None
 
 
-def prepare(layer: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]:
+def prepare(layer: Any, x: Any, mask: Any, is_derived: bool) -> tuple[Any, Any, Any]:
     """Return (layer, input, mask) such that ``layer.call`` computes each sequence as if it were alone.
 
     Masked steps are replaced by what contributes nothing. Where the outputs of a sequence depend on where it lies, its
     steps are aligned with their own padding first; the layer then pads nothing itself, so other axes are padded here,
     too. The returned mask broadcasts against the returned input. For several inputs it is the list of masks, with None
     for some.
+
+    is_derived: whether the mask of the output follows from the windows; a layer that computes its own aligns nothing.
+    Raises TypeError if the layer's padding cannot be replaced.
     """
 
     def fill(x: Array, mask: Array) -> Array:
@@ -212,8 +215,15 @@ def prepare(layer: Any, x: Any, mask: Any) -> tuple[Any, Any, Any]:
     axes = mask_axes(mask.shape, x.shape, ways)
     windows = layer.windows(x.shape)
     found = None if len(axes) != 2 else reader(windows, axes[1])
-    if found is None or found[1].reads_all or found[1].aligned_under_stride or not hasattr(layer, "padding"):
+    can_be_bare = hasattr(layer, "padding")
+    if found is None or found[1].reads_all or found[1].is_shift_equivariant or not (can_be_bare or is_derived):
         return layer, fill(x, mask), broadcast_mask(mask, x.shape, ways)
+    if not can_be_bare:
+        if found[1].padding not in ("valid", (0, 0)):
+            what = f"{layer.label}: a mask needs the layer without its padding along axis {axes[1]}"
+            raise TypeError(f"{what}; give the class a field padding that can be 'valid', or override output_mask")
+        x, mask = align(x, mask, axes[1], found[1], layer.masked_value)
+        return layer, x, broadcast_mask(mask, x.shape, [axes])
     x, mask = align(x, mask, axes[1], found[1], layer.masked_value)
     real = broadcast_mask(mask, x.shape, [axes])
     for axis, window in enumerate(windows, 1):

@@ -335,7 +335,10 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
         far = dense is not None and keep >= RING_FROM * window.size
         ring = 1 << (keep + window.stride - 1).bit_length() if far else 0
         return Slide(free, (signal,), dense=dense, ring=ring, **options)
-    raise refuse(name, layer, signal.axis, "has a window that cannot run step by step", "use a convolution or pooling")
+    if not window.transposed and not options["fill"]:  # any other layer that reads nothing but the window
+        return Slide(layer, (signal,), **options)
+    instead = "use a convolution or pooling, or a window without padding"
+    raise refuse(name, layer, signal.axis, "has a window that cannot run step by step", instead)
 
 
 def _without_padding(layer: Any, signal: Signal) -> Any:

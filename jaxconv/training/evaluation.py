@@ -156,15 +156,18 @@ def _inputs(apply_fn: Any, params: Params, x: Any, batch_size: int) -> Arrays | 
     return Arrays(inputs, batch_size=batch_size)
 
 
-def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, sharding: Any = None) -> np.ndarray:
-    """Return the model's output for all of ``x``: ``(samples, ...)``. Args as in :func:`evaluate`.
+def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, sharding: Any = None) -> Any:
+    """Return the model's output for all of ``x``: ``(samples, ...)``, or several arrays in the model's structure.
+
+    Args as in :func:`predict_batches`.
 
     >>> from jaxconv.layers.reshaping import Flatten
     >>> params, apply_fn = Flatten().init(jax.random.key(0), (None, 2, 2))
     >>> predict(apply_fn, params, np.ones((5, 2, 2)), batch_size=2).shape
     (5, 4)
     """
-    return np.concatenate(list(predict_batches(apply_fn, params, x, batch_size, sharding=sharding)))
+    batches = predict_batches(apply_fn, params, x, batch_size, sharding=sharding)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *batches)
 
 
 def check_model(apply_fn: Any, params: Any) -> None:

@@ -22,7 +22,7 @@ from jaxconv.training.mistakes import output_for, warn_channels_first
 def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ...]]:
     """Return the function of ``x`` whose value is the shape of the model's output; nothing is computed.
 
-    It raises ValueError for samples that the model does not take.
+    It raises ValueError for samples that the model does not take, and for a model with several outputs.
     """
     shapes: dict[Any, tuple[int, ...]] = {}  # by shape and dtype: every batch of a loader is checked
 
@@ -31,15 +31,24 @@ def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ..
         if key not in shapes:
             if isinstance(x, Mapping):
                 batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, device_dtype(array.dtype)), x)
-                shapes[key] = jax.eval_shape(apply_fn, params, batch).shape
+                shapes[key] = _one_shape(jax.eval_shape(apply_fn, params, batch))
             else:
-                output = output_for(apply_fn, params, x).shape
+                output = _one_shape(output_for(apply_fn, params, x))
                 if not shapes:  # once, not for each size of a batch
                     warn_channels_first(apply_fn, x)
                 shapes[key] = output
         return shapes[key]
 
     return shape
+
+
+def _one_shape(outputs: Any) -> tuple[int, ...]:
+    """Return the shape of the model's output. Raises ValueError for several."""
+    if hasattr(outputs, "shape"):
+        return outputs.shape
+    shapes = ", ".join(str(output.shape) for output in jax.tree.leaves(outputs))
+    what = f"the model has several outputs, of shapes {shapes}; fit and evaluate take a loss of one"
+    raise ValueError(f"{what}; give a model with one output, or write a loop with apply_fn.forward and a loss of all")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -141,3 +141,24 @@ def test_a_missing_axis_of_channels_is_named_with_the_shape_of_the_users_array(n
         predict(apply_fn, params, np.zeros((70, 9), "float32"))
     with pytest.raises(ValueError, match=facts("(70, 9)", "x[:, None]")):
         jc.Conv1D(4, 3, data_format="channels_first").init(jax.random.key(0), jnp.zeros((70, 9)))
+
+
+def two_outputs():
+    x = jc.Input((3,))
+    return jc.Model(x, [jc.Dense(2)(x), jc.Dense(2, activation="tanh")(x)]).init(jax.random.key(0), (None, 3))
+
+
+def test_predict_returns_several_outputs_in_their_structure():
+    params, apply_fn = two_outputs()
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+    first, second = predict(apply_fn, params, x, batch_size=2)
+    assert first.shape == second.shape == (5, 2)
+    for got, expected in zip((first, second), apply_fn(params, x), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("run", [fit, evaluate])
+def test_training_takes_a_model_with_one_output(run):
+    params, apply_fn = two_outputs()
+    with pytest.raises(ValueError, match=facts("several outputs", "(4, 2), (4, 2)", "apply_fn.forward")):
+        run(apply_fn, params, np.ones((4, 3)), np.ones((4, 2)), loss="mse")
