@@ -1,7 +1,8 @@
-"""Context for error messages, and the error for a package that is not installed. Independent of layers."""
+"""Context for error messages, the caller's line for warnings, and the error for a package that is not installed."""
 
 import contextlib
 import importlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,14 @@ def explain(place: str) -> Iterator[None]:
         if type(error) not in (ValueError, TypeError):
             raise  # a subclass may need more arguments than a message
         raise type(error)(f"{place}: {error}") from error
+
+
+def caller_level() -> int:
+    """Return the ``stacklevel`` of a warning that names the line outside of jaxconv and JAX that called it."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in ("jaxconv", "jax"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def require(module: str, user: str, package: str = "") -> Any:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from jaxconv.errors import explain
+from jaxconv.errors import caller_level, explain
 from jaxconv.windows import Window
 
 Axes = tuple[int, ...]
@@ -80,7 +80,7 @@ def fill_masked(x: Array, mask: Array, value: float = 0) -> Array:
 def warn_mask_ends(where: str) -> None:
     """Warn that a layer cannot pass a mask on, and return the mask that is left: None."""
     reason = "this layer cannot say which steps of its output are real, and later layers see no mask"
-    warnings.warn(f"{where}: the mask ends here: {reason}", stacklevel=5)
+    warnings.warn(f"{where}: the mask ends here: {reason}", stacklevel=caller_level())
 
 
 # -- the sequences in a batch

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxconv.errors import caller_level
+
 Product = Callable[[np.ndarray], np.ndarray]  # (size, count) -> (size, count): the matrix times each column
 
 
@@ -46,7 +48,7 @@ def largest(
         if used >= products:
             found = f"the eigenvalues {values[:top]} have the residuals {norms}"
             text = f"{used} products did not suffice: {found}; the true ones are as close to them at least"
-            warnings.warn(text, RuntimeWarning, stacklevel=3)
+            warnings.warn(text, RuntimeWarning, stacklevel=caller_level())
             break
         if basis.shape[1] + block > most and size > most:
             basis, image = vectors[:, : 2 * block], images[:, : 2 * block]

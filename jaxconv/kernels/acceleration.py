@@ -18,6 +18,7 @@ from jax import lax
 from jax.interpreters import mlir
 from jax.sharding import AxisType
 
+from jaxconv.errors import caller_level
 from jaxconv.geometry import Geometry, dilate
 from jaxconv.kernels import choice, tuning_cache
 from jaxconv.kernels.general import MAX_RANK
@@ -106,7 +107,7 @@ def _install() -> bool:
     if equation.primitive is not lax.conv_general_dilated_p or set(equation.params) != PARAMETERS or general is None:
         warnings.warn(
             f"jaxconv.accelerate does not know the convolution of jax {jax.__version__}; XLA's own is used",
-            stacklevel=4,
+            stacklevel=caller_level(),
         )
         return False
     expanding = functools.partial(general, expand_complex_convolutions=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 
+from jaxconv.errors import caller_level
 from jaxconv.kernels import processor
 from jaxconv.kernels.choice import NO_WINNERS, Winner, Winners
 from jaxconv.version import __version__
@@ -38,7 +39,7 @@ def winners(platform: str | None) -> Winners:
     if backend not in _loaded:
         found, complaint = _read(backend)
         if _loaded.setdefault(backend, found) is found and complaint:
-            warnings.warn(f"{complaint}; it is ignored", stacklevel=2)
+            warnings.warn(f"{complaint}; it is ignored", stacklevel=caller_level())
     return _loaded[backend]
 
 

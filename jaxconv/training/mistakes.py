@@ -4,7 +4,6 @@ Knows models by their contract, and losses by what they declare.
 """
 
 import inspect
-import sys
 import warnings
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.contract.output_values import output_origin
+from jaxconv.errors import caller_level
 from jaxconv.registry import snake_case
 
 _PROBABILITIES = {"softmax", "sigmoid", "hard_sigmoid"}
@@ -114,13 +114,5 @@ def warn_channels_first(apply_fn: Any, x: Any) -> None:
         warnings.warn(
             f"x has shape {shape}: {layer.label} takes it as {shape[1]} steps of {shape[-1]} channels, channels last; "
             f"if axis 1 holds the channels, it is {channels_hint(shape)}",
-            stacklevel=_calls_inside(),
+            stacklevel=caller_level(),
         )
-
-
-def _calls_inside() -> int:
-    """Return the ``stacklevel`` of a warning that names the line of the user that called the package."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith("jaxconv."):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -66,3 +66,14 @@ def test_a_window_without_padding_streams(window):
 def test_a_window_with_padding_does_not_stream():
     with pytest.raises(ValueError, match=facts("Taps", "without padding")):
         jc.stream(Taps(Window(3, padding="causal")), (None, None, 3))
+
+
+def test_the_warning_that_a_mask_ends_names_the_line_of_the_caller():
+    model = jc.Sequential([jc.Conv1D(2, 3), jc.Sequential([jc.Flatten()])])
+    params, apply_fn = model.init(jax.random.key(0), (1, 6, 2))
+    x, mask = jnp.ones((1, 6, 2)), jnp.ones((1, 6), bool)
+    runs = [apply_fn, jax.jit(apply_fn), jax.vmap(lambda params, x, mask: apply_fn(params, x, mask=mask), (None, 0, 0))]
+    for run, batch in zip(runs, [False, False, True], strict=True):
+        with pytest.warns(UserWarning, match="the mask ends here") as found:
+            run(params, x[None], mask[None]) if batch else run(params, x, mask=mask)
+        assert {one.filename for one in found if "the mask ends" in str(one.message)} == {__file__}
