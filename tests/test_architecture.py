@@ -95,7 +95,7 @@ def test_no_module_imports_itself_through_others():
 
 def test_a_family_file_holds_options_weights_computation_and_windows():
     # what follows from the windows is derived elsewhere; an override has a reason beside it
-    derived = {"output_shape", "multiply_adds", "call_masked", "at_inference", "forward", "read_mask", "mask_layouts"}
+    derived = {"output_shape", "multiply_adds", "forward", "read_mask", "mask_layouts"}
     overrides = []
     for path in (ROOT / "layers").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):

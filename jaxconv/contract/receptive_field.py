@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-from jaxconv.windows import Window
+from jaxconv.windows import Reach, Window
 
 
 class Field(NamedTuple):
@@ -27,6 +27,11 @@ class Field(NamedTuple):
         """Return how many input steps a step reads; where the number differs from step to step, the largest."""
         return math.ceil(self.high - self.low) + 1
 
+    def through(self, reach: Reach) -> "Field":
+        """Return the field of an axis that reads this one."""
+        low, high = self.low + reach.low * self.stride, self.high + reach.high * self.stride
+        return Field(low, high, self.stride * reach.step, self.axis)
+
 
 # of the axes after the batch; None for an axis that reads everything, or of which too little is known
 Fields = tuple[Field | None, ...]
@@ -43,19 +48,16 @@ def propagate(windows: Sequence[Window], inputs: Sequence[Fields], lengths: Sequ
     """
     axes = [position if window.axis is None else window.axis for position, window in enumerate(windows)]
     pairs = zip(axes, windows, strict=True)
-    return tuple(_union([_compose(one, axis, window, lengths) for one in inputs]) for axis, window in pairs)
+    return tuple(union([_compose(one, axis, window, lengths) for one in inputs]) for axis, window in pairs)
 
 
 def _compose(fields: Fields, axis: int, window: Window, lengths: Sequence[int | None]) -> Field | None:
     field = fields[axis] if axis < len(fields) else None
     reach = None if field is None else window.reach(lengths[axis])
-    if field is None or reach is None:
-        return None
-    low, high = field.low + reach.low * field.stride, field.high + reach.high * field.stride
-    return Field(low, high, field.stride * reach.step, field.axis)
+    return None if field is None or reach is None else field.through(reach)
 
 
-def _union(fields: Sequence[Field | None]) -> Field | None:
+def union(fields: Sequence[Field | None]) -> Field | None:
     """Return the union of the fields of several branches; None where their strides or axes differ."""
     known = [field for field in fields if field is not None]
     if len(known) < len(fields) or len({(field.stride, field.axis) for field in known}) != 1:

@@ -8,7 +8,7 @@ import math
 from typing import Any
 
 from jaxconv.contract.masks import reader
-from jaxconv.contract.receptive_field import Field
+from jaxconv.contract.receptive_field import union
 from jaxconv.contract.spatial import spatial_axes, without_padding
 from jaxconv.layers.conv_transpose import BaseConvTranspose
 from jaxconv.layers.convolving import Convolving
@@ -171,11 +171,11 @@ def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
         if differ:
             reason = f"merges {first.source} and {one.source}, whose lengths differ by {differ},"
             raise refuse(name, layer, one.axis, reason, "pad or crop one of them")
-    fields: list[Any] = [one.field for one in inputs]
-    union = None if None in fields else Field(min(f.low for f in fields), max(f.high for f in fields), fields[0].stride)
     shape = layer.output_shape(shapes)
     padded, masked = (next(filter(None, (getattr(one, what) for one in inputs)), None) for what in ("padded", "masked"))
-    out = dataclasses.replace(first, shape=shape, source=name, field=union, padded=padded, masked=masked)
+    out = dataclasses.replace(
+        first, shape=shape, source=name, field=union([one.field for one in inputs]), padded=padded, masked=masked
+    )
     if first.axis is None:
         return Choice(EachStep(layer, inputs, True), out)
     rank = max(len(one.shape) for one in inputs)
@@ -260,8 +260,7 @@ def _moved(signal: Signal, window: Window, delay: int) -> Signal:
         lengths = signal.lengths.then(1, before + after - window.extent + stride, stride)
     field, reach = signal.field, window.reach()
     if field is not None and reach is not None:
-        low, high = field.low + reach.low * field.stride, field.high + reach.high * field.stride
-        field = Field(low, high, field.stride * reach.step)
+        field = field.through(reach)
     return dataclasses.replace(signal, rate=rate, lengths=lengths, field=field, delay=delay)
 
 
