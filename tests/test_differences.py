@@ -1,4 +1,4 @@
-"""Each row of examples/differences_from_keras.md, shown on both sides: what Keras does, and what jaxconv does."""
+"""A check for each row of examples/differences_from_keras.md, which shows what Keras and jaxconv do."""
 
 import contextlib
 import os
