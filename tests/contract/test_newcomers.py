@@ -1,4 +1,4 @@
-"""Common mistakes of new users: the error says what to write instead."""
+"""Common first mistakes raise errors that say what to write instead."""
 
 import subprocess
 import sys
