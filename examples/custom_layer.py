@@ -1,4 +1,4 @@
-"""A layer of your own: a convolution with squeeze-and-excite gates, in a model, in a file and in a config.
+"""A custom layer: a convolution with squeeze-and-excite gates, used in a model, a model file and a config.
 
 Source of the layer: Hu et al. 2018, https://arxiv.org/abs/1709.01507
 """
@@ -17,14 +17,18 @@ from jaxconv.contract import Effects, Weight, layers, register, whole
 
 @register(layers)
 class SqueezeExciteConv1D(jc.Conv1D):
-    """Convolve, then scale each channel by a gate computed from the channels' means over time."""
+    """Convolve, then scale each channel by a gate computed from the channels' means over time.
+
+    The input has channels last, and the activation keeps their number. A mask ends here, with a warning: the means
+    include masked steps.
+    """
 
     ratio: int = dataclasses.field(default=4, kw_only=True)  # filters / units of the hidden layer
     squeeze_initializer: Any = dataclasses.field(default="he_normal", kw_only=True)  # declares the weight "squeeze"
     squeeze_regularizer: Any = dataclasses.field(default=None, kw_only=True)
     excite_initializer: Any = dataclasses.field(default="zeros", kw_only=True)
 
-    def windows(self, input_shape):  # how each output axis reads the input: the gates read all of the time axis
+    def windows(self, input_shape):  # how each output axis reads the input: the gates read the whole time axis
         time, channels = super().windows(input_shape)
         return whole(time.output_length(input_shape[1])), channels
 
@@ -35,7 +39,7 @@ class SqueezeExciteConv1D(jc.Conv1D):
         return super().weights(input_shape) | own
 
     def call(self, params, x, *, train, key, mask):
-        y, _ = super().call({n: params[n] for n in ("kernel", "bias")}, x, train=train, key=key, mask=mask)
+        y, _ = super().call(params, x, train=train, key=key, mask=mask)  # it reads only the weights of Conv1D
         hidden = jax.nn.relu(y.mean(1) @ params["squeeze"].astype(y.dtype))
         return y * jax.nn.sigmoid(hidden @ params["excite"].astype(y.dtype))[:, None], Effects()
 

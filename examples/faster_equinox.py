@@ -1,4 +1,4 @@
-"""Train an Equinox network with and without one line of jaxconv. Run: python examples/faster_equinox.py
+"""Compute gradients of an Equinox network with and without one line of jaxconv. Run: python examples/faster_equinox.py
 
 The network is a stack of depthwise separable convolutions. Needs equinox (pip install equinox).
 """
@@ -25,7 +25,7 @@ target = jax.random.normal(next(keys), (len(x), 128))
 
 
 def step():
-    """Return a compiled function: the gradients of a loss."""
+    """Return a compiled function that computes the gradients of a loss."""
 
     @eqx.filter_jit
     def gradients(net, x):
@@ -44,12 +44,12 @@ def milliseconds(function):
 
 
 plain, faster = step(), step()
-want = plain(net, x)  # compiled here, so it keeps XLA's convolutions
+want = plain(net, x)  # compiled before accelerate, so it keeps XLA's convolutions
 with jaxconv.accelerate():  # the one line
     got = faster(net, x)
     after = milliseconds(faster)
 before = milliseconds(plain)
-for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
-    assert jnp.allclose(one, other, rtol=1e-3, atol=1e-5)
+for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
+    assert jnp.allclose(ours, theirs, rtol=1e-3, atol=1e-5)
 print(f"gradients of a loss: {before:.1f} ms; with jaxconv.accelerate(): {after:.1f} ms")
 print(f"equal values, {before / after:.1f} times as fast")

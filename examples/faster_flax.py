@@ -1,4 +1,4 @@
-"""Make an existing Flax network faster by one argument of its convolutions. Run: python examples/faster_flax.py
+"""Make an existing Flax network faster with one argument of its convolutions. Run: python examples/faster_flax.py
 
 The network is a small MobileNet in flax.linen; flax.nnx.Conv takes the same argument. Needs flax (pip install flax).
 """
@@ -14,7 +14,7 @@ import jaxconv
 
 
 class MobileNet(nn.Module):
-    conv_general_dilated: object = None  # None is Flax's own: jax.lax.conv_general_dilated
+    conv_general_dilated: object = None  # None: Flax uses jax.lax.conv_general_dilated
 
     @nn.compact
     def __call__(self, x):
@@ -48,7 +48,7 @@ for g, h in zip(jax.tree.leaves(grads), jax.tree.leaves(same_grads), strict=True
     assert jnp.allclose(g, h, rtol=1e-3, atol=1e-4 * largest)  # sums in another order, through seven normalizations
 
 times = {name: [] for name in steps}
-for _ in range(7):  # taking turns, so that a noisy machine disturbs both alike
+for _ in range(7):  # interleaved, so that a noisy machine affects both equally
     for name, step in steps.items():
         start = time.perf_counter()
         jax.block_until_ready(step(params))

@@ -1,7 +1,7 @@
-"""Run a wake-word network frame by frame: the same decisions as window by window, for a fraction of the work.
+"""Run a wake-word network frame by frame, with the same decisions as window by window and a fraction of the work.
 
-Reads the file of MLPerf Tiny's streaming wake-word network if its path is given, or trains a small network on generated
-spectrograms. Prints latency per frame and the ratio to recomputing windows.
+Reads the file of MLPerf Tiny's streaming wake-word network if its path is given; otherwise trains a small network on
+generated spectrograms. Prints the latency per frame and the ratio to recomputing windows.
 Run: python examples/streaming_wakeword.py [MODEL.h5] [--frames N] [--epochs N]
 """
 
@@ -16,7 +16,7 @@ import optax
 import jaxconv as jc
 
 FRAMES, BANDS, CLASSES = 30, 40, 3
-REPEATS = 200  # of a timed call
+REPEATS = 200  # calls that are timed
 
 
 def generated(key, count):
@@ -69,7 +69,7 @@ def seconds_per_call(function, *arguments):
 
 
 def cut(recording, at):
-    """Return the window that begins at a frame."""
+    """Return the window of a recording that begins at the frame ``at``."""
     return jax.lax.dynamic_slice_in_dim(recording, at, FRAMES, 1)
 
 
@@ -79,7 +79,7 @@ def main():
     parser.add_argument("--frames", type=int, default=300, help="length of the recording")
     parser.add_argument("--epochs", type=int, default=200, help="training steps of 64 spectrograms")
     options = parser.parse_args()
-    jax.config.update("jax_cpu_enable_async_dispatch", False)  # a call computes in its own thread: less latency
+    jax.config.update("jax_cpu_enable_async_dispatch", False)  # compute in the calling thread: less latency
     layer, params = jc.load_layer(options.model) if options.model else train(options.epochs)
     apply_fn = jax.jit(lambda x: layer.apply_fn(params, x))  # weights are constants of the program
 
@@ -90,11 +90,11 @@ def main():
     decisions = []
     for at in range(recording.shape[1]):
         y, mask, state = step(state, recording[:, at : at + 1])
-        if mask.all():  # not before the first FRAMES frames have come
+        if mask.all():  # not before FRAMES frames have arrived
             decisions.append(np.asarray(y[0, 0]))
     windows = jnp.concatenate([recording[:, at : at + FRAMES] for at in range(len(decisions))])
     error = float(np.abs(np.stack(decisions) - np.asarray(apply_fn(windows))).max())
-    print(f"{len(decisions)} decisions, one per frame; largest difference from whole windows {error:.1e}")
+    print(f"{len(decisions)} decisions, one per frame; largest difference from windows {error:.1e}")
     assert error < 1e-4
 
     frame = seconds_per_call(step, state, recording[:, :1])
@@ -103,7 +103,7 @@ def main():
     print(f"latency per frame {frame * 1e6:.0f} us; recomputing a window {window * 1e6:.0f} us")
     print(f"a frame makes 1/{work:.1f} of the multiply-adds of a window, in 1/{window / frame:.1f} of the time")
 
-    # a recording in one program, where no call comes between two frames
+    # a recording in one program, without a call for each frame
     count = len(decisions)
     run = jax.jit(lambda x: stream.run(params, x))
     each = jax.jit(lambda x: jax.lax.map(lambda at: layer.apply_fn(params, cut(x, at)), jnp.arange(count)))

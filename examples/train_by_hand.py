@@ -1,6 +1,6 @@
-"""Train a causal network by hand: no fit, no loop framework, only (params, apply_fn), optax and jit.
+"""Train a causal network by hand, with only (params, apply_fn), optax and jit.
 
-The task: from noise, predict a running feature of its past (x[t] - 0.5 x[t-3]). Run: python examples/train_by_hand.py
+The task is to predict x[t] - 0.5 x[t-3] from noise x. Run: python examples/train_by_hand.py
 """
 
 import jax

@@ -1,6 +1,6 @@
-"""Differentiate a 3-D U-Net on a volume that is cut over eight devices. Run: python examples/volume_on_many_devices.py
+"""Differentiate a 3-D U-Net on a volume divided over eight devices. Run: python examples/volume_on_many_devices.py
 
-The devices are eight parts of the CPU. Nothing in the model knows of them: the sharding of the input says it all.
+The devices are eight parts of the CPU. The model does not depend on them; only the input has a sharding.
 """
 
 import collections
@@ -40,18 +40,18 @@ gradients = jax.jit(jax.value_and_grad(lambda params, x: jnp.mean(apply_fn(param
 volume = jax.random.normal(jax.random.key(1), (1, *SHAPE))
 
 mesh = jax.make_mesh((8,), ("depth",), axis_types=(AxisType.Auto,))
-everywhere, cut = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "depth"))
-arguments = jax.device_put(params, everywhere), jax.device_put(volume, cut)
+replicated, divided = NamedSharding(mesh, PartitionSpec()), NamedSharding(mesh, PartitionSpec(None, "depth"))
+arguments = jax.device_put(params, replicated), jax.device_put(volume, divided)
 
 memory = [gradients.lower(*a).compile().memory_analysis().temp_size_in_bytes for a in ((params, volume), arguments)]
 print(f"temporaries of loss and gradients: one device {memory[0] / 1e6:.1f} MB, each of eight {memory[1] / 1e6:.1f} MB")
 moved = collections.Counter()
-for one in collectives(gradients, *arguments):
-    moved[one.kind] += one.times * one.bytes
+for collective in collectives(gradients, *arguments):
+    moved[collective.kind] += collective.times * collective.bytes
 for kind, size in moved.items():
     print(f"{kind}: {size / 1e3:.1f} kB on each device")
 
 (loss, grads), (want, wants) = gradients(*arguments), gradients(params, volume)
-for one, other in zip(jax.tree.leaves(grads), jax.tree.leaves(wants), strict=True):
-    assert jnp.allclose(jax.device_get(one), other, rtol=1e-4, atol=1e-7)
+for sharded, whole in zip(jax.tree.leaves(grads), jax.tree.leaves(wants), strict=True):
+    assert jnp.allclose(jax.device_get(sharded), whole, rtol=1e-4, atol=1e-7)
 print(f"loss {loss:.6f}, on one device {want:.6f}; equal gradients")

@@ -1,4 +1,4 @@
-"""The floors: imports go down only, files stay small, the public surface is what it says."""
+"""The architecture: the order of imports, the size of files, and the public names."""
 
 import ast
 import subprocess

@@ -1,4 +1,4 @@
-"""Constraints: numbers by hand, Keras's values, the documented bounds, and the filters of a convolution."""
+"""Constraints: numbers computed by hand, Keras's values, the documented bounds, and the filters of a convolution."""
 
 import json
 import pickle

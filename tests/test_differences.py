@@ -1,4 +1,4 @@
-"""Each row of examples/differences_from_keras.md, shown on both sides: what Keras does, and what jaxconv does."""
+"""A check for each row of examples/differences_from_keras.md, which shows what Keras and jaxconv do."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.training import evaluate, fit, optimizer
+from jaxconv.training import EarlyStopping, NonFiniteLoss, evaluate, fit, optimizer
 from tests.support import pages
 from tests.support.keras_oracle import keras, keras_rules
 
@@ -377,7 +377,7 @@ def _():
     assert losses[1] > 2 * losses[0]
 
 
-@row("`Masking` behind another mask")
+@row("`Masking` after another mask")
 def _():
     x = np.ones((1, 3, 2), np.float32)
     x[0, 2] = 0.0
@@ -390,7 +390,7 @@ def _():
         assert np.asarray(keras.layers.Masking()(given)._keras_mask).tolist() == [[True, True, False]]
 
 
-@row("`GlobalAveragePooling1D` of a sequence of padding alone")
+@row("`GlobalAveragePooling1D` of a sequence of only padding")
 def _():
     nothing = np.zeros((2, 9), bool)
     assert not ours(jc.GlobalAveragePooling1D(), X, mask=nothing).any()
@@ -442,7 +442,7 @@ def _():
     assert their_log["mae"] == pytest.approx(padded)
 
 
-@row("one weight per sample beside a mask")
+@row("one weight per sample in addition to a mask")
 def _():
     weight = np.array([2.0, 3.0], np.float32)
     with keras_raises(ValueError):
@@ -464,27 +464,6 @@ def _():
     params, apply_fn = jc.Activation("linear").init(KEY, ones.shape)
     options = {"loss": "mse", "sample_weight": weight, "weighted_metrics": ["precision"]}
     assert evaluate(apply_fn, params, ones, y, **options)["precision"] == pytest.approx(2 / (2 + 6))
-
-
-@row("optimizers by name")
-def _():
-    gradients = np.float32([[1.0], [-0.5], [2.0], [0.25], [-1.0]])
-
-    def gap(spec, other):
-        transformation, w = optimizer(spec), jnp.ones(1)
-        state, variable = transformation.init(w), keras.Variable([1.0])
-        for gradient in jnp.asarray(gradients):
-            updates, state = transformation.update(gradient, state, w)
-            w = w + updates
-            other.apply([gradient], [variable])
-        return abs(float(w[0]) - float(variable.value[0]))
-
-    of = keras.optimizers
-    with keras_rules():
-        assert of.AdamW(0.1).weight_decay == 0.004
-        assert gap({"name": "adam", "learning_rate": 0.1}, of.Adam(0.1)) < 1e-5
-        assert gap({"name": "amsgrad", "learning_rate": 0.1}, of.Adam(0.1, amsgrad=True)) > 1e-3
-        assert gap({"name": "nadam", "learning_rate": 0.1}, of.Nadam(0.1)) > 1e-3
 
 
 # -- layers with weights or statistics
@@ -616,14 +595,14 @@ def _():
     layer = keras.layers.MultiHeadAttention(1, 2, output_shape=3)
     with keras_rules():
         first = layer(X, X, use_causal_mask=True)[:, 0]
-        np.testing.assert_allclose(layer(X[:, :1], X[:, :1])[:, 0], first, rtol=1e-5)
+        np.testing.assert_allclose(layer(X[:, :1], X[:, :1])[:, 0], first, rtol=1e-5, atol=1e-6)
     assert first.shape == (2, 3)
     params, apply_fn = jc.MultiHeadAttention(1, 2, output_size=3, use_causal_mask=True).init(KEY, [X, X])
     one = apply_fn(params, [X[:, :1], X[:, :1]])
-    np.testing.assert_allclose(apply_fn(params, [X, X])[:, :1], one, rtol=1e-5)
+    np.testing.assert_allclose(apply_fn(params, [X, X])[:, :1], one, rtol=1e-5, atol=1e-6)
 
 
-@row("`MultiHeadAttention`: `attention_mask` with an axis of heads beside a mask of the value")
+@row("`MultiHeadAttention`: `attention_mask` with an axis of heads, and a mask of the value")
 def _():
     seen, every = np.array([[True] * 9, [True] * 4 + [False] * 5]), np.ones((2, 2, 9, 9), bool)
     layer = keras.layers.MultiHeadAttention(2, 2)
@@ -635,7 +614,29 @@ def _():
     np.testing.assert_allclose(y, apply_fn(params, [X, X], mask=[None, seen]), rtol=1e-5)
 
 
-@row("`MultiHeadAttention` with `value_dim` unlike `key_dim`")
+@row("`return_attention_scores=True` in a call of `MultiHeadAttention`")
+def _():
+    with keras_rules():
+        assert len(keras.layers.MultiHeadAttention(1, 2)(X, X, return_attention_scores=True)) == 2
+    params, apply_fn = jc.MultiHeadAttention(1, 2).init(KEY, [X, X])
+    with pytest.raises(TypeError, match="return_attention_scores"):
+        apply_fn(params, [X, X], return_attention_scores=True)
+
+
+@row("`flash_attention=True` of `MultiHeadAttention`, `use_cudnn=True` of `LSTM` and `GRU`")
+def _():
+    for name, sizes, option in (
+        ("MultiHeadAttention", (1, 2), "flash_attention"),
+        ("LSTM", (2,), "use_cudnn"),
+        ("GRU", (2,), "use_cudnn"),
+    ):
+        with keras_rules():
+            assert getattr(keras.layers, name)(*sizes, **{option: True})
+        with pytest.raises(ValueError, match=option):
+            getattr(jc, name)(*sizes, **{option: True})
+
+
+@row("`MultiHeadAttention` with `value_dim` different from `key_dim`")
 def _():
     with keras_rules(), pytest.raises(Exception, match="reshape"):
         keras.layers.MultiHeadAttention(1, 2, 3)(X, X)
@@ -650,7 +651,7 @@ def _():
         ours(jc.Normalization(), X)
 
 
-# -- numbers
+# -- values and derivatives
 
 
 @row("`sparsemax`")
@@ -676,6 +677,40 @@ def _():
     assert np.isinf(theirs(keras.layers.AveragePooling1D(1000, dtype="float16"), x)).all()
 
 
+@row("NaN into `hard_shrink`, `soft_shrink`, `threshold`, `ReLU(threshold=1)`")
+def _():
+    x = jnp.array([[0.1, np.nan, 2.0]])
+    assert np.isnan(ours(jc.ReLU(threshold=1.0), x)[0, 1]) and theirs(keras.layers.ReLU(threshold=1.0), x)[0, 1] == 0
+    for name, own in (("hard_shrink", ()), ("soft_shrink", ()), ("threshold", (0.5, 0.0))):
+        assert np.isnan(getattr(jc.activations, name)(x, *own)[0, 1])
+        with keras_rules():
+            assert np.asarray(getattr(keras.activations, name)(x, *own))[0, 1] == 0
+
+
+@row("gradient of `UnitNormalization` and `Dot(normalize=True)` at a zero vector")
+def _():
+    zero, one = jnp.zeros((1, 3)), jnp.ones((1, 3))
+
+    def unit(layer):
+        return lambda x: layer(x).sum()
+
+    def dot(layer):
+        return lambda x: layer([x, one]).sum()
+
+    def fixed(layer, shapes):
+        params, apply_fn = layer.init(KEY, shapes)
+        return lambda x: apply_fn(params, x)
+
+    for function in (
+        unit(fixed(jc.UnitNormalization(), (1, 3))),
+        dot(fixed(jc.Dot(1, normalize=True), [(1, 3), (1, 3)])),
+    ):
+        assert np.isfinite(jax.grad(function)(zero)).all()
+    with keras_rules():
+        for function in (unit(keras.layers.UnitNormalization()), dot(keras.layers.Dot(1, normalize=True))):
+            assert np.isnan(jax.grad(function)(zero)).all()
+
+
 @row("derivative of `L1` at 0")
 def _():
     assert not jax.grad(jc.regularizers.L1(0.1))(jnp.zeros(2)).any()
@@ -696,3 +731,111 @@ def _():
     np.testing.assert_allclose(q @ q.T, np.eye(4), atol=4e-3)
     with keras_raises(NotImplementedError):
         keras.initializers.Orthogonal()((4, 4), dtype="float16")
+
+
+# -- training
+
+LABELS = np.array([0, 1], np.int32)
+CROSSENTROPY = "sparse_categorical_crossentropy"
+
+
+@row("optimizers by name")
+def _():
+    gradients = np.float32([[1.0], [-0.5], [2.0], [0.25], [-1.0]])
+
+    def gap(spec, other):
+        transformation, w = optimizer(spec), jnp.ones(1)
+        state, variable = transformation.init(w), keras.Variable([1.0])
+        for gradient in jnp.asarray(gradients):
+            updates, state = transformation.update(gradient, state, w)
+            w = w + updates
+            other.apply([gradient], [variable])
+        return abs(float(w[0]) - float(variable.value[0]))
+
+    of = keras.optimizers
+    with keras_rules():
+        assert of.AdamW(0.1).weight_decay == 0.004
+        assert of.Adam().epsilon == 1e-7
+        small = optimizer({"name": "adam", "learning_rate": 1.0})
+        update, _ = small.update(jnp.float32([1e-8]), small.init(jnp.ones(1)))  # g / (|g| + eps)
+        assert float(update[0]) == pytest.approx(-0.5, rel=1e-3)
+        assert gap({"name": "adam", "learning_rate": 0.1}, of.Adam(0.1)) < 1e-5
+        assert gap({"name": "amsgrad", "learning_rate": 0.1}, of.Adam(0.1, amsgrad=True)) > 1e-3
+        assert gap({"name": "nadam", "learning_rate": 0.1}, of.Nadam(0.1)) > 1e-3
+
+
+def classifiers(activation):
+    """Return apply_fn and params of a classifier of two samples, and Keras's model, compiled."""
+    layers = [jc.GlobalAveragePooling1D(), jc.Dense(2, activation=activation)]
+    params, apply_fn = jc.Sequential(layers).init(KEY, X.shape)
+    with keras_rules():
+        model = keras.Sequential(
+            [
+                keras.Input(X.shape[1:]),
+                keras.layers.GlobalAveragePooling1D(),
+                keras.layers.Dense(2, activation=activation),
+            ]
+        )
+        model.compile("sgd", loss=CROSSENTROPY)
+    return apply_fn, params, model
+
+
+def their_log(model, x, **options):
+    with keras_rules(), warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        return model.fit(x, LABELS, verbose=0, **options).history, [str(warning.message) for warning in caught]
+
+
+@row("a cross-entropy of probabilities for a linear output")
+def _():
+    apply_fn, params, model = classifiers(None)
+    assert np.isfinite(their_log(model, X)[0]["loss"]).all()
+    with pytest.raises(ValueError, match="from_logits"):
+        fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY)
+    apply_fn, params, _ = classifiers("softmax")
+    with pytest.raises(ValueError, match="from_logits"):
+        fit(apply_fn, params, X, LABELS, loss={"name": CROSSENTROPY, "from_logits": True})
+
+
+@row("metrics of `fit` and `evaluate` by default")
+def _():
+    apply_fn, params, model = classifiers("softmax")
+    assert set(their_log(model, X)[0]) == {"loss"}
+    for options, extra in (({}, {"accuracy"}), ({"metrics": ()}, set())):
+        log = fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY, **options).history[0]
+        assert set(log) == {"epoch", "loss", "learning_rate"} | extra
+        assert set(evaluate(apply_fn, params, X, LABELS, loss=CROSSENTROPY, **options)) == {"loss"} | extra
+
+
+@row("a NaN or infinite loss")
+def _():
+    apply_fn, params, model = classifiers("softmax")
+    spoilt = np.full_like(X, np.nan)
+    assert np.isnan(their_log(model, spoilt, epochs=2)[0]["loss"]).tolist() == [True, True]
+    with pytest.raises(NonFiniteLoss):
+        fit(apply_fn, params, spoilt, LABELS, loss=CROSSENTROPY)
+
+
+@row("`EarlyStopping` with a column that is not in the log")
+def _():
+    apply_fn, params, model = classifiers("softmax")
+    callback = keras.callbacks.EarlyStopping(monitor="val_loss", patience=0)
+    log, messages = their_log(model, X, epochs=2, callbacks=[callback])
+    assert len(log["loss"]) == 2 and any("val_loss" in message for message in messages)
+    with pytest.raises(ValueError, match="val_loss"):
+        fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY, callbacks=[EarlyStopping(monitor="val_loss")])
+
+
+@row("a model with several outputs in `fit` and `evaluate`")
+def _():
+    inputs, keras_inputs = jc.Input((4,)), keras.Input((4,))
+    params, apply_fn = jc.Model(inputs, [jc.Dense(2)(inputs), jc.Dense(2)(inputs)]).init(KEY)
+    x, y = X[:, 0], X[:, 0, :2]
+    for function in (fit, evaluate):
+        with pytest.raises(ValueError, match="several outputs"):
+            function(apply_fn, params, x, y, loss="mse")
+    with keras_rules():
+        outputs = [keras.layers.Dense(2)(keras_inputs), keras.layers.Dense(2)(keras_inputs)]
+        model = keras.Model(keras_inputs, outputs)
+        model.compile("sgd", loss=["mse", "mae"])
+        model.fit(x, [y, y], verbose=0)

@@ -1,4 +1,4 @@
-"""Options of convolutions in canonical form, and every message; the lengths of a geometry."""
+"""Options of convolutions in canonical form, with all errors; the lengths of a geometry."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Every notebook in examples/ runs: shortened in this process by default, whole from a clean kernel in slow tests."""
+"""Every notebook in examples/ runs: shortened in this process, and complete in a new kernel in slow tests."""
 
 import ast
 import json

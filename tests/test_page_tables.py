@@ -1,13 +1,11 @@
-"""The tables of the pages are complete: layers, options, differences, lowerings, keys of a config."""
+"""The tables of the pages: every layer, option, declared difference, lowering and data source is listed."""
 
 import dataclasses
 import inspect
-import json
 import re
 
 import jaxconv
 from jaxconv.app import data
-from jaxconv.app.train_table import TrainTable
 from jaxconv.contract import Layer, layers
 from jaxconv.kernels.lowerings import LOWERINGS
 from tests.support import pages
@@ -92,14 +90,6 @@ def test_every_public_name_is_on_a_page():
 def test_every_lowering_is_in_the_table():
     [table] = [table for table in pages.tables("examples/speed.md") if names(table[0][0])]
     assert sorted(name for row in table for name in names(row[0])) == sorted(LOWERINGS)
-
-
-def test_every_key_of_the_training_table_is_listed_with_its_default():
-    [table] = [table for table in pages.tables("examples/training.md") if names(table[0][0]) == ["loss"]]
-    said = {names(key)[0]: default.strip("`") for key, default, _ in table}
-    unset = {dataclasses.MISSING: "required", None: "none", (): "none"}
-    true = {field.name: field.default for field in dataclasses.fields(TrainTable)}
-    assert said == {key: unset.get(default) or json.dumps(default) for key, default in true.items()}
 
 
 def test_every_source_of_data_is_named():

@@ -1,4 +1,4 @@
-"""Every block of every page runs, or is counted here as one that does not."""
+"""Every code block of every page runs, or is listed here as skipped."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The progress display: a bar that keeps its shape on a terminal and in a notebook, a few lines in a log."""
+"""The progress display: a bar of fixed layout on a terminal and in a notebook, a few lines in a log."""
 
 import contextlib
 import io

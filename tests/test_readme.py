@@ -1,4 +1,4 @@
-"""The README is a door: short, in its order, with links that exist and a map that is true."""
+"""The README: its length, sections, commands, links, figures and map; and the links of the other pages."""
 
 import re
 
@@ -10,7 +10,7 @@ TEXT = (pages.ROOT / "README.md").read_text()
 SECTIONS = [
     "Two commands",
     "One example",
-    "What it can do that others cannot",
+    "Features",
     "The contract",
     "Where to go next",
     "Speed",
@@ -46,6 +46,17 @@ def test_every_link_of_every_page_leads_to_a_file():
                 if anchor:
                     titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
                     assert anchor in {title.lower().replace(" ", "-") for title in titles}, f"{page}: {target}"
+
+
+def test_the_speed_table_is_that_of_the_page_on_speed():
+    [readme] = pages.tables("README.md")
+    assert readme == pages.tables("examples/speed.md")[0]
+    outside = "\n".join(line for line in TEXT.splitlines() if not line.startswith("|"))
+    assert not re.findall(r"[\d.]+ times", outside), "figures of speed are in the table only"
+    settings = re.findall(r"`(jaxconv bench --only [^`]*)`", TEXT)
+    assert settings and set(settings) <= set(
+        re.findall(r"`(jaxconv bench --only [^`]*)`", (pages.ROOT / "examples" / "speed.md").read_text())
+    )
 
 
 def test_every_page_and_example_is_in_the_index():

@@ -1,4 +1,4 @@
-"""Regularizers: numbers by hand, Keras's values, derivatives, and the orthogonality of convolution filters."""
+"""Regularizers: numbers computed by hand, Keras's values, derivatives, and the orthogonality of convolution filters."""
 
 import json
 import pickle

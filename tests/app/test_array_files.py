@@ -1,4 +1,4 @@
-"""The user's .npy and .npz files: everything unusable is one error that names the file."""
+"""Reading the user's .npy and .npz files, and the errors for unusable ones, which name the file."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""A config file: its contents, --set, and the one line for every mistake."""
+"""Config files: their contents, --set, and one-line errors for mistakes."""
 
 import dataclasses
 import tomllib

@@ -1,4 +1,4 @@
-"""The page of the keys of a config is the generated one, and names every key that a config may have."""
+"""The page examples/config_keys.md equals the output of the command, and lists every key of a config."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Configs that no machine can run are refused before anything is built, and those that are too deep to read."""
+"""Errors for configs that are too large to run or too deeply nested to read, before anything is built."""
 
 import time
 

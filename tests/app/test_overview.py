@@ -1,4 +1,4 @@
-"""The facts about a run or a file, also from damaged results and from metadata that mean harm."""
+"""The overview of a run or a file, also with damaged results and hostile metadata."""
 
 import shutil
 

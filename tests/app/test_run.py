@@ -1,4 +1,4 @@
-"""A run folder: its files, errors before it is made, and equal numbers for a resumed run."""
+"""Run folders: their files, errors before one is made, and equal results of a resumed run."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""``jaxconv convert``: the same model in another file, and what was unusual in the old one."""
+"""``jaxconv convert``: the same model in another file, and notes on what was unusual in the old one."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""``jaxconv explain``: a picture, or one line."""
+"""``jaxconv explain``: the picture, and one-line errors."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""Layers of a user's own on the command line: a config imports a file beside it; run folders and model files do not."""
+"""Custom layers on the command line: a config imports a file next to it; run folders and model files do not."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""``jaxconv predict``: the outputs of the model, one batch in memory at a time, and nothing after a failure."""
+"""``jaxconv predict``: the outputs of the model, one batch in memory at a time, and no files after a failure."""
 
 import os
 import resource

@@ -1,4 +1,4 @@
-"""Several processes: what they agree on, how they end together, and that their numbers are those of one."""
+"""Several processes: checks of their inputs, ending together, and results equal to those of one process."""
 
 import concurrent.futures
 import contextlib

@@ -1,4 +1,4 @@
-"""``jaxconv stream``: the outputs of the whole sequence from files, audio and pipes; nothing after a failure."""
+"""``jaxconv stream``: the outputs of the whole sequence from files, audio and pipes; no files after a failure."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""A layer of a user's own: what its class forgets is said at init or before, and files and configs know it."""
+"""Custom layers: errors for mistakes of the class, at init or before, and use in files and configs."""
 
 import dataclasses
 import pickle

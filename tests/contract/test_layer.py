@@ -1,4 +1,4 @@
-"""What every layer has from its base: construction, init, apply, split and merge, effects, identity under jit."""
+"""The base class of layers: construction, init, apply, split and merge, effects, identity under jit."""
 
 import copy
 import dataclasses

@@ -1,4 +1,4 @@
-"""Masks through whole models and through training: as each sequence alone, and as in Keras."""
+"""Masks in models and training, compared with separate sequences and with Keras."""
 
 import json
 

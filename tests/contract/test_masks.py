@@ -1,4 +1,4 @@
-"""Masks: a padded sequence gives what it gives alone, values and gradients, through every layer of one dimension."""
+"""Masks: a padded sequence has the same values and gradients as without padding, in every layer of one dimension."""
 
 import jax
 import jax.numpy as jnp

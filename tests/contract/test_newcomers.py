@@ -1,4 +1,4 @@
-"""Mistakes of the first hour end in a sentence that says what to write instead."""
+"""Common first mistakes raise errors that say what to write instead."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Dtype policies: types of weights, computation and result; names, and what is refused."""
+"""Dtype policies: types of weights, computation and result; names, and errors."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Multiply-adds and receptive fields: against numbers worked out by hand, and against what the layers really see."""
+"""Multiply-adds and receptive fields, compared with numbers by hand and with the inputs that change an output."""
 
 import jax
 import numpy as np

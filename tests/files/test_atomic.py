@@ -1,4 +1,4 @@
-"""Files are replaced as a whole: killed writers, concurrent ones, and file systems that cannot be written."""
+"""Files are replaced atomically: killed writers, concurrent writers, and file systems that cannot be written."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Bad files: truncated, renamed, hostile, or at odds with themselves. Each is named, with the layer and the reason."""
+"""Bad files: truncated, renamed, hostile, or inconsistent. The error names the file, the layer and the reason."""
 
 import zipfile
 

@@ -1,4 +1,4 @@
-"""What stands for code in a file: custom layers and objects, and models that end before it."""
+"""Replacements for code in a file: custom layers and objects, and models that end before it."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Functions of arrays in graphs: tf.keras's TFOpLambda and Keras 3's ops become layers, or are refused by name."""
+"""Functions of arrays in graphs: tf.keras's TFOpLambda and Keras 3's ops become layers, or an error names them."""
 
 import jax
 import numpy as np

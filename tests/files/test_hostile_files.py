@@ -1,4 +1,4 @@
-"""Hostile files end in a FileError within 2 seconds and 500 MB, in a child process; large but good ones are read."""
+"""Hostile files end in a FileError within 2 seconds and 500 MB, in a child process; large valid files are read."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Architectures in JSON, as Keras's ``to_json`` writes them, with their weights in a file beside them."""
+"""Architectures in JSON, as Keras's ``to_json`` writes them, with their weights in another file."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Files that the installed Keras writes: weights equal to the bit, outputs equal, whatever the graph and the format."""
+"""Files that the installed Keras writes: bitwise equal weights and equal outputs, for all graphs and formats."""
 
 import functools
 import json

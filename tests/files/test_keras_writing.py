@@ -1,4 +1,4 @@
-"""Files that Keras opens: the same numbers there, the same bytes each time, whole or not at all."""
+"""Files that Keras opens: the same outputs in Keras, the same bytes each time, written completely or not at all."""
 
 import io
 import json

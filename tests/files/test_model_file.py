@@ -1,4 +1,4 @@
-"""A model file comes back as it was, and says what it holds; the public names save and load."""
+"""Model files: a saved model is loaded unchanged, and its contents are described; the public functions."""
 
 import jax
 import jax.numpy as jnp

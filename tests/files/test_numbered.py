@@ -1,4 +1,4 @@
-"""The numbers of groups in ``.keras`` files of Keras 2.12 to 2.14: layers with weights counted once, or twice."""
+"""The numbers of groups in ``.keras`` files of Keras 2.12 to 2.14, which count layers with weights once or twice."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Real trained files, where the checkout has them beside it: values, constraints, what is refused, spoilt bytes."""
+"""Real trained files, if they are next to the checkout: values, constraints, errors, damaged bytes."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Params in safetensors files: every type keeps its bits; other programs' files are read; bad ones are named."""
+"""Params in safetensors files: every type keeps its bits; other programs' files are read; errors name bad files."""
 
 import struct
 

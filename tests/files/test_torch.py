@@ -1,4 +1,4 @@
-"""Weights from and to PyTorch: the layouts by definition, and, where it is installed, the numbers that it computes."""
+"""Weights from and to PyTorch: the layouts by definition, and the outputs of PyTorch if it is installed."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Attribution against the numbers of captum's tests, exact integrals and completeness; networks of other libraries."""
+"""Attribution: captum's numbers, exact integrals, completeness, and networks of other libraries."""
 
 import equinox as eqx
 import jax

@@ -1,4 +1,4 @@
-"""Attribution beside captum, on the same weights and inputs of random convolution networks."""
+"""Attribution compared with captum, on the same weights and inputs of random convolution networks."""
 
 import jax
 import jax.numpy as jnp

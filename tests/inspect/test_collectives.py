@@ -1,4 +1,4 @@
-"""Collectives of compiled programs on eight devices, and of texts from other platforms."""
+"""Collectives of compiled programs on eight devices, and of program texts from other platforms."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Activation maximisation against inputs whose best is known, and its options."""
+"""Activation maximization for problems with a known best input, and its options."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Occlusion and mutations against one call of the model for each change, and against Captum's numbers."""
+"""Occlusion and mutations compared with one call of the model for each change, and with captum's results."""
 
 import itertools
 

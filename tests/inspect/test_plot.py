@@ -1,4 +1,4 @@
-"""Pictures: what is drawn is what was given, on the axes that were given, and colours that everyone can tell apart."""
+"""Plots: the drawn values, the given axes, and colours that everyone can distinguish."""
 
 import itertools
 import re

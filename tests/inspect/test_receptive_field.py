@@ -1,4 +1,4 @@
-"""Receptive fields: by formulas, and against which inputs change a unit."""
+"""Receptive fields compared with formulas, and with the inputs that change a unit."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What is explained: one score of each example, of the logits where the model ends in a softmax or sigmoid."""
+"""Targets of explanations: one score of each sample, of the logits if the model ends in a softmax or sigmoid."""
 
 import equinox as eqx
 import jax

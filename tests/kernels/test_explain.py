@@ -1,4 +1,4 @@
-"""What ``explain_lowering`` returns and prints."""
+"""The results and the text of ``explain_lowering``."""
 
 import jax.numpy as jnp
 import pytest

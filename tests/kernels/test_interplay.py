@@ -1,4 +1,4 @@
-"""Transformations of JAX beside jit, grad and vmap: checkpoint policies, jet and checkify."""
+"""Transformations of JAX other than jit, grad and vmap: checkpoint policies, jet and checkify."""
 
 import collections
 

@@ -1,4 +1,4 @@
-"""The derivative of a maximum along axes, against numpy, where XLA computes its operand more than once."""
+"""The derivative of a maximum along axes, compared with NumPy, if XLA computes its operand more than once."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Requesting a lowering: by context and by argument, and what is refused."""
+"""Requesting a lowering by context and by argument, and errors."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The maps in programs for several devices: the numbers of one device, and the communication that is needed alone."""
+"""The maps in programs for several devices: the results of one device, with only the necessary communication."""
 
 import jax
 import jax.numpy as jnp

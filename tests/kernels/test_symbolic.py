@@ -1,4 +1,4 @@
-"""Convolutions of arrays with symbolic sizes: they export, forward and backward, and compute what static ones do."""
+"""Convolutions of arrays with symbolic sizes: export, forward and backward, and results of static sizes."""
 
 import jax
 import jax.numpy as jnp

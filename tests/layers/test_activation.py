@@ -1,4 +1,4 @@
-"""ReLU, LeakyReLU, ELU, Softmax, PReLU, ActivityRegularization: numbers to check by hand, Keras, every message."""
+"""ReLU, LeakyReLU, ELU, Softmax, PReLU, ActivityRegularization: numbers computed by hand, Keras's results, errors."""
 
 import jax
 import jax.numpy as jnp

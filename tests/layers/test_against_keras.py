@@ -1,4 +1,4 @@
-"""Keras 3 on JAX as the oracle: the same weights and the same input give the same output, gradients and configs."""
+"""Layers compared with Keras 3 on JAX: the same weights and input give the same output, gradients and configs."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""MultiHeadAttention beside Keras's and beside its formula: masks, dropout, several axes, and what is refused."""
+"""MultiHeadAttention compared with Keras and with its formula: masks, dropout, several axes, errors."""
 
 import jax
 import jax.numpy as jnp

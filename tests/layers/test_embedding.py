@@ -1,4 +1,4 @@
-"""Embedding: what ids mean, in which types, and its gradient."""
+"""Embedding: valid ids and their types, and its gradient."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What draws in training: its mean and spread, what falls together, and that the same key gives the same numbers."""
+"""Noise layers: mean and deviation, shared noise, and equal results for the same key."""
 
 import json
 

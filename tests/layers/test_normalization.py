@@ -1,4 +1,4 @@
-"""BatchNormalization: batch statistics in training, running ones at inference, all by hand."""
+"""BatchNormalization: batch statistics in training and running statistics at inference, computed by hand."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What the reference pages print (TF 2.2 Conv1D, TF 2.3 backend.conv1d, Keras 3 Conv3D): examples, defaults, errors."""
+"""The reference pages (TF 2.2 Conv1D, TF 2.3 backend.conv1d, Keras 3 Conv3D): examples, defaults, errors."""
 
 import inspect
 

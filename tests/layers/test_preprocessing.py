@@ -1,4 +1,4 @@
-"""Rescaling and Normalization: values, what adapt measures, what is refused."""
+"""Rescaling and Normalization: values, the statistics of adapt, errors."""
 
 import json
 

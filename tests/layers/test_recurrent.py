@@ -1,4 +1,4 @@
-"""Recurrent layers beside Keras's: masks, states, dropout, half precision, and what is refused."""
+"""Recurrent layers compared with Keras: masks, states, dropout, half precision, errors."""
 
 import jax
 import jax.numpy as jnp

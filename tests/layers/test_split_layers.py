@@ -1,4 +1,4 @@
-"""Layers on several devices: the numbers of one device, and no more communication than halos and sums."""
+"""Layers on several devices: the results of one device, with no other communication than halos and sums."""
 
 import jax
 import numpy as np

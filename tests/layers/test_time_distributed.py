@@ -1,4 +1,4 @@
-"""TimeDistributed: the layer inside at each step, what masks and training make of it, files that have it."""
+"""TimeDistributed: the inner layer at each step, masks, training, and files."""
 
 import dataclasses
 

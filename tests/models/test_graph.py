@@ -1,4 +1,4 @@
-"""Graphs: the values of the net written by hand and of Keras's functional model; sharing, nesting, configs, errors."""
+"""Graphs: values of networks written by hand and of Keras's models; sharing, nesting, configs, errors."""
 
 import copy
 import dataclasses

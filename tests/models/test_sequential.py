@@ -1,4 +1,4 @@
-"""Sequential: names, params, what holds for all layers inside, errors that say where."""
+"""Sequential: names, params, options for all layers inside, errors that name the layer."""
 
 import jax
 import jax.numpy as jnp

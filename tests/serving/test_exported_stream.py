@@ -1,4 +1,4 @@
-"""Streams exported as one program: the live stream's numbers without its layers; wrong input is named."""
+"""Streams exported as one program: the results of the stream without its layers; errors for wrong input."""
 
 import jax
 import jax.numpy as jnp

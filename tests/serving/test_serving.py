@@ -1,4 +1,4 @@
-"""Models compiled ahead of time and exported: the same numbers for any batch; broken files and inputs are named."""
+"""Models compiled ahead of time and exported: the same results for any batch; errors for bad files and inputs."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""Models exported for unknown lengths: one program computes what the model does, for every valid length."""
+"""Models exported for unknown lengths: one program has the outputs of the model for every valid length."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Law 7 over random graphs: values, gradients, edges, rows on their own, poison, and refusals that are true."""
+"""Law 7 over random graphs: values, gradients, edges, independent rows, NaN values, and correct errors."""
 
 import contextlib
 import math

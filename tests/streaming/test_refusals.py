@@ -1,4 +1,4 @@
-"""What cannot stream, and bad input: each a sentence with the facts and what would be right."""
+"""Models that cannot be streamed, and bad input: each error has the facts and a remedy."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""The latency grid against the package sequence-layers, where that steps."""
+"""The latency grid compared with the package sequence-layers, for the layers that it can run step by step."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Streams: equal to the whole in random chunks, exact at both edges; delays, blocks, resets, gradients."""
+"""Streams: equal to the whole sequence for random chunks, exact at both edges; delays, blocks, resets, gradients."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""The summary of a stream: each row is what the stream of the layers up to it says."""
+"""The summary of a stream: each row equals the properties of the stream of the layers up to it."""
 
 import jax
 import pytest

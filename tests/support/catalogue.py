@@ -1,4 +1,4 @@
-"""Every layer with several option sets and an example input shape: what the laws are tested over.
+"""Every layer with several option sets and an example input shape, over which the laws are tested.
 
 A new layer enters here and is held to all of them; a test fails while a registered class is missing.
 """

@@ -1,4 +1,4 @@
-"""Files made to cost much memory or time, or to stop a reader: each a function of a folder that returns the path."""
+"""Functions that write hostile files, which cost much memory or time or stop a reader, and return the path."""
 
 import functools
 import io

@@ -1,4 +1,4 @@
-"""Keras files written by hand, with h5py and zipfile alone: what Keras 1 and 2 wrote, and what nobody should."""
+"""Keras files written by hand, with only h5py and zipfile: files as of Keras 1 and 2, and invalid ones."""
 
 import io
 import json

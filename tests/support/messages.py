@@ -1,4 +1,4 @@
-"""Messages of errors, matched by the facts in them (names, numbers), whatever the prose around them."""
+"""Matching of error messages by the facts in them (names, numbers), regardless of the other words."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Padded sequences: which cases of the catalogue have them, and the comparison with each sequence alone."""
+"""Padded sequences: the cases of the catalogue that have them, and the comparison with separate sequences."""
 
 import jax
 import jax.numpy as jnp

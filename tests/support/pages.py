@@ -1,4 +1,4 @@
-"""The fenced blocks of the Markdown pages, README.md and examples/*.md, and how each language of them is run.
+"""The fenced blocks of the Markdown pages, README.md and examples/*.md, and functions that run them.
 
 The word after the three backticks is the language; what follows it says how the block is treated:
 

@@ -1,4 +1,4 @@
-"""Programs of a layer for several devices: their communication in bytes, and their numbers beside one device's."""
+"""Programs of a layer for several devices: their communication in bytes, and the comparison with one device."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""One small convolution, and winners that claim to have been measured for it."""
+"""One small convolution, and made-up winners for it."""
 
 import jax
 

@@ -1,4 +1,4 @@
-"""What each output of a window reads, written down from the definition."""
+"""The inputs that each output of a window reads, from the definition."""
 
 import numpy as np
 

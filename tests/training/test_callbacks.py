@@ -1,4 +1,4 @@
-"""Callbacks: a table with one exact row per epoch, scalars, the display; events, and reasons to stop."""
+"""Callbacks: a table with one row per epoch, scalars, the display, events, and reasons to stop."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""The learning-rate range test: gradient descent on a quadratic in numpy, fit's batches, divergence, the picture."""
+"""The learning-rate range test: gradient descent on a quadratic in NumPy, the batches of fit, divergence, the plot."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Mistakes that trained to nonsense in silence end in a sentence before anything is trained."""
+"""Mistakes that would train without an error but to nonsense: they raise before training."""
 
 import warnings
 

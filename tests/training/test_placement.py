@@ -1,4 +1,4 @@
-"""fit, evaluate and predict over several devices: the numbers of one device; what cannot be sharded is refused."""
+"""fit, evaluate and predict over several devices: the results of one device; errors for invalid shardings."""
 
 import dataclasses
 from pathlib import Path

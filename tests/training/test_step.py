@@ -1,4 +1,4 @@
-"""The training step: hand-computed losses, exact constraints, statistics, Keras's numbers, least squares."""
+"""The training step: losses computed by hand, constraints, statistics, Keras's results, least squares."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""A file of winners for one test, and races on a clock that stands still: no test measures time."""
+"""Fixtures: a file of winners for one test, and races on a simulated clock, so that no test measures time."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The cache of winners: its files, when they are used, and what a winner changes."""
+"""The cache of winners: its files, their use, and the effect of a winner."""
 
 import os
 import warnings

@@ -1,4 +1,4 @@
-"""``jaxconv tune``: what it finds, prints, forgets and refuses."""
+"""``jaxconv tune``: its results, its output, --forget, and errors."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The convolutions that are found in a function, and their keys."""
+"""Finding the convolutions in a function, and their keys."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Tuning a layer: what is measured, what wins, and what is remembered."""
+"""Tuning a layer: the measurements, the winners, and their storage."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Races of programs on a clock that the programs themselves advance."""
+"""Races of programs on a clock that the programs advance."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""The regret of the table on random convolutions: the sample, what is measured and kept, and the figures."""
+"""The regret of the table on random convolutions: the sample, the measurements and their storage, and the figures."""
 
 import collections
 import json
