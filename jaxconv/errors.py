@@ -1,4 +1,4 @@
-"""Context for error messages, and the error for a package that is not installed. Independent of layers."""
+"""Context for error messages, and the error for a package that is not installed."""
 
 import contextlib
 import importlib
@@ -8,7 +8,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def explain(place: str) -> Iterator[None]:
-    """Prefix the message of a ValueError or TypeError with the place where it occurred.
+    """Prefix the message of a ValueError or TypeError with the location of the error.
 
     >>> with explain("conv1d, given shape (2, 3)"):
     ...     raise ValueError("too short")

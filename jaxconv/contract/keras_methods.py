@@ -15,7 +15,7 @@ _INSTEAD = {
     "get_weights": "the weights are in params, as returned by model.init",
     "kernel": "it is params['kernel'], or params[name]['kernel'] for a layer of a model",
     "load_weights": "params = jaxconv.load_weights(path, model, params)",
-    "losses": "apply_fn.penalty(params) for weights; effects.penalty of y, effects = apply_fn.forward(params, x) for outputs",
+    "losses": "apply_fn.penalty(params) for weights, and for outputs apply_fn.forward(params, x)[1].penalty",
     "non_trainable_variables": _SPLIT,
     "non_trainable_weights": _SPLIT,
     "pop": "give the layers that are left in one list: Sequential([...])",

@@ -241,7 +241,7 @@ class Layer(Entry):
 
         Args:
             key: a JAX PRNG key; the same key makes the same params.
-            input_shape: a shape with batch first (None where unknown), an array, or a ``jax.ShapeDtypeStruct``.
+            input_shape: a shape, batch first (None for unknown sizes), an array, or a ``jax.ShapeDtypeStruct``.
 
         Returns:
             ``(params, apply_fn)``.

@@ -1,6 +1,6 @@
-"""LayerNormalization, RMSNormalization, UnitNormalization, GroupNormalization: each sample is normalized by itself.
+"""LayerNormalization, RMSNormalization, UnitNormalization, GroupNormalization: each sample is normalized separately.
 
-Nothing here depends on the other samples of a batch.
+The result of a sample does not depend on the other samples of a batch.
 """
 
 import dataclasses
@@ -71,8 +71,8 @@ class LayerNormalization(_AlongAxes):
         epsilon: added to the variance, in squared units of the input.
         center, scale: whether to have beta and gamma.
         *_initializer, *_regularizer, *_constraint: as in every layer.
-        rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``: no beta, and gamma whatever
-            ``scale`` is. It does not divide by the root mean square; :class:`RMSNormalization` does.
+        rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``: no beta, and gamma regardless
+            of ``scale``. It does not divide by the root mean square; :class:`RMSNormalization` does.
 
     Shapes: Any shape of rank 2 or more, kept.
 
@@ -119,8 +119,8 @@ class LayerNormalization(_AlongAxes):
 class RMSNormalization(_AlongAxes):
     """Divide each sample by its root mean square along ``axis``: ``scale * x / sqrt(mean(x^2) + epsilon)``.
 
-    Differs deliberately: ``scale`` is applied along ``axis``; Keras applies it along the last axes, whatever ``axis``
-    is.
+    Differs deliberately: ``scale`` is applied along ``axis``; Keras applies it along the last axes, regardless of
+    ``axis``.
 
     Args:
         axis: axis, or axes, that are normalized together; negative ones count from the end.

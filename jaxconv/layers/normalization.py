@@ -195,7 +195,7 @@ class BatchNormalization(Layer):
 
 
 def _bounds(clipping: Any) -> tuple[tuple[str, float], ...] | None:
-    """Return the bounds of renorm as a tuple of pairs, which has a hash; None for no bounds."""
+    """Return the bounds of renorm as a tuple of pairs, which is hashable, or None for no bounds."""
     if clipping is None or len(clipping) == 0:
         return None
     where = "BatchNormalization"

@@ -113,7 +113,7 @@ def test_half_precision_subtracts_the_mean_before_it_rounds():
         (lambda: jc.Normalization("last"), TypeError, "Normalization: axis='last' is not"),
         (lambda: jc.Normalization().adapt(3), TypeError, "data=3 is neither an array nor"),
         (lambda: jc.Normalization().adapt(np.float32(3)), TypeError, "data is a single number"),
-        (lambda: jc.Normalization().adapt([1.0, 2.0]), TypeError, "data holds 1.0, which is not an array"),
+        (lambda: jc.Normalization().adapt([1.0, 2.0]), TypeError, "data contains 1.0, which is not an array"),
         (lambda: jc.Normalization().adapt([]), ValueError, "the data is empty"),
         (lambda: jc.Normalization().adapt(np.ones((0, 3))), ValueError, "the data is empty"),
         (lambda: jc.Normalization().adapt(np.array([[np.nan]])), ValueError, "the data: .* give finite numbers"),
