@@ -87,7 +87,7 @@ class Apply:
                 ``effects.mask``.
 
         Raises:
-            ValueError: training without ``key`` where it is needed; an input or a mask that does not fit.
+            ValueError: training without a ``key`` if one is needed; an input or a mask that does not fit.
             TypeError: ``train`` is not a bool; ``key`` is not a PRNG key; an unknown argument.
         """
         if unknown:

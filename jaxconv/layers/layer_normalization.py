@@ -17,7 +17,7 @@ from jaxconv.layers.options import as_axis, as_one_axis, at_least_0, input_axes,
 
 
 class _WithinSample(Layer):
-    """A normalization of each sample, in float32 at least; masked steps do not count. Weights lie along ``axis``."""
+    """A normalization of each sample, in at least float32; masked steps do not count. Weights lie along ``axis``."""
 
     axis: Any
     center: bool
@@ -63,7 +63,7 @@ class LayerNormalization(_AlongAxes):
     """Normalize each sample along ``axis``: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
     Mean and (biased) variance are those of each sample over ``axis``, separately for each position on the other axes.
-    The input is cast to float32 at least, so that nothing overflows in float16. Differs deliberately: axes are sorted
+    The input is cast to at least float32, so that nothing overflows in float16. Differs deliberately: axes are sorted
     after negative ones are counted from the front (Keras sorts -1 before 1), and the batch axis is an error.
 
     Args:
@@ -187,7 +187,7 @@ class GroupNormalization(_WithinSample):
     """Normalize each sample within groups of neighbouring channels: mean 0 and variance 1 over group and positions.
 
     ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with a gamma and a beta for each channel. The input is
-    cast to float32 at least, so that nothing overflows in float16. Masked steps do not count; in Keras they do.
+    cast to at least float32, so that nothing overflows in float16. Masked steps do not count; in Keras they do.
 
     Args:
         groups: number of groups; divides the channels. -1 means one group for each channel: instance normalization.

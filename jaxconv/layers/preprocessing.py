@@ -30,7 +30,7 @@ def _constant(value: Any, what: str, where: str) -> FrozenArray:
 class Rescaling(Layer):
     """Compute ``x * scale + offset``: ``Rescaling(1 / 127.5, -1)`` maps images of 0 to 255 to -1 to 1.
 
-    Computed in float32 at least, then cast. Differs deliberately: the channel axis is an option, while Keras reads it
+    Computed in at least float32, then cast. Differs deliberately: the channel axis is an option, while Keras reads it
     from the config file; and it applies to ``offset`` as well as ``scale``.
 
     Args:
@@ -88,7 +88,7 @@ class Normalization(Layer):
 
     ``Normalization().adapt(data)`` measures them. A layer is immutable, so ``adapt`` returns a new one, with mean and
     variance as its options: they are in its config and equality, and not in params. Differs deliberately: a layer
-    without mean and variance raises an error; Keras's returns its input unchanged. Computed in float32 at least, then
+    without mean and variance raises an error; Keras's returns its input unchanged. Computed in at least float32, then
     cast. A standard deviation below 1e-7 counts as 1e-7.
 
     Args:

@@ -85,7 +85,7 @@ class Recurrent(WithStates):
         super().__post_init__()
         where = type(self).__name__
         if self.stateful:
-            what = f"{where}: stateful=True keeps states between calls, and a layer here holds no arrays"
+            what = f"{where}: stateful=True keeps states between calls, and layers here contain no arrays"
             raise ValueError(f"{what}; use stateful=False, and jaxconv.stream to run a sequence in parts")
         if getattr(self, "use_cudnn", "auto") not in ("auto", False):
             raise ValueError(f"{where}: use_cudnn={self.use_cudnn!r} is not possible with XLA; give 'auto' or False")

@@ -208,7 +208,7 @@ class WeightNormalization(Reparametrization):
         return params | {"g": norm.reshape(params["g"].shape).astype(params["g"].dtype)}
 
     def _norms(self, stored: Array) -> tuple[Array, Array]:
-        """Return v in float32 at least, and the norms of its filters."""
+        """Return v in at least float32, and the norms of its filters."""
         v = stored.astype(promote(stored.dtype, jnp.float32))
         square = jnp.sum(jnp.square(v), self._axes(v.ndim), keepdims=True)
         return v, jnp.sqrt(jnp.maximum(square, 1e-30))  # the root has no derivative at zero
