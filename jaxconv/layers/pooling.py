@@ -70,7 +70,7 @@ class _Max(BasePooling):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         y = largest(x, *self._sizes_strides_pads(x))
-        return (y if mask is None else fill_masked(y, y != -np.inf)), Effects()  # all steps in the window are masked
+        return (y if mask is None else fill_masked(y, y != -np.inf)), Effects()  # 0 if all steps are masked
 
 
 class _Average(BasePooling):

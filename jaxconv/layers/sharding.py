@@ -28,7 +28,7 @@ def broadcast_like(value: Array, x: Array) -> Array:
 
 
 def gather_axes(x: Array, axes: Iterable[int]) -> Array:
-    """Gather an array along some axes of a mesh with Explicit axes, for operations that read these axes entirely."""
+    """Gather some axes of an array on a mesh with Explicit axes, for operations that read these axes entirely."""
     sharding, axes = explicit_sharding(x), set(axes)
     if sharding is None or not any(sharding.spec[axis] for axis in axes):
         return x
@@ -37,7 +37,7 @@ def gather_axes(x: Array, axes: Iterable[int]) -> Array:
 
 
 def gather_uneven(x: Array, lengths: Iterable[Any]) -> Array:
-    """Gather an array along the axes whose new lengths are not a multiple of their number of shards.
+    """Gather the axes of an array whose new lengths are not a multiple of their number of shards.
 
     Explicit axes cannot have unequal shards.
     """
