@@ -54,7 +54,7 @@ def result_type(where: str, dtype: Any, preferred: Any) -> Any:
     have, want = (next((kind for kind in kinds if jnp.issubdtype(d, kind)), None) for d in (dtype, wanted))
     if have is not want and (have, want) != (jnp.integer, jnp.floating):
         raise TypeError(
-            f"{where}: preferred_element_type={wanted.name} cannot represent the result for a {dtype.name} kernel; "
+            f"{where}: preferred_element_type={wanted.name} cannot hold the result for a {dtype.name} kernel; "
             f"give a {have.__name__ if have else dtype.name} type"
         )
     return wanted
