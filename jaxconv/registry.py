@@ -50,7 +50,7 @@ def plain(value: Any) -> Any:
 
 
 class Entry:
-    """Base of the classes in a registry: frozen dataclasses, whose fields are their config."""
+    """Base class of the classes in a registry: frozen dataclasses, whose fields are their config."""
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that construct an equal object."""

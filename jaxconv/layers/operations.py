@@ -21,7 +21,7 @@ FULL = (None, None, None)
 
 @register(layers)
 class Divide(_Elementwise):
-    """Divide the first of two inputs by the second: ``x / y`` of symbolic tensors. Keras has it as an operation.
+    """Divide the first of two inputs by the second: ``x / y`` of symbolic tensors. In Keras it is an operation.
 
     >>> Divide().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.full((1, 1), 2.0)])
     Array([[1.5, 1.5]], dtype=float32)
@@ -38,7 +38,7 @@ class Divide(_Elementwise):
 
 @register(layers)
 class Reciprocal(Pointwise):
-    """Compute ``numerator / x``, element by element. Keras has it as an operation.
+    """Compute ``numerator / x``, element by element. In Keras it is an operation.
 
     Args:
         numerator: a number.
@@ -80,7 +80,7 @@ def _as_key(key: Any, name: str, where: str) -> tuple:
 
 @register(layers)
 class GetItem(Layer):
-    """Select from the axes of an input, as ``x[:, 1:-1, ..., 0]`` does. Keras has it as an operation.
+    """Select from the axes of an input, as ``x[:, 1:-1, ..., 0]`` does. In Keras it is an operation.
 
     A slice in steps of 1 whose start and end are counted from the two ends, such as ``2:-1``, crops each masked
     sequence as :class:`Cropping1D` does, and streams. Any other slice and an index count the steps of the padded batch:

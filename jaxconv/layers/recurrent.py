@@ -276,7 +276,7 @@ class Recurrent(WithStates):
         return outputs, states
 
     def _products(self, x: Array, kernel: Array, bias: Any, drop: Any, gates: str, recurrent: bool) -> list[Array]:
-        """Return the product of an input with the kernel of each of some gates that are neighbours."""
+        """Return the product of an input with the kernel of each of some neighbouring gates."""
         units, axis = kernel.shape[-1] // len(self.gates), self.channel_axis
         first, last = (self.gates.index(gates) + n for n in (0, len(gates)))
         kernel = kernel[..., first * units : last * units]
