@@ -32,7 +32,7 @@ _INSTEAD = {
 
 
 def missing_attribute(layer: Any, name: str) -> Any:
-    """Raise AttributeError for an attribute that a layer lacks, with a hint if Keras has a method or attribute of that name."""
+    """Raise AttributeError for an attribute that a layer lacks, with a hint if Keras has that name."""
     cls = type(layer)
     if name in _INSTEAD and not hasattr(cls, name) and name not in cls.__dataclass_fields__:
         raise AttributeError(f"{cls.__name__} has no {name!r}: a layer holds no weights; {_INSTEAD[name]}")
