@@ -49,11 +49,6 @@ def init_state(
 ) -> TrainState:
     """Return the initial state of training. As in Keras, constraints are first applied after the first update.
 
-    Args:
-        apply_fn, params: as ``init`` returns them.
-        optimizer: any optax transformation.
-        ema: as for :func:`train_step`; None keeps no average.
-
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1).init(jax.random.key(0), (None, 3))
     >>> sorted(init_state(apply_fn, params, optax.sgd(0.1)).params)
