@@ -1,6 +1,6 @@
 """jaxconv: Keras's convolution layers as pure JAX functions."""
 
-# ruff: noqa: E402  Ctrl-C is arranged for before the imports, which take a second
+# ruff: noqa: E402  Ctrl-C is set up before the imports, which take a second
 
 import os as _os
 import signal as _signal
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 _is_command = _os.path.basename(_sys.argv[0] if _sys.argv else "") in ("jaxconv", "jaxconv.exe")
 if _is_command and _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # while this imports JAX, Ctrl-C ends it without a traceback
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C while JAX is imported ends the command without a traceback
 
 from jaxconv import activations, constraints, initializers, regularizers
 from jaxconv.allocator import keep_freed_memory
@@ -135,7 +135,7 @@ GlobalMaxPool1D, GlobalMaxPool2D, GlobalMaxPool3D = GlobalMaxPooling1D, GlobalMa
 GlobalAvgPool1D, GlobalAvgPool2D = GlobalAveragePooling1D, GlobalAveragePooling2D
 GlobalAvgPool3D = GlobalAveragePooling3D
 
-# what was imported above, without the submodules that came along: the public names, listed once
+# the public names: everything imported above except submodules
 _tables = ("activations", "constraints", "initializers", "regularizers")
 __all__ = [
     name

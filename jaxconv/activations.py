@@ -1,7 +1,7 @@
 """Keras's activation functions: plain functions of an array, found by name.
 
-Independent of layers and data formats: a function that works along an axis uses the last one by default, as in Keras.
-A NaN input gives a NaN output, also for the shrinking and thresholding functions, where Keras replaces it.
+A function that works along an axis uses the last one by default, as in Keras. A NaN input gives a NaN output, also for
+the shrinking and thresholding functions, where Keras replaces it.
 """
 
 import math
@@ -128,7 +128,7 @@ def selu(x: jax.Array) -> jax.Array:
 def threshold(x: jax.Array, threshold: float, default_value: float) -> jax.Array:
     """Return ``x`` above ``threshold`` and ``default_value`` elsewhere.
 
-    Both arguments are required, so a layer cannot take the name alone: pass ``functools.partial(threshold, ...)``.
+    Both arguments are required, so a layer cannot use it by name: pass ``functools.partial(threshold, ...)``.
     """
     return jnp.where(x <= threshold, default_value, x)
 
@@ -283,11 +283,11 @@ def exponential(x: jax.Array) -> jax.Array:
     return jnp.exp(x)
 
 
-# --- Functions of a whole axis ----------------------------------------------------------------------------------------
+# --- Functions along an axis ------------------------------------------------------------------------------------------
 
 
 def _in_float32(function: Callable[[jax.Array], jax.Array], x: Any) -> jax.Array:
-    """Apply a function with sums in it, or in its derivative: in float32 for an input in half precision."""
+    """Apply a function that sums, itself or in its derivative, in float32 if the input has 16-bit floats."""
     x = jnp.asarray(x)
     half = jnp.issubdtype(x.dtype, jnp.floating) and jnp.finfo(x.dtype).bits < 32
     return function(x.astype(jnp.float32)).astype(x.dtype) if half else function(x)

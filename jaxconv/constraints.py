@@ -1,7 +1,7 @@
 """Keras's weight constraints: projections of one weight, applied after an optimizer's update.
 
-Independent of optimizers and layers. Keras's default ``axis=0`` is only the first spatial axis of a convolution kernel;
-``axis="filter"`` means all axes of one filter (see :mod:`jaxconv.axes`).
+Keras's default ``axis=0`` is only the first spatial axis of a convolution kernel; ``axis="filter"`` means all axes of
+one filter (see :mod:`jaxconv.axes`).
 """
 
 from collections.abc import Callable

@@ -9,7 +9,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def explain(place: str) -> Iterator[None]:
-    """Prefix the message of a ValueError or TypeError with the place where it occurred.
+    """Prefix the message of a ValueError or TypeError with the location of the error.
 
     >>> with explain("conv1d, given shape (2, 3)"):
     ...     raise ValueError("too short")

@@ -1,6 +1,6 @@
-"""Registries: from a name to a function or class, and back to Keras's config form.
+"""Registries, which map names to functions or classes and back to Keras's config form.
 
-Independent of what is registered. The error for an unknown name, with the closest valid name, is created here only.
+The error for an unknown name, with the closest valid name, is created only here.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ def plain(value: Any) -> Any:
 
 
 class Entry:
-    """Base of the classes in a registry: frozen dataclasses, whose fields are their config."""
+    """Base class of the classes in a registry: frozen dataclasses, whose fields are their config."""
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments that construct an equal object."""
@@ -89,7 +89,7 @@ class Registry:
                 old = self._entries.get(name, entry)
                 if (old.__module__, old.__qualname__) != (entry.__module__, entry.__qualname__):
                     raise ValueError(f"{self.kind} name {name!r} is already registered for {old!r}; give another name")
-            self._entries |= dict.fromkeys(names | set(aliases), entry)  # again: a cell of a notebook that ran twice
+            self._entries |= dict.fromkeys(names | set(aliases), entry)  # again if a notebook cell runs twice
             return entry
 
         return enter
@@ -104,7 +104,10 @@ class Registry:
         return self._entries[name]
 
     def get(self, identifier: Any) -> Any:
-        """Resolve a name, config dict, class, instance or callable. Raises ValueError or TypeError otherwise."""
+        """Resolve a name, config dict, class, instance or callable.
+
+        Raises ValueError for an unknown name or argument, TypeError for another kind of value.
+        """
         if isinstance(identifier, str):
             identifier = self[identifier]
         if isinstance(identifier, Mapping):
@@ -117,7 +120,8 @@ class Registry:
 
     def _from_config(self, config: Mapping[str, Any]) -> Any:
         if not isinstance(config.get("class_name"), str):
-            raise ValueError(f"{self.kind} config {dict(config)!r} has no 'class_name'")
+            form = "{'class_name': ..., 'config': {...}}"
+            raise ValueError(f"{self.kind} config {dict(config)!r} has no 'class_name'; give {form}")
         name = config["class_name"]
         if name == "function":  # Keras's form of a function: "config" is its name
             return self.get(config.get("config"))
@@ -153,6 +157,13 @@ class Registry:
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def register(registry: Registry, *aliases: str) -> Callable[[T], T]:
     """Return a decorator that makes a class a frozen dataclass and registers it, as :meth:`Registry.register` does.
+
+    Args:
+        registry: the registry, such as ``jaxconv.contract.layers``.
+        aliases: further names for the class.
+
+    Raises:
+        ValueError: when the decorator is applied, for a name that another class has.
 
     >>> things = Registry("thing", "keras.things")
     >>> @register(things, "plus")

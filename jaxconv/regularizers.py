@@ -1,7 +1,7 @@
 """Keras's regularizers: functions from an array to a scalar penalty in the array's dtype.
 
-The penalty of an array in half precision is computed in float32 and rounded once. Independent of layers and losses; a
-layer applies them to its weights and adds the results.
+The penalty of an array in half precision is computed in float32 and rounded once. A layer applies regularizers to its
+weights and adds the results.
 """
 
 import math

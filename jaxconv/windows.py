@@ -235,6 +235,9 @@ def whole(length: int | None) -> Window:
 
     It is also that of an axis that reads several axes (a flattened one), or none (a new one).
 
+    Args:
+        length: the number of outputs; None if it is unknown.
+
     >>> whole(8).output_length(3), MIXED.output_length(3)
     (8, 3)
     """

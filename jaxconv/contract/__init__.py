@@ -1,6 +1,6 @@
-"""The contract that every layer keeps: ``Layer``, ``Apply``, windows, masks, symbolic inputs, dtype policies.
+"""The interface of all layers: ``Layer``, ``Apply``, windows, masks, symbolic inputs, dtype policies.
 
-Everything above works with layers through these names alone.
+The packages models, files, training, inspect, tuning, app and cli must not import jaxconv.layers; they use this one.
 """
 
 from jaxconv.contract.apply import Apply, Effects, Params, as_layer, merge

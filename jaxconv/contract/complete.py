@@ -1,6 +1,6 @@
-"""What a layer class of a user's may have forgotten, said when its params are made and not at the first use.
+"""Checks of layer classes defined by users, made when params are created and not at the first call.
 
-Knows layers by the contract. The layers of jaxconv are not checked here: the laws are their tests.
+The layers of jaxconv are not checked here; tests/test_laws.py checks them.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ def is_custom(cls: Any) -> bool:
 
 @functools.cache
 def class_problem(cls: Any) -> str | None:
-    """Return what is wrong with a class of layers before it is built: options that are not dataclass fields."""
+    """Describe why the options of a layer class are not dataclass fields, or return None if all of them are."""
     for base in [one for one in cls.__mro__ if is_custom(one) and one is not object and hasattr(one, "init_params")]:
         init = vars(base).get("__init__")
         if init is not None and init.__code__.co_filename != "<string>":
@@ -40,7 +40,7 @@ def class_problem(cls: Any) -> str | None:
 
 
 def check_class(layer: Any) -> None:
-    """Check a layer that was built. Raises TypeError that says what its class has forgotten."""
+    """Check the class of a layer. Raises TypeError with what the class lacks."""
     cls: Any = type(layer)
     where = cls.__name__
     if not is_custom(cls):
@@ -63,8 +63,8 @@ def check_class(layer: Any) -> None:
 def check_call(layer: Any, params: Params, input_shape: Any) -> None:
     """Trace ``call`` at inference and in training, and compare the results with what the class declares.
 
-    Nothing is checked where a size other than the batch is unknown. Raises TypeError for weights that are not declared
-    and a result that is not (output, Effects), ValueError for an output of another shape than ``windows`` says.
+    Nothing is checked if a size other than the batch is unknown. Raises TypeError for weights that are not declared and
+    for a result that is not (output, Effects), ValueError for an output whose shape does not follow from ``windows``.
     """
     cls: Any = type(layer)
     if not is_custom(cls) or layer.composite:
@@ -90,7 +90,7 @@ def check_call(layer: Any, params: Params, input_shape: Any) -> None:
 
 
 def _checked(layer: Any, result: Any, expected: Any) -> Any:
-    """Return the output of a call after comparing the result with the declaration."""
+    """Compare the result of a call with the declarations, and return its output."""
     if not isinstance(result, tuple) or len(result) != 2 or not isinstance(result[1], Effects):
         got = f"a {type(result).__name__} of {len(result)}" if isinstance(result, tuple) else type(result).__name__
         raise TypeError(f"it returned {got}; return the output and its effects: return y, Effects()")
@@ -99,12 +99,12 @@ def _checked(layer: Any, result: Any, expected: Any) -> Any:
         what = f"it returned an output of shape {shape_of(y)}, and windows() says {expected}, batch first"
         raise ValueError(f"{what}; make windows(input_shape) return one window for each axis after the batch")
     if unknown := sorted(set(effects.fixed) - {leaf for leaf in layer.leaves if layer.is_fixed(leaf)}):
-        raise TypeError(f"effects.fixed names {unknown}; statistics = frozenset({sorted(layer.statistics)}) has not")
+        raise TypeError(f"effects.fixed has {unknown}; add them to statistics = frozenset({sorted(layer.statistics)})")
     return y
 
 
 class _Declared(dict):
-    """The params that a layer declares; others are errors that say how to declare them."""
+    """The declared params of a layer. Reading any other raises TypeError, which says how to declare it."""
 
     def __init__(self, params: Params, layer: Any):
         super().__init__(params)

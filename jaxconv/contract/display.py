@@ -1,7 +1,4 @@
-"""A layer for people: a summary layer by layer, text and HTML representations, a drawing of the graph.
-
-Knows layers by their declarations, and containers by their graphs.
-"""
+"""Human-readable forms of a layer: the summary, text and HTML representations, a drawing of the graph."""
 
 import dataclasses
 import html as escaping
@@ -14,20 +11,21 @@ from jaxconv.contract.receptive_field import Field, Fields, format_fields, propa
 from jaxconv.contract.weights import param_shapes
 from jaxconv.windows import Window
 
-WIDTH, BOX, ROW, SIDE = 180, 24, 44, 38  # of a drawing: size of a box, distance of rows, room for lines on the left
-LINES = 40  # of a repr: what fits on a screen
+WIDTH, BOX, ROW, SIDE = 180, 24, 44, 38  # drawing: size of a box, distance between rows, room for lines on the left
+LINES = 40  # maximum of a repr: what fits on a screen
 COLUMNS = ["layer", "kind", "output", "trainable", "fixed", "multiply-adds", "receptive field"]
 
 
 class Row(NamedTuple):
     """One call of one layer.
 
-    name: the layer's, after those of the containers around it: "encoder/conv1d"; empty for the whole. kind: its class.
+    name: the layer's name after those of its containers, "encoder/conv1d"; empty for the entire model.
+    kind: the name of its class.
     output: its output shape, or structure of shapes.
-    trainable, fixed: how many weights it has; 0 at a second call of a shared layer.
-    multiply_adds: for one example; None where it is not known. fields: the receptive fields of its (first) output's
-    axes after the batch; None for the channels. depth: in how many containers it is; a container's row comes before
-    those of its layers, and counts them.
+    trainable, fixed: number of weights; 0 at a second call of a shared layer.
+    multiply_adds: for one example, or None if the number is unknown.
+    fields: the receptive fields of the axes of its (first) output, without the batch; None for the channels.
+    depth: number of containers around it. A container's row precedes those of its layers, and includes their counts.
     """
 
     name: str
@@ -41,7 +39,7 @@ class Row(NamedTuple):
 
 
 class Table(list):
-    """Rows about a model: the first for the whole, then one for each of its layers. ``print`` shows them as a table."""
+    """A list of rows: the first for the entire model, then one for each of its layers. ``print`` shows a table."""
 
     def __init__(self, rows: Sequence[Any], label: str):
         super().__init__(rows)
@@ -54,19 +52,19 @@ class Table(list):
         return "\n".join(aligned(self.cells()))
 
     def cells(self) -> list[list[str]]:
-        """Return the table as text: a head, rows, totals."""
+        """Return the cells as text: the header, the rows, the totals."""
         raise NotImplementedError
 
 
 class Summary(Table):
-    """The rows of a model: the first for the whole, then one for each call. ``print(summary)`` shows a table."""
+    """A list of rows: the first for the entire model, then one for each call. ``print(summary)`` shows a table."""
 
     def __init__(self, rows: Sequence[Row], label: str, input_shape: Any):
         super().__init__(rows, label)
         self.input_shape = input_shape
 
     def cells(self) -> list[list[str]]:
-        """Return the table as text: the head, the input, a line for each call, the totals."""
+        """Return the cells as text: the header, the input, a line for each call, the totals."""
         total, *rows = self
         lines = [COLUMNS, ["(input)", "", format_shapes(self.input_shape), "", "", "", ""]]
         for row in rows or [total._replace(name=self.label, depth=1)]:
@@ -76,10 +74,10 @@ class Summary(Table):
 
 
 def summary(layer: Any, input_shape: Any = None) -> Summary:
-    """Return a row for the whole model, whose name is empty, and one for each call of each layer in it.
+    """Return one row for the entire model, with an empty name, and one for each call of each layer in it.
 
-    ``input_shape`` is batch first; a structure of shapes for several inputs. Lengths may be None. It may be left out
-    where the layer knows its input. Raises ValueError if the layer does not take this input.
+    ``input_shape`` is batch first, or a structure of shapes for several inputs. Lengths may be None. It may be omitted
+    if the layer knows its input shape. Raises ValueError if the layer does not accept this input.
     """
     shape = layer.known_input_shape if input_shape is None else input_shape
     if shape is None:
@@ -96,7 +94,7 @@ def summary(layer: Any, input_shape: Any = None) -> Summary:
 
 
 class _Call(NamedTuple):
-    """A call of a layer that is not a container. rank: of its (first) input. fields: those of each input."""
+    """A call of a layer that is not a container. rank: that of its (first) input. fields: those of each input."""
 
     layer: Any
     rank: int
@@ -107,8 +105,8 @@ class _Call(NamedTuple):
 def _channel_axes(calls: Sequence[_Call], ranks: Sequence[int]) -> set[int]:
     """Return the axes of the model's input that are channels to its layers, counted after the batch.
 
-    Some layers have a data format or an axis that names the channels; if none does, they are the last of two or more
-    axes. An axis along which a layer moves a window is not one.
+    Some layers have a data format or an axis that names the channels; if none does, the channels are the last of two or
+    more axes. An axis along which a layer moves a window is not a channel axis.
     """
     channels: set[int] = set()
     spatial: set[int] = set()
@@ -129,7 +127,7 @@ def _channel_axes(calls: Sequence[_Call], ranks: Sequence[int]) -> set[int]:
 def _rows(
     name: str, layer: Any, shape: Any, inputs: list[Fields], params: Any, depth: int, calls: list[_Call]
 ) -> tuple[list[Row], list[Fields]]:
-    """Return the rows of one call, and the fields of its outputs; add the calls inside to ``calls``."""
+    """Return the rows of one call and the fields of its outputs. Appends the calls inside to ``calls``."""
     output = layer.output_shape(shape)
     parts = [layer.select(params, fixed=fixed) for fixed in (False, True)]
     trainable, fixed = (sum(leaf.size for leaf in jax.tree.leaves(part)) for part in parts)
@@ -160,7 +158,7 @@ def _rows(
 
 
 def format_shapes(shapes: Any) -> str:
-    """Return a shape for people, or several.
+    """Format a shape, or a structure of shapes, for a reader.
 
     >>> format_shapes((None, 150, 1)), format_shapes([(None, None, 4), (8, 2)])
     ('(batch, 150, 1)', '(batch, None, 4), (8, 2)')
@@ -179,7 +177,7 @@ def _numbers(row: Row) -> list[str]:
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
-    """Return the lines of a table: a head, rows and totals; three columns of words, then columns of numbers."""
+    """Return the lines of a table of a header, rows and totals: three columns of words, then columns of numbers."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -191,7 +189,7 @@ def aligned(rows: list[list[str]]) -> list[str]:
 
 
 def changed_options(layer: Any) -> dict[str, Any]:
-    """Return the options that differ from their defaults, in the order of the fields; layers inside left out."""
+    """Return the options that differ from their defaults, in the order of the fields, without layers inside."""
     options = {}
     for field in dataclasses.fields(layer):
         value = getattr(layer, field.name, None)
@@ -217,7 +215,7 @@ def _is_default(layer: Any, field: dataclasses.Field, value: Any) -> bool:
 
 
 def header(layer: Any) -> str:
-    """Return a layer in one line: its class, and the options that differ from their defaults.
+    """Describe a layer in one line: its class, and the options that differ from their defaults.
 
     >>> header(jaxconv.Conv1D(8, 3, padding="same", activation="relu"))
     "Conv1D(filters=8, kernel_size=(3,), padding='same', activation=relu)"
@@ -227,7 +225,7 @@ def header(layer: Any) -> str:
 
 
 def text(layer: Any) -> str:
-    """Return the repr of a layer: one line, or for a container a line for each layer, at most a screen of them."""
+    """Return the repr of a layer: one line, or a line for each layer of a container, at most ``LINES`` lines."""
     lines = _tree(layer, "")
     if len(lines) > LINES:
         lines = [*lines[: LINES - 2], f"  ... {len(lines) - LINES + 1} more lines; see summary()", lines[-1]]
@@ -259,7 +257,7 @@ def pretty(layer: Any, printer: Any, cycle: bool) -> None:
 
 
 def html(layer: Any) -> str:
-    """Return the HTML of a layer for a notebook: its summary if it knows its input, and a drawing of its graph."""
+    """Return the HTML of a layer for a notebook: a summary if its input shape is known, and a drawing of the graph."""
     shape = layer.known_input_shape
     body = f"<code>{escaping.escape(header(layer))}</code>"
     if layer.graph is not None:
@@ -280,7 +278,7 @@ def _table(layer: Any, shape: Any) -> str:
 def place_calls(layer: Any) -> tuple[list[tuple[int, int, str]], list[tuple[int, int]]]:
     """Return the boxes (left, top, name) of a container's inputs and calls, and the lines (box, box) between them.
 
-    A call stands one row below the lowest of the calls that it takes its inputs from.
+    A call is placed one row below the lowest box that it takes an input from.
     """
     count = layer.graph.input_count
     named = [source.name for source in getattr(layer, "sources", ())] or [None] * count
@@ -312,7 +310,7 @@ def route(start: tuple[int, int, str], end: tuple[int, int, str]) -> list[tuple[
 
 
 def drawing(layer: Any) -> str:
-    """Return the calls of a container as an SVG drawing, inputs at the top: a box for each call, a line for a value."""
+    """Draw the calls of a container as SVG, inputs at the top: a box for each call, a line for each value."""
     places, lines = place_calls(layer)
     parts = []
     for start, end in lines:
@@ -328,7 +326,7 @@ def drawing(layer: Any) -> str:
 
 
 def treescope(layer: Any, path: Any, subtree_renderer: Any) -> Any:
-    """Return the rendering of a layer for treescope, where that package is installed."""
+    """Render a layer for treescope, which must be installed."""
     from treescope import repr_lib
 
     inside = {name: child for name, child in layer.children.items()} if layer.graph is not None else {}

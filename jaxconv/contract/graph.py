@@ -1,4 +1,4 @@
-"""The calls inside a layer that is made of layers, as a static record. Knows layers only as what is called."""
+"""``Graph``: the calls inside a layer that contains layers, as a static record."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -7,12 +7,18 @@ from jaxconv.contract.shapes import LEAF
 
 
 class Call(NamedTuple):
-    """One call of one layer.
+    """One call of one layer inside a container.
 
-    name: the layer's name in the container.
-    inputs: indices of the values it is called on. The container's inputs come first, then the outputs of the first
-        call, of the second, and so on.
-    structure: the structure of those values: one, a list, a dict.
+    Args:
+        name: the layer's name in the container.
+        inputs: indices of the values it is called on. The container's inputs come first, then the outputs of the first
+            call, of the second, and so on.
+        structure: the JAX tree structure of those values: a single value, a list or a dict.
+
+    >>> x = jaxconv.Input((4,))
+    >>> model = jaxconv.Model(x, jaxconv.Add()([x, jaxconv.Dense(4)(x)]))
+    >>> [(call.name, call.inputs) for call in model.graph.calls]
+    [('dense', (0,)), ('add', (0, 1))]
     """
 
     name: str
@@ -21,9 +27,18 @@ class Call(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """Layers and the calls of them, in an order in which the inputs of each call are known.
+    """The layers of a container and their calls, in an order that computes the inputs of each call before it.
 
-    outputs: indices of the output values. structure: their structure. input_count: the number of inputs.
+    Args:
+        children: (name, layer) pairs.
+        calls: the calls in order.
+        outputs: indices of the output values, counted as in :class:`Call`.
+        structure: the JAX tree structure of the outputs.
+        input_count: the number of inputs.
+
+    >>> graph = jaxconv.Sequential([jaxconv.Flatten(), jaxconv.Dense(2)]).graph
+    >>> [name for name, layer in graph.children], graph.outputs, graph.input_count
+    (['flatten', 'dense'], (2,), 1)
     """
 
     children: tuple[tuple[str, Any], ...]
@@ -33,7 +48,7 @@ class Graph(NamedTuple):
     input_count: int = 1
 
     def steps(self, values: list) -> Iterator[tuple[int, Call, Any]]:
-        """Yield (number, call, the values it is called on) of each call.
+        """Yield (number, call, its input values) for each call.
 
         The caller appends the outputs of each call to ``values`` before it asks for the next.
         """

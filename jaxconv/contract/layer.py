@@ -1,20 +1,20 @@
-"""The contract that every layer keeps: a frozen record of options from which ``(params, apply_fn)`` follows.
+"""``Layer``, the base class of all layers: a frozen record of options, from which ``(params, apply_fn)`` follows.
 
-The laws (tests/test_laws.py holds every layer to them):
+The laws, which tests/test_laws.py checks for every layer:
 
 1. ``apply_fn(params, x)`` equals ``forward(params, x)[0]``; jit changes nothing; vmap over batch changes nothing; both
    data formats agree.
 2. ``merge(*split(params))`` is ``params``; ``effects.fixed`` has the structure of ``fixed`` and equals it at inference.
-3. ``project`` keeps structure, shapes and dtypes, touches no statistics, and is idempotent up to Keras's epsilon;
+3. ``project`` keeps structure, shapes and dtypes, changes no statistics, and is idempotent up to Keras's epsilon;
    ``penalty`` is a finite scalar.
 4. Reverse, forward and second-order derivatives agree with finite differences in float64.
 5. ``layer == from_config(json.loads(json.dumps(layer.get_config())))``; both make the same params from the same key.
 6. ``output_shape(input_shape)`` is the shape that ``apply_fn`` returns; every invalid input raises at ``init``.
-7. Streaming: for every chunking, the concatenated steps equal the whole.
-8. Same key, same params and same result, on any number of devices.
-9. A mask that is True everywhere changes nothing; a padded sequence with its mask has the outputs that it has alone.
+7. Streaming: for every chunking, the concatenated outputs equal the output for the entire sequence.
+8. The same key gives the same params and the same result, on any number of devices.
+9. A mask that is True everywhere changes nothing; a padded sequence with its mask has the outputs of the unpadded one.
 
-Independent of particular layers: the computation of each is in its own file.
+Must not import particular layers: the computation of each is in its own file.
 """
 
 import dataclasses
@@ -43,7 +43,7 @@ from jaxconv.windows import Window, output_lengths
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Layer(Entry):
-    """Options of a layer, validated and canonical, and everything that follows from what a subclass declares.
+    """The validated, canonical options of a layer, and everything that follows from the declarations of a subclass.
 
     A subclass is a frozen dataclass with its options as fields. It declares its ``windows`` (how each output axis reads
     the input's axes) and its ``weights``, and implements ``call``. Options named ``NAME_initializer`` declare a weight
@@ -51,10 +51,11 @@ class Layer(Entry):
     Output shapes, masks, receptive fields and multiply-adds follow from the windows.
 
     Args:
-        name: the key of this layer's params in a container; counted there when None. No "/".
-        trainable: False keeps all weights out of the trainable part, and out of penalty and constraints.
-        dtype: a policy name: float32 (also None), float64, float16, bfloat16, mixed_float16 or mixed_bfloat16.
-        input_shape: the input's shape without batch, for ``init`` without a shape. An explicit shape wins.
+        name: the key of this layer's params in a container; chosen there if None. Must not contain "/".
+        trainable: False excludes all weights from the trainable part, from the penalty and from the constraints.
+        dtype: a policy name: float32 (or None), float64, float16, bfloat16, mixed_float16 or mixed_bfloat16.
+        input_shape: the input's shape without batch, for ``init`` without a shape. A shape passed to ``init`` takes
+            precedence.
 
     >>> @dataclasses.dataclass(frozen=True)
     ... class Double(Layer):
@@ -69,20 +70,20 @@ class Layer(Entry):
     dtype: Any = dataclasses.field(default=None, kw_only=True)
     input_shape: Any = dataclasses.field(default=None, kw_only=True)
 
-    beyond_keras: ClassVar[frozenset[str]] = frozenset()  # fields that a config names only where they are set
-    input_names: ClassVar[tuple[str, ...]] = ()  # Keras's arguments of a call, where our inputs are a list of them
+    beyond_keras: ClassVar[frozenset[str]] = frozenset()  # fields that a config contains only if they are set
+    input_names: ClassVar[tuple[str, ...]] = ()  # arguments of Keras's call, if inputs here are a list of them
     call_options: ClassVar[tuple[str, ...]] = ()  # bool options that Keras passes to each call
-    keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments that are not here -> values that change nothing
+    keras_only: ClassVar[dict[str, tuple]] = {}  # Keras's arguments without a field here -> values that change nothing
     checks: ClassVar[dict[str, Any]] = {}  # option -> (value, option, class name) -> the value to store
-    leaf_names: ClassVar[dict[str, str]] = {}  # NAME of its options, as NAME_initializer -> its leaf
+    leaf_names: ClassVar[dict[str, str]] = {}  # NAME in its options, as in NAME_initializer -> its leaf
     statistics: ClassVar[frozenset[str]] = frozenset()  # leaves that are never trained
     needs_key: ClassVar[bool] = False  # draws random numbers in training
     composite: ClassVar[bool] = False  # made of layers, which check their inputs and apply masks themselves
-    masked_value: ClassVar[float] = 0  # what call is given at masked steps
+    masked_value: ClassVar[float] = 0  # the value of masked steps in the input of call
     graph: ClassVar[Any] = None  # the calls inside a container
     over_steps: ClassVar[bool] = False  # axis 1 is time
     wide_input: ClassVar[bool] = False  # in half precision, call gets float32
-    least_rank: ClassVar[int] = 0  # the number of axes that an input has at least: 1 for (batch, ...)
+    least_rank: ClassVar[int] = 0  # the minimum number of input axes: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
     output_values: ClassVar[str | None] = None  # "activation" (that option's), "input", "layer", a function's name
     if not TYPE_CHECKING:  # a type checker would accept every name
@@ -94,7 +95,7 @@ class Layer(Entry):
             cls.rank = rank
             cls.__doc__ = family_docstring(cls, rank)
         if "__repr__" not in vars(cls):
-            cls.__repr__ = Layer.__repr__  # type: ignore[method-assign]  # or dataclass would write one of all options
+            cls.__repr__ = Layer.__repr__  # type: ignore[method-assign]  # else dataclass writes one of all options
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         check_arguments(cls, args, kwargs)
@@ -107,26 +108,26 @@ class Layer(Entry):
     # -- what a subclass declares
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        """Return how each axis of the output, after the batch, reads the input's axes.
+        """Return one window for each output axis after the batch: how it reads the input's axes.
 
         Args:
-            input_shape: batch first; None or a symbolic dimension where a size is unknown. An input that this layer
-                cannot take is a ValueError.
+            input_shape: batch first; an unknown size is None or a symbolic dimension. Raise ValueError for an input
+                that this layer does not accept.
         """
         raise TypeError(f"{type(self).__name__} does not declare its windows; implement windows(self, input_shape)")
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
-        """Return the leaves of params for an input of this shape."""
+        """Return the weights, by the names of their leaves in params, for an input of this shape."""
         return {}
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
-        """Compute the output, and what else the call changes.
+        """Compute the output and the effects of a call.
 
         Args:
             params: the leaves, in their own types.
-            x: the input in the compute type; at masked steps it holds ``masked_value``.
+            x: the input in the compute type; masked steps contain ``masked_value``.
             train, key: as in ``forward``.
-            mask: True at each real step, with the rank of ``x``; None where all steps are real.
+            mask: True at each unmasked step, with the rank of ``x``; None if there is no mask.
         """
         raise TypeError(f"{type(self).__name__} does not say what it computes; implement call")
 
@@ -139,27 +140,27 @@ class Layer(Entry):
         return {self.leaf_names.get(name, name): name for name in kept}
 
     def filter_axes(self, leaf: str) -> tuple[int, ...] | None:
-        """Return the axes of a leaf that make up one filter: what ``axis="filter"`` means for it."""
+        """Return the axes of a leaf that make up one filter, which ``axis="filter"`` refers to."""
         return None
 
     def input_dtype(self, given: Any) -> Any:
         """Return the type in which ``call`` gets an input of the given type: the compute type."""
         return promote(self.policy.compute, jnp.float32) if self.wide_input else self.policy.compute
 
-    # -- what follows, unless a subclass has a reason
+    # -- derived from the declarations; rarely overridden
 
     def read_shape(self, input_shape: Any) -> Any:
-        """Convert the input's shape; a layer of several inputs takes a structure of shapes."""
+        """Convert the input's shape; a layer with several inputs takes a structure of shapes."""
         return as_shape(input_shape, type(self).__name__, self.least_rank)
 
     def output_shape(self, input_shape: Any) -> Any:
-        """Return the output shape for an input shape (batch first; None where unknown), or raise ValueError."""
+        """Return the output shape for an input shape, with None for unknown sizes. Raises ValueError if invalid."""
         shape = self.read_shape(input_shape)
         return (*shape[:1], *output_lengths(self.windows(shape), shape[1:], type(self).__name__))
 
     @property
     def known_input_shape(self) -> Any:
-        """Return the input shape, batch first, that the layer itself names; None where it does not."""
+        """Return the layer's own input shape, batch first, or None if it has none."""
         return None if self.input_shape is None else (None, *self.input_shape)
 
     def flat_inputs(self, value: Any) -> list:
@@ -168,7 +169,7 @@ class Layer(Entry):
 
     @property
     def output_structure(self) -> Any:
-        """Return the structure of the outputs as a JAX tree structure: one array for all but a Model of several."""
+        """Return the JAX tree structure of the outputs: one leaf, unless the layer has several outputs."""
         return LEAF
 
     @property
@@ -183,15 +184,15 @@ class Layer(Entry):
         return (*trained, *((leaf,) for leaf in self.leaves if leaf in self.statistics))
 
     def multiply_adds(self, input_shape: Any) -> int | None:
-        """Return the number of products of kernel entries with inputs for one example; None where it is not known.
+        """Return the number of products of kernel entries with inputs for one example, or None if it is unknown.
 
-        Each entry of a kernel is used once per output step (of a transposed window: once per input step). Scales,
-        biases, activations and pooling count as nothing, as is usual; taps that meet padding count.
+        Each entry of a kernel is used once per output step (for a transposed window, once per input step). Scales,
+        biases, activations and pooling are not counted, as is usual; taps on padding are.
         """
         return count_multiply_adds(self, self.read_shape(input_shape))
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        """Return the axes of an input or output of this rank that a mask may lie along, the likeliest first."""
+        """Return the axes of an input or output of this rank that a mask may lie along, the most likely first."""
         channels: dict[Any, int] = {"channels_last": rank - 1, "channels_first": 1}
         return masks.layouts(rank, channels.get(getattr(self, "data_format", None)))
 
@@ -202,7 +203,7 @@ class Layer(Entry):
 
     @property
     def least_mask_axes(self) -> int:
-        """Return the smallest number of axes of a mask: 2 for a layer over one axis, which needs to know its steps."""
+        """Return the minimum number of axes of a mask: 2 for a layer over one axis, which needs a mask of its steps."""
         return 2 if self.over_steps or getattr(self, "rank", 0) == 1 else 1
 
     def output_mask(self, x: Any, mask: Any) -> Any:
@@ -213,12 +214,12 @@ class Layer(Entry):
 
     @property
     def label(self) -> str:
-        """Return the name for messages: the given one, or the class's."""
+        """Return the name for messages: the layer's, or that of its class."""
         return self.name or type(self).__name__
 
     @property
     def policy(self) -> Policy:
-        """Return the dtype policy in force."""
+        """Return the dtype policy of this layer."""
         return policy(self.dtype)
 
     @property
@@ -227,7 +228,7 @@ class Layer(Entry):
         return Apply(self)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Add a call to a graph: takes a symbolic tensor (or a list of them), returns the output's."""
+        """Add a call to a graph: takes a symbolic tensor (or a list of them) and returns the output tensor."""
         if len(args) == 1 and not kwargs and is_symbolic(args[0]):
             return connect(self, args[0])
         if is_symbolic((args, kwargs)):
@@ -240,13 +241,13 @@ class Layer(Entry):
 
         Args:
             key: a JAX PRNG key; the same key makes the same params.
-            input_shape: a shape with batch first (None where unknown), an array, or a ``jax.ShapeDtypeStruct``.
+            input_shape: a shape, batch first (None for unknown sizes), an array, or a ``jax.ShapeDtypeStruct``.
 
         Returns:
             ``(params, apply_fn)``.
 
         Raises:
-            ValueError: an input that this layer cannot take.
+            ValueError: an input that this layer does not accept.
             TypeError: a key that is not a PRNG key; a layer class that is not complete.
         """
         where = type(self).__name__
@@ -263,7 +264,7 @@ class Layer(Entry):
         return self.init_params(key, shape), self.apply_fn
 
     def init_params(self, key: Any, input_shape: Shape) -> Params:
-        """Make the params; a layer with layers inside makes theirs, too."""
+        """Make the params, including those of layers inside."""
         check_class(self)
         params = make_params(self, key, input_shape)
         check_call(self, params, input_shape)
@@ -292,7 +293,7 @@ class Layer(Entry):
             y, effects = layer.call(params, inside, train=train, key=key, mask=real)
         mask = effects.mask if effects.mask is not None else self.output_mask(x, mask)
         fixed = {leaf: effects.fixed.get(leaf, value) for leaf, value in self.select(params, fixed=True).items()}
-        inside, own = effects.penalty, self._activity_penalty(y, mask)  # those of layers inside may be wider
+        inside, own = effects.penalty, self._activity_penalty(y, mask)  # those of layers inside may have wider types
         penalty = sum_penalties([inside, own], own.dtype) if self.composite else inside + own
         return y, Effects(fixed, penalty, mask)
 
@@ -323,7 +324,7 @@ class Layer(Entry):
             raise ValueError(f"{self.label}: params {describe_params(params)}; this layer needs {sorted(expected)}")
 
     def check_names(self, params: Any) -> None:
-        """Raise ValueError where params has other names than this layer, or a layer inside, needs."""
+        """Raise ValueError if the names in params are not those that this layer and the layers inside need."""
         self._check_own_names(params)
         for name, child in self.children.items():
             with explain(name):
@@ -356,7 +357,7 @@ class Layer(Entry):
     # -- config and display
 
     def get_config(self) -> dict[str, Any]:
-        """Return the options as Keras 3 writes them: plain values that JSON keeps."""
+        """Return the options as Keras 3 writes them: plain values that JSON can represent."""
         return to_config(self)
 
     @classmethod
@@ -369,7 +370,7 @@ class Layer(Entry):
         """Print a table of the layers with output shapes, weights, multiply-adds and receptive fields; return its rows.
 
         Args:
-            input_shape: batch first; may be left out where the layer knows its input.
+            input_shape: batch first; may be omitted if the layer knows its input shape.
             print_fn: called with the table; None prints nothing.
 
         >>> model = jaxconv.Sequential([jaxconv.Conv1D(8, 3), jaxconv.Conv1D(8, 3)])

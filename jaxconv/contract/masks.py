@@ -1,7 +1,6 @@
-"""Sequence masks, True at each real step: reading one, and deriving from a layer's windows what it means to the layer.
+"""Sequence masks, True at each unmasked step: their conversion, and their effect on a layer, derived from its windows.
 
-A sample's own sequence runs from its first to its last real step; a masked step between them is a hole. Knows arrays
-and windows, and layers by their declarations.
+The sequence of a sample runs from its first to its last unmasked step. Masked steps between them form masked gaps.
 """
 
 import dataclasses
@@ -20,7 +19,7 @@ Axes = tuple[int, ...]
 
 
 def layouts(rank: int, channels: int | None = None) -> list[Axes]:
-    """Return the axes of an input that a mask may lie along: all but the channels; for both data formats if None.
+    """Return the axes of an input that a mask may lie along: all but ``channels``; None means both data formats.
 
     >>> layouts(3), layouts(3, 1)
     ([(0, 1), (0, 2)], [(0, 2)])
@@ -30,7 +29,7 @@ def layouts(rank: int, channels: int | None = None) -> list[Axes]:
 
 
 def fitting_axes(mask: tuple, shape: tuple, ways: Sequence[Axes], broadcast: bool = False) -> Axes | None:
-    """Return the input axes that the axes of a mask lie along, by the first layout that fits; None if none does."""
+    """Return the input axes that the axes of a mask lie along, by the first layout that fits, or None if none does."""
     for axes in ways:
         sizes = zip(mask, axes, strict=False)
         if 0 < len(mask) <= len(axes) and all(n == shape[a] or (broadcast and n == 1) for n, a in sizes):
@@ -39,7 +38,7 @@ def fitting_axes(mask: tuple, shape: tuple, ways: Sequence[Axes], broadcast: boo
 
 
 def mask_axes(mask: tuple, shape: tuple, ways: Sequence[Axes]) -> Axes:
-    """Return the input axes along which a mask lies that ``as_mask`` has accepted; one of full rank lies along all."""
+    """Return the input axes of a mask that ``as_mask`` has accepted; all axes if no layout fits."""
     axes = fitting_axes(mask, shape, ways) or fitting_axes(mask, shape, ways, broadcast=True)
     return tuple(range(len(shape))) if axes is None else axes
 
@@ -49,8 +48,8 @@ def as_mask(
 ) -> Array:
     """Convert a mask for an input of ``shape`` to booleans; numbers other than 0 count as True.
 
-    It has ``least`` axes at least; see :func:`fitting_axes`. Raises TypeError for anything but booleans and real
-    numbers, ValueError for a shape that does not fit the input, with one that would.
+    It must have at least ``least`` axes; see :func:`fitting_axes`. Raises TypeError unless the mask contains booleans
+    or real numbers, ValueError for a shape that does not fit the input; the message names shapes that do.
     """
     with explain(f"{where}: the mask is not an array of booleans"):
         mask = jnp.asarray(mask)
@@ -59,7 +58,7 @@ def as_mask(
     if mask.ndim < least or fitting_axes(mask.shape, shape, ways, broadcast) is None:
         allowed = sorted({tuple(shape[a] for a in axes[: max(mask.ndim, least)]) for axes in ways}, key=repr)
         what = f"{where}: mask of shape {mask.shape} does not fit input of shape {shape}"
-        raise ValueError(f"{what}; valid shapes: {' or '.join(map(str, allowed))}, True at each real step")
+        raise ValueError(f"{what}; valid shapes: {' or '.join(map(str, allowed))}, True at each unmasked step")
     return mask.astype(bool)
 
 
@@ -72,14 +71,14 @@ def broadcast_mask(mask: Array, shape: tuple, ways: Sequence[Axes]) -> Array:
 def fill_masked(x: Array, mask: Array, value: float = 0) -> Array:
     """Replace the masked steps of an input by a value; the mask broadcasts against the input.
 
-    What is replaced gets no gradient, so a NaN in a masked step reaches neither values nor gradients.
+    Replaced values get no gradient, so a NaN in a masked step reaches neither values nor gradients.
     """
     return jnp.where(mask, x, jnp.asarray(value, x.dtype))
 
 
 def warn_mask_ends(where: str) -> None:
-    """Warn that a layer cannot pass a mask on, and return the mask that is left: None."""
-    reason = "this layer cannot say which steps of its output are real, and later layers see no mask"
+    """Warn that a layer cannot pass a mask on, and return None, the mask of its output."""
+    reason = "this layer cannot tell which steps of its output are masked, and later layers get no mask"
     warnings.warn(f"{where}: the mask ends here: {reason}", stacklevel=caller_level())
 
 
@@ -87,14 +86,14 @@ def warn_mask_ends(where: str) -> None:
 
 
 class ValidRange(NamedTuple):
-    """Where each sample's own sequence lies. start: its first step. length: its number of steps, 0 for none."""
+    """The position of each sample's sequence. start: its first step. length: its number of steps, possibly 0."""
 
     start: Array
     length: Array
 
 
 def valid_range(mask: Array) -> ValidRange:
-    """Return where each sample's own sequence lies, for a mask (batch, time).
+    """Return the position of each sample's sequence, for a mask (batch, time).
 
     >>> valid_range(jnp.array([[False, True, False, True, False], [False] * 5]))
     ValidRange(start=Array([1, 0], dtype=int32), length=Array([3, 0], dtype=int32))
@@ -105,12 +104,12 @@ def valid_range(mask: Array) -> ValidRange:
 
 
 def range_mask(first: Array, count: Array, length: Any) -> Array:
-    """Return the mask (batch, length) that is True at ``count`` steps from ``first`` on."""
+    """Return the mask (batch, length) that is True at ``count`` steps, starting at ``first``."""
     step = jnp.arange(length, dtype=jnp.int32)[None]
     return (step >= first[:, None]) & (step < (first + count)[:, None])
 
 
-# -- windows over them
+# -- windows over the sequences
 
 
 def _pads_of(window: Window, length: Array) -> tuple[Array, Array]:
@@ -123,7 +122,7 @@ def _pads_of(window: Window, length: Array) -> tuple[Array, Array]:
 
 
 def _output_count(window: Window, length: Array) -> Array:
-    """Return how many outputs sequences of these lengths have; none where the sequence alone would be refused."""
+    """Return the number of outputs for sequences of these lengths, 0 for one that is too short for the window."""
     if window.transposed:
         count = (length - 1) * window.stride + window.tail
         return jnp.where(length > 0, jnp.maximum(count, 0), 0)
@@ -134,7 +133,7 @@ def _output_count(window: Window, length: Array) -> Array:
 
 
 def _sources(window: Window, mask: Array) -> tuple[Array, Array]:
-    """Return, for each step of the padded input, which step it holds, and whether that is in the sequence."""
+    """Return the input step that each step of the padded input contains, and whether the sequence includes it."""
     start, length = (value[:, None] for value in valid_range(mask))
     steps = mask.shape[1] + sum(window.pads(mask.shape[1]))
     own = jnp.arange(steps, dtype=jnp.int32)[None] + start % window.stride - _pads_of(window, length)[0] - start
@@ -152,8 +151,8 @@ def _sources(window: Window, mask: Array) -> tuple[Array, Array]:
 def align(x: Array, mask: Array, axis: int, window: Window, value: float = 0) -> tuple[Array, Array]:
     """Align each sequence with its own padding, as if it were not batched.
 
-    A "valid" window over the result yields the outputs of the sequence alone, from step ``start // stride`` on. The
-    mask is (batch, time), and both it and the input are returned with their padding, which holds ``value``.
+    A "valid" window over the result yields the outputs of the unbatched sequence, starting at step ``start // stride``.
+    The mask is (batch, time). Returns the padded input, which contains ``value`` at masked steps, and its mask.
     """
     index, inside = _sources(window, mask)
     real = inside & jnp.take_along_axis(mask, index, 1, mode="clip")
@@ -163,11 +162,11 @@ def align(x: Array, mask: Array, axis: int, window: Window, value: float = 0) ->
 
 
 def windowed_mask(mask: Array, window: Window) -> Array:
-    """Return the mask (batch, outputs) of a window's outputs: those of each sequence alone that see more than holes."""
+    """Return the mask (batch, outputs) of a window's outputs: those of each sequence that see more than a gap."""
     start, length = valid_range(mask)
     if window.transposed:
         inside = range_mask(start, length, mask.shape[1])
-        kind = jnp.where(inside, 1 + mask.astype(jnp.int32), 0)  # 1: a hole, 2: a real step
+        kind = jnp.where(inside, 1 + mask.astype(jnp.int32), 0)  # 1: in a masked gap, 2: an unmasked step
         before, after = window.pads(mask.shape[1])
         pads = (window.extent - 1 - before, window.extent - 1 - after, window.stride - 1)
         kind, stride, first = lax.pad(kind, np.int32(0), ((0, 0, 0), pads)), 1, start * window.stride
@@ -180,11 +179,11 @@ def windowed_mask(mask: Array, window: Window) -> Array:
     return range_mask(first, _output_count(window, length), sees.shape[1]) & (sees != 1)
 
 
-# -- what follows for a layer from its windows
+# -- masks of a layer, derived from its windows
 
 
 def reader(windows: Sequence[Window], axis: int) -> tuple[int, Window] | None:
-    """Return the output axis that reads an input axis, and its window; None if the axis is reduced.
+    """Return the output axis that reads an input axis, and its window, or None if the axis is reduced.
 
     Axes are counted with the batch.
     """
@@ -195,12 +194,12 @@ def reader(windows: Sequence[Window], axis: int) -> tuple[int, Window] | None:
 
 
 def prepare(layer: Any, x: Any, mask: Any, is_derived: bool) -> tuple[Any, Any, Any]:
-    """Return (layer, input, mask) such that ``layer.call`` computes each sequence as if it were alone.
+    """Return (layer, input, mask) such that ``layer.call`` computes each sequence as if it were not batched.
 
-    Masked steps are replaced by what contributes nothing. Where the outputs of a sequence depend on where it lies, its
-    steps are aligned with their own padding first; the layer then pads nothing itself, so other axes are padded here,
-    too. The returned mask broadcasts against the returned input. For several inputs it is the list of masks, with None
-    for some.
+    Masked steps are replaced by ``layer.masked_value``, which contributes nothing. If the outputs of a sequence depend
+    on its position, its steps are first aligned with their own padding; the returned layer does not pad, so other axes
+    are padded here as well. The returned mask broadcasts against the returned input. With several inputs it is the list
+    of masks, with None for an input without a mask.
 
     is_derived: whether the mask of the output follows from the windows; a layer that computes its own aligns nothing.
     Raises TypeError if the layer's padding cannot be replaced.
@@ -235,9 +234,9 @@ def prepare(layer: Any, x: Any, mask: Any, is_derived: bool) -> tuple[Any, Any, 
 
 
 def derived_mask(layer: Any, shape: tuple, mask: Array) -> Any:
-    """Return the mask of a layer's output as its windows say: the input's, or that of a window along the one axis.
+    """Return the mask of a layer's output, derived from its windows: the input's, or that of a window along one axis.
 
-    Warns and returns None where the output has no axis of which the steps could be real or not.
+    Warns and returns None if no axis of the output corresponds to the steps of the input.
     """
     axes = mask_axes(mask.shape, shape, layer.mask_layouts(len(shape)))
     readers = [(axis, reader(layer.windows(shape), axis)) for axis in axes[1:]]

@@ -1,7 +1,4 @@
-"""The options of a layer, which are its dataclass fields: made canonical when it is built, and written to its config.
-
-Knows fields and the tables of initializers, regularizers, constraints and activations; no particular layer.
-"""
+"""The options of a layer, which are its dataclass fields: conversion to canonical form, and the config."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -26,7 +23,10 @@ TABLES: dict[str, Any] = {
 
 
 def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) -> None:
-    """Check the arguments of a layer class. Raises ValueError for an unknown keyword, TypeError for too many others."""
+    """Check the arguments of a layer class.
+
+    Raises ValueError for an unknown keyword, TypeError for too many positional arguments or an incomplete class.
+    """
     if problem := class_problem(cls):
         raise TypeError(problem)
     positional = [field.name for field in dataclasses.fields(cls) if field.init and not field.kw_only]
@@ -41,7 +41,7 @@ def check_arguments(cls: type, args: Sequence[Any], given: Mapping[str, Any]) ->
 
 
 def canonical_options(layer: Any) -> None:
-    """Make the options that any layer may have canonical: name, bools, dtype, shapes, data format, and the tables'."""
+    """Convert the options that any layer may have to canonical form: name, bools, dtype, shapes, format, tables."""
     where = type(layer).__name__
     if layer.name is not None and (not isinstance(layer.name, str) or not layer.name or "/" in layer.name):
         raise ValueError(f"{where}: name={layer.name!r} is not valid; give a non-empty string without '/'")
@@ -81,7 +81,7 @@ def _look_up(layer: Any, field: dataclasses.Field, table: Any, more: dict[str, A
 
 
 def to_config(layer: Any) -> dict[str, Any]:
-    """Return the options as Keras 3 writes them: plain values that JSON keeps."""
+    """Return the options as Keras 3 writes them: plain values that JSON can represent."""
     config = {}
     for field in dataclasses.fields(layer):
         value, ending = getattr(layer, field.name), field.name.rpartition("_")[2]

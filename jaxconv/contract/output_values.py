@@ -1,23 +1,20 @@
-"""The activation that the values of an output passed last: what a loss needs to know about a model.
-
-Knows layers by their declaration ``output_values`` and their graphs alone.
-"""
+"""The last activation that was applied to the values of an output, which the choice of a loss depends on."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 
 class Origin(NamedTuple):
-    """The layer whose values an output has, and the name of its activation: "linear" for any real numbers."""
+    """The layer that produces the values of an output, and the name of its activation: "linear" for any real number."""
 
     layer: str
     activation: str
 
 
 def output_origin(layer: Any, inputs: Sequence[Origin | None] = (None,)) -> Origin | None:
-    """Return the layer that determines the values of a single output, and its activation; None if it is unknown.
+    """Return the layer that determines the values of a single output, and its activation, or None if it is unknown.
 
-    Layers that pass values on (pooling, reshaping, dropout) and containers are looked through.
+    Looks through containers and through layers that pass values on, such as pooling, reshaping and dropout.
 
     Args:
         inputs: the origins of the layer's inputs.
@@ -46,7 +43,7 @@ def output_origin(layer: Any, inputs: Sequence[Origin | None] = (None,)) -> Orig
 
 
 def _declared(cls: type) -> str | None:
-    """Return what a class declares; None if a subclass has a ``call`` of its own and says nothing new."""
+    """Return the ``output_values`` of a class, or None if a subclass overrides ``call`` without declaring new ones."""
     for base in cls.__mro__:
         if "output_values" in vars(base):
             return vars(base)["output_values"]

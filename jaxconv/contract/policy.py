@@ -1,4 +1,4 @@
-"""Dtype policies: the types of a layer's weights and of its computation. Independent of layers."""
+"""Dtype policies: the types of a layer's weights and of its computation."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class Policy:
 
     @property
     def penalty(self) -> Any:
-        """Return the type in which penalties are summed: that of the weights, float32 at least."""
+        """Return the type in which penalties are summed: that of the weights, at least float32."""
         return promote(self.variable, jnp.float32)
 
     def require(self, where: str) -> None:

@@ -1,7 +1,4 @@
-"""Receptive fields: which steps of a model's input one step of a value inside it depends on, axis by axis.
-
-Knows windows, and how they compose; no layers.
-"""
+"""Receptive fields: the steps of a model's input that one step of an inner value depends on, axis by axis."""
 
 import math
 from collections.abc import Sequence
@@ -12,9 +9,9 @@ from jaxconv.windows import Reach, Window
 
 
 class Field(NamedTuple):
-    """What the steps of one axis read of one axis of the model's input: step 0 reads ``low`` to ``high``.
+    """The steps of one axis of the model's input that one axis of a value reads: step 0 reads ``low`` to ``high``.
 
-    stride: input steps from one step's field to the next one's. axis: the input's axis, counted after the batch.
+    stride: input steps from the field of one step to that of the next. axis: the input's axis, counted after the batch.
     """
 
     low: Fraction = Fraction(0)
@@ -24,7 +21,7 @@ class Field(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Return how many input steps a step reads; where the number differs from step to step, the largest."""
+        """Return the number of input steps that a step reads; if it differs from step to step, the largest."""
         return math.ceil(self.high - self.low) + 1
 
     def through(self, reach: Reach) -> "Field":
@@ -33,12 +30,12 @@ class Field(NamedTuple):
         return Field(low, high, self.stride * reach.step, self.axis)
 
 
-# of the axes after the batch; None for an axis that reads everything, or of which too little is known
+# one for each axis after the batch; None for an axis that reads all steps, or for which too little is known
 Fields = tuple[Field | None, ...]
 
 
 def propagate(windows: Sequence[Window], inputs: Sequence[Fields], lengths: Sequence[int | None]) -> Fields:
-    """Return the fields of a layer's output from those of its inputs: the union of what is read of any of them.
+    """Return the fields of a layer's output from those of its inputs: the union over the inputs.
 
     The windows are the same for all its inputs; a padding rule may depend on the lengths.
 
@@ -58,7 +55,7 @@ def _compose(fields: Fields, axis: int, window: Window, lengths: Sequence[int | 
 
 
 def union(fields: Sequence[Field | None]) -> Field | None:
-    """Return the union of the fields of several branches; None where their strides or axes differ."""
+    """Return the union of the fields of several branches, or None if their strides or axes differ."""
     known = [field for field in fields if field is not None]
     if len(known) < len(fields) or len({(field.stride, field.axis) for field in known}) != 1:
         return None
@@ -66,7 +63,7 @@ def union(fields: Sequence[Field | None]) -> Field | None:
 
 
 def format_fields(fields: Fields) -> str:
-    """Return the sizes of the axes that read a part of the input; "-" where none does.
+    """Format the sizes of the axes that read a part of the input; "-" if there are none.
 
     >>> format_fields((Field(), Field(Fraction(0), Fraction(4)), None))
     '1 x 5'

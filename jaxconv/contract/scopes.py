@@ -1,14 +1,11 @@
-"""The names of layers in compiled programs, as profiles show them, and how they are read from there.
-
-Knows the notation of JAX's name stacks; no layers.
-"""
+"""The names of layers in compiled programs, as profiles show them: writing and reading them in JAX's name stacks."""
 
 import contextlib
 import re
 
 import jax
 
-_LAYER = re.compile(r"(\(?)layer\[([^\]]*)\]")  # behind a bracket: what a transformation has put around a stack's root
+_LAYER = re.compile(r"(\(?)layer\[([^\]]*)\]")  # after a bracket: the root of a stack, inside a transformation
 
 
 def layer_scope(name: str) -> contextlib.AbstractContextManager:
@@ -17,7 +14,7 @@ def layer_scope(name: str) -> contextlib.AbstractContextManager:
 
 
 def layer_path(name_stack: str) -> str:
-    """Return the path of the innermost layer that an operation belongs to, as in ``summary``; empty if to none.
+    """Return the path of the innermost layer that an operation belongs to, as in ``summary``, or "" if there is none.
 
     >>> layer_path("jit(loss)/transpose(jvp(layer[encoder]))/layer[conv1d]/reduce_sum")
     'encoder/conv1d'

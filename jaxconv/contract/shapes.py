@@ -1,6 +1,6 @@
-"""Shapes of inputs, batch first: reading one from an argument, an array or a structure of arrays.
+"""Shapes of inputs, batch first: conversion of arguments, arrays and structures of arrays.
 
-Independent of layers. A structure is a JAX pytree of lists and dicts.
+A structure is a JAX pytree of lists and dicts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,19 @@ LEAF = jax.tree.structure(0)  # the structure of a single value
 
 
 def as_shape(shape: Any, where: str, least_rank: int = 0) -> Shape:
-    """Return a shape, batch first, from a shape, an array or a ``jax.ShapeDtypeStruct``. Unknown sizes are None.
+    """Convert a shape, an array or a ``jax.ShapeDtypeStruct`` to a shape.
 
-    Raises ValueError for fewer axes than ``least_rank``: 1 for the batch, 2 for batch and channels.
+    Args:
+        shape: batch first; an unknown size is None or a symbolic dimension.
+        where: the name of the layer or function, for messages.
+        least_rank: the minimum number of axes: 1 for the batch, 2 for batch and channels.
+
+    Raises:
+        ValueError: fewer axes than ``least_rank``; a negative size.
+        TypeError: a value that is not a shape, or a size that is not an integer.
+
+    >>> as_shape([None, 128, 16], "Conv1D"), as_shape(np.ones((2, 3)), "Dense")
+    ((None, 128, 16), (2, 3))
     """
     found = tuple(shape.shape) if hasattr(shape, "shape") else _sizes(shape, where)
     if len(found) < least_rank:
@@ -46,7 +56,18 @@ def _sizes(shape: Any, where: str) -> Shape:
 
 
 def as_shapes(shapes: Any, where: str) -> list[Shape]:
-    """Return a list of shapes from a list or tuple of shapes or arrays, for a layer of several inputs."""
+    """Convert a list or tuple of shapes or arrays to a list of shapes, for a layer with several inputs.
+
+    Args:
+        shapes: one entry for each input, as for :func:`as_shape`.
+        where: the name of the layer or function, for messages.
+
+    Raises:
+        TypeError: a value that is not a list of shapes, or an empty list. The errors of :func:`as_shape`.
+
+    >>> as_shapes([(None, 4), np.ones((2, 3))], "Add")
+    [(None, 4), (2, 3)]
+    """
     several = isinstance(shapes, list | tuple) and all(hasattr(s, "shape") or isinstance(s, Sequence) for s in shapes)
     if not several or not shapes:
         got = as_shape(shapes, where) if hasattr(shapes, "shape") else shapes
@@ -55,7 +76,10 @@ def as_shapes(shapes: Any, where: str) -> list[Shape]:
 
 
 def shape_of(x: Any) -> Any:
-    """Return the shape of an array, or the structure of the shapes of several.
+    """Return the shape of an array, or the structure of the shapes of several arrays.
+
+    Args:
+        x: an array, a number, or a structure of arrays; tuples in it become lists.
 
     >>> shape_of([np.ones((2, 3)), np.ones(4)])
     [(2, 3), (4,)]
@@ -68,10 +92,10 @@ def shape_of(x: Any) -> Any:
 
 
 def as_array(x: Any, dtype: Any) -> jax.Array:
-    """Convert an input to a JAX array; 64-bit integers, which JAX would wrap to 32 bits, go to ``dtype`` on the host.
+    """Convert an input to a JAX array; 64-bit integers, which JAX would wrap to 32 bits, are converted on the host.
 
-    ``dtype`` is the type that an integer input is cast to in the end. Raises ValueError for integers that an integer
-    type cannot hold.
+    They become int32 if ``dtype``, the type that the input is finally cast to, is an integer type, and float32
+    otherwise. Raises ValueError for integers that do not fit in int32.
 
     >>> as_array(np.array([3_000_000_000]), np.float32)
     Array([3.e+09], dtype=float32)

@@ -1,4 +1,4 @@
-"""The spatial axes of an input in both data formats: where they are, their lengths, their windows, their names."""
+"""The spatial axes of an input in both data formats: their positions, lengths, windows and names."""
 
 import dataclasses
 import inspect
@@ -25,8 +25,8 @@ def spatial_lengths(
 ) -> tuple:
     """Return the lengths of the spatial axes of an input shape.
 
-    Raises ValueError for an input of another rank, or with a spatial axis of length 0; with ``windows``, those of the
-    spatial axes, the error names the shortest valid length.
+    Raises ValueError for an input of another rank, or with a spatial axis of length 0; if ``windows`` contains those of
+    the spatial axes, the error names the shortest valid length.
     """
     formats.check_rank(shape, rank, str(data_format), where)
     axes = spatial_axes(rank, data_format)

@@ -1,6 +1,6 @@
 """Symbolic tensors: ``Input``, and the node of a layer called on one, from which a graph is traced.
 
-Knows layers by three methods only. No list of tensors or calls exists: a tensor refers to the call that it comes from.
+No list of tensors or calls exists: a tensor refers to the call that it comes from.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ class Node:
     Args:
         layer: the layer that was called.
         inputs: the symbolic tensors that it was called on, in JAX's order of the leaves.
-        structure: their structure: one, a list, a dict.
+        structure: their JAX tree structure: a single tensor, a list or a dict.
     """
 
     layer: Any
@@ -84,7 +84,7 @@ class SymbolicTensor:
         )
 
     __array__ = __bool__ = __float__ = __int__ = _not_an_array
-    __jax_array__ = property(_not_an_array)  # JAX asks whether it is there, and does not call it
+    __jax_array__ = property(_not_an_array)  # JAX checks whether it exists, and does not call it
 
     def __add__(self, other: Any) -> Any:
         return _combine("Add", self, other, lambda c: (1.0, c))
@@ -118,7 +118,7 @@ class SymbolicTensor:
 
 
 def _combine(name: str, x: SymbolicTensor, y: Any, affine: Any) -> Any:
-    """Return the result of an operator: of a merging layer for two tensors, of a Rescaling for a tensor and numbers."""
+    """Call the layer of an operator: a merging layer for two tensors, a Rescaling for a tensor and numbers."""
     if isinstance(y, SymbolicTensor):
         if len(x.shape) != len(y.shape):
             what = f"an operator takes tensors of one rank; got shapes {x.shape} and {y.shape}"
@@ -136,15 +136,15 @@ def Input(
 ) -> SymbolicTensor:
     """Start a graph: return a symbolic tensor to call layers on.
 
-    As ``keras.Input``, without ``sparse``, ``ragged``, ``tensor`` and ``optional``, which do not apply to JAX arrays.
+    Like ``keras.Input``, without ``sparse``, ``ragged``, ``tensor`` and ``optional``, which do not apply to JAX arrays.
 
     Args:
-        shape: without batch; None where a length is unknown.
+        shape: without batch; unknown lengths are None.
         batch_size: the batch size, if it is fixed.
         dtype: the type to which the input is cast. "float32" and None leave it to the layers, which cast to the type of
             their policy; with "int32" floats are an error.
         batch_shape: the shape with batch, in place of ``shape`` and ``batch_size``.
-        name: for messages and configs; counted in the model when None.
+        name: for messages and configs; chosen in the model if None.
 
     Raises:
         ValueError: neither ``shape`` nor ``batch_shape``, or both; a name with "/".
@@ -175,7 +175,7 @@ def is_symbolic(inputs: Any) -> bool:
 def connect(layer: Any, inputs: Any) -> Any:
     """Call a layer on symbolic tensors (one, or a list or dict): return its output tensor, or the structure of them.
 
-    Raises ValueError for shapes that the layer cannot take, TypeError for arrays among the symbolic tensors.
+    Raises ValueError for shapes that the layer does not accept, TypeError for arrays among the symbolic tensors.
     """
     inputs = as_lists(inputs)
     leaves, structure = jax.tree.flatten(inputs)
@@ -188,7 +188,14 @@ def connect(layer: Any, inputs: Any) -> Any:
 
 
 def as_lists(structure: Any) -> Any:
-    """Return a structure with lists in place of tuples, which configs do not have."""
+    """Return a structure with lists in place of tuples, which configs do not have.
+
+    Args:
+        structure: a value, or nested dicts, lists and tuples of values.
+
+    >>> as_lists((1, {"a": (2, 3)}))
+    [1, {'a': [2, 3]}]
+    """
     if isinstance(structure, dict):
         return {key: as_lists(value) for key, value in structure.items()}
     return [as_lists(value) for value in structure] if isinstance(structure, list | tuple) else structure

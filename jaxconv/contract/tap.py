@@ -1,6 +1,6 @@
-"""A tap on a forward pass: it is given the output of each layer with its path, and may replace it.
+"""A tap on a forward pass: a function that gets the output of each layer with its path, and may replace it.
 
-Knows layers by ``children`` and ``label`` alone. Without a tap a forward pass reads one context variable and no more.
+Without a tap, a forward pass only reads one context variable.
 """
 
 import collections
@@ -14,14 +14,14 @@ from jax.extend.core import get_opaque_trace_state
 
 from jaxconv.registry import snake_case
 
-See = Callable[[str, Any, Any], Any]  # (path, output, its mask or None) -> the output to go on with
+See = Callable[[str, Any, Any], Any]  # (path, output, its mask or None) -> the output to continue with
 Forward = TypeVar("Forward", bound=Callable[..., tuple[Any, Any]])
 
 _current: ContextVar["Tap | None"] = ContextVar("tap", default=None)
 
 
 class _Open(NamedTuple):
-    """A layer whose computation has begun, its path, and how often each layer inside was called so far."""
+    """A layer whose computation has begun, its path, and the number of calls of each layer inside until now."""
 
     layer: Any
     path: str
@@ -31,8 +31,8 @@ class _Open(NamedTuple):
 class Tap:
     """The tap of one forward pass, and the layers that are being computed.
 
-    A path is the names of the containers and of the layer, as in ``summary``: "encoder/conv1d", and "" for the whole.
-    The second call of a layer inside one container is "conv1d#2".
+    A path consists of the names of the containers and of the layer, as in ``summary``: "encoder/conv1d", and "" for the
+    entire model. The second call of a layer inside one container is "conv1d#2".
     """
 
     def __init__(self, see: See):
@@ -43,7 +43,7 @@ class Tap:
     def sees(self) -> bool:
         """Return whether this code is traced together with the tap's owner.
 
-        It is not inside a ``jit``, ``scan`` or ``vmap`` of its own: tracers would leak out of it, and its cache would
+        False inside a ``jit``, ``scan`` or ``vmap`` that was entered later: its tracers would leak, and its cache would
         remember the tap.
         """
         return get_opaque_trace_state(convention="flax") == self._trace
@@ -68,7 +68,7 @@ class Tap:
 
 
 def tapped(forward: Forward) -> Forward:
-    """Decorate ``forward`` of a layer: its output passes through the tap in force."""
+    """Decorate ``forward`` of a layer: its output passes through the active tap."""
 
     @functools.wraps(forward)
     def through(layer: Any, *args: Any, **options: Any) -> tuple[Any, Any]:
@@ -84,7 +84,7 @@ def tapped(forward: Forward) -> Forward:
 
 @contextlib.contextmanager
 def tap(see: See) -> Iterator[None]:
-    """Pass each layer's output in the forward pass inside, with its path and its mask, through ``see``.
+    """Pass each layer's output in a forward pass within the context, with its path and its mask, through ``see``.
 
     The tap belongs to the transformation in which it is opened: open it inside the function that is differentiated.
 

@@ -1,7 +1,4 @@
-"""The weights of one layer: the declaration of a leaf, making params, checking them, and what governs them.
-
-Knows layers by their declarations.
-"""
+"""The weights of one layer: declaring, making and checking them, and the regularizers and constraints on them."""
 
 import math
 from contextvars import ContextVar
@@ -16,10 +13,15 @@ from jaxconv.errors import explain
 
 
 class Weight(NamedTuple):
-    """One leaf of params before it exists.
+    """The declaration of one leaf of params.
 
-    shape: its shape. initializer: ``(key, shape, dtype) -> array``. per_output: whether each output step has values of
-    its own in it, as in a locally connected layer.
+    Args:
+        shape: the shape of the leaf.
+        initializer: ``(key, shape, dtype) -> array``.
+        per_output: whether each output step has its own values in the leaf, as in a locally connected layer.
+
+    >>> jaxconv.Dense(2).weights((None, 3))["kernel"].shape
+    (3, 2)
     """
 
     shape: tuple[int, ...]
@@ -27,22 +29,33 @@ class Weight(NamedTuple):
     per_output: bool = False
 
 
-_shapes_alone: ContextVar[bool] = ContextVar("shapes_alone", default=False)
+_shapes_only: ContextVar[bool] = ContextVar("shapes_only", default=False)
 
 
 def param_shapes(layer: Any, input_shape: Any) -> Any:
-    """Return the shapes and types of the params that a layer makes for an input, without computing any of them."""
-    token = _shapes_alone.set(True)
+    """Return the shapes and types of the params that a layer makes for an input, without computing any of them.
+
+    Args:
+        layer: the layer.
+        input_shape: as for ``layer.init``.
+
+    Returns:
+        The structure of params with a ``jax.ShapeDtypeStruct`` for each leaf.
+
+    >>> param_shapes(jaxconv.Dense(2), (None, 3))["kernel"]
+    ShapeDtypeStruct(shape=(3, 2), dtype=float32)
+    """
+    token = _shapes_only.set(True)
     try:
         return jax.eval_shape(lambda key: layer.init(key, input_shape)[0], jax.random.key(0))
     finally:
-        _shapes_alone.reset(token)
+        _shapes_only.reset(token)
 
 
 def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
     """Make the params of one layer: one key for each leaf, so that no two leaves are equal by accident.
 
-    Raises ValueError for an initializer, regularizer or constraint that returns the wrong shape, TypeError where
+    Raises ValueError for an initializer, regularizer or constraint that returns the wrong shape, TypeError if
     ``weights`` and ``leaves`` of the layer do not name the same leaves.
     """
     where, dtype = type(layer).__name__, layer.policy.variable
@@ -53,7 +66,7 @@ def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
         raise TypeError(f"{where}: {what}; each weight NAME has an option NAME_initializer, or override leaves")
     for index, (leaf, weight) in enumerate(weights.items()):
         with explain(f"{where}: initializer of {leaf}, called with (key, shape, dtype)"):
-            if _shapes_alone.get():  # tracing the initializers of a thousand layers takes seconds
+            if _shapes_only.get():  # tracing the initializers of a thousand layers takes seconds
                 value = jnp.zeros(weight.shape, dtype)
             else:
                 value = weight.initializer(jax.random.fold_in(key, index), weight.shape, dtype)
@@ -71,12 +84,12 @@ def make_params(layer: Any, key: Any, input_shape: Any) -> dict[str, Array]:
 
 
 def count_multiply_adds(layer: Any, shape: Any) -> int | None:
-    """Return how often entries of kernels are used for one example of an input of this shape; None if it is unknown."""
+    """Return the number of uses of kernel entries for one example of an input of this shape, or None if unknown."""
     if not any("kernel" in leaf for leaf in layer.leaves):
         return 0
     out, windows = layer.output_shape(shape)[1:], layer.windows(shape)
     if None in (*shape[1:], *out) or sum(window.reads_all for window in windows) > 1:
-        return None  # how often a kernel is used along an axis that is read as a whole, the windows do not say
+        return None  # the windows do not say how often a kernel is used along an axis that is read entirely
     inputs = [shape[1 + (i if w.axis is None else w.axis)] for i, w in enumerate(windows)]
     steps = [n if w.transposed else m for n, m, w in zip(inputs, out, windows, strict=True) if not w.reads_all]
     kernels = [weight for leaf, weight in layer.weights(shape).items() if "kernel" in leaf]
@@ -100,7 +113,7 @@ def check_shapes(layer: Any, params: dict[str, Any], input_shape: Any) -> None:
 
 
 def sum_penalties(terms: list[Any], dtype: Any) -> Array:
-    """Sum scalar penalties in a type that holds all of them, ``dtype`` at least."""
+    """Sum scalar penalties in the widest of their types and ``dtype``."""
     terms = [term if hasattr(term, "dtype") else jnp.asarray(term, dtype) for term in terms]
     dtype = promote(dtype, *(term.dtype for term in terms))
     return sum((term.astype(dtype) for term in terms), start=jnp.zeros((), dtype))

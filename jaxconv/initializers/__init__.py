@@ -1,8 +1,8 @@
 """Keras's initializers: frozen dataclasses, called as ``initializer(key, shape, dtype)``.
 
-The functions of :mod:`jax.nn.initializers` have the same signature and are accepted in their place. Independent of
-layers. One difference from Keras: an initializer without a seed draws from its key, so that two layers that share it
-start with different weights.
+The functions of :mod:`jax.nn.initializers` have the same signature and are accepted in their place. One
+difference from Keras: an initializer without a seed draws from its key, so that two layers that share it start with
+different weights.
 """
 
 from collections.abc import Callable

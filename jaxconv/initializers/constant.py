@@ -13,7 +13,11 @@ from jaxconv.registry import register
 
 @register(registry, "zero")
 class Zeros(Initializer):
-    """Fill with zeros."""
+    """Fill with zeros.
+
+    >>> Zeros()(None, (2,)).tolist()
+    [0.0, 0.0]
+    """
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         return jnp.zeros(shape, dtype)
@@ -21,7 +25,11 @@ class Zeros(Initializer):
 
 @register(registry, "one")
 class Ones(Initializer):
-    """Fill with ones."""
+    """Fill with ones.
+
+    >>> Ones()(None, (2,)).tolist()
+    [1.0, 1.0]
+    """
 
     def __call__(self, key: jax.Array | None, shape: Shape, dtype: Any = jnp.float32) -> jax.Array:
         return jnp.ones(shape, dtype)
@@ -71,7 +79,7 @@ class Values(Initializer):
 
     Raises:
         TypeError: for values that are not real numbers.
-        ValueError: when called for another shape than that of the array.
+        ValueError: when called for a shape other than that of the array.
 
     >>> Values(np.arange(3))(None, (3,)).tolist()
     [0.0, 1.0, 2.0]

@@ -9,7 +9,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class FrozenArray:
-    """An immutable array, the field type of initializers that have one.
+    """An immutable array, the type of fields that contain arrays.
 
     Numbers are stored in the widest type of their kind, so that a round trip through JSON gives an equal value.
     """

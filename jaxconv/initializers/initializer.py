@@ -23,13 +23,13 @@ class Initializer(Entry):
 
 
 def number(value: Any, where: str) -> float:
-    """Convert a number or an array scalar to a Python float. Raises TypeError for any other value."""
+    """Convert a number or an array scalar to a Python float. Raises TypeError otherwise."""
     if not isinstance(value, Real) and getattr(value, "shape", None) != ():
         raise TypeError(f"{where} must be a number; got {value!r}")
     return float(value)
 
 
 def choice(value: Any, allowed: tuple[str, ...], where: str) -> None:
-    """Check that ``value`` is one of ``valid``. Raises ValueError with the closest valid word otherwise."""
+    """Check that ``value`` is one of ``allowed``. Raises ValueError with the closest valid word otherwise."""
     if value not in allowed:
         raise ValueError(f"{where} {value!r} is unknown; {nearest(str(value), allowed)}")

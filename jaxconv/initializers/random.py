@@ -127,7 +127,7 @@ class RandomUniform(Random):
 
 @register(registry, "OrthogonalInitializer")
 class Orthogonal(Random):
-    """Draw a matrix with orthonormal rows or columns (whichever are fewer), times ``gain``.
+    """Draw a matrix with orthonormal rows or columns, the fewer of the two, times ``gain``.
 
     All axes but the last enumerate the rows. Half precision is computed in float32; Keras raises an error for it.
 
@@ -198,7 +198,8 @@ class VarianceScaling(_Scaled):
         distribution: ``"truncated_normal"`` (or ``"normal"``; its variance is that after truncation),
             ``"untruncated_normal"`` or ``"uniform"``.
         seed: with an integer, the key is ignored and the numbers are those of Keras.
-        input_axes: the axes whose product is ``fan_in``; requires ``output_axes`` (Keras ignores either one alone).
+        input_axes: the axes whose product is ``fan_in``; requires ``output_axes`` (Keras ignores one without the
+            other).
         output_axes: the axes whose product is ``fan_out``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The layers, one file a family. Each registers itself in the table ``layers`` of the contract when it is imported.
+"""The layers, one file for each family. Importing a file registers its layers in ``jaxconv.contract.layers``.
 
-The package root imports every family for its public names, so the table is complete whatever is imported first.
+The package root imports every family for its public names, so the registry is complete regardless of import order.
 """

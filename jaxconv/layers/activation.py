@@ -1,4 +1,4 @@
-"""Functions of each element: Activation, for any function of the table, and layers with options or weights."""
+"""Elementwise activations: Activation, for any registered function, and layers with options or weights."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -67,12 +67,12 @@ class Pointwise(Layer):
 
 @register(layers)
 class ReLU(Pointwise):
-    """Apply a ReLU: ``min(x, max_value)`` from ``threshold`` on, ``negative_slope * (x - threshold)`` below.
+    """Apply a ReLU: ``min(x, max_value)`` above ``threshold``, ``negative_slope * (x - threshold)`` elsewhere.
 
     Args:
         max_value: upper bound of the output, at least 0; None means unbounded.
         negative_slope: slope below the threshold, at least 0.
-        threshold: smallest input that is returned as it is, at least 0.
+        threshold: inputs above it are returned unchanged; at least 0.
 
     Shapes: Any shape, kept.
 
@@ -106,7 +106,7 @@ class LeakyReLU(Pointwise):
 
     Args:
         negative_slope: slope for negative inputs, at least 0. The default is 0.3; that of the function ``leaky_relu``
-            is 0.2. Configs of Keras 2 call it ``alpha``, which ``from_config`` reads.
+            is 0.2. ``from_config`` also reads ``alpha``, its name in Keras 2.
 
     Shapes: Any shape, kept.
 
@@ -197,8 +197,9 @@ class Softmax(Layer):
             return None
         steps, sizes = self.mask_layouts(len(shape)), np.shape(mask)
         if len(sizes) > len(shape):
-            raise ValueError(f"{self.label}: mask of shape {sizes} has more axes than input of shape {shape}")
-        # Keras's form, over all entries, is read as well
+            what = f"mask of shape {sizes} has more axes than input of shape {shape}"
+            raise ValueError(f"{self.label}: {what}; give at most {len(shape)}")
+        # Keras's form, over all entries, is accepted as well
         entries = [tuple(range(len(shape) - len(sizes), len(shape)))]
         either = fitting_axes(sizes, shape, entries, broadcast=True)
         if fitting_axes(sizes, shape, steps) and not (either and len(sizes) == 1):
@@ -213,7 +214,7 @@ class Softmax(Layer):
         return fill_masked(activations.softmax(fill_masked(x, mask, least), self.axis), mask), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        # a mask over entries does not say which steps are real
+        # a mask over entries does not say which steps are unmasked
         return mask if mask is not None and mask.ndim < x.ndim else None
 
 
@@ -223,8 +224,8 @@ class PReLU(Layer):
 
     Args:
         alpha_initializer, alpha_regularizer, alpha_constraint: as in every layer.
-        shared_axes: axis or axes of the input (from 1 on, or counted from the end) along which alpha is the same:
-            [1, 2] for an image under channels_last means one alpha for each channel. None shares nothing.
+        shared_axes: axis or axes of the input (counted from 1, or from the end) along which alpha is the same: [1, 2]
+            for an image under channels_last means one alpha for each channel. None shares nothing.
 
     Shapes: Any shape of rank 2 or more, kept.
 
@@ -273,7 +274,7 @@ class PReLU(Layer):
 
 @register(layers)
 class ActivityRegularization(Pointwise):
-    """Add the penalty ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size; the output is the input.
+    """Return the input, and add the penalty ``l1 * sum|x| + l2 * sum(x^2)``, divided by the batch size.
 
     The penalty is in ``effects.penalty``, like that of an ``activity_regularizer``.
 

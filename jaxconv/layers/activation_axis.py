@@ -1,7 +1,4 @@
-"""Activations along the channel axis, in both data formats, and the number of channels they return.
-
-Knows activations, not layers.
-"""
+"""Activations along the channel axis, in both data formats, and the number of channels they return."""
 
 import functools
 import inspect
@@ -30,7 +27,7 @@ def activate(activation: Any, y: Array, axis: int) -> Array:
 
 
 def activated_width(activation: Any, width: int, where: str) -> int:
-    """Return the channel count after an activation: ``glu`` halves it, all others keep it. Raises ValueError if odd."""
+    """Return the channel count after an activation. ``glu`` halves it; an odd count raises ValueError."""
     if activation is not activations.glu:
         return width
     if width % 2:

@@ -21,7 +21,7 @@ from jaxconv.layers.sharding import gather_axes
 
 
 def bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each of ``count`` bins over ``length`` steps begins and ends.
+    """Return the start and the end of each of ``count`` bins over ``length`` steps.
 
     Bin ``i`` of ``m`` goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``. Neighbouring bins share a step if
     their border is inside it. With more bins than steps, steps are repeated.
@@ -42,13 +42,15 @@ def _window(length: Any, count: int) -> Window:
 
 @dataclasses.dataclass(frozen=True)
 class BaseAdaptivePooling(Layer):
-    """Bins over each spatial axis, one axis after the other, in any rank. Subclasses reduce each bin to one value.
+    """A reduction over bins of each spatial axis in sequence, in any rank. Subclasses reduce each bin to one value.
 
     Bin ``i`` of ``m`` over ``n`` steps goes from ``floor(i n / m)`` up to ``ceil((i + 1) n / m)``, as in PyTorch. In
     half precision means are computed in float32. With a mask along one axis, the bins divide each sample's own
-    sequence. With one along several, they divide the whole image, and masked pixels do not count; an empty bin is 0.
+    sequence. With a mask along several axes, they divide the entire image, and masked pixels do not count; an empty bin
+    is 0.
 
-    Differs deliberately: the bins are computed in integers; Keras rounds a float32 quotient, and gets NaN for 7 of 7.
+    Differs deliberately: the bins are computed in integers; Keras rounds a float32 quotient, which gives NaN for 7 bins
+    of 7 steps.
 
     Args:
         output_size: length of the output, in steps; one integer or one for each spatial axis, at least 1.
@@ -76,12 +78,12 @@ class BaseAdaptivePooling(Layer):
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         axes = spatial_axes(self.rank, self.data_format)
         masked = [] if mask is None else [axis for axis in axes if mask.shape[axis] != 1]
-        if len(masked) > 1:  # the bins are those of the whole image
+        if len(masked) > 1:  # the bins divide the entire image
             return self.reduce_pixels(x, jnp.broadcast_to(mask, x.shape)), Effects()
         return self._pool(x, mask, masked[0] if masked else None), Effects()
 
     def _pool(self, x: Array, mask: Any = None, time: int | None = None) -> Array:
-        """Pool one axis after the other, the axis ``time`` with a mask."""
+        """Pool the axes in sequence, the axis ``time`` with a mask."""
         for axis, count in zip(spatial_axes(self.rank, self.data_format), self.output_size, strict=True):
             if axis == time:
                 x = self._pool_sequences(x, mask.reshape(x.shape[0], -1), axis, count)
@@ -116,7 +118,7 @@ class BaseAdaptivePooling(Layer):
         return jnp.moveaxis(lax.map(pool, (begin, end)), 0, time)
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        # the bins divide each sample's own sequence, so with a mask along one axis every output is real
+        # the bins divide each sample's own sequence, so with a mask along one axis every output is unmasked
         return None if mask is None or mask.ndim == 2 else super().output_mask(x, mask)
 
     def reduce(self, x: Array, window: list[int], weight: np.ndarray) -> Array:
@@ -128,12 +130,12 @@ class BaseAdaptivePooling(Layer):
         raise NotImplementedError
 
     def reduce_pixels(self, x: Array, mask: Array) -> Array:
-        """Reduce the real pixels of each bin, for a mask along several axes; return 0 for a bin without one."""
+        """Reduce the unmasked pixels of each bin, for a mask along several axes; return 0 for a bin without any."""
         raise NotImplementedError
 
 
 class _AdaptiveMax(BaseAdaptivePooling):
-    """Compute the largest value of each bin; of several equal ones the first gets the gradient.
+    """Compute the largest value of each bin; the first of several equal values gets the gradient.
 
     >>> AdaptiveMaxPooling1D(2).apply_fn({}, jnp.arange(5.0).reshape(1, 5, 1)).ravel()
     Array([2., 4.], dtype=float32)

@@ -1,6 +1,6 @@
 """MultiHeadAttention: each step of a query is a weighted mean of the steps of a value.
 
-The input is a list of arrays: query, value, and possibly key and attention mask. Independent of graphs.
+The input is a list of arrays: query, value, and optionally key and attention mask.
 """
 
 import dataclasses
@@ -52,7 +52,7 @@ class Projection(Layer):
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:
         sizes = input_shape[-self.reads :]
-        if None in sizes or not self.units:  # those of the output, where the query is not known
+        if None in sizes or not self.units:  # those of the output, if the query is unknown
             what = f"the channel count in input shape {input_shape} is None"
             raise ValueError(f"MultiHeadAttention: {what}; the kernels' shapes depend on it, so give a number")
         kernel = Weight((*sizes, *self.units), self.kernel_initializer)  # type: ignore[arg-type]
@@ -72,8 +72,9 @@ class MultiHeadAttention(Merge):
 
     Each head projects query, key and value; the softmax of ``query @ key / sqrt(key_dim)`` over the steps weights the
     values; the heads together are projected to the output. Keras's layer, called on a list: ``layer([query, value])``,
-    ``[query, value, key]`` or ``[query, value, key, attention_mask]``. The key is the value where it is left out. The
-    last is (batch, query steps, value steps), or with an axis of heads after the batch; 0 hides a value from a query.
+    ``[query, value, key]`` or ``[query, value, key, attention_mask]``. If the key is omitted, the value is used. The
+    attention mask is (batch, query steps, value steps), or has an axis of heads after the batch; 0 hides a value from a
+    query.
 
     As in Keras, the masks of value and key hide steps; that of the query is the output's mask. The heads of a query
     that sees no value are the mean of all values; with dropout, or an input of more than three axes, 0. Differs
@@ -82,15 +83,15 @@ class MultiHeadAttention(Merge):
 
     Args:
         num_heads: number of heads.
-        key_dim, value_dim: channels of each head, of query and key, and of the value; ``value_dim`` None for
+        key_dim, value_dim: channels of each head: of query and key, and of the value; ``value_dim=None`` means
             ``key_dim``.
         dropout: fraction of the weights dropped in training.
         use_bias: whether the projections have biases.
-        output_size: channels of the output, or the sizes of several axes; None for the query's channels.
-        attention_axes: axes to attend over, counted with the batch; None for all between batch and channels. Along the
-            others, query and value have the same steps.
-        sliding_window: hides values that are this many steps away or more; None for none.
-        flash_attention: accepted, and changes nothing: XLA decides. True is refused.
+        output_size: channels of the output, or the sizes of several axes; None means the query's channels.
+        attention_axes: axes to attend over, counted with the batch; None means all between batch and channels. Along
+            the others, query and value must have the same sizes.
+        sliding_window: hides values that are this many steps away or more; None hides none.
+        flash_attention: accepted without effect, because XLA chooses the kernel. True raises ValueError.
         kernel_*, bias_*, activity_regularizer: those of each projection, as in :class:`~jaxconv.Conv1D`.
         use_gate: whether to multiply the heads by a sigmoid of a further projection of the query.
         seed: folded into the caller's key; None leaves the key unchanged.
@@ -105,7 +106,8 @@ class MultiHeadAttention(Merge):
             output_size), bias (output_size,).
 
     Raises:
-        ValueError: inputs that do not fit, both shapes named; an option that is not valid; training without a key.
+        ValueError: inputs that do not match (the message names both shapes); an option that is not valid; training
+            without a key.
         TypeError: an input that is not a list.
 
     Source: Vaswani et al. 2017, https://arxiv.org/abs/1706.03762; the gate: https://arxiv.org/abs/2505.06708
@@ -190,7 +192,7 @@ class MultiHeadAttention(Merge):
         return self.dropout > 0
 
     def _projected_shapes(self, shapes: list[Shape]) -> dict[str, Shape]:
-        """Return the shape that each projection takes."""
+        """Return the input shape of each projection."""
         query, value = shapes[0], shapes[1]
         found = dict(query=query, key=shapes[2] if len(shapes) > 2 else value, gate=query, value=value)
         return found | {"attention_output": (*query[:-1], self.num_heads, self.value_dim)}
@@ -261,7 +263,7 @@ class MultiHeadAttention(Merge):
             None in pair or pair[0] in (1, pair[1]) for pair in zip(given, full, strict=True)
         )
         if not fits:
-            allowed = f"{(query[0], *steps)} or {full}, where 1 stands for any size"
+            allowed = f"{(query[0], *steps)} or {full}, where a size may be 1"
             raise ValueError(
                 f"MultiHeadAttention: attention_mask of shape {mask} does not fit query of shape {query} and value of "
                 f"shape {value}; expected {allowed}"
@@ -298,7 +300,7 @@ class MultiHeadAttention(Merge):
         return y, Effects(penalty=penalty + effects.penalty)
 
     def _flat(self, y: Array, rank: int, whole: bool) -> Array:
-        """Return an array of an input of this rank with the axes that are attended over as one, behind the others.
+        """Merge the axes that are attended over into one, after the others, in an array from an input of this rank.
 
         Args:
             whole: whether all steps are gathered on a mesh with Explicit axes, as those of key and value are.
@@ -311,7 +313,7 @@ class MultiHeadAttention(Merge):
         return y.reshape(math.prod(y.shape[:count]), math.prod(y.shape[count : rank - 1]), *end)
 
     def _visible(self, given: dict[str, Array], masks: dict[str, Any]) -> Array | None:
-        """Return which value each query may attend to, (batch, heads, query steps, value steps); None for all."""
+        """Return whether each query sees each value, (batch, heads, query steps, value steps), or None for all."""
         query, value, found = given["query"], given["value"], []
         for name in ("value", "key"):
             own = masks.get(name)
@@ -346,7 +348,7 @@ class MultiHeadAttention(Merge):
         if visible is not None:
             scores = jnp.where(visible, scores, jnp.asarray(jnp.finfo(dtype).min / 2, dtype))
         weights = jax.nn.softmax(scores, -1)
-        if visible is not None and (self.dropout > 0 or len(shape) != 4):  # else Keras's fused kernel, a mean of all
+        if visible is not None and (self.dropout > 0 or len(shape) != 4):  # else a mean, as in Keras's fused kernel
             weights = jnp.where(visible, weights, jnp.zeros((), dtype))
         if drops:
             key = key if self.seed is None else jax.random.fold_in(key, self.seed)

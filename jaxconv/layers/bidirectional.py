@@ -1,4 +1,4 @@
-"""Bidirectional: a recurrent layer and one that begins with the last step, merged."""
+"""Bidirectional: a forward and a backward recurrent layer, with merged outputs."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Bidirectional(Wrapper, WithStates):
     """Run a recurrent layer forwards and a second one backwards over a sequence, and merge their outputs.
 
     Keras's layer, without ``weights``. Both outputs, and the mask, are in the order of ``layer``'s output: that of the
-    input, unless ``layer`` itself goes backwards. First states follow the sequence in a list of inputs, those of
+    input, unless ``layer`` itself goes backwards. Initial states follow the sequence in a list of inputs, those of
     ``layer`` first: ``Bidirectional(LSTM(8))([x, h, c, backward_h, backward_c])``.
 
     Args:
@@ -34,14 +34,14 @@ class Bidirectional(Wrapper, WithStates):
         backward_layer: the second layer, whose ``go_backwards`` is the opposite; None for one with the same options.
 
     Shapes:
-        those of ``layer``; with "concat" twice as many channels. With ``return_state`` of the layers a list: the
-        output, or both, then the states of ``layer`` and those of ``backward_layer``.
+        those of ``layer``; with "concat", twice as many channels. If the layers have ``return_state``, a list: the
+        output, or both outputs, then the states of ``layer`` and those of ``backward_layer``.
 
     Params: forward_layer, backward_layer: the params of the two layers.
 
     Raises:
         TypeError: a layer that is not recurrent.
-        ValueError: an unknown ``merge_mode``; two layers of one direction, or with other outputs.
+        ValueError: an unknown ``merge_mode``; two layers with the same direction, or with different outputs.
 
     >>> params, apply_fn = Bidirectional(jaxconv.LSTM(4, return_sequences=True)).init(jax.random.key(0), (None, 10, 3))
     >>> apply_fn(params, jnp.ones((2, 10, 3))).shape
@@ -97,7 +97,8 @@ class Bidirectional(Wrapper, WithStates):
         first, second = (_one(child.output_shape(input_shape)) for child in self.children.values())
         if first[:-1] != second[:-1] or (self.merge_mode != "concat" and first != second):
             mode = self.merge_mode
-            raise ValueError(f"Bidirectional: outputs of shapes {first} and {second} do not fit merge_mode={mode!r}")
+            what = f"outputs of shapes {first} and {second} do not fit merge_mode={mode!r}"
+            raise ValueError(f"Bidirectional: {what}; give two layers with equal output shapes")
         if self.layer.return_sequences:
             before[0] = MIXED
         width = channels.output_length(input_shape[-1])
@@ -133,7 +134,7 @@ class Bidirectional(Wrapper, WithStates):
             given_first = [first, *begin] if begin else first
             y, effects = child.forward(params[name], given_first, train=train, key=own, mask=real)
             one, real = _one(y), _one(effects.mask)
-            if self.layer.return_sequences and index:  # as in Keras, whichever of the two begins with the last step
+            if self.layer.return_sequences and index:  # as in Keras, regardless of which layer goes backwards
                 one, real = jnp.flip(one, 1), None if real is None else jnp.flip(real, 1)
             outputs.append(one)
             states += _states(y)
@@ -148,7 +149,7 @@ class Bidirectional(Wrapper, WithStates):
         return [*ys, *states], Effects(fixed, penalty, found)
 
     def multiply_adds(self, input_shape: Any) -> int | None:
-        # those of both layers
+        # the sum over both layers
         found = [child.multiply_adds(sequence_of(input_shape)) for child in self.children.values()]
         return None if None in found else sum(found)
 

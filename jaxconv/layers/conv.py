@@ -1,4 +1,4 @@
-"""Conv1D, Conv2D and Conv3D: Keras's arguments around :func:`jaxconv.ops.conv`."""
+"""Conv1D, Conv2D and Conv3D: layers with Keras's arguments, computed by :func:`jaxconv.ops.conv`."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ class BaseConv(Convolving):
 
     Args:
         filters: number of output channels.
-        kernel_size: length of the kernel in taps; as all sizes, one number for all axes or one for each.
+        kernel_size: length of the kernel in taps; like all sizes, one number for all axes or one for each.
         strides: input steps from one output to the next. Not above 1 together with a ``dilation_rate`` above 1.
         padding: "valid", "same", "causal" (output t reads no input after t), in any case; or a pair (before, after).
             In two and three dimensions: a name, or for each axis a name ("causal" included) or a pair.
@@ -36,8 +36,8 @@ class BaseConv(Convolving):
         kernel_regularizer, bias_regularizer: penalty on the weight, in ``apply_fn.penalty``.
         activity_regularizer: penalty on the output, divided by the batch size, in ``effects.penalty``.
         kernel_constraint, bias_constraint: projection after an update, in ``apply_fn.project``.
-        padding_mode: what the padding holds: "zeros", "reflect", "replicate" or "circular" (beyond Keras).
-        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
+        padding_mode: the values of the padding: "zeros", "reflect", "replicate" or "circular" (beyond Keras).
+        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras does not support.
         name, trainable, dtype, input_shape: as in every layer.
 
     Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, filters).

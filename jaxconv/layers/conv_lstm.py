@@ -18,17 +18,18 @@ class BaseConvLSTM(LongShortTerm):
 
     The gates are those of :class:`~jaxconv.LSTM`; the product with the input is a convolution with these options, and
     the product with the state one with stride 1 and "same" padding. Masks, dropout (a mask for each gate), states and
-    what is refused are as there. ``unroll`` does not exist, as in Keras.
+    unsupported options are as there. ``unroll`` is accepted without effect.
 
     Args:
         filters: number of output channels.
-        kernel_size, strides, padding, dilation_rate: of the input's convolution: one number for all axes or one for
-            each; "valid" or "same". Strides above 1 together with a dilation above 1 are not valid.
+        kernel_size, strides, padding, dilation_rate: options of the input's convolution. Sizes are one number for all
+            axes or one for each; padding is "valid" or "same". Strides above 1 together with a dilation above 1 are not
+            valid.
         data_format: "channels_last" or "channels_first" of each step; None means ``image_data_format()``.
 
     Shapes:
-        (batch, time, *spatial, channels) -> (batch, *new_spatial, filters), with ``return_sequences`` with time after
-        the batch; for "channels_first" the channels are before the spatial axes.
+        (batch, time, *spatial, channels) -> (batch, *new_spatial, filters), with ``return_sequences`` (batch, time,
+        *new_spatial, filters); for "channels_first" the channels precede the spatial axes.
 
     Params:
         kernel: (\\*kernel_size, channels, 4 filters). recurrent_kernel: (\\*kernel_size, filters, 4 filters). bias:
@@ -120,12 +121,12 @@ class BaseConvLSTM(LongShortTerm):
 
 @register(layers)
 class ConvLSTM1D(BaseConvLSTM, rank=1):
-    """Run a convolutional LSTM over a sequence of lines."""
+    """Run a convolutional LSTM over a sequence of one-dimensional signals."""
 
 
 @register(layers)
 class ConvLSTM2D(BaseConvLSTM, rank=2):
-    """Run a convolutional LSTM over a sequence of images, the frames of a film."""
+    """Run a convolutional LSTM over a sequence of images, the frames of a video."""
 
 
 @register(layers)

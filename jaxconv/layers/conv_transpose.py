@@ -1,4 +1,4 @@
-"""Conv1DTranspose, Conv2DTranspose and Conv3DTranspose: Keras's arguments around :func:`jaxconv.ops.conv_transpose`."""
+"""Conv1DTranspose, 2D and 3D: layers with Keras's arguments, computed by :func:`jaxconv.ops.conv_transpose`."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -28,13 +28,13 @@ class _VolumeOrder(Convolving):
 class BaseConvTranspose(Convolving):
     """A transposed convolution of any rank.
 
-    Its output has the shape that the convolution would reduce to the input's. Keras's layer, argument for argument;
-    beyond it ``groups``, explicit padding, and strides with dilation. It is the gradient of a convolution with respect
-    to its input: each input step adds its multiple of the kernel to the output.
+    Its output has a shape that the convolution maps to the input's. Keras's layer, argument for argument; beyond it
+    ``groups``, explicit padding, and strides with dilation. It is the gradient of a convolution with respect to its
+    input: each input step adds its multiple of the kernel to the output.
 
     Args:
         filters: number of output channels.
-        kernel_size: length of the kernel in taps; as all sizes, one number for all axes or one for each.
+        kernel_size: length of the kernel in taps; like all sizes, one number for all axes or one for each.
         strides: distance of neighbouring input steps in the output. Not above 1 together with a ``dilation_rate`` above
             1.
         padding: "valid", "same" (``length * strides`` output steps), or a pair (before, after) that is cut off.
@@ -42,7 +42,7 @@ class BaseConvTranspose(Convolving):
         data_format, activation, use_bias, initializers, regularizers, constraints: as in :class:`~jaxconv.Conv1D`.
         dilation_rate: distance of neighbouring taps, in output steps.
         groups: number of channel groups, each transposed separately; divides channels and filters (beyond Keras).
-        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras refuses.
+        strides_with_dilation: True allows strides above 1 with a dilation above 1, which Keras does not support.
 
     Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, filters).
 

@@ -1,6 +1,6 @@
 """The base of the layers that slide kernels over an input: sizes, windows, bias and activation.
 
-Independent of particular convolutions. It declares no fields: their order differs between the families, as in Keras.
+It declares no fields: their order differs between the families, as in Keras.
 """
 
 from typing import Any, ClassVar
@@ -26,7 +26,7 @@ class Convolving(Layer):
 
     causal: ClassVar[bool] = True  # whether padding="causal" is valid
 
-    # the fields of every family, in whatever order
+    # the fields of every family; their order differs
     kernel_size: Any
     strides: Any
     padding: Any
@@ -71,7 +71,7 @@ class Convolving(Layer):
         raise NotImplementedError
 
     def width(self, channels: Any) -> Any:
-        """Return the channel count of the output before the activation; None if it depends on unknown channels."""
+        """Return the channel count of the output before the activation, or None if it depends on unknown channels."""
         return self.filters  # type: ignore[attr-defined]
 
     def convolve(self, params: Params, x: Array) -> Array:
@@ -122,7 +122,7 @@ class Convolving(Layer):
         y, last = self.convolve(kernels, x), self.data_format == "channels_last"
         if self.use_bias:
             bias = params["bias"]
-            bias = bias.reshape((1,) * (self.rank + 1 - bias.ndim) + bias.shape)  # one for all places, or one for each
+            bias = bias.reshape((1,) * (self.rank + 1 - bias.ndim) + bias.shape)  # one for all steps, or one for each
             bias = (bias if last else bias.transpose(self.rank, *range(self.rank)))[None]
             y = y + broadcast_like(bias, y)
         return activate(self.activation, y, -1 if last else 1), Effects()

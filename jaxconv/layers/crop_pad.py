@@ -15,7 +15,7 @@ from jaxconv.layers.sharding import gather_uneven
 
 
 class _Edges(Layer):
-    """A layer with a (before, after) pair for each spatial axis; ``edges`` names the field that holds them."""
+    """A layer with a (before, after) pair for each spatial axis; ``edges`` names the field that contains them."""
 
     edges: ClassVar[str]
     data_format: str | None
@@ -56,7 +56,7 @@ class _Cropping(_Edges):
     Args:
         cropping: one count for all ends, in steps; or one for each axis, or (before, after) for each.
         data_format: "channels_last", "channels_first" (in one dimension beyond Keras), or None for
-            ``image_data_format()`` (in one dimension channels_last, whatever the config file says).
+            ``image_data_format()`` (in one dimension channels_last, regardless of the config file).
 
     Shapes: (batch, *spatial, channels) -> (batch, *new_spatial, channels), shorter by ``before + after``.
 
@@ -80,7 +80,7 @@ class _Cropping(_Edges):
 
 @register(layers)
 class Cropping1D(_Cropping, rank=1):
-    """Remove steps at both ends of a sequence. The default data format is channels_last, whatever the config says."""
+    """Remove steps at both ends of a sequence. The default data format is always channels_last."""
 
     cropping: Any = (1, 1)
     data_format: str | None = "channels_last"

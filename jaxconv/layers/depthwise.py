@@ -1,4 +1,4 @@
-"""DepthwiseConv1D, 2D, 3D and SeparableConv1D, 2D, 3D: Keras's arguments around :mod:`jaxconv.ops`."""
+"""DepthwiseConv1D, 2D, 3D and SeparableConv1D, 2D, 3D: Keras's layers, computed by :mod:`jaxconv.ops`."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -79,7 +79,7 @@ class BaseDepthwiseConv(Convolving):
 class BaseSeparableConv(Convolving):
     """A separable convolution of any rank.
 
-    The one bias comes after the second convolution; nothing is applied between them. Differs from Keras as
+    There is one bias, after the second convolution; nothing is applied between the two. Differs from Keras as
     :class:`DepthwiseConv1D` does.
 
     Args:

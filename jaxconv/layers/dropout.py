@@ -1,4 +1,4 @@
-"""Layers that are random in training and the identity at inference: Gaussian noise, and dropout of several kinds."""
+"""Layers that are random in training and the identity at inference: Gaussian noise and several kinds of dropout."""
 
 import dataclasses
 import math
@@ -16,7 +16,7 @@ from jaxconv.layers.sharding import explicit_sharding
 
 
 def below_one(rate: Any, what: str, where: str) -> float:
-    """Return a rate from 0 to below 1. Raises ValueError for any other value, 1 included."""
+    """Return a rate of at least 0 and below 1. Raises ValueError otherwise."""
     if as_number(rate, what, where, 0, 1) == 1:
         raise ValueError(f"{where}: {what}={rate!r} would drop everything; give a number from 0 to below 1")
     return float(rate)
@@ -30,7 +30,7 @@ class Noise(Pointwise):
     """
 
     needs_key: ClassVar[bool] = True
-    strength: ClassVar[str] = "rate"  # the option that is 0 where there is no noise
+    strength: ClassVar[str] = "rate"  # the option that is 0 if there is no noise
     output_values: ClassVar[str | None] = "input"
 
     def add_noise(self, x: Array, key: Any) -> Array:
@@ -143,7 +143,9 @@ class _Shaped(_Masked):
         if self.noise_shape is not None:
             self._set(noise_shape=as_shape(self.noise_shape, f"{type(self).__name__}: noise_shape"))
             if 0 in self.noise_shape:
-                raise ValueError(f"{type(self).__name__}: noise_shape={self.noise_shape} holds 0; sizes are at least 1")
+                raise ValueError(
+                    f"{type(self).__name__}: noise_shape={self.noise_shape} contains 0; sizes are at least 1"
+                )
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         where, mask, shape = type(self).__name__, self.noise_shape, input_shape
@@ -175,7 +177,7 @@ class Dropout(_Shaped):
     Shapes: Any shape, kept.
 
     Raises:
-        ValueError: a rate outside 0 to 1; a mask that does not fit; training without a key.
+        ValueError: a rate outside 0 to 1; a noise_shape that does not fit the input; training without a key.
 
     >>> params, apply_fn = Dropout(0.5).init(jax.random.key(0), (None, 4))
     >>> y, _ = apply_fn.forward(params, jnp.ones((1, 4)), train=True, key=jax.random.key(1))
@@ -198,7 +200,7 @@ class AlphaDropout(_Shaped):
     Shapes: Any shape, kept.
 
     Raises:
-        ValueError: a rate that is not valid; a mask that does not fit; training without a key.
+        ValueError: a rate that is not valid; a noise_shape that does not fit the input; training without a key.
 
     Source: Klambauer et al. 2017, https://arxiv.org/abs/1706.02515
 
@@ -260,7 +262,7 @@ class _Spatial(_Masked):
 class SpatialDropout1D(_Spatial, rank=1):
     """Set a fraction of the channels of a sequence to zero in training, at all steps.
 
-    The default data format is channels_last, whatever the config file says.
+    The default data format is channels_last, regardless of the config file.
     """
 
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)

@@ -17,8 +17,8 @@ from jaxconv.layers.sharding import explicit_sharding
 class Embedding(Layer):
     """Look each id up in a table: ``embeddings[id]``.
 
-    Integer input stays integer, whatever the dtype policy; other input is truncated to int32. A negative id counts from
-    the end, and the row of an id outside ``-input_dim`` to ``input_dim - 1`` is NaN, because compiled code cannot
+    Integer input stays integer, regardless of the dtype policy; other input is truncated to int32. A negative id counts
+    from the end, and the row of an id outside ``-input_dim`` to ``input_dim - 1`` is NaN, because compiled code cannot
     raise. All of this is as in Keras on JAX. In place of Keras's ``weights`` pass an array as
     ``embeddings_initializer``.
 
@@ -77,7 +77,7 @@ class Embedding(Layer):
         return [tuple(range(rank))]  # the input has no channels
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        # with mask_zero the values of the input say which steps are real
+        # with mask_zero the values of the input determine which steps are unmasked
         if not self.mask_zero:
             return mask
         real = x != 0

@@ -1,4 +1,4 @@
-"""Function: a plain function of arrays as a layer. It has no name in a config, so files refuse it."""
+"""Function: a plain function of arrays as a layer. It cannot be saved, because a config cannot contain code."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -9,27 +9,29 @@ import jax.numpy as jnp
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, whole
 from jaxconv.errors import explain
 
-_SIZES = (83, 97)  # stand for an unknown size: what differs between the two depends on it
+_SIZES = (83, 97)  # two values of an unknown size: what differs between the results depends on it
 
 
 @dataclasses.dataclass(frozen=True)
 class Function(Layer):
     """Apply a function of arrays, such as ``lambda x: x**2``, or of a list of arrays: Keras's ``Lambda``.
 
-    The function is called with the batch and must compute each example by itself. The output shape is found by tracing
-    it. Unless ``pointwise``, each output is taken to read all of every axis: then a mask ends here, with a warning, a
-    stream refuses the layer, and receptive fields are unknown. Masked steps hold 0 when the function is called.
+    The function is called with the batch and must compute each example independently. Its output shape is determined by
+    tracing. Unless ``pointwise``, each output is assumed to read every axis entirely: then a mask ends here, with a
+    warning, the layer cannot be streamed, and receptive fields are unknown. Masked steps are 0 when the function is
+    called.
 
-    A function is equal to itself alone: define it once, not in each call of a step, or ``jit`` compiles each time.
+    A function is equal only to itself: define it once, not in each call of a step, or ``jit`` compiles each time.
 
     Args:
         function: (array) -> array, or (list of arrays) -> array for a layer that is called on a list.
-        pointwise: whether each output depends on the input at the same place alone: masks pass, and it streams.
+        pointwise: whether each output depends only on the input at the same position. Masks then pass through, and the
+            layer can be streamed.
 
-    Shapes: whatever the function takes -> what it returns; the batch is the first axis of both.
+    Shapes: those of the function; the batch is the first axis of its input and output.
 
     Raises:
-        TypeError: something else than a function. ValueError: a function that does not keep the batch, or is declared
+        TypeError: the argument is not a function. ValueError: a function that does not keep the batch, or is declared
             pointwise and changes the shape; ``get_config`` and ``save_model``, because code is not written to files.
 
     >>> layer = Function(lambda x: x[:, ::-1] ** 2, name="reversed_square")
@@ -63,7 +65,8 @@ class Function(Layer):
             raise ValueError(f"{self.label}: the function returned shape {first} for {inputs}; it must keep the batch")
         out = tuple(a if a == b else None for a, b in zip(first, second, strict=True))
         if self.pointwise and any(out != one for one in inputs):
-            raise ValueError(f"{self.label}: pointwise, and the function returned shape {out} for {inputs}")
+            what = f"the function returned shape {out} for {inputs}"
+            raise ValueError(f"{self.label}: {what}; with pointwise=True it must keep the shape")
         return out
 
     def _trace(self, shape: Any, size: int) -> tuple:
@@ -97,4 +100,4 @@ class Function(Layer):
 
     def get_config(self) -> dict[str, Any]:
         what = f"{self.label}: a function is code, which is not written to a config or a file"
-        raise ValueError(f"{what}; make it a layer class with @register(layers), or use save_params for params alone")
+        raise ValueError(f"{what}; make it a layer class with @register(layers), or use save_params for params only")

@@ -17,7 +17,7 @@ from jaxconv.layers.moments import average
 
 @dataclasses.dataclass(frozen=True)
 class BaseGlobalPooling(Layer):
-    """A reduction over all spatial axes, in any rank. With a mask: over the real steps, and 0 if there is none.
+    """A reduction over all spatial axes, in any rank. With a mask: over the unmasked steps, and 0 if there are none.
 
     Args:
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
@@ -40,7 +40,7 @@ class BaseGlobalPooling(Layer):
         return with_channels(self.data_format, [whole(1)] * self.rank, channels) if self.keepdims else (channels,)
 
     def output_mask(self, x: Array, mask: Any) -> None:
-        return None  # the masked axes are reduced; with keepdims the windows alone cannot tell
+        return None  # the masked axes are reduced; with keepdims the windows do not show it
 
 
 class _GlobalMax(BaseGlobalPooling):

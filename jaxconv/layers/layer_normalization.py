@@ -1,6 +1,6 @@
-"""LayerNormalization, RMSNormalization, UnitNormalization, GroupNormalization: each sample is normalized by itself.
+"""LayerNormalization, RMSNormalization, UnitNormalization, GroupNormalization: each sample is normalized separately.
 
-Nothing here depends on the other samples of a batch.
+The result of a sample does not depend on the other samples of a batch.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jaxconv.layers.options import as_axis, as_one_axis, at_least_0, input_axes,
 
 
 class _WithinSample(Layer):
-    """A normalization of each sample, in float32 at least; masked steps do not count. Weights lie along ``axis``."""
+    """A normalization of each sample, in at least float32; masked steps do not count. Weights lie along ``axis``."""
 
     axis: Any
     center: bool
@@ -63,7 +63,7 @@ class LayerNormalization(_AlongAxes):
     """Normalize each sample along ``axis``: ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``.
 
     Mean and (biased) variance are those of each sample over ``axis``, separately for each position on the other axes.
-    The input is cast to float32 at least, so that nothing overflows in float16. Differs deliberately: axes are sorted
+    The input is cast to at least float32, so that nothing overflows in float16. Differs deliberately: axes are sorted
     after negative ones are counted from the front (Keras sorts -1 before 1), and the batch axis is an error.
 
     Args:
@@ -71,8 +71,8 @@ class LayerNormalization(_AlongAxes):
         epsilon: added to the variance, in squared units of the input.
         center, scale: whether to have beta and gamma.
         *_initializer, *_regularizer, *_constraint: as in every layer.
-        rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``: no beta, and gamma whatever
-            ``scale`` is. It does not divide by the root mean square; :class:`RMSNormalization` does.
+        rms_scaling: Keras's deprecated variant ``gamma * x / sqrt(variance + epsilon)``: no beta, and gamma regardless
+            of ``scale``. It does not divide by the root mean square; :class:`RMSNormalization` does.
 
     Shapes: Any shape of rank 2 or more, kept.
 
@@ -119,8 +119,8 @@ class LayerNormalization(_AlongAxes):
 class RMSNormalization(_AlongAxes):
     """Divide each sample by its root mean square along ``axis``: ``scale * x / sqrt(mean(x^2) + epsilon)``.
 
-    Differs deliberately: ``scale`` is applied along ``axis``; Keras applies it along the last axes, whatever ``axis``
-    is.
+    Differs deliberately: ``scale`` is applied along ``axis``; Keras applies it along the last axes, regardless of
+    ``axis``.
 
     Args:
         axis: axis, or axes, that are normalized together; negative ones count from the end.
@@ -187,7 +187,7 @@ class GroupNormalization(_WithinSample):
     """Normalize each sample within groups of neighbouring channels: mean 0 and variance 1 over group and positions.
 
     ``gamma * (x - mean) / sqrt(variance + epsilon) + beta``, with a gamma and a beta for each channel. The input is
-    cast to float32 at least, so that nothing overflows in float16. Masked steps do not count; in Keras they do.
+    cast to at least float32, so that nothing overflows in float16. Masked steps do not count; in Keras they do.
 
     Args:
         groups: number of groups; divides the channels. -1 means one group for each channel: instance normalization.

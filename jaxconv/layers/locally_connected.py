@@ -61,7 +61,7 @@ class BaseLocallyConnected(Convolving):
     padding_mode: str = dataclasses.field(default="zeros", kw_only=True)
 
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"padding_mode"})
-    # Keras 2 had three implementations; the weights of number 1 have the shapes below
+    # Keras 2 had three implementations; the weights of implementation 1 have the shapes below
     keras_only: ClassVar[dict[str, tuple]] = {"implementation": (1,)}
 
     def filter_axes(self, leaf: str) -> tuple[int, ...]:

@@ -37,7 +37,7 @@ class Masking(Layer):
     output_values: ClassVar[str | None] = "input"
 
     def mask_layouts(self, rank: int) -> list[tuple[int, ...]]:
-        return [tuple(range(rank - 1))]  # channels are last, whatever the data format
+        return [tuple(range(rank - 1))]  # channels are last, regardless of the data format
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         return (*(POINTWISE,) * (len(input_shape) - 2), MIXED)  # all channels of a step decide whether it is masked
@@ -46,7 +46,7 @@ class Masking(Layer):
         return jnp.where(self._real(x)[..., None], x, jnp.zeros((), x.dtype)), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Array:
-        # the values of the input say which steps are real
+        # the values of the input determine which steps are unmasked
         real = self._real(x)
         return real if mask is None else real & broadcast_mask(mask, x.shape, self.mask_layouts(x.ndim))[..., 0]
 

@@ -1,6 +1,6 @@
-"""Layers of several inputs that are merged element by element, Add to Minimum, and the base of all merges.
+"""Layers that merge several inputs element by element, Add to Minimum, and the base class of all merges.
 
-The input is a list or tuple of arrays, and its shape a list of shapes. Independent of graphs.
+The input is a list or tuple of arrays, and its shape a list of shapes.
 """
 
 import dataclasses
@@ -58,7 +58,7 @@ class Merge(Layer):
         return self.merge(x), Effects()
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        # how the output reads each of the inputs: pointwise along axes on which all have the same length
+        # each input is read pointwise along axes on which all have the same length
         out = self.output_shape(input_shape)
         alike = len({len(shape) for shape in input_shape}) == 1
         sizes = zip(*input_shape, strict=True) if alike else [()] * len(out)
@@ -68,7 +68,7 @@ class Merge(Layer):
         return [*super().mask_layouts(rank), tuple(range(rank))]  # as in Keras, also a mask over all entries
 
     def read_mask(self, mask: Any, shape: Any) -> Any:
-        # a list of masks, one for each input, with None for an input without
+        # a list of masks, one for each input, with None for an input without one
         if mask is None:
             return None
         if not isinstance(mask, list | tuple):
@@ -88,7 +88,7 @@ class Merge(Layer):
 
 
 class _Elementwise(Merge):
-    """A merge of elements. Axes of length 1 are repeated; an input of lower rank gets axes after the batch."""
+    """An elementwise merge. Axes of length 1 are repeated; an input of lower rank gets axes after the batch."""
 
     combine: ClassVar[Any]  # (array, array) -> array
 
@@ -131,7 +131,7 @@ class _Elementwise(Merge):
         return [None if m is None else m.reshape(self._full_rank(m.shape, rank)) for m in own]
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        # True where any input is real; None if an input has no mask, unless that input is the same at all steps
+        # True where any input is unmasked; None if an input has no mask, unless that input is the same at all steps
         if mask is None:
             return None
         masks, inputs = self._full_masks(x, mask), self._full(x)
@@ -173,14 +173,14 @@ def _broadcast(first: int | None, second: int | None, *, batch: bool) -> int | N
 class Add(_Elementwise):
     """Add inputs element by element.
 
-    As in Keras, here and in the other merges of elements: an axis of length 1 is repeated, and an input of lower rank
-    gets axes of length 1 after its batch axis. A step of the output is real if it is real in any input. If an input has
-    no mask, the output has none, as in Keras, unless that input is the same at all steps.
+    As in Keras, here and in the other elementwise merges: an axis of length 1 is repeated, and an input of lower rank
+    gets axes of length 1 after its batch axis. A step of the output is unmasked if it is unmasked in any input. If an
+    input has no mask, the output has none, as in Keras, unless that input is the same at all steps.
 
     Shapes: list of (batch, ...) -> (batch, ...).
 
     Raises:
-        ValueError: two shapes that do not fit, both named.
+        ValueError: two shapes that do not match; the message names both.
         TypeError: an input that is not a list.
 
     >>> params, apply_fn = Add().init(jax.random.key(0), [(None, 3), (None, 3)])
@@ -238,7 +238,7 @@ class Average(_Elementwise):
 
 @register(layers)
 class Maximum(_Extremum):
-    """Compute the maximum of the inputs, element by element. Of two equal ones each gets half of the gradient.
+    """Compute the maximum of the inputs, element by element. Each of two equal values gets half of the gradient.
 
     >>> Maximum().apply_fn({}, [jnp.array([[1.0, 5.0]]), jnp.array([[4.0, 2.0]])])
     Array([[4., 5.]], dtype=float32)
@@ -249,7 +249,7 @@ class Maximum(_Extremum):
 
 @register(layers)
 class Minimum(_Extremum):
-    """Compute the minimum of the inputs, element by element. Of two equal ones each gets half of the gradient.
+    """Compute the minimum of the inputs, element by element. Each of two equal values gets half of the gradient.
 
     >>> Minimum().apply_fn({}, [jnp.array([[1.0, 5.0]]), jnp.array([[4.0, 2.0]])])
     Array([[1., 2.]], dtype=float32)

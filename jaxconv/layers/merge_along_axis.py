@@ -1,4 +1,4 @@
-"""Layers of several inputs that are merged along an axis: Concatenate and Dot."""
+"""Concatenate and Dot: layers that merge several inputs along an axis."""
 
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ class Concatenate(Merge):
     Shapes: list of shapes that are equal except along ``axis`` -> that shape, with the sizes along ``axis`` added.
 
     Raises:
-        ValueError: shapes that differ on another axis, both named; an axis that they do not have.
+        ValueError: shapes that differ on another axis (the message names both); an axis that they do not have.
 
     >>> Concatenate().output_shape([(None, 8, 3), (None, 8, 5)])
     (None, 8, 8)
@@ -35,7 +35,8 @@ class Concatenate(Merge):
     def merged_shape(self, shapes: list[Shape]) -> Shape:
         rank = len(shapes[0])
         if not -rank <= self.axis < rank:
-            raise ValueError(f"Concatenate: axis={self.axis} of input 0 of shape {shapes[0]}, which has {rank} axes")
+            what = f"axis={self.axis} of input 0 of shape {shapes[0]}, which has {rank} axes"
+            raise ValueError(f"Concatenate: {what}; expected {-rank} to {rank - 1}")
         out, along = list(shapes[0]), self.axis % rank
         for index, shape in enumerate(shapes):
             if len(shape) != rank:
@@ -58,7 +59,7 @@ class Concatenate(Merge):
         return lax.concatenate(inputs, self.axis % inputs[0].ndim)
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        # True where any channel is real; an input without a mask is real everywhere
+        # True where any channel is unmasked; an input without a mask is unmasked everywhere
         if mask is None:
             return None
         ways, ranks = self.mask_layouts(x[0].ndim), [0 if one is None else one.ndim for one in mask]
@@ -78,14 +79,14 @@ class Dot(Merge):
     The other axes of the first come before those of the second. The output for two vectors is (batch, 1), as in Keras.
 
     Args:
-        axes: the axis of both inputs, or a pair; counted with the batch, which is not valid.
+        axes: the axis of both inputs, or a pair; counted with the batch axis, which is not valid.
         normalize: whether to scale to norm 1 along the axes first, which yields cosine similarities. The result for a
             vector of zeros is 0, with a gradient of 0; Keras's gradient is NaN.
 
     Shapes: [(batch, ..., n, ...), (batch, ..., n, ...)] -> (batch, rest of the first, rest of the second).
 
     Raises:
-        ValueError: sizes along the axes that differ, both shapes named; the batch axis.
+        ValueError: sizes along the axes that differ (the message names both shapes); the batch axis.
 
     >>> Dot((1, 2)).output_shape([(None, 3, 5), (None, 10, 3)])
     (None, 5, 10)

@@ -1,4 +1,4 @@
-"""The arithmetic that normalizations share: moments, standardization, gamma and beta. Independent of layers."""
+"""The arithmetic of normalizations: moments, standardization, gamma and beta."""
 
 import functools
 from collections.abc import Mapping
@@ -60,7 +60,8 @@ def normalize(
 
     Args:
         scale, offset: the same for all entries along ``axes``: they broadcast against the mean.
-        statistics: the :func:`moments` of x, where they are known. Over several devices, each costs communication.
+        statistics: the :func:`moments` of x, if they are known. Computing them over several devices needs
+            communication.
     """
     return _standardize(x, where, statistics, axes, epsilon)[0] * scale + offset
 

@@ -24,7 +24,7 @@ class BatchNormalization(Layer):
 
     In training, mean and (biased) variance are those of the batch over all other axes, and the running statistics are
     updated: ``moving = momentum * moving + (1 - momentum) * batch``; the new ones are in ``effects.fixed``. The running
-    statistics are used at inference, and always with ``trainable=False``, as in Keras. Statistics are float32 at least.
+    statistics are used at inference, and always with ``trainable=False``, as in Keras. Statistics are at least float32.
     Masked steps do not count, as in Keras. Under ``jit`` with a batch sharded over devices the statistics are those of
     the whole batch; inside ``shard_map`` they are those of each shard.
 
@@ -195,7 +195,7 @@ class BatchNormalization(Layer):
 
 
 def _bounds(clipping: Any) -> tuple[tuple[str, float], ...] | None:
-    """Return the bounds of renorm as a tuple of pairs, which has a hash; None for no bounds."""
+    """Return the bounds of renorm as a tuple of pairs, which is hashable, or None for no bounds."""
     if clipping is None or len(clipping) == 0:
         return None
     where = "BatchNormalization"

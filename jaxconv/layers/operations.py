@@ -1,6 +1,6 @@
-"""What operators of symbolic tensors need beside the merges and Rescaling: quotients and slices, as layers.
+"""Quotients and slices as layers, for the operators of symbolic tensors.
 
-Written to Keras files as Keras's operations on arrays.
+Keras files contain them as Keras's operations on arrays.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ FULL = (None, None, None)
 
 @register(layers)
 class Divide(_Elementwise):
-    """Divide the first of two inputs by the second: ``x / y`` of symbolic tensors. Keras has it as an operation.
+    """Divide the first of two inputs by the second: ``x / y`` of symbolic tensors. In Keras it is an operation.
 
     >>> Divide().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.full((1, 1), 2.0)])
     Array([[1.5, 1.5]], dtype=float32)
@@ -38,7 +38,7 @@ class Divide(_Elementwise):
 
 @register(layers)
 class Reciprocal(Pointwise):
-    """Compute ``numerator / x``, element by element. Keras has it as an operation.
+    """Compute ``numerator / x``, element by element. In Keras it is an operation.
 
     Args:
         numerator: a number.
@@ -80,18 +80,18 @@ def _as_key(key: Any, name: str, where: str) -> tuple:
 
 @register(layers)
 class GetItem(Layer):
-    """Select from the axes of an input, as ``x[:, 1:-1, ..., 0]`` does. Keras has it as an operation.
+    """Select from the axes of an input, as ``x[:, 1:-1, ..., 0]`` does. In Keras it is an operation.
 
     A slice in steps of 1 whose start and end are counted from the two ends, such as ``2:-1``, crops each masked
     sequence as :class:`Cropping1D` does, and streams. Any other slice and an index count the steps of the padded batch:
-    a step of the output is real if the step is real that it is taken from.
+    a step of the output is unmasked if the step that it is taken from is.
 
     Args:
-        key: integers, slices (or lists start, stop, step), None for a new axis, and one ``...`` (or "..."). The batch
-            is kept: the first is ``:`` or ``...``.
+        key: integers, slices (or lists start, stop, step), None for a new axis, and one ``...`` (or "..."). The first
+            must be ``:`` or ``...``, which keeps the batch.
 
     Raises:
-        TypeError: another kind of key. ValueError: the batch is not kept; an index that the input does not have.
+        TypeError: a key of another kind. ValueError: the batch is not kept; an index that the input does not have.
 
     >>> GetItem((slice(None), slice(1, None), 0)).output_shape((None, 5, 3))
     (None, 4)
@@ -129,7 +129,8 @@ class GetItem(Layer):
             size = input_shape[axis]
             if isinstance(part, int):
                 if isinstance(size, int) and not -size <= part < size:
-                    raise ValueError(f"GetItem: index {part} of axis {axis}, which has {size} in shape {input_shape}")
+                    what = f"index {part} of axis {axis}, which has {size} in shape {input_shape}"
+                    raise ValueError(f"GetItem: {what}; expected {-size} to {size - 1}")
                 continue
             window = _slice_window(part, size)
             found.append(window if axis - 1 == len(found) else dataclasses.replace(window, axis=axis - 1))
@@ -159,14 +160,16 @@ class GetItem(Layer):
 
 
 def _slice_window(part: Any, size: Any) -> Window:
-    """Return how a slice reads an axis of this size, which may be unknown."""
+    """Return the window of a slice along an axis of this size, which may be unknown."""
     start, stop, step = part[0] or 0, part[1], part[2] or 1
     length = None
     if isinstance(size, int):
         chosen = range(size)[slice(*part)]
         length = len(chosen)
         if not length:
-            raise ValueError(f"GetItem: the slice {part} of an axis of {size} is empty")
+            raise ValueError(
+                f"GetItem: the slice {part} of an axis of {size} is empty; it must select at least one step"
+            )
         start, stop = (chosen[0], chosen[-1] + 1 - size) if step == 1 else (start, stop)
     if step == 1 and start >= 0 and (stop is None or stop < 0 or (length and stop == 0)):
         return Window(padding=(-start, stop or 0)) if start or stop else POINTWISE

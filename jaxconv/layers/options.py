@@ -1,4 +1,4 @@
-"""Checks for options of layers: numbers, seeds, axes. Independent of layers."""
+"""Checks for options of layers: numbers, seeds, axes."""
 
 import math
 import operator
@@ -11,7 +11,7 @@ Shape = tuple[int | None, ...]
 def as_number(
     value: Any, what: str, where: str, least: float = -math.inf, most: float = math.inf, note: str = ""
 ) -> float:
-    """Return a finite number from ``least`` to ``most`` as a float. Raises ValueError for anything else.
+    """Return a finite number from ``least`` to ``most`` as a float. Raises ValueError otherwise.
 
     >>> as_number(1, "rate", "Dropout", 0, 1)
     1.0
@@ -28,24 +28,24 @@ def as_number(
 
 
 def at_least_0(value: Any, what: str, where: str) -> float:
-    """Return a finite number of at least 0 as a float. Raises ValueError for anything else."""
+    """Return a finite number of at least 0 as a float. Raises ValueError otherwise."""
     return as_number(value, what, where, 0)
 
 
 def as_fraction(value: Any, what: str, where: str) -> float:
-    """Return the fraction that a layer drops, from 0 to 1. Raises ValueError for anything else."""
+    """Return the fraction that a layer drops, from 0 to 1. Raises ValueError otherwise."""
     return as_number(value, what, where, 0, 1, ", the fraction dropped")
 
 
 def as_seed(seed: Any, what: str, where: str) -> int | None:
-    """Return a seed as an integer; None stays None. Raises ValueError for anything else."""
+    """Return a seed as an integer; None stays None. Raises ValueError otherwise."""
     if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed < 2**32):
         raise ValueError(f"{where}: {what}={seed!r} is not an integer from 0 to {2**32 - 1}; give one, or None")
     return None if seed is None else operator.index(seed)
 
 
 def as_axis(axis: Any, what: str, where: str) -> int | tuple[int, ...]:
-    """Return an axis, or a tuple of axes. Raises TypeError for anything but integers, ValueError for an empty list.
+    """Return an axis, or a tuple of axes. Raises TypeError unless all are integers, ValueError for an empty list.
 
     >>> as_axis([1, 2], "axis", "Softmax"), as_axis(-1, "axis", "Softmax")
     ((1, 2), -1)
@@ -58,7 +58,7 @@ def as_axis(axis: Any, what: str, where: str) -> int | tuple[int, ...]:
 
 
 def as_one_axis(axis: Any, what: str, where: str) -> int:
-    """Return an axis. Raises TypeError for anything but an integer."""
+    """Return an axis. Raises TypeError unless it is an integer."""
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):
         raise TypeError(f"{where}: {what}={axis!r} is not one axis; give an integer like -1")
     return operator.index(axis)

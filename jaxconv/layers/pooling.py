@@ -70,11 +70,11 @@ class _Max(BasePooling):
 
     def call(self, params: Params, x: Array, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
         y = largest(x, *self._sizes_strides_pads(x))
-        return (y if mask is None else fill_masked(y, y != -np.inf)), Effects()  # all steps of the window masked
+        return (y if mask is None else fill_masked(y, y != -np.inf)), Effects()  # 0 if all steps are masked
 
 
 class _Average(BasePooling):
-    """Compute the mean of each window over its real values; padding does not count, as in Keras.
+    """Compute the mean of each window over its unmasked values; padding does not count, as in Keras.
 
     >>> AveragePooling2D(2).output_shape((None, 8, 6, 3))
     (None, 4, 3, 3)
@@ -87,7 +87,7 @@ class _Average(BasePooling):
         dtype = promote(x.dtype, np.float32)  # the sum of a window may not fit in float16
         y = total(x.astype(dtype), window, strides, padding)
         if mask is not None:
-            options = [  # along an axis of size 1, where the mask is the same for all steps, a window reads that alone
+            options = [  # along an axis of size 1 the mask is the same for all steps, and a window reads that one entry
                 (1, 1, (0, 0)) if n == 1 else own for n, *own in zip(mask.shape, window, strides, padding, strict=True)
             ]
             mask_options = list(zip(*options, strict=True))
@@ -99,7 +99,7 @@ class _Average(BasePooling):
         return y.astype(x.dtype), Effects()
 
     def _count(self, axis: int, size: int, out: Any, window: Any, strides: Any, padding: Any, dtype: Any) -> Array:
-        """Return how many steps of one axis each window contains; the axis may have a symbolic length."""
+        """Return the number of steps of one axis in each window; the axis may have a symbolic length."""
         start = jnp.arange(out[axis], dtype=np.int32) * strides[axis] - padding[axis][0]
         last = jnp.minimum(start + window[axis], jnp.asarray(size, np.int32))
         count = (last - jnp.maximum(start, 0)).astype(dtype)

@@ -30,8 +30,8 @@ def _constant(value: Any, what: str, where: str) -> FrozenArray:
 class Rescaling(Layer):
     """Compute ``x * scale + offset``: ``Rescaling(1 / 127.5, -1)`` maps images of 0 to 255 to -1 to 1.
 
-    Computed in float32 at least, then cast. Differs deliberately: the channel axis is an option, while Keras reads it
-    from the config file; and it holds for ``offset`` as it does for ``scale``.
+    Computed in at least float32, then cast. Differs deliberately: the channel axis is an option, while Keras reads it
+    from the config file; and it applies to ``offset`` as well as ``scale``.
 
     Args:
         scale: factor: a number, one number for each channel, or an array that broadcasts against the last axes.
@@ -88,12 +88,12 @@ class Normalization(Layer):
 
     ``Normalization().adapt(data)`` measures them. A layer is immutable, so ``adapt`` returns a new one, with mean and
     variance as its options: they are in its config and equality, and not in params. Differs deliberately: a layer
-    without mean and variance raises an error; Keras's returns its input unchanged. Computed in float32 at least, then
+    without mean and variance raises an error; Keras's returns its input unchanged. Computed in at least float32, then
     cast. A standard deviation below 1e-7 counts as 1e-7.
 
     Args:
-        axis: axis or axes with separate statistics, such as the channels; the others are averaged over. None: one mean
-            and one variance for all entries.
+        axis: axis or axes with separate statistics, such as the channels; the others are averaged over. None means one
+            mean and one variance for all entries.
         mean, variance: a number, or an array along the axes in order; both or neither.
         invert: whether to compute the inverse, ``x * sqrt(variance) + mean``.
 
@@ -124,7 +124,7 @@ class Normalization(Layer):
         self._set(axis=axis if isinstance(axis, tuple) else (axis,), invert=bool(self.invert))
         given = [what for what in ("mean", "variance") if getattr(self, what) is not None]
         if len(given) == 1:
-            raise ValueError(f"Normalization: {given[0]} is given alone; give both mean and variance, or neither")
+            raise ValueError(f"Normalization: only {given[0]} is given; give both mean and variance, or neither")
         for what in given:
             self._set(**{what: _constant(getattr(self, what), what, "Normalization")})
         if not given:
@@ -177,7 +177,8 @@ class Normalization(Layer):
             axes = self._axes(shape)
             own = known_sizes(axes, shape, "Normalization.adapt")
             if sizes not in (None, own):
-                raise ValueError(f"Normalization.adapt: parts have sizes {sizes} and {own} along axis={self.axis}")
+                what = f"parts have sizes {sizes} and {own} along axis={self.axis}"
+                raise ValueError(f"Normalization.adapt: {what}; they must be equal")
             sizes, others = own, tuple(axis for axis in range(part.ndim) if axis not in axes)
             number = part.size // max(int(np.prod(own)), 1)
             if number == 0:
@@ -205,5 +206,5 @@ def _parts(data: Any) -> Iterator[np.ndarray]:
     for batch in data:
         x = batch[0] if isinstance(batch, tuple) else batch
         if not getattr(x, "shape", ()):
-            raise TypeError(f"Normalization.adapt: data holds {x!r}, which is not an array with batch first")
+            raise TypeError(f"Normalization.adapt: data contains {x!r}, which is not an array with batch first")
         yield np.asarray(x)

@@ -1,6 +1,6 @@
-"""The base of recurrent layers: a cell repeated over the steps by ``lax.scan``.
+"""The base class of recurrent layers: a cell repeated over the steps by ``lax.scan``.
 
-A cell is one function from the products of its inputs with the kernels, gate by gate, to its new states.
+A cell is a function from the products of its inputs with the kernels, gate by gate, to its new states.
 """
 
 import functools
@@ -50,10 +50,10 @@ class WithStates(Layer):
 class Recurrent(WithStates):
     """A layer that repeats a cell over the steps. Subclasses have Keras's fields, and implement ``cell``."""
 
-    gates: ClassVar[str]  # a letter for each gate, in the order in which the kernels hold them
+    gates: ClassVar[str]  # a letter for each gate, in the order of their columns in the kernels
     over_steps: ClassVar[bool] = True
     state_count: ClassVar[int] = 1  # the first state is the output
-    keras_group: ClassVar[str] = "cell/"  # inside the layer's: where Keras 3 stores the weights
+    keras_group: ClassVar[str] = "cell/"  # where Keras 3 stores the weights, inside the layer's group
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it
     keras_only: ClassVar[dict[str, tuple]] = {"implementation": (0, 1, 2), "time_major": (False,)}
     leaf_names: ClassVar[dict[str, str]] = {"recurrent": "recurrent_kernel"}
@@ -85,7 +85,7 @@ class Recurrent(WithStates):
         super().__post_init__()
         where = type(self).__name__
         if self.stateful:
-            what = f"{where}: stateful=True keeps states between calls, and a layer here holds no arrays"
+            what = f"{where}: stateful=True keeps states between calls, and layers here contain no arrays"
             raise ValueError(f"{what}; use stateful=False, and jaxconv.stream to run a sequence in parts")
         if getattr(self, "use_cudnn", "auto") not in ("auto", False):
             raise ValueError(f"{where}: use_cudnn={self.use_cudnn!r} is not possible with XLA; give 'auto' or False")
@@ -96,7 +96,7 @@ class Recurrent(WithStates):
     # -- what a subclass declares
 
     def cell(self, x: Sequence[Array], states: States, recur: Recur) -> States:
-        """Return the new states from the input's products, gate by gate, and the states before."""
+        """Return the new states from the input's products, gate by gate, and the previous states."""
         raise NotImplementedError
 
     def product(self, x: Array, kernel: Array, recurrent: bool) -> Array:
@@ -120,7 +120,7 @@ class Recurrent(WithStates):
 
     @property
     def bias_rows(self) -> int:
-        """Return the number of biases: 2 where the product with the state has its own."""
+        """Return the number of biases: 2 if the product with the state has its own."""
         return 1
 
     @property
@@ -128,7 +128,7 @@ class Recurrent(WithStates):
         """Return whether dropout draws a mask for each gate, as Keras does."""
         return self.recurrent_dropout > 0 and len(self.gates) > 1
 
-    # -- what follows
+    # -- derived from the declarations
 
     @property
     def needs_key(self) -> bool:  # type: ignore[override]
@@ -168,7 +168,7 @@ class Recurrent(WithStates):
         return jax.tree.structure([0] * (1 + self.state_count)) if self.return_state else LEAF
 
     def output_mask(self, x: Any, mask: Any) -> Any:
-        """Return the mask of the steps, in the order of the output; that of Keras is not turned round."""
+        """Return the mask of the steps in the order of the output. Keras does not reverse it with ``go_backwards``."""
         mask = mask[0] if isinstance(mask, list) else mask
         if mask is None or not self.return_sequences:
             return None
@@ -192,7 +192,7 @@ class Recurrent(WithStates):
         return found
 
     def multiply_adds(self, input_shape: Any) -> int | None:
-        # each kernel is used at each step, although the windows say that all steps are read as a whole
+        # each kernel is used at each step, although the windows say that the time axis is read entirely
         shape = sequence_of(self.read_shape(input_shape))
         out = self.state_shape(shape)[1:]
         if None in (*shape[1:], *out):
@@ -204,19 +204,19 @@ class Recurrent(WithStates):
     def initial_states(self, shape: Shape, *operands: Array) -> States:
         """Return the states before the first step, zeros, for an input of this shape.
 
-        operands: what they are computed with, whose mesh axes they vary over in ``shard_map``.
+        operands: the arrays that they are combined with, whose mesh axes they vary over in ``shard_map``.
         """
         zeros = varying_zeros(self.state_shape(shape), self.policy.compute, *operands)
         return (zeros,) * self.state_count
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Any, Effects]:
         x, *given = x if isinstance(x, list) else [x]
-        x = gather_axes(x, [1])  # one step after the other
+        x = gather_axes(x, [1])  # the steps run in sequence
         mask = broadcast_mask(mask[0], x.shape, self.mask_layouts(x.ndim)) if isinstance(mask, list) else mask
         drops = self._drop_masks(x, key) if train and self.needs_key else (None, None)
         states = tuple(given) or self.initial_states(x.shape, x, *params.values())
         sharding = explicit_sharding(x)
-        if sharding is not None:  # the states that the steps return are cut along the batch, as x is
+        if sharding is not None:  # the states that the steps return are sharded along the batch, as x is
             batch = sharding.update(spec=PartitionSpec(sharding.spec[0]))
             states = tuple(jax.sharding.reshard(state, batch) for state in states)
         outputs, states = self.run(params, x, states, mask, drops)
@@ -231,7 +231,7 @@ class Recurrent(WithStates):
         return sum_penalties([super(Recurrent, self)._activity_penalty(*pair) for pair in pairs], self.policy.penalty)
 
     def _drop_masks(self, x: Array, key: Any) -> tuple[Any, Any]:
-        """Return the random masks of the input and of the state, with an axis for the gates first; None for none."""
+        """Return the random masks of the input and of the state, with an axis for the gates first, or None for each."""
         key = key if self.seed is None else jax.random.fold_in(key, self.seed)
         found, step = [], (x.shape[0], 1, *x.shape[2:])
         for rate, shape in ((self.dropout, step), (self.recurrent_dropout, self.state_shape(x.shape))):
@@ -246,7 +246,8 @@ class Recurrent(WithStates):
     ) -> tuple[Any, States]:
         """Run over the steps from given states: over ``x``, (batch, time, ...), in the compute type.
 
-        ``mask`` is True at each real step, with the rank of ``x``; at the others the states stay as they are.
+        ``mask`` is True at each unmasked step, with the rank of ``x``; at masked steps the states stay unchanged.
+
         Returns:
             (the outputs of all steps, or None without ``return_sequences``; the states after the last step).
         """
@@ -275,7 +276,7 @@ class Recurrent(WithStates):
         return outputs, states
 
     def _products(self, x: Array, kernel: Array, bias: Any, drop: Any, gates: str, recurrent: bool) -> list[Array]:
-        """Return the product of an input with the kernel of each of some gates that are neighbours."""
+        """Return the product of an input with the kernel of each of some neighbouring gates."""
         units, axis = kernel.shape[-1] // len(self.gates), self.channel_axis
         first, last = (self.gates.index(gates) + n for n in (0, len(gates)))
         kernel = kernel[..., first * units : last * units]
@@ -297,12 +298,12 @@ class Recurrent(WithStates):
 
 
 def sequence_of(given: Any) -> Any:
-    """Return the sequence, or its shape, which first states may follow."""
+    """Return the sequence, or its shape, without the initial states that may follow it."""
     return given[0] if isinstance(given, list) else given
 
 
 def check_states(shapes: list[Shape], own: Sequence[Any], where: str) -> None:
-    """Raise ValueError for first states that do not fit the sequence before them; ``own`` are the right shapes."""
+    """Raise ValueError if the initial states after the sequence do not have the shapes ``own``."""
     fits = all(
         len(one) == len(right) and all(None in pair or pair[0] == pair[1] for pair in zip(one, right, strict=True))
         for one, right in zip(shapes[1:], own, strict=False)

@@ -1,4 +1,4 @@
-"""SimpleRNN, LSTM and GRU: Keras's arguments and the cell of each."""
+"""SimpleRNN, LSTM and GRU: recurrent layers with Keras's arguments."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -59,26 +59,26 @@ class LSTM(LongShortTerm):
     (:func:`jaxconv.stream` runs a sequence in parts). Keras's ``initial_state`` follows the sequence in a list of
     inputs: ``layer([x, h, c])``.
 
-    A masked step leaves the states as they are, as in Keras; so a padded sequence has the outputs it has alone. Differs
-    deliberately: with ``go_backwards`` the output's mask is in the order of the output; without ``return_sequences``
-    the output is that of the last real step, also with ``zero_output_for_mask``.
+    A masked step leaves the states unchanged, as in Keras, so that a padded sequence has the outputs of the unpadded
+    one. Differs deliberately: with ``go_backwards`` the output's mask is in the order of the output; without
+    ``return_sequences`` the output is that of the last unmasked step, also with ``zero_output_for_mask``.
 
     Args:
         units: number of output channels.
-        activation, recurrent_activation: name, function or None: of candidate and output, and of the gates.
+        activation, recurrent_activation: name, function or None; for candidate and output, and for the gates.
         use_bias: whether to add a bias.
         kernel_*, recurrent_*, bias_*, activity_regularizer: initializer, regularizer and constraint of each weight, as
             in :class:`~jaxconv.Conv1D`.
         unit_forget_bias: whether the bias of the forget gate starts at 1.
-        dropout, recurrent_dropout: fraction dropped of the inputs and of the state in training, the same ones at each
-            step; with ``recurrent_dropout`` drawn for each gate.
+        dropout, recurrent_dropout: fraction of the inputs and of the state dropped in training, the same entries at
+            each step; with ``recurrent_dropout`` drawn for each gate.
         seed: folded into the caller's key; None leaves the key unchanged.
-        return_sequences: whether the output has a time axis, or is that of the last step.
+        return_sequences: whether to return the outputs of all steps, or only that of the last step.
         return_state: whether the output is a list: the output and the states after the last step, ``[y, h, c]``.
         go_backwards: whether to begin with the last step; the output is in the order in which it is computed.
-        stateful: False; True is refused.
-        unroll, use_cudnn: accepted, and change nothing: XLA decides. ``use_cudnn=True`` is refused.
-        zero_output_for_mask: whether the output at masked steps is 0, and not that of the step before.
+        stateful: must be False; True raises ValueError.
+        unroll, use_cudnn: accepted without effect, because XLA decides. ``use_cudnn=True`` raises ValueError.
+        zero_output_for_mask: whether the output at masked steps is 0 instead of that of the previous step.
 
     Shapes: (batch, time, channels) -> (batch, units), with ``return_sequences`` (batch, time, units).
 
@@ -133,7 +133,7 @@ class GRU(Recurrent):
     :class:`LSTM`, without ``unit_forget_bias``.
 
     Args:
-        reset_after: which of the two forms; with it the product with the state has a bias of its own.
+        reset_after: which of the two forms to use; if True, the product with the state has its own bias.
 
     Params:
         kernel: (channels, 3 units). recurrent_kernel: (units, 3 units). bias: (2, 3 units) with ``reset_after``, or

@@ -1,6 +1,6 @@
 """SpectralNormalization and WeightNormalization: wrappers that compute a layer's kernel from the stored one.
 
-They know the wrapped layer by its contract and by the name of one leaf: "kernel" or "embeddings".
+The leaf of the wrapped layer that they replace is named "kernel" or "embeddings".
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ class Reparametrization(Wrapper):
             return self.layer.output_shape(input_shape)
 
     def multiply_adds(self, input_shape: Any) -> int | None:
-        return self.layer.multiply_adds(input_shape)  # without the kernel, which can be computed in advance
+        return self.layer.multiply_adds(input_shape)  # without those of the kernel, which can be computed in advance
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
         return self.layer.windows(input_shape)
@@ -81,7 +81,7 @@ class SpectralNormalization(Reparametrization):
 
     The kernel counts as a matrix of shape (all other axes, last axis). Each training call improves the estimate
     ``u`` of its singular vector by ``power_iterations`` steps and computes with ``kernel / sigma``, differentiated
-    as if ``u`` and ``v`` were constant. At inference the kernel is used as it is stored, as in Keras.
+    as if ``u`` and ``v`` were constant. At inference the stored kernel is used unchanged, as in Keras.
 
     Keras writes the divided kernel into the layer during the call. Here a call changes no weights: ``project`` divides
     the stored kernel after each update, so that inference uses a normalized kernel as well. With ``trainable=False``,
@@ -208,7 +208,7 @@ class WeightNormalization(Reparametrization):
         return params | {"g": norm.reshape(params["g"].shape).astype(params["g"].dtype)}
 
     def _norms(self, stored: Array) -> tuple[Array, Array]:
-        """Return v in float32 at least, and the norms of its filters."""
+        """Return v in at least float32, and the norms of its filters."""
         v = stored.astype(promote(stored.dtype, jnp.float32))
         square = jnp.sum(jnp.square(v), self._axes(v.ndim), keepdims=True)
         return v, jnp.sqrt(jnp.maximum(square, 1e-30))  # the root has no derivative at zero

@@ -173,7 +173,7 @@ class RepeatVector(Layer):
         return broadcast(x[:, None], (x.shape[0], self.n, x.shape[1]), x.dtype), Effects()
 
     def output_mask(self, x: Array, mask: Any) -> Any:
-        # the input's mask has no steps: repeat the one of the samples, (batch,)
+        # the input's mask has no steps: repeat the mask of the samples, (batch,)
         return None if mask is None else jnp.repeat(mask[:, None], self.n, 1)
 
 

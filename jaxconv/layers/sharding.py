@@ -14,7 +14,7 @@ from jaxconv.dtypes import broadcast
 def explicit_sharding(x: Array, *inner: Array) -> NamedSharding | None:
     """Return the sharding of an array with the axes of ``x``, then the last axis of each ``inner``.
 
-    It is None where ``x`` is not on a mesh with Explicit axes.
+    Returns None if ``x`` is not on a mesh with Explicit axes.
     """
     sharding = jax.typeof(x).sharding
     if AxisType.Explicit not in sharding.mesh.axis_types:
@@ -28,7 +28,7 @@ def broadcast_like(value: Array, x: Array) -> Array:
 
 
 def gather_axes(x: Array, axes: Iterable[int]) -> Array:
-    """Return an array that is not sharded along some axes on a mesh with Explicit axes, for what reads all of them."""
+    """Gather some axes of an array on a mesh with Explicit axes, for operations that read these axes entirely."""
     sharding, axes = explicit_sharding(x), set(axes)
     if sharding is None or not any(sharding.spec[axis] for axis in axes):
         return x
@@ -37,9 +37,9 @@ def gather_axes(x: Array, axes: Iterable[int]) -> Array:
 
 
 def gather_uneven(x: Array, lengths: Iterable[Any]) -> Array:
-    """Return an array that is not sharded along the axes to be cut or padded to lengths that shards do not divide.
+    """Gather the axes of an array whose new lengths are not a multiple of their number of shards.
 
-    Explicit axes have no unequal shards.
+    Explicit axes cannot have unequal shards.
     """
     sharding = explicit_sharding(x)
     if sharding is None:

@@ -1,4 +1,4 @@
-"""TimeDistributed: one layer applied to each step of a sequence. Knows the layer inside by its contract alone."""
+"""TimeDistributed: one layer applied to each step of a sequence."""
 
 import dataclasses
 from typing import Any, ClassVar
@@ -16,11 +16,11 @@ from jaxconv.layers.wrapper import Wrapper
 
 @register(layers)
 class TimeDistributed(Wrapper):
-    """Apply a layer with the same weights to each step of a sequence, such as the frames of a film.
+    """Apply a layer with the same weights to each step of a sequence, such as the frames of a video.
 
     Time is merged into the batch, so that the layer inside is called once. Differs deliberately from Keras 3, and
-    agrees with tf.keras: in training, a batch normalization inside has statistics of all steps together, in Keras of
-    one step after the other; the activity regularizer of the layer inside counts, in Keras it does not.
+    agrees with tf.keras: in training, a batch normalization inside computes statistics over all steps together, in
+    Keras for each step in sequence; the activity regularizer of the layer inside counts, in Keras it does not.
 
     A mask (batch, time) is passed on unchanged, as in Keras. Masked steps do not count in statistics and penalties of a
     layer inside that works on single entries (normalization, dense, activation); a convolution or a model inside gets
@@ -28,15 +28,15 @@ class TimeDistributed(Wrapper):
     it has none, a step is masked when all its entries are.
 
     Args:
-        layer: the layer, or a model, of one input and one output.
+        layer: a layer, or a model, with one input and one output.
 
     Shapes: (batch, time, ...) -> (batch, time, ...): the layer's output shape for (batch, ...), with time.
 
     Params: layer: the params of the layer inside; absent if it has none.
 
     Raises:
-        TypeError: an argument that is not a layer, or a layer of several inputs.
-        ValueError: a model of several outputs; an input of fewer than three axes; the errors of the layer inside.
+        TypeError: an argument that is not a layer, or a layer with several inputs.
+        ValueError: a model with several outputs; an input of fewer than three axes; the errors of the layer inside.
 
     >>> layer = TimeDistributed(jaxconv.Conv2D(4, 3))
     >>> params, apply_fn = layer.init(jax.random.key(0), (None, 10, 8, 8, 3))
@@ -50,7 +50,7 @@ class TimeDistributed(Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.layer.output_structure != LEAF:
-            raise ValueError(f"TimeDistributed: {self.layer.label} has several outputs; wrap a layer of one output")
+            raise ValueError(f"TimeDistributed: {self.layer.label} has several outputs; wrap a layer with one output")
 
     def _step(self, input_shape: Any) -> Any:
         """Return the shape of one step of the input."""
@@ -73,7 +73,7 @@ class TimeDistributed(Wrapper):
         return [tuple(range(rank - 1))]  # time is axis 1, and the channels of the layer inside are last
 
     def _inner_mask(self, mask: Any) -> Any:
-        """Return the mask for the layer inside: one boolean for each of its samples, or none if it needs more."""
+        """Return the mask for the layer inside: one boolean for each of its samples, or None if it needs more."""
         if mask is None or (mask.ndim == 2 and not _takes_sample_mask(self.layer)):
             return None
         return mask.reshape(-1, *mask.shape[2:])

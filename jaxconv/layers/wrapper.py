@@ -1,4 +1,4 @@
-"""The base of layers around one other layer, whose params are under "layer". Knows it by its contract alone."""
+"""The base class of layers that wrap one other layer, whose params are under "layer"."""
 
 import dataclasses
 from collections.abc import Mapping

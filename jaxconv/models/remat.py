@@ -32,6 +32,9 @@ def remat(apply_fn: Apply) -> Apply:
     container inside are one block: group the layers of a long model by Sequentials inside a Sequential, each with about
     as many layers as there are blocks. It has no forward-mode derivatives.
 
+    Args:
+        apply_fn: the functions of a Sequential, Model or other container.
+
     Raises:
         ValueError: a model without layers inside.
 

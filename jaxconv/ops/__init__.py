@@ -1,4 +1,4 @@
-"""Convolutions as functions of arrays, with Keras's signatures. Independent of layers and params."""
+"""Convolutions as functions of arrays, with Keras's signatures."""
 
 from jaxconv.ops.convolution import (
     conv,

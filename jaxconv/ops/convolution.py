@@ -1,4 +1,4 @@
-"""Convolutions as functions of arrays, with Keras's signatures. Independent of layers and params."""
+"""The convolution functions of arrays, for any number of spatial axes and for one, two or three of them."""
 
 import functools
 import inspect
@@ -28,7 +28,7 @@ P = ParamSpec("P")
 def of_rank(
     compute: Callable[Concatenate[str, int | None, P], Array], rank: int | None
 ) -> Callable[[Callable[[], None]], Callable[P, Array]]:
-    """Decorate a name and a docstring: the function is ``compute``, for kernels of one rank, or of any if None."""
+    """Give ``compute`` the name and docstring of the decorated stub, for kernels of one rank, or of any if None."""
 
     _, _, *parameters = inspect.signature(compute).parameters.values()
     signature = inspect.Signature(parameters, return_annotation=Array)
@@ -39,7 +39,7 @@ def of_rank(
             try:
                 return compute(stub.__name__, rank, *args, **options)
             except TypeError:
-                try:  # Python's own message for a wrong call names compute
+                try:  # Python's own message for a wrong call would name compute
                     signature.bind(*args, **options)
                 except TypeError as error:
                     raise TypeError(f"{stub.__name__}: {error}") from None
@@ -77,20 +77,22 @@ def conv() -> None:
     Cross-correlation, as in Keras, on each axis:
     ``y[o, f] = sum over j, c of x[o * strides + j * dilation_rate - pad, c] kernel[j, c, f]``.
     Groups are inferred: input channels divided by the kernel's. Differs from ``tf.keras.backend.conv1d``: strides and
-    dilation go together, ``"causal"`` is right in both data formats, padding can be explicit, names may have any case.
+    dilation can be combined, ``"causal"`` works in both data formats, padding can be explicit, names may have any case.
 
     Args:
         x: input, (\\*batch, \\*spatial, channels), or (\\*batch, channels, \\*spatial) for "channels_first", with any
-            number of batch axes, none included. Real numbers are cast to the kernel's type.
+            number of batch axes, or none. Real numbers are cast to the kernel's type.
         kernel: (\\*kernel_size, channels / groups, filters) in both formats.
-        strides: output steps, in input steps; one integer or one for each spatial axis.
-        padding: "valid" (none), "same" (length / strides rounded up; the odd zero goes after), "causal" (one dimension:
-            all zeros before); or for each spatial axis one of these names, also "causal", or a pair (before, after).
+        strides: input steps from one output to the next; one integer or one for each spatial axis.
+        padding: "valid" (none), "same" (output length = length / strides, rounded up; an odd zero goes after), "causal"
+            (one dimension: all zeros before); or for each spatial axis one of these names, also "causal", or a pair
+            (before, after).
         data_format: "channels_last" or "channels_first"; None means ``image_data_format()``.
         dilation_rate: distance between neighbouring kernel taps, in input steps.
         padding_mode: the values of the padding: "zeros", "reflect", "replicate" or "circular".
         precision: as in ``jax.lax.conv_general_dilated``.
-        preferred_element_type: type of accumulation and result, of the kernel's kind; by default the kernel's own.
+        preferred_element_type: type of accumulation and result: of the kernel's kind, or floating for integers; by
+            default the kernel's type.
 
     Returns:
         (\\*batch, \\*new_spatial, filters), or (\\*batch, filters, \\*new_spatial).
@@ -180,7 +182,7 @@ def depthwise_conv() -> None:
         (\\*batch, \\*new_spatial, channels * depth_multiplier), or channels first.
 
     Raises:
-        ValueError, TypeError: as :func:`conv`; input and kernel with different numbers of channels.
+        ValueError, TypeError: as for :func:`conv`; input and kernel with different numbers of channels.
 
     >>> depthwise_conv(jnp.ones((4, 2)), jnp.array([[[1.0], [2.0]]]))[0]
     Array([1., 2.], dtype=float32)
@@ -248,7 +250,7 @@ def separable_conv() -> None:
         (\\*batch, \\*new_spatial, filters), or channels first.
 
     Raises:
-        ValueError, TypeError: as :func:`conv`; kernels whose shapes do not match.
+        ValueError, TypeError: as for :func:`conv`; kernels whose shapes do not match.
 
     >>> separable_conv(jnp.ones((8, 3)), jnp.ones((3, 3, 2)), jnp.ones((1, 6, 5))).shape
     (6, 5)
@@ -315,7 +317,7 @@ def conv_transpose() -> None:
 
     Args:
         x: input, (\\*batch, \\*spatial, channels), or (\\*batch, channels, \\*spatial) for "channels_first", with any
-            number of batch axes, none included. Real numbers are cast to the kernel's type.
+            number of batch axes, or none. Real numbers are cast to the kernel's type.
         kernel: (\\*kernel_size, filters / groups, channels) in both formats.
         strides: distance between neighbouring input steps in the output.
         padding: "valid" or "same"; or for each spatial axis a name or a pair (before, after) of steps to crop.

@@ -1,4 +1,4 @@
-"""What every convolution function checks and derives first: dtypes, ranks, batch axes, groups, padding modes."""
+"""Checks and conversions common to all convolution functions: dtypes, ranks, batch axes, groups, padding modes."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -38,7 +38,10 @@ def same_type(where: str, x: Any, kernel: Any) -> tuple[Array, Array]:
 
 
 def result_type(where: str, dtype: Any, preferred: Any) -> Any:
-    """Return the dtype of the result. Raises for one that would drop imaginary parts, fractions or bits."""
+    """Return the dtype of the result.
+
+    Raises TypeError for one that would drop imaginary parts or fractions, ValueError for 64 bits if JAX disables them.
+    """
     if preferred is None:
         return dtype
     wanted = jnp.dtype(preferred)
@@ -70,7 +73,7 @@ def spatial_rank(where: str, kernel: Any, rank: int | None) -> int:
 
 
 def over_batch(where: str, rank: int, x: Array, function: Callable[[Array], Array]) -> Array:
-    """Apply a function of (batch, ...) arrays to an input with any number of batch axes, none included."""
+    """Apply a function of (batch, ...) arrays to an input with any number of batch axes, or none."""
     if x.ndim < rank + 1:
         raise ValueError(f"{where}: input of shape {x.shape} has rank {x.ndim}; this needs at least {rank + 1}")
     batch = x.ndim - rank - 1
@@ -89,14 +92,14 @@ def dimension_numbers(rank: int, data_format: str) -> tuple[int, ...]:
 
 
 def other_format(shape: Sequence[int], rank: int, data_format: str, channels: int) -> str:
-    """Return the end of a message about channels: the other data format, where the input has those of the kernel."""
+    """Return the end of a message about channels: the other data format, if the channels match in it, or ""."""
     other = "channels_first" if data_format == "channels_last" else "channels_last"
     fits = shape[-1 if other == "channels_last" else -1 - rank] == channels
     return f"; with data_format={other!r} it would have {channels}" if fits else ""
 
 
 def infer_groups(where: str, channels: int, width: int, filters: int, hint: str = "") -> int:
-    """Return the number of groups: input channels / kernel channels. Raises ValueError where they do not divide.
+    """Return the number of groups: input channels / kernel channels. Raises ValueError if they do not divide.
 
     hint: the end of the message.
     """
@@ -135,7 +138,7 @@ def as_output_padding(value: Any, strides: tuple[int, ...], where: str) -> tuple
 
 
 def lengths_out(windows: Sequence[Window], lengths: Sequence[int], where: str) -> tuple[int, ...]:
-    """Return the output length of each spatial axis. Raises ValueError where an input is too short, or empty."""
+    """Return the output length of each spatial axis. Raises ValueError if an input is too short, or empty."""
     out = []
     for axis, (window, length) in enumerate(zip(windows, lengths, strict=True)):
         place = f"{where}: spatial axis {axis}" if len(windows) > 1 else where
@@ -149,7 +152,7 @@ def conv_geometry(
     where: str, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Any, padding: Any, data_format: str,
     dilation_rate: Any,
 ) -> geo.Geometry:  # fmt: skip
-    """Return the geometry of a convolution of arrays of these shapes, one batch axis. Raises as :func:`conv` does."""
+    """Return the geometry of a convolution for these shapes, with one batch axis. Raises the errors of :func:`conv`."""
     *taps, width, filters = kernel_shape
     rank = len(taps)
     steps = geo.as_sizes(strides, rank, "strides", where)
@@ -170,7 +173,7 @@ def transposed_geometry(
     where: str, x_shape: tuple[int, ...], kernel_shape: tuple[int, ...], strides: Any, padding: Any,
     output_padding: Any, data_format: str, dilation_rate: Any, groups: Any,
 ) -> geo.Geometry:  # fmt: skip
-    """Return the geometry of the convolution whose transpose this is: our input is its output."""
+    """Return the geometry of the convolution that is transposed: the input here is its output."""
     *taps, _, channels = kernel_shape
     rank = len(taps)
     steps = geo.as_sizes(strides, rank, "strides", where)
@@ -185,7 +188,8 @@ def transposed_geometry(
             f"its last axis; they must be equal{other_format(x_shape, rank, data_format, channels)}"
         )
     if channels % groups:
-        raise ValueError(f"{where}: {channels} input channels are not a multiple of groups={groups}")
+        what = f"{channels} input channels are not a multiple of groups={groups}"
+        raise ValueError(f"{where}: {what}; groups must divide the input channels and the filters")
     lengths = tuple(x_shape[axis] for axis in dims[2:])
     each = zip(taps, steps, rate, geo.each_axis(rule, rank), extra or (None,) * rank, strict=True)
     windows = [Window(k, s, d, one, "zeros", True, more) for k, s, d, one, more in each]
@@ -196,11 +200,11 @@ def transposed_geometry(
 
 
 def check_mode(where: str, mode: str, lengths: Any, zeros: geo.Pairs) -> None:
-    """Raise ValueError where an input is too short for its reflection."""
+    """Raise ValueError if an input is too short for its reflection."""
     for length, pair in zip(lengths, zeros, strict=True):
         if mode == "reflect" and isinstance(length, int) and max(pair) >= length:
             raise ValueError(
-                f"{where}: padding_mode 'reflect' by {max(pair)} needs an input longer than that, this has {length}; "
+                f"{where}: padding_mode 'reflect' by {max(pair)} needs a longer input than length {length}; "
                 f"the shortest valid input is {max(pair) + 1}"
             )
 

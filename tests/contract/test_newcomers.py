@@ -1,5 +1,7 @@
 """Common first mistakes raise errors that say what to write instead."""
 
+import dataclasses
+import json
 import subprocess
 import sys
 import time
@@ -29,6 +31,17 @@ MISTAKES = {
             "compile": "jaxconv.training.fit",
             "predict": "jaxconv.training.predict(apply_fn, params, x)",
             "save": "jaxconv.save_model(path, model, params)",
+            "get_layer": "model[name] is the layer, and params[name]",
+            "kernel": "params['kernel'], or params[name]['kernel']",
+            "bias": "params['bias'], or params[name]['bias']",
+            "losses": "apply_fn.penalty(params)",
+            "non_trainable_variables": "trainable, fixed = apply_fn.split(params)",
+            "non_trainable_weights": "trainable, fixed = apply_fn.split(params)",
+            "train_on_batch": "jaxconv.training.train_step(apply_fn, loss, optimizer)",
+            "predict_on_batch": "apply_fn(params, x)",
+            "save_weights": "jaxconv.save_params(path, params)",
+            "count_params": "model.summary(input_shape)",
+            "to_json": "json.dumps(model.get_config())",
             "nothing": "no attribute",
         }.items()
     },
@@ -82,7 +95,6 @@ MISTAKES = {
         TypeError,
         ["load_weights(path, layer,", "dict"],
     ),
-    "get_layer": (lambda: jc.Sequential([LAYER]).get_layer("dense"), AttributeError, ["'get_layer'", "children[name]"]),
     **{
         f"{name} of a symbolic tensor": (
             lambda call=call: call(jc.Input((8, 3))),
@@ -141,6 +153,32 @@ def test_the_error_inside_a_property_is_not_hidden():
     with pytest.raises(AttributeError, match="widht"):
         _ = Odd().wide
     assert not hasattr(Odd(), "fit") and jc.Dense(2) == jc.Dense(2)
+
+
+def test_a_name_that_a_layer_uses_itself_is_not_taken_for_keras():
+    @dataclasses.dataclass(frozen=True)
+    class Uses(jc.Layer):
+        kernel: int = 3
+
+        @property
+        def losses(self):
+            return self.lossez
+
+    assert Uses().kernel == 3 and callable(jc.WeightNormalization(LAYER).kernel)
+    with pytest.raises(AttributeError, match="lossez"):
+        _ = Uses().losses
+
+
+def test_the_hints_in_place_of_keras_methods_work():
+    model = jc.Sequential([jc.Conv1D(4, 3, kernel_regularizer="l2"), jc.BatchNormalization()])
+    params, apply_fn = model.init(jax.random.key(0), (None, 8, 2))
+    assert model["conv1d"] == model.children["conv1d"] and params["conv1d"]["kernel"].shape == (3, 2, 4)
+    assert apply_fn.penalty(params) > 0 and apply_fn.forward(params, jnp.ones((1, 8, 2)))[1].penalty == 0
+    assert apply_fn.split(params)[1]["batch_normalization"]["moving_mean"] is not None
+    total = model.summary((None, 8, 2), print_fn=None)[0]
+    assert total.trainable + total.fixed == sum(w.size for w in jax.tree.leaves(params))
+    assert type(model).from_config(json.loads(json.dumps(model.get_config()))) == model
+    assert callable(jc.training.train_step) and callable(jc.save_params)
 
 
 @pytest.mark.parametrize("kind", MISTAKES)

@@ -119,7 +119,7 @@ WORDS: list[tuple[str, str, type[Exception]]] = [
         ValueError,
     ),
     (
-        r"noise_shape: .* is negative|noise_shape=.* holds 0",
+        r"noise_shape: .* is negative|noise_shape=.* contains 0",
         "Invalid value received for argument `noise_shape`. Expected all dimensions to be positive integers or None.",
         ValueError,
     ),

@@ -89,7 +89,7 @@ def test_seeds_that_are_not_valid(seed):
 
 
 def test_a_mask_of_size_zero_is_refused():
-    with pytest.raises(ValueError, match=r"Dropout: noise_shape=\(2, 0\) holds 0; sizes are at least 1"):
+    with pytest.raises(ValueError, match=r"Dropout: noise_shape=\(2, 0\) contains 0; sizes are at least 1"):
         jc.Dropout(0.5, noise_shape=(2, 0))
 
 

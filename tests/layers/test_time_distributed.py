@@ -132,7 +132,7 @@ def test_invalid_layers_inputs_and_masks_raise():
     with pytest.raises(TypeError, match="TimeDistributed, at each step: Add: takes a list of inputs"):
         jc.TimeDistributed(jc.Add()).init(KEY, (None, 4, 5))
     x = jc.Input((3,))
-    with pytest.raises(ValueError, match="TimeDistributed: two has several outputs; wrap a layer of one"):
+    with pytest.raises(ValueError, match="TimeDistributed: two has several outputs; wrap a layer with one"):
         jc.TimeDistributed(jc.Model(x, [jc.Dense(2)(x), jc.Dense(2)(x)], name="two"))
     params, apply_fn, x = made(jc.Dense(2), (2, 3, 4))
     with pytest.raises(ValueError, match=r"mask of shape \(2,\) does not fit input of shape \(2, 3, 4\)"):
