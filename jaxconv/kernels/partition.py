@@ -97,9 +97,10 @@ def placed_like(array: Array, aval: Any) -> Array:
 
 
 def left_to_lax(geometry: Geometry, *arrays: Array) -> bool:
-    """Return whether to leave a map to jax.lax: on a mesh with Explicit axes, if some are Manual or a size is symbolic.
+    """Return whether to leave a map to jax.lax.
 
-    The result's sharding is then part of its type, and jax.lax has the rules for it. ``shard_map`` makes axes Manual.
+    This is so on a mesh with Explicit axes if other axes are Manual (``shard_map``) or a size is symbolic: the result's
+    sharding is then part of its type, and jax.lax has the rules for it.
     """
     mesh = explicit_mesh(*arrays)
     sizes = (*geometry.x_lengths, *(size for array in arrays for size in array.shape))

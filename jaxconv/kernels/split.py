@@ -22,13 +22,8 @@ Names = dict[str, tuple[str, ...]]  # the mesh axes over which each label is sha
 OPERANDS = {"convolve": "xwy", "transpose": "ywx", "correlate": "xyw"}
 OPERANDS |= {"max": "xy", "select": "xuy", "select_transpose": "xyu"}
 OPERANDS |= {"sum": "xy", "sum_transpose": "yx", "patches": "xy", "patches_transpose": "yx"}
-SHARED = (
-    "convolve",
-    "correlate",
-    "max",
-    "select",
-    "select_transpose",
-)  # they read x, which they share with their derivatives
+# maps that read x and share it with their derivatives
+SHARED = ("convolve", "correlate", "max", "select", "select_transpose")
 
 
 def dims_of(letter: str, geometry: Geometry) -> tuple[int, ...]:
