@@ -20,7 +20,8 @@ def keep_freed_memory() -> bool:
     larger temporaries from the system. (One heap for all threads, ``MALLOC_ARENA_MAX=1``, would keep them, but then
     threads wait for each other: a training step of MobileNet took 29 instead of 24 ms.)
 
-    The disadvantage is that the process never shrinks. The command ``jaxconv`` calls this function for its own process.
+    The disadvantage is that the process keeps its largest size. The command ``jaxconv`` calls this function for its own
+    process.
 
     Call it once, at the start of the program. On systems other than Linux with glibc it does nothing; a second call has
     no further effect.

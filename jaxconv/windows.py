@@ -17,7 +17,8 @@ class Reach(NamedTuple):
     """The inputs that an output reads: output ``t`` reads ``low + t * step`` to ``high + t * step``, inclusive.
 
     For a transposed window, the range has the width of the widest output; some of the inputs in it may be skipped. The
-    ends are rounded down; because the outputs differ in phase, the ends of one output can differ by ``dilation + 1``.
+    ends are rounded down; because the outputs differ in phase, the ends of one output can be ``dilation + 1`` inputs
+    away.
     """
 
     low: int
@@ -42,7 +43,7 @@ class StreamPlan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """The inputs along an axis that each output along an axis reads.
+    """The relation between an axis of the output and the axis of the input that it reads.
 
     * Sliding: output ``t`` reads the inputs ``t * stride + j * dilation - before`` for ``0 <= j < size``. A crop or a
       padding is a window of size 1; without options the window is pointwise: output ``t`` reads input ``t``.
@@ -97,7 +98,7 @@ class Window:
 
     @property
     def aligned(self) -> bool:
-        """Return whether step ``t`` of the output corresponds to step ``t`` of the input, at equal lengths."""
+        """Return whether step ``t`` of the output corresponds to step ``t`` of the input, and lengths are equal."""
         return self.pointwise or self.in_place
 
     @property

@@ -1,6 +1,6 @@
 """Computations that XLA compiles separately on CPU, without fusing them with others.
 
-On CPU, XLA removes optimization barriers before it fuses. A call that it may not inline stays.
+On CPU, XLA removes optimization barriers before it fuses. A call that it must not inline remains.
 """
 
 import contextlib

@@ -61,7 +61,7 @@ def explain_lowering(
 ) -> Explanation:
     """Explain how a convolution and its two gradients are computed, and why.
 
-    Takes the arguments of :func:`conv_general_dilated`, where arrays may be ``jax.ShapeDtypeStruct``, and follows
+    It takes the arguments of :func:`conv_general_dilated`, whose arrays may be ``jax.ShapeDtypeStruct``, and follows
     ``with jaxconv.lowering(name)``. Nothing is run or compiled.
 
     Args:

@@ -141,7 +141,7 @@ class Facts(NamedTuple):
 
     @property
     def positions(self) -> int:
-        """Return the number of positions of one output."""
+        """Return the number of spatial positions of the output."""
         return math.prod(self.problem.y)
 
     @property

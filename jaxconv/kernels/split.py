@@ -99,7 +99,7 @@ class Split(NamedTuple):
     def rule(self, operands: str, results: str) -> tuple[str, dict[str, Any]]:
         """Return the rule by which shardings propagate, in the syntax of ``custom_partitioning``."""
         sizes: dict[str, int] = {}
-        whole: set[str] = set()  # labels of which some axis consists entirely, so that its size is known
+        whole: set[str] = set()  # labels that are an entire axis of an array, which gives their size
 
         def word(letter: str, index: int, label: str) -> str:
             if label[:1] != "h":

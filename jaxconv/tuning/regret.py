@@ -1,4 +1,4 @@
-"""The quality of the table of lowerings on this machine: its choices for random convolutions and the fastest ones.
+"""The quality of the table of lowerings on this machine: its choices for random convolutions against the fastest.
 
 The regret of a choice is its time divided by that of the fastest lowering. Times are kept in a JSON file, so that a
 measurement can be interrupted and continued, and the regret computed again after the table has changed.

@@ -1,8 +1,8 @@
 """Lowering "block_diagonal": grouped convolutions as a few dense ones of several groups each, or group by group.
 
-Groups of four channels do not fill the matrix units. A dense convolution combines as many groups as have 32 channels,
-with a kernel that is zero between the groups: it computes more products, but ten times as many per second. K of such a
-block also computes the products between the groups, and keeps the diagonal.
+Groups of four channels do not fill the matrix units. A dense convolution combines enough groups for 32 channels, with a
+kernel that is zero between the groups: it computes more products, but ten times as many per second. K of such a block
+also computes the products between the groups, and keeps the diagonal.
 
 If the products of one group are wide enough, each group is computed separately, without any waste: C with the taps of
 the first axis stacked with the filters and the others with the channels, as in the lowering "stacked_taps"; K of many
@@ -124,7 +124,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def is_alone(name: str, problem: Problem, channels: int, filters: int) -> bool:
-    """Return whether C or K of each group is computed separately: its products are wide, its convolution is not."""
+    """Return whether C or K of each group is computed separately: its products are wide, unlike its convolution."""
     first = _beside_filters(name, problem)
     beside_channels = problem.taps // first.taps
     if name == "convolve":
@@ -223,7 +223,7 @@ def _block(a: Array, i: Array, width: int) -> Array:
 
 
 def _numbers(count: int) -> list[Array]:
-    """Return the numbers from 0 as values that XLA does not know, so that the slices of all blocks are one program."""
+    """Return 0, 1, ... as values that XLA does not know, so that the slices of all blocks are one program."""
     return apart(lambda: [np.int32(i) for i in range(count)])
 
 

@@ -4,10 +4,10 @@ A circular convolution is a product of Fourier transforms, and a long enough tra
 positions that are kept: n log n operations instead of n times the kernel. C multiplies by the conjugate spectrum of the
 kernel (it is a correlation), T by the spectrum itself, K correlates x with y.
 
-It is used only on request (``lowering="fourier"``), not by the table or by ``tune``. Rounding errors are spread
-evenly over the positions: about ``eps * log2(n) * norm(x) * norm(w)`` for every output, with the norms of all entries
-that share a transform, while a direct sum's error is relative to the terms of each output. One large entry puts
-errors on outputs far away, and one NaN or infinity makes every position NaN.
+It is used only on request (``lowering="fourier"``), not by the table or by ``tune``. Rounding errors are spread evenly
+over the positions: about ``eps * log2(n) * norm(x) * norm(w)`` for every output, with the norms of all entries that
+share a transform, while a direct sum's error is relative to the terms of each output. One large entry causes errors in
+outputs far away, and one NaN or infinity makes every position NaN.
 """
 
 from typing import Any

@@ -3,8 +3,8 @@
     C: y_f = sum_c,j window_j(x_c) w[j, c, f]        K: w[j, c, f] = sum over positions of window_j(x_c) y_f
 
 x_c is channel c of every group. There is too little to contract for a matrix product, and a product of several groups
-is mostly zeros; these sums waste nothing, and the vector units run along the groups. A value that is not
-finite stays in its group.
+is mostly zeros; these sums waste nothing, and the vector units run along the groups. A value that is not finite stays
+in its group.
 """
 
 import jax

@@ -2,14 +2,14 @@
 
     C: y = sum_j window_j(x) w[j]        T: x = sum_j scatter_j(y w[j]^T)        K: w[j] = window_j(x)^T y
 
-``window_j`` is what tap j reads of the padded input. A kernel of one tap is a single product, and so is one that covers
-the input once, as in a dense layer. The products of T share an operand and are combined into one over all taps,
-without a copy of the kernel; so are those of C if the filters are few: window_j(x) w[j] = window_j(x w[j]), and x need
-not be sliced or padded. K loops over the taps: one window is in memory at a time, it stays in the cache, and none is
-computed before y is known. (XLA computes values that do not depend on y before the forward pass, and keeps them until
-the backward pass.)
+``window_j`` selects the entries of the padded input that tap j reads. A kernel of one tap is a single product, and so
+is one that covers the input once, as in a dense layer. The products of T share an operand and are combined into one
+over all taps, without a copy of the kernel; so are those of C if the filters are few: window_j(x) w[j] = window_j(x
+w[j]), and x need not be sliced or padded. K loops over the taps: one window is in memory at a time, it stays in the
+cache, and none is computed before y is known. (XLA computes values that do not depend on y before the forward pass, and
+keeps them until the backward pass.)
 
-Only this way do 16-bit floats use the matrix units: products of bfloat16, sums in float32.
+16-bit floats use the matrix units only in this form: products of bfloat16, sums in float32.
 """
 
 import math
@@ -132,7 +132,7 @@ def _images(y: Array, w: Array, problem: Problem) -> int:
 
 
 def _scattered(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
-    """Compute the products of T, and add them where each tap reads."""
+    """Compute the products of T, and add them at the positions that each tap reads."""
     channels, filters = w.shape[-2:]
     taps = tap_indices(problem)
     if len(taps) == 1 and _suits_eigen("transpose", y, w[taps[0]], math.prod(problem.y)):

@@ -39,7 +39,7 @@ TOGETHER = 9  # the most arrays that K sums in one pass
 # vectorize the sum (14x14x512, 3x3 taps: 0.9 ms with runs of 7 positions, 4.7 with 14); the longest run
 UNROLLED, LONGEST_RUN = 72, 16
 PART = 1 << 20  # entries of x in one step of K: its padded copy and the sums of the runs stay in the cache
-FEW_TAPS = 9  # with several axes; up to so many taps, one step computes several parts
+FEW_TAPS = 9  # of kernels with several axes: up to so many, one step computes several parts
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:

@@ -2,14 +2,14 @@
 
 The algorithms compute the outputs of one axis in tiles of two or four: see :mod:`.winograd_algorithms`. All suitable
 axes are transformed: for 3x3 taps, 16 products replace 36, or 36 replace 144; for 5x5 taps, 36 replace 100. The rest,
-channels and the taps of other axes, is a convolution for each combination of the products of all axes. K
-is the derivative in w: the same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
+channels and the taps of other axes, is a convolution for each combination of the products of all axes. K is the
+derivative in w: the same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
 
 Tiles of four are used on an axis that they fill, if the kernel is not larger than x and y together. Each output then
 also depends on entries of its tile that it does not read: their rounding errors reach it, and so would a NaN. So C and
 T first look for outliers in their operand, which takes 4 percent of the time. If there is an entry that is not finite,
-or far larger than most of its image, XLA's convolution computes the result. K sums over all positions, so a NaN
-reaches every tap. With tiles of two, an output depends only on the entries that it reads.
+or far larger than most of its image, XLA's convolution computes the result. K sums over all positions, so a NaN reaches
+every tap. With tiles of two, an output depends only on the entries that it reads.
 
 The products of the definition are not computed. The error of a result is therefore bounded by the largest x of its
 tiles and the largest w, not by the largest product.
