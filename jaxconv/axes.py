@@ -1,7 +1,7 @@
 """The axes that a norm of a weight is taken over: an int, a tuple of ints, ``None`` for all, or ``"filter"``.
 
 ``"filter"`` means the axes of one filter of a convolution. A layer inserts its own with :func:`resolve`; without a
-layer they are all axes except the last. Independent of layers and of what is computed along the axes.
+layer they are all axes except the last.
 """
 
 import dataclasses
@@ -27,7 +27,7 @@ def canonical(axis: Any, where: str) -> Axis:
 
 
 def indices(axis: Axis, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
-    """Return the nonnegative indices of the axes that ``axis`` means in an array of ``shape``.
+    """Return the nonnegative indices of the axes that ``axis`` selects in an array of ``shape``.
 
     Raises ValueError for an axis that the shape does not have, or a repeated one.
 
@@ -47,7 +47,7 @@ def indices(axis: Axis, shape: tuple[int, ...], where: str) -> tuple[int, ...]:
 
 
 def resolve(entry: Any, filter_axes: tuple[int, ...] | None) -> Any:
-    """Replace ``axis="filter"`` of ``entry`` by ``filter_axes``, so that Keras can read its config."""
+    """Return ``entry`` with ``axis="filter"`` replaced by ``filter_axes``, so that Keras can read its config."""
     if filter_axes is None or getattr(entry, "axis", None) != FILTER:
         return entry
     return dataclasses.replace(entry, axis=tuple(filter_axes))

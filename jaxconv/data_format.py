@@ -63,7 +63,7 @@ def set_image_data_format(data_format: str) -> None:
     _default = canonical(data_format, "set_image_data_format")
 
 
-_MOST_BYTES = 2**20  # of keras.json; Keras writes a hundred
+_MAX_BYTES = 2**20  # of keras.json; Keras writes about a hundred
 
 
 def _read_keras_json() -> str:
@@ -72,8 +72,8 @@ def _read_keras_json() -> str:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would block
             raise ValueError(f"{path} is a {'directory' if path.is_dir() else 'special file'}; a file is required")
-        if path.exists() and (size := path.stat().st_size) > _MOST_BYTES:
-            raise ValueError(f"{path} has {size} bytes; at most {_MOST_BYTES} are valid; repair or remove it")
+        if path.exists() and (size := path.stat().st_size) > _MAX_BYTES:
+            raise ValueError(f"{path} has {size} bytes; at most {_MAX_BYTES} are valid; repair or remove it")
         text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return FORMATS[0]

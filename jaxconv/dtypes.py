@@ -1,4 +1,4 @@
-"""Type promotion by JAX's standard rules, also if the user has made implicit promotion an error."""
+"""Type promotion by JAX's standard rules, even if the user has made implicit promotion an error."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ def promote(*dtypes: Any) -> Any:
 
 
 def widen(x: jax.Array) -> jax.Array:
-    """Return an array in the type for sums over it: half precision in float32."""
+    """Cast an array to the dtype in which to sum it: at least float32."""
     return x.astype(promote(x.dtype, jnp.float32))
 
 
 def broadcast(value: Any, shape: tuple[int, ...], dtype: Any, sharding: Any = None) -> jax.Array:
-    """Broadcast an array to a shape and cast it; the gradient, a sum over what was repeated, is computed in float32.
+    """Broadcast an array to a shape and cast it; the gradient, a sum over the copies, is computed in float32.
 
     A sum of thousands of terms stagnates in half precision: each new term is lost in the rounding of the sum.
 

@@ -1,6 +1,6 @@
 """The shape arithmetic of convolutions: from layer options to static integers.
 
-Independent of arrays and params. Lengths are in steps; an unknown length is ``None`` and stays ``None``.
+Lengths are integers or symbolic dimensions.
 """
 
 import dataclasses
@@ -11,36 +11,37 @@ from typing import Any
 from jaxconv.registry import nearest
 
 Pairs = tuple[tuple[int, int], ...]
-Padding = str | tuple[str | tuple[int, int], ...]  # one for all axes, or one for each
+Padding = str | tuple[str | tuple[int, int], ...]  # for all axes, or for each axis
 
 
 def as_sizes(value: Any, rank: int, what: str, where: str, minimum: int = 1) -> tuple[int, ...]:
     """Convert an integer (repeated) or an iterable of ``rank`` integers to a tuple of ``rank`` integers.
 
-    Raises ValueError for a wrong count, or a number that is not whole or below ``minimum``; TypeError for a string.
+    Raises ValueError for a wrong number of items, or an item that is not an integer or is below ``minimum``; TypeError
+    for a string.
     """
-    many = f"an integer or {rank} integers, each" if rank > 1 else "one integer"
-    allowed = f"{many} at least {minimum}"
+    allowed = f"an integer or {rank} integers, each" if rank > 1 else "an integer of"
+    allowed += f" at least {minimum}"
     if isinstance(value, str):
         raise TypeError(f"{where}: {what} is the string {value!r}; give {allowed}")
     items = list(value) if isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0 else [value] * rank
     try:
         sizes = tuple(operator.index(item) for item in items)
     except TypeError:
-        raise ValueError(f"{where}: {what}={value!r} is not whole numbers; give {allowed}") from None
+        raise ValueError(f"{where}: {what}={value!r} does not consist of integers; give {allowed}") from None
     if len(sizes) != rank or min(sizes, default=minimum) < minimum:
         raise ValueError(f"{where}: {what}={value!r} is not valid; give {allowed}")
     return sizes
 
 
 def as_size(value: Any, what: str, where: str) -> int:
-    """Convert to a positive integer. Raises ValueError or TypeError for any other value."""
+    """Convert to a positive integer. Raises TypeError for a string, ValueError for any other invalid value."""
     if isinstance(value, str):
         raise TypeError(f"{where}: {what} is the string {value!r}; give a positive integer")
     try:
         size = operator.index(value)
     except TypeError:
-        raise ValueError(f"{where}: {what}={value!r} is not a whole number; give a positive integer") from None
+        raise ValueError(f"{where}: {what}={value!r} is not an integer; give a positive integer") from None
     if size < 1:
         raise ValueError(f"{where}: {what}={size} is not positive; the smallest valid value is 1")
     return size
@@ -49,9 +50,10 @@ def as_size(value: Any, what: str, where: str) -> int:
 def as_padding(padding: Any, rank: int, where: str, causal: bool) -> Padding:
     """Convert padding to canonical form: a name for all axes, or for each axis a name or a pair ``(before, after)``.
 
-    It is a name, or ``rank`` items, each a name or a pair; in one dimension also a single pair. ``causal`` makes that
-    name valid, for all axes in one dimension, and for a single axis in any. Raises ValueError for an unknown name, a
-    wrong number of items or a negative pad, TypeError for anything but a string or a sequence.
+    ``padding`` is a name, or ``rank`` items, each a name or a pair; in one dimension, a single pair is valid too. With
+    ``causal``, the name "causal" is valid in one dimension, and for a single axis in any number of dimensions. Raises
+    ValueError for an unknown name, a wrong number of items or a negative pad; TypeError if ``padding`` is neither a
+    string nor iterable.
     """
     names = ["valid", "same"] + ["causal"] * causal
     whole = names if rank == 1 else names[:2]
@@ -92,7 +94,7 @@ def each_axis(padding: Padding, rank: int) -> tuple[str | tuple[int, int], ...]:
 
 
 def dilate(length: int, rate: int) -> int:
-    """Return the extent of ``length`` points at distance ``rate``: the size of a dilated kernel or input."""
+    """Return the length of a kernel or an input after dilation by ``rate``."""
     return (length - 1) * rate + 1 if length else 0
 
 
@@ -100,7 +102,7 @@ def dilate(length: int, rate: int) -> int:
 class Geometry:
     """One convolution as static integers: the options of the three bilinear maps.
 
-    If ``x`` is dilated by ``lhs_dilation`` and padded, ``y[o] = sum_j x[o * stride + j * rhs_dilation] w[j]`` on each
+    With ``x`` dilated by ``lhs_dilation`` and padded, ``y[o] = sum_j x[o * stride + j * rhs_dilation] w[j]`` on each
     axis. The arrays determine the batch size and the numbers of channels.
 
     Args:
@@ -130,7 +132,7 @@ class Geometry:
 
     @property
     def y_lengths(self) -> tuple[int, ...]:
-        """Return the spatial lengths of the output; 0 if the kernel does not fit. In symbolic lengths, it fits."""
+        """Return the spatial lengths of the output; 0 if the kernel does not fit. Symbolic lengths always fit it."""
         each = self.x_lengths, self.lhs_dilation, self.padding, self.w_lengths, self.rhs_dilation
         room = [dilate(n, b) + sum(p) - dilate(k, d) for n, b, p, k, d in zip(*each, strict=True)]
         return tuple(0 if isinstance(r, int) and r < 0 else r // s + 1 for r, s in zip(room, self.strides, strict=True))

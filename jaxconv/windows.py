@@ -1,6 +1,7 @@
-"""How one axis of an output reads one axis of an input: the record that every layer declares, and its arithmetic.
+"""The window of an axis: the inputs that each output reads, and the lengths, padding and delays that follow from it.
 
-Knows integers only: no arrays and no layers. Lengths are in steps; an unknown length is ``None`` and stays ``None``.
+Every layer declares one :class:`Window` for each axis of its output. Lengths are in steps; an unknown length is
+``None`` and stays ``None``.
 """
 
 import dataclasses
@@ -13,10 +14,11 @@ AxisPadding = str | tuple[int, int]  # "valid", "same", "causal", or (before, af
 
 
 class Reach(NamedTuple):
-    """The inputs that an output reads: output ``t`` reads from ``low + t * step`` to ``high + t * step``, inclusive.
+    """The inputs that an output reads: output ``t`` reads ``low + t * step`` to ``high + t * step``, inclusive.
 
-    The size of a transposed window is that of its widest output; some of the inputs between may be skipped. The ends
-    are rounded down; as the outputs differ in phase, those of one output can be ``dilation + 1`` inputs away.
+    For a transposed window, the range has the width of the widest output; some of the inputs in it may be skipped. The
+    ends are rounded down; because the outputs differ in phase, the ends of one output can be ``dilation + 1`` inputs
+    away.
     """
 
     low: int
@@ -25,12 +27,12 @@ class Reach(NamedTuple):
 
 
 class StreamPlan(NamedTuple):
-    """What a window needs in order to run step by step; all lengths in steps of its own input, but for ``delay``.
+    """The requirements for running a window step by step. All lengths are in input steps, except ``delay``.
 
-    keep: how many earlier inputs (sliding), or how many unfinished outputs (transposed), the state holds.
-    delay: how many of the first outputs are not real, in output steps.
-    block: how many inputs must arrive together, so that a whole number of outputs follows.
-    ratio: outputs per input.
+    keep: the number of earlier inputs (sliding) or unfinished outputs (transposed) that the state stores.
+    delay: the number of initial outputs that are not part of the result, in output steps.
+    block: the number of inputs that must arrive together to give a whole number of outputs.
+    ratio: the number of outputs per input.
     """
 
     keep: int
@@ -41,29 +43,29 @@ class StreamPlan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """How an axis of the output reads an axis of the input.
+    """The relation between an axis of the output and the axis of the input that it reads.
 
     * Sliding: output ``t`` reads the inputs ``t * stride + j * dilation - before`` for ``0 <= j < size``. A crop or a
       padding is a window of size 1; without options the window is pointwise: output ``t`` reads input ``t``.
     * Transposed: input ``i`` adds to the outputs ``i * stride + j * dilation - before``, as in a transposed
       convolution. Upsampling by a factor is a transposed window whose stride is the factor.
-    * Whole: every output reads all inputs, as a channel of a convolution does. See :func:`whole`.
+    * Whole: every output reads all inputs, as an output channel of a convolution does. See :func:`whole`.
 
     Args:
         size: number of taps.
         stride: input steps from one output to the next; output steps from one input to the next if transposed.
-        dilation: distance of neighbouring taps.
-        padding: "valid", "same", "causal" or (before, after). Negative numbers crop. For a transposed window: how
-            much is cut off.
-        mode: what the padding holds: "zeros", "reflect", "replicate", "circular"; "renormalize" leaves the taps outside
-            the input out and scales the others so that the weights still sum to one.
-        transposed: the direction.
+        dilation: distance between adjacent taps.
+        padding: "valid", "same", "causal" or (before, after). Negative numbers crop. For a transposed window, the
+            number of steps cut off.
+        mode: the values of the padding: "zeros", "reflect", "replicate", "circular"; "renormalize" omits the taps
+            outside the input and scales the others so that the weights still sum to one.
+        transposed: whether inputs add to outputs, instead of outputs reading inputs.
         output_padding: for a transposed window; see :meth:`output_length`.
         axis: the input axis, counted after the batch; None means the axis at the same position.
-        reads_all: whether every output reads the whole axis; the options above then mean nothing.
-        length: the output length of an axis that is read as a whole; None where it is unknown.
-        in_place: for an axis that is read as a whole: step ``t`` of the output stands for step ``t`` of the input, as
-            in a softmax over time.
+        reads_all: whether every output reads the whole axis, regardless of size, stride, dilation and padding.
+        length: with ``reads_all``, the output length, or None if it is unknown.
+        in_place: with ``reads_all``, whether step ``t`` of the output corresponds to step ``t`` of the input, as in a
+            softmax over time.
 
     >>> Window(3, stride=2, padding="same").output_length(10)
     5
@@ -85,7 +87,7 @@ class Window:
 
     @property
     def extent(self) -> int:
-        """Return the distance from the first to the last tap, both included: the effective kernel size."""
+        """Return the number of steps from the first to the last tap, inclusive: the effective kernel size."""
         return (self.size - 1) * self.dilation + 1
 
     @property
@@ -96,7 +98,7 @@ class Window:
 
     @property
     def aligned(self) -> bool:
-        """Return whether step ``t`` of the output stands for step ``t`` of the input, and there are as many."""
+        """Return whether step ``t`` of the output corresponds to step ``t`` of the input, and lengths are equal."""
         return self.pointwise or self.in_place
 
     @property
@@ -118,11 +120,11 @@ class Window:
         return self.stride if more is None else self.extent % 2 + more
 
     def pads(self, length: Any = None) -> tuple[int, int]:
-        """Return what the padding rule means for an input of this length, (before, after), as Keras places it.
+        """Return the padding (before, after) of an input of this length, distributed as in Keras.
 
-        "same" puts the odd step after. An unknown length counts as one that the stride divides. For a transposed
-        window this is what is cut off the full output of ``(length - 1) * stride + extent`` steps; a negative second
-        number means that zeros are appended.
+        "same" puts an odd step after the input. An unknown length is assumed to be divisible by the stride. For a
+        transposed window, return the numbers of steps that are cut off the full output of ``(length - 1) * stride +
+        extent`` steps; a negative second number means that zeros are appended.
         """
         if self.transposed:
             before = self.padding[0] if not isinstance(self.padding, str) else 0
@@ -155,10 +157,10 @@ class Window:
         if self.pointwise or length is None:
             return length
         if self.transposed:
-            least = max(1, -(-(1 - self.tail) // self.stride) + 1)
-            if isinstance(length, int) and length < least:
+            shortest = max(1, -(-(1 - self.tail) // self.stride) + 1)
+            if isinstance(length, int) and length < shortest:
                 reason = f"leaves no output ({self.describe()})"
-                raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {least}")
+                raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {shortest}")
             return (length - 1) * self.stride + self.tail
         before, after = self.pads(length)
         if isinstance(length, int):
@@ -167,73 +169,75 @@ class Window:
 
     def _check(self, length: int, before: int, after: int, where: str) -> None:
         lacking = self.extent - before - after
-        least = 1 if self.padding == "same" else max(lacking, 1)
+        shortest = 1 if self.padding == "same" else max(lacking, 1)
         if self.size == 1 and lacking <= 1 and before >= 0 and after >= 0:
-            least = 0 if isinstance(self.padding, tuple) else least  # padding alone takes an empty input as well
-        if length < least:
+            shortest = 0 if isinstance(self.padding, tuple) else shortest  # a layer that only pads accepts empty inputs
+        if length < shortest:
             reason = (
                 f"is shorter than the effective window {self.extent} ({self.describe()})"
                 if before >= 0 <= after
                 else f"is used up by cropping {(-before, -after)}"
             )
-            raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {least}")
-        most = max(before, after)
-        if self.mode == "reflect" and most >= length:
-            reason = f"is too short for padding mode 'reflect' by {most}"
-            raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {most + 1}")
+            raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {shortest}")
+        width = max(before, after)
+        if self.mode == "reflect" and width >= length:
+            reason = f"is too short for padding mode 'reflect' by {width}"
+            raise ValueError(f"{where}: input of length {length} {reason}; the shortest valid input is {width + 1}")
 
     def describe(self) -> str:
-        """Return the options for a message."""
+        """Format the options for a message."""
         text = f"size {self.size}, "
         text += f"stride {self.stride}, " if self.transposed or self.stride > 1 else ""
         text += f"dilation {self.dilation}, padding {self.padding!r}"
         return text + (f", output padding {self.output_padding}" if self.transposed else "")
 
     def reach(self, length: Any = None) -> Reach | None:
-        """Return which inputs an output reads, relative to output 0; None for an axis that is read as a whole."""
+        """Return the range of inputs that an output reads, or None if each output reads the whole axis."""
         if self.reads_all:
             return None
         before, _ = self.pads(length)
         if not self.transposed:
             return Reach(-before, self.extent - 1 - before, Fraction(self.stride))
-        # of the taps, every (stride / step)th meets an input, and the inputs that these meet are dilation / step apart
+        # every (stride / step)th tap meets an input, and the inputs that these taps meet are dilation / step apart
         step = math.gcd(self.stride, self.dilation)
         taps, last = -(-self.size * step // self.stride), before // self.stride
         return Reach(last - (taps - 1) * self.dilation // step, last, Fraction(1, self.stride))
 
     def stream(self, delay: int = 0) -> StreamPlan:
-        """Return what the window needs in order to run step by step, behind a delay of ``delay`` input steps.
+        """Return the plan for running the window step by step, if its input is delayed by ``delay`` steps.
 
         A sliding window keeps ``max(extent - stride, 0) + e`` earlier inputs, with the smallest ``e >= 0`` that makes
-        ``delay + keep - before`` a multiple of the stride and not negative; that multiple is its own delay. A
-        transposed window keeps the ``max(extent - stride, 0)`` outputs to which later inputs still add, and waits for
-        what the padding cuts off the front. "same" with a stride is that of a length which the stride divides. Raises
-        ValueError for an axis that is read as a whole, and for padding that is made of the input.
+        ``delay + keep - before`` a nonnegative multiple of the stride; divided by the stride, it is the output's delay.
+        A transposed window keeps the ``max(extent - stride, 0)`` outputs to which later inputs still add; its delay
+        includes the outputs that the padding cuts off at the start. For "same" with a stride, the length is assumed to
+        be divisible by the stride. Raises ValueError if each output reads the whole axis, or if the padding consists of
+        values of the input.
 
         >>> Window(3, padding="same").stream(), Window(4, 4, padding="same").stream().delay
         (StreamPlan(keep=2, delay=1, block=1, ratio=Fraction(1, 1)), 0)
         """
         if self.reads_all:
-            raise ValueError("an axis that is read as a whole cannot run step by step")
+            raise ValueError("Window.stream: each output reads the whole axis, which cannot run step by step")
         if self.mode != "zeros" and not self.pointwise:
-            raise ValueError(f"padding mode {self.mode!r} reads later steps at the start, and cannot run step by step")
+            reason = f"padding mode {self.mode!r} reads later steps at the start"
+            raise ValueError(f"Window.stream: {reason}, and cannot run step by step")
         before, _ = self.pads()
         keep = max(self.extent - self.stride, 0)
         if self.transposed:
             return StreamPlan(keep, delay * self.stride + before, 1, Fraction(self.stride))
-        least = max(keep, before - delay)
-        keep = least + (before - delay - least) % self.stride
+        shortest = max(keep, before - delay)
+        keep = shortest + (before - delay - shortest) % self.stride
         return StreamPlan(keep, (delay + keep - before) // self.stride, self.stride, Fraction(1, self.stride))
 
 
 POINTWISE = Window()
-MIXED = Window(reads_all=True, in_place=True)  # every step reads all, as in a softmax or normalization over time
+MIXED = Window(reads_all=True, in_place=True)  # each step reads all, as in a softmax or normalization over time
 
 
 def whole(length: int | None) -> Window:
     """Return the window of an axis of ``length`` outputs, each of which reads the whole axis.
 
-    It is also that of an axis that reads several axes (a flattened one), or none (a new one).
+    It also represents an axis that reads several axes (a flattened one) or none (a new one).
 
     Args:
         length: the number of outputs; None if it is unknown.
@@ -245,9 +249,9 @@ def whole(length: int | None) -> Window:
 
 
 def output_lengths(windows: Sequence[Window], lengths: Sequence[Any], where: str) -> tuple[Any, ...]:
-    """Return the length of each output axis, for inputs of these lengths (axes after the batch).
+    """Return the length of each output axis for inputs of these lengths. The axes are those after the batch.
 
-    Raises ValueError for an axis that is too short, by its number with the batch counted.
+    Raises ValueError if an axis is too short; the message counts the axes from the batch, which is axis 0.
     """
     out = []
     for position, window in enumerate(windows):
@@ -255,8 +259,8 @@ def output_lengths(windows: Sequence[Window], lengths: Sequence[Any], where: str
         if window.reads_all and not window.in_place:
             out.append(window.length)
             continue
-        place = f"{where}: axis {axis + 1}" if len(lengths) > 2 else where
-        out.append(window.output_length(lengths[axis], place))
+        prefix = f"{where}: axis {axis + 1}" if len(lengths) > 2 else where
+        out.append(window.output_length(lengths[axis], prefix))
     return tuple(out)
 
 

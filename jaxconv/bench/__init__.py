@@ -1,1 +1,1 @@
-"""Benchmarks of convolutions, networks and trained models beside other libraries. The entry point is :mod:`.run`."""
+"""Benchmarks of convolutions, networks and trained models in several libraries. The entry point is :mod:`.run`."""

@@ -1,4 +1,4 @@
-"""Comparison of the outputs of several libraries for the same input. Independent of the libraries."""
+"""Comparison of the outputs of several libraries for the same input."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

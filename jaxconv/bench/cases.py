@@ -66,7 +66,7 @@ class Arrays(NamedTuple):
 
 
 def read_cases(path: str | Path | None = None) -> list[Case]:
-    """Read ``[[case]]`` tables from a TOML file; the default is the package's own list. Raises ValueError.
+    """Read ``[[case]]`` tables from a TOML file, by default the package's own list. Raises ValueError if it is invalid.
 
     >>> read_cases()[0].name
     'conv1d-fcn-1'
@@ -115,7 +115,7 @@ def arrays(case: Case) -> Arrays:
         "window_strides": (1,) * case.rank if case.transpose else case.strides,
         "padding": pads,
     }
-    if case.transpose:  # a transposed convolution crops what its full output has more
+    if case.transpose:  # a transposed convolution crops its full output
         full = [(k - 1 - low, k - 1 - high) for k, (low, high) in zip(case.kernel, pads, strict=True)]
         options |= {"lhs_dilation": case.strides, "padding": full}
     x = rng.standard_normal((case.batch, *case.spatial, inputs)).astype("f4")

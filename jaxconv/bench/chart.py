@@ -1,4 +1,4 @@
-"""The bar chart of the speed ratios. Independent of what is measured."""
+"""The bar chart of the speed ratios."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def draw_chart(
     title = f"How many times as fast {STYLES.get(who, (who,))[0]} is as ..."
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     if caption:
-        lines = textwrap.fill(caption, int(17 * width))  # 17 letters of this size per inch
+        lines = textwrap.fill(caption, int(17 * width))  # 17 characters of this size per inch
         figure.supxlabel(lines, x=0.01, ha="left", fontsize=7.5, color=GREY)
     figure.savefig(path, dpi=140)
 

@@ -1,4 +1,4 @@
-"""Processor, cores, versions and command, which are stored with the results."""
+"""The processor, cores, versions and command that are stored with the results."""
 
 import os
 import platform

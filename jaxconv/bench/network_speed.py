@@ -17,7 +17,7 @@ INFERENCE, TRAIN, CALL = "inference", "train step", "call"
 MODES = (INFERENCE, TRAIN)
 JAX_PEERS = ("flax", "equinox", "haiku", "keras")
 LIBRARIES = ("torch", "jaxconv", *JAX_PEERS)
-PLUS = "+"  # behind the name of a library: the same with jaxconv.accelerate()
+PLUS = "+"  # suffix of a library's name: the library with jaxconv.accelerate()
 CALLS = 200
 
 

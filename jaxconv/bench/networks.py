@@ -32,7 +32,7 @@ def kind(layer: Layer) -> str:
 
 
 def propagate(model: Layer, x: Any, apply: Callable[[Any, Any], Any]) -> Any:
-    """Pass ``x`` through a model: ``apply(layer, x)`` for each layer inside, on a list where branches merge.
+    """Pass ``x`` through a model: ``apply(layer, x)`` for each layer inside; ``x`` is a list if branches merge.
 
     >>> model = Sequential([layers["Dense"](8), Residual([layers["Dense"](8)])])
     >>> propagate(model, (2, 3), lambda layer, shape: layer.output_shape(shape))

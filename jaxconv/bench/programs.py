@@ -43,7 +43,7 @@ class Programs(NamedTuple):
 
 
 def apply_plain(layer: Any, x: Any, channels: int = -1) -> jax.Array:
-    """Compute a layer without weights with channels last; with ``channels=0``, of one example with channels first."""
+    """Compute a layer without weights with channels last; with ``channels=0``, for one example with channels first."""
     match kind(layer):
         case "ReLU":
             return jax.nn.relu(x)
@@ -58,7 +58,7 @@ def apply_plain(layer: Any, x: Any, channels: int = -1) -> jax.Array:
             return jnp.add(*x)
         case "Concatenate":
             return jnp.concatenate(x, channels)
-    raise TypeError(f"no library is told how to compute {layer!r}")
+    raise TypeError(f"apply_plain: {layer!r} is not supported; add a case for its class")
 
 
 def mean_loss(network: Network, y: jax.Array, target: jax.Array, channels: int) -> jax.Array:

@@ -1,4 +1,4 @@
-"""Speed ratios over the rows of results: geometric mean, worst and best. Independent of what is measured."""
+"""Speed ratios over the rows of results: geometric mean, worst and best."""
 
 import statistics
 from collections.abc import Iterable, Mapping, Sequence

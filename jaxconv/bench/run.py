@@ -15,7 +15,8 @@ from jaxconv.registry import nearest
 JSON, CHART = "bench.json", "bench.png"
 LIBRARIES = ("lax", "torch", "jaxconv", "flax", "equinox", "haiku", "keras", "sequence_layers")
 DISPATCH = "dispatch"
-# not in the extra: the CPU build of torch has its own package index, see pytorch.org; sequence-layers has a long tail
+# not in the extra: the CPU build of torch has its own package index, see pytorch.org; sequence-layers has many
+# dependencies
 INSTALL = {"haiku": "dm-haiku", "sequence_layers": "sequence-layers"}
 ACCELERATED = "jaxconv.accelerate()"  # on the chart, in place of a library
 
@@ -26,8 +27,8 @@ class Suite(NamedTuple):
     """A kind of benchmark.
 
     kind: its name in ``bench.json``. folder: name of the default output folder. names: of the rows, with their
-    families. measure: ``(name, say) -> row``, where ``say`` prints a line above the progress bar. figures: further
-    columns, of libraries that compile.
+    families. measure: ``(name, say) -> row``, where ``say`` prints a line above the progress bar. figures: additional
+    columns, for libraries that compile.
     """
 
     kind: str
@@ -40,12 +41,12 @@ class Suite(NamedTuple):
 
     @property
     def extras(self) -> tuple[str, ...]:
-        """Return the further columns."""
+        """Return the additional columns."""
         return () if self.libraries == ["torch"] else self.figures
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """Return which library is compared with which: jaxconv, or else the first one, with all others."""
+        """Return the pairs of libraries to compare: jaxconv, or else the first one, with all others."""
         changed = [name for name in self.libraries if name.endswith(network_speed.PLUS)]
         if changed:
             return [(name, name.removesuffix(network_speed.PLUS)) for name in changed]
@@ -79,7 +80,7 @@ def bench(
 
     The arguments are the options of ``jaxconv bench``: ``chosen`` is its FILTER, ``files`` its ``--trained``,
     ``case_file`` its ``--cases``, and ``names_only`` its ``--list``, for which None is returned. Raises ValueError for
-    invalid options; ImportError without a library; ArithmeticError if the libraries disagree on the values.
+    invalid options; ImportError if a library is missing; ArithmeticError if the libraries disagree on the values.
     """
     if not seconds >= 0:
         raise ValueError(f"--seconds {seconds} is negative; 0 means the smallest number of rounds")
@@ -106,7 +107,7 @@ def bench(
     folder = Path(out) if out else new_folder(Path("runs") / suite.folder)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {"kind": suite.kind, **machine.facts(), "seconds": seconds, "complete": False, "rows": []}
-    _write(folder, results)  # fails now, not after an hour, if the folder is not writable
+    _write(folder, results)  # if the folder is not writable, fail now and not after an hour
     _measure(suite, results, folder)
     return folder
 
@@ -214,7 +215,7 @@ def _trained(files: Sequence[str], batch: str | None, only: str | None, seconds:
     printed: set[str] = set()
 
     def measure(name: str, say: Say) -> dict[str, Any]:
-        def once(line: str) -> None:  # a reason to leave out a library is the same for every batch size
+        def once(line: str) -> None:  # the reason to leave out a library is the same for all batch sizes
             if line not in printed:
                 printed.add(line)
                 say(line)

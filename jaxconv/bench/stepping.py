@@ -78,7 +78,7 @@ class Stepper(NamedTuple):
         return [np.concatenate(outputs, 1)]
 
     def program(self, x: np.ndarray) -> Program:
-        """Return the timed program: one step, its output on the host's side of the call."""
+        """Return the timed program: one step, and the wait for its output."""
         state = [self.start()]
 
         def run() -> None:
@@ -103,7 +103,7 @@ def build_stepper(network: Tcn) -> Stepper:
 
 
 def measure_step(name: str, libraries: Sequence[str], seconds: float, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure a row: one step in each library; then, in jaxconv, a step against what recomputes the window."""
+    """Measure a row: one step in each library; then, in jaxconv, a step against the computation of a window."""
     if name == WAKE_WORD:
         times = _wake_word(seconds, say) if "jaxconv" in libraries else {}
         return {"name": name, "milliseconds": {STEP: times}, "wrong": []}
@@ -139,7 +139,7 @@ def wake_word() -> Layer:
 
 
 def _wake_word(seconds: float, say: Callable[[str], None]) -> dict[str, float]:
-    """Measure a frame of the wake-word network, and print its ratio to a window, by the call and inside a program."""
+    """Measure a frame of the wake-word network, and print its ratio to a window, in single calls and in a program."""
     layer = wake_word()
     params, apply_fn = layer.init(jax.random.key(0), (None, FRAMES, BANDS))
     running = stream(layer, (None, FRAMES, BANDS))

@@ -1,11 +1,11 @@
-"""The rows of results as a text table. Independent of what is measured."""
+"""The rows of results as a text table."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Names = Sequence[str]
 EXTRAS = {"compile": "compile s", "memory": "memory x", "error": "error"}
-MIN_WIDTH, MAX_WIDTH = 24, 48  # of the name column, in letters
+MIN_WIDTH, MAX_WIDTH = 24, 48  # of the name column, in characters
 
 
 def width(names: Iterable[str]) -> int:
@@ -18,7 +18,7 @@ def width(names: Iterable[str]) -> int:
 
 
 def heading(libraries: Names, modes: Names, extras: Names, names: int = MIN_WIDTH) -> str:
-    """Return the two header lines of a table whose name column is ``names`` letters wide.
+    """Return the two header lines of a table whose name column is ``names`` characters wide.
 
     >>> print(heading(["lax", "jaxconv"], ["forward"], []))
                                forward, ms

@@ -1,4 +1,4 @@
-"""Median times of several programs that take turns in one process. Independent of what they compute."""
+"""Median times of several programs that take turns in one process."""
 
 import statistics
 import time
@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 40
 PAUSE = 0.02  # seconds between programs; PyTorch's threads (libgomp's) go idle after a few milliseconds
-# seconds of untimed runs, until the threads of a program are as fast as in a loop; a longer program does without them
+# seconds of untimed runs, until the threads of a program are as fast as in a loop; programs longer than LONG have none
 WARM_UP, LONG = 0.04, 0.2
 MIN_TURN = 0.01  # seconds; a shorter program is repeated, so that switching programs does not dominate its time
 
 
 class Program(NamedTuple):
-    """A program to time: ``run`` computes ``calls`` times and waits, more than once if it is short."""
+    """A program to time: ``run`` computes ``calls`` times, several times if it is short, and waits."""
 
     run: Callable[[], object]
     calls: int = 1

@@ -33,7 +33,7 @@ class Trained(NamedTuple):
 
 
 def read_trained(files: Sequence[str], batches: Sequence[int]) -> dict[str, Trained]:
-    """Read model files or run folders. Return one row for each file and batch size, by its name.
+    """Read model files or run folders, and return one row for each file and batch size, by its name.
 
     Raises FileError or ConfigError for a file that cannot be read; ValueError for an input of unknown length.
     """

@@ -1,4 +1,4 @@
-"""The three bilinear maps of a convolution and their lowerings. Knows arrays and geometry; no layers, no params."""
+"""The three bilinear maps of a convolution and their lowerings. Must not import layers."""
 
 from jaxconv.kernels.maps import convolve, correlate, transpose
 

@@ -1,8 +1,8 @@
-"""``accelerate``: compile the convolutions of ``jax.lax``, whoever calls it, by the lowerings of this package.
+"""``accelerate``: compile all convolutions of ``jax.lax`` by the lowerings of this package.
 
-Knows the parameters of JAX's primitive, and which of the three maps each convolution is. JAX derives everything from
-one primitive: the gradient in the input is a convolution of a dilated input, the gradient in the kernel one with batch
-and channels exchanged and a kernel as large as the output, that of a grouped one has a ``batch_group_count``.
+JAX derives everything from one primitive: the gradient in the input is a convolution of a dilated input; the gradient
+in the kernel is a convolution with batch and channels exchanged and a kernel as large as the output, and with groups it
+has a ``batch_group_count``. :func:`as_map` finds the map that each convolution is.
 """
 
 import contextvars
@@ -31,30 +31,32 @@ PARAMETERS = {
 
 _lock = threading.Lock()
 _is_installed = False
-_process: list[object] = []  # the calls that hold for the whole process
-# inside "with accelerate(...)", for this thread; no part of jit's cache key, so that what is compiled inside stays so
+_process: list[object] = []  # the calls that apply to the whole process
+# set inside "with accelerate(...)", for this thread; not part of jit's cache key, so that programs compiled inside are
+# used outside too
 _inside: contextvars.ContextVar[bool | None] = contextvars.ContextVar("inside", default=None)
 
 
 class accelerate:
     """Compile the convolutions of every JAX library by jaxconv's lowerings on CPU.
 
-    ``jaxconv.accelerate()`` holds for the whole process until ``jaxconv.accelerate(False)``. ``with
-    jaxconv.accelerate():`` holds for what this thread compiles inside the block, wherever it runs later. Flax, Equinox,
-    Haiku, Keras on JAX and plain ``jax.lax`` code need no change. ``jax.lax.conv_general_dilated`` and all its
-    derivatives are compiled as jaxconv's own are: by the lowering that ``jaxconv tune`` measured, or else by the
-    table's choice. The sums run in another order, so values differ by rounding.
+    ``jaxconv.accelerate()`` applies to the whole process until ``jaxconv.accelerate(False)``. ``with
+    jaxconv.accelerate():`` applies to the programs that this thread compiles inside the block, regardless of where they
+    run later. Flax, Equinox, Haiku, Keras on JAX and plain ``jax.lax`` code need no change.
+    ``jax.lax.conv_general_dilated`` and all its derivatives are compiled like jaxconv's own convolutions: by the
+    lowering that ``jaxconv tune`` measured, or else by the table's choice. The sums are computed in another order, so
+    values differ by rounding.
 
-    Functions that are already compiled keep what they have; ``jax.clear_caches()`` drops them. Programs for GPU and
-    TPU, exports for several platforms, programs that ``jit`` partitions over several devices, integers, symbolic
-    sizes, and shapes that the table leaves to XLA are compiled as without it. A JAX whose convolution has other
-    parameters is left alone, with a warning.
+    Functions that are already compiled are not changed; ``jax.clear_caches()`` drops them. Programs for GPU and TPU,
+    exports for several platforms, programs that ``jit`` partitions over several devices, integers, symbolic sizes, and
+    shapes that the table leaves to XLA are compiled as without it. If the convolution of the installed JAX has other
+    parameters, nothing is changed, and a warning is issued.
 
     Args:
         enabled: False to compile by XLA's own convolution again.
 
     Raises:
-        TypeError: ``enabled`` is not a boolean, for example a function.
+        TypeError: if ``enabled`` is not a boolean, for example if it is a function.
 
     >>> x, w = jnp.ones((1, 4, 8, 8)), jnp.ones((4, 1, 3, 3))
     >>> convolve = lambda: jax.lax.conv_general_dilated(x, w, (1, 1), "SAME", feature_group_count=4)
@@ -67,8 +69,8 @@ class accelerate:
     def __init__(self, enabled: bool = True) -> None:
         if not isinstance(enabled, bool):
             raise TypeError(
-                f"accelerate: enabled={enabled!r} is not True or False; call jaxconv.accelerate() with no argument, "
-                "and what is compiled afterwards is faster"
+                f"accelerate: enabled={enabled!r} is not True or False; call jaxconv.accelerate() without arguments "
+                "before the function is compiled"
             )
         self.enabled = enabled
         with _lock:
@@ -79,7 +81,7 @@ class accelerate:
                 _process.append(self)
 
     def __enter__(self) -> None:
-        with _lock:  # the call was not for the whole process
+        with _lock:  # the call does not apply to the whole process
             if self in _process:
                 _process.remove(self)
             if not self.enabled:
@@ -97,7 +99,7 @@ def is_accelerated() -> bool:
 
 
 def _install() -> bool:
-    """Replace the rule that compiles a convolution for CPU, once; return whether the one of this JAX can be."""
+    """Replace the rule that compiles a convolution for CPU, once; return whether the installed JAX allows it."""
     global _is_installed
     if _is_installed:
         return True
@@ -106,7 +108,7 @@ def _install() -> bool:
     general = _rule_of_xla()
     if equation.primitive is not lax.conv_general_dilated_p or set(equation.params) != PARAMETERS or general is None:
         warnings.warn(
-            f"jaxconv.accelerate does not know the convolution of jax {jax.__version__}; XLA's own is used",
+            f"jaxconv.accelerate does not support the convolution of jax {jax.__version__}; XLA's own is used",
             stacklevel=caller_level(),
         )
         return False
@@ -118,7 +120,7 @@ def _install() -> bool:
 
 
 def _rule_of_xla() -> Callable[..., Any] | None:
-    """Return JAX's rule of the convolution, the only name here that JAX does not promise to keep."""
+    """Return JAX's lowering rule of the convolution, the only private name used here, or None if it is missing."""
     try:
         from jax._src.lax.convolution import _conv_general_dilated_lower
     except ImportError:
@@ -126,18 +128,18 @@ def _rule_of_xla() -> Callable[..., Any] | None:
     return _conv_general_dilated_lower
 
 
-def _lower(own: Callable[..., Any], context: Any, *operands: Any, **params: Any) -> Any:
-    """Compile one convolution for CPU; ``own`` is XLA's rule."""
+def _lower(xla_rule: Callable[..., Any], context: Any, *operands: Any, **params: Any) -> Any:
+    """Compile one convolution for CPU."""
     if not is_accelerated() or set(params) != PARAMETERS or not _is_local(context, params):
-        return own(context, *operands, **params)
+        return xla_rule(context, *operands, **params)
     request = as_map(*context.avals_in, **params)
     if request is None:
-        return own(context, *operands, **params)
+        return xla_rule(context, *operands, **params)
     name, geometry = request
     winners = tuning_cache.winners("cpu")
     options = {"platform": "cpu", "winners": winners, "precision": params["precision"]}
     if choice.choose(name, geometry, *context.avals_in, **options).lowering == "xla":
-        return own(context, *operands, **params)
+        return xla_rule(context, *operands, **params)
     compute = functools.partial(
         choice.compute, name, geometry=geometry, dtype=context.avals_out[0].dtype, lowering=None, **options
     )
@@ -146,13 +148,13 @@ def _lower(own: Callable[..., Any], context: Any, *operands: Any, **params: Any)
 
 
 def _is_local(context: Any, params: dict[str, Any]) -> bool:
-    """Return whether a program is for CPU alone, and its arrays are those of one device: XLA partitions none of it."""
+    """Return whether a program is only for CPU, and its arrays are on one device, so that XLA partitions nothing."""
     module, axes = context.module_context, context.module_context.axis_context
     if tuple(module.platforms) != ("cpu",) or params["out_sharding"] is not None:
         return False
     if any(AxisType.Explicit in aval.sharding.mesh.axis_types for aval in context.avals_in):
         return False
-    mesh = getattr(axes, "mesh", None)  # of shard_map, whose manual axes are cut already
+    mesh = getattr(axes, "mesh", None)  # inside shard_map, whose manual axes are already split
     return getattr(axes, "num_devices", 1) == 1 if mesh is None else set(mesh.axis_names) == set(axes.manual_axes)
 
 
@@ -160,14 +162,14 @@ def as_map(
     lhs: Any, rhs: Any, *, window_strides: Any, padding: Any, lhs_dilation: Any, rhs_dilation: Any,
     dimension_numbers: Any, feature_group_count: int, batch_group_count: int, **_: Any,
 ) -> tuple[str, Geometry] | None:  # fmt: skip
-    """Return which map of which geometry a convolution of ``jax.lax`` is, with its operands in the same order.
+    """Return the map and the geometry of a convolution of ``jax.lax``. Its operands keep their order.
 
     Args:
         lhs, rhs: arrays or avals; the other arguments are the parameters of JAX's primitive.
 
     Returns:
         ``"convolve"``, which includes the gradient in the input (:func:`jaxconv.kernels.problem.standard_form` brings
-        a dilated input to the transposed map), or ``"correlate"`` for a kernel gradient; None for what is neither:
+        a dilated input to the transposed map), or ``"correlate"`` for a kernel gradient; None if it is neither:
         more than three spatial axes or none, symbolic lengths.
     """
     x_dims, w_dims, y_dims = dimension_numbers
@@ -179,7 +181,7 @@ def as_map(
         tuple(lhs_dilation), tuple(rhs_dilation), feature_group_count, tuple(x_dims), tuple(w_dims), tuple(y_dims),
     )  # fmt: skip
     outputs = geometry.y_lengths
-    # JAX writes the kernel gradient so: the batch axis is not the first one, and the "kernel" is the output's gradient
+    # JAX's kernel gradient: the batch axis is not the first one, and the "kernel" is the gradient of the output
     is_exchanged = x_dims[0] != 0 and feature_group_count == 1 and math.prod(w_lengths) >= math.prod(outputs)
     if batch_group_count == 1 and not is_exchanged:
         return "convolve", geometry

@@ -1,6 +1,6 @@
-"""Computations that XLA compiles by themselves on CPU, and does not fuse with others.
+"""Computations that XLA compiles separately on CPU, without fusing them with others.
 
-On CPU, XLA removes optimization barriers before it fuses. A call that it may not inline stays.
+On CPU, XLA removes optimization barriers before it fuses. A call that it must not inline remains.
 """
 
 import contextlib
@@ -17,7 +17,7 @@ from jax.interpreters import mlir, xla
 
 _thread = threading.local()
 
-# the identity; the call whose result it is given stays a call
+# the identity; a call whose result is its operand is not inlined
 _not_inlined = Primitive("not_inlined")
 _not_inlined.def_impl(functools.partial(xla.apply_primitive, _not_inlined))
 _not_inlined.def_abstract_eval(lambda a: a)
@@ -28,8 +28,8 @@ _ATTRIBUTES = "mhlo.frontend_attributes"
 def apart(compute: Callable[..., Any], *operands: Array) -> Any:
     """Return ``compute(*operands)``, a tree of arrays, which XLA on CPU does not fuse with anything around it.
 
-    Otherwise XLA fuses the computation with everything that reads the arrays, and repeats it each time. Of constants,
-    which a computation without operands returns, XLA then does not know the values.
+    Otherwise XLA fuses the computation with everything that reads the arrays, and repeats it each time. If there are no
+    operands, the results are constants whose values XLA does not know.
     """
     if getattr(_thread, "platform", "cpu") != "cpu":
         return compute(*operands)
@@ -38,7 +38,7 @@ def apart(compute: Callable[..., Any], *operands: Array) -> Any:
 
 @contextlib.contextmanager
 def tracing_for(platform: str | None) -> Iterator[None]:
-    """Say for which platform this thread traces inside. On others than CPU, nothing is computed apart."""
+    """Set the platform for which this thread traces inside. On others than CPU, ``apart`` has no effect."""
     before = getattr(_thread, "platform", "cpu")
     _thread.platform = platform
     try:
@@ -49,7 +49,7 @@ def tracing_for(platform: str | None) -> Iterator[None]:
 
 def _mark(context: Any, a: Any) -> list[Any]:
     call = a.owner
-    if getattr(call, "name", None) == "func.call":  # not so where it is computed outside of jit
+    if getattr(call, "name", None) == "func.call":  # outside of jit it is not a call
         attributes: dict[str, Any] = {"inlineable": ir.StringAttr.get("false")}
         if _ATTRIBUTES in call.attributes:
             others = ir.DictAttr(call.attributes[_ATTRIBUTES])

@@ -1,7 +1,4 @@
-"""How the products of a lowering are summed: the dtype, and the precision of matrix products.
-
-Independent of the maps.
-"""
+"""The arithmetic of a lowering: the dtype of its sums, and the precision of its matrix products."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,20 +8,21 @@ from jax import Array, lax
 
 
 def is_high(precision: Any) -> bool:
-    """Return whether a precision of matrix products, as ``jax.lax`` takes it, asks for more than the fastest."""
+    """Return whether a ``precision`` argument of ``jax.lax`` requests a higher precision than the default."""
     if isinstance(precision, tuple | list):
         return any(map(is_high, precision))
     try:
         return lax.Precision(precision or "default") != lax.Precision.DEFAULT
     except ValueError:
-        return True  # an algorithm
+        return True  # the name of an algorithm
 
 
 class Arithmetic(NamedTuple):
     """The dtypes and the precision of one map.
 
-    accumulate_dtype: of sums; float32 for the half types. result_dtype: of the result. precision: of matrix products.
-    A lowering returns one of the two dtypes, and rounds to ``result_dtype`` only when a sum is complete.
+    accumulate_dtype: the dtype of sums; float32 for narrower floats. result_dtype: the dtype of the result. precision:
+    the precision of matrix products. A lowering returns one of the two dtypes, and rounds to ``result_dtype`` only when
+    a sum is complete.
     """
 
     accumulate_dtype: Any

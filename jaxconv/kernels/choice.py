@@ -1,8 +1,8 @@
-"""The choice of a lowering: a function of a map, its geometry and operands, the platform, and measured winners.
+"""The choice of a lowering, given a map, its geometry and operands, the platform, and measured winners.
 
-What was measured comes first; then, on CPU, the table decides (:mod:`.table`), and elsewhere XLA's own convolution is
-the default. Whoever asks passes the winners in. For half types, the table also asks whether the processor may have
-matrix units (:mod:`.processor`); nothing else is read.
+A measured winner takes precedence. Otherwise the table decides on CPU (:mod:`.table`), and XLA's own convolution is the
+default on other platforms. The caller passes the winners. For 16-bit floats, the table also asks whether the processor
+may have matrix units (:mod:`.processor`); the choice depends on nothing else.
 """
 
 import json
@@ -24,7 +24,7 @@ from jaxconv.kernels.table import choose_row
 
 
 class Winner(NamedTuple):
-    """What a measurement found: the fastest lowering, the table's, and the median times of both in milliseconds."""
+    """The result of a measurement: the fastest lowering, the table's, and the median times of both in milliseconds."""
 
     lowering: str
     ms: float
@@ -37,7 +37,7 @@ NO_WINNERS: Winners = MappingProxyType({})
 
 
 class Choice(NamedTuple):
-    """The name of a lowering, and the measurement or request that is the reason for it."""
+    """The name of a lowering, and the reason for it, such as a measurement or a request."""
 
     lowering: str
     reason: str
@@ -52,16 +52,16 @@ def choose(
     Args:
         name: ``"convolve"``, ``"transpose"`` or ``"correlate"``.
         a, b: the operands, arrays or avals; only shapes and dtypes count.
-        platform: for which it is lowered; None for several at once.
-        override: the requested lowering. It is ignored where it cannot compute the map: a derivative of what was
-            requested may be such a map.
-        winners: what was measured on the platform, by :func:`key`. A winner that is unknown or cannot compute the map
-            is ignored. It decides on a whole map; parts of the map are the table's, as they were when it was measured.
-        precision: of the products. One above the default excludes lowerings that are not direct.
+        platform: the platform to lower for, or None for several at once.
+        override: the requested lowering. It is ignored if it cannot compute the map: a derivative of the requested
+            computation may be such a map.
+        winners: the winners measured on the platform, by :func:`key`. A winner that is unknown or cannot compute the
+            map is ignored. It applies to the whole map; the table chooses for parts of the map, as in the measurement.
+        precision: the precision of the products. One above the default excludes lowerings that are not direct.
     """
     form = standard_form(name, geometry, a, b)
     if form is None:
-        return Choice("xla", f"the only one: others need {STANDARD}")
+        return Choice("xla", f"the only lowering here; the others need {STANDARD}")
     if override is not None and LOWERINGS[override].unsupported_reason(name, geometry, a, b) is None:
         return Choice(override, "requested")
     winner = winners.get(_key(form, promote(a.dtype, b.dtype)) or "") if winners else None
@@ -70,7 +70,7 @@ def choose(
         other = "the table's choice, and nothing was faster" if winner.lowering == winner.table else other
         return Choice(winner.lowering, f"measured on this machine: {winner.ms:.3g} ms, {other}")
     if platform != "cpu":
-        return Choice("xla", f"the default on {platform}; no measurement says otherwise")
+        return Choice("xla", f"the default on {platform} without a measurement")
     row = choose_row(form.map, form.problem, form.shapes, promote(a.dtype, b.dtype), _allowed(precision))
     return Choice(row.lowering, row.reason)
 
@@ -88,7 +88,7 @@ def compute(
 
 
 class _Parts(NamedTuple):
-    """How a lowering computes parts of its problem: see :class:`jaxconv.kernels.lowering.Solve`."""
+    """The computation of parts of a lowering's problem; see :class:`jaxconv.kernels.lowering.Solve`."""
 
     arithmetic: Arithmetic
     allowed: Sequence[str]
@@ -122,9 +122,9 @@ def supported(name: str, geometry: Geometry, a: Any, b: Any, precision: Any = No
 
 
 def key(name: str, geometry: Geometry, a: Any, b: Any) -> str | None:
-    """Return the text under which the winner of a map is remembered, the same in every process.
+    """Return the key under which the winner of a map is stored, the same in every process.
 
-    It is None where there is nothing to choose or a size is symbolic.
+    Return None if there is nothing to choose or a size is symbolic.
     """
     form = standard_form(name, geometry, a, b)
     return None if form is None else _key(form, promote(a.dtype, b.dtype))

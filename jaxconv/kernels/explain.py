@@ -1,6 +1,6 @@
 """``explain_lowering``: the lowering of each of the three maps of a convolution, the reason, and the cost.
 
-Makes the choice and traces the result; runs nothing.
+The computation is traced, but not run.
 """
 
 import math
@@ -19,13 +19,13 @@ NAMES = {"convolve": "forward", "transpose": "input gradient", "correlate": "ker
 
 
 class Lowered(NamedTuple):
-    """How one map is computed.
+    """The computation of one map.
 
     map: ``"convolve"``, ``"transpose"`` (the gradient of the input) or ``"correlate"`` (that of the kernel).
     lowering: the name; ``"polyphase > xla_nhwc"`` means that the parts of one are computed by another.
-    reason: the measurement, or the request, behind the choice.
+    reason: the measurement or the request that decided the choice.
     supported: the names of all lowerings that can compute this map.
-    operations: additions and multiplications of the definition, taps on padding included.
+    operations: additions and multiplications of the definition, including taps on padding.
     operands: bytes of the two operands and the result. largest: bytes of the largest temporary.
     """
 
@@ -59,20 +59,20 @@ def explain_lowering(
     platform: str | None = None,
     **options: Any,
 ) -> Explanation:
-    """Return how a convolution and its two gradients are computed, and why.
+    """Explain how a convolution and its two gradients are computed, and why.
 
-    Takes the arguments of :func:`conv_general_dilated`, where arrays may be ``jax.ShapeDtypeStruct``, and follows
+    It takes the arguments of :func:`conv_general_dilated`, whose arrays may be ``jax.ShapeDtypeStruct``, and follows
     ``with jaxconv.lowering(name)``. Nothing is run or compiled.
 
     Args:
-        platform: ``"cpu"``, ``"cuda"``, ``"tpu"``; by default that of JAX's default device.
+        platform: ``"cpu"``, ``"cuda"`` or ``"tpu"``; by default that of JAX's default device.
 
     Returns:
         Three :class:`Lowered` records, which print as a table.
 
     Raises:
-        ValueError: as ``conv_general_dilated``.
-        TypeError: a convolution that is passed to ``jax.lax``: more than three spatial axes, batch groups.
+        ValueError: as in ``conv_general_dilated``.
+        TypeError: if the convolution is passed to ``jax.lax``: more than three spatial axes, batch groups.
 
     >>> x, w = jax.ShapeDtypeStruct((8, 128, 64), "float32"), jax.ShapeDtypeStruct((3, 1, 64), "float32")
     >>> numbers = ("NWC", "WIO", "NWC")
@@ -120,7 +120,7 @@ def _path(jaxpr: Any) -> str:
 
 
 def _nested(jaxpr: Any, around: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
-    """Yield the lowerings around each equation. An equation in a loop, branch or call shows those inside of it only."""
+    """Yield the lowerings around each equation. The name stack of an inner equation begins at its loop or call."""
     for equation in jaxpr.eqns:
         scopes = str(equation.source_info.name_stack).split("/")
         names = (*around, *(scope.rpartition(".")[2] for scope in scopes if scope.startswith(SCOPE)))

@@ -1,4 +1,4 @@
-"""The facts about a convolution that the table of lowerings compares. Knows the limits of the lowerings."""
+"""Properties of a convolution that the conditions in the table of lowerings use."""
 
 import math
 from typing import Any, NamedTuple
@@ -17,23 +17,24 @@ from jaxconv.kernels.lowerings import (
 )
 from jaxconv.kernels.problem import Problem, Shapes, mirrored
 
-# entries of the patches that stay in the cache
+# the most entries of the patches that stay in the cache
 LARGE_PATCHES = 3 << 19
-# multiplications above which few channels are stacked with taps; and the same for an odd number of channels and few
+# multiplications above which few channels are stacked with taps; and the number for an odd number of channels and few
 # filters, for which XLA's convolution is slow
 WORTH_STACKING, WORTH_STACKING_ODD = 1 << 23, 1 << 19
-# pairs of a channel and a filter that do not fill a product
+# the most pairs of a channel and a filter that do not fill a matrix product
 NARROW = 96
-# few channels and filters, whose taps are stacked on both sides of a product: the fewest multiplications, and the most
-# pairs of a channel and a filter, by the number of axes
+# few channels and filters, with taps stacked on both sides of a product: the fewest multiplications, and the most pairs
+# of a channel and a filter by the number of axes
 LEAST_STACKED, FEW_PAIRS = 1 << 17, {1: 48, 2: 96, 3: 0}
 
 
 class Least(NamedTuple):
-    """The smallest convolutions that "winograd" computes by default.
+    """The minimum sizes of the convolutions that "winograd" computes by default.
 
-    narrowest: the channels and filters that fill the products. multiplications: of the definition. saving: those of
-    the definition for each that is left. taps: those of the longest axis, of which it has an algorithm.
+    narrowest: the number of channels and of filters. multiplications: their number by the definition. saving: that
+    number divided by the number of those left. taps: the numbers of taps on the longest axis of the kernel, for which
+    there is an algorithm.
     """
 
     narrowest: int
@@ -42,7 +43,7 @@ class Least(NamedTuple):
     taps: tuple[int, ...] = (2, 3, 5)
 
 
-# by the number of axes with more than one tap; a convolution that reaches one of several is large enough
+# by the number of axes with more than one tap; a convolution must reach the sizes of one entry
 PLANES = (Least(64, 1 << 25, 1.6, (5,)), Least(48, 1 << 27, 3.0), Least(96, 1 << 28, 1.7))
 VOLUMES = (Least(32, 1 << 28, 6.2), Least(64, 1 << 28, 4.2))
 LONG_ROWS = Least(128, 3 << 25, 1.6, (5,))
@@ -60,7 +61,7 @@ TRANSFORMED: dict[str, dict[int, tuple[Least, ...]]] = {
         3: (Least(24, 1 << 25, 1.4, (3,)), Least(24, 1 << 28, 1.4, (2,)), Least(16, 1 << 28, 1.4, (5,))),
     },
 }
-# half types, transformed in float32; not where the processor may have units for their products
+# 16-bit floats, transformed in float32; not if the processor may have matrix units for their products
 CONVOLVED_HALF: dict[int, tuple[Least, ...]] = {2: (Least(96, 3 << 27, 3.4),)}
 TRANSFORMED_HALF: dict[str, dict[int, tuple[Least, ...]]] = {
     "convolve": CONVOLVED_HALF,
@@ -70,7 +71,7 @@ TRANSFORMED_HALF: dict[str, dict[int, tuple[Least, ...]]] = {
 
 
 class Facts(NamedTuple):
-    """What the rows compare: the problem, sizes of one group, and the dtype of the operands. Sizes are in entries."""
+    """The properties of one convolution: the problem, sizes of one group, and the dtype. Sizes are in entries."""
 
     problem: Problem
     shapes: Shapes
@@ -90,7 +91,7 @@ class Facts(NamedTuple):
 
     @property
     def narrower_side(self) -> int:
-        """Return the channels or the filters, whichever are fewer: what fills a matrix product."""
+        """Return the smaller of the numbers of channels and filters, which must fill a matrix product."""
         return min(self.channels, self.filters)
 
     @property
@@ -100,9 +101,9 @@ class Facts(NamedTuple):
 
     @property
     def is_one_narrow_tap(self) -> bool:
-        """Return whether one tap has few pairs of a channel and a filter, in one group."""
-        alone = self.taps == 1 and self.problem.groups == 1 and not self.is_strided
-        return alone and self.pairs <= NARROW and not self.is_half
+        """Return whether the kernel is one tap without strides or groups, with few pairs of a channel and a filter."""
+        is_pointwise = self.taps == 1 and self.problem.groups == 1 and not self.is_strided
+        return is_pointwise and self.pairs <= NARROW and not self.is_half
 
     @property
     def is_depthwise(self) -> bool:
@@ -140,7 +141,7 @@ class Facts(NamedTuple):
 
     @property
     def positions(self) -> int:
-        """Return the number of positions of one output."""
+        """Return the number of spatial positions of the output."""
         return math.prod(self.problem.y)
 
     @property
@@ -168,7 +169,7 @@ class Facts(NamedTuple):
 
     @property
     def fills_blocks(self) -> bool:
-        """Return whether groups make a few dense kernel gradients of images, each worth several cores."""
+        """Return whether the groups combine to a few dense kernel gradients of images that are worth several cores."""
         p = self.problem
         if self.taps <= 4 or (self.is_strided and self.taps <= 9):
             return False  # too few taps for the copies of the blocks
@@ -176,7 +177,7 @@ class Facts(NamedTuple):
 
     @property
     def is_alone_in_products(self) -> bool:
-        """Return whether the kernel gradient of each group is a product with taps on both sides."""
+        """Return whether the kernel gradient of each group is computed separately, as a matrix product."""
         return block_diagonal.is_alone("correlate", self.problem, self.channels, self.filters)
 
     @property
@@ -185,13 +186,13 @@ class Facts(NamedTuple):
         p = self.problem
         if p.groups > 1 or exchanged.limits("correlate", p, self.shapes) is not None:
             return False
-        # else y would be padded for a small gain, or to many times its size
+        # otherwise y would be padded for a small gain, or to many times its size
         is_gain = p.y == p.x or 4 * self.filters <= self.channels
         return is_gain and 3 * self.positions >= math.prod(p.x)
 
     @property
     def output_phases_stack(self) -> bool:
-        """Return whether the output of a strided convolution is fast with the phases of x as channels."""
+        """Return whether a strided convolution is fast with the phases of x as channels."""
         p, filters, channels = self.problem, self.filters, self.channels
         if p.groups > 1 or polyphase.limits("convolve", p, self.shapes) is not None:
             return False
@@ -218,7 +219,7 @@ class Facts(NamedTuple):
         if self.is_half:
             return False
         if filters <= 12 < channels and self.taps > 4 and not self.skips_positions:
-            # windows side by side are read once, without a transposed copy
+            # adjacent windows are read once, without a transposed copy
             return growth <= 1.8 and self.multiplications >= 1 << 22 and p.w != p.strides
         if growth > 1:
             return channels <= 8 and (growth <= 1.8 or self.skips_positions) and self.output_size >= 1 << 19
@@ -228,7 +229,7 @@ class Facts(NamedTuple):
 
     @property
     def phases_are_equal(self) -> bool:
-        """Return whether there are strides, and every phase of x has as many taps."""
+        """Return whether there are strides, and all phases of x have the same number of taps."""
         return self.is_strided and polyphase.tap_growth(self.problem) == 1
 
     @property
@@ -239,15 +240,15 @@ class Facts(NamedTuple):
 
     @property
     def extra_row_is_cheap(self) -> bool:
-        """Return whether the kernel gradient can be made to run on all cores, by rows of zeros that are few."""
+        """Return whether the kernel gradient runs on all cores after a few rows of zeros are added."""
         p = self.problem
         return xla_extra_row.limits("correlate", p, self.shapes) is None and 8 * (p.x[0] + 1 - p.y[0]) <= p.y[0]
 
     def is_worth_transforming(self, name: str) -> bool:
-        """Return whether fewer multiplications outweigh the sums before and after them, and a longer compilation."""
+        """Return whether the saved multiplications outweigh the additional sums and the longer compilation."""
         p, batch, side = self.problem, self.shapes["x"][0], self.narrower_side
         if not isinstance(batch, int) or batch * self.positions < 256:
-            return False  # a symbolic batch cannot be computed in parts, and what is transformed is larger than x
+            return False  # a symbolic batch cannot be computed in parts, and the transformed x is larger than x
         if self.is_half and (processor.may_have_matrix_units() or self._products_suit_half_types(name)):
             return False
         if name == "correlate" and p.rank == 2 and p.w[0] == 1:
@@ -262,18 +263,18 @@ class Facts(NamedTuple):
         return bool(savings) and fits and winograd.saving(name, p, self.shapes) >= min(savings)
 
     def _products_suit_half_types(self, name: str) -> bool:
-        """Return whether products of half types are faster than float32's after a transformation."""
+        """Return whether products of 16-bit floats are faster than those of float32 after a transformation."""
         if name == "correlate":
             return self.problem.rank == 2 and self.channels >= 128
         return self.total_size - self.kernel_size > winograd.PART  # it would be computed in parts
 
     def filters_stack(self, name: str) -> bool:
-        """Return whether the taps of the first axis fit beside the filters of C, or of T as C, and that is worth it."""
+        """Return whether C, or T as C, is fast with the taps of the first axis stacked with the filters."""
         p, narrow, wide = self.problem, self.filters, self.channels
         if name == "transpose":
             p, narrow, wide = mirrored(p), wide, narrow
         elif self.product_growth <= matmul.MAX_GROWTH:
-            return False  # those of all axes fit
+            return False  # the taps of all axes fit
         if p.groups > 1 or self.is_strided or self.is_half or narrow > wide or min(p.w) == 1 or p.rank == 1:
             return False
         stacked = p.w[0] * narrow
@@ -281,14 +282,14 @@ class Facts(NamedTuple):
         if not fits or p.x[0] > leading_axis.MAX_WASTE * p.y[0]:
             return False
         if p.rank == 3:
-            return self.batch * math.prod(p.x) * stacked <= 3 << 20  # else "winograd" is faster
+            return self.batch * math.prod(p.x) * stacked <= 3 << 20  # otherwise "winograd" is faster
         many_taps = min(p.w) > 3
         enough = self.multiplications >= 1 << (24 if many_taps else 26)
         return enough and ((many_taps and narrow <= 48) or (p.w == (3, 3) and narrow <= 32))
 
     @property
     def kernel_taps_stack(self) -> bool:
-        """Return whether the kernel gradient is fast with the taps of the first axis beside few channels."""
+        """Return whether the kernel gradient is fast with the taps of the first axis stacked with few channels."""
         p, channels, filters = self.problem, self.channels, self.filters
         if p.groups > 1 or not 1 < channels <= 32 or p.rank == 1 or not leading_axis.channels_fit(p.w[0], channels):
             return False
@@ -302,7 +303,7 @@ class Facts(NamedTuple):
 
     @property
     def planes_correlate_well(self) -> bool:
-        """Return whether kernel gradients of planes, one for each tap of the first axis, are worth it."""
+        """Return whether kernel gradients of planes, one for each tap of the first axis, are fast."""
         depth, last = self.problem.w[0], self.problem.w[-1]
         few = self.channels <= {1: 48, 2: 64}.get(last, 0)
         return (few or (last >= 3 and self.is_padded)) and depth <= 5 and (depth > 1 or not self.is_half)
@@ -321,18 +322,18 @@ class Facts(NamedTuple):
 
     @property
     def few_channels_stack(self) -> bool:
-        """Return whether the channels are few, and the taps of one column fit beside them."""
+        """Return whether the channels are few, and can be stacked with the taps of one column."""
         p = self.problem
         few = 1 < self.channels <= min(16, self.filters) and p.w[0] * self.channels <= leading_axis.MAX_CHANNELS
         dense = not self.is_strided or self.channels < self.filters
         least = WORTH_STACKING_ODD if self.channels % 2 and self.filters <= 32 else WORTH_STACKING
         if p.rank != 2 or not few or not dense or self.multiplications < least:
             return False
-        return p.w[1] > 1 or self.patch_size < 1 << 22  # of one column, large copies cost more than they save
+        return p.w[1] > 1 or self.patch_size < 1 << 22  # for one column, large copies cost more than they save
 
     @property
     def rows_convolve_well(self) -> bool:
-        """Return whether the convolutions of rows, one for each tap of a column, are faster than XLA's of images."""
+        """Return whether convolutions of rows, one for each tap of a column, are faster than XLA's of images."""
         p, is_wide = self.problem, self.narrower_side > 16 and self.multiplications >= 3 << 23
         is_cached = p.w[0] == 1 or self.patch_size <= LARGE_PATCHES
         return p.rank == 2 and is_wide and is_cached and self.taps > 1 and not self.is_strided and not self.is_half
@@ -345,12 +346,12 @@ class Facts(NamedTuple):
 
     @property
     def column_stacks_well(self) -> bool:
-        """Return whether the taps of one column fit beside the filters, and those of all columns do not."""
+        """Return whether the filters can be stacked with the taps of one column, but not with those of all columns."""
         p = self.problem
         if p.rank != 2:
             return False
         few = self.filters <= min(16, self.channels // 2) and self.channels >= 16
         fits = p.w[0] <= 9
         all_read = max(p.strides) == 1 and p.x[0] <= leading_axis.MAX_WASTE * p.y[0]
-        alone = self.filters > 1 and self.filters * p.taps > self.channels
-        return few and fits and all_read and (alone or math.isinf(self.product_growth))
+        too_many = self.filters > 1 and self.filters * p.taps > self.channels
+        return few and fits and all_read and (too_many or math.isinf(self.product_growth))

@@ -1,4 +1,4 @@
-"""``conv_general_dilated``: the signature and the meaning of ``jax.lax``'s, computed by the three maps."""
+"""``conv_general_dilated``: a drop-in replacement for that of ``jax.lax``, computed by the three maps."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -30,17 +30,17 @@ def conv_general_dilated(
     *,
     lowering: str | None = None,
 ) -> jax.Array:
-    """Convolve exactly as ``jax.lax.conv_general_dilated`` does; pass it wherever that one goes.
+    """Convolve like ``jax.lax.conv_general_dilated``, as a drop-in replacement.
 
-    The differences are how it is computed and differentiated, and the names of its primitives, which only a policy that
-    selects those of ``jax.lax`` sees (``jaxconv.convs_saveable`` saves ours as well). What the three maps do not cover
-    is passed to ``jax.lax``: more than three spatial axes or none, ``batch_group_count``, an explicit output sharding.
-    ``jax.lax`` checks every call, so its own errors are raised.
+    It differs in how it is computed and differentiated, and in the names of its primitives, which matter only to a
+    policy that selects those of ``jax.lax`` (``jaxconv.convs_saveable`` saves ours too). Calls that the three maps do
+    not cover are passed to ``jax.lax``: more than three spatial axes or none, ``batch_group_count``, an explicit output
+    sharding. ``jax.lax`` checks every call and raises its own errors.
 
     Args:
         lhs: input; its axes are named by ``dimension_numbers`` (default: batch, channels, \\*spatial).
         rhs: kernel (default: filters, channels of a group, \\*spatial). The other arguments are those of ``jax.lax``.
-        lowering: the lowering of this convolution, as ``with jaxconv.lowering(name)`` requests for many.
+        lowering: the lowering of this convolution; see :func:`jaxconv.lowering`.
 
     Returns:
         The output, with its axes in the order of ``dimension_numbers``.
@@ -58,13 +58,13 @@ def conv_general_dilated(
             batch_group_count, precision, preferred_element_type, out_sharding,
         )  # fmt: skip
 
-    # as in jax.lax, NumPy's arrays are placed on no device before the operation, which may run for an abstract mesh
+    # as in jax.lax, NumPy arrays are not put on a device before the operation, which may be traced for an abstract mesh
     x: Any = lhs if isinstance(lhs, np.ndarray) else jnp.asarray(lhs)
     w: Any = rhs if isinstance(rhs, np.ndarray) else jnp.asarray(rhs)
     rank = x.ndim - 2
     if batch_group_count != 1 or out_sharding is not None or not 1 <= rank <= MAX_RANK:
         return to_xla()
-    # jax.lax validates, and determines the result's dtype: one source for every rule and message
+    # jax.lax validates the arguments and determines the result's dtype: one source of all rules and messages
     result = jax.eval_shape(lambda lhs, rhs: lax.conv_general_dilated(
         lhs, rhs, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers, feature_group_count,
         precision=precision, preferred_element_type=preferred_element_type,

@@ -1,7 +1,7 @@
-"""What a shard of a spatial axis reads of its neighbours, and how it is exchanged in a program for several devices.
+"""Halos: the entries that a shard of a spatial axis reads from its neighbors, and their exchange between devices.
 
-The shards of x and y must cover each other: an axis is cut into blocks of ``stride`` steps of x and ``lhs_dilation``
-steps of y (without common factors). Independent of how XLA is told about it (:mod:`.partition`).
+The shards of x and y must correspond to each other: an axis is split into blocks of ``stride`` steps of x and
+``lhs_dilation`` steps of y (without common factors).
 """
 
 import functools
@@ -23,16 +23,16 @@ PADDING_MODES = {"zeros": "constant", "reflect": "reflect", "replicate": "edge",
 
 
 class Halo(NamedTuple):
-    """Steps that a shard reads before and after its own; negative where it does not read all of its own."""
+    """Steps that a shard reads before and after its own; negative if it does not read all of its own."""
 
     before: int
     after: int
 
 
 class Shards(NamedTuple):
-    """The shards of an axis, in order: the axes of the mesh that they lie on, and the place of each shard on these.
+    """The shards of an axis, in order: the mesh axes over which they lie, and the position of each on these.
 
-    ``lax.ppermute`` counts places in the order of the mesh, whatever the order of the names.
+    ``lax.ppermute`` counts positions in the order of the mesh, regardless of the order of the names.
     """
 
     names: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Shards(NamedTuple):
         """Return the shards of an axis over these axes of a mesh, the major one first.
 
         Args:
-            sizes: of all axes of the mesh, in its order.
+            sizes: the sizes of all axes of the mesh, in its order.
         """
         inside = tuple(name for name in sizes if name in names)
         order = np.arange(math.prod(sizes[name] for name in names)).reshape([sizes[name] for name in inside])
@@ -56,7 +56,7 @@ class Shards(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """How one spatial axis is cut: ``size`` blocks, each of ``x`` steps of the input and ``y`` of the output."""
+    """The split of one spatial axis: ``size`` blocks, each of ``x`` steps of the input and ``y`` of the output."""
 
     size: int
     x: int
@@ -64,12 +64,12 @@ class Blocks(NamedTuple):
 
     @classmethod
     def of(cls, axis: "Axis", devices: int) -> "Blocks":
-        """Return the blocks that cover an axis: as many as ``devices``, or as their largest factor that fits."""
+        """Return the blocks that cover an axis: as many as ``devices``, or the largest factor that fits."""
         common = math.gcd(axis.stride, axis.dilation)
         x, y = axis.stride // common, axis.dilation // common
-        least = max(-(-axis.x // x), -(-axis.y // y), 1)
-        count = math.gcd(least, devices)
-        return cls(count, least // count * x, least // count * y) if count > 1 else cls(1, axis.x, axis.y)
+        needed = max(-(-axis.x // x), -(-axis.y // y), 1)
+        count = math.gcd(needed, devices)
+        return cls(count, needed // count * x, needed // count * y) if count > 1 else cls(1, axis.x, axis.y)
 
 
 class Axis(NamedTuple):
@@ -83,7 +83,7 @@ class Axis(NamedTuple):
     low: int
 
     def input_halo(self, x: int, y: int) -> Halo:
-        """Return what ``y`` local outputs read around ``x`` local inputs, for C and K."""
+        """Return the inputs around ``x`` local ones that ``y`` local outputs read, for C and K."""
         last = (y - 1) * self.stride + self.extent - 1 - self.low
         return Halo(self.low // self.dilation, last // self.dilation - (x - 1))
 
@@ -115,11 +115,11 @@ def with_lengths(geometry: Geometry, lengths: list[tuple[int, int, int]]) -> Geo
 
 
 def exchange(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros", fill: float = 0) -> Array:
-    """Return a shard with its halo: steps of any number of neighbours.
+    """Return a shard with its halo, which may come from several neighbors on each side.
 
     Args:
-        mode: what is beyond the ends of the array, as in :func:`jaxconv.conv`.
-        fill: what is there instead of zeros.
+        mode: the values beyond the ends of the array, as in :func:`jaxconv.conv`.
+        fill: the value that is used instead of zero.
     """
     before, after = max(halo.before, 0), max(halo.after, 0)
     if mode != "zeros":
@@ -135,27 +135,27 @@ def exchange(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros
     out = jnp.concatenate(parts, axis) if len(parts) > 1 else parts[0]
     if mode in ("zeros", "circular"):
         return out
-    place, step = lax.axis_index(shards.names), jnp.arange(out.shape[axis], dtype=np.int32)
-    ends = (step < before) & (place == shards.places[0]) | (step >= len(step) - after) & (place == shards.places[-1])
+    here, step = lax.axis_index(shards.names), jnp.arange(out.shape[axis], dtype=np.int32)
+    ends = (step < before) & (here == shards.places[0]) | (step >= len(step) - after) & (here == shards.places[-1])
     return jnp.where(lax.broadcast_in_dim(ends, out.shape, (axis,)), padded, out)
 
 
 def collect(x: Array, axis: int, halo: Halo, shards: Shards, mode: str = "zeros") -> Array:
-    """Return a shard to which the others have added what they hold of it: the transpose of :func:`exchange`."""
+    """Return a shard plus the copies of it in other shards' halos: the transpose of :func:`exchange`."""
     shape = tuple(n - sum(halo) if a == axis else n for a, n in enumerate(x.shape))
     extend = functools.partial(exchange, axis=axis, halo=halo, shards=shards, mode=mode)
     return jax.linear_transpose(extend, varying_zeros(shape, x.dtype, x))(x)[0]
 
 
 def _pieces(length: int, halo: Halo) -> list[tuple[int, int, int]]:
-    """List (shard, low, high): the part of each shard, counted from a device's own, that its halo extends over."""
+    """List (shard, low, high): the slice of each shard, counted from a device's own, that its extended shard covers."""
     start, end = -halo.before, length + halo.after
     shards = range(start // length, -(-end // length))
     return [(i, max(start - i * length, 0), min(end - i * length, length)) for i in shards]
 
 
 def _shift(x: Array, distance: int, shards: Shards, ring: bool, fill: float) -> Array:
-    """Return what the device ``distance`` shards before holds; beyond the ends of a row, or of no ring, the fill."""
+    """Return the array of the device ``distance`` shards before; beyond the ends, unless in a ring, the fill."""
     count = shards.size
     ends = [(i, (i + distance) % count) for i in range(count) if ring or 0 <= i + distance < count]
     if distance % count == 0 if ring else distance == 0:

@@ -1,12 +1,12 @@
-"""What transformations of JAX beside ``jit``, ``grad`` and ``vmap`` know of the three primitives.
+"""Support for the three primitives in transformations of JAX other than ``jit``, ``grad`` and ``vmap``.
 
 * ``jax.checkpoint``: the policy :func:`convs_saveable`.
 * ``jax.experimental.jet``: a rule is registered here; the import takes 1 ms.
 * ``jax.experimental.checkify``: its table of NaN checks is private to JAX. A NaN that a convolution makes is reported
   by the next operation, such as the addition of a bias.
 * ``jax.experimental.sparse``: its table is private too. Only dense arrays are convolved.
-* ``jax.experimental.roofline``: it needs the package absl, and skips ours with a warning. ``explain_lowering`` counts
-  operations and bytes.
+* ``jax.experimental.roofline``: it needs the package absl, and skips our primitives with a warning.
+  ``explain_lowering`` counts operations and bytes.
 
 The last three work with ``jax.lax.conv_general_dilated``.
 """

@@ -1,4 +1,4 @@
-"""The equations of a traced program."""
+"""Iteration over the equations of a traced program."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from jax.extend.core import jaxprs_in_params
 
 
 def equations(jaxpr: Any) -> Iterator[Any]:
-    """Yield every equation, those inside loops, branches and calls too."""
+    """Yield all equations, including those inside loops, branches and calls."""
     for equation in jaxpr.eqns:
         yield equation
         for inner in jaxprs_in_params(equation.params):

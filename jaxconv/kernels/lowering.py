@@ -1,7 +1,4 @@
-"""The protocol of a lowering, one way to compute some of the three maps.
-
-Independent of the lowerings and the choice.
-"""
+"""The protocol of a lowering, one way to compute some of the three maps."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -15,10 +12,8 @@ from jaxconv.kernels.apart import apart
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.problem import Form, Problem, Shapes, standard_form
 
-SCOPE = "jaxconv."  # of the names that profiles and explain_lowering read
-STANDARD = "real floats, no empty array, no symbolic length, and strides of the input or of the output but not of both"
-
-
+SCOPE = "jaxconv."  # the prefix of the names that profiles and explain_lowering read
+STANDARD = "real floats, no empty array, no symbolic length, and no strides together with a dilated input"
 LARGE = 1 << 14  # entries of an operand whose transposition takes longer than a call
 
 
@@ -45,19 +40,20 @@ class Lowering:
     """One way to compute some of the three maps.
 
     Args:
-        name: what ``jaxconv.lowering(name)`` takes.
+        name: the argument of ``jaxconv.lowering(name)``.
         maps: the function that computes each map, called as ``function(a, b, problem, arithmetic, solve)``. Operands
             are in the lowering's form, have one dtype, and are in the order of :data:`jaxconv.kernels.maps.SIGNATURES`.
             The result has the dtype of accumulation or of the result; ``solve`` computes parts of the problem.
-        limits: called as ``limits(map, problem, shapes)``; returns why a problem is not supported, or None.
-        form: brings a map to the form that the functions are written for, or returns None where that form cannot
-            express it. By default the standard form; XLA takes the geometry as it is.
+        limits: called as ``limits(map, problem, shapes)``; returns the reason why a problem is not supported,
+            or None.
+        form: converts a map to the form that the functions are written for, or returns None if that form cannot
+            express it. By default the standard form; "xla" uses the geometry unchanged.
         by_default: whether it may be used without a request.
         is_direct: whether it sums the products of the definition. The error of each result is then bounded by
-            ``terms * eps`` times the sum of their absolute values; else by ``terms * eps`` times the number of products
-            and the largest of x, w and y that are multiplied, and a precision above the default excludes it.
-        sums: the maps whose result is a sum of several taps, which XLA would fuse with what reads it, and not a product
-            or a convolution.
+            ``terms * eps`` times the sum of their absolute values; otherwise by ``terms * eps`` times the number of
+            products and the largest of x, w and y that are multiplied, and a precision above the default excludes it.
+        sums: the maps whose result is a sum over taps instead of a product or a convolution. XLA would fuse such a sum
+            with the operations that read it.
     """
 
     name: str
@@ -69,7 +65,7 @@ class Lowering:
     sums: Collection[str] = ()
 
     def unsupported_reason(self, name: str, geometry: Geometry, a: Any, b: Any) -> str | None:
-        """Return why this lowering cannot compute a map of two operands (arrays or avals), or None where it can."""
+        """Return the reason why this lowering cannot compute a map of two operands (arrays or avals), or None."""
         form = self.form(name, geometry, a, b)
         if form is None:
             return f"it needs {STANDARD}"
@@ -86,7 +82,7 @@ class Lowering:
 
         def run(first: Array) -> Array:
             # inside the call, a product reads a kernel in any order, without a copy. Sums read the kernels of
-            # groups many times, so these are transposed before it
+            # groups many times, so these are transposed before the call
             second = form.arrange(a, b)[1] if form.problem.groups == 1 else arranged
             return self.run(form.map, first, second, form.problem, arithmetic, solve).astype(arithmetic.result_dtype)
 

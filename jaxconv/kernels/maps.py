@@ -1,13 +1,13 @@
 """The three bilinear maps of a convolution, as JAX primitives that are closed under differentiation and batching.
 
-Over one :class:`~jaxconv.geometry.Geometry`, with indices n (batch), g (group), c and f (channels of a group), spatial:
+For a :class:`~jaxconv.geometry.Geometry`, with indices n (batch), g (group), c and f (channels of a group), spatial:
 
     convolve   C(x, w) -> y     y[n,g,f,o] = sum over c, j      of x[n,g,c,i] w[g,c,f,j]
     transpose  T(y, w) -> x     x[n,g,c,i] = sum over f, (o, j) of y[n,g,f,o] w[g,c,f,j]
     correlate  K(x, y) -> w     w[g,c,f,j] = sum over n, o      of x[n,g,c,i] y[n,g,f,o]
 
-with i = o * stride + j * dilation - pad. All three are one trilinear form with one argument left out, so the transposes
-of each are the other two, and any derivative of any order meets the same choice of lowering (:mod:`.choice`).
+with i = o * stride + j * dilation - pad. All three are one trilinear form with one argument left out. So the transposes
+of each map are the other two, and derivatives of all orders use the same choice of lowering (:mod:`.choice`).
 """
 
 import functools
@@ -34,7 +34,7 @@ from jaxconv.kernels.xla_convolution import tracing_a_lowering
 
 # operands and result of each map, by the letter of the array
 SIGNATURES = {"convolve": ("x", "w", "y"), "transpose": ("y", "w", "x"), "correlate": ("x", "y", "w")}
-# an axis that is batched in two of the three arrays alone can be folded into the index that those two share
+# the index into which a batch axis of these arrays can be folded: the one that they share
 SHARED_INDEX = {frozenset("xy"): "n", frozenset("xw"): "c", frozenset("yw"): "f", frozenset("xyw"): "g"}
 
 
@@ -45,10 +45,10 @@ def convolve(
     """Convolve: ``C(x, w) -> y``.
 
     Args:
-        mode: what the padding consists of: "zeros", or values of x as in :func:`jaxconv.conv`.
-        dtype: that of the result, by default that of ``x``.
-        lowering: the lowering of this map, and of its derivatives where it can compute them; by default the one that
-            ``with jaxconv.lowering(name)`` requests, else the table's choice.
+        mode: the values of the padding: "zeros", or values of x as in :func:`jaxconv.conv`.
+        dtype: the dtype of the result, by default that of ``x``.
+        lowering: the lowering of this map, and of its derivatives if it can compute them; by default the one that
+            ``with jaxconv.lowering(name)`` requests, otherwise that of :func:`.choice.choose`.
     """
     if mode != "zeros" and (not all(isinstance(n, int) for n in x.shape) or partition.left_to_lax(geometry, x, w)):
         pads = dict(zip(geometry.x_dims[2:], geometry.padding, strict=True))
@@ -86,11 +86,10 @@ def _bind(
     a, b = vary_alike(a, b)
     dtype = jnp.dtype(a.dtype if dtype is None else dtype)
     precision = tuple(precision) if isinstance(precision, list) else precision  # a parameter must be hashable
-    if precision is None:  # the default in force here, not where jit lowers: the context manager may be closed by then
+    if precision is None:  # the default that is active here: when jit lowers, its context manager may have exited
         precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    if partition.left_to_lax(
-        geometry, a, b
-    ):  # the result's sharding is part of its type, and jax.lax has the rules for that
+    # the result's sharding is part of its type, and jax.lax has the rules for it
+    if partition.left_to_lax(geometry, a, b):
         return XLA.maps[name](a, b, geometry, Arithmetic(a.dtype, dtype, precision))
     options = {"precision": precision, "dtype": dtype, "lowering": lowering}
     options |= {} if mode == "zeros" else {"mode": mode}
@@ -102,7 +101,7 @@ def _dims(letter: str, geometry: Geometry) -> tuple[int, ...]:
 
 
 def _result_shape(name: str, a: Any, b: Any, geometry: Geometry) -> tuple[int, ...]:
-    """Return the shape of the result: outer sizes from the operands, spatial ones from the geometry."""
+    """Return the shape of the result: batch and channels from the operands, spatial lengths from the geometry."""
     g, letters = geometry, SIGNATURES[name]
     size = {letter: [v.shape[d] for d in _dims(letter, g)[:2]] for letter, v in zip(letters, (a, b), strict=False)}
     if name == "convolve":
@@ -149,10 +148,10 @@ def _adjoint(name: str, operand: int) -> Callable[..., Array]:
 def _fold(array: Array, letter: str, axis: int, index: str, geometry: Geometry) -> Array:
     """Merge the new axis of ``array`` into index n, g, c or f; the group stays the slowest part of a channel."""
     dims, size = _dims(letter, geometry), array.shape[axis]
-    host, behind_groups = _host(letter, index, dims)
+    host, after_groups = _host(letter, index, dims)
     array = jnp.moveaxis(array, axis, 0)
     rest = array.shape[1:]
-    outer = geometry.groups if behind_groups else 1
+    outer = geometry.groups if after_groups else 1
     array = array.reshape(size, *rest[:host], outer, rest[host] // outer, *rest[host + 1 :])
     array = jnp.moveaxis(array, 0, host + 1)
     return array.reshape(*rest[:host], rest[host] * size, *rest[host + 1 :])
@@ -161,15 +160,15 @@ def _fold(array: Array, letter: str, axis: int, index: str, geometry: Geometry) 
 def _unfold(array: Array, letter: str, size: int, index: str, geometry: Geometry) -> Array:
     """Undo :func:`_fold` on a result, with the batch axis first."""
     dims, shape = _dims(letter, geometry), array.shape
-    host, behind_groups = _host(letter, index, dims)
-    outer = geometry.groups if behind_groups else 1
+    host, after_groups = _host(letter, index, dims)
+    outer = geometry.groups if after_groups else 1
     array = array.reshape(*shape[:host], outer, size, shape[host] // (outer * size), *shape[host + 1 :])
     array = jnp.moveaxis(array, host + 1, 0)
     return array.reshape(size, *shape[:host], shape[host] // size, *shape[host + 1 :])
 
 
 def _host(letter: str, index: str, dims: tuple[int, ...]) -> tuple[int, bool]:
-    """Return the axis that carries ``index`` in array ``letter``, and whether the groups come before it there."""
+    """Return the axis of array ``letter`` that contains ``index``, and whether the group index precedes it there."""
     batch_or_filters, channels = dims[:2]
     if letter == "w":
         return {"c": (channels, False), "f": (batch_or_filters, True), "g": (batch_or_filters, False)}[index]
@@ -235,7 +234,7 @@ def _lower(name: str, context: Any, a: Any, b: Any, *, geometry: Geometry, mode:
             return ways[0](a, b)
         return jax.lax.platform_dependent(a, b, cpu=ways[1], default=ways[2])
 
-    # not cached by JAX, which would hide the operands from what splits a map; equal maps share a function nevertheless
+    # JAX's own cache would hide the operands from the code that splits a map; equal maps share a function nevertheless
     functions = context.module_context.cached_primitive_lowerings
     key = (name, platforms, *context.avals_in, geometry, mode, *options.items())
     function = functions.setdefault(key, jax.jit(rule))

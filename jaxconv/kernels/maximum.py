@@ -46,7 +46,7 @@ def _largest_jvp(axes: Axes, primals: tuple[Array], tangents: tuple[Array]) -> t
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _compared(x: Array, axes: Axes) -> tuple[Array, Array]:
-    """Return the largest values, and which values equal them; all do where one is NaN."""
+    """Return the largest values, and which values equal them; all do if one is NaN."""
 
     def compare(x: Array) -> tuple[Array, Array]:
         y = x.max(axes, keepdims=True)

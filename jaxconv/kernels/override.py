@@ -1,4 +1,4 @@
-"""The lowering that a caller requests around a piece of code. Knows the names of lowerings and nothing else."""
+"""``lowering``: a context manager that requests a lowering by name."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,16 +7,16 @@ import jax
 
 from jaxconv.kernels.lowerings import find_lowering
 
-_override = jax.make_user_context(default_value=None)  # part of jit's cache key: a change traces anew
+_override = jax.make_user_context(default_value=None)  # part of jit's cache key: a change causes retracing
 
 
 @contextlib.contextmanager
 def lowering(name: str | None) -> Iterator[None]:
     """Compute the convolutions inside ``with lowering(name):`` by one lowering, on every platform.
 
-    The name holds for every convolution that is traced inside, and for the derivatives of those as far as the lowering
-    computes them: ``"xla"`` computes everything, ``"im2col"`` the convolution and its kernel gradient. A convolution
-    that it cannot compute raises. ``explain_lowering`` lists the names that can.
+    The name applies to every convolution that is traced inside, and to those of its derivatives that the lowering
+    supports: ``"xla"`` supports everything, ``"im2col"`` the convolution and its kernel gradient. A convolution that it
+    does not support raises ValueError. ``explain_lowering`` lists the lowerings that support a convolution.
 
     Args:
         name: ``"xla"``, ``"xla_nhwc"``, ``"xla_extra_row"``, ``"leading_axis"``, ``"matmul"``,
@@ -25,7 +25,8 @@ def lowering(name: str | None) -> Iterator[None]:
             for the default choice.
 
     Raises:
-        ValueError: an unknown name; inside, a convolution that this lowering cannot compute, with those that can.
+        ValueError: if the name is unknown; inside the block, if the lowering does not support a convolution. The
+            message lists those that do.
 
     >>> x, w = jnp.ones((1, 8, 2)), jnp.ones((3, 2, 4))
     >>> with jaxconv.lowering("fourier"):
@@ -40,5 +41,5 @@ def lowering(name: str | None) -> Iterator[None]:
 
 
 def current() -> str | None:
-    """Return the name in force, or None."""
+    """Return the requested name, or None."""
     return _override.value

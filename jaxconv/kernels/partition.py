@@ -1,12 +1,13 @@
-"""How the three maps split over devices: a local problem, an exchange of halos, and one sum for contracted indices.
+"""Partitioning of the maps over devices: a local problem, an exchange of halos, and one sum for contracted indices.
 
-In a program for several devices, XLA's partitioner decides how each operation is cut. It knows nothing of the loops and
-copies that a lowering is made of, and gathers. So each map tells it. The batch and the spatial axes may be sharded, and
-channels and filters where there are no groups. Each device then solves the same problem on its part, by the lowering
-that is best for that part. Without this, the batch of every grouped convolution is gathered (openxla/xla#47945).
+In a program for several devices, XLA's partitioner decides how to split each operation. It cannot split the loops and
+copies of a lowering, and gathers their operands. So each map defines its own partitioning. The batch and the spatial
+axes may be sharded, and so may channels and filters if there are no groups. Each device then solves the same problem on
+its part, by the lowering that is best for that part. Without this, the batch of every grouped convolution is gathered
+(openxla/xla#47945).
 
-Uses ``jax.experimental.custom_partitioning``. Where a version of JAX has other rules of lowering than these need,
-XLA's partitioner decides as before. A halo of x that C has exchanged is kept for K, which reads the same.
+This uses ``jax.experimental.custom_partitioning``. If the installed JAX lacks the lowering rules that are needed, XLA's
+partitioner decides. A halo of x that C has exchanged is kept for K, which reads the same entries.
 """
 
 import functools
@@ -25,19 +26,19 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from jaxconv.geometry import Geometry
 from jaxconv.kernels.split import OPERANDS, Names, Solve, Split, dims_of, lengths_of
 
-NO_MESH = AbstractMesh((), ())  # in force where only local sizes count
+NO_MESH = AbstractMesh((), ())  # active where only local sizes matter
 
 
 def split_over_devices(
     split: Split, geometry: Geometry, solve: Solve, devices: Sequence[Any], results: str, *operands: Array
 ) -> list[Array]:
-    """Compute a map in a program for several devices, however its operands turn out to be sharded.
+    """Compute a map in a program for several devices, regardless of how its operands are sharded.
 
     Args:
-        geometry: of the operands before they are padded to whole blocks.
+        geometry: the geometry of the operands before they are padded to whole blocks.
         solve: computes one map on one device.
         results: the letters of the results: "e" for the edges of x.
-        operands: the operands, and the edges of x where they are known.
+        operands: the operands, and the edges of x if they are known.
     """
     count = len(OPERANDS[split.name]) - 1
     letters = OPERANDS[split.name][:count] + "e" * (len(operands) - count)
@@ -81,14 +82,14 @@ def split_over_devices(
 
 
 def explicit_mesh(*arrays: Any) -> Any:
-    """Return the mesh with Explicit axes that arrays (or avals) are on; None where there is none."""
+    """Return the mesh with Explicit axes that arrays (or avals) are on, or None if there is none."""
     avals = (array if isinstance(array, ShapedArray) else jax.typeof(array) for array in arrays)
     meshes = [*(aval.sharding.mesh for aval in avals), jax.sharding.get_abstract_mesh()]
     return next((mesh for mesh in meshes if AxisType.Explicit in mesh.axis_types), None)
 
 
 def placed_like(array: Array, aval: Any) -> Array:
-    """Return an array on a mesh with Explicit axes with the sharding of an aval: whole where that is on no mesh."""
+    """Reshard an array on a mesh with Explicit axes like an aval; replicate it if the aval is on no mesh."""
     mesh, sharding = explicit_mesh(array), aval.sharding
     if mesh is None or jax.typeof(array).sharding == sharding:
         return array
@@ -96,9 +97,10 @@ def placed_like(array: Array, aval: Any) -> Array:
 
 
 def left_to_lax(geometry: Geometry, *arrays: Array) -> bool:
-    """Return whether some axes of a mesh are Explicit, and others Manual (``shard_map``) or a size is symbolic.
+    """Return whether to leave a map to jax.lax.
 
-    The result's sharding is part of its type then, and jax.lax has the rules for that.
+    This is so on a mesh with Explicit axes if other axes are Manual (``shard_map``) or a size is symbolic: the result's
+    sharding is then part of its type, and jax.lax has the rules for it.
     """
     mesh = explicit_mesh(*arrays)
     sizes = (*geometry.x_lengths, *(size for array in arrays for size in array.shape))
@@ -109,10 +111,10 @@ def left_to_lax(geometry: Geometry, *arrays: Array) -> bool:
 def result_sharding(
     name: str, geometry: Geometry, operands: Sequence[Any], shape: tuple[int, ...], mode: str = "zeros"
 ) -> NamedSharding:
-    """Return the sharding of a map's result: each axis like the operands' axis of that label.
+    """Return the sharding of a map's result: each axis is sharded like the operands' axis with the same label.
 
-    Of two axes over the same axes of the mesh, the batch and the spatial ones come first, and the other is gathered.
-    A spatial axis whose shards would be unequal is not sharded.
+    If two array axes are sharded over the same mesh axis, the batch and the spatial axes take precedence, and the other
+    one is gathered. A spatial axis is not sharded if its shards would be unequal.
     """
     mesh = explicit_mesh(*operands)
     split = Split.of(name, geometry, mesh.size, mode)
@@ -177,9 +179,10 @@ except ImportError:  # private to JAX: without it, the sharding of a result is w
 
 
 def applies(context: Any) -> bool:
-    """Return whether a map is cut here and not by XLA's partitioner.
+    """Return whether this module splits a map, instead of XLA's partitioner.
 
-    It is not on one device, inside ``shard_map``, in an export (which holds no Python), and for unknown or empty sizes.
+    It does not on one device, inside ``shard_map``, in an export (which cannot contain Python functions), or if a size
+    is symbolic or 0.
     """
     module = context.module_context
     sizes = [size for aval in (*context.avals_in, *context.avals_out) for size in aval.shape]
@@ -194,13 +197,13 @@ def applies(context: Any) -> bool:
     )
 
 
-# -- from the shardings that XLA proposes to a mesh and the axes over which each label is sharded
+# -- conversion of the shardings that XLA proposes to a mesh and the mesh axes of each label
 
 
 def agree(split: Split, arrays: dict[str, Any], devices: Sequence[Any]) -> tuple[Mesh, Names]:
-    """Return a mesh of all devices, and for each label of the split its axes, from the shardings of the arrays.
+    """Return a mesh of all devices and the mesh axes of each label of the split, from the shardings of the arrays.
 
-    A label keeps the sharding of the array that is sharded most. It is not sharded where the shards would be unequal.
+    A label keeps the sharding of the array with the most shards. It is not sharded if the shards would be unequal.
     """
     tilings = {letter: tiling(array.sharding, array.ndim) for letter, array in arrays.items()}
     names: Names = {}
@@ -226,7 +229,7 @@ def agree(split: Split, arrays: dict[str, Any], devices: Sequence[Any]) -> tuple
 
 
 def tiling(sharding: Any, rank: int) -> list[list[tuple[int, int]]]:
-    """Return how each axis of an array is cut: digits (stride, size) of the number of a device, the major one first."""
+    """Return the split of each axis of an array: digits (stride, size) of the device number, the major one first."""
     hlo = sharding._to_xla_hlo_sharding(rank)
     whole: list[list[tuple[int, int]]] = [[] for _ in range(rank)]
     if not hlo.is_tiled():
@@ -235,7 +238,7 @@ def tiling(sharding: Any, rank: int) -> list[list[tuple[int, int]]]:
     order = np.reshape(hlo.tile_assignment_devices(), [prime for dim in digits for prime in dim])
     strides = [int(order.take(1, axis).flat[0]) for axis in range(order.ndim)]
     if not np.array_equal(order, sum(np.ix_(*(np.arange(n) * s for n, s in zip(order.shape, strides, strict=True))))):
-        return whole  # not a product of digits; what is sharded like this is gathered
+        return whole  # not a product of digits: arrays with such shardings are gathered
     pairs = iter(zip(strides, order.shape, strict=True))
     return [[next(pairs) for _ in dim] for dim in digits][:rank]
 

@@ -1,4 +1,4 @@
-"""Parts of a batch that are computed in turn, and copies of bfloat16."""
+"""Computation of a batch in parts, access at traced indices, and copies of bfloat16."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +8,7 @@ from jax import Array, lax
 
 
 def divisor(number: Any, most: int) -> Any:
-    """Return the largest divisor of a number that is at most ``most``, or 1; a symbolic number itself.
+    """Return the largest divisor of a number that is at most ``most``, or 1; return a symbolic number unchanged.
 
     >>> divisor(12, 5)
     4
@@ -19,7 +19,7 @@ def divisor(number: Any, most: int) -> Any:
 
 
 def in_parts(compute: Callable[[Array], Array], x: Array, images: Any, dtype: Any) -> Array:
-    """Return ``compute(x)``, of this dtype, for some images of the batch at a time, a divisor of their number."""
+    """Return ``compute(x)``, of this dtype, computed ``images`` at a time; this must divide the batch size."""
     batch = x.shape[0]
     if images == batch:
         return compute(x)
@@ -34,7 +34,7 @@ def part_at(a: Array, i: Array, images: int) -> Array:
 
 
 def slice_at(a: Array, start: Any, length: int, axis: int) -> Array:
-    """Return a slice from a traced start on, which must not be negative: XLA need not compile what handles that."""
+    """Return a slice from a traced start. It must not be negative, so XLA compiles no code for negative ones."""
     return lax.dynamic_slice_in_dim(a, start, length, axis, allow_negative_indices=False)
 
 
@@ -44,12 +44,12 @@ def entry_at(a: Array, i: Array) -> Array:
 
 
 def update_at(a: Array, part: Array, start: Any, axis: int) -> Array:
-    """Return an array with a part replaced, from a traced start on, which must not be negative."""
+    """Return an array with a part replaced, which begins at a traced start; it must not be negative."""
     return lax.dynamic_update_slice_in_dim(a, part, start, axis, allow_negative_indices=False)
 
 
 def as_bits(move: Callable[[Array], Array], a: Array) -> Array:
-    """Return ``move(a)`` for a function that only copies entries, and zeros.
+    """Return ``move(a)`` for a function that only copies entries and inserts zeros.
 
     bfloat16 is copied as integers: XLA on CPU converts it to float32 before each copy, and back.
     """

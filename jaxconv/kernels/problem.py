@@ -1,6 +1,6 @@
 """The standard form of a convolution: channels last, exact padding, no dilated input.
 
-Lowerings are written for this form. Knows how to bring arrays into it and out of it, not how a map is computed.
+Lowerings are written for this form. This module converts problems and arrays to it and back.
 """
 
 import math
@@ -21,10 +21,10 @@ Shapes = Mapping[str, tuple[int, ...]]
 @dataclass(frozen=True)
 class Problem:
     """A convolution in standard form: ``x (batch, *x, groups * channels)``, ``w (*w, channels, groups * filters)`` and
-    ``y (batch, *y, groups * filters)``; the group is the slower part of a channel index.
+    ``y (batch, *y, groups * filters)``; the group is the major part of a channel index.
 
     On each axis ``y[o] = sum_j x[o * stride + j * dilation - pads[0]] w[j]``, and the last window ends exactly where
-    the padded input does: what no window reads is cropped by a negative pad.
+    the padded input ends: a negative pad crops the inputs that no window reads.
     """
 
     x: Sizes
@@ -57,7 +57,7 @@ class Problem:
         return tuple(dilate(k, d) for k, d in zip(self.w, self.dilation, strict=True))
 
     def axes(self, keep: slice) -> "Problem":
-        """Return the problem on some of the spatial axes."""
+        """Return the problem restricted to some of the spatial axes."""
         fields = {name: getattr(self, name)[keep] for name in ("x", "w", "y", "strides", "dilation", "pads")}
         return Problem(**fields, groups=self.groups)
 
@@ -71,7 +71,7 @@ class Problem:
 
 
 def exact(x: Sizes, w: Sizes, y: Sizes, strides: Sizes, dilation: Sizes, low: Sizes, groups: int) -> Problem:
-    """Return the problem of these lengths and leading pads; the trailing pads follow."""
+    """Return the problem with these lengths and leading pads; the trailing pads are computed."""
     high = (
         (o - 1) * s + dilate(k, d) - n - p for n, k, o, s, d, p in zip(x, w, y, strides, dilation, low, strict=True)
     )
@@ -79,7 +79,7 @@ def exact(x: Sizes, w: Sizes, y: Sizes, strides: Sizes, dilation: Sizes, low: Si
 
 
 def mirrored(problem: Problem) -> Problem:
-    """Return the convolution of y with the mirrored kernel that T is where the strides are 1. Its mirror is T again."""
+    """Return T, for strides of 1, as a convolution of y with the mirrored kernel. A second call undoes it."""
     p = problem
     low = tuple(extent - 1 - pad[0] for extent, pad in zip(p.extents, p.pads, strict=True))
     return exact(p.y, p.w, p.x, p.strides, p.dilation, low, p.groups)
@@ -88,9 +88,9 @@ def mirrored(problem: Problem) -> Problem:
 class Form(NamedTuple):
     """One map in the form that a lowering is written for.
 
-    map, problem, shapes: the map, its geometry, and the shapes of x, w and y in that form. arrange: brings the two
-    operands to it, in the order of the map. restore: brings the result back. moves: whether the first operand or
-    the result is transposed, as where the channels are not last.
+    map, problem, shapes: the map, its geometry, and the shapes of x, w and y in that form. arrange: converts the
+    two operands to it, in the order of the map. restore: converts the result back. moves: whether the first operand or
+    the result is transposed, for example if the channels are not last.
     """
 
     map: str
@@ -102,13 +102,13 @@ class Form(NamedTuple):
 
 
 def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
-    """Bring a map of two operands (arrays or avals) to standard form.
+    """Convert a map of two operands (arrays or avals) to standard form.
 
-    A convolution of a dilated input is the transposed map of a strided one: it scatters x where that one gathers y.
+    A convolution of a dilated input scatters x, so it becomes the transposed map of a strided convolution.
 
     Returns:
-        None for numbers that are not real floats, for empty arrays and symbolic spatial lengths, and where both input
-        and output are strided.
+        The form, or None if a dtype is not a real float, an array is empty, a spatial length is symbolic, or there are
+        both strides and a dilated input.
     """
     g, common = geometry, promote(a.dtype, b.dtype)
     lengths = (*g.x_lengths, *g.w_lengths, *g.y_lengths)
@@ -137,7 +137,7 @@ def standard_form(name: str, geometry: Geometry, a: Any, b: Any) -> Form | None:
         return (b, a) if exchanged and name == "correlate" else (a, b)
 
     def forth(array: Array, letter: str) -> Array:
-        # not of kernels: with their few positions as one axis, XLA takes longer
+        # not for kernels: XLA takes longer if their few positions are one axis
         array = (jnp.transpose if letter == "w" else permuted)(array.astype(common), orders[letter])
         return mirror(array, g.groups) if exchanged and letter == "w" else array
 

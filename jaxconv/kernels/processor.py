@@ -1,4 +1,4 @@
-"""The processor of this machine, as Linux describes it. Independent of convolutions."""
+"""The processor of this machine, as Linux describes it."""
 
 import contextlib
 import functools
@@ -9,15 +9,15 @@ CPUINFO = Path("/proc/cpuinfo")
 
 
 def model() -> str:
-    """Return the name of the model, or of the architecture where that is unknown."""
+    """Return the name of the model, or of the architecture if the model is unknown."""
     return _described("model name") or platform.processor() or platform.machine()
 
 
 @functools.cache
 def may_have_matrix_units() -> bool:
-    """Return False where the processor is known to have no matrix units, as Intel's AMX.
+    """Return False if the processor is known to have no matrix units such as Intel's AMX.
 
-    They multiply half types several times as fast. What other architectures and systems have is not known here.
+    They multiply 16-bit floats several times as fast. For other architectures and systems the result is True.
     """
     flags = _described("flags").split()  # of x86; an ARM processor has "Features"
     return not flags or any(flag.startswith("amx") for flag in flags)

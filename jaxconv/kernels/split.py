@@ -1,6 +1,6 @@
-"""One map of arrays over windows, and how it is split over devices: by blocks along axes that have labels.
+"""The split of one map over devices: blocks along labeled axes, and the computation of one device's part.
 
-Knows the geometry alone. How XLA is told about it is in :mod:`.partition`.
+:mod:`.partition` passes it to XLA.
 """
 
 import math
@@ -22,19 +22,20 @@ Names = dict[str, tuple[str, ...]]  # the mesh axes over which each label is sha
 OPERANDS = {"convolve": "xwy", "transpose": "ywx", "correlate": "xyw"}
 OPERANDS |= {"max": "xy", "select": "xuy", "select_transpose": "xyu"}
 OPERANDS |= {"sum": "xy", "sum_transpose": "yx", "patches": "xy", "patches_transpose": "yx"}
-SHARED = ("convolve", "correlate", "max", "select", "select_transpose")  # read one x, the derivatives of each with it
+# maps that read x and share it with their derivatives
+SHARED = ("convolve", "correlate", "max", "select", "select_transpose")
 
 
 def dims_of(letter: str, geometry: Geometry) -> tuple[int, ...]:
-    """Return the positions of an array's axes: batch or filters, channels, spatial ones."""
+    """Return the positions of an array's axes: batch or filters, channels, spatial axes."""
     return {"w": geometry.w_dims, "y": geometry.y_dims}.get(letter, geometry.x_dims)
 
 
 class Split(NamedTuple):
-    """One of the three maps, ready to be split: its geometry in whole blocks, and labels for the axes of the arrays.
+    """One map, prepared to be split: its geometry extended to whole blocks, and labels for the axes of the arrays.
 
-    ``labels[letter]`` has n, c, f, h0, h1, ... in the order of an array's axes; "" for what cannot be sharded. The
-    letter e stands for the edges of x: what each block reads of the others along the first spatial axis.
+    ``labels[letter]`` has n, c, f, h0, h1, ... in the order of an array's axes, and "" for axes that cannot be sharded.
+    The letter e represents the edges of x: the entries that each block reads from others along the first spatial axis.
     """
 
     name: str
@@ -42,14 +43,14 @@ class Split(NamedTuple):
     blocks: list[Blocks]
     labels: dict[str, list[str]]
     mode: str = "zeros"
-    aligned: bool = True  # where not, XLA's partitioner splits the map
+    aligned: bool = True  # if False, XLA's partitioner splits the map
 
     @classmethod
     def of(cls, name: str, geometry: Geometry, devices: int, mode: str = "zeros") -> "Split":
         """Return the split of a map over this geometry, for a number of devices.
 
         Args:
-            mode: what the padding of x consists of, as in :func:`jaxconv.conv`.
+            mode: the values of the padding of x, as in :func:`jaxconv.conv`.
         """
         axes = axes_of(geometry)
         blocks = [_blocks(axis, devices, mode) for axis in axes]
@@ -63,14 +64,14 @@ class Split(NamedTuple):
             for letter, names in order.items()
         }
         labels |= {"e": labels["x"], "u": labels["x"]}
-        # equal shards of x are whole blocks; XLA splits what lowerings make of other convolutions no better
+        # whether equal shards of x are whole blocks; if not, XLA splits the lowerings of a convolution no better
         counts = [(block.size, math.gcd(axis.x, devices)) for block, axis in zip(blocks, axes, strict=True)]
         fits = any(own == devices for own, _ in counts) or all(own >= shards for own, shards in counts)
         return cls(name, with_lengths(geometry, lengths), blocks, labels, mode, fits or "w" in OPERANDS[name])
 
     @property
     def fill(self) -> float:
-        """Return what x is padded with."""
+        """Return the value that pads x."""
         return -np.inf if self.name in ("max", "select", "select_transpose") else 0
 
     @property
@@ -96,16 +97,16 @@ class Split(NamedTuple):
         return sum(self.halo) if letter == "e" and axis == 0 else block.y if letter == "y" else block.x
 
     def rule(self, operands: str, results: str) -> tuple[str, dict[str, Any]]:
-        """Return the rule by which shardings propagate, in the language of ``custom_partitioning``."""
+        """Return the rule by which shardings propagate, in the syntax of ``custom_partitioning``."""
         sizes: dict[str, int] = {}
-        alone: set[str] = set()  # an axis of this label alone tells its size
+        whole: set[str] = set()  # labels that are an entire axis of an array, which gives their size
 
         def word(letter: str, index: int, label: str) -> str:
             if label[:1] != "h":
                 return label or f"{letter}{index}"
             size = self.steps(letter, int(label[1:]))
             if size == 1:
-                alone.add(label)
+                whole.add(label)
                 return label
             sizes.update({f"{letter}{label}": size, label: self.blocks[int(label[1:])].size})
             return f"({label} {letter}{label})"
@@ -125,11 +126,11 @@ class Split(NamedTuple):
             "permutation_factors": [f for f in factors if f in shared and f in kept and f[0] == "h"],
             "need_replication_factors": [f for f in factors if f not in shared and f not in sizes],
         }
-        sizes = {factor: size for factor, size in sizes.items() if factor not in alone}
+        sizes = {factor: size for factor, size in sizes.items() if factor not in whole}
         return text, {kind: tuple(values) for kind, values in kinds.items() if values} | sizes
 
     def pad(self, letter: str, array: Array) -> Array:
-        """Return an array padded behind its end up to whole blocks."""
+        """Pad an array at its end to whole blocks."""
         pads = [(0, 0, 0)] * array.ndim
         for axis, length in zip(dims_of(letter, self.geometry)[2:], lengths_of(letter, self.geometry), strict=True):
             pads[axis] = (0, length - array.shape[axis], 0)
@@ -141,10 +142,10 @@ class Split(NamedTuple):
 
         Args:
             solve: computes one map on one device.
-            names: for each sharded label its axes of the mesh.
-            sizes: of all axes of the mesh.
+            names: the mesh axes of each sharded label.
+            sizes: the sizes of all mesh axes.
             results: the letters of the results: "e" for the edges of x.
-            operands: the local operands, and the edges of x where they are known.
+            operands: the local operands, and the edges of x if they are known.
         """
         g, letters = self.geometry, OPERANDS[self.name][:-1]
         arrays = dict(zip(letters + "e", operands, strict=False))
@@ -173,7 +174,7 @@ class Split(NamedTuple):
         return [out, arrays["e"]] if "e" in results else [out]
 
     def _exchanges_y(self, i: int, local: list[tuple[int, int]], operands: Sequence[Array]) -> bool:
-        """Return whether a halo of y is exchanged and not one of the resulting x, since it is not longer."""
+        """Return whether a halo of y is exchanged instead of one of the resulting x, because it is not larger."""
         if self.name != "transpose" or self.mode != "zeros":
             return False
         axis = axes_of(self.geometry)[i]
@@ -183,17 +184,17 @@ class Split(NamedTuple):
     def _extend(
         self, arrays: dict[str, Array], letter: str, i: int, shards: Shards, results: str, cut: Halo | None
     ) -> dict[str, Array]:
-        """Return the arrays, one with what it reads of its neighbours along spatial axis ``i``.
+        """Return the arrays, one of them extended by its halo along spatial axis ``i``.
 
         Args:
-            results: with "e" in it, the edges of x are added.
-            cut: the halo to which the array is cut; with None it stays without.
+            results: if it contains "e", the edges of x are added.
+            cut: the halo to which the array is cropped, or None to leave it without one.
         """
         axis, x = self.geometry.x_dims[2 + i], arrays[letter]
         if i == 0 and letter == "x" and "e" in arrays:
             before, after = self.halo
-            edges, behind = arrays["e"], arrays["e"].shape[axis] - after
-            parts = [lax.slice_in_dim(edges, 0, before, axis=axis), x, lax.slice_in_dim(edges, behind, None, axis=axis)]
+            edges, start = arrays["e"], arrays["e"].shape[axis] - after
+            parts = [lax.slice_in_dim(edges, 0, before, axis=axis), x, lax.slice_in_dim(edges, start, None, axis=axis)]
             extended = jnp.concatenate(parts, axis)
         else:
             one = axes_of(self.geometry)[i]
@@ -208,7 +209,7 @@ class Split(NamedTuple):
         return arrays | {letter: lax.slice_in_dim(extended, max(-cut.before, 0), end, axis=axis)}
 
     def _edges(self, extended: Array, blocks: int) -> Array:
-        """Return what each local block reads of the others along the first axis: before it, then behind it."""
+        """Return the entries that each local block reads from others along the first axis: before it, then after."""
         axis, (before, after) = self.geometry.x_dims[2], self.halo
         step, parts = self.blocks[0].x, []
         for start in range(before, before + blocks * step, step):
@@ -235,7 +236,7 @@ def padded(geometry: Geometry) -> Geometry:
 
 
 def _blocks(axis: Axis, devices: int, mode: str) -> Blocks:
-    """Return the blocks of one axis: one alone where the padding consists of values that a device would not hold."""
+    """Return the blocks of one axis: a single one if a device would lack the values that the padding consists of."""
     blocks = Blocks.of(axis, devices)
     halo = axis.input_halo(blocks.x, blocks.y)
     exact = (blocks.size * blocks.x, blocks.size * blocks.y) == (axis.x, axis.y)

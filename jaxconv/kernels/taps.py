@@ -1,7 +1,4 @@
-"""What the taps of a kernel read and write: pads, windows and scatters of arrays in standard form.
-
-Lowerings are built from these. Independent of the maps.
-"""
+"""Pads, windows and scatters of arrays in standard form, which the lowerings use."""
 
 import functools
 import math
@@ -22,7 +19,7 @@ def tap_indices(problem: Problem) -> list[tuple[int, ...]]:
 
 
 def pad(x: Array, pads: Sequence[tuple[int, int]], first: int = 1) -> Array:
-    """Pad the axes from ``first`` on with zeros, or crop them."""
+    """Pad the axes starting at ``first`` with zeros, or crop them."""
     return as_bits(lambda x: _padded(x, pads, first), x) if any(map(any, pads)) else x
 
 
@@ -31,7 +28,7 @@ def _padded(x: Array, pads: Sequence[tuple[int, int]], first: int) -> Array:
     for axis, (low, high) in enumerate(pads, start=first):
         if low or high:
             # as few axes as possible, since XLA takes five times as long to compile a pad of more axes, and runs it
-            # slower; at least two of the result, since it splits only the first ones between the cores
+            # slower; at least two of the result, since it splits only the first ones among the cores
             before, inner = x.shape[:axis], math.prod(x.shape[axis + 1 :])
             rows = math.prod(before[1:])
             if rows == 1:
@@ -57,7 +54,7 @@ def _window(x: Array, tap: Sequence[int], problem: Problem) -> Array:
         return lax.slice(
             x, (0, *starts, *(0 for _ in rest)), (x.shape[0], *stops, *rest), (1, *p.strides, *(1 for _ in rest))
         )
-    # a symbolic batch must not be sliced: an axis at a time, and only where it is needed
+    # a symbolic batch must not be sliced: slice one axis at a time, and only if needed
     for axis in range(rank):
         if (starts[axis], stops[axis], p.strides[axis]) != (0, x.shape[axis + 1], 1):
             x = lax.slice_in_dim(x, starts[axis], stops[axis], p.strides[axis], axis + 1)
@@ -77,7 +74,7 @@ def window_at(x: Array, start: Array, problem: Problem) -> Array:
 def _window_at(x: Array, start: Array, problem: Problem) -> Array:
     rank, rest = problem.rank, x.shape[problem.rank + 1 :]
     inner, spans = math.prod(rest), [dilate(o, s) for o, s in zip(problem.y, problem.strides, strict=True)]
-    # the last spatial axis and those behind it as one axis: XLA compiles that in a third of the time
+    # the last spatial axis and those after it as one axis: XLA compiles that in a third of the time
     for axis in range(1, rank):
         x = slice_at(x, start[axis - 1], spans[axis - 1], axis)
     x = x.reshape(*x.shape[:rank], -1)

@@ -1,6 +1,6 @@
 """The cache of measured winners: files in the user's cache folder, one for each device and version of JAX and jaxconv.
 
-Knows files and devices. What is measured, and whether a winner can compute its map, is decided elsewhere.
+It does not check whether a winner can compute its map; :mod:`.choice` does.
 """
 
 import contextlib
@@ -22,11 +22,11 @@ from jaxconv.kernels.choice import NO_WINNERS, Winner, Winners
 from jaxconv.version import __version__
 
 FORMAT, VERSION = "jaxconv tuned lowerings", 1
-_MOST_BYTES = 2**22  # a winner takes 300
+_MAX_BYTES = 2**22  # a winner takes 300 bytes
 VARIABLE = "JAXCONV_TUNED"  # names another file; an empty value turns the cache off
 
 
-# -- what this process has read: once for each platform, so that the choice does not change while it runs
+# -- the winners that this process has read, once for each platform, so that the choice does not change while it runs
 
 _loaded: dict[str, dict[str, Winner]] = {}
 
@@ -44,7 +44,7 @@ def winners(platform: str | None) -> Winners:
 
 
 def reload() -> None:
-    """Read the file again when it is next needed, and drop compiled programs, which follow the old choice."""
+    """Drop the winners, which are read again when needed, and the compiled programs, which use the old choice."""
     _loaded.clear()
     jax.clear_caches()
 
@@ -53,7 +53,7 @@ def reload() -> None:
 
 
 def path(platform: str) -> Path | None:
-    """Return the file of a platform of this machine, which may not exist; None where the cache is off."""
+    """Return the file of a platform of this machine, which may not exist, or None if the cache is off."""
     named = os.environ.get(VARIABLE)
     if named is not None:
         return Path(named) if named else None
@@ -70,11 +70,11 @@ def path(platform: str) -> Path | None:
 
 
 def remember(found: Mapping[str, Winner], platform: str) -> Path:
-    """Add winners to the file of a platform, which is replaced as a whole or not at all.
+    """Add winners to the file of a platform, which is replaced atomically.
 
     Raises:
-        ValueError: the cache is off, or it is a file that was named and belongs to something else.
-        OSError: the file cannot be written.
+        ValueError: if the cache is off, or if the file that the user named is not such a cache.
+        OSError: if the file cannot be written.
     """
     file, stored = writable(platform)
     stored |= found
@@ -90,7 +90,7 @@ def writable(platform: str) -> tuple[Path, dict[str, Winner]]:
         why = f"{VARIABLE} is empty" if VARIABLE in os.environ else "there is no folder for caches"
         raise ValueError(f"winners cannot be remembered: {why}; name a file, {VARIABLE}=tuned.json")
     stored, complaint = _read(_backend(platform) or "")
-    if complaint and VARIABLE in os.environ:  # the user named it, and it may be anything
+    if complaint and VARIABLE in os.environ:  # the user named it, and it may be any file
         raise ValueError(f"{VARIABLE}: {complaint}; name another file, or remove this one")
     return file, stored
 
@@ -103,14 +103,14 @@ def forget(platform: str) -> int:
 
 
 def _read(backend: str) -> tuple[dict[str, Winner], str | None]:
-    """Return the winners in the file of a platform, and what is wrong with the file, if anything."""
+    """Return the winners in the file of a platform, and a description of the file's error or None."""
     file = path(backend)
     expected = None if file is None else _header(backend)
     if file is None or expected is None:
         return {}, None
     try:
-        if file.is_fifo() or (file.is_file() and file.stat().st_size > _MOST_BYTES):  # a pipe would block
-            return {}, f"{file} is not a regular file of at most {_MOST_BYTES} bytes"
+        if file.is_fifo() or (file.is_file() and file.stat().st_size > _MAX_BYTES):  # a pipe would block
+            return {}, f"{file} is not a regular file of at most {_MAX_BYTES} bytes"
         stored = json.loads(file.read_text("utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return {}, None
@@ -139,7 +139,7 @@ def _winner(entry: Any) -> Winner:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write a file that replaces another only when it is complete."""
+    """Write a temporary file, and rename it to ``file`` when it is complete."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.", suffix=".tmp")
     try:
@@ -157,7 +157,7 @@ def _replace(file: Path, text: str) -> None:
 
 
 def _header(backend: str | None) -> dict[str, Any] | None:
-    """Return what measurements depend on: device and versions; None where this machine has no such device."""
+    """Return the facts that measurements depend on, device and versions, or None if there is no such device."""
     device = None if backend is None else _device(backend)
     if device is None:
         return None
@@ -166,17 +166,17 @@ def _header(backend: str | None) -> dict[str, Any] | None:
 
 
 def _backend(platform: str | None) -> str | None:
-    """Return one name for a platform: JAX lowers for "cuda" or "rocm" what it calls "gpu" elsewhere."""
+    """Return the name of JAX's backend: "gpu" for the platforms "cuda" and "rocm"."""
     return "gpu" if platform in ("cuda", "rocm") else platform
 
 
 @functools.cache
 def _device(backend: str) -> str | None:
-    """Return the kind of device; JAX calls every processor "cpu", so a processor has its model and number of cores."""
+    """Return the kind of device; for a processor, which JAX only calls "cpu", its model and number of cores."""
     if backend == "cpu":
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return f"{processor.model()}, {cores} cores"
     try:
         return jax.local_devices(backend=backend)[0].device_kind
-    except RuntimeError:  # lowered here for a device elsewhere
+    except RuntimeError:  # lowered here for a device of another machine
         return None

@@ -14,7 +14,7 @@ def varying_axes(*arrays: Array) -> frozenset[str]:
 
 
 def vary_alike(*arrays: Array) -> tuple[Array, ...]:
-    """Mark all arrays as varying over the same mesh axes, as where a replicated kernel meets sharded data."""
+    """Mark all arrays as varying over the same mesh axes, such as a replicated kernel and sharded data."""
     axes = varying_axes(*arrays)
 
     def mark(array: Array) -> Array:

@@ -1,7 +1,8 @@
-"""Maps of windows without weights: the largest value, the sum, and all values of each, as JAX primitives.
+"""Maps of windows without weights, as JAX primitives: the maximum, the sum, and the patches.
 
-Like the maps of a convolution (:mod:`.maps`) they tell XLA's partitioner how they split over devices. It would exchange
-more than halos; and of maxima of overlapping windows at stride 1, along a sharded axis, it computes wrong gradients.
+Like the maps of a convolution (:mod:`.maps`), they define their own partitioning over devices. XLA's partitioner would
+exchange more than halos, and it computes wrong gradients of maxima of overlapping windows with stride 1 along a sharded
+axis.
 """
 
 import functools
@@ -23,15 +24,15 @@ from jaxconv.kernels.varying import vary_alike, varying_zeros
 Sizes = tuple[int, ...]
 Pads = tuple[tuple[int, int], ...]
 
-MAX_SLICES = 16  # with more, over all axes, a window reduction is as fast
+MAX_SLICES = 16  # over all axes; with more, a window reduction is as fast
 
 
 def largest(x: Array, window: Sizes, strides: Sizes, padding: Pads) -> Array:
     """Return the maximum of each window of floats; padding counts as minus infinity.
 
-    On CPU as maxima of shifted slices. 60 x 60 x 16 images, 32 of them, window 3, stride 2, on one core: 1.76 ms as a
-    window reduction, 0.30 ms as slices. The derivatives are those of the window reduction: of equal values, the first
-    one gets them.
+    On CPU it is computed as maxima of shifted slices. For 32 images of 60 x 60 x 16, window 3, stride 2, on one core:
+    1.76 ms as a window reduction, 0.30 ms as slices. The derivatives are those of the window reduction: the first of
+    several equal values receives the gradient.
 
     Args:
         x: any shape; its first axis has no window. window, strides, padding: one for each axis of ``x``.
@@ -52,12 +53,12 @@ def total(x: Array, window: Sizes, strides: Sizes, padding: Pads) -> Array:
 
 
 def patches(x: Array, geometry: Geometry) -> Array:
-    """Return what the taps of a kernel read for each output: all channels of the first tap, then of the next."""
+    """Return the inputs that a kernel reads for each output: all channels of the first tap, then of the next."""
     return _bind("patches", geometry, x)
 
 
 def _reduced(name: str, x: Array, window: Sizes, strides: Sizes, padding: Pads) -> Array:
-    """Compute a reduction; one axis without a window counts as that of the channels."""
+    """Compute a reduction; the last axis without a window is used as the channel axis."""
     free = [axis for axis in range(1, x.ndim) if (window[axis], strides[axis], padding[axis]) == (1, 1, (0, 0))]
     if not free:
         return _reduced(name, x[..., None], (*window, 1), (*strides, 1), (*padding, (0, 0)))[..., 0]
@@ -114,7 +115,7 @@ def _sum(x: Array, *, geometry: Geometry) -> Array:
 
 
 def _taps(x: Array, geometry: Geometry, fill: float) -> Iterator[Array]:
-    """Yield what each tap of the windows reads."""
+    """Yield the inputs that each tap of the windows reads."""
     _, strides, padding = _over_all_axes(geometry, x.ndim)
     x = _pad(x, padding, fill)
     for tap in np.ndindex(*geometry.w_lengths):
@@ -132,8 +133,8 @@ def _select(x: Array, u: Array, *, geometry: Geometry) -> Array:
     """Return the entry of u where x is the first of the largest in each window: the derivative of the maximum."""
     if x.dtype != np.float64:
         return jax.jvp(functools.partial(_max, geometry=geometry), (x,), (u,))[1]
-    # JAX lowers that by functions of Python, with the types that are valid in the thread of the compiler
-    # No value is compared with the maximum itself: XLA may compute x again for that, and round it differently.
+    # JAX would lower this by Python functions, whose dtypes depend on the settings of the compiler's thread.
+    # No value is compared with the maximum itself: XLA may recompute x for the comparison, and round it differently.
     (top, y), *others = zip(_taps(x, geometry, -np.inf), _taps(u, geometry, 0), strict=True)
     for one, other in others:
         larger = one > top
@@ -206,7 +207,7 @@ def _adjoint(name: str, cotangent: Any, *operands: Any, geometry: Geometry) -> l
 
 
 def _derive(name: str, primals: Sequence[Array], tangents: Sequence[Any], *, geometry: Geometry) -> tuple[Array, Any]:
-    """Differentiate a linear map; which entries are selected has no derivative."""
+    """Differentiate a map that is linear in its last operand; the selection of entries has no derivative."""
     y = _bind(name, geometry, *primals)
     zero = isinstance(tangents[-1], ad.Zero)
     return y, _zero(y) if zero else _bind(name, geometry, *primals[:-1], tangents[-1])
@@ -230,7 +231,7 @@ def _lower(name: str, context: Any, *operands: Any, geometry: Geometry) -> Any:
         return functools.partial(_solve, platform=platform)
 
     if partition.applies(context):
-        jnp.finfo(context.avals_in[-1].dtype)  # read here and kept: the compiler's threads flush the smallest numbers
+        jnp.finfo(context.avals_in[-1].dtype)  # computed and cached here: the compiler's threads flush subnormals
         return partition.lower(name, solve(platforms[0]), context, *operands, geometry=geometry)
 
     def rule(*operands: Array) -> Array:

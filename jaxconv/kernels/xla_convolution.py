@@ -1,8 +1,8 @@
-"""XLA's own convolution, for the lowerings. Knows its fault, and how to keep ``jaxconv.accelerate`` from replacing it.
+"""XLA's own convolution, for the lowerings; ``jaxconv.accelerate`` does not replace it.
 
-A lowering is traced while JAX compiles the primitive that it computes. What it traces with ``jax.lax`` is compiled by
-the rules in force, and ``accelerate`` replaces the one of the convolution. So lowerings bind a primitive of the same
-parameters whose rule is always XLA's.
+A lowering is traced while JAX compiles the primitive that it computes. Operations of ``jax.lax`` that it calls are
+compiled by the active rules, and ``accelerate`` replaces the rule of the convolution. So lowerings bind a primitive
+with the same parameters whose rule is always XLA's.
 """
 
 import contextlib
@@ -54,10 +54,10 @@ def xla_product(lhs: jax.Array, rhs: jax.Array, **options: Any) -> jax.Array:
 def _crop(
     lhs: jax.Array, padding: Pairs, lhs_dilation: Sequence[int] | None, dimension_numbers: Any
 ) -> tuple[jax.Array, Pairs]:
-    """Return the operand without the steps that a negative low pad crops, where XLA must not do that itself.
+    """Crop the operand by the negative low pads that XLA does not handle correctly, and remove these pads.
 
     XLA's CPU backend reads past the end of an operand that is cropped at the start and padded at the end of one axis,
-    without dilation: the last outputs are then sums of whatever lies behind it in memory.
+    without dilation: the last outputs are then sums of unrelated memory.
     """
     dilation = lhs_dilation or (1,) * len(padding)
     crops = [-low if low < 0 < high and d == 1 else 0 for (low, high), d in zip(padding, dilation, strict=True)]
@@ -71,7 +71,7 @@ def _crop(
 
 @contextlib.contextmanager
 def tracing_a_lowering() -> Iterator[None]:
-    """Mark that what this thread traces inside is the computation of a lowering."""
+    """Mark that this thread traces the computation of a lowering inside the block."""
     before = getattr(_thread, "is_tracing", False)
     _thread.is_tracing = True
     try:

@@ -1,4 +1,4 @@
-"""Measure which lowering of each convolution of a model is the fastest on this machine, and remember it."""
+"""Measure which lowering of each convolution of a model is the fastest on this machine, and store the results."""
 
 from jaxconv.tuning.measurement import tune
 

@@ -23,7 +23,7 @@ MAX_TEMPORARY, SMALL = 3, 2**24
 class Convolution(NamedTuple):
     """One of the three maps, with the shapes and dtypes of its operands.
 
-    name: "convolve", "transpose" or "correlate". key: the text under which its winner is remembered. params: those of
+    name: "convolve", "transpose" or "correlate". key: the key of its winner in the cache. params: the parameters of
     the primitive.
     """
 
@@ -43,12 +43,12 @@ class Convolution(NamedTuple):
         return choice.choose(self.name, self.geometry, self.a, self.b, platform=platform, precision=precision).lowering
 
     def supported(self) -> list[str]:
-        """List the lowerings that can compute it and need no request."""
+        """List the lowerings that can compute it and may be used without a request."""
         names = choice.supported(self.name, self.geometry, self.a, self.b, self.params["precision"])
         return [name for name in names if LOWERINGS[name].by_default]
 
     def operands(self) -> tuple[jax.Array, jax.Array]:
-        """Draw random operands: products of zeros, or of equal numbers, may be faster."""
+        """Draw random operands, because products of zeros or of equal numbers may be faster."""
         rng = np.random.default_rng(0)
         a, b = (jnp.asarray(rng.standard_normal(v.shape, np.float32)).astype(v.dtype) for v in (self.a, self.b))
         return a, b
@@ -77,14 +77,14 @@ class Convolution(NamedTuple):
                 text += f" {letter}{_by(sizes)}"
         return f"{text}{f' g{g.groups}' if g.groups > 1 else ''} {self.a.dtype}"
 
-    def _size(self, letter: str, place: int) -> int:
+    def _size(self, letter: str, index: int) -> int:
         """Return batch (0) or channels (1) of x, filters (0) of w, filters (1) of y, derived from the operands."""
         g, (first, second, _) = self.geometry, maps.SIGNATURES[self.name]
         operands = {first: self.a, second: self.b}
         if letter in operands:
-            return operands[letter].shape[{"x": g.x_dims, "w": g.w_dims, "y": g.y_dims}[letter][place]]
+            return operands[letter].shape[{"x": g.x_dims, "w": g.w_dims, "y": g.y_dims}[letter][index]]
         # x is the result: its batch is that of y, its channels are those of the kernel times the groups
-        return self._size("y", 0) if place == 0 else self._size("w", 1) * g.groups
+        return self._size("y", 0) if index == 0 else self._size("w", 1) * g.groups
 
 
 def _by(sizes: tuple[int, ...]) -> str:
@@ -94,8 +94,8 @@ def _by(sizes: tuple[int, ...]) -> str:
 def convolutions(function: Callable[..., Any], *arguments: Any) -> list[Convolution]:
     """List the convolutions that a call computes and that have more than one lowering, each once.
 
-    Those inside loops, branches and called functions count; those with a requested lowering do not. The arguments may
-    be ``jax.ShapeDtypeStruct``.
+    Those inside loops, branches and called functions are included; those with a requested lowering are not. The
+    arguments may be ``jax.ShapeDtypeStruct``.
 
     >>> x, w = jax.ShapeDtypeStruct((1, 8, 2), "float32"), jax.ShapeDtypeStruct((3, 2, 4), "float32")
     >>> [str(one) for one in convolutions(lambda x, w: jnp.sum(jaxconv.conv1d(x, w) ** 2), x, w)]

@@ -1,4 +1,4 @@
-"""``tune``: measure the lowerings of a model's convolutions once on this machine, and remember the winners."""
+"""``tune``: measure the lowerings of a model's convolutions once on this machine, and store the winners."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -31,9 +31,9 @@ class Measured(NamedTuple):
 
 
 class Report(tuple[Measured, ...]):
-    """What ``tune`` measured; its ``repr`` is a table with a line for each convolution.
+    """The results of ``tune``; its ``repr`` is a table with a line for each convolution.
 
-    file: where the winners are remembered; None where no convolution has a choice.
+    file: the file that stores the winners, or None if no convolution has a choice.
     """
 
     file: Path | None
@@ -67,36 +67,37 @@ def tune(
     seconds: float = 0.2,
     again: bool = False,
 ) -> Report:
-    """Measure which lowering is the fastest for each convolution of a layer on this machine, and remember it.
+    """Measure which lowering is the fastest for each convolution of a layer on this machine, and store the winners.
 
     From then on, every process computes these convolutions by the winners instead of the table's choices, for operands
-    of the same shapes and dtype; ``explain_lowering`` names the measurement. This process compiles its programs again.
-    The winners are in a file in the user's cache folder, one for each device and version of JAX and jaxconv. The
+    of the same shapes and dtype; ``explain_lowering`` shows the measurement. This process compiles its programs again.
+    The winners are stored in a file in the user's cache folder, one for each device and version of JAX and jaxconv. The
     environment variable JAXCONV_TUNED names another file; an empty value turns the cache off. A winner is the table's
-    choice, or more than 5 percent faster than it. Each is written as soon as it is found: after Ctrl-C, the next call
-    continues.
+    choice, or more than 5 percent faster than it. Each is written as soon as it is measured: after Ctrl-C, the next
+    call continues.
 
     Args:
         layer: a layer or a model, or its ``apply_fn``.
-        input_shape: as for ``init``, batch first. The winners hold for this batch size.
+        input_shape: as for ``init``, batch first. The winners apply to this batch size.
         train: whether to measure the gradients of the parameters as well.
-        batch: the batch size where the shape says None.
-        dtype: that of the input, integers for an ``Embedding``. The convolutions have the dtype of their layers.
+        batch: the batch size if the shape has None.
+        dtype: the dtype of the input, an integer type for an ``Embedding``. The convolutions have the dtype of their
+            layers.
         seconds: the time to measure each lowering.
-        again: whether to measure what is remembered as well.
+        again: whether to measure convolutions that already have a winner too.
 
     Returns:
         A tuple of :class:`Measured`, which prints as a table.
 
     Raises:
-        ValueError: an unknown size other than the batch; no file for the winners.
-        OSError: the file cannot be written.
+        ValueError: if a size other than the batch is unknown, or if there is no file for the winners.
+        OSError: if the file cannot be written.
 
     >>> jaxconv.tune(jaxconv.Dense(2), (None, 3))
     no convolution here has more than one lowering
     """
     if not seconds >= 0 or seconds == float("inf"):
-        raise ValueError(f"tune: seconds={seconds} is not a time; expected a number from 0 on")
+        raise ValueError(f"tune: seconds={seconds} is not valid; expected a finite number of at least 0")
     found = convolutions(*_traced(layer, input_shape, train, batch, dtype))
     if not found:
         return Report((), None)
@@ -117,10 +118,10 @@ def tune(
 
 
 def _traced(layer: Any, input_shape: Any, train: bool, batch: int, dtype: Any) -> tuple[Callable[..., Any], Any, Any]:
-    """Return a function of params and input that computes what is measured, and abstract arguments for it."""
+    """Return a function of params and input whose convolutions are measured, and abstract arguments for it."""
     apply_fn = as_layer(layer, "tune(layer, input_shape)").apply_fn
     if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
-        raise ValueError(f"tune: batch={batch!r} is not a batch size; expected a whole number from 1 on")
+        raise ValueError(f"tune: batch={batch!r} is not a batch size; expected a positive integer")
     try:
         kind = jax.dtypes.canonicalize_dtype(jnp.dtype(dtype))
     except TypeError:
@@ -129,7 +130,7 @@ def _traced(layer: Any, input_shape: Any, train: bool, batch: int, dtype: Any) -
     def concrete(shape: tuple) -> jax.ShapeDtypeStruct:
         sizes = (batch if shape[0] is None else shape[0], *shape[1:]) if shape else ()
         if not all(isinstance(size, int) for size in sizes):
-            raise ValueError(f"tune: input_shape {shape} has an unknown size; expected whole numbers after the batch")
+            raise ValueError(f"tune: input_shape {shape} has an unknown size; expected integers after the batch")
         return jax.ShapeDtypeStruct(sizes, kind)
 
     shapes = apply_fn.layer.read_shape(input_shape)
@@ -171,7 +172,7 @@ def fastest(one: Convolution, platform: str, seconds: float) -> Winner:
     for lowering in [table, *(name for name in one.supported() if name != table)]:
         try:
             program = one.program(lowering, platform, operands, memory_limit=lowering != table)
-        except jax.errors.JaxRuntimeError:  # more than the device has, or what XLA cannot compile
+        except jax.errors.JaxRuntimeError:  # it needs more memory than the device has, or XLA cannot compile it
             if lowering == table:
                 raise
             continue
@@ -179,14 +180,14 @@ def fastest(one: Convolution, platform: str, seconds: float) -> Winner:
             programs[lowering] = program
     times = race(programs, seconds)
     best = min(times, key=times.__getitem__)
-    if best != table and _is_faster(times, best, table):  # the best of many may be so by accident: once more
+    if best != table and _is_faster(times, best, table):  # the best of many may be so by chance: measure it again
         times = race({name: programs[name] for name in (table, best)}, seconds)
     best = best if _is_faster(times, best, table) else table
     return Winner(best, times[best], table, times[table])
 
 
 def _is_faster(times: Mapping[str, float], one: str, other: str) -> bool:
-    """Return whether one program is clearly faster than another; one that dropped out is not."""
+    """Return whether one program is clearly faster than another; False if it dropped out."""
     return one in times and times[other] > NOISE * times[one]
 
 

@@ -1,4 +1,4 @@
-"""Median times of programs that take turns; those that cannot win drop out early. Independent of what they compute."""
+"""Median times of programs that take turns; those that cannot win drop out early."""
 
 import math
 import random
@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 
 MIN_ROUNDS, MAX_ROUNDS = 3, 200
-DROP_OUT = 5.0  # times as slow as the best so far
-REPEAT_BELOW = 0.1  # seconds; a first run that is shorter may be slow by accident and is repeated
+DROP_OUT = 5.0  # times as slow as the best until then
+REPEAT_BELOW = 0.1  # seconds; a first run that is shorter may be slow by chance and is repeated
 
 
 def race(
@@ -18,11 +18,12 @@ def race(
     *,
     drop_out: float = DROP_OUT,
 ) -> dict[str, float]:
-    """Return the median milliseconds of each program, except those five times as slow as the best.
+    """Return the median milliseconds of each program, except those that are far slower than the best.
 
-    A program that is so slow in its first run drops out; the first one never does. The others take turns, so that other
-    load on the machine affects all of them. Their order changes from round to round, since a program is slower after
-    one that empties the cache. seconds: the time to spend on each program, in 3 to 200 rounds.
+    A program that is ``drop_out`` times as slow as the best in its first run drops out; the first program never does.
+    The others take turns, so that other load on the machine affects all of them. Their order changes from round to
+    round, since a program is slower after one that empties the cache. seconds: the time to spend on each program, in 3
+    to 200 rounds.
 
     >>> list(race({"nothing": lambda: None}, 0.0))
     ['nothing']

@@ -1,7 +1,7 @@
-"""How good the table of lowerings is on this machine: its choices on random convolutions, against the fastest.
+"""The quality of the table of lowerings on this machine: its choices for random convolutions against the fastest.
 
 The regret of a choice is its time divided by that of the fastest lowering. Times are kept in a JSON file, so that a
-measurement can be interrupted and continued, and regret be computed again after the table has changed.
+measurement can be interrupted and continued, and the regret computed again after the table has changed.
 """
 
 import functools
@@ -26,13 +26,13 @@ from jaxconv.tuning.race import race
 from jaxconv.tuning.shapes import draw
 
 FORMAT = "jaxconv times of lowerings 1"
-DROP_OUT = 3.0  # times as slow as the best so far in a first run: not measured further
-CLOSE = 1.25  # within this factor of the best: measured once more, since the best of many may be so by accident
-PLATFORM = "cpu"  # the table decides there only
+DROP_OUT = 3.0  # a lowering that is this many times as slow as the best in its first run is not measured further
+CLOSE = 1.25  # within this factor of the best, lowerings are measured again: the best of many may be so by chance
+PLATFORM = "cpu"  # the table is used only there
 
 
 class Item(NamedTuple):
-    """One map of one random convolution: where it comes from, and what is measured."""
+    """One map of one random convolution, with its seed, number and kind."""
 
     seed: int
     number: int
@@ -45,7 +45,7 @@ class Item(NamedTuple):
 
 
 def items(seed: int, count: int) -> Iterator[Item]:
-    """Yield the maps of the first shapes of a sample that have a choice."""
+    """Yield the maps of the first ``count`` shapes of a sample, if they have several lowerings."""
     for number in range(count):
         shape = draw(seed, number)
         for one in convolutions(*shape.gradients()):
@@ -55,8 +55,8 @@ def items(seed: int, count: int) -> Iterator[Item]:
 def candidates(one: Convolution) -> list[str]:
     """List the lowerings worth a measurement, the table's choice first.
 
-    XLA's own computation is left out where it is a generic loop, up to 400 times slower: groups, a dilated input, and
-    kernel gradients on three axes. Where it is not, "xla_nhwc" is the same program.
+    XLA's own computation is left out if it is a generic loop, up to 400 times slower: groups, a dilated input, and
+    kernel gradients on three axes. Otherwise "xla_nhwc" is the same program.
     """
     form = standard_form(one.name, one.geometry, one.a, one.b)
     assert form is not None
@@ -70,15 +70,15 @@ def candidates(one: Convolution) -> list[str]:
 
 
 def digest(one: Convolution, lowering: str) -> str:
-    """Return a short text that changes with the program of a lowering, as where its parts are computed differently."""
+    """Return a short hash of the program of a lowering, which depends on the lowerings of its parts too."""
     compute = functools.partial(choice.compute, one.name, platform=PLATFORM, **{**one.params, "lowering": lowering})
     return hashlib.sha256(str(jax.make_jaxpr(compute)(one.a, one.b)).encode()).hexdigest()[:12]
 
 
 def measured(one: Convolution, stored: dict[str, Any], seconds: float) -> dict[str, Any] | None:
-    """Race the candidates of a map, and return what is stored: no time for one that dropped out.
+    """Measure the candidates of a map, and return the entry to store, without the times of those that dropped out.
 
-    None where all of them have a time of the same program already, or there is no choice.
+    Return None if all of them already have a time of the same program, or if there is no choice.
     """
     names = candidates(one)
     digests = {name: digest(one, name) for name in names}
@@ -94,7 +94,7 @@ def measured(one: Convolution, stored: dict[str, Any], seconds: float) -> dict[s
 
 
 class Times:
-    """The measured times: a JSON file of ``{key: {lowering: {"program", "ms"}}}``, replaced as a whole."""
+    """The measured times: a JSON file of ``{key: {lowering: {"program", "ms"}}}``, replaced atomically."""
 
     def __init__(self, file: str | Path) -> None:
         self.file, self.entries = Path(file), dict[str, dict[str, Any]]()
@@ -133,7 +133,7 @@ def measure(file: str | Path, seed: int, count: int, seconds: float, limit: floa
 
 
 def regret(entry: dict[str, Any], chosen: str) -> float | None:
-    """Return the regret of a choice; None where it was not measured. One that dropped out counts as DROP_OUT."""
+    """Return the regret of a choice, or None if it was not measured. If it dropped out, it counts as DROP_OUT."""
     taken = [one["ms"] for one in entry.values() if one["ms"] is not None]
     if chosen not in entry or not taken:
         return None

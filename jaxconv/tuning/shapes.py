@@ -1,4 +1,4 @@
-"""Random convolutions with the sizes that networks have, each reproducible from a seed and a number."""
+"""Random convolutions with sizes that are common in networks, each reproducible from a seed and a number."""
 
 import math
 import random
@@ -10,7 +10,7 @@ import jax
 from jaxconv.geometry import dilate
 from jaxconv.ops import conv, conv_transpose
 
-# kinds of convolutions with their weights in a sample
+# the kinds of convolutions, with their weights in a sample
 KINDS = {
     "dense-1d": 4, "dense-2d": 7, "dense-3d": 4, "1x1": 2, "depthwise": 3, "grouped": 3, "wide-groups": 4, "strided": 4,
     "dilated": 2, "transposed": 4, "bfloat16": 3,
@@ -27,7 +27,7 @@ KERNELS = {
 }
 CHANNELS = (1, 2, 3, 4, 8, 12, 16, 24, 32, 32, 48, 64, 64, 96, 128, 128, 192, 256, 320, 512)
 BATCHES = (1, 2, 4, 8, 8, 16, 16, 32, 64)
-FEWEST, MOST = 2e6, 2e9  # operations of one map
+FEWEST, MOST = 2e6, 2e9  # the fewest and the most operations of one map
 MOST_ENTRIES = 1 << 23  # of any operand
 
 
@@ -74,7 +74,7 @@ class Shape(NamedTuple):
 
 
 def draw(seed: int, number: int) -> Shape:
-    """Return one random convolution of a sample; it does not depend on the others.
+    """Return one random convolution of a sample, which does not depend on the others.
 
     >>> draw(0, 3) == draw(0, 3)
     True
@@ -122,8 +122,8 @@ def _is_realistic(shape: Shape) -> bool:
     step = [1 / n if s.is_transposed else n for n in s.strides]
     lengths = [n / stride for n, stride in zip(s.spatial, step, strict=True)]
     fits = all(dilate(k, d) <= n for k, d, n in zip(s.kernel, s.dilation, s.spatial, strict=True))
-    places = s.batch * math.prod(s.spatial if s.is_transposed else lengths)
-    operations = 2 * places * math.prod(s.kernel) * inputs * filters // s.groups
+    positions = s.batch * math.prod(s.spatial if s.is_transposed else lengths)
+    operations = 2 * positions * math.prod(s.kernel) * inputs * filters // s.groups
     kernel = math.prod(s.kernel) * inputs * filters // s.groups
     largest = max(s.batch * math.prod(s.spatial) * inputs, s.batch * math.prod(lengths) * filters, kernel)
     is_dense = s.kind in ("depthwise", "1x1") or (inputs * filters > 1 and max(inputs, filters) >= 8)

@@ -4,6 +4,7 @@ import jax.numpy as jnp
 import pytest
 
 import jaxconv
+from jaxconv.kernels import table
 
 
 def test_an_explanation_prints_names_reasons_and_costs():
@@ -22,3 +23,8 @@ def test_an_explanation_prints_names_reasons_and_costs():
 def test_what_is_passed_to_lax_is_refused():
     with pytest.raises(TypeError, match=r"jax\.lax"):
         jaxconv.explain_lowering(jnp.ones((2, 4, 8)), jnp.ones((2, 4, 3)), (1,), "SAME", batch_group_count=2)
+
+
+def test_each_reason_in_the_table_is_complete():
+    # explain_lowering prints the reason of one row only
+    assert not [row for row in table.TABLE if row.reason.startswith("the same")]

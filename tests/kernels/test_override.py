@@ -56,7 +56,7 @@ def test_an_unsupported_convolution_is_refused_with_the_reason_and_the_lowerings
 
 def test_without_a_standard_form_only_xla_can():
     x, w = jnp.ones((1, 8, 2)), jnp.ones((3, 2, 4))
-    with pytest.raises(ValueError, match=r"strides of the input or of the output but not of both; these can: xla"):
+    with pytest.raises(ValueError, match=r"no strides together with a dilated input; these can: xla"):
         jaxconv.conv_general_dilated(
             x, w, (2,), [(1, 1)], (2,), None, ("NWC", "WIO", "NWC"), lowering="matmul"
         )  # fmt: skip

@@ -138,8 +138,8 @@ def test_the_length_of_the_output_is_known_where_that_of_the_input_is_not():
     [
         ({"output_size": 0}, ValueError, "output_size=0 is not valid; give an integer or 2 integers, each at least 1"),
         ({"output_size": (2, 2, 2)}, ValueError, r"output_size=\(2, 2, 2\) is not valid"),
-        ({"output_size": None}, ValueError, "output_size=None is not whole numbers"),
-        ({"output_size": 2.5}, ValueError, "output_size=2.5 is not whole numbers"),
+        ({"output_size": None}, ValueError, "output_size=None does not consist of integers"),
+        ({"output_size": 2.5}, ValueError, "output_size=2.5 does not consist of integers"),
         ({"output_size": "2"}, TypeError, "output_size is the string '2'"),
         ({"output_size": 2, "data_format": "NHWC"}, ValueError, "unknown data_format 'NHWC'"),
     ],

@@ -105,14 +105,14 @@ def test_one_size_stands_for_all_axes_and_a_bool_is_an_integer():
     [
         (0, ValueError, "=0 is not valid; give .* each at least 1"),
         (-1, ValueError, "=-1 is not valid"),
-        (2.0, ValueError, "=2.0 is not whole numbers"),
-        ((3.0, 3), ValueError, r"=\(3.0, 3\) is not whole numbers"),
-        (None, ValueError, "=None is not whole numbers"),
+        (2.0, ValueError, "=2.0 does not consist of integers"),
+        ((3.0, 3), ValueError, r"=\(3.0, 3\) does not consist of integers"),
+        (None, ValueError, "=None does not consist of integers"),
         ((1, 0), ValueError, r"=\(1, 0\) is not valid; give .* 2 integers, each at least 1"),
         ((1, 2, 3), ValueError, r"=\(1, 2, 3\) is not valid; give .* 2 integers"),
         ((), ValueError, r"=\(\) is not valid"),
         ("3", TypeError, " is the string '3'"),
-        (((3, 3),), ValueError, r"=\(\(3, 3\),\) is not whole numbers"),
+        (((3, 3),), ValueError, r"=\(\(3, 3\),\) does not consist of integers"),
     ],
 )
 def test_sizes_that_are_not_valid(option, size, kind, message):
@@ -127,10 +127,10 @@ def test_sizes_that_are_not_valid(option, size, kind, message):
     [
         (0, ValueError, "=0 is not positive; the smallest valid value is 1"),
         (-2, ValueError, "=-2 is not positive"),
-        (2.0, ValueError, "=2.0 is not a whole number"),
-        (None, ValueError, "=None is not a whole number; give a positive integer"),
+        (2.0, ValueError, "=2.0 is not an integer"),
+        (None, ValueError, "=None is not an integer; give a positive integer"),
         ("4", TypeError, " is the string '4'"),
-        ([4], ValueError, r"=\[4\] is not a whole number"),
+        ([4], ValueError, r"=\[4\] is not an integer"),
     ],
 )
 def test_counts_that_are_not_valid(option, size, kind, message):
@@ -169,7 +169,7 @@ def test_groups_must_divide_filters_and_channels(key):
         (jc.Conv2D, (1, 1), ValueError, r"padding=\(1, 1\) does not fit 2 spatial"),
         (jc.Conv2D, ((1, 2),), ValueError, r"padding=\(\(1, 2\),\) does not fit 2 spatial"),
         (jc.Conv1D, ("same", "same"), ValueError, r"padding=\('same', 'same'\) does not fit 1 spatial"),
-        (jc.Conv1D, (1.0, 2), ValueError, "padding=.*is not whole numbers"),
+        (jc.Conv1D, (1.0, 2), ValueError, "padding=.*does not consist of integers"),
     ],
 )
 def test_paddings_that_are_not_valid(layer, padding, kind, message):

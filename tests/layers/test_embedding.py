@@ -66,7 +66,7 @@ def test_given_weights_are_an_initializer(table):
     "make, error, message",
     [
         (lambda: jc.Embedding(0, 3), ValueError, "Embedding: input_dim=0 is not positive"),
-        (lambda: jc.Embedding(5, 1.5), ValueError, "output_dim=1.5 is not a whole number"),
+        (lambda: jc.Embedding(5, 1.5), ValueError, "output_dim=1.5 is not an integer"),
         (lambda: jc.Embedding("5", 3), TypeError, "input_dim is the string '5'"),
         (lambda: jc.Embedding(5, 3).init(KEY, ()), ValueError, "has no batch axis"),
         (lambda: jc.Embedding(5, 3).apply_fn({"embeddings": jnp.ones((5, 3))}, 1j), TypeError, "got complex input"),

@@ -55,8 +55,8 @@ def test_forms_of_cropping(form):
     "layer, cropping, kind, message",
     [
         (jc.Cropping1D, (-5, 5), ValueError, "cropping=.*-5, 5.* is not valid; give .* each at least 0"),
-        (jc.Cropping1D, 1.5, ValueError, "cropping=1.5 is not whole numbers"),
-        (jc.Cropping1D, None, ValueError, "cropping=None is not whole numbers"),
+        (jc.Cropping1D, 1.5, ValueError, "cropping=1.5 does not consist of integers"),
+        (jc.Cropping1D, None, ValueError, "cropping=None does not consist of integers"),
         (jc.Cropping2D, (1, 2, 3), ValueError, r"cropping=\(1, 2, 3\) does not fit; give 2 integer"),
         (jc.Cropping2D, "ab", TypeError, "cropping is the string 'ab'"),
         (jc.Cropping3D, ((1, 2, 3), 1, 1), ValueError, r"cropping=\(1, 2, 3\) is not valid"),

@@ -82,7 +82,7 @@ def test_configs_have_keras_s_form():
         (lambda: jc.ZeroPadding1D(1, "NHWC"), ValueError, "unknown data_format 'NHWC'"),
         (lambda: jc.UpSampling2D(0), ValueError, "size=0 is not valid"),
         (lambda: jc.UpSampling2D((1, 2, 3)), ValueError, "size=.* is not valid"),
-        (lambda: jc.UpSampling1D(2.5), ValueError, "size=2.5 is not whole numbers"),
+        (lambda: jc.UpSampling1D(2.5), ValueError, "size=2.5 does not consist of integers"),
         (lambda: jc.UpSampling1D(True), TypeError, "UpSampling1D: size=True is a bool; give a positive integer"),
         (lambda: jc.RepeatVector(True), TypeError, "RepeatVector: n=True is a bool; give a positive integer"),
         (lambda: jc.UpSampling2D(interpolation="linear"), ValueError, "unknown interpolation 'linear'; did you mean"),
@@ -95,7 +95,7 @@ def test_configs_have_keras_s_form():
         (lambda: jc.Permute((1, 3)), ValueError, "is not a permutation"),
         (lambda: jc.Permute(2), TypeError, "dims=2 is not a tuple"),
         (lambda: jc.RepeatVector(0), ValueError, "n=0 is not positive"),
-        (lambda: jc.RepeatVector(1.5), ValueError, "n=1.5 is not a whole number"),
+        (lambda: jc.RepeatVector(1.5), ValueError, "n=1.5 is not an integer"),
     ],
 )
 def test_invalid_options_raise(make, error, message):

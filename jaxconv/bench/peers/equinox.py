@@ -10,7 +10,7 @@ from jaxconv.bench.programs import JaxNetwork, Programs, apply_plain, compile_pr
 
 
 def _module(layer: Any, shape: Any) -> Any:
-    """Return the module of a layer; None for one without weights."""
+    """Return the module of a layer, or None if :func:`apply_plain` computes it."""
     key, channels = jax.random.key(0), shape[-1]
     match kind(layer):
         case "Conv":

@@ -42,7 +42,7 @@ def build(network: networks.Network) -> Programs:
 
 
 def _symmetric(layer: Any) -> Any:
-    """Return a model whose strided convolutions pad equally before and after, as in PyTorch, which copies nothing."""
+    """Return a model whose strided convolutions pad equally before and after, as in PyTorch, without a copy."""
     if isinstance(layer, Container):
         return layer.map_layers(lambda _, child: _symmetric(child))
     if getattr(layer, "padding", "") != "same" or "Transpose" in type(layer).__name__ or max(layer.strides) == 1:

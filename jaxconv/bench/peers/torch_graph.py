@@ -1,4 +1,4 @@
-"""A jaxconv model in PyTorch: a list of calls that run one after the other."""
+"""A jaxconv model in PyTorch: a list of calls that run in sequence."""
 
 from collections.abc import Sequence
 from typing import Any

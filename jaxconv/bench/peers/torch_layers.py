@@ -127,7 +127,7 @@ def _convolution(call: Call, groups: int, weight: str = "weight", bias: str = "b
 
 
 def _pads(call: Call) -> tuple[tuple[int, int], ...]:
-    """Return the padding (before, after) of each axis; for a transposed convolution those cropped."""
+    """Return the padding (before, after) of each axis; for a transposed convolution, the steps cropped."""
     windows = call.layer.windows(call.shapes[0])
     spatial = windows[1:] if call.channels_first else windows[:-1]
     return tuple(window.pads(length) for window, length in zip(spatial, call.lengths, strict=True))
@@ -278,7 +278,9 @@ def _global(reduce: Callable) -> Callable[[Call], Function]:
 def _merging(combine: Callable[..., Tensor], mean: bool = False) -> Callable[[Call], Function]:
     def build(call: Call) -> Function:
         if len({len(shape) for shape in call.shapes}) > 1:
-            raise Unsupported(f"{type(call.layer).__name__} of inputs of several ranks is not implemented for PyTorch")
+            raise Unsupported(
+                f"{type(call.layer).__name__} with inputs of different ranks is not implemented for PyTorch"
+            )
         if mean:
             return lambda *xs: functools.reduce(combine, xs) / len(xs)
         return lambda *xs: functools.reduce(combine, xs)

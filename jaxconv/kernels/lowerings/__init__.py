@@ -1,4 +1,4 @@
-"""The lowerings, one file each, and the list of them. Independent of how one is chosen."""
+"""The lowerings, one file each, and the list of them."""
 
 from jaxconv.kernels.lowering import Lowering
 from jaxconv.kernels.lowerings.block_diagonal import BLOCK_DIAGONAL

@@ -1,13 +1,13 @@
 """Lowering "block_diagonal": grouped convolutions as a few dense ones of several groups each, or group by group.
 
-Groups of four channels leave the matrix units empty. Dense convolutions take as many groups together as make 32
-channels, with a kernel that is zero between the groups: more products, but ten times as many a second. K of such a
-block computes the products between the groups too, and keeps the diagonal.
+Groups of four channels do not fill the matrix units. A dense convolution combines enough groups for 32 channels, with a
+kernel that is zero between the groups: it computes more products, but ten times as many per second. K of such a block
+also computes the products between the groups, and keeps the diagonal.
 
-Where the products of one group are wide enough, each group is computed alone, without any waste: C with the taps of the
-first axis beside the filters and the others beside the channels, as the lowering "stacked_taps" does; K of many taps
-likewise, and K of few taps with all of them beside the channels. With 7x7 taps, groups of eight channels have products
-of 56 x 56. A loop runs over the groups, or over batches of them, so that what it stacks stays in the cache.
+If the products of one group are wide enough, each group is computed separately, without any waste: C with the taps of
+the first axis stacked with the filters and the others with the channels, as in the lowering "stacked_taps"; K of many
+taps likewise, and K of few taps with all of them stacked with the channels. With 7x7 taps, groups of eight channels
+have products of 56 x 56. A loop runs over the groups, or over batches of them, so that the stacks stay in the cache.
 
 Zero times NaN is NaN: dense C and T of data that are not finite are computed group by group, so that such a value stays
 in its group, as in ``vmap`` over models of which one diverged. The check takes 1 to 4 percent of the time of large
@@ -36,21 +36,21 @@ from jaxconv.kernels.taps import pad, stack_windows, transposed_copy
 Array = jax.Array
 
 WIDTH = 32
-# each group alone: the fewest channels and filters, with taps on both sides of the products and on one; the most taps;
-# the largest stacked operands of K, relative to x; the entries of one step
+# each group separately: the fewest channels and filters, with taps on both sides of the products and on one; the most
+# taps; the largest stacked operands of K, relative to x; the most entries of one step
 MIN_DIVIDED, MIN_ALONE, MAX_TAPS, MAX_GROWTH, STEP = 4, 8, 64, 6, 1 << 20
 MAX_OF_SIGNALS, MANY_GROUPS = 8, 16  # C of one axis: the most channels and filters, and the fewest groups
-FEW_TAPS = 25  # K: all of them beside the channels
-MAX_WASTE = 2  # products with taps on both sides, relative to those that are needed
-# more dense convolutions than these are one loop, so that the program stays short; it takes up to 1.2 times as long
+FEW_TAPS = 25  # K: with up to so many, all are stacked with the channels
+MAX_WASTE = 2  # products with taps on both sides, relative to the necessary ones
+# more dense convolutions run in a loop, so that the program stays short; the loop takes up to 1.2 times as long
 MAX_UNROLLED = 8
-# channels and filters of one group that make a block; 28x28x24 in 8 groups, k3x3: C 10.8 -> 7.2, T 10.7 -> 7.9, K 9.9
-# -> 7.8
+# the channels and filters with which one group is a block; 28x28x24 in 8 groups, k3x3: C 10.8 -> 7.2, T 10.7 -> 7.9,
+# K 9.9 -> 7.8
 WIDE = 20
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     return "it needs more than one group" if problem.groups == 1 else None
 
 
@@ -68,7 +68,7 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def _map_groups(name: str, a: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute one map in blocks of several groups, or of one where the data are not finite."""
+    """Compute one map in blocks of several groups, or of one group if the data are not finite."""
     together = _groups_per_block(problem, *w.shape[-2:])
 
     def of(together: int, unrolled: int = MAX_UNROLLED) -> Callable[[Array, Array], Array]:
@@ -78,7 +78,7 @@ def _map_groups(name: str, a: Array, w: Array, problem: Problem, arithmetic: Ari
 
 
 def _map_blocks(name: str, a: Array, w: Array, problem: Problem, solve: Solve, together: int, unrolled: int) -> Array:
-    """Compute one map block by block, each of some groups; more than ``unrolled`` of them in a loop."""
+    """Compute one map block by block, in a loop if there are more than ``unrolled`` blocks."""
     w = _dense(w, problem.groups, together)
     blocks, dense = w.shape[0], replace(problem, groups=1)
     if blocks == 1:
@@ -124,7 +124,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def is_alone(name: str, problem: Problem, channels: int, filters: int) -> bool:
-    """Return whether C or K of each group is computed alone: its products are wide, but no dense convolution is."""
+    """Return whether C or K of each group is computed separately: its products are wide, unlike its convolution."""
     first = _beside_filters(name, problem)
     beside_channels = problem.taps // first.taps
     if name == "convolve":
@@ -141,7 +141,7 @@ def is_alone(name: str, problem: Problem, channels: int, filters: int) -> bool:
 
 
 def _beside_filters(name: str, problem: Problem) -> Problem:
-    """Return the axes, the first one or none, whose taps are beside the filters. The other taps are the channels'."""
+    """Return the first axis or none, whose taps are stacked with the filters. The others are with the channels."""
     p = problem
     few_wasted = p.strides[0] == 1 and p.x[0] <= MAX_WASTE * p.y[0]
     many_taps = name == "convolve" or (p.rank > 1 and p.taps > FEW_TAPS)
@@ -149,7 +149,7 @@ def _beside_filters(name: str, problem: Problem) -> Problem:
 
 
 def _convolve_groups(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute ``C(x, w)``, each group alone."""
+    """Compute ``C(x, w)``, each group separately."""
     dense = replace(problem, groups=1)
     x, w = _blocks_first(x, problem.groups), _dense(w, problem.groups, 1)
 
@@ -162,7 +162,7 @@ def _convolve_groups(x: Array, w: Array, problem: Problem, arithmetic: Arithmeti
 
 
 def _correlate_groups(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
-    """Compute ``K(x, y)``, each group alone."""
+    """Compute ``K(x, y)``, each group separately."""
     p, groups, filters = problem, problem.groups, y.shape[-1] // problem.groups
     first = _beside_filters("correlate", p)
     inner = p.axes(slice(first.rank, None))
@@ -187,15 +187,15 @@ def _correlate_groups(x: Array, y: Array, problem: Problem, arithmetic: Arithmet
 
 
 def _groups_per_step(name: str, problem: Problem, batch: Any, channels: int, filters: int) -> int:
-    """Return how many groups make one batch of products: what a step stacks and multiplies stays in the cache."""
+    """Return the number of groups in one step, whose stacks and products stay in the cache."""
     p, first = problem, _beside_filters(name, problem)
-    places = (batch if isinstance(batch, int) else 1) * math.prod((*first.x, *p.y[first.rank :]))
-    size = places * (p.taps // first.taps * channels + first.taps * filters)
+    positions = (batch if isinstance(batch, int) else 1) * math.prod((*first.x, *p.y[first.rank :]))
+    size = positions * (p.taps // first.taps * channels + first.taps * filters)
     return divisor(p.groups, STEP // size)
 
 
 def _groups_per_block(problem: Problem, channels: int, all_filters: int) -> int:
-    """Return how many groups make one block: a divisor of their number, for about WIDTH channels and filters."""
+    """Return the number of groups in one block: a divisor of their number, for about WIDTH channels and filters."""
     groups, narrow = problem.groups, min(channels, all_filters // problem.groups)
     if groups <= MAX_UNROLLED and narrow >= WIDE:
         return 1
@@ -205,25 +205,25 @@ def _groups_per_block(problem: Problem, channels: int, all_filters: int) -> int:
 def _dense(w: Array, groups: int, together: int) -> Array:
     """Return the kernels of the blocks, (blocks, *w, channels, filters), zero between the groups of each."""
     *spatial, channels, filters = w.shape
-    blocks, own = groups // together, filters // groups
-    w = jnp.moveaxis(w.reshape(*spatial, channels, blocks, together, own), -3, 0)
+    blocks, filters = groups // together, filters // groups
+    w = jnp.moveaxis(w.reshape(*spatial, channels, blocks, together, filters), -3, 0)
     if together == 1:
-        return w.reshape(blocks, *spatial, channels, own)
+        return w.reshape(blocks, *spatial, channels, filters)
     eye = jnp.eye(together, dtype=bool).reshape(together, 1, together, 1)
     w = jnp.where(eye, w[..., None, :, :, :], jnp.zeros((), w.dtype))  # not a product: w may be NaN
-    return w.reshape(blocks, *spatial, together * channels, together * own)
+    return w.reshape(blocks, *spatial, together * channels, together * filters)
 
 
 def _block(a: Array, i: Array, width: int) -> Array:
     """Return a copy of one block of channels.
 
-    Fused with what reads it, each sum would read rows that are far apart in ``a``.
+    If it were fused with the sums that read it, each sum would read rows that are far apart in ``a``.
     """
     return apart(lambda a: slice_at(a, i * width, width, -1), a)
 
 
 def _numbers(count: int) -> list[Array]:
-    """Return the numbers from 0 on, which XLA does not know: the slices of all blocks are one program then."""
+    """Return 0, 1, ... as values that XLA does not know, so that the slices of all blocks are one program."""
     return apart(lambda: [np.int32(i) for i in range(count)])
 
 

@@ -2,11 +2,11 @@
 
     K(x, y) = mirror(K'(y, x))        as in        w[j] = sum_o x[o + j - pad] y[o] = sum_i y[i - j + pad] x[i]
 
-K' is the kernel gradient of the convolution of y with the mirrored kernel, which is T. What the taps read is copied,
-one window for each: those of y are smaller than those of x where the filters are fewer than the channels, and x is read
-once, instead of once for each tap.
+K' is the kernel gradient of the convolution of y with the mirrored kernel, which is T. The windows of the taps are
+copied: those of y are smaller than those of x if there are fewer filters than channels, and x is read once instead of
+once for each tap.
 
-Zero times NaN is NaN: y is padded instead of x, so a value of x that is not finite reaches every tap, also one that
+Zero times NaN is NaN: y is padded instead of x, so a value of x that is not finite reaches every tap, even one that
 does not read it.
 """
 
@@ -21,7 +21,7 @@ Array = jax.Array
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     channels, filters = shapes["x"][-1], shapes["y"][-1]
     if filters >= channels:
         return f"it needs fewer filters than channels, not {filters} and {channels}"
@@ -37,7 +37,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def _lengthened(y: Array, problem: Problem) -> tuple[Array, Problem]:
-    """Pad y with zeros where it is shorter than x, as with "same" padding: XLA's convolution is slow with wide pads."""
+    """Pad y with zeros to the length of x, as in "same" padding: XLA's convolution is slow with wide pads."""
     p = problem
     more = [max(0, n - o) for n, o in zip(p.x, p.y, strict=True)]
     pads = []

@@ -4,10 +4,10 @@ A circular convolution is a product of Fourier transforms, and a long enough tra
 positions that are kept: n log n operations instead of n times the kernel. C multiplies by the conjugate spectrum of the
 kernel (it is a correlation), T by the spectrum itself, K correlates x with y.
 
-It is used only on request (``lowering="fourier"``), neither by the table nor by ``tune``. Rounding errors are spread
-evenly over the positions: about ``eps * log2(n) * norm(x) * norm(w)`` for every output, with the norms of all entries
-that share a transform, where a direct sum's error is relative to the terms of each output. One large entry puts
-errors on outputs far away, and one NaN or infinity makes every position NaN.
+It is used only on request (``lowering="fourier"``), not by the table or by ``tune``. Rounding errors are spread evenly
+over the positions: about ``eps * log2(n) * norm(x) * norm(w)`` for every output, with the norms of all entries that
+share a transform, while a direct sum's error is relative to the terms of each output. One large entry causes errors in
+outputs far away, and one NaN or infinity makes every position NaN.
 """
 
 from typing import Any
@@ -64,7 +64,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def _sizes(lengths: Any) -> tuple[int, ...]:
-    """Return lengths at least as long without a prime factor above 5, for which transforms are fast."""
+    """Return the next lengths without a prime factor above 5, for which transforms are fast."""
     return tuple(next(n for n in range(length, 2 * length + 1) if _is_smooth(n)) for length in lengths)
 
 
@@ -81,7 +81,7 @@ def _dilate(a: Array, rates: tuple[int, ...], first: int) -> Array:
 
 
 def _spectrum(a: Array, sizes: tuple[int, ...], first: int) -> Array:
-    """Transform the spatial axes and move them last, behind batch and channels."""
+    """Transform the spatial axes and move them last, after batch and channels."""
     rank = len(sizes)
     a = jnp.moveaxis(a, range(first, first + rank), range(-rank, 0))
     full = [(0, 0)] * (a.ndim - rank) + [(0, n - size) for n, size in zip(sizes, a.shape[-rank:], strict=True)]

@@ -1,10 +1,10 @@
 """Lowering "groups_last": groups of a few channels as sums over channels and taps, with the groups as the last axis.
 
-    C: y_f = sum_c,j window_j(x_c) w[j, c, f]        K: w[j, c, f] = sum over places of window_j(x_c) y_f
+    C: y_f = sum_c,j window_j(x_c) w[j, c, f]        K: w[j, c, f] = sum over positions of window_j(x_c) y_f
 
 x_c is channel c of every group. There is too little to contract for a matrix product, and a product of several groups
-together is mostly zeros; these sums waste nothing, and the vector units run along the groups. A value that is not
-finite stays in its group.
+is mostly zeros; these sums waste nothing, and the vector units run along the groups. A value that is not finite stays
+in its group.
 """
 
 import jax
@@ -13,18 +13,18 @@ from jax import lax
 
 from jaxconv.kernels.arithmetic import Arithmetic
 from jaxconv.kernels.lowering import Lowering, Solve
-from jaxconv.kernels.lowerings.shift_add import correlate_in_parts, sum_over_places
+from jaxconv.kernels.lowerings.shift_add import correlate_in_parts, sum_over_positions
 from jaxconv.kernels.problem import Problem, Shapes
 from jaxconv.kernels.taps import pad, tap_indices, total, window, window_at, window_starts
 
 Array = jax.Array
 
-MAX_PAIRS = 32  # of a channel and a filter: the operands of one reduction of K
-MAX_TERMS = 288  # of C: more are slow to compile
+MAX_PAIRS = 32  # of a channel and a filter, which are the operands of one reduction of K
+MAX_TERMS = 288  # of C; more are slow to compile
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     if problem.groups == 1:
         return "it needs more than one group"
     pairs = shapes["w"][-2] * shapes["w"][-1] // problem.groups
@@ -65,7 +65,7 @@ def _correlate_part(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic
         parts, outputs = (
             [lax.index_in_dim(a, i, a.ndim - 2, keepdims=False) for i in range(a.shape[-2])] for a in (shown, y)
         )
-        return jnp.stack(sum_over_places([part * output for part in parts for output in outputs], problem))
+        return jnp.stack(sum_over_positions([part * output for part in parts for output in outputs], problem))
 
     w = lax.map(tap, window_starts(problem)).reshape(*problem.w, channels, filters, problem.groups)
     return jnp.swapaxes(w, -1, -2).reshape(*problem.w, channels, -1)

@@ -2,9 +2,9 @@
 
     C: y[o] = patch[o] . w        K: w = sum_o patch[o]^T y[o]        with patch[o] = (window_j(x)[o] for every tap j)
 
-The patches of the whole input are as many times larger than it as the kernel has taps: memory that is new on every call
-and that no cache holds. So a loop runs over blocks of the first spatial axis, each with patches of a few megabytes. It
-never splits the batch, which may be sharded over devices.
+The patches of the whole input are larger than the input by the number of taps. Their memory would be allocated on every
+call and would not fit a cache. So a loop runs over blocks of the first spatial axis, each with patches of a few
+megabytes. It never splits the batch, which may be sharded over devices.
 """
 
 import math
@@ -23,14 +23,14 @@ from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
-# entries of the patches in one block: what fits into the cache, and not many times the input
+# the most entries of the patches in one block: they should fit the cache, and not be many times the input
 BLOCK = 1 << 20
 MIN_BLOCK, TIMES_INPUT = 1 << 14, 4
 MAX_TAPS = 64
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
     if problem.taps > MAX_TAPS:
@@ -61,8 +61,8 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
     """Compute ``K(x, y)``: like C, but a loop over the taps writes the patches into one array.
 
-    XLA takes a fraction of the time to compile that, and it runs as fast as joining them in one step. The array is made
-    in the outer loop, since XLA makes one that is handed in before the forward pass.
+    XLA compiles this in a fraction of the time, and it runs as fast as a concatenation. The array is created in the
+    outer loop, because XLA would create an array that is passed to the loop before the forward pass.
     """
     channels, filters = x.shape[-1], y.shape[-1]
     x = pad(x, problem.pads)
@@ -87,7 +87,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def _block(x: Array, problem: Problem) -> tuple[int, Problem]:
-    """Return how many rows of y one block has, a divisor of their number, and the unpadded problem of one block."""
+    """Return the number of rows of y in one block, a divisor of all rows, and the unpadded problem of one block."""
     p = problem
     batch = x.shape[0] if isinstance(x.shape[0], int) else 1
     row = batch * math.prod(p.y[1:]) * p.taps * x.shape[-1]
@@ -98,7 +98,7 @@ def _block(x: Array, problem: Problem) -> tuple[int, Problem]:
 
 
 def _patches(x: Array, start: Any, part: Problem) -> Array:
-    """Return (batch, *places of one block, taps * channels), from row ``start`` of the output on."""
+    """Return the patches of a block, (batch, *positions, taps * channels), starting at row ``start`` of the output."""
     if x.shape[1] != part.x[0]:
         x = slice_at(x, start * part.strides[0], part.x[0], 1)
     return stack_windows(x, part)

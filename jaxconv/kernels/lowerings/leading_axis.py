@@ -3,17 +3,17 @@
     C: y[o] = sum_j C'(x[o * s + j * d - pad], w[j])        K: w[j] = K'(x[o * s + j * d - pad], y[o]), o in the batch
 
 The positions of the first axis, its planes, are moved into the batch. XLA has fast code for one and two spatial axes,
-not for three. Which way of C is best depends on what is narrow:
+not for three. The best form of C depends on whether channels or filters are few:
 
-- few channels: the planes that the taps read become channels, and there is one convolution and no sum;
+- few channels: the planes that the taps read become channels, and there is a single convolution without a sum;
 - few filters: the taps become filters; every plane is convolved with all of them at once, and the results are shifted
   before they are added, so that the input is neither copied nor padded. With a stride s, a tap reads the planes with
-  one remainder modulo s, and the taps with equal remainders are computed together. The products are wide then: this is
-  fast up to a few hundred filters with their taps, as long as the results of a convolution stay in the cache;
-- neither: the same, with a convolution for each tap;
+  one remainder modulo s, and the taps with equal remainders are computed together. The products are then wide: this
+  is fast up to a few hundred stacked filters, as long as the results of a convolution stay in the cache;
+- neither: as for few filters, but with a convolution for each tap;
 - many taps, or planes that few taps read: a loop over the taps, each with its own planes.
 
-K of few channels takes the planes that the taps read as channels, too; else it is computed for each tap.
+K of few channels also uses the planes that the taps read as channels; otherwise it is computed for each tap.
 """
 
 import math
@@ -33,27 +33,28 @@ from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
-# the most taps without a loop, channels and filters of stacked taps, and products relative to those that are needed
+# the most taps without a loop, the most channels and filters stacked with taps, and the most products relative to those
+# that are needed
 MAX_UNROLLED, MAX_CHANNELS, MAX_FILTERS, MAX_WASTE = 4, 112, 384, 1.5
-# entries of the results of stacked filters; fewer than NARROW are stacked in any case
+# the most entries of the results of stacked filters; up to NARROW filters are always stacked
 LARGEST, NARROW = 1 << 23, 64
-# the most channels of K with their taps, for a few taps and for more, which would need a loop
+# the most channels of K stacked with taps, for a few taps and for more, which would need a loop
 MAX_OF_FEW, MAX_OF_MANY = 128, 256
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     return "it needs two spatial axes or more" if problem.rank < 2 else None
 
 
 def filters_fit(x: Sequence[Any], stacked: int) -> bool:
-    """Return whether so many filters, with taps beside them, are fast for an input of this shape."""
-    places = math.prod(n for n in x[:-1] if isinstance(n, int))
-    return stacked <= NARROW or (stacked <= MAX_FILTERS and places * stacked <= LARGEST)
+    """Return whether this number of filters, stacked with taps, is fast for an input of this shape."""
+    positions = math.prod(n for n in x[:-1] if isinstance(n, int))
+    return stacked <= NARROW or (stacked <= MAX_FILTERS and positions * stacked <= LARGEST)
 
 
 def channels_fit(taps: int, channels: int) -> bool:
-    """Return whether K takes the taps of the first axis beside the channels."""
+    """Return whether K stacks the taps of the first axis with the channels."""
     return taps > 1 and taps * channels <= (MAX_OF_FEW if taps <= MAX_UNROLLED else MAX_OF_MANY)
 
 
@@ -67,11 +68,11 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
         y = solve("convolve", x.reshape(-1, *x.shape[2:]), w, inner, unfinished=True)
         return y.reshape(*x.shape[:2], math.prod(inner.y), w.shape[-1])
 
-    # with groups, the taps would have to be stacked inside each; one channel alone has a lowering of its own
+    # with groups, the taps would have to be stacked in each group; a single channel has its own lowering
     stack_channels = p.groups == 1 and 1 < channels < filters and taps * channels <= MAX_CHANNELS
     stack_filters = p.groups == 1 and filters <= channels and filters_fit(x.shape, taps * filters)
     if stack_channels:
-        y = planes(stack_windows(pad(x, first.pads), first), _beside(w, -3))
+        y = planes(stack_windows(pad(x, first.pads), first), _stack_taps(w, -3))
     elif (taps <= MAX_UNROLLED or stack_filters) and _most_planes_read(first):
         y = _shift(x, w, first, planes)
     else:
@@ -99,7 +100,7 @@ def _shift(x: Array, w: Array, first: Problem, planes: Any) -> Array:
         mine = [j for j, (_, other) in enumerate(reads) if other == remainder]
         if first.groups == 1 and filters_fit(some.shape, len(mine) * filters):
             step = mine[1] - mine[0] if len(mine) > 1 else 1  # the taps of one remainder are equally far apart
-            stacked = _beside(lax.slice_in_dim(w, mine[0], mine[-1] + 1, step), -2)
+            stacked = _stack_taps(lax.slice_in_dim(w, mine[0], mine[-1] + 1, step), -2)
             parts = jnp.split(planes(some, stacked), len(mine), axis=-1)
         else:
             parts = [planes(some, w[j]) for j in mine]
@@ -109,10 +110,10 @@ def _shift(x: Array, w: Array, first: Problem, planes: Any) -> Array:
     return total(terms)
 
 
-def _beside(w: Array, axis: int) -> Array:
-    """Return the kernels of all taps of the first axis side by side, along the channels (-3) or the filters (-2).
+def _stack_taps(w: Array, axis: int) -> Array:
+    """Stack the kernels of all taps of the first axis along the channels (-3) or the filters (-2).
 
-    Of a concatenation, XLA would compile a loop for each tap.
+    For a concatenation, XLA would compile a loop for each tap.
     """
     w = jnp.moveaxis(w, 0, axis)
     return w.reshape(*w.shape[:axis], -1, *w.shape[axis + 2 :] if axis < -2 else ())

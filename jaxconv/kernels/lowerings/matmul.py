@@ -2,13 +2,14 @@
 
     C: y = sum_j window_j(x) w[j]        T: x = sum_j scatter_j(y w[j]^T)        K: w[j] = window_j(x)^T y
 
-``window_j`` is what tap j reads of the padded input. A kernel of one tap is a single product, and so is one that covers
-the input once, as in a dense layer. The products of T share an operand and are one, with the taps side by side, for
-which the kernel is not copied; so are those of C where the filters are few: window_j(x) w[j] = window_j(x w[j]), and x
-need not be sliced nor padded. K loops over the taps: one window is in memory at a time, it stays in the cache, and none
-is made before y is known. (XLA computes what does not depend on y before the forward pass, and keeps it until the
-backward pass.)
-Half types reach the matrix units only this way: products of bfloat16, sums in float32.
+``window_j`` selects the entries of the padded input that tap j reads. A kernel of one tap is a single product, and so
+is one that covers the input once, as in a dense layer. The products of T share an operand and are combined into one
+over all taps, without a copy of the kernel; so are those of C if the filters are few: window_j(x) w[j] = window_j(x
+w[j]), and x need not be sliced or padded. K loops over the taps: one window is in memory at a time, it stays in the
+cache, and none is computed before y is known. (XLA computes values that do not depend on y before the forward pass, and
+keeps them until the backward pass.)
+
+16-bit floats use the matrix units only in this form: products of bfloat16, sums in float32.
 """
 
 import math
@@ -40,20 +41,21 @@ Array = jax.Array
 # C and T write a step for each tap into the program
 MAX_TAPS = 64
 MAX_GROWTH = 1.5
-# One tap: products that are faster by Eigen. Small ones, by their multiplications, from and to: 1.14 times in the mean
-# of 137 random ones. Large ones whose kernel fits the cache of a core, by the entries of the kernel and the channels
-# that are contracted: C 1.2 times in the mean of 29; T, of so many multiplications, 1.19 times in the mean of 22.
+# One tap: limits of the products that Eigen computes faster. Small ones of C: the fewest and the most multiplications;
+# 1.14 times as fast, the mean of 137 random ones. Large ones whose kernel fits the cache of a core: the most entries of
+# the kernel; for C, the fewest contracted channels, 1.2 times, the mean of 29; for T, the fewest multiplications, 1.19
+# times, the mean of 22.
 SMALL_PRODUCTS, CACHED_KERNEL, FEWEST_CONTRACTED, LARGE_TRANSPOSED = (1 << 19, 1 << 24), 1 << 15, 64, 1 << 26
-# and the channels of the result
+# and the fewest and the most channels of the result
 RESULTS = 24, 512
-# bytes of the operands of K in a half type, which all taps read in turn: above MANY, it is computed in parts of CACHED
+# bytes of the 16-bit operands of K, which all taps read in turn: above MANY, it is computed in parts of CACHED
 MANY, CACHED = 1 << 23, 1 << 21
-# entries of the products of T for a half type that are computed at a time
+# the most entries of the products of T that are computed at a time, for 16-bit floats
 PRODUCTS = 1 << 21
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
     if name != "correlate" and problem.taps > MAX_TAPS and not problem.has_one_window:
@@ -78,12 +80,12 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
     return total(arithmetic.dot(window(x, tap, p), w[tap], ([x.ndim - 1], [0])) for tap in taps)
 
 
-def _suits_eigen(name: str, a: Array, w: Array, places: int) -> bool:
+def _suits_eigen(name: str, a: Array, w: Array, positions: int) -> bool:
     """Return whether Eigen computes C or T of one tap faster than YNNPACK, to which XLA gives products."""
     if not isinstance(a.shape[0], int) or a.dtype.itemsize != 4:
         return False
     contracted, results = w.shape if name == "convolve" else w.shape[::-1]
-    multiplications, (fewest, most) = a.shape[0] * places * w.size, RESULTS
+    multiplications, (fewest, most) = a.shape[0] * positions * w.size, RESULTS
     if name == "convolve" and SMALL_PRODUCTS[0] <= multiplications <= SMALL_PRODUCTS[1]:
         return results >= fewest
     if w.size > CACHED_KERNEL or not fewest <= results <= most:
@@ -101,7 +103,7 @@ def _product(a: Array, w: Array, arithmetic: Arithmetic) -> Array:
 def product_growth(problem: Problem, channels: int, filters: int) -> float:
     """Return the size of the products of the input with all taps, relative to the input's.
 
-    It is infinite where more than half of the products are not needed.
+    It is infinite with strides, or if more than half of the products are not needed.
     """
     needed = max(problem.strides) == 1 and math.prod(problem.x) <= 2 * math.prod(problem.y)
     return problem.taps * filters / channels if needed else math.inf
@@ -120,14 +122,17 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def _images(y: Array, w: Array, problem: Problem) -> int:
-    """Return how many images T takes at a time: of half types, whose products in float32 would leave the cache."""
+    """Return the number of images that T computes at a time.
+
+    For 16-bit floats, the products in float32 should fit the cache.
+    """
     if y.dtype.itemsize > 2 or problem.taps == 1 or problem.has_one_window:
         return y.shape[0]
     return divisor(y.shape[0], PRODUCTS // (math.prod(problem.y) * problem.taps * w.shape[-2]))
 
 
 def _scattered(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic) -> Array:
-    """Compute the products of T, and add them where each tap reads."""
+    """Compute the products of T, and add them at the positions that each tap reads."""
     channels, filters = w.shape[-2:]
     taps = tap_indices(problem)
     if len(taps) == 1 and _suits_eigen("transpose", y, w[taps[0]], math.prod(problem.y)):
@@ -177,8 +182,8 @@ def _product_of_samples(x: Array, y: Array, arithmetic: Arithmetic) -> Array:
     """Compute ``x^T y``.
 
     XLA computes products of bfloat16 in float32 unless both operands are row-major, and it undoes a transposed copy of
-    one. So x is transposed apart from the product, and the product is computed apart from what is around it. Random
-    products are 1.55 times as fast in the mean, large ones twice.
+    one. So x is transposed separately from the product, and the product is compiled separately from its surroundings.
+    Random products are 1.55 times as fast on average, large ones twice.
     """
     if x.dtype != jnp.bfloat16 or not isinstance(x.shape[0], int):
         return arithmetic.dot(x, y, ([0], [0]))
@@ -190,7 +195,7 @@ def _product_of_samples(x: Array, y: Array, arithmetic: Arithmetic) -> Array:
 
 
 def _parts(x: Array, y: Array) -> int:
-    """Return in how many parts of the batch K is computed, so that the operands of one part stay in the cache.
+    """Return the number of parts of the batch in which K is computed, so that their operands stay in the cache.
 
     In float32, products take twice the time, and one part is as fast.
     """
@@ -201,7 +206,7 @@ def _parts(x: Array, y: Array) -> int:
     return next(n for n in range(min(batch, parts), batch + 1) if batch % n == 0)
 
 
-# the sums of C have few filters, and little is gained by computing them apart
+# the sums of C have few filters, and little is gained by compiling them separately
 MATMUL = Lowering(
     "matmul", {"convolve": convolve, "transpose": transpose, "correlate": correlate}, limits, sums=("transpose",)
 )

@@ -1,16 +1,16 @@
-"""Lowering "polyphase": strides as phases, so that what is computed has none.
+"""Lowering "polyphase": strided maps as unstrided maps of the phases of x.
 
     x[q * s + p] = sum over the taps j with (j * d) mod s == p of y[q - (j * d - p) / s] w[j]
 
 The positions of x within a stride are its phases. In T, each phase has its own small convolution of y, which is not
-dilated. With stride 1 there is one phase, and T is the convolution with the mirrored kernel. With more, there is one
-convolution for each phase, with every s-th tap, or one for all, whose filters are the phases, with zeros where a phase
-has fewer taps: that wastes work, but fills the matrix units where x has few channels.
+dilated. With stride 1 there is one phase, and T is the convolution with the mirrored kernel. With larger strides, there
+is one convolution for each phase, with every s-th tap, or one for all phases, which are its filters, with zeros where a
+phase has fewer taps: this wastes work, but fills the matrix units if x has few channels.
 A kernel as long as the stride is one matrix product and a reshape.
 
-In C and K, the phases become channels of x, by a reshape for one axis and by a transposed copy for more. Each phase has
-as many taps as the longest, and K drops those that the kernel lacks. C is computed where all phases have the same
-number of taps; with one axis, those that are left over are computed without phases and added.
+In C and K, the phases become channels of x, by a reshape for one axis and by a transposed copy for more. Each phase is
+extended to the taps of the longest one, and K drops the taps that the kernel lacks. C requires all phases to have the
+same number of taps; with one axis, the remaining taps are computed without phases and added.
 
 Zero times NaN is NaN: in one convolution with zeros, a value of y that is not finite reaches up to s - 1 positions
 beyond the kernel. A check of y costs 10 to 25 percent of the small convolutions for which this form is the fastest.
@@ -30,19 +30,19 @@ from jaxconv.kernels.taps import pad
 
 Array = jax.Array
 
-# one convolution for all phases: the products relative to those that are needed, where x has many channels
+# one convolution for all phases: the most products relative to those that are needed, if x has many channels
 MAX_WASTE = 1.34
 FEW_CHANNELS = 16
 MAX_CONVOLUTIONS = 64
 
 
 def tap_growth(problem: Problem) -> float:
-    """Return the taps of all phases, each as many as the longest has, relative to those of the kernel."""
+    """Return the number of taps of all phases, extended to the longest, relative to that of the kernel."""
     return math.prod(-(-k // s) * s for k, s in zip(problem.w, problem.strides, strict=True)) / problem.taps
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     if name == "transpose":
         return None
     if max(problem.strides) == 1 or max(problem.dilation) > 1:
@@ -100,7 +100,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def _as_channels(x: Array, p: Problem) -> tuple[Array, Problem]:
-    """Return (batch, *rounds, groups * phases * channels), padded, and the unstrided problem of it."""
+    """Return (batch, *rounds, groups * phases * channels), padded, and the unstrided problem for it."""
     taps = tuple(-(-k // s) for k, s in zip(p.w, p.strides, strict=True))
     rounds = tuple(o + t - 1 for o, t in zip(p.y, taps, strict=True))
     lengths = [r * s for r, s in zip(rounds, p.strides, strict=True)]
@@ -146,12 +146,12 @@ def _one_by_one(y: Array, w: Array, p: Problem, rounds: Sizes, arithmetic: Arith
         if len(firsts) < p.rank:
             parts.append(jnp.zeros((y.shape[0], *rounds, channels), arithmetic.accumulate_dtype))
             continue
-        own = w[tuple(slice(first, None, step) for first, step in zip(firsts, steps, strict=True))]
+        kernel = w[tuple(slice(first, None, step) for first, step in zip(firsts, steps, strict=True))]
         # the first tap of this phase reads y this many positions back
         back = [(j * d - f) // s for j, d, f, s in zip(firsts, p.dilation, phase, p.strides, strict=True)]
-        low = tuple((k - 1) * rate + b for k, rate, b in zip(own.shape, rates, back, strict=False))
-        inner = exact(p.y, own.shape[: p.rank], rounds, (1,) * p.rank, rates, low, p.groups)
-        parts.append(solve("convolve", y, mirror(own, p.groups), inner))
+        low = tuple((k - 1) * rate + b for k, rate, b in zip(kernel.shape, rates, back, strict=False))
+        inner = exact(p.y, kernel.shape[: p.rank], rounds, (1,) * p.rank, rates, low, p.groups)
+        parts.append(solve("convolve", y, mirror(kernel, p.groups), inner))
     return jnp.stack(parts, axis=-2).reshape(y.shape[0], *rounds, *p.strides, channels)
 
 

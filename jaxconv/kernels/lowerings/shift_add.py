@@ -1,15 +1,15 @@
 """Lowering "shift_add": depthwise convolutions as sums over taps of shifted inputs, each times one weight per channel.
 
-    C: y = sum_j window_j(x) w[j]      T: x = sum_j scatter_j(y w[j])      K: w[j] = sum over places of window_j(x) y
+    C: y = sum_j window_j(x) w[j]      T: x = sum_j scatter_j(y w[j])      K: w[j] = sum over positions of window_j(x) y
 
 There is nothing to contract, so a matrix product would be mostly zeros; the sum of all taps is one fused loop over
 memory. K needs as many sums as there are taps. Up to nine of them are one reduction of several operands, in two stages:
-over short runs, for which the compiler vectorizes along the channels, then over what is left. A large batch is computed
+over short runs, for which the compiler vectorizes along the channels, then over the rest. A large batch is computed
 part by part, so that the sums of its runs stay in the cache.
-C and K of a long kernel are a loop over boxes of taps, each such a sum.
+C and K of a long kernel loop over boxes of taps, each of which is such a sum.
 
-An output is computed from the entries in its own window and no others: a NaN or a large value reaches only the outputs
-of the direct sum, and ``|error| <= taps * eps * sum_j |window_j(x) w[j]|`` for each of them.
+An output is computed only from the entries in its own window: a NaN or a large value reaches the same outputs as in the
+direct sum, and ``|error| <= taps * eps * sum_j |window_j(x) w[j]|`` for each of them.
 """
 
 import itertools
@@ -32,18 +32,18 @@ from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
-MAX_TAPS = 64  # of C and T in one step: more are slow to compile and to run
+MAX_TAPS = 64  # of C and T in one step; more are slow to compile and to run
 BOX = 32  # taps in one step of a loop over a longer kernel, and of K in one step
-TOGETHER = 9  # the arrays that K sums in one pass, at most
-# products that K adds in one step, for all taps and all places of a run: with more, the compiler does not vectorize the
-# sum (14x14x512, 3x3 taps: 0.9 ms with runs of 7 places, 4.7 with 14); the longest run
+TOGETHER = 9  # the most arrays that K sums in one pass
+# the most products that K adds in one step, for all taps and positions of a run: with more, the compiler does not
+# vectorize the sum (14x14x512, 3x3 taps: 0.9 ms with runs of 7 positions, 4.7 with 14); the longest run
 UNROLLED, LONGEST_RUN = 72, 16
-PART = 1 << 20  # entries of x in one step of K: a padded copy, and the sums of the runs, stay in the cache
-FEW_TAPS = 9  # of images, of which one step computes several parts
+PART = 1 << 20  # entries of x in one step of K: its padded copy and the sums of the runs stay in the cache
+FEW_TAPS = 9  # of kernels with several axes: up to so many, one step computes several parts
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     channels = shapes["w"][-2]
     if channels > 1:
         return f"it computes groups of one channel, not {channels}"
@@ -79,10 +79,10 @@ def _convolve_box(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic) 
 
 
 def _for_each_box(step: Callable[..., Array], carry: Array, x: Array, problem: Problem) -> Array:
-    """Loop over the boxes of taps: ``carry = step(carry, what a box reads of x, where it starts in w, its problem)``.
+    """Loop over the boxes of taps: ``carry = step(carry, inputs of the box, its start in w, its problem)``.
 
-    A box has at most BOX taps. Those at the end of an axis may be shorter: they are not filled up with zeros, which
-    would make NaN of an infinite entry.
+    A box has at most BOX taps. Those at the end of an axis may be shorter: they are not extended with zeros, which
+    would turn an infinite entry into NaN.
     """
     room, axes = BOX, list[list[tuple[int, Sequence[int]]]]()
     for k in reversed(problem.w):
@@ -100,7 +100,7 @@ def _for_each_box(step: Callable[..., Array], carry: Array, x: Array, problem: P
 def _loop_over_equal_boxes(
     step: Callable[..., Array], carry: Array, x: Array, problem: Problem, box: Sizes, firsts: np.ndarray
 ) -> Array:
-    p, in_kernel = problem, jnp.asarray(np.pad(firsts, ((0, 0), (0, 2))))  # of all channels and filters
+    p, in_kernel = problem, jnp.asarray(np.pad(firsts, ((0, 0), (0, 2))))  # and all channels and filters
     starts = jnp.asarray(firsts * np.array(p.dilation, np.int32))
     reach = tuple(dilate(o, s) + dilate(k, d) - 1 for o, s, k, d in zip(p.y, p.strides, box, p.dilation, strict=True))
     part = exact(reach, box, p.y, p.strides, p.dilation, (0,) * p.rank, p.groups)
@@ -130,7 +130,7 @@ def transpose(y: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute ``K(x, y)``; of a large batch, part by part."""
+    """Compute ``K(x, y)``, part by part for a large batch."""
     if problem.taps > BOX:
         return _correlate_as_convolution(x, y, problem, arithmetic, solve)
     return correlate_in_parts(_correlate_part, x, y, problem, arithmetic, _parts_at_once(problem))
@@ -140,9 +140,9 @@ def correlate_in_parts(
     part: Callable[[Array, Array, Problem, Arithmetic], Array], x: Array, y: Array, problem: Problem,
     arithmetic: Arithmetic, at_once: int = 1,
 ) -> Array:  # fmt: skip
-    """Compute ``K(x, y)``: of a large batch as a sum over parts of it, whose operands stay in the cache.
+    """Compute ``K(x, y)``, for a large batch as a sum over its parts, whose operands stay in the cache.
 
-    at_once: up to so many parts are computed in one step, without a loop.
+    at_once: the most parts that are computed in one step, without a loop.
     """
     batch, size = x.shape[0], math.prod(problem.x) * x.shape[-1]
     if not isinstance(batch, int) or batch * size <= at_once * PART:
@@ -158,7 +158,7 @@ def correlate_in_parts(
 
 
 def _parts_at_once(problem: Problem) -> int:
-    """Return how many parts take longer in a loop than in one step."""
+    """Return the most parts that take longer in a loop than in one step."""
     is_image, few_taps, is_strided = problem.rank > 1, problem.taps <= FEW_TAPS, max(problem.strides) > 1
     return (2 if is_image and few_taps else 1) * (2 if is_image and is_strided else 1)
 
@@ -174,7 +174,7 @@ def _correlate_part(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic
     for tap in tap_indices(problem):
         shown = arithmetic.upcast(window(x, tap, problem))
         terms.append((shown[..., None] if filters > 1 else shown) * y)
-    sums = sum_over_places(terms, problem)
+    sums = sum_over_positions(terms, problem)
     return jnp.stack([s.reshape(1, -1) for s in sums]).reshape(*problem.w, 1, problem.groups * filters)
 
 
@@ -188,10 +188,10 @@ def _correlate_as_convolution(x: Array, y: Array, problem: Problem, arithmetic: 
     return jnp.sum(w.reshape(*p.w, batch, 1, -1), axis=p.rank)
 
 
-def sum_over_places(terms: Sequence[Array], problem: Problem) -> list[Array]:
+def sum_over_positions(terms: Sequence[Array], problem: Problem) -> list[Array]:
     """Sum arrays of the batch and spatial lengths of y over these axes, a few arrays in one pass.
 
-    A pass has two stages: over short runs of the last axis, which the compiler unrolls, then over what is left.
+    A pass has two stages: over short runs of the last axis, which the compiler unrolls, then over the rest.
     """
     passes = -(-len(terms) // TOGETHER)
     together = -(-len(terms) // passes)
@@ -200,7 +200,7 @@ def sum_over_places(terms: Sequence[Array], problem: Problem) -> list[Array]:
 
 
 def _sum_together(terms: Sequence[Array], axis: int, run: int) -> list[Array]:
-    """Sum arrays over the axes up to one, which is split into runs; places that do not fill a run are added."""
+    """Sum arrays over the axes up to ``axis``, which is split into runs; the rest of it is summed separately."""
     length = terms[0].shape[axis]
     whole = length - length % run
     if not whole:

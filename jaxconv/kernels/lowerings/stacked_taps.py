@@ -2,9 +2,9 @@
 
     y[o] = sum_j z[o + j * d - pad, j]        z[i, j] = sum_k window_k(x[i]) w[j, k]
 
-The taps k of all axes but the first are stacked beside the channels, the taps j of the first axis beside the filters.
-For a kernel of 3x3 taps, that copies a third of what the windows of all taps are, and the product is wider. What is
-copied and the products of a few images stay in the cache: a loop runs over parts of the batch.
+The taps k of all axes but the first are stacked with the channels, the taps j of the first axis with the filters. For a
+kernel of 3x3 taps, this copies a third of the windows of all taps, and the product is wider. A loop runs over parts of
+the batch, so that the copies and products of a few images stay in the cache.
 """
 
 import math
@@ -21,12 +21,12 @@ from jaxconv.kernels.taps import pad, stack_windows, total
 
 Array = jax.Array
 
-BLOCK = 1 << 21  # entries of the stacked windows and of the products of one part
-MAX_TAPS = 32  # of either side
+BLOCK = 1 << 21  # the most entries of the stacked windows and of the products of one part
+MAX_TAPS = 32  # on either side
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
     if problem.strides[0] > 1:
@@ -43,7 +43,7 @@ def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve
 
 
 def _images(x: Array, w: Array, problem: Problem) -> int:
-    """Return how many images one part has: a divisor of the batch, or all of a symbolic one."""
+    """Return the number of images in one part: a divisor of the batch, or all of a symbolic one."""
     stacked = math.prod(problem.w[1:]) * x.shape[-1] + problem.w[0] * w.shape[-1]
     return divisor(x.shape[0], BLOCK // (problem.x[0] * math.prod(problem.y[1:]) * stacked))
 

@@ -1,20 +1,20 @@
-"""Lowering "winograd": C, T and K with fewer multiplications, by Winograd's algorithms F(2, 3), F(4, 3) and their like.
+"""Lowering "winograd": C, T and K with fewer multiplications, by Winograd's algorithms such as F(2, 3).
 
-The algorithms compute the outputs of one axis by tiles of two or four: see :mod:`.winograd_algorithms`. Every axis that
-can is transformed: for 3x3 taps, 16 products take the place of 36, or 36 that of 144; for 5x5 taps, 36 that of 100.
-What is left, channels and the taps of other axes, is a convolution for each combination of the products of all axes. K
-is the derivative in w: the same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
+The algorithms compute the outputs of one axis in tiles of two or four: see :mod:`.winograd_algorithms`. All suitable
+axes are transformed: for 3x3 taps, 16 products replace 36, or 36 replace 144; for 5x5 taps, 36 replace 100. The rest,
+channels and the taps of other axes, is a convolution for each combination of the products of all axes. K is the
+derivative in w: the same sums of x, the transposed sums of y, and the transposed sums of the kernel at the end.
 
 Tiles of four are used on an axis that they fill, if the kernel is not larger than x and y together. Each output then
 also depends on entries of its tile that it does not read: their rounding errors reach it, and so would a NaN. So C and
 T first look for outliers in their operand, which takes 4 percent of the time. If there is an entry that is not finite,
-or far larger than most of its image, XLA's convolution computes the result. K sums over all positions, and a NaN
-reaches every tap. With tiles of two, an output depends on nothing but the entries that it reads.
+or far larger than most of its image, XLA's convolution computes the result. K sums over all positions, so a NaN reaches
+every tap. With tiles of two, an output depends only on the entries that it reads.
 
 The products of the definition are not computed. The error of a result is therefore bounded by the largest x of its
 tiles and the largest w, not by the largest product.
 
-A loop runs over the products of every axis but the last, so that the program is short and the operands of one turn stay
+A loop runs over the products of every axis but the last, so that the program is short and the operands of one step stay
 in the cache. The products of the last axis are written one by one: XLA computes several at a time on different cores.
 
 Source: Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, 2016.
@@ -51,19 +51,19 @@ from jaxconv.kernels.varying import varying_zeros
 
 Array = jax.Array
 
-# outputs of tiles of four, relative to those that are needed
+# the most outputs of tiles of four, relative to those that are needed
 MAX_PADDED = 1.15
-# the binary exponent of an outlier, above the mean; the longest runs of entries, of which XLA's code is the fastest
+# the binary exponent of an outlier, above the mean; the longest runs of entries, for which XLA's code is the fastest
 OUTLIER, LONGEST_RUN = 12.0, 4
-# entries of x and y in one part of the batch: each takes a pass over its result, and its arrays should fit the cache;
-# and those of the largest image that is faster this way
+# the most entries of x and y in one part of the batch: each takes a pass over its result, and its arrays should fit the
+# cache; and in the largest image that is faster this way
 PART, LARGEST = 3 << 21, 1 << 22
 
 
 def algorithms(name: str, problem: Problem, shapes: Shapes) -> dict[int, Algorithm]:
-    """Return the algorithm of each axis that is transformed; of T, those of the mirrored problem.
+    """Return the algorithm of each axis that is transformed; for T, those of the mirrored problem.
 
-    Tiles of four have more products: where the kernel is large, these take longer to add than is saved.
+    Tiles of four have more products: if the kernel is large, adding these takes longer than the tiles save.
     """
     found, p = dict[int, Algorithm](), mirrored(problem) if name == "transpose" else problem
     by_fours = not _is_large(shapes)
@@ -82,11 +82,11 @@ def _is_large(shapes: Shapes) -> bool:
 
 
 def saving(name: str, problem: Problem, shapes: Shapes) -> float:
-    """Return the multiplications of the definition over those that are left."""
+    """Return the number of multiplications of the definition divided by the number of those left."""
     p, out = mirrored(problem) if name == "transpose" else problem, 1.0
     for axis, algorithm in algorithms(name, problem, shapes).items():
         y, d = p.y[axis], p.dilation[axis]
-        # of T, the definition multiplies each entry of y, and not the zeros around them in the mirrored problem
+        # for T, the definition multiplies each entry of y, and not the zeros around them in the mirrored problem
         out *= p.w[axis] * problem.y[axis] / (len(algorithm.x) * algorithm.tiles(y, d) * d)
     return out
 
@@ -97,7 +97,7 @@ def fits(problem: Problem, channels: int) -> bool:
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     if problem.groups > 1:
         return f"it computes one group, not {problem.groups}"
     if name == "transpose" and max(problem.strides) > 1:
@@ -107,7 +107,7 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 
 def convolve(x: Array, w: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
-    """Compute ``C(x, w)``; by XLA where tiles of four would spread an outlier."""
+    """Compute ``C(x, w)``; by XLA if tiles of four would spread an outlier."""
     chosen = algorithms("convolve", problem, problem.shapes("convolve", x.shape, w.shape))
 
     def transformed(x: Array, w: Array) -> Array:
@@ -140,7 +140,7 @@ def has_outliers(x: Array) -> Array:
     """Return whether an image has an entry that is not finite, or far larger than most of its entries.
 
     The largest entry of each short run is taken. The binary exponent of the largest of these is compared with the mean
-    exponent of all that are not zero. Maxima are computed of integers, which takes a fraction of the time. The sums are
+    exponent of all that are not zero. Maxima of integers are computed, which takes a fraction of the time. The sums are
     integers, too, and one loop computes all three. An overflow would lower the mean: then XLA computes the result.
     """
     info = jnp.finfo(x.dtype)
@@ -154,7 +154,7 @@ def has_outliers(x: Array) -> Array:
     values, zero = (exponents, exponents, (exponents > 0).astype(jnp.int32)), jnp.zeros((), jnp.int32)
     largest, sums, counts = lax.reduce(values, (zero,) * 3, both, tuple(range(1, x.ndim)))
     mean = sums.astype(jnp.float32) / counts.astype(jnp.float32)  # NaN: all are zero
-    # the largest exponent is that of what is not finite
+    # the largest exponent is that of values that are not finite
     return jnp.any(largest.astype(jnp.float32) > jnp.minimum(mean + OUTLIER, 2**info.nexp - 1.5))
 
 
@@ -162,7 +162,7 @@ def _in_parts(
     name: str, x: Array, w: Array, problem: Problem, chosen: Mapping[int, Algorithm], arithmetic: Arithmetic,
     solve: Solve,
 ) -> Array:  # fmt: skip
-    """Compute a convolution, in parts of the batch, by products that are the one-tap map of this name."""
+    """Compute a convolution, in parts of the batch. Its products are the one-tap map of this name."""
     w, channels = arithmetic.upcast(w), sum(w.shape[-2:])
 
     def product(x: Array, w: Array, p: Problem) -> Array:
@@ -173,7 +173,7 @@ def _in_parts(
 
     def part(x: Array) -> Array:
         x = arithmetic.upcast(x)
-        # with tiles of two, what is not finite reaches only the outputs that read it
+        # with tiles of two, a value that is not finite reaches only the outputs that read it
         coefficients = coefficients_of(name, chosen, x.dtype, not _has_fours(chosen))
         one_map = _Map(product, Tiles.taps, shape, Tiles.outputs_from, chosen, coefficients)
         pads, padded = _padded(problem, chosen)
@@ -201,8 +201,8 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
         def prepared(a: Array, pads: Sequence[tuple[int, int]]) -> Array:
             if images == batch and not any(map(any, pads)):
                 return arithmetic.upcast(a)
-            # apart: XLA would pad x in the forward pass, and keep the result for the backward pass; and it would slice
-            # and pad in every sum, entry by entry
+            # separately: otherwise XLA would pad x in the forward pass and keep the result for the backward pass, or it
+            # would slice and pad in every sum, entry by entry
             return apart(lambda a: pad(arithmetic.upcast(images_of(a)), pads), a)
 
         coefficients = coefficients_of("correlate", chosen, arithmetic.accumulate_dtype, False)
@@ -221,10 +221,11 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
 
 
 class _Map(NamedTuple):
-    """What differs between a convolution and a kernel gradient.
+    """The functions that differ between a convolution and a kernel gradient.
 
-    product: computes what is left when all axes are transformed. entries: those of the second operand that a sum adds,
-    and the shape of the sum. shape: of one product of an axis. result: combines the products of an axis.
+    product: computes the rest when all axes are transformed. entries: returns the entries of the second operand that a
+    sum adds, and the shape of the sum. shape: returns that of one product of an axis. result: combines the products of
+    an axis.
     """
 
     product: Callable[[Array, Array, Problem], Array]
@@ -236,7 +237,7 @@ class _Map(NamedTuple):
 
 
 def _transformed(one_map: _Map, a: Array, b: Array, p: Problem, left: Sequence[int], any_value: Array) -> Array:
-    """Compute a map of padded operands with the axes that are left transformed.
+    """Compute a map of padded operands, of which the axes ``left`` are still to be transformed.
 
     any_value: an entry of an operand, which fills results before they are computed.
     """
@@ -262,7 +263,7 @@ def _transformed(one_map: _Map, a: Array, b: Array, p: Problem, left: Sequence[i
 
     if rest:
         shape = one_map.shape(a, b, inner)
-        # the loop starts when the operands are computed: XLA would prepare zeros for the loops of all layers before
+        # the loop starts when the operands are computed: XLA would allocate zeros for the loops of all layers earlier
         # two axes: XLA takes twice as long to fill an array of more
         filled = lax.broadcast(any_value, (number, math.prod(shape))).reshape(number, *shape)
         products = list(lax.fori_loop(0, number, add, filled))
@@ -272,14 +273,14 @@ def _transformed(one_map: _Map, a: Array, b: Array, p: Problem, left: Sequence[i
 
 
 def _first_entry(a: Array) -> Array:
-    """Return one entry of an array; of a symbolic one, which may not be sliced, a 0."""
+    """Return one entry of an array, or 0 for a symbolic one, which must not be sliced."""
     if not all(isinstance(n, int) for n in a.shape):
         return jnp.zeros((), a.dtype)
     return lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())
 
 
 def _images(problem: Problem, batch: int, channels: int) -> int:
-    """Return how many images are computed at a time: a divisor of the batch, or all of a symbolic one."""
+    """Return the number of images that are computed at a time: a divisor of the batch, or all of a symbolic one."""
     return divisor(batch, PART // (math.prod(problem.y) * channels))
 
 

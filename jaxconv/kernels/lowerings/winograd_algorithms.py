@@ -5,9 +5,9 @@ F(2, 3) takes four products for two neighbouring outputs of three taps, instead 
     y[0] = m0 + m1 + m2        m0 = (x[0] - x[2]) w[0]        m1 = (x[1] + x[2]) (w[0] + w[1] + w[2]) / 2
     y[1] = m1 - m2 + m3        m3 = (x[3] - x[1]) w[2]        m2 = (x[2] - x[1]) (w[0] - w[1] + w[2]) / 2
 
-F(4, 3) takes six for four outputs, instead of twelve; F(2, 5) takes six for two outputs, instead of ten. Where a tile
-has two outputs, none of them depends on an entry that it does not read, as y[0] does not on x[3]. Larger tiles do not
-have this property.
+F(4, 3) takes six for four outputs, instead of twelve; F(2, 5) takes six for two outputs, instead of ten. In a
+tile of two outputs, none of them depends on an entry that it does not read: y[0] does not depend on x[3]. Larger tiles
+do not have this property.
 
 Sources: Winograd, Arithmetic Complexity of Computations, 1980; for the points, Barabasz et al., Error Analysis and
 Improving the Accuracy of Winograd Convolution for Deep Neural Networks, 2020.

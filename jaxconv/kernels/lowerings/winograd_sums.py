@@ -1,6 +1,6 @@
 """The sums before and after the products of the lowering "winograd": their coefficients, and the tiles of an axis.
 
-Each sum adds all entries of a tile, times coefficients that XLA does not know when it compiles, zeros among them: the
+Each sum adds all entries of a tile, times coefficients that XLA does not know when it compiles, including zeros. So the
 sums of all products are one program, which is compiled once.
 """
 
@@ -27,7 +27,7 @@ Entries = tuple[Callable[[], list[Array]], Shape]  # a function that slices what
 class Weights(NamedTuple):
     """The coefficients of one sum; or of several sums, in the rows of a matrix.
 
-    bits: a mask for each entry, of all bits, or of none where the coefficient is 0. None: no entry is masked.
+    bits: a mask for each entry: all bits, or no bits if the coefficient is 0. None if no entry is masked.
     """
 
     coefficients: Any
@@ -37,7 +37,7 @@ class Weights(NamedTuple):
 class Coefficients(NamedTuple):
     """The coefficients of one axis: of the sums of both operands, for each product, and of the sums of the products.
 
-    operands: a tuple of two weights for each product; or a table (products, 2, entries) where a loop runs over them.
+    operands: a tuple of two weights for each product; or a table (products, 2, entries) if a loop runs over them.
     """
 
     operands: Any
@@ -47,7 +47,7 @@ class Coefficients(NamedTuple):
 def coefficients_of(name: str, chosen: Mapping[int, Algorithm], dtype: Any, cuts: bool) -> dict[int, Coefficients]:
     """Return the coefficients of each axis for one map.
 
-    cuts: whether an entry that is not finite is cut where its coefficient is 0.
+    cuts: whether entries whose coefficient is 0 are masked, so that they may be NaN or infinite.
     """
 
     def weights(numbers: Any, is_cut: bool) -> Weights:
@@ -67,7 +67,7 @@ def coefficients_of(name: str, chosen: Mapping[int, Algorithm], dtype: Any, cuts
 
 
 def _table(operands: Sequence[tuple[Weights, Weights]]) -> Weights:
-    """Return the weights of all products as one table. Rows of one length: the loops of all maps read them alike."""
+    """Return the weights of all products as one table. Its rows have equal lengths, for the loops of all maps."""
     longest = max(one.coefficients.size for one in operands[0])
     rows = [[np.pad(one.coefficients, (0, longest - one.coefficients.size)) for one in pair] for pair in operands]
     bits = None if operands[0][0].bits is None else np.stack([first.bits for first, _ in operands])

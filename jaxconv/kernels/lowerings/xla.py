@@ -1,6 +1,6 @@
 """Lowering "xla": each map as one ``jax.lax.conv_general_dilated``, on every platform and for every dtype.
 
-It takes any geometry as it is, without the standard form.
+It uses any geometry unchanged, without the standard form.
 """
 
 from typing import Any
@@ -79,7 +79,7 @@ def _conv(
     a: Array, b: Array, dims: tuple, padding: Pairs, strides: tuple[int, ...], lhs_dilation: tuple[int, ...],
     rhs_dilation: tuple[int, ...], arithmetic: Arithmetic, **groups: Any,
 ) -> Array:  # fmt: skip
-    """Call XLA with operands of one dtype; where the result is wider than both, accumulate in it."""
+    """Call XLA with operands of one dtype; if the result's dtype is wider than both, accumulate in it."""
     common, result = promote(a.dtype, b.dtype), arithmetic.result_dtype
     if not all(isinstance(n, int) for pair in padding for n in pair):  # symbolic: XLA's convolution takes numbers only
         config = dict(zip(dims[0][2:], ((*p, d - 1) for p, d in zip(padding, lhs_dilation, strict=True)), strict=True))

@@ -1,10 +1,10 @@
-"""Lowering "xla_extra_row": a two-dimensional C or K on all cores, by one row more than there is.
+"""Lowering "xla_extra_row": a two-dimensional C or K on all cores, with one additional row.
 
 XLA's CPU backend gives a 2-D convolution to YNNPACK, which divides its work along the filters: up to 64 of them are one
-piece and run on one core, and without padding it packs its operand several times slower still. It refuses an output or
-a kernel that is longer than the input, and then Eigen computes the convolution, on all cores.
+piece and run on one core, and without padding it packs its operand several times slower still. It does not support an
+output or a kernel that is longer than the input; then Eigen computes the convolution, on all cores.
 
-- C pads with rows of zeros until the output is one row longer than the input, and drops what is too much.
+- C pads with rows of zeros until the output is one row longer than the input, and drops the additional rows.
 - K is a convolution of x with the kernel y, so it adds rows of zeros to y until that has one row more than x. XLA
   exchanges the operands of a convolution whose kernel has more positions than its input, and has only a slow loop for
   the result; the columns of x are therefore padded beforehand, which leaves x with more positions than y.
@@ -27,7 +27,7 @@ Array = jax.Array
 
 
 def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
-    """Return why a problem is not supported, or None."""
+    """Return the reason why a problem is not supported, or None."""
     p = problem
     if p.rank != 2:
         return f"it computes two spatial axes, not {p.rank}"
@@ -41,7 +41,7 @@ def limits(name: str, problem: Problem, shapes: Shapes) -> str | None:
 
 
 def _longer(problem: Problem) -> int:
-    """Return the number of rows that YNNPACK refuses: one more than the input has."""
+    """Return the number of rows that YNNPACK does not support: one more than the input has."""
     return max(problem.x[0] + 1, problem.y[0])
 
 
@@ -59,7 +59,7 @@ def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solv
     p, more = problem, _longer(problem) - problem.y[0]
     (low, high), columns = p.pads
     y = jnp.pad(y, ((0, 0), (0, more), (0, 0), (0, 0)))
-    # the barrier keeps XLA from padding inside of the convolution again
+    # the barrier keeps XLA from moving the padding back into the convolution
     x = lax.optimization_barrier(pad(x, (columns,), 2))
     wider = replace(p, x=(p.x[0], x.shape[2]), y=(_longer(p), p.y[1]), pads=((low, high + more), (0, 0)))
     return correlate_nhwc(x, y, wider, arithmetic)
