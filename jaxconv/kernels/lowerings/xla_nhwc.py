@@ -1,8 +1,8 @@
 """Lowering "xla_nhwc": C and K as one XLA convolution in the form for which XLA's CPU backend has fast code.
 
-That is channels last in every array, no dilated input, and for K no groups. 16-bit floats are computed in float32, as XLA's
-convolution does anyway, one conversion later. K is the convolution of x with the kernel y: the batch is summed over,
-the channels of x are its batch, strides and dilation are exchanged.
+That is channels last in every array, no dilated input, and no groups in K. 16-bit floats are computed in float32, as
+XLA's convolution does anyway, one conversion later. K is the convolution of x with the kernel y: the batch is summed
+over, the channels of x are its batch, strides and dilation are exchanged.
 """
 
 import jax
