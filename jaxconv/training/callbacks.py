@@ -139,8 +139,12 @@ def improved(
     return not math.isnan(value) and (best is None or sign * value < sign * best - min_delta)
 
 
-def check_column(name: str, metrics: Sequence[str], has_validation: bool) -> None:
+def check_column(
+    name: str, metrics: Sequence[str], has_validation: bool, needs: str = "validation_data or validation_split"
+) -> None:
     """Raise ValueError, with the nearest name, if the log of a run with these metrics has no column ``name``.
+
+    ``needs`` names the option, for the message, without which there are no ``val_`` columns.
 
     >>> check_column("los", [], has_validation=True)
     Traceback (most recent call last):
@@ -149,7 +153,7 @@ def check_column(name: str, metrics: Sequence[str], has_validation: bool) -> Non
     columns = ["loss", *metrics]
     columns += [f"val_{column}" for column in columns] if has_validation else []
     if name not in columns:
-        hint = "" if has_validation else "; val_ columns need validation data, such as validation_split=0.2"
+        hint = "" if has_validation else f"; val_ columns need {needs}"
         raise ValueError(f"{name!r} is not a column of the log; {nearest(str(name), columns)}{hint}")
 
 

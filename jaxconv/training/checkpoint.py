@@ -64,10 +64,10 @@ def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        reason = f"the folder {path.parent} of the checkpoint cannot be created: {error.strerror}"
+        reason = f"the checkpoint folder {path.parent} cannot be created: {error.strerror}"
         raise ValueError(f"fit: {reason}; give a path in a writable folder") from error
     if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"fit: the folder {path.parent} of the checkpoint is not writable; give a writable one")
+        raise ValueError(f"fit: the checkpoint folder {path.parent} is not writable; give a writable one")
     return path
 
 

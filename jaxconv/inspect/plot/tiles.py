@@ -1,7 +1,4 @@
-"""Feature maps and kernels: many small images or lines on one axes.
-
-Knows arrays in the layout of Keras, channels last.
-"""
+"""Feature maps and kernels: many small images or lines on one axes, from arrays with channels last."""
 
 import math
 from typing import Any
@@ -10,19 +7,19 @@ import numpy as np
 
 from jaxconv.inspect.plot.style import GRID, INK, canvas, colour_bar, colours_for, plain, signed_colours, style
 
-_MOST = 256  # tiles that a picture has at most
+_MOST = 256  # the largest number of tiles in a picture
 
 
 def features(values: Any, ax: Any = None) -> Any:
     """Draw the feature maps of one example, and return the figure.
 
-    Each channel of a signal is a row, each channel of an image a tile. White is 0. Values that are all positive, as
-    behind a ReLU, go from white to blue; others have the colours of ``heat``.
+    Each channel of a signal is a row, each channel of an image a tile. White is 0. If no value is negative, as after a
+    ReLU, the colours go from white to blue; otherwise they are those of ``heat``.
 
     Args:
         values: (steps, channels) or (height, width, channels), without the batch: an entry of ``observe``. At most 256
             channels are drawn.
-        ax: the matplotlib axes to draw on; by default a new figure's.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
         ValueError: ``values`` has another number of axes.
@@ -52,14 +49,14 @@ def features(values: Any, ax: Any = None) -> Any:
 def kernels(kernel: Any, ax: Any = None) -> Any:
     """Draw the kernel of a convolution, and return the figure: one tile for each filter.
 
-    In one dimension a filter of one input channel is a line, and others are images with a row for each input channel.
-    In two dimensions a filter of three input channels is a colour image, grey at 0; with other numbers of channels each
-    filter is a column with a tile for each.
+    In one dimension, a filter with one input channel is a line, and others are images with a row for each channel. In
+    two dimensions, a filter with one input channel is an image, and one with three is a colour image, grey at 0; with
+    other numbers of channels, each filter is a column with a tile for each channel.
 
     Args:
         kernel: (size, input channels, filters) or (height, width, input channels, filters), as in ``params``. At most
             256 filters are drawn, or 32 with 16 input channels.
-        ax: the matplotlib axes to draw on; by default a new figure's.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
         ValueError: ``kernel`` has another number of axes.
@@ -93,7 +90,7 @@ def _count(number: int, noun: str, most: int = _MOST) -> str:
 
 
 def _grid(count: int, aspect: float) -> int:
-    """Return the columns of a grid, about twice as wide as high, with few empty places, of tiles of this aspect."""
+    """Return the number of columns of a grid of tiles that is about twice as wide as high and has few empty cells."""
     best = max(1.0, math.sqrt(2.0 * count / aspect))
     near = range(math.ceil(0.7 * best), max(math.ceil(1.4 * best), math.ceil(0.7 * best) + 1))
     return min(count, min(near, key=lambda columns: (-count % columns, abs(columns - best))))
