@@ -110,8 +110,8 @@ def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
 
 def _check_columns(train: TrainTable, metrics: Sequence[str], location: Location) -> dict[str, Any] | None:
     """Check the names of columns of metrics.csv, and return the table ``early_stopping`` with all defaults."""
-    validation = {"has_validation": bool(train.validation_split), "needs": "train.validation_split"}
-    check = functools.partial(check_column, metrics=metrics, **validation)
+    has_validation, needs = bool(train.validation_split), "train.validation_split"
+    check = functools.partial(check_column, metrics=metrics, has_validation=has_validation, needs=needs)
     if train.best_weights is not None:
         _resolve(check, train.best_weights, location, "best_weights")
     if train.early_stopping is None:

@@ -75,10 +75,10 @@ def curvature(
             what = f"params{jax.tree_util.keystr(path)} has type {jnp.result_type(leaf)}"
             raise TypeError(f"curvature: {what}; give real numbers, and pass others to the loss through a closure")
     size = sum(jnp.size(leaf) for leaf in leaves)
-    for name, value, most in (("top", top, size), ("samples", samples, 10**6)):
-        if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value <= most:
+    for name, value, limit in (("top", top, size), ("samples", samples, 10**6)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value <= limit:
             what = f"{name}={value!r} for {size} parameters"
-            raise ValueError(f"curvature: {what}; expected an integer from 1 to {most}")
+            raise ValueError(f"curvature: {what}; expected an integer from 1 to {limit}")
     product = _hessian_product(loss, leaves, structure)
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
     eps = max(float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in leaves)

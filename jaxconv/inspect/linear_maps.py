@@ -40,9 +40,9 @@ def spectrum(kernel: Any, n: int | None = None, dilation: int = 1) -> Spectrum:
     if taps.ndim == 0 or taps.dtype.kind not in "fiuV" or taps.size == 0:
         raise ValueError(f"spectrum: kernel of shape {taps.shape} and type {taps.dtype}; give real (taps, ...)")
     count = 257 if n is None else n
-    for name, value, least in (("n", count, 2), ("dilation", dilation, 1)):
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-            raise ValueError(f"spectrum: {name}={value!r} is not valid; expected an integer of at least {least}")
+    for name, value, minimum in (("n", count, 2), ("dilation", dilation, 1)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
+            raise ValueError(f"spectrum: {name}={value!r} is not valid; expected an integer of at least {minimum}")
     frequencies = np.linspace(0, 0.5, count)
     phases = np.exp(2j * np.pi * np.outer(frequencies, dilation * np.arange(len(taps))))
     return Spectrum(frequencies, np.abs(np.tensordot(phases, taps.astype(np.float64), 1)))

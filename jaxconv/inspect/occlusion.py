@@ -17,7 +17,7 @@ from jaxconv.inspect.reach import Span
 from jaxconv.inspect.target import fix, select
 
 CHUNK = 1 << 22  # the number of entries of the largest value, for all changes that are computed together
-MOST = 64  # the largest number of changes that are computed together
+MAX_CHANGES = 64  # the largest number of changes that are computed together
 
 
 class Changes(NamedTuple):
@@ -60,7 +60,7 @@ def changed_scores(
     goal = fix(unchanged, target)
     sizes: list[int] = []
     jax.eval_shape(lambda index: run(index, sizes), jnp.zeros(1, jnp.int32))
-    chunk = max(1, min(MOST, changes.number, CHUNK // max(sizes)))
+    chunk = max(1, min(MAX_CHANGES, changes.number, CHUNK // max(sizes)))
     index = jnp.minimum(jnp.arange(-(-changes.number // chunk) * chunk, dtype=jnp.int32), changes.number - 1)
     scores = lax.map(lambda index: run(index, []), index.reshape(-1, chunk)).reshape(-1)[: changes.number]
     return select(unchanged, goal)[0], scores
@@ -77,9 +77,9 @@ def _unchanged(
         own, given = call.params(params), [values[number] for number in call.inputs]
         found, masks = call.infer(call.layer, own, given)
         if masks:  # later layers treat masked steps differently
-            alone = LeafCall(layer, (), (), tuple(range(count)), structure, final=True)
-            found, _ = alone.infer(layer, params, inputs)
-            return [alone], list(range(count, count + len(found))), [*inputs, *found]
+            whole_model = LeafCall(layer, (), (), tuple(range(count)), structure, final=True)
+            found, _ = whole_model.infer(layer, params, inputs)
+            return [whole_model], list(range(count, count + len(found))), [*inputs, *found]
         values += found
     return calls, outputs, values
 

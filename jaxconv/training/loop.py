@@ -225,10 +225,10 @@ class Loop:
         saved = self.checkpoint is not None and self.checkpoint.exists()
         last = f"; the last good checkpoint is {self.checkpoint}" if saved else ""
         remedy = f"try a smaller learning rate{rate}, clip gradients (clip_norm)"
-        where = f"{what} in epoch {epoch + 1}, step {self.place(step)}"
+        where = f"{what} in epoch {epoch + 1}, step {self._position(step)}"
         return NonFiniteLoss(f"{where}; {remedy}, or look for values in the data that are not finite{last}")
 
-    def place(self, step: int) -> str:
+    def _position(self, step: int) -> str:
         """Return a step as text, with the number of steps per epoch if it is known."""
         return str(step) if self.steps is None else f"{step} of {self.steps}"
 
@@ -271,7 +271,7 @@ class Loop:
     def interrupt(self, progress: Progress, stop: StopRequest) -> None:
         """Save the progress and raise Interrupted."""
         self.save(progress)
-        where = f"in epoch {progress.epoch + 1}, after step {self.place(progress.step)}"
+        where = f"in epoch {progress.epoch + 1}, after step {self._position(progress.step)}"
         if progress.step == 0:
             where = f"after epoch {progress.epoch}, the last one"
         to = self.checkpoint

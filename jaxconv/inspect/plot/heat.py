@@ -43,7 +43,8 @@ def heat(values: Any, x: Any = None, ax: Any = None) -> Any:
 
 def heats(values: dict[str, Any], x: dict[str, Any]) -> Any:
     """Draw the values of each input of a model in its own panel with its name, and return the figure."""
-    shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}  # no x under features
+    # inputs (batch, features) are drawn without x
+    shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}
     heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
     panels: Any = [None]
     if len(x) > 1:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxconv.inspect.plot.style import GRID, INK, canvas, colour_bar, colours_for, plain, signed_colours, style
 
-_MOST = 256  # the largest number of tiles in a picture
+_MAX_TILES = 256  # the largest number of tiles in a picture
 
 
 def features(values: Any, ax: Any = None) -> Any:
@@ -35,10 +35,10 @@ def features(values: Any, ax: Any = None) -> Any:
     channels = values.shape[-1]
     title = _count(channels, "channel")
     if values.ndim == 3:
-        return _images(np.moveaxis(values, -1, 0)[:_MOST], None, title, ax)
-    figure, ax = canvas(ax, 6.4, float(np.clip(1.2 + 0.14 * min(channels, _MOST), 1.9, 6.0)))
+        return _images(np.moveaxis(values, -1, 0)[:_MAX_TILES], None, title, ax)
+    figure, ax = canvas(ax, 6.4, float(np.clip(1.2 + 0.14 * min(channels, _MAX_TILES), 1.9, 6.0)))
     colours, norm = colours_for(values)
-    ax.imshow(values[:, :_MOST].T, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+    ax.imshow(values[:, :_MAX_TILES].T, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
     ax.set_title(title, loc="center", fontsize=10, color=INK)
     colour_bar(figure, ax, colours, norm)
     style(ax, x="step", y="channel")
@@ -72,19 +72,19 @@ def kernels(kernel: Any, ax: Any = None) -> Any:
     *size, inputs, filters = kernel.shape
     taps = f" of {' x '.join(map(str, size))} taps"
     if len(size) == 1 and inputs == 1:
-        return _lines(kernel[:, 0].T[:_MOST], _count(filters, "filter") + taps, ax)
+        return _lines(kernel[:, 0].T[:_MAX_TILES], _count(filters, "filter") + taps, ax)
     if len(size) == 1:
         title = f"{_count(filters, 'filter')}{taps}, {_count(inputs, 'input channel')}"
-        return _images(kernel.transpose(2, 1, 0)[:_MOST, :_MOST], None, title, ax)
+        return _images(kernel.transpose(2, 1, 0)[:_MAX_TILES, :_MAX_TILES], None, title, ax)
     if inputs in (1, 3):
-        tiles = kernel.transpose(3, 0, 1, 2)[:_MOST]
+        tiles = kernel.transpose(3, 0, 1, 2)[:_MAX_TILES]
         return _images(tiles if inputs == 3 else tiles[..., 0], None, _count(filters, "filter") + taps, ax)
     title = f"{_count(filters, 'filter', 32)}{taps}, {_count(inputs, 'input channel', 16)}"
     tiles = kernel.transpose(2, 3, 0, 1)[:16, :32]
     return _images(tiles.reshape(-1, *size), tiles.shape[1], title, ax)
 
 
-def _count(number: int, noun: str, most: int = _MOST) -> str:
+def _count(number: int, noun: str, most: int = _MAX_TILES) -> str:
     plural = f"{number} {noun}{'' if number == 1 else 's'}"
     return plural if number <= most else f"the first {most} of {plural}"
 
