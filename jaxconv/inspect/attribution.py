@@ -17,6 +17,7 @@ from jax.tree_util import Partial
 from jaxconv.contract import Apply
 from jaxconv.contract.apply import check_key
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked, layouts
+from jaxconv.errors import explain
 from jaxconv.inspect import deeplift, rectifiers
 from jaxconv.inspect import target as targets
 from jaxconv.registry import nearest
@@ -114,7 +115,8 @@ def attribute(
         kept = isinstance(f, Partial) and not callable(target)
         if kept and not isinstance(target, int | tuple | None):  # the program sees only shapes: check values here
             like = jax.tree.map(lambda y: np.broadcast_to(np.zeros((), y.dtype), y.shape), jax.eval_shape(f, x))
-            target, arrays["target"] = None, targets.fix(like, target)
+            with explain("attribute"):
+                target, arrays["target"] = None, targets.fix(like, target)
         values, delta = (_kept if kept else _compute)(f, x, real, arrays, target, method, steps, samples, logits)
     values = _masked(values, real)
     _check_finite(method, values, _masked(x, real))
@@ -227,8 +229,9 @@ def _score(f: Callable[[Any], Any], x: Any, target: targets.Target, logits: bool
     """Return the score as a function of ``x``, with the target fixed at this ``x``."""
     g = targets.logits(f) if logits else f
     y = g(x)
-    fixed = targets.fix(y, target)
-    targets.select(y, fixed)
+    with explain("attribute"):
+        fixed = targets.fix(y, target)
+        targets.select(y, fixed)
     batch, rows = len(jax.tree.leaves(x)[0]), jax.tree.leaves(y)[0].shape[:1]
     if rows != (batch,):
         what = f"f returns {rows[0]} rows for a batch of {batch}"

@@ -334,7 +334,7 @@ def _sizes(value: Any, shape: tuple, axes: Sequence[int], name: str, where: str)
         what = f"{name}={value!r} has {len(given)} sizes"
         raise ValueError(f"{where}: {what}; the input of shape {shape} needs 1, {len(axes)} or {len(shape) - 1}")
     if min(found) < 1:
-        raise ValueError(f"{where}: {name}={value!r} is not valid; expected positive integers")
+        raise ValueError(f"{where}: {name}={value!r} is not valid; give at least 1")
     return found
 
 
