@@ -155,13 +155,11 @@ def fit(
         options = Options(
             epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle, seed=seed,
             validation_split=validation_split, best_weights=best_weights, checkpoint_every=checkpoint_every, ema=ema,
-            clip_norm=clip_norm, accumulate=accumulate, remat=remat,
-        )  # fmt: skip
+            clip_norm=clip_norm, accumulate=accumulate, remat=remat)  # fmt: skip
     loss = resolve_loss(loss)
     metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
     if sharding is None and jax.process_count() > 1:
-        got = f"each of {jax.process_count()} processes would train its own model"
-        raise ValueError(f"fit: {got}; give sharding='data'")
+        raise ValueError(f"fit: {jax.process_count()} processes would train a model each; give sharding='data'")
     placement = Placement.of(sharding, (x, y, sample_weight, validation_data))
     with placement.active():
         params = placement.put(params)
