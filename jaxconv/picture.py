@@ -1,4 +1,4 @@
-"""The figure that notebooks show, unknown to pyplot. Imports matplotlib; is imported when a picture is drawn."""
+"""The figure that notebooks show, not registered with pyplot. Import this module only to draw: it needs matplotlib."""
 
 import io
 
@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 
 class Picture(Figure):
-    """A figure that a notebook shows once, as the value of a cell, whether pyplot was imported or not."""
+    """A figure that a notebook shows once, as the value of a cell, even if pyplot was imported."""
 
     def _repr_png_(self) -> bytes:
         buffer = io.BytesIO()

@@ -1,7 +1,4 @@
-"""Progress display: a bar on a terminal and in a notebook, a line from time to time in a log file.
-
-Knows counts, numbers and streams; nothing about training.
-"""
+"""Progress display: a bar on a terminal or in a notebook, and occasional lines in a log file."""
 
 import contextlib
 import math
@@ -22,7 +19,7 @@ def _in_notebook(stream: TextIO) -> bool:
 
 
 def _columns(stream: TextIO) -> int:
-    """Return the width of a terminal; 80 for one that does not know it (a notebook, ``script``, some containers)."""
+    """Return the width of a terminal, or 80 if it is unknown (in a notebook, ``script`` and some containers)."""
     with contextlib.suppress(OSError, ValueError):  # a stream without a file descriptor has no size
         if columns := os.get_terminal_size(stream.fileno()).columns:
             return columns
@@ -54,15 +51,16 @@ def _format_time(seconds: float) -> str:
 
 
 class Display:
-    """A display of the progress: permanent lines with all metrics, below them a bar if the stream is live.
+    """A progress display: permanent lines with all metrics, and a bar below them if the stream is live.
 
-    A stream is live, so that a line can be drawn again, on a terminal and in a notebook. The display is a context
-    manager, so that it is completed when the loop fails.
+    A stream is live if a line can be drawn again: on a terminal and in a notebook. Use the display as a context manager
+    to complete it if the loop fails.
 
     Args:
-        total: the number of units. start: the units done before, by the run that this one resumes.
-        unit: what is counted.
-        stream: where to write; by default the output of a notebook, elsewhere stderr.
+        total: the number of units.
+        start: the number of units that were done before, by the run that this one resumes.
+        unit: the name of a unit.
+        stream: where to write; by default the output of a notebook, or stderr outside of one.
     """
 
     def __init__(self, total: int, *, start: float = 0, unit: str = "epoch", stream: TextIO | None = None):
@@ -82,7 +80,7 @@ class Display:
         self.close()
 
     def close(self) -> None:
-        """Write the last metrics, unless they are shown already, and remove the bar or leave it complete."""
+        """Write the last metrics, unless they are already shown, and remove the bar or leave it complete."""
         if self._metrics and self._done > self._line_at:
             self._write_line()
         elif self._drawn:
@@ -110,7 +108,7 @@ class Display:
         return f"{self.unit} {max(1, min(math.ceil(self._done), self.total))}/{self.total}"
 
     def _times(self) -> tuple[float, float]:
-        """Return the seconds that have passed, and the seconds that are left."""
+        """Return the elapsed and the remaining seconds."""
         elapsed = time.monotonic() - self._start_time
         return elapsed, elapsed / max(self._done - self._start, 1e-9) * (self.total - self._done)
 
@@ -126,7 +124,7 @@ class Display:
         self._drawn = 0
 
     def _draw(self) -> None:
-        """Draw the bar in one line, with as many metrics as fit as a whole beside it."""
+        """Draw the bar in one line, followed by as many complete metrics as fit."""
         now = time.monotonic()
         if not self._live or (now - self._last_drawn < _REDRAW_PAUSE and self._drawn):
             return

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxconv.app.schema import Location, read_arguments
 from jaxconv.registry import nearest
-from jaxconv.training.callbacks import EarlyStopping
+from jaxconv.training.callbacks import EarlyStopping, check_column
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import metrics as resolve_metrics
 from jaxconv.training.optimizers import learning_rate, optimizers
@@ -110,20 +110,15 @@ def _read(table: Mapping[str, Any], location: Location) -> TrainTable:
 
 def _check_columns(train: TrainTable, metrics: Sequence[str], location: Location) -> dict[str, Any] | None:
     """Check the names of columns of metrics.csv, and return the table ``early_stopping`` with all defaults."""
-    columns = ["loss", *metrics]
-    if train.validation_split:
-        columns += [f"val_{name}" for name in columns]
-    hint = "" if train.validation_split else " (val_ columns need train.validation_split)"
-    if train.best_weights is not None and train.best_weights not in columns:
-        message = f"no such column in metrics.csv; {nearest(train.best_weights, columns)}{hint}"
-        raise location.error("best_weights", train.best_weights, message)
+    has_validation, needs = bool(train.validation_split), "train.validation_split"
+    check = functools.partial(check_column, metrics=metrics, has_validation=has_validation, needs=needs)
+    if train.best_weights is not None:
+        _resolve(check, train.best_weights, location, "best_weights")
     if train.early_stopping is None:
         return None
     stopping = location / "early_stopping"
     arguments = read_arguments(train.early_stopping, EarlyStopping, stopping)
-    if arguments["monitor"] not in columns:
-        message = f"no such column in metrics.csv; {nearest(arguments['monitor'], columns)}{hint}"
-        raise stopping.error("monitor", arguments["monitor"], message)
+    _resolve(check, arguments["monitor"], stopping, "monitor")
     return dataclasses.asdict(_resolve(lambda spec: EarlyStopping(**spec), arguments, location, "early_stopping"))
 
 

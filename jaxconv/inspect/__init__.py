@@ -1,6 +1,6 @@
-"""Look inside models: attribution, receptive fields, curvature and pictures.
+"""Inspection of models: attribution, receptive fields, curvature and pictures.
 
-Works through the contract and through JAX's own transformations; knows no particular layer.
+Must not import a layer: models are inspected through the contract and JAX's transformations.
 """
 
 from jaxconv.inspect import plot

@@ -1,7 +1,4 @@
-"""Class activation maps: CAM, Grad-CAM and guided Grad-CAM of any layer inside a model.
-
-Knows layers by their contract, and the head of a CAM by the names of its classes.
-"""
+"""Class activation maps: CAM, Grad-CAM and guided Grad-CAM of any layer inside a model."""
 
 from typing import Any
 
@@ -31,38 +28,38 @@ def class_activation(
     mask: Any = None,
     per_channel: bool = False,
 ) -> Any:
-    """Return a map of the positions of an inner layer's output that speak for a class.
+    """Compute how much each position of an inner layer's output contributes to a class.
 
     The map is the sum over channels of ``weight * value``, with one weight for each channel: with "grad" (Grad-CAM) the
     mean over positions of the gradient of the target's score, with "cam" (CAM) the weights of the dense layer for the
     target. If the head is global average pooling and a dense layer, CAM is Grad-CAM times the number of positions.
     "guided" (guided Grad-CAM) multiplies the positive part of the Grad-CAM map, resized to the input by repetition,
-    with the guided backpropagation of ``attribute``.
+    by the guided backpropagation of ``attribute``.
 
-    The map is raw as in captum: negative where the layer speaks against the class, and neither scaled nor resized.
-    pytorch-grad-cam instead sets negative values to zero, resizes to the input and scales each map to [0, 1]. The score
-    is a logit: a softmax or sigmoid at the end of the model is left out.
+    The map is raw, as in captum: negative where the layer contributes against the class, and neither scaled nor
+    resized. pytorch-grad-cam instead sets negative values to zero, resizes to the input and scales each map to [0, 1].
+    The score is a logit: a softmax or sigmoid at the end of the model is left out.
 
     Args:
         layer: a model or its ``apply_fn``, in either data format, of any depth.
-        params, x, mask: as for ``apply_fn``; the first axis of ``x`` is the batch. Masked steps do not count in the
+        params, x, mask: as for ``apply_fn``; the first axis of ``x`` is the batch. Masked steps are excluded from the
             mean, and their entry in the map is 0.
-        target: the class, as for ``select``: an integer, an array of one for each example, a tuple, or a function of
-            the output. None is the class of the highest score.
+        target: the class, as for ``select``: an integer, an array with an integer for each example, a tuple, or a
+            function of the output. None is the class with the highest score.
         at: the path of the layer, as in ``observe``: "encoder/conv1d". None is the last layer whose output has
             several positions: the last one before the head.
         method: "grad", "cam" or "guided".
         resize: whether to interpolate the map linearly to the positions of the input.
         relu: whether to set negative values to zero.
-        per_channel: whether to return ``weight * value`` of each channel, without their sum; not with "guided".
+        per_channel: whether to return ``weight * value`` of each channel instead of their sum; not with "guided".
 
     Returns:
         (batch, ...): the positions of the layer's output, or with ``resize`` those of the input; with ``per_channel``
-        also the channels, on the axis where that output has them. With "guided" an array of the shape of ``x``, or a
-        structure of them.
+        also the channels, on the same axis as in that output. With "guided" an array with the shape of ``x``, or a
+        structure of such arrays.
 
     Raises:
-        ValueError: an unknown layer, method or target; a layer without positions; "cam" without the head that it needs.
+        ValueError: an unknown layer, method or target; a layer without positions; "cam" without the required head.
 
     Source: Zhou et al. 2016, arXiv:1512.04150; Selvaraju et al. 2017, arXiv:1610.02391.
 
@@ -75,7 +72,7 @@ def class_activation(
     if method not in METHODS:
         raise ValueError(f"class_activation: unknown method {method!r}; {nearest(method, METHODS)}")
     if per_channel and method == "guided":
-        raise ValueError("class_activation: method 'guided' needs one map; per_channel is for 'grad' and 'cam'")
+        raise ValueError("class_activation: method 'guided' does not support per_channel; give 'grad' or 'cam'")
     seen: dict[str, tuple[Any, Any]] = {}
     with tap(lambda path, y, real: seen.setdefault(path, (y, real))[0]):
         layer.forward(params, x, train=False, key=None, mask=mask)
@@ -117,12 +114,12 @@ def _last_with_positions(seen: dict[str, Any], batch: int) -> str:
     ]
     inside = [path for path in found if not any(other.startswith(f"{path}/") for other in found)]
     if not inside:
-        raise ValueError("class_activation: no layer inside has an output with positions; name one with at")
+        raise ValueError("class_activation: no layer inside has an output with positions; give the path of one: at=...")
     return inside[-1]
 
 
 def _check(layer: Layer, seen: dict[str, Any], at: str, method: str) -> int:
-    """Return the axis of the channels of the output of ``at``. Raises ValueError for one that has no map."""
+    """Return the channel axis of the output of ``at``. Raises ValueError if this layer has no map."""
     if at not in seen:
         raise ValueError(f"class_activation: {layer.label} has no layer {at!r}; {nearest(at, filter(None, seen))}")
     y, _ = seen[at]
@@ -145,7 +142,7 @@ def _check(layer: Layer, seen: dict[str, Any], at: str, method: str) -> int:
 
 
 def _real(mask: Any, like: Array) -> Array:
-    """Return a mask of a map's shape, (batch, ...); one of fewer axes holds for all positions along the others."""
+    """Return a mask in the shape of a map, (batch, ...); a mask with fewer axes is broadcast along the others."""
     if mask is None:
         return jnp.ones(like.shape, bool)
     return jnp.broadcast_to(mask.reshape(*mask.shape, *(1,) * (like.ndim - mask.ndim)), like.shape)

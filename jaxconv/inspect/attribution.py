@@ -1,7 +1,7 @@
 """Attribution: how much each input contributes to a score of a model, for any function of arrays.
 
-All methods are gradients: of the function itself, averaged over noise or along a path, or of a function with other
-derivatives of some steps (:mod:`.rectifiers`, :mod:`.deeplift`).
+All methods are gradients: of the function itself, averaged over noise or along a path, or of a function in which some
+steps have other derivatives (:mod:`.rectifiers`, :mod:`.deeplift`).
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from jax.tree_util import Partial
 from jaxconv.contract import Apply
 from jaxconv.contract.apply import check_key
 from jaxconv.contract.masks import as_mask, broadcast_mask, fill_masked, layouts
+from jaxconv.errors import explain
 from jaxconv.inspect import deeplift, rectifiers
 from jaxconv.inspect import target as targets
 from jaxconv.registry import nearest
@@ -28,8 +29,8 @@ METHODS = ("gradient", "input_x_gradient", "smooth", "integrated", "guided", "de
 class Attribution(NamedTuple):
     """The contribution of each input.
 
-    values: as ``x``. delta: (batch,), what the values of a method that divides a difference of scores sum to, minus
-    that difference: the error of the method, near 0. None for the other methods.
+    values: in the structure and shapes of ``x``. delta: (batch,), for a method that divides a difference of scores: the
+    sum of the values minus that difference, which is the error of the method, near 0. None for the other methods.
     """
 
     values: Any
@@ -58,31 +59,36 @@ def attribute(
     smooth              SmoothGrad: the mean derivative over ``samples`` inputs with normal noise
     integrated          integrated gradients from the baseline; the values sum to the difference of the scores
     guided              guided backpropagation: at each ReLU only positive gradients pass, where its input is positive
-    deconv              deconvolutional network: at each ReLU positive gradients pass, wherever its input lies
+    deconv              deconvolutional network: at each ReLU positive gradients pass, regardless of its input
     deeplift            DeepLIFT: the difference of the scores from the baseline, divided step by step
     ==================  ===========================================================================================
 
-    For many calls give ``f`` as ``jax.tree_util.Partial(apply_fn, params)``: then one compiled program is kept for all
-    of them, with the arrays in the ``Partial`` among its arguments. Any other function is traced at each call, as what
-    it refers to may have changed; ``jax.jit(lambda x: attribute(f, x, 3))`` fixes that. The examples of a batch must
-    not depend on each other, as at inference.
+    For many calls give ``f`` as ``jax.tree_util.Partial(apply_fn, params)``: then all calls use one compiled program,
+    which takes the arrays in the ``Partial`` as arguments. Any other function is traced at each call, because the
+    objects it refers to may have changed; ``jax.jit(lambda x: attribute(f, x, 3))`` avoids that. The examples of a
+    batch must not depend on each other, as at inference.
 
     Args:
         f: any function of arrays, batch first, whose output is a batch: ``Partial(apply_fn, params)``, a Flax module,
             ``jax.vmap(equinox_module)``.
-        x: floats, batch first; several inputs as a tuple or dict, which ``f`` gets as it is.
+        x: floats, batch first; several inputs as a tuple or dict, which ``f`` gets unchanged.
         target: the score, see :func:`~jaxconv.inspect.target.select`; by default the highest one of each example at
             ``x``. The class stays the same on a path or with noise.
         method: one of the table.
         baseline: of ``integrated`` and ``deeplift``: a number, or arrays that broadcast against ``x``.
-        steps: of ``integrated``: points of the Gauss-Legendre rule, which are evaluated one after the other.
+        steps: of ``integrated``: the number of points of the Gauss-Legendre rule, which are evaluated in sequence.
         samples, noise, key: of ``smooth``. ``noise`` is the standard deviation as a share of each example's
-            ``max - min``. ``key`` is a PRNG key. The noise of an entry depends on the key and its index alone, so that
+            ``max - min``. ``key`` is a PRNG key. The noise of an entry depends only on the key and the index, so that
             neither padding at the end nor the other examples change it.
-        logits: leave out the softmax or sigmoid that ``f`` ends in, see :func:`~jaxconv.inspect.target.logits`.
-        mask: True at each real step, (batch, time), for several inputs in their structure with None where there is
-            none. The values at other steps are 0. ``f`` must take the mask itself:
+        logits: whether to leave out a softmax or sigmoid at the end of ``f``, see
+            :func:`~jaxconv.inspect.target.logits`.
+        mask: True at each unmasked step, (batch, time); for several inputs in their structure, with None for an input
+            without a mask. The values at masked steps are 0. ``f`` must take the mask itself:
             ``attribute(lambda x: apply_fn(params, x, mask), x, mask=mask)``.
+
+    Returns:
+        An ``Attribution``: ``values``, in the structure and shapes of ``x``, and ``delta``, the error of ``integrated``
+        and ``deeplift`` for each example.
 
     Raises:
         ValueError: an unknown method, a target out of range, a baseline or mask that does not fit; a derivative that is
@@ -94,10 +100,10 @@ def attribute(
     [[0.0, 8.0]]
     """
     if method not in METHODS:
-        raise ValueError(f"method {method!r} does not exist; {nearest(str(method), METHODS)}")
+        raise ValueError(f"attribute: unknown method {method!r}; {nearest(str(method), METHODS)}")
     for name, count in (("steps", steps), ("samples", samples)):
         if not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"{name}={count!r} is not a positive integer")
+            raise ValueError(f"attribute: {name}={count!r} is not valid; expected a positive integer")
     _check_function(f)
     if method == "smooth":
         _check_noise(noise, key)
@@ -107,9 +113,10 @@ def attribute(
     arrays: dict[str, Any] = {"reference": reference, "noise": noise, "key": key, "target": None}
     with _explained():
         kept = isinstance(f, Partial) and not callable(target)
-        if kept and not isinstance(target, int | tuple | None):  # the program holds shapes alone: check values here
+        if kept and not isinstance(target, int | tuple | None):  # the program sees only shapes: check values here
             like = jax.tree.map(lambda y: np.broadcast_to(np.zeros((), y.dtype), y.shape), jax.eval_shape(f, x))
-            target, arrays["target"] = None, targets.fix(like, target)
+            with explain("attribute"):
+                target, arrays["target"] = None, targets.fix(like, target)
         values, delta = (_kept if kept else _compute)(f, x, real, arrays, target, method, steps, samples, logits)
     values = _masked(values, real)
     _check_finite(method, values, _masked(x, real))
@@ -119,7 +126,7 @@ def attribute(
 def _compute(
     f: Any, x: Any, real: Any, arrays: Any, target: Any, method: str, steps: int, samples: int, logits: bool
 ) -> tuple[Any, Array | None]:
-    """Return the values, and what they sum to minus the difference of the scores that the method divides."""
+    """Return the values, and their sum minus the difference of scores if the method divides one, otherwise None."""
     score = _score(f, x, target if arrays["target"] is None else arrays["target"], logits)
     if method in ("integrated", "deeplift"):
         reference = arrays["reference"]
@@ -138,7 +145,7 @@ def _compute(
     return jax.tree.map(jnp.multiply, x, values) if method == "input_x_gradient" else values, None
 
 
-_kept = jax.jit(_compute, static_argnums=(4, 5, 6, 7, 8))  # of a Partial, whose arrays are arguments
+_kept = jax.jit(_compute, static_argnums=(4, 5, 6, 7, 8))  # for a Partial, whose arrays are arguments
 
 
 # -- methods
@@ -149,7 +156,7 @@ def _gradient(score: Score) -> Callable[[Any], Any]:
 
 
 def _mean_gradient(score: Score, at: Callable[[Any], Any], points: Array, weights: Array, like: Any) -> Any:
-    """Return the sum over points of the weight times the gradient at the input ``at(point)``, one after the other."""
+    """Return the sum over points of the weight times the gradient at the input ``at(point)``, computed in sequence."""
 
     def add(total: Any, point: tuple[Array, Array]) -> tuple[Any, None]:
         slopes = _gradient(score)(at(point[0]))
@@ -181,15 +188,15 @@ def _smooth(score: Score, x: Any, real: Any, samples: int, share: float, key: An
 
 
 def _range(x: Array, real: Array | None) -> Array:
-    """Return the largest minus the smallest real value of each example, with size 1 along the other axes."""
+    """Return the largest minus the smallest unmasked value of each example, with size 1 along the other axes."""
     axes, where = tuple(range(1, x.ndim)), None if real is None else jnp.broadcast_to(real, x.shape)
     high = x.max(axes, keepdims=True, where=where, initial=-np.inf)
     low = x.min(axes, keepdims=True, where=where, initial=np.inf)
-    return jnp.maximum(high - low, jnp.zeros((), x.dtype))  # of an example without real steps: 0
+    return jnp.maximum(high - low, jnp.zeros((), x.dtype))  # 0 for an example without unmasked steps
 
 
 def _normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
-    """Draw normal numbers, each from the key and its own index, whatever the size of the array."""
+    """Draw normal numbers, each from the key and its own index, so that they do not depend on the size of the array."""
     keys = key[None] if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else jax.random.wrap_key_data(key)[None]
     for size in shape:
         keys = jax.vmap(lambda k, size=size: jax.vmap(jax.random.fold_in, (None, 0))(k, jnp.arange(size)))(keys).ravel()
@@ -201,30 +208,34 @@ def _normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 def _check_function(f: Any) -> None:
     if isinstance(f, Apply):
-        raise TypeError("f is an apply_fn, which takes params as well; give jax.tree_util.Partial(apply_fn, params)")
+        what = "f is an apply_fn, which also takes params"
+        raise TypeError(f"attribute: {what}; give jax.tree_util.Partial(apply_fn, params)")
     if not callable(f):
-        raise TypeError(f"f is of type {type(f).__name__}; give a function of x, as in attribute(f, x)")
+        raise TypeError(f"attribute: f is of type {type(f).__name__}; give a function of x, as in attribute(f, x)")
 
 
 def _check_noise(noise: Any, key: Any) -> None:
     if key is None:
-        raise ValueError("method 'smooth' adds noise and needs a key; give key=jax.random.key(0)")
+        raise ValueError("attribute: method 'smooth' adds noise, and key is None; give key=jax.random.key(0)")
     check_key(key, "attribute")
     if isinstance(noise, jax.core.Tracer):
         return
     if isinstance(noise, str | None) or np.ndim(noise) or not noise >= 0:
-        raise ValueError(f"noise={noise!r} is not a share of max - min; give a number from 0, such as 0.15")
+        what = f"noise={noise!r} is not a share of max - min"
+        raise ValueError(f"attribute: {what}; give a number of at least 0, such as 0.15")
 
 
 def _score(f: Callable[[Any], Any], x: Any, target: targets.Target, logits: bool) -> Score:
-    """Return the function of ``x`` that is explained, with the target that ``x`` has."""
+    """Return the score as a function of ``x``, with the target fixed at this ``x``."""
     g = targets.logits(f) if logits else f
     y = g(x)
-    fixed = targets.fix(y, target)
-    targets.select(y, fixed)
+    with explain("attribute"):
+        fixed = targets.fix(y, target)
+        targets.select(y, fixed)
     batch, rows = len(jax.tree.leaves(x)[0]), jax.tree.leaves(y)[0].shape[:1]
     if rows != (batch,):
-        raise ValueError(f"f returns {rows[0]} rows for a batch of {batch}; give a function of batches, one row each")
+        what = f"f returns {rows[0]} rows for a batch of {batch}"
+        raise ValueError(f"attribute: {what}; give a function of a batch that returns a row for each example")
     return lambda x: targets.select(g(x), fixed)
 
 
@@ -233,19 +244,20 @@ def _checked_input(x: Any) -> Array:
         x = np.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         remedy = "convert it with x.astype(jnp.float32), or explain a function of the embedding of the integers"
-        raise TypeError(f"x is of type {x.dtype}, and a gradient needs real numbers; {remedy}")
+        raise TypeError(f"attribute: x is of type {x.dtype}, and a gradient needs real numbers; {remedy}")
     if x.ndim < 1:
-        raise ValueError("x is a single number; give a batch of examples")
+        raise ValueError("attribute: x is a single number; give a batch of examples")
     return jnp.asarray(x)
 
 
 def _baseline(baseline: Any, x: Any) -> Any:
-    """Return the baseline as ``x``, from a number, or arrays that broadcast."""
+    """Return the baseline in the structure and shapes of ``x``, from a number or from arrays that broadcast."""
     if jnp.ndim(baseline) == 0 if isinstance(baseline, int | float | np.ndarray | np.generic | Array) else False:
         return jax.tree.map(lambda leaf: jnp.full_like(leaf, baseline), x)
     structures: list[Any] = [jax.tree.structure(baseline), jax.tree.structure(x)]
     if structures[0] != structures[1]:
-        raise ValueError(f"baseline has the structure {structures[0]}, but x has {structures[1]}")
+        what = f"baseline has the structure {structures[0]}, but x has {structures[1]}"
+        raise ValueError(f"attribute: {what}; give a number, or arrays in the structure of x")
 
     def fit(leaf: Array, other: Any) -> Array:
         try:
@@ -253,17 +265,18 @@ def _baseline(baseline: Any, x: Any) -> Any:
         except (ValueError, TypeError):
             text = f"baseline {other!r}" if isinstance(other, str) else f"baseline of shape {np.shape(other)}"
             text += f" does not broadcast to x of shape {leaf.shape}"
-            raise ValueError(f"{text}; give a number, or one example") from None
+            raise ValueError(f"attribute: {text}; give a number, or one example") from None
 
     return jax.tree.map(fit, x, baseline)
 
 
 def _real_steps(mask: Any, x: Any) -> list[Array | None]:
-    """Return for each input the booleans that broadcast against it, or None."""
+    """Return a mask that broadcasts against each input, or None for an input without one."""
     leaves = jax.tree.leaves(x)
     masks = jax.tree.leaves(mask, is_leaf=lambda entry: entry is None) if mask is not None else [None] * len(leaves)
     if len(masks) != len(leaves):
-        raise ValueError(f"mask has {len(masks)} parts for {len(leaves)} inputs; give one for each, or None for it")
+        what = f"mask has {len(masks)} parts for {len(leaves)} inputs"
+        raise ValueError(f"attribute: {what}; give a mask or None for each input")
 
     def read(one: Any, leaf: Array) -> Array | None:
         if one is None:
@@ -281,22 +294,23 @@ def _masked(values: Any, real: list[Array | None]) -> Any:
 
 
 def _check_finite(method: str, values: Any, x: Any) -> None:
-    """Raise ValueError for a derivative that is not finite, where values are known: not inside jit."""
+    """Raise ValueError for a derivative that is not finite. Does nothing inside ``jit``, where values are unknown."""
     for value, leaf in zip(jax.tree.leaves(values), jax.tree.leaves(x), strict=True):
         if isinstance(value, jax.core.Tracer) or bool(jnp.isfinite(value).all()):
             continue
         example, *index = map(int, np.argwhere(~np.isfinite(np.asarray(value, np.float64)))[0])
         finite = bool(jnp.isfinite(leaf[example]).all())
-        why = "f is not differentiable there" if finite else "x is not finite"
-        raise ValueError(f"{method}: the result for example {example} at index {tuple(index)} is not finite; {why}")
+        why = "f is not differentiable there; give another x" if finite else "x is not finite; give finite numbers"
+        what = f"the result of {method!r} for example {example} at index {tuple(index)} is not finite"
+        raise ValueError(f"attribute: {what}: {why}")
 
 
 @contextlib.contextmanager
 def _explained() -> Iterator[None]:
-    """Say in a sentence why a function cannot be traced or differentiated."""
+    """Raise TypeError with an explanation for a function that cannot be traced."""
     try:
         yield
     except jax.errors.JAXTypeError as error:  # a conversion to NumPy, or a Python condition on a traced value
         what = "f cannot be traced by JAX: it uses NumPy, or a Python condition on values"
-        remedy = f"write it with jax.numpy, as jnp.where instead of if ({str(error).split('.')[0]})"
-        raise TypeError(f"{what}; {remedy}") from error
+        remedy = f"write it with jax.numpy, such as jnp.where instead of if ({str(error).split('.')[0]})"
+        raise TypeError(f"attribute: {what}; {remedy}") from error

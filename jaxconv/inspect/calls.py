@@ -1,7 +1,4 @@
-"""The calls inside a model as one flat list: the layers that compute, without the containers around them.
-
-Knows layers by their contract alone.
-"""
+"""The calls of layers inside a model as one flat list, without the containers around them."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -15,12 +12,12 @@ from jaxconv.models.container import call_params
 
 
 class LeafCall(NamedTuple):
-    """One call of a layer without a graph.
+    """A call of a layer that contains no layers.
 
-    layer: what is computed. path: where its params are. wrappers: the layers around it that compute its kernel.
-    inputs: numbers of the values that it is called on: those of the model's inputs first, then those of the outputs of
-    all calls in order. structure: of the inputs. final: whether the outputs are those of the model, of which the logits
-    are wanted.
+    layer: the layer, without its activation if that is a call of its own. path: the path of its params in those of the
+    model. wrappers: the layers around it that compute its kernel. inputs: the numbers of the values that it is called
+    on; the model's inputs are numbered first, then the outputs of all calls in order. structure: of the inputs. final:
+    whether the outputs are those of the model, from which a softmax or sigmoid is left out.
     """
 
     layer: Any
@@ -31,11 +28,11 @@ class LeafCall(NamedTuple):
     final: bool = False
 
     def params(self, params: Any) -> Any:
-        """Return the params of this call out of those of the model."""
+        """Return the params of this call from those of the model."""
         return call_params(params, self.path, self.wrappers)
 
     def infer(self, layer: Any, params: Any, inputs: list) -> tuple[list, bool]:
-        """Compute the outputs of a layer, this one or one like it; return whether it masks steps by their values."""
+        """Compute the outputs of a variant of this layer, and return whether it creates a mask."""
         masks = False
 
         def outputs(params: Any, inputs: list) -> list:
@@ -49,7 +46,7 @@ class LeafCall(NamedTuple):
 
 
 def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[LeafCall], list[int]]:
-    """Return the calls inside a model of so many inputs, in order, and the numbers of its outputs."""
+    """Return the calls inside a model with this number of inputs, in order, and the numbers of its outputs."""
     calls: list[LeafCall] = []
     makers: list[int | None] = [None] * inputs
 
@@ -75,7 +72,7 @@ def leaf_calls(layer: Layer, inputs: int, structure: Any = LEAF) -> tuple[list[L
         return list(range(len(makers) - layer.output_structure.num_leaves, len(makers)))
 
     outputs = visit(layer, (), list(range(inputs)), structure)
-    # an output that a layer of the model reads must be what it is
+    # an output that a layer of the model also reads must stay unchanged
     read = any(set(call.inputs) & set(outputs) for call in calls)
     final = set() if read else {makers[number] for number in outputs}
     return [call._replace(final=number in final) for number, call in enumerate(calls)], outputs
@@ -93,7 +90,7 @@ def is_convolution(layer: Any) -> bool:
 
 
 def _activation(layer: Any) -> Layer | None:
-    """Return the elementwise activation of a convolution as a layer of its own; None if it has none."""
+    """Return the elementwise activation of a convolution as a separate layer, or None if it has none."""
     if not is_convolution(layer) or layer.activation is linear:
         return None
     after = layers["Activation"](layer.activation, dtype=layer.dtype)

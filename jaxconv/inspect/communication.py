@@ -1,6 +1,6 @@
-"""What each layer of a model makes devices exchange, forward and in training.
+"""Communication between devices caused by each layer of a model, at inference and in training.
 
-Knows layers by their contract, and the collectives of compiled programs by the names of layers in them.
+Collectives of compiled programs are assigned to layers by the names of layers in them.
 """
 
 import collections
@@ -22,13 +22,14 @@ SHORT = {"all-gather": "gather", "all-reduce": "reduce", "collective-permute": "
 
 
 class Moved(NamedTuple):
-    """What one layer makes the devices exchange.
+    """The communication of one layer.
 
-    name: the layer's, after those of the containers around it; empty for the whole. A shared layer has one entry.
-    kind, output: its class, and the shape of its (first) output.
-    forward, gradients: bytes by kind of collective in the program of the output, and in that of a loss with the
-    gradients of all weights. Those of a container count those of its layers.
-    depth: in how many containers it is.
+    name: the name of the layer after those of the containers around it; empty for the whole model. A shared layer has
+    one entry.
+    kind, output: the class of the layer, and the shape of its (first) output.
+    forward, gradients: bytes by kind of collective in the program of the output, and in the program of a loss with the
+    gradients of all weights. A container includes its layers.
+    depth: the number of containers around the layer.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Moved(NamedTuple):
 
 
 class Communication(Table):
-    """The entries of a model: the first for the whole, then one for each layer. ``print`` shows a table."""
+    """The entries of a model: first that of the whole model, then one for each layer. ``print`` shows a table."""
 
     def cells(self) -> list[list[str]]:
         total, *rows = self
@@ -52,16 +53,17 @@ class Communication(Table):
 
 
 def communication(layer: Layer | Apply, x: Any) -> Communication:
-    """Return what each layer of a model makes the devices exchange when its input is sharded and its params are not.
+    """Return the communication of each layer of a model whose input is sharded and whose params are replicated.
 
-    Two programs are compiled and read: the output at inference, and the mean square of the output in training, with
-    the gradients of all weights, which every device has in full at the end, as in ``fit``. A collective belongs to the
-    layer whose operation XLA made it for; what none of them needs, such as the sum of the loss, is in ``"(outside)"``.
-    The bytes are those of the results on one device.
+    Two programs are compiled and analyzed: the output at inference, and the mean square of the output in training, with
+    the gradients of all weights, which are replicated at the end, as in ``fit``. A collective belongs to the layer for
+    whose operation XLA created it; the others, such as the sum of the loss, are in ``"(outside)"``. The bytes are those
+    of the results on one device.
 
     Args:
         layer: a layer or its ``apply_fn``.
-        x: the input, as an array or ``jax.ShapeDtypeStruct`` with a ``NamedSharding``; for several in their structure.
+        x: the input, as an array or ``jax.ShapeDtypeStruct`` with a ``NamedSharding``; several inputs in their
+            structure.
 
     >>> mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     >>> sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
@@ -72,7 +74,8 @@ def communication(layer: Layer | Apply, x: Any) -> Communication:
     layer = as_layer(layer, "communication(layer, x)")
     given = jax.tree.leaves(x)
     if not given or not all(isinstance(getattr(one, "sharding", None), NamedSharding) for one in given):
-        raise TypeError(f"{layer.label}: the input of type {type(x).__name__} has no NamedSharding; see jax.device_put")
+        what = f"{layer.label}: the input of type {type(x).__name__} has no NamedSharding"
+        raise TypeError(f"communication: {what}; give jax.device_put(x, sharding)")
     shape = jax.tree.map(lambda one: tuple(one.shape), x)
     replicated = NamedSharding(given[0].sharding.mesh, PartitionSpec())
 
@@ -109,7 +112,7 @@ def _inside(name: str) -> Callable[[str], bool]:
 
 
 def _sizes(found: Sequence[Collective], counted: Callable[[str], bool]) -> dict[str, int]:
-    """Return the bytes of those collectives whose layer is counted, by their kind."""
+    """Return the bytes, by kind, of the collectives whose layer is counted."""
     sizes: collections.Counter[str] = collections.Counter()
     for one in found:
         if counted(one.layer):

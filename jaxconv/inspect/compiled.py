@@ -1,4 +1,4 @@
-"""What a compiled program moves between devices. Knows the text of XLA's programs, and no layers."""
+"""Communication between devices in a compiled program, read from the text of XLA's program."""
 
 import collections
 import re
@@ -28,10 +28,10 @@ class Collective(NamedTuple):
     """One collective of a compiled program.
 
     kind: XLA's name, such as "all-reduce". bytes: the size of its result on one device, each time that it runs.
-    times: how often it runs, as far as the trip counts of loops are known to XLA; a loop of unknown length counts once,
-    and so does each branch of a conditional. place: the operation in the Python program that it comes from. layer: the
-    path of the layer that this operation belongs to, as in ``summary``; empty for what is outside of all layers inside
-    a model. Where XLA has joined the collectives of several operations in one, each of them is listed.
+    times: how often it runs; a loop whose length XLA does not know is counted once, and so is each branch of a
+    conditional. place: the operation in the Python program that it comes from. layer: the path of the layer that this
+    operation belongs to, as in ``summary``; empty for an operation outside of all layers inside a model. If XLA has
+    joined the collectives of several operations into one, each of them is listed.
     """
 
     kind: str
@@ -44,12 +44,12 @@ class Collective(NamedTuple):
 def collectives(f: Callable, *args: Any) -> list[Collective]:
     """Return the collectives in the compiled program of a function, in the order of its text.
 
-    What one device receives and sends depends on the kind and on the network; the bytes of the result are the figure
-    that programs are compared by. One device has none.
+    The data that one device receives and sends depend on the kind and on the network; programs are usually compared by
+    the bytes of the results. A program for one device has no collectives.
 
     Args:
-        f: a function of arrays, or one that is jitted already, with its shardings.
-        args: its arguments, or ``jax.ShapeDtypeStruct``; arrays that lie on several devices bring their sharding.
+        f: a function of arrays, or one that is already jitted, with its shardings.
+        args: its arguments, or ``jax.ShapeDtypeStruct``; the shardings of arrays on several devices are used.
 
     >>> collectives(jnp.sin, jnp.ones(4))
     []
@@ -82,7 +82,7 @@ def _found(text: str) -> list[Collective]:
 
 
 def _parts(lines: list[str]) -> Iterator[tuple[str, str, str]]:
-    """Yield the kind, the result and the place of each collective; one for each part where parts have places."""
+    """Yield the kind, the result and the place of each collective, or of each part of a joined collective."""
     places = {match[1]: place[1] for line in lines if (match := _NAME.match(line)) and (place := _PLACE.search(line))}
     taken: dict[tuple[str, int], str] = {}
     for line in lines:
@@ -103,7 +103,7 @@ def _parts(lines: list[str]) -> Iterator[tuple[str, str, str]]:
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """Return the lines of each computation by its name, and the name of the one where the program begins."""
+    """Return the lines of each computation by its name, and the name of the entry computation."""
     bodies: dict[str, list[str]] = {}
     name = entry = ""
     for line in text.splitlines():
@@ -120,7 +120,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _split(result: str) -> list[str]:
-    """Return the parts of a tuple of results; a single result as it is."""
+    """Return the parts of a tuple of results, or a single result in a list."""
     if not result.startswith("("):
         return [result]
     depth, parts = 0, [""]
@@ -131,7 +131,7 @@ def _split(result: str) -> list[str]:
 
 
 def _bytes(result: str) -> int:
-    """Return the size of a result, or of all in a tuple."""
+    """Return the size in bytes of a result, or of all results in a tuple."""
     total = 0
     for kind, bits, dims in _ARRAY.findall(result):
         count = 1

@@ -1,4 +1,4 @@
-"""Curvature: the Hessian of a loss by its products with vectors. Knows JAX only, no layers."""
+"""Curvature: eigenvalues, trace and spectral density of the Hessian of a loss, from its products with vectors."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,14 +13,14 @@ from jaxconv.inspect.lanczos import Product, largest, quadrature
 
 
 class Curvature(NamedTuple):
-    """What ``curvature`` finds.
+    """The result of ``curvature``.
 
     eigenvalues: the algebraically largest eigenvalues of the Hessian, largest first.
-    eigenvectors: a list of their unit vectors, each in the structure of the params.
+    eigenvectors: a list of unit vectors, each in the structure of the params.
     residuals: the norms of ``H v - eigenvalue v``: an eigenvalue of H is at most that far from each.
-    trace: Hutchinson's estimate; None if not asked for. trace_error: its standard error.
+    trace: Hutchinson's estimate, or None if not requested. trace_error: its standard error.
     nodes, weights: of the spectral density, sorted: ``sum(weights * f(nodes))`` estimates the mean of ``f`` over all
-        eigenvalues; None if not asked for. ``np.histogram(nodes, bins, weights=weights)`` draws it.
+        eigenvalues; None if not requested. ``np.histogram(nodes, bins, weights=weights)`` computes its histogram.
     """
 
     eigenvalues: np.ndarray
@@ -43,17 +43,17 @@ def curvature(
 ) -> Curvature:
     """Return the largest eigenvalues of a loss's Hessian with eigenvectors, its trace and its spectral density.
 
-    The Hessian is never built: each product with a vector costs about four evaluations of the loss. Eigenvalues come
-    from a block Lanczos method with full reorthogonalization, the trace from Hutchinson's estimator with random signs,
-    the density from stochastic Lanczos quadrature. Runs on the host, outside ``jit``; for the smallest eigenvalues
-    negate the loss.
+    The Hessian is never built: each product with a vector costs about four evaluations of the loss. Eigenvalues are
+    computed by a block Lanczos method with full reorthogonalization, the trace by Hutchinson's estimator with random
+    signs, the density by stochastic Lanczos quadrature. Runs on the host, outside ``jit``; for the smallest
+    eigenvalues negate the loss.
 
     Args:
         loss: a twice differentiable scalar function of the params.
-        params: a structure of real arrays; None leaves are skipped, so that the trainable half of ``apply_fn.split``
+        params: a structure of real arrays; None leaves are skipped, so that the trainable part of ``apply_fn.split``
             can be given: ``loss = lambda trainable: loss_of(merge(trainable, fixed))``.
         key: a JAX PRNG key for the random vectors.
-        top: how many eigenvalues, at most the number of parameters.
+        top: the number of eigenvalues, at most the number of parameters.
         trace, density: whether to estimate them.
         samples: the number of random vectors for the trace, and an eighth of it for the density.
 
@@ -73,11 +73,12 @@ def curvature(
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             what = f"params{jax.tree_util.keystr(path)} has type {jnp.result_type(leaf)}"
-            raise TypeError(f"curvature: {what}; give real numbers, and the others to the loss in another way")
+            raise TypeError(f"curvature: {what}; give real numbers, and pass others to the loss through a closure")
     size = sum(jnp.size(leaf) for leaf in leaves)
-    for name, value, most in (("top", top, size), ("samples", samples, 10**6)):
-        if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value <= most:
-            raise ValueError(f"curvature: {name}={value!r}; it must be from 1 to {most}; there are {size} parameters")
+    for name, value, limit in (("top", top, size), ("samples", samples, 10**6)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or not 1 <= value <= limit:
+            what = f"{name}={value!r} for {size} parameters"
+            raise ValueError(f"curvature: {what}; expected an integer from 1 to {limit}")
     product = _hessian_product(loss, leaves, structure)
     rng = np.random.default_rng(np.asarray(jax.random.bits(key, (4,))))
     eps = max(float(jnp.finfo(jnp.result_type(leaf)).eps) for leaf in leaves)
@@ -95,12 +96,15 @@ def curvature(
 
 
 def _hessian_product(loss: Callable, leaves: list, structure: Any) -> Product:
-    """Return the product of the loss's Hessian with each column of a matrix. Raises ValueError for a bad loss."""
+    """Return a function that multiplies the Hessian by each column of a matrix.
+
+    Raises ValueError for a loss that is not a real scalar.
+    """
     params = structure.unflatten(map(jnp.asarray, leaves))
     value = jax.eval_shape(loss, params)
     if getattr(value, "shape", None) != () or not jnp.issubdtype(value.dtype, jnp.floating):
         got = getattr(value, "shape", None), getattr(value, "dtype", type(value).__name__)
-        raise ValueError(f"curvature: the loss has shape {got[0]} and type {got[1]}; it must be a real scalar")
+        raise ValueError(f"curvature: the loss has shape {got[0]} and type {got[1]}; expected a real scalar")
 
     @jax.jit
     def along(params: Any, direction: Any) -> Any:
@@ -113,7 +117,7 @@ def _hessian_product(loss: Callable, leaves: list, structure: Any) -> Product:
             columns.append(np.concatenate([np.asarray(leaf, np.float64).ravel() for leaf in jax.tree.leaves(image)]))
         result = np.stack(columns, 1)
         if not np.all(np.isfinite(result)):
-            raise ValueError("curvature: the Hessian is not finite at these params; look at the loss and its gradient")
+            raise ValueError("curvature: the Hessian is not finite at these params; check the loss and its gradient")
         return result
 
     return product
@@ -127,7 +131,7 @@ def _as_tree(vector: np.ndarray, leaves: list, structure: Any) -> Any:
 
 
 def _density(product: Product, size: int, probes: int, rng: np.random.Generator, steps: int = 80) -> dict[str, Any]:
-    """Return nodes and weights of the spectral density, from Lanczos runs that start at random vectors."""
+    """Return nodes and weights of the spectral density, from Lanczos runs with random start vectors."""
     nodes, weights = [], []
     for _ in range(probes):
         start = rng.standard_normal(size)

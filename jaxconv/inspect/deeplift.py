@@ -1,4 +1,4 @@
-"""DeepLIFT: how much of the difference from a reference each step of a program passes back to its operands.
+"""DeepLIFT: the contribution of each input to the difference of a score from its value at a reference.
 
 A program is evaluated on pairs of an actual value and its reference. Each step that is not linear gets the derivative
 of a linear function with the same difference: ``sum(multiplier * (operand - reference)) == result - reference``.
@@ -19,7 +19,7 @@ from jaxconv.inspect import program as programs
 from jaxconv.inspect.program import CALLS, CUSTOM, ELEMENTWISE, bind, called, flatten, is_activation, run, trace
 from jaxconv.kernels.maximum import largest_along
 
-# linear in the operands at these places (None: in all), whatever is at the others
+# linear in the operands at these positions (None: in all), for any values at the others
 LINEAR: dict[str, tuple[int, ...] | None] = dict.fromkeys(
     """add add_any sub neg reduce_sum cumsum reduce_window_sum broadcast_in_dim reshape transpose squeeze expand_dims
     slice pad concatenate split rev convert_element_type reduce_precision copy copy_p real imag fft name device_put psum
@@ -34,15 +34,15 @@ LARGEST = ("max", "reduce_max", "reduce_window_max", "window_max", "cummax")
 SMALLEST = ("min", "reduce_min", "reduce_window_min", "cummin")
 COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge")
 LOGICAL = ("and", "or", "xor", "not")
-# applied to a condition, they apply to what it depends on as well
+# primitives that, applied to a condition, are also applied to its cause
 MOVES = ("broadcast_in_dim", "reshape", "transpose", "squeeze", "expand_dims", "slice", "rev", "copy")
 
 
 class Pair(NamedTuple):
     """A value that depends on the input.
 
-    actual: the value at the input; its derivative is made of multipliers. reference: the value at the baseline.
-    cause: for a condition such as ``x > y``, the Pair ``x - y`` whose change changes it; None if unknown.
+    actual: the value at the input; its derivative consists of multipliers. reference: the value at the baseline.
+    cause: for a condition such as ``x > y``, the Pair ``x - y`` that determines it, or None if unknown.
     """
 
     actual: Any
@@ -53,7 +53,7 @@ class Pair(NamedTuple):
 def multipliers(f: Callable[[Any], Array], x: Any, reference: Any) -> tuple[Any, Array, Array]:
     """Return the multipliers of all inputs, and the scores (batch,) at ``x`` and at the reference.
 
-    Raises ValueError if a step of ``f`` that depends on ``x`` has no rule; it is named.
+    Raises ValueError, with the name of the primitive, if a step of ``f`` that depends on ``x`` has no rule.
     """
     program = trace(f, x)
     references = [lax.stop_gradient(leaf) for leaf in jax.tree.leaves(reference)]
@@ -82,7 +82,7 @@ def _step(eqn: Any, values: Sequence[Any]) -> list[Any]:
     places = [place for place, value in enumerate(values) if isinstance(value, Pair)]
     if not places:
         return bind(eqn, values)
-    if name == "stop_gradient":  # the function depends on it as on any other value
+    if name == "stop_gradient":  # the value depends on the input like any other
         return [values[0]]
     if name in (*CALLS, *CUSTOM):
         return [_nonlinear(eqn, values)] if is_activation(eqn) else _inner(called(eqn), values)
@@ -105,8 +105,8 @@ def _step(eqn: Any, values: Sequence[Any]) -> list[Any]:
     rule = _rule(name, len(places)) if floats else None
     if rule is None:
         how = "whose condition or index depends" if name in ("cond", "while", *LINEAR) else "which depends"
-        remedy = "write it with other functions, or use method='integrated', which needs derivatives alone"
-        raise ValueError(f"deeplift has no rule for the primitive {name!r}, {how} on the input; {remedy}")
+        remedy = "write it with other functions, or use method='integrated', which needs only derivatives"
+        raise ValueError(f"attribute: deeplift has no rule for the primitive {name!r}, {how} on the input; {remedy}")
     return [rule(eqn, values)]
 
 
@@ -121,7 +121,7 @@ def _rule(name: str, pairs: int) -> Callable[[Any, Sequence[Any]], Pair] | None:
 
 
 def _lane(values: Sequence[Any], lane: int) -> list[Any]:
-    """Return the actual values (0), or the references (1)."""
+    """Return the actual values for lane 0, or the references for lane 1."""
     return [value[lane] if isinstance(value, Pair) else value for value in values]
 
 
@@ -131,7 +131,7 @@ def _fixed(values: Sequence[Any]) -> list[Any]:
 
 
 def _promote(value: Any, like: Any) -> Any:
-    """Make a value a Pair where another one is; a cause is not kept through loops and branches."""
+    """Return a value as a Pair if ``like`` is a Pair, without a cause, which is not kept through loops and branches."""
     if isinstance(like, Pair) and not isinstance(value, Pair):
         return Pair(value, value)
     return value._replace(cause=None) if isinstance(value, Pair) else value
@@ -153,7 +153,7 @@ def _attach_jvp(primals: Any, tangents: Any) -> tuple[Array, Array]:
 
 
 def _near(a: Array, b: Array) -> Array:
-    """Return where two values agree up to rounding: there a quotient of differences has no digits."""
+    """Return where two values agree up to rounding: there a quotient of differences has no correct digits."""
     return (a == b) | (jnp.abs(a - b) <= 8 * jnp.finfo(a.dtype).eps * jnp.maximum(jnp.abs(a), jnp.abs(b)))
 
 
@@ -172,7 +172,7 @@ def _linear(eqn: Any, values: Sequence[Any]) -> Pair:
 
 
 def _product(eqn: Any, values: Sequence[Any]) -> Pair:
-    """Divide the difference of a product half and half: each factor times the mean of the other one."""
+    """Divide the difference of a product: that of each factor times the mean of the other factor."""
     u, v = values
     u_mean, v_mean = ((lax.stop_gradient(w.actual) + w.reference) / 2 for w in values)
     actual, reference = (bind(eqn, _lane(values, lane))[0] for lane in (0, 1))
@@ -181,7 +181,7 @@ def _product(eqn: Any, values: Sequence[Any]) -> Pair:
 
 
 def _quotient(eqn: Any, values: Sequence[Any]) -> Pair:
-    """Divide the difference of ``u / v`` as that of the product of u and ``1 / v``, whose secant is known."""
+    """Divide the difference of ``u / v`` as that of the product of ``u`` and ``1 / v``, whose secant is known."""
     (u, v), (u0, v0) = _fixed(values), _lane(values, 1)
     if not isinstance(values[1], Pair):
         return _linear(eqn, values)
@@ -210,11 +210,12 @@ def _nonlinear(eqn: Any, values: Sequence[Any]) -> Pair:
 def _selection(eqn: Any, values: Sequence[Any]) -> Pair:
     """Pass the difference of an extreme value to one entry.
 
-    Where the value moved outwards, to the entry that is the extreme now; elsewhere to that of the reference. The
-    derivative of the step gathers that entry, so that windows may overlap. This is the rule of captum's code, with
-    which the contributions sum to the difference. The authors' implementation (kundajelab/deeplift, "gradient") passes
-    the multiplier to the extreme entry at the input; that sums to the difference only where the reference is the same
-    throughout a window. So does captum 0.9 where the pooling follows an activation, whose hook undoes the other one.
+    If the value is more extreme than its reference, this is the extreme entry of the input, otherwise that of the
+    reference. The derivative of the step gathers that entry, so that windows may overlap. This is the rule of captum's
+    code, with which the contributions sum to the difference. The authors' implementation (kundajelab/deeplift,
+    "gradient") passes the multiplier to the extreme entry of the input; that sums to the difference only if the
+    reference is constant in a window. captum 0.9 does the same if the pooling follows an activation, whose hook undoes
+    the hook of the pooling.
     """
     actual, reference = _fixed(values), _lane(values, 1)
     surrogates = _lane(values, 0)
@@ -246,7 +247,7 @@ def _selection(eqn: Any, values: Sequence[Any]) -> Pair:
 
 
 def _extreme(eqn: Any, operands: Sequence[Any]) -> Array:
-    """Return an extreme value with a derivative that does not depend on how XLA rounds the operand when it compares."""
+    """Return an extreme value with a derivative that does not depend on XLA's rounding of operands in comparisons."""
     if eqn.primitive.name not in ("reduce_max", "reduce_min"):
         return bind(eqn, operands)[0]
     sign = 1 if eqn.primitive.name == "reduce_max" else -1
@@ -257,7 +258,7 @@ def _extreme(eqn: Any, operands: Sequence[Any]) -> Array:
 
 
 def _discrete(eqn: Any, values: Sequence[Any]) -> list[Any]:
-    """Compute booleans and integers, whose derivative is 0, and keep what their change depends on."""
+    """Compute booleans and integers, whose derivative is 0, and keep the cause of their changes."""
     name = eqn.primitive.name
     actual, reference = (bind(eqn, _lane(values, lane)) for lane in (0, 1))
     cause = None
@@ -281,13 +282,14 @@ def _discrete(eqn: Any, values: Sequence[Any]) -> list[Any]:
 
 
 def _select(eqn: Any, values: Sequence[Any]) -> Pair:
-    """Pass the difference to the case that is selected; where the selection changed, to what changed it."""
+    """Pass the difference to the selected case, or to the cause of the condition where the condition changed."""
     condition = values[0]
     if not isinstance(condition, Pair):
         return _linear(eqn, values)
     if _cause(condition) is None:
         where = "the primitive 'select_n' (jnp.where) on a condition that is not a comparison of numbers"
-        raise ValueError(f"deeplift has no rule for {where} and depends on the input; use method='integrated'")
+        what = f"deeplift has no rule for {where} and depends on the input"
+        raise ValueError(f"attribute: {what}; use method='integrated'")
     return _switched(eqn, [condition.actual, *values[1:]], condition)
 
 

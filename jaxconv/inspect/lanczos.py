@@ -1,6 +1,6 @@
-"""Largest eigenvalues of a symmetric matrix that is known by its products with vectors. Knows arrays only, on the host.
+"""Lanczos methods: the largest eigenvalues of a symmetric matrix, from its products with vectors, on the host.
 
-Vectors are NumPy arrays in float64, whatever precision the products have.
+Vectors are NumPy arrays in float64, regardless of the precision of the products.
 """
 
 import warnings
@@ -27,12 +27,12 @@ def largest(
 ) -> Eigenpairs:
     """Return the algebraically largest eigenvalues, by the block Lanczos method with full reorthogonalization.
 
-    A block is wider than ``top``, so that multiple eigenvalues are found as often as they occur. The basis is restarted
-    from its best vectors when it has become large. ``tolerance`` is that of the residuals, as a fraction of the largest
-    absolute eigenvalue; a warning says that ``products`` did not suffice.
+    A block has more than ``top`` columns, so that multiple eigenvalues are found with their multiplicity. The basis is
+    restarted from its best vectors when it becomes large. ``tolerance`` limits the residuals, as a fraction of the
+    largest absolute eigenvalue. Warns if ``products`` products with vectors are not enough.
     """
     block = min(top + 2, size)
-    most = min(size, max(8 * block, 100))
+    max_columns = min(size, max(8 * block, 100))
     basis = np.linalg.qr(rng.standard_normal((size, block)))[0]
     image = product(basis)
     used = block
@@ -47,10 +47,10 @@ def largest(
             break
         if used >= products:
             found = f"the eigenvalues {values[:top]} have the residuals {norms}"
-            text = f"{used} products did not suffice: {found}; the true ones are as close to them at least"
+            text = f"{used} products were not enough: {found}; true eigenvalues are within these residuals"
             warnings.warn(text, RuntimeWarning, stacklevel=caller_level())
             break
-        if basis.shape[1] + block > most and size > most:
+        if basis.shape[1] + block > max_columns and size > max_columns:
             basis, image = vectors[:, : 2 * block], images[:, : 2 * block]
         new = _orthogonal_to(basis, residual, rng)
         basis, image = np.hstack([basis, new]), np.hstack([image, product(new)])
@@ -64,7 +64,7 @@ def quadrature(product: Product, start: np.ndarray, steps: int) -> tuple[np.ndar
     ``start`` has norm 1. It is exact for polynomials up to degree ``2 * steps - 1``.
     """
     basis = start[:, None]
-    diagonal, beside = [], []
+    diagonal, off_diagonal = [], []
     for _ in range(min(steps, len(start))):
         image = product(basis[:, -1:])[:, 0]
         diagonal.append(basis[:, -1] @ image)
@@ -73,15 +73,15 @@ def quadrature(product: Product, start: np.ndarray, steps: int) -> tuple[np.ndar
         norm = np.linalg.norm(image)
         if norm <= 1e-6 * max(map(abs, diagonal)):
             break
-        beside.append(norm)
+        off_diagonal.append(norm)
         basis = np.hstack([basis, (image / norm)[:, None]])
-    beside = beside[: len(diagonal) - 1]
-    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
+    off_diagonal = off_diagonal[: len(diagonal) - 1]
+    nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(off_diagonal, 1) + np.diag(off_diagonal, -1))
     return nodes, vectors[0] ** 2
 
 
 def _orthogonal_to(basis: np.ndarray, block: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return an orthonormal block that is orthogonal to a basis; random where nothing of a column is left."""
+    """Return an orthonormal block that is orthogonal to a basis; a column that vanishes is replaced by a random one."""
     size = min(block.shape[1], len(basis) - basis.shape[1])
     block = block[:, :size]
     for _ in range(3):

@@ -1,7 +1,4 @@
-"""Linear layers as linear maps: singular values, and the frequency response of one-dimensional kernels.
-
-Knows layers by their contract: windows, and ``activation``, which is left out.
-"""
+"""Linear layers as linear maps: singular values, and the frequency response of one-dimensional kernels."""
 
 import dataclasses
 import math
@@ -14,7 +11,7 @@ import numpy as np
 from jaxconv.contract import Apply, Layer, Params, as_layer
 from jaxconv.inspect.lanczos import largest
 
-DENSE = 2**26  # entries of a matrix that is built
+DENSE = 2**26  # the largest number of entries of a matrix that is built
 
 
 class Spectrum(NamedTuple):
@@ -25,12 +22,15 @@ class Spectrum(NamedTuple):
 
 
 def spectrum(kernel: Any, n: int | None = None, dilation: int = 1) -> Spectrum:
-    """Return the frequency response of one-dimensional kernels: by how much they amplify each frequency.
+    """Return the frequency response of one-dimensional kernels: the factor by which they amplify each frequency.
 
     Args:
         kernel: (taps, ...), such as the kernel of a Conv1D, (taps, channels, filters); all other axes are kept.
         n: the number of frequencies, at least 2; 257 if None.
         dilation: the dilation rate of the layer, which repeats the spectrum.
+
+    Raises:
+        ValueError: a kernel that is not a real array; ``n`` or ``dilation`` out of range.
 
     >>> frequencies, magnitudes = spectrum(jnp.array([0.5, 0.5]), 3)
     >>> frequencies.tolist(), magnitudes.round(4).tolist()
@@ -40,9 +40,9 @@ def spectrum(kernel: Any, n: int | None = None, dilation: int = 1) -> Spectrum:
     if taps.ndim == 0 or taps.dtype.kind not in "fiuV" or taps.size == 0:
         raise ValueError(f"spectrum: kernel of shape {taps.shape} and type {taps.dtype}; give real (taps, ...)")
     count = 257 if n is None else n
-    for name, value, least in (("n", count, 2), ("dilation", dilation, 1)):
-        if isinstance(value, bool) or not hasattr(value, "__index__") or value < least:
-            raise ValueError(f"spectrum: {name}={value!r} is not an integer of at least {least}")
+    for name, value, minimum in (("n", count, 2), ("dilation", dilation, 1)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
+            raise ValueError(f"spectrum: {name}={value!r} is not valid; expected an integer of at least {minimum}")
     frequencies = np.linspace(0, 0.5, count)
     phases = np.exp(2j * np.pi * np.outer(frequencies, dilation * np.arange(len(taps))))
     return Spectrum(frequencies, np.abs(np.tensordot(phases, taps.astype(np.float64), 1)))
@@ -51,16 +51,20 @@ def spectrum(kernel: Any, n: int | None = None, dilation: int = 1) -> Spectrum:
 def singular_values(layer: Layer | Apply, params: Params, shape: Any, top: int | None = None) -> np.ndarray:
     """Return the singular values of a layer as a linear map of one input of this shape, largest first.
 
-    The bias and the option ``activation`` are left out. The largest one is the layer's Lipschitz constant. With
-    circular padding, of any stride, dilation and groups, the map is block diagonal in the Fourier basis, and all
-    singular values are exact at the cost of many small decompositions. Otherwise all of them come from the matrix of
-    the map, and the ``top`` largest, where the matrix is too large to build, from a Lanczos method on the layer and its
-    transpose. Runs on the host, outside ``jit``.
+    The bias and the option ``activation`` are left out. The largest singular value is the layer's Lipschitz constant.
+    With circular padding, and any stride, dilation and groups, the map is block diagonal in the Fourier basis, and all
+    singular values are computed exactly from many small decompositions. Otherwise they are computed from the matrix of
+    the map. If the matrix is too large to build, the ``top`` largest ones are computed by a Lanczos method on the layer
+    and its transpose. Runs on the host, outside ``jit``.
 
     Args:
-        layer: a layer or a model that is linear apart from biases, or its ``apply_fn``.
-        shape: of the input, batch first.
-        top: how many; None returns all ``min(inputs, outputs)`` of them.
+        layer: a layer or a model that is linear except for biases, or its ``apply_fn``.
+        params: the params of the layer.
+        shape: the shape of the input, batch first.
+        top: the number of singular values; None returns all ``min(inputs, outputs)`` of them.
+
+    Returns:
+        (top,), in float64.
 
     Raises:
         ValueError: a layer that is not linear; unknown lengths; ``top`` out of range; all singular values of a matrix
@@ -78,7 +82,7 @@ def singular_values(layer: Layer | Apply, params: Params, shape: Any, top: int |
     linear = _Map(layer, params, shape)
     count = min(linear.inputs, linear.outputs)
     if top is not None and (isinstance(top, bool) or not hasattr(top, "__index__") or not 1 <= top <= count):
-        raise ValueError(f"singular_values: top={top!r}; it must be from 1 to {count}, or None for all")
+        raise ValueError(f"singular_values: top={top!r} is not valid; expected None or an integer from 1 to {count}")
     strides = linear.circular_strides()
     if strides is not None:
         return _by_fourier(linear, strides)[:top]
@@ -91,7 +95,7 @@ def singular_values(layer: Layer | Apply, params: Params, shape: Any, top: int |
 
 
 class _Map:
-    """The linear part of a layer, on arrays of the host in float64 with a leading axis of any length."""
+    """The linear part of a layer, on NumPy arrays in float64 with a leading axis of any length."""
 
     def __init__(self, layer: Layer, params: Params, shape: Any):
         self.layer = layer
@@ -109,7 +113,7 @@ class _Map:
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Apply the linear part to a batch."""
         given = jnp.asarray(x.reshape(-1, *self.shape[1:]), self.dtype)
-        # the derivative, from which biases vanish without rounding
+        # the derivative, which removes biases without rounding
         y = jax.jvp(lambda x: self._apply(self._params, x), (jnp.zeros_like(given),), (given,))[1]
         return np.asarray(y, np.float64)
 
@@ -120,7 +124,7 @@ class _Map:
         return np.asarray(jax.vjp(lambda x: self._apply(self._params, x), zeros)[1](given)[0], np.float64)
 
     def matrix(self) -> np.ndarray:
-        """Return the matrix of the map, or its transpose, whichever takes fewer products."""
+        """Return the matrix of the map or its transpose: the one that needs fewer products."""
         if self.inputs <= self.outputs:
             return self(np.eye(self.inputs)).reshape(self.inputs, -1)
         return self.transposed(np.eye(self.outputs)).reshape(self.outputs, -1)
@@ -136,9 +140,9 @@ class _Map:
             raise ValueError(f"singular_values: {what}; give a part without activations, such as model[0]")
 
     def circular_strides(self) -> tuple[int, ...] | None:
-        """Return by how many input steps of each axis a shift moves the output by one; None if it is not so.
+        """Return the stride of each axis if the map commutes with circular shifts by the strides, otherwise None.
 
-        The axis of the channels has stride 0: it is not shifted.
+        Such a shift of the input shifts the output by one step. The channel axis has stride 0: it is not shifted.
         """
         windows = self.layer.windows(self.shape)
         lengths, out = self.shape[1:], self.output_shape[1:]
@@ -164,8 +168,8 @@ class _Map:
 def _by_fourier(linear: _Map, strides: tuple[int, ...]) -> np.ndarray:
     """Return all singular values of a map that commutes with shifts by these strides.
 
-    Its responses to impulses at one place of each phase, and their Fourier transform over the output's positions, are
-    the blocks of the map in the Fourier basis: for each frequency a matrix (channels out, phases and channels in).
+    The Fourier transform, over the output's positions, of its responses to an impulse at each phase gives the blocks of
+    the map in the Fourier basis: for each frequency a matrix (channels out, phases and channels in).
     """
     channels = strides.index(0)
     phases = [range(s) if s else range(n) for s, n in zip(strides, linear.shape[1:], strict=True)]

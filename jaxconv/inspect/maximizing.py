@@ -1,7 +1,4 @@
-"""Activation maximisation: an input for which a unit inside a model is as active as possible.
-
-Knows layers by their contract alone.
-"""
+"""Activation maximization: an input that maximizes the activation of a unit inside a model."""
 
 import functools
 from collections.abc import Sequence
@@ -21,7 +18,10 @@ from jaxconv.inspect.occlusion import formats, spatial_axes
 
 
 class Maximized(NamedTuple):
-    """The result of ``maximize``. x: the input, with a batch of one. history: (steps,), the activation at each step."""
+    """The result of ``maximize``.
+
+    x: the input, with a batch of one. history: (steps,), the activation at each step.
+    """
 
     x: Array
     history: Array
@@ -32,30 +32,37 @@ def maximize(
     learning_rate: float = 0.05, jitter: int | None = None, smoothness: float = 0.1,
     bounds: tuple[float, float] | None = (0.0, 1.0),
 ) -> Maximized:  # fmt: skip
-    """Find an input that a unit responds to: a signal, an image or a volume.
+    """Find an input that maximizes the activation of a unit: a signal, an image or a volume.
 
-    Adam ascends ``activation - smoothness * roughness``, where roughness is the mean squared difference of neighbouring
-    entries. The input is parametrised by its Fourier coefficients, divided by their frequency, as in lucid, and brought
-    into ``bounds`` by a sigmoid. At each step it is shifted by up to ``jitter`` steps, so that the result does not
-    depend on the grid of a stride.
+    Adam maximizes ``activation - smoothness * roughness``, where roughness is the mean squared difference of
+    neighbouring entries. The input is parametrized by its Fourier coefficients, divided by their frequency, as in
+    lucid, and a sigmoid maps it into ``bounds``. At each step it is shifted by up to ``jitter`` steps, so that the
+    result does not depend on the grid of a stride.
 
     Differs from lucid: the shift is circular, without a grey border; images are neither scaled nor rotated, and
     colours are not decorrelated; the size is that of the model's input; lucid has no roughness by default.
 
     Args:
-        layer: a layer or its ``apply_fn``. params: its params.
+        layer: a layer or its ``apply_fn``.
+        params: the params of the layer.
         at: the path of a layer inside, as in ``observe``; "" for the output of the model.
-        unit: a channel, whose mean over all places is maximized; or an index of the output, without batch, such as
+        unit: a channel, whose mean over all positions is maximized; or an index of the output, without batch, such as
             (step, channel).
         key: a JAX PRNG key for the start and the shifts; the same key gives the same result.
-        shape: the shape of the input, batch first; None where the model knows it.
-        steps: number of steps. learning_rate: of Adam.
+        shape: the shape of the input, batch first; None if the model knows it.
+        steps: the number of steps of Adam.
+        learning_rate: the learning rate of Adam.
         jitter: the largest shift along each spatial axis; None means a sixteenth of its length.
-        smoothness: weight of the roughness.
-        bounds: smallest and largest entry; None for any.
+        smoothness: the weight of the roughness.
+        bounds: the smallest and the largest entry; None for no bounds.
+
+    Returns:
+        A ``Maximized``: ``x``, the input with a batch of one, and ``history``, the activation at each step.
 
     Raises:
-        ValueError: a path or a unit that is not in the model; an input of unknown size; no steps.
+        ValueError: a path or a unit that is not in the model; an input of unknown size; ``steps`` or ``bounds`` out of
+            range.
+        TypeError: a model that takes integers; a key that is not a PRNG key.
 
     Source: Erhan et al. 2009; Olah et al. 2017, doi:10.23915/distill.00007, and its code, lucid.
 
@@ -76,9 +83,9 @@ def maximize(
     if takes_integers(layer):
         raise TypeError("maximize: the model takes integers, which have no gradient; give its part after the embedding")
     if steps < 1:
-        raise ValueError(f"maximize: steps={steps} is not positive; give at least 1")
+        raise ValueError(f"maximize: steps={steps} is not valid; expected an integer of at least 1")
     if bounds is not None and not bounds[0] < bounds[1]:
-        raise ValueError(f"maximize: bounds={bounds} are not (smallest, largest) entry")
+        raise ValueError(f"maximize: bounds={bounds} is not valid; expected (smallest, largest), such as (0.0, 1.0)")
     axes = tuple(spatial_axes(layer, len(shape)))
     shift = tuple(shape[axis] // 16 if jitter is None else jitter for axis in axes)
     value = jax.eval_shape(lambda params, x: observe(layer, params, x, [at])[at], params, jnp.zeros(shape))
@@ -123,7 +130,7 @@ def _ascend(
 
 
 def _spectrum_scale(shape: tuple, axes: tuple[int, ...]) -> np.ndarray:
-    """Return the factor of each Fourier coefficient: one over its frequency, so that all scales learn alike."""
+    """Return the factor of each Fourier coefficient: one over its frequency, which balances all scales."""
     each = [np.fft.fftfreq(shape[axis]) for axis in axes[:-1]] + [np.fft.rfftfreq(shape[axes[-1]])]
     radius = np.sqrt(sum(np.square(grid) for grid in np.meshgrid(*each, indexing="ij")))
     sizes = [shape[axis] for axis in axes]
@@ -133,12 +140,12 @@ def _spectrum_scale(shape: tuple, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def _index(value: Any, unit: int | Sequence[int], data_format: Any) -> tuple:
-    """Return the index of a unit in the output of its layer, with None for the whole of an axis.
+    """Return the index of a unit in the output of its layer, with None for an entire axis.
 
-    Raises ValueError for one that is out of range.
+    Raises ValueError for a unit that is out of range.
     """
     if not hasattr(value, "shape"):
-        raise ValueError("maximize: the layer has several outputs; name a layer inside with one")
+        raise ValueError("maximize: the layer has several outputs; give the path of a layer with one output")
     sizes = value.shape[1:]
     if isinstance(unit, int | np.integer):
         axis = 0 if data_format == "channels_first" else len(sizes) - 1

@@ -1,7 +1,4 @@
-"""Observe: the values of the layers inside a model, and gradients with respect to them.
-
-Knows layers by their contract alone: the tap in a forward pass.
-"""
+"""The values of the layers inside a model, and gradients with respect to them, by a tap in the forward pass."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -15,9 +12,10 @@ from jaxconv.registry import nearest
 
 
 class Observed(NamedTuple):
-    """The value of a layer's output, and the gradient with respect to it: zeros where the result does not depend on it.
+    """The value of a layer's output, and the gradient with respect to it.
 
-    Both have the structure of the layer's output. The gradient of integers and booleans is None.
+    Both have the structure of the layer's output. The gradient is zero where the result does not depend on the value,
+    and None for integers and booleans.
     """
 
     value: Any
@@ -37,22 +35,26 @@ def observe(
 ) -> dict[str, Any]:
     """Compute a model and return the outputs of the layers inside it, by their paths.
 
-    A path is the names of the containers around a layer and its own, as in ``summary``: ``"encoder/conv1d"``. Further
-    calls of a shared layer are counted: ``"conv1d#2"``. The layer inside a wrapper is ``"layer"``:
-    ``"time_distributed/layer"``. The empty path ``""`` is the whole model.
+    A path consists of the names of the containers around a layer and its own name, as in ``summary``:
+    ``"encoder/conv1d"``. Further calls of a shared layer are numbered: ``"conv1d#2"``. The layer inside a wrapper is
+    ``"layer"``: ``"time_distributed/layer"``. The empty path ``""`` is the whole model.
 
     A pure function of its arrays: it can be used inside ``jit``, ``grad`` and ``vmap``. Layers that run inside a
-    transformation in the ``call`` of another layer (``jit``, ``scan``) are not seen.
+    transformation in the ``call`` of another layer (``jit``, ``scan``) are not observed.
 
     Args:
         layer: a layer or its ``apply_fn``.
         params, x, train, key, mask: as for ``apply_fn.forward``.
-        names: the paths to return, in this order; a path may also be that of a container. None returns all those inside
-            the model, in the order in which they are computed, or the whole model if it has no layers inside.
-        gradient_of: a scalar function of the model's output. With it each entry is ``Observed(value, gradient)``: the
-            gradient of ``gradient_of(output)`` with respect to that value.
+        names: the paths to return, in this order; a path may also be that of a container. None returns all layers
+            inside the model, in the order in which they are computed, or the whole model if it has no layers inside.
+        gradient_of: a scalar function of the model's output. With it each entry is ``Observed(value, gradient)``, with
+            the gradient of ``gradient_of(output)`` with respect to that value.
+
+    Returns:
+        A dict from each path to the output of the layer, or to an ``Observed``.
 
     Raises:
+        TypeError: ``names`` is a string.
         ValueError: a path that is not in the model; ``gradient_of`` does not return a real scalar.
 
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(4, 3), jaxconv.ReLU(), jaxconv.Flatten(), jaxconv.Dense(2)])
@@ -67,7 +69,7 @@ def observe(
     layer = as_layer(layer, "observe(layer, params, x)", params)
     if isinstance(names, str):
         raise TypeError(f"observe: names={names!r} is a string; give a list: [{names!r}]")
-    order: list[str] = []  # a dict that passes through a transformation is sorted
+    order: list[str] = []  # transformations sort the keys of a dict
 
     def run(added: dict[str, list]) -> tuple[Any, dict[str, Any]]:
         order.clear()
@@ -100,12 +102,12 @@ def observe(
 
 
 def _zeros(like: jax.ShapeDtypeStruct) -> Any:
-    """Return what is added to a value to differentiate with respect to it; None to integers."""
+    """Return the zeros that are added to a value to differentiate with respect to it, or None for integers."""
     return jnp.zeros(like.shape, like.dtype) if jnp.issubdtype(like.dtype, jnp.inexact) else None
 
 
 def _chosen(names: Sequence[str] | None, found: Sequence[str], layer: Layer) -> list[str]:
-    """Return the names to return. Raises ValueError for one that is not among those found."""
+    """Return the requested names. Raises ValueError for a name that is not in ``found``."""
     if names is None:
         return [name for name in found if name] or [""]
     for name in names:
@@ -125,13 +127,13 @@ def _scalar(value: Any) -> Any:
 
 
 def find_layer(layer: Layer, path: str) -> Layer:
-    """Return the layer with a path of ``observe``."""
+    """Return the layer at a path of ``observe``."""
     for name in filter(None, path.split("/")):
         layer = layer.children.get(name.partition("#")[0], layer)
     return layer
 
 
 def channel_axis(layer: Layer, paths: Iterable[str], rank: int) -> int:
-    """Return the axis of the channels by the first layer that has a data format; the last axis if none has."""
+    """Return the channel axis according to the first layer with a data format, or the last axis if there is none."""
     formats = (getattr(find_layer(layer, path), "data_format", None) for path in paths)
     return 1 if next(filter(None, formats), "channels_last") == "channels_first" else rank - 1

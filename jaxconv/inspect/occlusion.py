@@ -1,7 +1,4 @@
-"""Occlusion and mutations: how a score changes when a part of the input is replaced.
-
-Know layers by their contract alone.
-"""
+"""Occlusion and mutations: the change of a score when a part of the input is replaced."""
 
 import functools
 import operator
@@ -19,15 +16,15 @@ from jaxconv.inspect.patches import Spans, Value, compute
 from jaxconv.inspect.reach import Span
 from jaxconv.inspect.target import fix, select
 
-CHUNK = 1 << 22  # entries of the largest value of as many changes as are computed together
-MOST = 64  # changes
+CHUNK = 1 << 22  # the number of entries of the largest value, for all changes that are computed together
+MAX_CHANGES = 64  # the largest number of changes that are computed together
 
 
 class Changes(NamedTuple):
     """Changes of one input, each of a part of it.
 
-    input: which input. number: of changes. spans: the parts.
-    patch: maps (the input with a batch of one, numbers of changes) to the new values of the parts.
+    input: the number of the input. number: the number of changes. spans: the parts.
+    patch: a function from (the input with a batch of one, indices of changes) to the new values of the parts.
     """
 
     input: int
@@ -63,7 +60,7 @@ def changed_scores(
     goal = fix(unchanged, target)
     sizes: list[int] = []
     jax.eval_shape(lambda index: run(index, sizes), jnp.zeros(1, jnp.int32))
-    chunk = max(1, min(MOST, changes.number, CHUNK // max(sizes)))
+    chunk = max(1, min(MAX_CHANGES, changes.number, CHUNK // max(sizes)))
     index = jnp.minimum(jnp.arange(-(-changes.number // chunk) * chunk, dtype=jnp.int32), changes.number - 1)
     scores = lax.map(lambda index: run(index, []), index.reshape(-1, chunk)).reshape(-1)[: changes.number]
     return select(unchanged, goal)[0], scores
@@ -79,28 +76,30 @@ def _unchanged(
     for call in calls:
         own, given = call.params(params), [values[number] for number in call.inputs]
         found, masks = call.infer(call.layer, own, given)
-        if masks:  # layers behind it treat masked steps differently
-            alone = LeafCall(layer, (), (), tuple(range(count)), structure, final=True)
-            found, _ = alone.infer(layer, params, inputs)
-            return [alone], list(range(count, count + len(found))), [*inputs, *found]
+        if masks:  # later layers treat masked steps differently
+            whole_model = LeafCall(layer, (), (), tuple(range(count)), structure, final=True)
+            found, _ = whole_model.infer(layer, params, inputs)
+            return [whole_model], list(range(count, count + len(found))), [*inputs, *found]
         values += found
     return calls, outputs, values
 
 
 def mutations(layer: Any, params: Params, x: Any, target: Any = None) -> Array:
-    """Compute how each substitution of one letter of a one-hot sequence changes a score: in-silico mutagenesis.
+    """Compute the change of a score for each substitution of one letter in a one-hot sequence: in-silico mutagenesis.
 
-    Of each layer, only what the substitution reaches is computed again, as its windows declare it, and of a convolution
-    only what the change adds; the result is that of one call for each mutated sequence, to rounding of the unchanged
-    values.
+    For each layer, only the values that depend on the substitution, according to its windows, are computed again, and
+    for a convolution only the change. The result equals that of one call for each mutated sequence, up to rounding of
+    the unchanged values.
 
     Args:
-        layer: a layer or its ``apply_fn``, of one input. params: its params.
+        layer: a layer with one input, or its ``apply_fn``.
+        params: the params of the layer.
         x: (batch, length, alphabet), one-hot: a single 1 at each step.
-        target: the score, as for ``attribute``, of the logits where the last layer ends in a softmax or sigmoid.
+        target: the score, as for ``attribute``, of the logits if the last layer ends in a softmax or sigmoid.
 
     Returns:
-        (batch, length, alphabet): the score with this letter at this step, minus that of ``x``; 0 for its own letter.
+        (batch, length, alphabet): the score with this letter at this step, minus that of ``x``; 0 for the letter of
+        ``x``.
 
     Raises:
         ValueError: an input that is not one-hot; a target out of range.
@@ -150,35 +149,37 @@ def _check_one_hot(x: np.ndarray) -> None:
     wrong = np.argwhere(((x != 0) & (x != 1)).any(-1) | (x.sum(-1) != 1))
     if len(wrong):
         row, step = wrong[0]
-        what = f"x is not one-hot: step {step} of example {row} holds {x[row, step].tolist()}"
+        what = f"x is not one-hot: step {step} of example {row} is {x[row, step].tolist()}"
         raise ValueError(f"mutations: {what}; give a single 1 at each step, or use occlusion")
 
 
 def occlusion(
     layer: Any, params: Params, x: Any, target: Any = None, window: Any = None, stride: Any = None, baseline: Any = 0
 ) -> Any:
-    """Compute how a score falls when a window of the input is replaced by a baseline.
+    """Compute the decrease of a score when a window of the input is replaced by a baseline.
 
     The window slides over the input. Each entry of the result is the mean, over the windows that contain it, of the
-    score of ``x`` minus that of ``x`` with the window replaced. Where the windows do not fit, the last one is cut off
-    at the end, as in Captum. Of each layer, only what the window reaches is computed again, and of a convolution only
-    what the change adds; the result is that of one call for each window, to rounding of the unchanged values.
+    score of ``x`` minus that of ``x`` with the window replaced. If the windows do not fit, the last one is cut off at
+    the end, as in Captum. For each layer, only the values that depend on the window are computed again, and for a
+    convolution only the change. The result equals that of one call for each window, up to rounding of the unchanged
+    values.
 
     Args:
-        layer: a layer or its ``apply_fn``. params: its params.
-        x: the input, batch first; or, as the model takes it, a list or dict of inputs, of which one at a time is
-            replaced.
-        target: the score, as for ``attribute``, of the logits where the last layer ends in a softmax or sigmoid.
-        window: its size in steps: one number for all axes but the channels, or one for each of them, or one for each
-            axis after the batch. All channels are replaced together if they are not named. For several inputs also a
-            list or dict of these.
+        layer: a layer or its ``apply_fn``.
+        params: the params of the layer.
+        x: the input, batch first, or the list or dict of inputs that the model takes, of which one at a time is
+            changed.
+        target: the score, as for ``attribute``, of the logits if the last layer ends in a softmax or sigmoid.
+        window: the size in steps: one number for all axes except the channels, or one for each of these axes, or one
+            for each axis after the batch. Without a size for the channels, all channels are replaced together. For
+            several inputs also a list or dict of sizes.
         stride: the distance of neighbouring windows, in the same forms; None means 1. At most ``window``, so that no
             entry is left out.
-        baseline: what replaces the window: a number, or an array that broadcasts against ``x``; for several inputs
-            also a list or dict of these.
+        baseline: the replacement: a number, or an array that broadcasts against ``x``; for several inputs also a list
+            or dict of these.
 
     Returns:
-        An array of the shape of ``x``, or a list or dict of them.
+        An array with the shape of ``x``, or a list or dict of them.
 
     Raises:
         ValueError: a window larger than the input; a stride larger than the window; a target out of range.
@@ -228,7 +229,7 @@ def _occlusion(
 def _windows(
     number: int, shape: tuple, sizes: tuple, steps: tuple, baseline: Array
 ) -> tuple[Changes, list[np.ndarray]]:
-    """Return the changes by all windows, and where the windows start along each axis after the batch."""
+    """Return the changes by all windows, and the starts of the windows along each axis after the batch."""
     axes = zip(shape[1:], sizes, steps, strict=True)
     starts = [np.arange(-(-(n - size) // step) + 1) * step for n, size, step in axes]
     each = [grid.ravel() for grid in np.meshgrid(*starts, indexing="ij")]
@@ -240,7 +241,7 @@ def _windows(
         own, other = (Value(value).read(spans, index) for value in (x, baseline))
         own, other = (jnp.broadcast_to(value, (len(index), *sizes)) for value in (own, other))
         for axis, (start, first) in enumerate(zip(each, cut, strict=True), 1):
-            if (start != first).any():  # the last window begins later than what is replaced, and is cut off
+            if (start != first).any():  # the last window starts after its span, and is cut off at the end
                 outside = jnp.asarray(start - first, jnp.int32)[index]
                 step = lax.broadcasted_iota(jnp.int32, own.shape, axis)
                 late = lax.broadcast_in_dim(outside, own.shape, (0,))
@@ -274,7 +275,7 @@ def _inputs(layer: Any, params: Any, x: Any, where: str) -> tuple[list[Array], A
     structure = jax.tree.structure(x)
     inputs = layer.flat_inputs(x) if layer.graph is not None else jax.tree.leaves(x)
     if any(not hasattr(one, "dtype") for one in inputs):
-        raise TypeError(f"{where}: the first layer takes {len(x)} inputs; make it a Model with an Input for each")
+        raise TypeError(f"{where}: the first layer takes {len(x)} inputs; give a Model with an Input for each")
     sources = getattr(layer, "sources", ())
     if sources:
         structure = layer.structure
@@ -283,7 +284,7 @@ def _inputs(layer: Any, params: Any, x: Any, where: str) -> tuple[list[Array], A
 
 
 def _target(layer: Any, inputs: list[Array], structure: Any, target: Any) -> tuple[Any, Any]:
-    """Return (indices of the output for each example, or None; what is static: None, or a function of the output)."""
+    """Return the target as (indices of the output for each example, static function of the output); either is None."""
     if target is None or callable(target):
         return None, target
     shape = layer.output_shape(layer.read_shape(structure.unflatten(x.shape for x in inputs)))
@@ -302,14 +303,14 @@ def _each(value: Any, structure: Any, name: str) -> list:
 
 
 def spatial_axes(layer: Any, rank: int) -> list[int]:
-    """Return the axes of an input of a model but those of batch and channels; the only axis of a vector."""
+    """Return the axes of an input except batch and channels, or the only axis after the batch."""
     found = next(formats(layer), "channels_last")
     axes = list(range(1, rank))
     return axes if rank == 2 else axes[:-1] if found == "channels_last" else axes[1:]
 
 
 def formats(layer: Any) -> Iterator[str]:
-    """Yield the data formats of the layers in a model, that of the first one first."""
+    """Yield the data formats of the layers in a model, in order."""
     if getattr(layer, "data_format", None) is not None:
         yield layer.data_format
     for child in layer.children.values():
@@ -323,7 +324,7 @@ def _sizes(value: Any, shape: tuple, axes: Sequence[int], name: str, where: str)
     try:
         given = [operator.index(n) for n in given]
     except TypeError:
-        raise TypeError(f"{where}: {name}={value!r} is not an integer, nor a tuple of them; give one like 3") from None
+        raise TypeError(f"{where}: {name}={value!r} is not an integer or a tuple of integers; give 3") from None
     if len(given) == len(shape) - 1:
         found = tuple(given)
     elif len(given) == len(axes):
@@ -333,12 +334,12 @@ def _sizes(value: Any, shape: tuple, axes: Sequence[int], name: str, where: str)
         what = f"{name}={value!r} has {len(given)} sizes"
         raise ValueError(f"{where}: {what}; the input of shape {shape} needs 1, {len(axes)} or {len(shape) - 1}")
     if min(found) < 1:
-        raise ValueError(f"{where}: {name}={value!r} is not positive; give at least 1")
+        raise ValueError(f"{where}: {name}={value!r} is not valid; give at least 1")
     return found
 
 
 def _as_baseline(value: Any, x: Array, where: str) -> Array:
-    """Return what replaces the entries of an input, in its shape."""
+    """Return the baseline of an input in its shape."""
     if jnp.issubdtype(x.dtype, jnp.integer) and not jnp.issubdtype(jnp.asarray(value).dtype, jnp.integer):
         what = f"baseline {value!r} is not an integer, and the input is of type {x.dtype}"
         raise TypeError(f"{where}: {what}; convert the input to float32, or give an integer")
@@ -355,5 +356,6 @@ def _check_windows(shape: tuple, sizes: tuple, steps: tuple, where: str) -> tupl
         if size > n:
             raise ValueError(f"{where}: {window} is larger than the input of shape {shape}; give at most {n}")
         if step > size:
-            raise ValueError(f"{where}: stride {step} is larger than the {window}, which would leave entries out")
+            what = f"stride {step} is larger than the {window} and would leave entries out"
+            raise ValueError(f"{where}: {what}; give at most {size}")
     return sizes, steps

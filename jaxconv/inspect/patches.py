@@ -1,8 +1,8 @@
-"""The values of a model for many changes of its input, each computed from the unchanged values and what differs.
+"""The values of a model for many changes of its input, each computed from the unchanged values and the difference.
 
 A value is the unchanged array, with a batch of one, and for each change a patch that replaces a part of it. A layer is
-applied to the patch and what its windows read beside it; a convolution, to the difference of the patch alone. Where the
-declared windows do not say what a change reaches, the patch is the whole array. Knows layers by their contract alone.
+applied to the patch and to the neighbouring values that its windows read; a convolution, only to the difference of the
+patch. If the declared windows do not limit the effect of a change, the patch is the whole array.
 """
 
 import dataclasses
@@ -24,15 +24,15 @@ from jaxconv.dtypes import promote
 from jaxconv.inspect.calls import LeafCall, is_convolution
 from jaxconv.inspect.reach import Span, follow, union
 
-Spans = dict[int, Span]  # by axis, counted with the batch; the other axes change as a whole
-STORED = 16  # multiply-adds in the time that it takes to store a product and to add it
+Spans = dict[int, Span]  # by axis, counted with the batch; the other axes change entirely
+STORED = 16  # the number of multiply-adds in the time that it takes to store a product and to add it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Value:
     """A value for several changes.
 
-    base: (1, ...), the unchanged array. patch: (changes, ...), or None where no change reaches this value.
+    base: (1, ...), the unchanged array. patch: (changes, ...), or None if no change affects this value.
     """
 
     base: Array
@@ -43,7 +43,7 @@ class Value:
         """Return the changed values in these spans, which contain the patch on each of its axes: (changes, ...).
 
         Args:
-            spans: on other axes the whole is read. Steps outside the array hold ``fill``.
+            spans: the parts to read; other axes are read entirely. Steps outside the array are ``fill``.
             index: (changes,), the numbers of the changes, by which the spans are indexed.
         """
         base, patch = self.base, self.patch
@@ -74,7 +74,7 @@ class Value:
 
 
 def _at(table: np.ndarray, index: Array) -> Any:
-    """Return the entries of a table of static integers; one number where all are equal."""
+    """Return the entries of a table of static integers, or one number if all are equal."""
     return int(table[0]) if (table == table[0]).all() else jnp.asarray(table, jnp.int32)[index]
 
 
@@ -127,7 +127,7 @@ def _shared_spans(inputs: list[Value]) -> Spans:
 
 
 def _patched(call: LeafCall, params: Any, inputs: list[Value], base: Array, index: Array) -> Value | None:
-    """Return the output where the windows of at least one axis say what a change reaches; None for others."""
+    """Return the output if the windows limit the effect of a change along at least one axis, otherwise None."""
     shapes = [value.base.shape for value in inputs]
     windows = call.layer.windows(call.structure.unflatten(shapes))
     reads: Spans = {}
@@ -153,7 +153,7 @@ def _patched(call: LeafCall, params: Any, inputs: list[Value], base: Array, inde
 def _compute_spans(
     call: LeafCall, params: Any, inputs: list[Value], reads: Spans, windowed: dict[int, Window], index: Array
 ) -> Array | None:
-    """Return the outputs of a layer without padding over what its windows read; None if it cannot take that."""
+    """Return the outputs of a layer without padding for the parts that its windows read, or None if it rejects them."""
     shapes = [value.base.shape for value in inputs]
     bare, pads = _without_padding(call.layer, windowed, shapes[0])
     if bare is None:
@@ -178,7 +178,7 @@ def _compute_spans(
 
 
 def _without_padding(layer: Any, windowed: dict[int, Window], shape: tuple) -> tuple[Any, dict[int, tuple[int, int]]]:
-    """Return the layer without padding along these axes, and what is to be padded along others; None if it has none."""
+    """Return the layer without padding along these axes, or None if there is none, and the padding along the others."""
     if not windowed:
         return layer, {}
     if hasattr(layer, "pool_size"):  # one rule for all axes
@@ -192,7 +192,7 @@ def _without_padding(layer: Any, windowed: dict[int, Window], shape: tuple) -> t
 
 
 def _fits(call: LeafCall, bare: Any, shapes: list[tuple], given: list[tuple]) -> bool:
-    """Return whether a layer takes a part of its input, with the same weights: they do not depend on the place."""
+    """Return whether a layer takes a part of its input with the same weights, which then do not depend on position."""
 
     def weights(layer: Any, shapes: list[tuple]) -> Any:
         shapes = call.structure.unflatten([(None, *shape[1:]) for shape in shapes])
@@ -207,7 +207,7 @@ def _fits(call: LeafCall, bare: Any, shapes: list[tuple], given: list[tuple]) ->
 
 
 def _real(reads: Spans, pads: dict[int, tuple[int, int]], shape: tuple, given: tuple, index: Array) -> Array:
-    """Return which steps of what is read are not padding, in the shape ``given``."""
+    """Return a mask of the steps read that are not padding, in the shape ``given``."""
     real = jnp.ones(given, bool)
     for axis in range(1, len(given)):
         start = jnp.asarray(reads[axis].starts, jnp.int32)[index] if axis in reads else jnp.zeros_like(index)
@@ -218,7 +218,7 @@ def _real(reads: Spans, pads: dict[int, tuple[int, int]], shape: tuple, given: t
 
 
 def _cut(y: Array, base: Array, moved: dict[int, tuple], index: Array) -> Value | None:
-    """Return the computed outputs in their spans alone."""
+    """Cut the computed outputs to their spans; return None if they do not cover them."""
     starts = {axis: cut for axis, (_, cut) in moved.items() if cut is not None}
     sizes = [moved[axis][0].width if axis in moved else n for axis, n in enumerate(base.shape)]
     for axis, size in enumerate(sizes[1:], 1):
@@ -235,9 +235,9 @@ def _cut(y: Array, base: Array, moved: dict[int, tuple], index: Array) -> Value 
 def _added(call: LeafCall, params: Any, inputs: list[Value], base: Array, index: Array) -> Value | None:
     """Return the output of a convolution: the unchanged one plus the convolution of the difference of its input.
 
-    Where ``n`` steps change, ``n + extent - 1`` outputs do. Each of these reads all taps, most of them over steps that
-    stay the same; each of the ``n`` steps is multiplied with all taps once. None for other layers, and where that is
-    not less work.
+    If ``n`` steps change, ``n + extent - 1`` outputs change. Each of these reads all taps, most of them over unchanged
+    steps; here each of the ``n`` steps is multiplied by all taps once. None for other layers, or if this is not less
+    work.
     """
     layer, value = call.layer, inputs[0]
     if not is_convolution(layer) or layer.activation is not linear or base.dtype not in (np.float32, np.float64):
@@ -264,7 +264,7 @@ def _added(call: LeafCall, params: Any, inputs: list[Value], base: Array, index:
         terms.append(lax.pad(term, jnp.zeros((), term.dtype), [(0, 0, 0), *edges, (0, 0, 0)]))
     y = jnp.moveaxis(functools.reduce(operator.add, terms), -1, channel)
     edges, moved = [(0, 0, 0)] * y.ndim, {}
-    for axis, window in windows.items():  # the first of these outputs may lie before the first that exists
+    for axis, window in windows.items():  # the first of these outputs may lie before the first output of the layer
         cut = outs[axis].starts - (own[axis].starts + window.pads(shape[axis])[0] - window.extent + 1)
         edges[axis] = (max(0, -int(cut.min())), max(0, int(cut.max()) + outs[axis].width - y.shape[axis]), 0)
         moved[axis] = (outs[axis], cut + edges[axis][0])
@@ -275,7 +275,7 @@ def _added(call: LeafCall, params: Any, inputs: list[Value], base: Array, index:
 
 
 def _pooled(call: LeafCall, params: Any, inputs: list[Value], base: Array, index: Array) -> Value | None:
-    """Return the output of global pooling: of what lies before, in and behind the patch; None for other layers."""
+    """Return the output of global pooling from the parts before, in and after the patch, or None for other layers."""
     layer, value = call.layer, inputs[0]
     axes = [axis for axis in getattr(layer, "axes", ()) if axis in value.spans] if hasattr(layer, "keepdims") else []
     if not axes:

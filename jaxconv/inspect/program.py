@@ -1,7 +1,7 @@
-"""A function of arrays as one flat list of JAX primitives: calls are inlined, and what no result needs is left out.
+"""A function of arrays as a flat list of JAX primitives: calls are inlined, and unused steps are left out.
 
-What keeps its own derivative (``custom_jvp``, ``custom_vjp``) and loops stay one step. So does a jitted activation
-function such as ``jax.nn.silu``. Knows the programs of JAX; nothing about layers.
+Functions with their own derivative (``custom_jvp``, ``custom_vjp``) and loops stay one step. So does a jitted
+activation function such as ``jax.nn.silu``.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, Literal
 
-# calls that are inlined: they change when and where something is computed, and not what
+# calls that are inlined: they change when and where a value is computed, but not the value
 CALLS = ("jit", "remat", "remat2", "checkpoint", "closed_call", "core_call", "custom_lin")
 CUSTOM = ("custom_jvp_call", "custom_vjp_call")
 ELEMENTWISE = frozenset(
@@ -67,7 +67,7 @@ def producers(jaxpr: Any) -> dict[Any, Any]:
 
 
 def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
-    """Compute one step as it is."""
+    """Compute one step unchanged."""
     with eqn.ctx.manager:
         result = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
     return list(result) if eqn.primitive.multiple_results else [result]
@@ -76,7 +76,7 @@ def bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
 def run(
     closed: ClosedJaxpr, wanted: Sequence[Any], args: Sequence[Any], step: Callable[[Any, Sequence[Any]], list] = bind
 ) -> list[Any]:
-    """Compute the wanted variables of a program, and only what they need; ``step`` computes one of its equations."""
+    """Compute the wanted variables of a program and only the steps they need; ``step`` computes one equation."""
     needed, steps = {atom for atom in wanted if not isinstance(atom, Literal)}, []
     for eqn in reversed(closed.jaxpr.eqns):
         if needed.intersection(eqn.outvars):
@@ -115,11 +115,11 @@ def _elementwise(jaxpr: Any, shape: tuple[int, ...]) -> bool:
     return True
 
 
-# -- steps that contain programs, with values inside that are arrays or structures of arrays; ``evaluate`` runs these
+# -- steps that contain programs, on values that are arrays or structures of arrays; ``evaluate`` runs these programs
 
 
 def scan(eqn: Any, values: Sequence[Any], evaluate: Evaluate, promote: Promote) -> list[Any]:
-    """Compute a scan; ``promote`` converts a value to the structure of another one: that of the carry is the same."""
+    """Compute a scan; ``promote(value, like)`` converts values so that the structure of the carry stays the same."""
     params, body = eqn.params, eqn.params["jaxpr"]
     first, last = params["num_consts"], params["num_consts"] + params["num_carry"]
     constants, carry, inputs = list(values[:first]), list(values[first:last]), list(values[last:])
@@ -142,7 +142,7 @@ def scan(eqn: Any, values: Sequence[Any], evaluate: Evaluate, promote: Promote) 
 
 
 def branch(eqn: Any, values: Sequence[Any], evaluate: Evaluate, promote: Promote) -> list[Any]:
-    """Compute a branch, whose index is an array. Of branches for platforms, which are equal, it is the default one."""
+    """Compute a branch, whose index is an array. For branches by platform, which are equal, compute the default one."""
     index, *operands = values
     branches = eqn.params["branches"]
     if eqn.params.get("branches_platforms"):

@@ -1,6 +1,6 @@
-"""What a change of a window of the input reaches: for each value of a model the part that changes, in static sizes.
+"""The part of each value of a model that a change of a window of the input affects, in static sizes.
 
-Integer arithmetic on window declarations: no arrays of a model, no layers.
+Uses only integer arithmetic on window declarations.
 """
 
 import dataclasses
@@ -13,9 +13,9 @@ from jaxconv.windows import Window
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Span:
-    """The steps of one axis that change: for change ``k``, ``width`` steps from ``starts[k]`` on, all inside the axis.
+    """The steps of one axis that change: for change ``k``, ``width`` steps from ``starts[k]``, all inside the axis.
 
-    The width is that of the change that reaches most; the spans of the others contain steps that stay the same.
+    The width is that of the change that affects the most steps; the spans of the others contain unchanged steps.
     """
 
     starts: np.ndarray
@@ -28,10 +28,10 @@ class Span:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Reading:
-    """What is read in order to compute a span of a layer's output.
+    """The steps that are read to compute a span of a layer's output.
 
-    reads: the steps of the input, for change ``k`` from ``reads.starts[k]`` on; those before step 0 and behind the end
-    are padding. span: the steps of the output. cut: the first of the computed steps that belongs to the span.
+    reads: the steps of the input, for change ``k`` starting at ``reads.starts[k]``; those before step 0 and after the
+    end are padding. span: the steps of the output. cut: the first of the computed steps that belongs to the span.
     """
 
     reads: Span
@@ -40,7 +40,7 @@ class Reading:
 
 
 def follow(window: Window, span: Span, length: int) -> Reading:
-    """Return what a window with padding of constants, or a transposed one, makes of the changed steps of its input.
+    """Return the changed steps of the output of a window with constant padding, or of a transposed window.
 
     Sliding: the outputs ``t`` with ``t * stride - before <= last`` and ``t * stride - before + extent > first``.
     Transposed: the outputs from ``first * stride - before`` to ``last * stride - before + extent - 1``.
@@ -62,12 +62,12 @@ def follow(window: Window, span: Span, length: int) -> Reading:
         reads = Span(out.starts * stride - before, (width - 1) * stride + extent)
         return Reading(reads, out, np.zeros_like(out.starts))
     start = -((extent - 1 - out.starts - before) // stride)
-    stop = (out.starts + width - 1 + before) // stride + (extent < stride)  # there, some outputs read nothing
+    stop = (out.starts + width - 1 + before) // stride + (extent < stride)  # if it holds, some outputs read nothing
     return Reading(Span(start, int((stop - start).max()) + 1), out, out.starts - start * stride + before)
 
 
 def union(spans: Sequence[Span], length: int) -> Span:
-    """Return spans that contain all of these.
+    """Return a span that contains all of the given spans for each change.
 
     >>> both = union([Span(np.array([0, 5]), 2), Span(np.array([1, 3]), 4)], 9)
     >>> both.starts, both.width

@@ -1,7 +1,4 @@
-"""The receptive field of an inner layer: theoretical, from the windows, and effective, from gradients.
-
-Knows layers by their contract alone.
-"""
+"""The receptive field of an inner layer: theoretical, from the windows, and effective, from gradients."""
 
 import collections
 import math
@@ -19,14 +16,15 @@ from jaxconv.registry import nearest
 
 
 class ReceptiveField(NamedTuple):
-    """What one unit of a layer reads of the model's input, for each axis of the input but batch and channels.
+    """The part of the model's input that one unit of a layer reads, for each axis except batch and channels.
 
-    unit: the unit's position in the layer's output, along these axes; None along an axis that it does not have.
-    first, last: the input steps it reads, inclusive; those below 0 and beyond the end are padding.
-    size: their number.
+    unit: the unit's position in the layer's output along these axes; None along an axis that the output does not have.
+    first, last: the first and last input step that the unit reads; steps below 0 and beyond the end are padding.
+    size: the number of these steps.
     gradient: the effective field, on the positions of the input: the mean over inputs of the absolute gradient, summed
-        over channels. None if not asked for.
-    deviation: the standard deviation of a step's position if the effective field is read as a distribution.
+        over channels. None if not requested.
+    deviation: the standard deviation of the position, with the effective field as its distribution. None if not
+        requested.
     """
 
     unit: tuple[int | None, ...]
@@ -40,18 +38,18 @@ class ReceptiveField(NamedTuple):
 def receptive_field(
     layer: Layer | Apply, params: Params, shape: Any, at: str = "", effective: bool = True
 ) -> ReceptiveField:
-    """Return what the central unit of a layer inside a model reads of the model's input.
+    """Return the part of the model's input that the central unit of a layer inside the model reads.
 
-    The theoretical field follows from the windows of the layers. The whole axis is read where a layer reads everything
-    (global pooling, flattening), and assumed to be where branches of different strides meet. The effective field is the
-    gradient of the unit, summed over its channels, with respect to the input; deep networks use only the middle of
-    their theoretical field.
+    The theoretical field follows from the windows of the layers. It is the whole axis if a layer reads everything
+    (global pooling, flattening), or if branches with different strides are merged. The effective field is the gradient
+    of the unit, summed over its channels, with respect to the input; deep networks use only the middle of their
+    theoretical field.
 
     Args:
-        layer: a model of one input, or its ``apply_fn``.
-        params: used by the effective field alone.
-        shape: of the input, batch first, with all lengths; or the input at which the gradient is taken. For a shape it
-            is the mean over 16 inputs of standard normal noise.
+        layer: a model with one input, or its ``apply_fn``.
+        params: used only by the effective field.
+        shape: the shape of the input, batch first, with all lengths; or the input at which the gradient is computed.
+            For a shape, the gradient is the mean over 16 inputs of standard normal noise.
         at: the path of the layer, as in ``observe``; "" is the model's output.
         effective: whether to compute the gradient.
 
@@ -128,7 +126,7 @@ def _gradient(layer: Layer, params: Params, shape: Any, given: Any, at: str, ind
 
 
 def _deviation(weights: np.ndarray) -> tuple[float, ...]:
-    """Return the standard deviation of the position along each axis; 0 where all weights are 0."""
+    """Return the standard deviation of the position along each axis, or 0 if all weights are 0."""
     found = []
     for axis in range(weights.ndim):
         share = weights.sum(tuple(other for other in range(weights.ndim) if other != axis))

@@ -1,4 +1,4 @@
-"""A function whose rectifiers have another derivative: guided backpropagation, and the deconvolutional network."""
+"""Functions whose rectifiers have other derivatives, for guided backpropagation and deconvolutional networks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +16,7 @@ MOVES = ("broadcast_in_dim", "convert_element_type", "reshape", "copy")
 
 @jax.custom_vjp
 def guided(x: Array) -> Array:
-    """Return ``max(x, 0)``; backwards, only positive gradients pass, and only where ``x`` is positive."""
+    """Return ``max(x, 0)``; in the backward pass, only positive gradients pass, and only where ``x`` is positive."""
     return jnp.maximum(x, jnp.zeros((), x.dtype))
 
 
@@ -25,7 +25,7 @@ guided.defvjp(lambda x: (guided(x), x > 0), lambda open, g: (jnp.where(open, _po
 
 @jax.custom_vjp
 def deconv(x: Array) -> Array:
-    """Return ``max(x, 0)``; backwards, positive gradients pass whatever ``x`` is."""
+    """Return ``max(x, 0)``; in the backward pass, positive gradients pass regardless of ``x``."""
     return jnp.maximum(x, jnp.zeros((), x.dtype))
 
 
@@ -39,9 +39,9 @@ def _positive(g: Array) -> Array:
 def replace(f: Callable[[Any], Array], rectifier: Callable[[Array], Array]) -> Callable[[Any], Array]:
     """Return ``f`` of one argument with ``rectifier`` at each ``max(x, 0)`` in its program.
 
-    It is found as ``jax.nn.relu``, as ``jnp.maximum(x, 0)`` and as ``jnp.where(x > 0, x, 0)``, in loops and branches as
-    well. An activation function that is jitted, or has its own derivative, and computes something else is left as it
-    is: leaky_relu, elu, relu6 of ``jax.nn``.
+    It is recognized as ``jax.nn.relu``, ``jnp.maximum(x, 0)`` and ``jnp.where(x > 0, x, 0)``, also in loops and
+    branches. Another activation function that is jitted, or has its own derivative, stays unchanged: leaky_relu, elu,
+    relu6 of ``jax.nn``.
 
     >>> f = replace(lambda x: -jax.nn.relu(x), guided)
     >>> jax.grad(f)(2.0).item()  # the gradient that arrives at the rectifier is -1
@@ -78,7 +78,7 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any], rectifier: Callable[[Arr
 
 
 def _rectified(made_by: dict, eqn: Any) -> Any:
-    """Return the operand x of a step that computes ``max(x, 0)``; None for any other."""
+    """Return the operand ``x`` of a step that computes ``max(x, 0)``, or None for any other step."""
     name = eqn.primitive.name
     if name in (*CALLS, *CUSTOM) and len(eqn.outvars) == 1:
         inner = flatten(called(eqn)).jaxpr

@@ -1,4 +1,4 @@
-"""What an attribution explains: one score of each example, and by default the logits instead of the probabilities."""
+"""The target of an attribution: one score of each example, by default a logit instead of a probability."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ ALLOWED = "give None, an integer, a tuple of integers, an array of integers, or 
 # steps that move or cast values
 MOVES = """convert_element_type copy expand_dims name reduce_precision reshape sharding_constraint slice squeeze
     transpose""".split()  # noqa: SIM905
-# steps between the logits and what a softmax subtracts from them, or between its exponentials and their sum
+# steps between the logits and the maximum that a softmax subtracts from them
 SHIFTS = [*MOVES, "broadcast_in_dim", "reduce_max", "stop_gradient", "max"]
 
 
@@ -27,11 +27,11 @@ def select(y: Any, target: Target = None) -> Array:
         target: an int, the class of an output (batch, classes); a tuple, the index into the output of each example,
             such as (step, class); an array or list of integers, (batch,), the class of each example, or (batch, axes)
             with such an index for each; a function of ``y`` that returns (batch,). None: the highest score of each
-            example, and an output with one value for each example as it is.
+            example, or the only one.
 
     Raises:
         ValueError: a target out of range, or of a shape that does not fit the output.
-        TypeError: a target of another type; several outputs without a function that takes one score from them.
+        TypeError: a target of another type; several outputs without a function that selects a score.
 
     >>> y = jnp.array([[1.0, 5.0, 2.0], [4.0, 0.0, 3.0]])
     >>> [select(y, target).tolist() for target in (None, 2, jnp.array([1, 0]), lambda y: y[:, 0] - y[:, 1])]
@@ -47,7 +47,7 @@ def select(y: Any, target: Target = None) -> Array:
 def fix(y: Any, target: Target) -> Any:
     """Return the target as indices of the output, (batch, axes), so that it is the same for other inputs.
 
-    None for an output with one value for each example; a function is returned as it is.
+    Returns None for an output with one value for each example; a function is returned unchanged.
     """
     if callable(target):
         return target
@@ -70,7 +70,7 @@ def fix(y: Any, target: Target) -> Any:
 
 
 def _checked_index(index: Any, y: Array) -> Array:
-    """Check indices, a row for each example or one for all, and return a row for each."""
+    """Check indices, with a row for each example or one row for all, and return a row for each example."""
     batch, sizes = len(y), y.shape[1:]
     if index.ndim != 2 or index.shape[1] != len(sizes):
         what = f"target of shape {index.shape[1:]} does not fit the output of shape {y.shape}"
@@ -100,9 +100,10 @@ def _checked_scores(scores: Any, y: Any) -> Array:
     shapes = [jnp.shape(leaf) for leaf in jax.tree.leaves(scores)]
     batch = jax.tree.leaves(y)[0].shape[:1]
     if shapes != [batch]:
-        raise ValueError(f"the target function returns shape {str(shapes)[1:-1]}; one score per example is {batch}")
+        what = f"the target function returns shape {str(shapes)[1:-1]}"
+        raise ValueError(f"{what}; return one score for each example, of shape {batch}")
     if not jnp.issubdtype(jax.tree.leaves(scores)[0].dtype, jnp.floating):
-        raise TypeError(f"the target function returns {jax.tree.leaves(scores)[0].dtype}; scores are real numbers")
+        raise TypeError(f"the target function returns {jax.tree.leaves(scores)[0].dtype}; return real numbers")
     return jax.tree.leaves(scores)[0]
 
 
@@ -110,10 +111,11 @@ def _checked_scores(scores: Any, y: Any) -> Array:
 
 
 def logits(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``f`` without the softmax or sigmoid that its outputs end in; ``f`` itself where there is none.
+    """Return ``f`` without a softmax or sigmoid at the end of its outputs; outputs without one are unchanged.
 
-    Finds them in the program of ``f``, whichever library wrote it, behind a change of type or shape as well. The
-    gradient of a probability goes to 0 where the model is certain; that of its logit does not. ``log_softmax`` stays.
+    They are found in the traced program of ``f``, regardless of the library that wrote it, also before a change of
+    dtype or shape. The gradient of a probability vanishes where the model is certain; that of its logit does not.
+    ``log_softmax`` stays.
 
     >>> probabilities = lambda x: jax.nn.softmax(2 * x)
     >>> logits(probabilities)(jnp.array([[0.0, 3.0]])).tolist()
@@ -135,7 +137,7 @@ def logits(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _cut(closed: Any, made_by: dict, atom: Any) -> tuple[list, Callable] | None:
-    """Return the variables to stop at, and the function of them that is the output without its softmax or sigmoid."""
+    """Return the variables to stop at, and a function from them to the output without its softmax or sigmoid."""
     eqn = _producer(made_by, atom)
     if eqn is None:
         return None
@@ -163,7 +165,7 @@ def _producer(made_by: dict, atom: Any, *names: str) -> Any:
 
 
 def _before_softmax(made_by: dict, eqn: Any) -> Any:
-    """Return the logits z where a step is ``exp(z - shift) / sum(exp(z - shift))``."""
+    """Return the logits z if a step is ``exp(z - shift) / sum(exp(z - shift))``."""
     if eqn.primitive.name != "div":
         return None
     exp, total = _producer(made_by, eqn.invars[0], "exp"), _origin(made_by, eqn.invars[1], "reduce_sum")
@@ -177,7 +179,7 @@ def _before_softmax(made_by: dict, eqn: Any) -> Any:
 
 
 def _before_sigmoid(made_by: dict, eqn: Any) -> Any:
-    """Return z where a step is ``logistic(z)`` or ``1 / (1 + exp(-z))``."""
+    """Return z if a step is ``logistic(z)`` or ``1 / (1 + exp(-z))``."""
     if eqn.primitive.name == "logistic":
         return eqn.invars[0]
     total = _producer(made_by, eqn.invars[1], "add") if eqn.primitive.name == "div" and _is_one(eqn.invars[0]) else None
@@ -192,7 +194,7 @@ def _is_one(atom: Any) -> bool:
 
 
 def _origin(made_by: dict, atom: Any, name: str) -> Any:
-    """Return the step ``name`` that a value comes from by moves alone."""
+    """Return the step ``name`` from which only moves lead to a value."""
     eqn = _producer(made_by, atom, name, *MOVES, "broadcast_in_dim")
     return eqn if eqn is None or eqn.primitive.name == name else _origin(made_by, eqn.invars[0], name)
 

@@ -1,4 +1,7 @@
-"""Layers made of layers: Sequential, Model (any graph), and the combinators Parallel and Residual; ``remat``."""
+"""Layers that contain layers: Sequential, Model (any graph), the combinators Parallel and Residual; and ``remat``.
+
+Must not import a layer.
+"""
 
 from jaxconv.models.combinators import Parallel, Residual
 from jaxconv.models.graph import Model

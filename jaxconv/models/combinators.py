@@ -1,4 +1,4 @@
-"""Parallel and Residual: branches on one input and a merging layer, as one layer. Know layers by their contract."""
+"""Parallel and Residual: layers that apply branches to one input and merge their outputs."""
 
 import contextlib
 import dataclasses
@@ -14,10 +14,10 @@ from jaxconv.models.sequential import Sequential
 
 @dataclasses.dataclass(frozen=True)
 class _Branching(Container):
-    """Several layers on one input, and a merging layer on their outputs."""
+    """The base class: several layers on one input, and a merging layer on their outputs."""
 
     def connect(self, names: Sequence[str], inside: list[Layer]) -> None:
-        """Set the graph: the last layer is called on the outputs of the others, and these on the input."""
+        """Set the graph: the last layer is called on the outputs of the other layers, and these on the input."""
         calls, count = [], 1
         for name, layer in zip(names[:-1], inside[:-1], strict=True):
             calls.append(Call(name, (0,)))
@@ -35,15 +35,15 @@ class Parallel(_Branching):
     """Apply several branches to the same input and merge their outputs (not in Keras, which needs a Model for this).
 
     Args:
-        branches: layers, or lists of layers (each a Sequential). A layer object that occurs twice is one layer.
+        branches: layers, or lists of layers (each a Sequential). A layer object that occurs twice is one shared layer.
         merge: the name of a merging layer, such as ``"concatenate"`` or ``"add"``, or a merging layer.
 
     Shapes: the input shape of the branches -> the output shape of ``merge`` for their outputs.
 
-    Params: name of a branch: its params, as in a Sequential of the branches.
+    Params: the params of each branch, under its name as in a Sequential.
 
     Raises:
-        ValueError: no branch; two branches of the same name; outputs that do not fit, naming their shapes.
+        ValueError: no branch; two branches with the same name; outputs that cannot be merged, with their shapes.
 
     >>> windows = Parallel([layers["Conv1D"](4, k, padding="same") for k in (3, 5, 9)])  # as in Inception
     >>> params, apply_fn = windows.init(jax.random.key(0), (None, 32, 2))
@@ -90,16 +90,17 @@ class Residual(_Branching):
     """Add the output of layers to their input: ``y = layers(x) + shortcut(x)`` (not in Keras, which needs a Model).
 
     Args:
-        layers: layers, applied one after the other.
-        shortcut: the layer on the other path, usually a convolution of width 1, if the shapes differ. None means the
-            input itself.
+        layers: layers, applied in sequence.
+        shortcut: the layer on the other path, usually a convolution of width 1, needed if the shapes differ. None means
+            the input itself.
 
-    Shapes: the input shape of the layers -> their output shape, which that of the shortcut must fit.
+    Shapes: the input shape of the layers -> their output shape, to which the shortcut's output is added.
 
-    Params: body: the params of the layers, by name. shortcut: those of the shortcut. No entry without weights.
+    Params: body: the params of the layers, by name. shortcut: those of the shortcut. Parts without weights have no
+    entry.
 
     Raises:
-        ValueError: outputs that do not fit, naming both shapes.
+        ValueError: outputs that cannot be added, with both shapes.
 
     Source: He et al. 2015, arXiv:1512.03385; the example is the block of Bai et al. 2018, arXiv:1803.01271.
 
@@ -143,7 +144,7 @@ class Residual(_Branching):
 def _as_merge(given: Any) -> Layer:
     """Return a merging layer: one that reads a list of shapes."""
     if isinstance(given, str):
-        layers[given]  # an unknown name is an error that names the nearest one
+        layers[given]  # raises ValueError with the nearest name if it is unknown
     try:
         layer = layers.get(given)
         with contextlib.suppress(ValueError):  # it reads lists, though not of these shapes

@@ -1,6 +1,6 @@
-"""The base of layers made of layers: a graph of calls, and how params, shapes and values pass through it.
+"""The base class of layers that contain layers: a graph of calls, and its evaluation on params, shapes and values.
 
-Knows layers by their contract alone. Each kind of container builds its graph itself.
+Each kind of container builds its own graph. Must not import a layer.
 """
 
 import collections
@@ -24,21 +24,21 @@ from jaxconv.registry import nearest, snake_case
 
 @dataclasses.dataclass(frozen=True)
 class Container(Layer):
-    """A layer made of layers. A subclass sets ``graph`` when it is built.
+    """A layer that contains layers. A subclass sets ``graph`` in its constructor.
 
     The params of each layer are under its name in the container; a layer without weights has no entry.
     ``trainable=False`` applies to all layers inside, and ``dtype`` to those without a dtype, like a global policy in
     Keras.
 
-    ``len(model)`` is the number of layers, iteration yields them; ``model["name"]``, ``model["encoder/conv1d"]`` and
-    ``model[2]`` return one. A part of a model (``model[:3]`` of a Sequential, or ``model.until("name")``) has its
-    layers under the same names and also takes the params of the whole model: what belongs to other layers is accepted,
-    counts as fixed, and stays unchanged.
+    ``len(model)`` is the number of layers, and iteration yields them; ``model["name"]``, ``model["encoder/conv1d"]``
+    and ``model[2]`` return one. A part of a model (``model[:3]`` of a Sequential, or ``model.until("name")``) has its
+    layers under the same names and also takes the params of the whole model: the params of other layers are accepted,
+    are fixed, and stay unchanged.
     """
 
     composite: ClassVar[bool] = True
 
-    # names in the params of the model that this is a part of
+    # names in the params of the whole model that are not in this part of it
     other_names: tuple[str, ...] = dataclasses.field(default=(), kw_only=True, compare=False, repr=False)
     graph: Any = dataclasses.field(init=False, compare=False)  # type: ignore[misc]  # a Graph; other layers have none
 
@@ -48,11 +48,11 @@ class Container(Layer):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names of the layers, some of which are the keys of params."""
+        """Return the names of the layers; those of layers with weights are the keys of params."""
         return tuple(name for name, _ in self.graph.children)
 
     def _each(self) -> Sequence[Layer]:
-        """Return the layers that are counted; a Sequential counts one as often as it is called."""
+        """Return the layers for ``len`` and iteration; a Sequential counts a shared layer once for each call."""
         return [layer for _, layer in self.graph.children]
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Container(Layer):
         return self._each()[which]
 
     def _find(self, path: str) -> Layer:
-        """Return the layer with this name, or with these names from container to container."""
+        """Return the layer with this name, or with this path of names through containers."""
         layer: Layer = self
         for name in path.split("/"):
             if name not in layer.children:
@@ -88,7 +88,7 @@ class Container(Layer):
         return any(layer.needs_key for _, layer in self.graph.children)
 
     def adopt(self, layer: Any) -> Layer:
-        """Return a layer as part of this one: with its dtype if the layer has none, and frozen if this one is."""
+        """Return a layer as a part of this one: with this dtype if the layer has none, and frozen if this one is."""
         if not isinstance(layer, Layer):
             hint = "call it" if isinstance(layer, type) else "give one like Conv1D(8, 3) or Activation('relu')"
             short = isinstance(layer, str | type | int | float | None)
@@ -99,7 +99,7 @@ class Container(Layer):
         return dataclasses.replace(layer, trainable=False) if layer.trainable and not self.trainable else layer
 
     def adopt_all(self, inside: Sequence[Any]) -> tuple[list[str], list[Layer]]:
-        """Return names and adopted layers; one that occurs twice is one layer, named in its config."""
+        """Return names and adopted layers; a layer that occurs twice is shared, and its config has its name."""
         own = {id(layer): self.adopt(layer) for layer in inside}
         names = dict(zip(own, count_names(own.values(), type(self).__name__), strict=True))
         for key, times in collections.Counter(map(id, inside)).items():
@@ -117,9 +117,9 @@ class Container(Layer):
         return self.with_graph(self.graph._replace(children=tuple(changed.items())))
 
     def with_graph(self, graph: Graph) -> Self:
-        """Return this container with another graph on the same inputs; the layers have their names in the graph.
+        """Return this container with another graph on the same inputs; the graph names its layers.
 
-        Raises ValueError for a graph that this kind of container cannot have.
+        Raises ValueError for a graph that this kind of container cannot represent.
         """
         raise ValueError(f"{type(self).__name__}: its options determine its graph, which cannot be changed")
 
@@ -127,7 +127,7 @@ class Container(Layer):
         return [value]
 
     def _trace_shapes(self, input_shape: Any) -> tuple[list, list]:
-        """Return the shapes of all values in the graph's numbering, and the output shape of each call."""
+        """Return the shapes of all values, numbered as in the graph, and the output shape of each call."""
         children, values, outputs = self.children, self.flat_inputs(self.read_shape(input_shape)), []
         for _, call, shape in self.graph.steps(values):
             with explain(f"{call.name}, given shape {shape}"):
@@ -140,11 +140,11 @@ class Container(Layer):
         return self._trace_shapes(input_shape)[1]
 
     def output_shape(self, input_shape: Any) -> Any:
-        # from the layers inside; the windows below do not say more
+        # from the layers inside; the windows below contain no further information
         return self.graph.result(self._trace_shapes(input_shape)[0])
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
-        """Return windows that hold for any graph: each output may read everything. Those of the layers say more."""
+        """Return windows that are valid for any graph: each output may read everything."""
         return tuple(map(whole, self.output_shape(input_shape)[1:]))
 
     def multiply_adds(self, input_shape: Any) -> int | None:
@@ -173,7 +173,7 @@ class Container(Layer):
         calls = zip(self.graph.steps(values), self.graph.steps(masks), strict=True)
         for (number, call, inputs), (*_, input_mask) in calls:
             name, child, own = call.name, children[call.name], params.get(call.name, {})
-            if name in fixed:  # a shared layer: its statistics continue from its last call
+            if name in fixed:  # a shared layer: its statistics continue from the previous call
                 own = merge(child.select(own, fixed=False), fixed[name])
             own_key = None if key is None else jax.random.fold_in(key, number)
             with explain(f"{name}, given shape {shape_of(inputs)}"), layer_scope(name):
@@ -211,7 +211,7 @@ def _forward(child: Layer, train: bool, params: Params, x: Any, key: Any, mask: 
 
 
 def _any_mask(masks: Any) -> Any:
-    """Return a structure of masks; None if it contains no mask."""
+    """Return a structure of masks, or None if it contains no mask."""
     return masks if jax.tree.leaves(masks) else None
 
 
@@ -223,16 +223,16 @@ def _check_shared(child: Layer, params: Params, first: Any, shape: Any, key: Any
 
 
 def read_layers(configs: Iterable[Any]) -> list[Layer]:
-    """Return the layers of configs; two configs with one name are one shared layer."""
+    """Return the layers of configs; equal configs with the same name are one shared layer."""
     made: dict[str, Layer] = {}
     called = [layers.get(config) for config in configs]
     return [made.setdefault(one.name, one) if one.name and made.get(one.name, one) == one else one for one in called]
 
 
 def count_names(inside: Iterable[Layer], where: str, taken: Iterable[str] = ()) -> tuple[str, ...]:
-    """Return the names of layers as in Keras: the given name, or that of the class, counted from the second one on.
+    """Return the names of layers as in Keras: the given name, or that of the class, numbered from the second layer on.
 
-    Raises ValueError for a name that is given twice, those in ``taken`` included.
+    Raises ValueError for a name that is given twice, or that is in ``taken``.
     """
     inside = tuple(inside)
     given = collections.Counter([*taken, *(layer.name for layer in inside if layer.name is not None)])
@@ -258,7 +258,7 @@ def free_name(base: str, taken: Collection[str], count: dict[str, int]) -> str:
 
 
 def chain(names: Sequence[str], inside: Sequence[Layer]) -> Graph:
-    """Return the graph that calls layers one after the other."""
+    """Return the graph that calls layers in sequence."""
     inputs: tuple[int, ...] = (0,)
     calls, structure, count = [], LEAF, 1
     for name, layer in zip(names, inside, strict=True):
@@ -274,7 +274,8 @@ def walk(
     """Return the outputs of ``visit(path, layer, inputs, structure)`` for each call of a layer inside, in order.
 
     Args:
-        values: what stands for the inputs, as a list. structure: theirs, for a layer that is not a container.
+        values: a list of values that represent the inputs, such as shapes.
+        structure: the structure of the inputs, for a layer that is not a container.
 
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(8, 3), jaxconv.Flatten()])
     >>> walk(model, [(None, 10, 2)], lambda path, layer, shapes, structure: [layer.output_shape(*shapes)])
@@ -291,7 +292,7 @@ def walk(
 
 
 def call_params(params: Any, path: Sequence[str], wrappers: Sequence[Any]) -> Any:
-    """Return the params of one call out of those of the model, at ``path``; wrappers compute its kernel."""
+    """Return the params of one call from those of the model, at ``path``; wrappers compute its kernel."""
     for name in path:
         params = params.get(name, {})
     for wrapper in wrappers:

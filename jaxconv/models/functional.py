@@ -1,6 +1,6 @@
-"""Keras 3's config form of a graph: layers with ``inbound_nodes``, ``input_layers`` and ``output_layers``, both ways.
+"""Reader and writer of Keras 3's config of a graph: ``input_layers``, ``output_layers``, and layers with inbound nodes.
 
-Knows layers by their contract alone, and configs, but not Model.
+Must not import a layer.
 """
 
 from collections import deque
@@ -12,10 +12,10 @@ from jaxconv.contract.graph import Graph
 from jaxconv.errors import explain
 
 Config = dict[str, Any]
-# Keras's configs contain the operations on masks as layers; here masks travel separately
+# Keras's configs contain the operations on masks as layers; here masks are passed separately
 MASK_OPS = frozenset({"NotEqual", "Any", "LogicalOr", "ExpandDims", "OnesLike", "ZerosLike", "Concatenate"})
 _MASKS = ("mask", "query_mask", "value_mask", "key_mask")  # arguments that Keras fills in itself
-MODELS = ("Functional", "Model")  # input_layers and output_layers count the calls of these from 1, as Keras does
+MODELS = ("Functional", "Model")  # input_layers and output_layers count the calls of these from 1, as in Keras
 
 
 def input_layer(shape: Sequence[int | None], dtype: str | None = None, name: str | None = None) -> Config:
@@ -26,7 +26,7 @@ def input_layer(shape: Sequence[int | None], dtype: str | None = None, name: str
 
 
 def input_shape(entry: Any) -> list | None:
-    """Return the shape, batch first, of an entry for an input; None for any other entry."""
+    """Return the shape, batch first, of an entry for an input, or None for any other entry."""
     if not isinstance(entry, Mapping) or entry.get("class_name") != "InputLayer":
         return None
     config = entry["config"]
@@ -68,7 +68,7 @@ def write(graph: Graph, sources: Sequence[Any], structure: Any) -> Config:
 
 
 def _node(layer: Layer, tensors: Any) -> Config:
-    """Return the record of a call, as Keras calls the layer."""
+    """Return the record of a call with the arguments that Keras passes to the layer."""
     if not layer.input_names:
         states = getattr(layer, "state_argument", None) if isinstance(tensors, list) else None
         return {"args": [tensors[0]], "kwargs": {states: tensors[1:]}} if states else {"args": [tensors], "kwargs": {}}
@@ -85,14 +85,14 @@ def _tensor(about: Config, history: list) -> Config:
 
 
 def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -> tuple[Any, Any]:
-    """Return the (inputs, outputs) that a config describes, by calling its layers as soon as their inputs exist.
+    """Return the inputs and outputs of the graph in a config. Each layer is called as soon as its inputs exist.
 
-    ``make`` maps a layer's entry to the layer. Raises ValueError for a missing part, an unknown layer, and calls that
+    ``make`` maps a layer's entry to the layer. Raises ValueError for a missing part, an unknown layer, or calls that
     depend on each other or on a missing layer.
     """
     for part in ("layers", "input_layers", "output_layers"):
         if part not in config:
-            raise ValueError(f"Model: the config has no {part!r}; a functional model's has all three")
+            raise ValueError(f"Model: the config has no {part!r}; the config of a functional model has all three")
     made: Config = {}
     known: dict[tuple, SymbolicTensor] = {}
     ready: deque[tuple[str, int, Any]] = deque()
@@ -158,7 +158,7 @@ def _origins(value: Any) -> list[str]:
 
 
 def _without_mask(node: Any, masks_only: set[str]) -> Any:
-    """Return a call without the masks that Keras added; a mask that the user passed stays, and is an error."""
+    """Return a call without the masks that Keras added; a mask that the user passed stays and raises an error later."""
     if not isinstance(node, Mapping):
         return node
     given = node.get("kwargs", {})
@@ -167,7 +167,7 @@ def _without_mask(node: Any, masks_only: set[str]) -> Any:
 
 
 def _completed(entry: Mapping[str, Any], name: str) -> Config:
-    """Return an entry with its name, and with the options that its calls contain."""
+    """Return an entry with its name and with the options in its calls."""
     config = {"name": name, **entry["config"]}
     kind = entry.get("class_name")
     options = call_options(layers[kind], entry["inbound_nodes"]) if kind in layers.names() else {}
@@ -183,14 +183,17 @@ def call_options(kind: type[Layer], nodes: Sequence[Any]) -> Config:
 
 
 def keywords(node: Any) -> Config:
-    """Return the keyword arguments of a call, in the form of Keras 3 or that of Keras 2."""
+    """Return the keyword arguments of a call in the form of Keras 3 or Keras 2."""
     if isinstance(node, Mapping):
         return dict(node.get("kwargs", {}))
     return {key: value for one in node if len(one) > 3 for key, value in one[3].items()}
 
 
 def _call(made: Config, known: dict, name: str, number: int, node: Any) -> list[tuple]:
-    """Call a layer as a node describes; return the keys of its outputs. KeyError if an input does not exist yet."""
+    """Call a layer as a node describes, and return the keys of its outputs.
+
+    Raises KeyError if an input does not exist yet.
+    """
     with explain(f"Model: call {number} of {name!r} in the config"):
         out = made[name](_arguments(node, known, made[name]))
     outputs = {(name, number, i): one for i, one in enumerate(made[name].output_structure.flatten_up_to(out))}
@@ -199,13 +202,13 @@ def _call(made: Config, known: dict, name: str, number: int, node: Any) -> list[
 
 
 def _arguments(node: Any, known: dict, layer: Layer) -> Any:
-    """Return the inputs of a call; KeyError if a tensor does not exist yet."""
+    """Return the inputs of a call. Raises KeyError if a tensor does not exist yet."""
     if not isinstance(node, Mapping):  # Keras 2: a list of [layer, call, output, keyword arguments]
         found = [known[tuple(one[:3])] for one in node]
         args = [found[0] if len(found) == 1 else found]
     else:
         args = [_revive(arg, known) for arg in node["args"]]
-    # Keras writes training=False as the default, and lets the call of the model decide
+    # Keras writes training=False as the default; the call of the model determines it
     odd = {k: v for k, v in keywords(node).items() if v is not None and (k, v) != ("training", False)}
     if layer.input_names:
         return _named_inputs(layer, args, odd, known)
@@ -214,11 +217,11 @@ def _arguments(node: Any, known: dict, layer: Layer) -> Any:
         args = [[args[0], *(given if isinstance(given, list) else [given])]]
     if odd or not args:
         raise ValueError(f"the layer is called with {odd or 'nothing'}; a call has only inputs here")
-    return args[0] if len(args) == 1 else args  # x + y, written as a call of Add with two arguments
+    return args[0] if len(args) == 1 else args  # Keras writes x + y as a call of Add with two arguments
 
 
 def _named_inputs(layer: Layer, args: list, odd: Config, known: dict) -> list:
-    """Return the inputs of a layer whose arguments have names in Keras, in our order."""
+    """Return the inputs of a layer whose arguments have names in Keras, in the order used here."""
     first, second, third, last = layer.input_names
     given = dict(zip((first, second, third), args, strict=False))
     given |= {name: _revive(odd[name], known) for name in layer.input_names if name in odd}

@@ -1,7 +1,4 @@
-"""Model: any graph of layers, with several inputs and outputs and shared layers, as one layer.
-
-Knows layers by their contract alone.
-"""
+"""Model: any graph of layers, with several inputs and outputs and shared layers, as one layer."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -27,22 +24,22 @@ class Model(Container):
     objects are two layers even if they are equal; so ``[Conv1D(8, 3)] * 2`` is one layer, called twice. Layers are
     named as in :class:`Sequential`, counted in the order in which Keras runs them: those farthest from the outputs
     first. ``apply_fn(params, x)`` takes and returns the structures of ``inputs`` and ``outputs``: one array, a list or
-    a dict (a tuple counts as a list, and a list of one as its element). Nested Models are layers like any other.
+    a dict (a tuple is treated as a list, and a list of one item as its item). Models can be nested like other layers.
 
     Unlike Keras: an input that no output depends on is an error; inputs are not reshaped to the rank of their
     ``Input``; models of the same layers share weights only if they are called with the same params.
 
     Args:
         inputs: an ``Input``, or a list or dict of them; or outputs of layers, to start in the middle of a graph.
-        outputs: outputs of layers that depend on them, in the structure to be returned.
+        outputs: outputs of layers that depend on the inputs, in the structure to return.
 
     Shapes: the shapes of the inputs -> the shapes of the outputs, in their structures.
 
-    Params: name of a layer: its params.
+    Params: the params of each layer, under its name.
 
     Raises:
         ValueError: an output that depends on an Input that is not in ``inputs``; an input that no output depends on;
-            two layers of the same name; at a call, inputs that do not fit in number, names or shape.
+            two layers with the same name; at a call, inputs that do not fit in number, names or shape.
         TypeError: an input or output that is not a symbolic tensor.
 
     >>> x = jaxconv.Input((128, 2), name="signal")
@@ -58,23 +55,23 @@ class Model(Container):
 
     inputs: Any = dataclasses.field(compare=False)
     outputs: Any = dataclasses.field(compare=False)
-    graph: Any = dataclasses.field(init=False)  # type: ignore[misc]  # models are equal if their graphs are
+    graph: Any = dataclasses.field(init=False)  # type: ignore[misc]  # models are equal if their graphs are equal
     sources: tuple[Source, ...] = dataclasses.field(init=False)
     structure: Any = dataclasses.field(init=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.input_shape is not None:
-            raise ValueError(f"Model: input_shape={self.input_shape} is not an option; its Inputs have its shapes")
+            raise ValueError(f"Model: input_shape={self.input_shape} is not an option; give the shape to Input(shape)")
         self._set(**trace(self.inputs, self.outputs, self._named)._asdict())
         self._set_tensors()
 
     def _named(self, layer: Layer, name: str) -> Layer:
-        """Return a layer as part of this model, under its name."""
+        """Return a layer as a part of this model, under its name."""
         return self.adopt(layer if layer.name == name else dataclasses.replace(layer, name=name))
 
     def _set_tensors(self) -> None:
-        """Set ``inputs`` and ``outputs`` to symbolic tensors of the layers as they are in this model."""
+        """Set ``inputs`` and ``outputs`` to symbolic tensors of the adopted layers."""
         inputs, outputs = self._tensors(self.graph)
         self._set(inputs=inputs, outputs=outputs)
 
@@ -89,7 +86,7 @@ class Model(Container):
         return inputs, graph.result(values)
 
     def __getstate__(self) -> dict[str, Any]:
-        # the tensors are built again: a chain of a thousand nodes is too deep for pickle
+        # the tensors are rebuilt after unpickling: a chain of a thousand nodes is too deep for pickle
         return {key: value for key, value in self.__dict__.items() if key not in ("inputs", "outputs")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -102,7 +99,7 @@ class Model(Container):
         return tuple(layer for _, layer in self.graph.children)
 
     def tensor(self, name: str, call: int = 0) -> Any:
-        """Return the output tensor of a layer in this model, as an output of another model or to call more layers on.
+        """Return the output tensor of a layer, to call more layers on it or to use it as an output of another model.
 
         >>> x = jaxconv.Input((8, 2))
         >>> model = Model(x, layers["Flatten"]()(layers["Conv1D"](4, 3, name="features")(x)))
@@ -117,7 +114,7 @@ class Model(Container):
         return nodes[call].outputs()
 
     def until(self, name: str, call: int = 0) -> Self:
-        """Return the model on the same inputs up to a layer, which also takes the params of the whole model.
+        """Return the model from the same inputs to the output of a layer. It also takes the params of the whole model.
 
         Raises:
             ValueError: an unknown name; an input that this layer does not depend on.
@@ -159,12 +156,12 @@ class Model(Container):
         for source, array in zip(self.sources, self.flat_inputs(x), strict=True):
             where = f"{self.label}: input {source.name!r}"
             with explain(f"{where} is not an array of numbers"):
-                # integers of 64 bits stay on the host: each layer casts them to its own type
+                # 64-bit integers stay on the host: each layer casts them to its own type
                 value = array if hasattr(array, "dtype") else np.asarray(array)
                 value = value if value.dtype.kind in "iu" and source.dtype is None else as_array(value, source.dtype)
             integers = source.dtype is not None and not jnp.issubdtype(source.dtype, jnp.inexact)
             if integers and jnp.issubdtype(value.dtype, jnp.inexact):
-                raise TypeError(f"{where} has type {value.dtype}; its Input has {source.dtype}: round it before")
+                raise TypeError(f"{where} has type {value.dtype}; its Input has {source.dtype}; round it first")
             values.append(value if source.dtype is None else value.astype(source.dtype))
         x = self.structure.unflatten(values)
         self.read_shape(shape_of(x))
@@ -194,7 +191,7 @@ class Model(Container):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the model from the result of ``get_config``, or from that of Keras's functional model.
+        """Build the model from the result of ``get_config``, of this class or of Keras's functional model.
 
         Raises:
             ValueError: an unknown layer; calls that depend on each other (a cycle) or on a missing layer.

@@ -1,4 +1,4 @@
-"""Rematerialization: the blocks of a model keep only their inputs for the gradient, and are computed again for it."""
+"""Rematerialization: each block of a model stores only its input for the gradient, and is computed again for it."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxconv.contract import Apply, Effects, Params
 
-_in_force: ContextVar[bool] = ContextVar("remat", default=False)
+_active: ContextVar[bool] = ContextVar("remat", default=False)
 
 
 @jax.tree_util.register_static
@@ -27,10 +27,10 @@ class _Remat(Apply):
 def remat(apply_fn: Apply) -> Apply:
     """Return the same functions with a forward pass whose gradient needs less memory and more time.
 
-    Each layer directly inside a Sequential or Model is a block: of it only the input is kept, and its inner values are
-    computed again for the gradient, with the same dropout. The numbers are the same up to rounding. The layers of a
-    container inside are one block: group the layers of a long model by Sequentials inside a Sequential, each with about
-    as many layers as there are blocks. It has no forward-mode derivatives.
+    Each layer directly inside a Sequential or Model is a block: only its input is stored, and its intermediate values
+    are computed again for the gradient, with the same dropout. The results are the same up to rounding. A container
+    inside is one block: to save memory in a long model, group its layers in Sequentials inside a Sequential, each with
+    about as many layers as there are blocks. Forward-mode derivatives are not supported.
 
     Args:
         apply_fn: the functions of a Sequential, Model or other container.
@@ -47,13 +47,14 @@ def remat(apply_fn: Apply) -> Apply:
     """
     layer = getattr(apply_fn, "layer", None)
     if getattr(layer, "graph", None) is None:
-        raise ValueError(f"remat needs a model such as a Sequential; {getattr(layer, 'label', apply_fn)} has no layers")
+        label = getattr(layer, "label", apply_fn)
+        raise ValueError(f"remat: {label} has no layers inside; give the apply_fn of a Sequential or Model")
     return _Remat(layer)
 
 
 def block(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function(params, x, ...) -> (y, ...)``, rematerialized if that is in force: as one block."""
-    if not _in_force.get():
+    """Return ``function(params, x, ...) -> (y, ...)``, as one rematerialized block if rematerialization is active."""
+    if not _active.get():
         return function
 
     def whole(*arguments: Any) -> Any:
@@ -71,15 +72,16 @@ def block(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _after(cotangent: Any, x: Any) -> Any:
-    """Return ``x`` unchanged, by an operation that can only be computed when the cotangent is known.
+    """Return ``x`` unchanged, through an operation that depends on the cotangent.
 
     The barrier of ``jax.checkpoint`` does not depend on the cotangent, and XLA on CPU removes it: then the blocks are
-    computed again before they are needed, and memory grows. Each sample depends on itself, so nothing is gathered.
+    computed again before they are needed, and memory grows. Each sample depends only on its own cotangent, so sharded
+    samples are not gathered.
     """
     if cotangent.dtype == jax.dtypes.float0 or not cotangent.size or not cotangent.ndim:
         return x
     first = cotangent.reshape(cotangent.shape[0], -1)[:, 0]
-    # false for each number; XLA does not know that
+    # always False, which XLA cannot prove
     never = (first != first) & (abs(first) < 1)
 
     def one(leaf: Any) -> Any:
@@ -92,8 +94,8 @@ def _after(cotangent: Any, x: Any) -> Any:
 
 @contextlib.contextmanager
 def _set(value: bool) -> Iterator[None]:
-    token = _in_force.set(value)
+    token = _active.set(value)
     try:
         yield
     finally:
-        _in_force.reset(token)
+        _active.reset(token)

@@ -1,4 +1,4 @@
-"""Sequential: layers one after the other, as one layer. Knows layers by their contract alone."""
+"""Sequential: layers in sequence, as one layer."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,21 +11,21 @@ from jaxconv.models.functional import input_layer, input_shape
 
 @register(layers)
 class Sequential(Container):
-    """Apply layers one after the other.
+    """Apply layers in sequence.
 
     The params of each layer are under its name: its option ``name``, or the name of its class in snake_case, counted in
     this container (``conv1d``, ``conv1d_1``). Layers without weights have no entry. ``trainable=False`` applies to all
     layers inside, and ``dtype`` to those without a dtype, like a global policy in Keras. As in Keras, and in
-    :class:`Model`, a layer object that occurs twice is one layer, called twice, with one set of params; equal objects
-    are two layers.
+    :class:`Model`, a layer object that occurs twice is one shared layer with one set of params; two equal objects are
+    two layers.
 
     Args:
-        layers: layers, including other Sequentials. An ``Input`` as the first one sets ``input_shape``.
+        layers: layers, including other Sequentials. An ``Input`` as the first item sets ``input_shape``.
 
-    Params: name of a layer: its params.
+    Params: the params of each layer, under its name.
 
     Raises:
-        ValueError: two layers of the same name; an error of a layer, preceded by its name and its input shape.
+        ValueError: two layers with the same name; an error of a layer, preceded by its name and its input shape.
 
     >>> model = Sequential([layers["Conv1D"](8, 3, activation="relu"), layers["Flatten"](), layers["Dense"](2)])
     >>> params, apply_fn = model.init(jax.random.key(0), (None, 10, 3))
@@ -59,7 +59,7 @@ class Sequential(Container):
         return self.layers
 
     def __getitem__(self, which: Any) -> Any:
-        """Return one layer, or for a slice a Sequential of these layers, under the names that they have here."""
+        """Return one layer, or for a slice a Sequential of its layers, which keep their names."""
         if not isinstance(which, slice):
             return super().__getitem__(which)
         children = {name: dataclasses.replace(layer, name=name) for name, layer in self.graph.children}
@@ -69,7 +69,7 @@ class Sequential(Container):
         return dataclasses.replace(self, layers=named, name=None, input_shape=shape, other_names=others)
 
     def until(self, name: str) -> Self:
-        """Return the model up to a layer, which also takes the params of the whole model.
+        """Return the model up to the last call of a layer. It also takes the params of the whole model.
 
         >>> model = Sequential([layers["Conv1D"](8, 3), layers["Flatten"](), layers["Dense"](2)])
         >>> params, _ = model.init(jax.random.key(0), (None, 10, 3))
@@ -93,7 +93,7 @@ class Sequential(Container):
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build the model from the result of ``get_config``, or from Keras's own, whose input layer becomes a shape."""
+        """Build the model from its config or from Keras's, whose input layer becomes ``input_shape``."""
         options = dict(config)
         shape, inside = options.pop("build_input_shape", None), list(options.pop("layers", ()))
         first = input_shape(inside[0]) if inside else None

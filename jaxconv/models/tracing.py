@@ -1,6 +1,6 @@
-"""Tracing: from symbolic tensors to the graph of the calls between inputs and outputs.
+"""Tracing: the graph of the calls between symbolic inputs and outputs.
 
-Knows layers by their contract alone. Works without recursion: a graph may be thousands of calls deep.
+Uses no recursion: a graph may be thousands of calls deep.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,10 @@ from jaxconv.models.container import Call, Graph, count_names, free_name
 
 
 class Source(NamedTuple):
-    """One input of a model: its name, its shape, batch first, and the type it is cast to (None: that of the layers)."""
+    """An input of a model: its name, its shape, batch first, and the dtype that it is cast to.
+
+    With dtype None, the layers cast it.
+    """
 
     name: str
     shape: Shape
@@ -29,7 +32,7 @@ class Traced(NamedTuple):
 
 
 def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
-    """Return the tensors of a structure, and the structure; a list of one counts as its element, as in Keras."""
+    """Return the tensors of a structure, and the structure; a list of one item is treated as its item, as in Keras."""
     structure = as_lists(structure)
     if isinstance(structure, list) and len(structure) == 1:
         structure = structure[0]
@@ -46,12 +49,12 @@ def flatten(structure: Any, what: str) -> tuple[list[SymbolicTensor], Any]:
 def trace(inputs: Any, outputs: Any, adopt: Any) -> Traced:
     """Find the graph between inputs and outputs.
 
-    Calls are in the order in which Keras runs them: those farthest from the outputs first. Layers are in the same
-    order and get their names in it.
+    Calls are in the order in which Keras runs them: those farthest from the outputs first. Layers are ordered and named
+    in the same order.
 
-    The output of a layer as an input starts the graph at it. ``adopt`` maps (layer, name) to the layer as part of the
-    model. Raises ValueError for an output that needs an Input that is not in ``inputs``, an input that no output needs,
-    or one name for two layers.
+    If an input is the output of a layer, the graph starts there. ``adopt`` maps (layer, name) to the layer as a part of
+    the model. Raises ValueError for an output that needs an Input that is not in ``inputs``, an input that no output
+    needs, or two layers with the same name.
     """
     starts, input_structure = flatten(inputs, "inputs")
     ends, output_structure = flatten(outputs, "outputs")
@@ -92,7 +95,7 @@ def calls_between(inputs: Any, outputs: Any) -> list[Node]:
 
 
 def _walk(starts: Sequence[SymbolicTensor], ends: Sequence[SymbolicTensor]) -> tuple[list, dict[int, int]]:
-    """Return the calls that the ends depend on, in topological order, and in which order the layers were found."""
+    """Return the calls that the ends depend on, in topological order, and the order in which the layers were found."""
     start_set, done, order = set(starts), set(), []
     first_seen: dict[int, int] = {}
 
@@ -126,7 +129,7 @@ def _walk(starts: Sequence[SymbolicTensor], ends: Sequence[SymbolicTensor]) -> t
 def _by_depth(order: list, first_seen: dict[int, int], starts: Sequence[SymbolicTensor]) -> tuple[list, list[Layer]]:
     """Sort the calls and the layers by their distance from the outputs, farthest first.
 
-    All calls of a shared layer have at least the largest distance found for it so far, as in Keras.
+    As in Keras, each call of a shared layer has at least the largest distance that was found for the layer before.
     """
     start_set = set(starts)
     depth: dict[Any, int] = {}

@@ -1,6 +1,6 @@
-"""Training, evaluation and prediction for every model that follows the contract of ``(params, apply_fn)``.
+"""Training, evaluation and prediction for any model that is given as ``(params, apply_fn)``.
 
-Does not know what a convolution is. The functional core is :mod:`.step`; :func:`fit` is the loop around it.
+The functional core is :mod:`.step`; :func:`fit` is the loop around it. Must not import a layer.
 """
 
 from jaxconv.training.callbacks import (

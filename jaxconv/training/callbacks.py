@@ -1,6 +1,6 @@
-"""Callbacks of ``fit``: the events, and early stopping, CSV, TensorBoard, progress display.
+"""Callbacks of ``fit``: their events, early stopping, logs for CSV and TensorBoard, and the progress display.
 
-A callback is any function of an event. Those here know columns of the log and files; nothing about models.
+A callback is any function of an event.
 """
 
 import dataclasses
@@ -23,10 +23,10 @@ EpochLog = dict[str, Any]
 
 
 class StepEvent(NamedTuple):
-    """A step is done.
+    """The event after each training step.
 
-    epoch, epochs: the current epoch, counted from 1, and their number.
-    step, steps: the steps completed in this epoch, and their number; None if it is not known.
+    epoch, epochs: the current epoch, counted from 1, and the number of epochs.
+    step, steps: the number of completed steps in this epoch, and the number of its steps or None if it is not known.
     metrics: loss and metrics over the epoch so far, without the most recent steps; empty at first.
     """
 
@@ -38,9 +38,9 @@ class StepEvent(NamedTuple):
 
 
 class EpochEvent(NamedTuple):
-    """An epoch is done, validation and checkpoint included.
+    """The event after each epoch, including its validation and checkpoint.
 
-    epoch, epochs: the completed epochs, and their number.
+    epoch, epochs: the number of completed epochs, and the number of epochs.
     log: loss, metrics and validation of this epoch.
     history: the logs of all epochs, including those before the run was resumed.
     params: the weights; with ``ema``, the averaged ones.
@@ -56,9 +56,9 @@ class EpochEvent(NamedTuple):
 
 
 class EndEvent(NamedTuple):
-    """Training has ended.
+    """The event at the end of training.
 
-    stopped: as in ``Fitted``, or ``"error"`` if an exception ends it.
+    stopped: as in ``Fitted``, or ``"error"`` if an exception ended the training.
     history: the logs of all epochs.
     """
 
@@ -72,14 +72,22 @@ Callback = Callable[[Any], Any]
 
 @dataclasses.dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when a metric has not improved for some epochs. It has no state: it is a function of the history.
+    """Stop training when a metric has not improved for some epochs. It has no state: it is a function of the history.
 
     Args:
         monitor: a column of the log: ``"loss"``, ``"val_loss"``, ``"val_accuracy"``, ...
-        patience: epochs without improvement before training stops; 0 stops at the first.
+        patience: the number of epochs without improvement after which training stops; 0 means the same as 1.
         min_delta: the smallest change that counts as an improvement, in units of the metric.
         mode: ``"min"``, ``"max"``, or ``"auto"``: as declared by the metric; a loss is minimized.
-        start_from_epoch: epochs at the beginning that do not count.
+        start_from_epoch: the number of epochs at the beginning that do not count.
+
+    Raises:
+        ValueError: an unknown mode, or a value that is not a number of at least 0.
+
+    >>> history = [{"val_loss": 0.5}, {"val_loss": 0.6}, {"val_loss": 0.7}]
+    >>> stopping = EarlyStopping("val_loss", patience=2)
+    >>> stopping.should_stop(history[:2], ()), stopping.should_stop(history, ())
+    (False, True)
     """
 
     monitor: str = "val_loss"
@@ -101,7 +109,12 @@ class EarlyStopping:
         return isinstance(event, EpochEvent) and self.should_stop(event.history, event.higher_is_better)
 
     def should_stop(self, history: Sequence[EpochLog], higher_is_better: Iterable[str]) -> bool:
-        """Return whether the patience is used up after these epochs."""
+        """Return whether training should stop after these epochs.
+
+        Args:
+            history: one log per epoch.
+            higher_is_better: the names of the metrics that are maximized, without the prefix ``val_``.
+        """
         best, waited = None, 0
         for log in history[int(self.start_from_epoch) :]:
             value = log[self.monitor]
@@ -120,21 +133,45 @@ def improved(
     min_delta: float = 0.0,
     mode: str = "auto",
 ) -> bool:
-    """Return whether a metric is better than the best value so far; NaN never is."""
+    """Return whether a metric is better than the best value so far. NaN never is."""
     maximized = mode == "max" or (mode == "auto" and name.removeprefix("val_") in higher_is_better)
     sign = -1.0 if maximized else 1.0
     return not math.isnan(value) and (best is None or sign * value < sign * best - min_delta)
 
 
+def check_column(
+    name: str, metrics: Sequence[str], has_validation: bool, needs: str = "validation_data or validation_split"
+) -> None:
+    """Raise ValueError, with the nearest name, if the log of a run with these metrics has no column ``name``.
+
+    ``needs`` names the option, for the message, without which there are no ``val_`` columns.
+
+    >>> check_column("los", [], has_validation=True)
+    Traceback (most recent call last):
+    ValueError: 'los' is not a column of the log; did you mean 'loss'? expected loss, val_loss
+    """
+    columns = ["loss", *metrics]
+    columns += [f"val_{column}" for column in columns] if has_validation else []
+    if name not in columns:
+        hint = "" if has_validation else f"; val_ columns need {needs}"
+        raise ValueError(f"{name!r} is not a column of the log; {nearest(str(name), columns)}{hint}")
+
+
 class CSVLogger:
-    """Write the log to a table with one row per epoch, numbers in the shortest form that reads back exactly.
+    """Write the log to a CSV file with one row per epoch. Numbers have the shortest form that reads back exactly.
 
     Args:
-        path: the file. A resumed run completes the table that it finds: it may have epochs that were not saved with the
-            weights and are trained again, or lack the last one that was saved.
+        path: the file. A resumed run replaces its rows by those of the whole history: the file may contain epochs that
+            were not saved with the weights and are trained again, or lack the last epoch that was saved.
 
     Raises:
-        FileError: the table cannot be written; it keeps whole rows.
+        FileError: the file cannot be written. It contains no incomplete row.
+
+    >>> log = {"epoch": 1, "loss": 0.5}
+    >>> logger = CSVLogger("metrics.csv")
+    >>> logger(EpochEvent(1, 1, log, history=[log], params={}, higher_is_better=frozenset()))
+    >>> logger.path.read_text().split()
+    ['epoch,loss', '1,0.5']
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -152,7 +189,7 @@ class CSVLogger:
 
 
 def _append(path: Path, line: str) -> None:
-    """Append a whole line or nothing. Raises FileError if that is not possible."""
+    """Append a whole line. Raises FileError if that is not possible; then the file is unchanged."""
     try:
         with open(path, "ab", buffering=0) as handle:
             size, rest = handle.tell(), line.encode()
@@ -171,13 +208,15 @@ def _csv_line(values: Iterable[Any]) -> str:
 
 
 class TensorBoard:
-    """Write the columns of the log as scalars that TensorBoard shows, one point per epoch.
+    """Write the columns of the log as scalars for TensorBoard, one point per epoch.
 
     Args:
         log_dir: the folder in which TensorBoard looks for runs.
 
     Raises:
         ImportError: neither tensorboardX nor PyTorch's writer is installed.
+
+    >>> fitted = jaxconv.fit(apply_fn, params, x, y, loss="mse", callbacks=[TensorBoard("logs")])  # doctest: +SKIP
     """
 
     def __init__(self, log_dir: str | os.PathLike[str]):
@@ -202,7 +241,7 @@ def _summary_writer() -> Any:
 
 
 class ProgressDisplay:
-    """Show epochs, loss, metrics, validation and the time left: ``fit(progress=True)``."""
+    """Show epochs, loss, metrics, validation and the remaining time, as ``fit(progress=True)`` does."""
 
     def __init__(self) -> None:
         self._metrics: dict[str, float] = {}
@@ -211,10 +250,10 @@ class ProgressDisplay:
     def __call__(self, event: Event) -> None:
         if isinstance(event, StepEvent):
             part = (event.step - 1) / event.steps if event.steps else 0.0
-            if self._display is None:  # made here: the first step compiles, which would spoil the time left
+            if self._display is None:  # created here: the first step compiles, which would distort the remaining time
                 self._display = Display(event.epochs, start=event.epoch - 1 + part)
             self._metrics |= event.metrics
-            # after the last step of an epoch, its own event shows all its metrics
+            # after the last step of an epoch, the event of the epoch shows all its metrics
             if event.steps is not None and event.step < event.steps:
                 self._display.update(event.epoch - 1 + event.step / event.steps, self._metrics)
         elif isinstance(event, EpochEvent):

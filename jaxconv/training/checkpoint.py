@@ -1,7 +1,4 @@
-"""The progress of a run in one file: everything that makes a resumed run equal, bit for bit, to an uninterrupted one.
-
-Knows the train state and archives. It does not know when to save.
-"""
+"""Checkpoints: the progress of a run in one file. A resumed run equals an uninterrupted one bit for bit."""
 
 import dataclasses
 import os
@@ -26,7 +23,7 @@ _FORMAT, _VERSION = "jaxconv checkpoint", 2
 class Progress:
     """The progress of a run.
 
-    Random numbers are not stored: the order of the samples and the dropout keys follow from (seed, epoch, step).
+    Random numbers are not stored: the order of the samples and the dropout keys depend only on (seed, epoch, step).
 
     Args:
         state: weights and optimizer state after the last step.
@@ -34,10 +31,10 @@ class Progress:
         step: steps completed in the current epoch.
         sums: the sums of loss and metrics over these steps, in float64.
         history: one log per completed epoch.
-        best_params, best_value, best_epoch: the weights to return, and the metric that made them best; the epoch is
-            counted from 1.
+        best_params, best_value, best_epoch: the weights of the best epoch, its value of the monitored metric, and its
+            number, counted from 1; None if there is none.
         updates: steps completed in all epochs.
-        data: the state of the iterator that the batches come from; None if it has none.
+        data: the state of the iterator that yields the batches, or None if it has none.
     """
 
     state: TrainState
@@ -56,9 +53,9 @@ _PLAIN = ("epoch", "step", "history", "best_value", "best_epoch", "updates", "da
 
 
 def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
-    """Return the file for a checkpoint: the path itself, or ``checkpoint.npz`` in a folder, which is made if missing.
+    """Return the path of the checkpoint file: the given one, or that of ``checkpoint.npz`` in the given folder.
 
-    Raises ValueError if the folder cannot be made or written to.
+    Creates a missing folder. Raises ValueError if the folder cannot be created or written to.
     """
     if checkpoint is None:
         return None
@@ -67,17 +64,18 @@ def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ValueError(f"checkpoint folder {path.parent} cannot be made: {error.strerror}") from error
+        reason = f"the checkpoint folder {path.parent} cannot be created: {error.strerror}"
+        raise ValueError(f"fit: {reason}; give a path in a writable folder") from error
     if not os.access(path.parent, os.W_OK):
-        raise ValueError(f"checkpoint folder {path.parent} cannot be written to")
+        raise ValueError(f"fit: the checkpoint folder {path.parent} is not writable; give a writable one")
     return path
 
 
 def save(path: str | os.PathLike[str], progress: Progress, run: Mapping[str, Any]) -> None:
     """Write the progress of a run atomically: a process killed at any moment leaves the old file or the new one.
 
-    ``run`` must not change between saving and loading (seed, batch size, ...); it contains plain values. Raises
-    FileError if the file cannot be written.
+    ``run`` contains plain values that a resumed run must share (seed, batch size, ...). Raises FileError if the file
+    cannot be written.
     """
     trees = {"state": progress.state, "sums": progress.sums, "best": progress.best_params}
     arrays = {name: np.asarray(_numbers(leaf)) for name, leaf in flat(trees).items()}
@@ -86,7 +84,7 @@ def save(path: str | os.PathLike[str], progress: Progress, run: Mapping[str, Any
 
 
 def load(path: str | os.PathLike[str], template: TrainState, run: Mapping[str, Any]) -> Progress:
-    """Read the progress of a run. The structure, shapes and dtypes of its initial state must be those of the file.
+    """Read the progress of a run. Its initial state must have the structure, shapes and dtypes of the saved one.
 
     Raises FileError if the file is unusable, or belongs to another run: other options, model or optimizer.
     """
@@ -96,7 +94,7 @@ def load(path: str | os.PathLike[str], template: TrainState, run: Mapping[str, A
 
 
 def completed_epochs(path: str | os.PathLike[str]) -> int:
-    """Return the number of completed epochs in a checkpoint. Raises FileError as :func:`load`."""
+    """Return the number of completed epochs in a checkpoint. Raises FileError if the file is unusable."""
     header, _ = read_archive(path, _FORMAT, _VERSION)
     with damaged(path, "its header"):
         return int(header["epoch"])
@@ -108,7 +106,7 @@ def _progress(
     for name, value in run.items():
         made = header["run"].get(name)
         if made != value:
-            raise FileError(f"{path} has {name}={made!r}, this run {value!r}; give the same, or start a new run")
+            raise FileError(f"{path} has {name}={made!r}, but this run has {value!r}; give the same or start a new run")
     best = None
     if header["best_value"] is not None:
         best = _fill(path, "best", template.params, arrays)
@@ -125,7 +123,7 @@ def _progress(
 
 
 def _fill(file: Any, prefix: str, template: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """Return a tree of the template's structure with leaves removed from ``arrays``."""
+    """Return a tree with the template's structure, and remove its leaves from ``arrays``."""
     filled = []
     for name, leaf in flat({prefix: template}).items():
         expected = _numbers(leaf)
@@ -142,7 +140,7 @@ def _fill(file: Any, prefix: str, template: Any, arrays: dict[str, np.ndarray]) 
 
 
 def _numbers(leaf: Any) -> Any:
-    """Return a leaf as numbers: a PRNG key as its integers."""
+    """Return a leaf, or the integers of a PRNG key."""
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 

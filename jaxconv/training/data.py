@@ -1,7 +1,4 @@
-"""Where batches come from: arrays that are cut into batches, or a loader that yields them.
-
-One record, :class:`Batch`, is all that the steps see. Knows arrays and iterators; no models and no losses.
-"""
+"""Sources of batches: arrays that are cut into batches, and loaders that yield them. Both yield :class:`Batch`."""
 
 import contextlib
 import dataclasses
@@ -21,7 +18,7 @@ _AHEAD = 2  # batches that the background thread keeps ready
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """Rows of an array that are read when they are needed: a part of them by an index, all by ``np.asarray``."""
+    """Rows of an array that are read when they are needed: some of them by an index, all by ``np.asarray``."""
 
     array: np.ndarray
     rows: Any  # a slice with start and stop, or indices
@@ -54,7 +51,7 @@ class Rows:
 class Batch(NamedTuple):
     """One batch: arrays with the same number of samples, or :class:`Rows` of arrays.
 
-    state: the state of the iterator that it came from, after this batch; None if the iterator has none.
+    state: the state of the iterator after this batch, or None if the iterator has none.
     """
 
     x: Any
@@ -64,10 +61,10 @@ class Batch(NamedTuple):
 
 
 class Arrays(NamedTuple):
-    """Arrays ``(samples, ...)``, read in batches; of memory maps only the rows of a batch.
+    """Arrays ``(samples, ...)``, read in batches. Memory maps are read one batch at a time.
 
-    x: an array, or a dict of arrays for a model of several inputs.
-    order: epoch, from 0 -> the order of the samples; None leaves them as they are.
+    x: an array, or a dict of arrays for a model with several inputs.
+    order: a function from the epoch, counted from 0, to the order of the samples; None keeps their order.
     """
 
     x: Any
@@ -83,11 +80,11 @@ class Arrays(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Return the number of batches of an epoch."""
+        """Return the number of batches in an epoch."""
         return math.ceil(self.samples / self.batch_size)
 
     def stream(self, epoch: int, epochs: int, skip: int, state: Any = None) -> Iterator[Batch | None]:
-        """Yield the batches from ``epoch`` on, without the first ``skip``, and None at the end of each epoch."""
+        """Yield the batches from ``epoch`` onwards, without the first ``skip``, and None at the end of each epoch."""
         for current in range(epoch, epochs):
             order = None if self.order is None else self.order(current)
             for start in range(self.batch_size * (skip if current == epoch else 0), self.samples, self.batch_size):
@@ -98,7 +95,7 @@ class Arrays(NamedTuple):
             yield None
 
     def part(self, rows: Any) -> "Arrays":
-        """Return these rows of all arrays."""
+        """Return the given rows of all arrays."""
         x, y, weight = (jax.tree.map(lambda array: array[rows], part) for part in (self.x, self.y, self.sample_weight))
         return Arrays(x, y, weight, self.batch_size)
 
@@ -107,8 +104,8 @@ class Loader(NamedTuple):
     """An object that yields batches ``x``, ``(x, y)`` or ``(x, y, sample_weight)``.
 
     batches: the object: a sequence, an iterable or an iterator.
-    steps: the batches of an epoch; None if it is not known.
-    continues: whether an epoch goes on where the one before stopped; otherwise each epoch is a pass of its own.
+    steps: the number of batches in an epoch, or None if it is not known.
+    continues: whether an epoch continues where the previous one stopped; otherwise each epoch is a separate pass.
     """
 
     batches: Any
@@ -116,12 +113,12 @@ class Loader(NamedTuple):
     continues: bool
 
     def stream(self, epoch: int, epochs: int, skip: int, state: Any = None) -> Iterator[Batch | None]:
-        """Yield the batches from ``epoch`` on, without the first ``skip``, and None at the end of each epoch.
+        """Yield the batches from ``epoch`` onwards, without the first ``skip``, and None at the end of each epoch.
 
-        An iterator that can take ``state`` skips nothing: it continues from there. Others are read up to the place.
+        With ``state`` the iterator continues from there. Without it, the batches up to this position are read first.
         """
         iterator, done = self._open(state), skip
-        between_passes = state is not None and skip == 0  # it may be that of an iterator at its end
+        between_passes = state is not None and skip == 0  # the state may be that of an iterator at its end
         before = epoch * (self.steps or 0) if self.continues else 0
         for _ in range(0 if state is not None else before + skip):
             iterator = self._next(iterator)[1]
@@ -140,7 +137,7 @@ class Loader(NamedTuple):
                     raise ValueError(f"the {_kind(self.batches)} yields no batch; at least one is expected")
                 if current + 1 < epochs:
                     if hasattr(self.batches, "on_epoch_end"):
-                        self.batches.on_epoch_end()  # of Keras's PyDataset: it shuffles
+                        self.batches.on_epoch_end()  # Keras's PyDataset shuffles here
                     iterator = self._open(None)
             done = 0
             yield None
@@ -162,11 +159,11 @@ class Loader(NamedTuple):
 
     @property
     def keeps_state(self) -> bool:
-        """Return whether the loader itself has a state, which lasts from pass to pass."""
+        """Return whether the loader itself has a state, which it keeps from one pass to the next."""
         return hasattr(self.batches, "load_state_dict")
 
     def _after_end(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Yield the batches of an iterator, or if it is at its end those of the next pass."""
+        """Yield the batches of an iterator, or those of the next pass if it is at its end."""
         empty = True
         for item in iterator:
             yield item
@@ -175,7 +172,7 @@ class Loader(NamedTuple):
             yield from self._open(None)
 
     def _batch(self, item: Any, iterator: Any) -> Batch:
-        """Return what the loader yields as a batch of numpy arrays, with the state after it."""
+        """Convert an item of the loader to a batch of NumPy arrays, with the state after it."""
         parts = item if isinstance(item, tuple | list) else (item,)
         if not 1 <= len(parts) <= 3:
             raise ValueError(f"a batch has {len(parts)} parts; expected x, (x, y) or (x, y, sample_weight)")
@@ -188,7 +185,7 @@ class Loader(NamedTuple):
         return Batch(x, y, weight, as_plain(state))
 
     def _next(self, iterator: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
-        """Return the next batch, and the iterator; at its end another pass begins if that is possible."""
+        """Return the next batch and the iterator; at its end, start another pass if possible."""
         for item in iterator:
             return item, iterator
         again = iter(()) if iterator is self.batches else self._open(None)
@@ -211,9 +208,9 @@ def source(
     epochs: int = 1,
     name: str = "x",
 ) -> Arrays | Loader:
-    """Return the source of batches that the data of ``fit``, ``evaluate`` or ``validation_data`` are.
+    """Return the source of batches for the data of ``fit``, ``evaluate`` or ``validation_data``.
 
-    Args as in ``fit``; ``name`` is that of ``x`` in messages. Raises ValueError or TypeError for other data.
+    Args as in ``fit``; ``name`` is the name of ``x`` in messages. Raises ValueError or TypeError for invalid data.
     """
     if not is_loader(x, numbers=y is not None):
         if steps_per_epoch is not None:
@@ -232,7 +229,10 @@ def source(
 
 
 def is_loader(x: Any, numbers: bool = False) -> bool:
-    """Return whether ``x`` yields batches: not an array or a dict; with ``numbers``, a list only of pairs of arrays."""
+    """Return whether ``x`` yields batches, unlike an array or a dict.
+
+    With ``numbers``, a list yields batches only if its items are tuples of arrays.
+    """
     array = isinstance(x, Mapping) or hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
     if numbers and isinstance(x, list | tuple):
         return bool(x) and isinstance(x[0], list | tuple) and hasattr(x[0][0], "shape")
@@ -255,9 +255,9 @@ def _samples(x: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
 
 
 def as_samples(**named: Any) -> dict[str, Any]:
-    """Return arrays with the same number of samples, at least one, and of numbers; ``y`` may have names of classes.
+    """Convert data to arrays of numbers with the same number of samples, at least one; ``y`` may contain class names.
 
-    Raises TypeError or ValueError for others. Memory maps are not read.
+    Raises TypeError or ValueError for other data. Memory maps are not read.
     """
     arrays = {name: array if isinstance(array, np.ndarray) else np.asarray(array) for name, array in named.items()}
     for name, array in arrays.items():
@@ -275,7 +275,7 @@ def as_samples(**named: Any) -> dict[str, Any]:
 
 
 def _as_numpy(array: Any) -> Any:
-    """Return an array, a tensor of PyTorch or of TensorFlow as numpy's."""
+    """Convert an array, or a tensor of PyTorch or TensorFlow, to a NumPy array."""
     return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
 
 
@@ -289,10 +289,11 @@ def reading(
     *,
     place: Callable[[Batch], Batch],
 ) -> Iterator[Iterator[Batch | None]]:
-    """Open the stream of a source. It is read in a background thread, two batches ahead, which ends with the block.
+    """Open the stream of a source. A background thread reads it, two batches ahead, and ends with the block.
 
     Args:
-        place: what else the thread does with each batch: prepare its targets, read its rows, put it on the devices.
+        place: a function that the thread applies to each batch: it prepares the targets, reads the rows and puts them
+            on the devices.
         others: as in ``of.stream``.
     """
     stream = of.stream(epoch, epochs, skip, state)
@@ -307,13 +308,13 @@ def reading(
 
     def work() -> None:
         try:
-            with jax.enable_x64(x64):  # a setting of the thread that trains
+            with jax.enable_x64(x64):  # the setting of the training thread
                 for item in stream:
                     put((None if item is None else place(item), None))
                     if end.is_set():
                         return
             put((StopIteration, None))
-        except BaseException as error:  # raised again by whoever waits for the batch
+        except BaseException as error:  # raised again in the thread that waits for the batch
             put((None, error))
 
     def items() -> Iterator[Batch | None]:
@@ -335,10 +336,10 @@ def reading(
 
 
 def host_array(array: Any) -> np.ndarray:
-    """Return an array in the dtype that the device will have, with the same values.
+    """Return an array whose integers do not wrap on the device.
 
     Without 64-bit types JAX converts int64 to int32, and integers outside int32 wrap. Such a batch becomes float32.
-    Foreign byte order, which JAX refuses, becomes native.
+    Foreign byte order, which JAX does not support, becomes native.
     """
     batch = np.asarray(array)
     if narrows(batch.dtype) and batch.size:
@@ -349,7 +350,7 @@ def host_array(array: Any) -> np.ndarray:
 
 
 def narrows(dtype: np.dtype) -> bool:
-    """Return whether integers of this dtype have fewer bits on the device, so that their values decide the dtype."""
+    """Return whether integers of this dtype have fewer bits on the device, where the values determine the dtype."""
     return dtype.kind in "iu" and device_dtype(dtype).itemsize < dtype.itemsize
 
 

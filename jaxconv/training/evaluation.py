@@ -1,7 +1,4 @@
-"""Evaluation and prediction batch by batch, in order, over data that may be larger than memory.
-
-Knows ``apply_fn``, losses and metrics. It does not train and writes no files.
-"""
+"""Evaluation and prediction batch by batch, in order, over data that may be larger than memory."""
 
 import functools
 import time
@@ -45,15 +42,18 @@ def evaluate(
 
     Args:
         apply_fn, params: the model.
-        x, y: arrays ``(samples, ...)``, of memory maps only the rows of one batch are read at a time; or a loader as
-            ``x``, which yields batches ``(x, y)`` or ``(x, y, sample_weight)``; see ``fit``.
+        x, y: arrays ``(samples, ...)``; memory maps are read one batch at a time. Or a loader as ``x``, which yields
+            batches ``(x, y)`` or ``(x, y, sample_weight)``; see ``fit``.
         loss, metrics, weighted_metrics: names, tables or objects; see ``losses.loss`` and ``metrics.metric``. By
-            default the accuracy of a crossentropy, as in ``fit``.
-        sample_weight: ``(samples,)``, or ``(samples, steps)`` for a target in each step.
+            default the accuracy if the loss is a crossentropy, as in ``fit``.
+        sample_weight: ``(samples,)``, or ``(samples, steps)`` if there is a target for each step.
         classes: the label of each output, as in the result of ``fit``; needed for labels other than 0, 1, ... if not
             all of them are in ``y``.
         batch_size: samples per step; the results do not depend on it.
-        sharding: how a batch is spread over devices; see ``fit``.
+        sharding: the sharding of a batch over devices; see ``fit``.
+
+    Returns:
+        The mean loss under ``"loss"``, and the value of each metric under its name.
 
     Raises:
         ValueError: no samples, x and y of different lengths, labels that are not classes of the output, or shapes that
@@ -93,7 +93,7 @@ def batch_sums(
     metrics: Sequence[Metric],
     placement: Placement,
 ) -> Iterator[Sums]:
-    """Yield the sums of each batch. The arguments are resolved and checked already."""
+    """Yield the sums of each batch. The arguments are already resolved and checked."""
     step = _compiled(apply_fn, loss, tuple(metrics), placement)
     with reading(data, place=lambda batch: placement.batch(prepare(batch))) as stream:
         for batch in stream:
@@ -102,7 +102,7 @@ def batch_sums(
 
 
 def cached(make: Callable[..., Any]) -> Callable[..., Any]:
-    """Decorate a function that compiles: equal arguments give the same compiled object.
+    """Cache the results of a function that compiles: equal arguments give the same compiled object.
 
     If an argument is not hashable, such as a user's own metric, the function is called every time.
     """
@@ -129,8 +129,8 @@ def predict_batches(
 ) -> Iterator[Any]:
     """Yield the model's output for each batch of ``x``, in order.
 
-    Args as in :func:`evaluate`; ``x`` may also be a dict of arrays, for a model of several inputs. Targets and weights
-    that a loader yields beside ``x`` are ignored. Several outputs are yielded in their structure.
+    Args as in :func:`evaluate`; ``x`` may also be a dict of arrays, for a model with several inputs. Targets and
+    weights that a loader yields are ignored. Several outputs are yielded in their structure.
     """
     check_model(apply_fn, params)
     placement = Placement.of(sharding, x)
@@ -147,7 +147,7 @@ def predict_batches(
 
 
 def _inputs(apply_fn: Any, params: Params, x: Any, batch_size: int) -> Arrays | Loader:
-    """Return the source of the batches to predict."""
+    """Return the source of the batches for prediction."""
     if is_loader(x, numbers=True):
         return source(x)
     inputs = as_samples(**x) if isinstance(x, Mapping) else as_samples(x=x)["x"]
@@ -157,9 +157,21 @@ def _inputs(apply_fn: Any, params: Params, x: Any, batch_size: int) -> Arrays | 
 
 
 def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, sharding: Any = None) -> Any:
-    """Return the model's output for all of ``x``: ``(samples, ...)``, or several arrays in the model's structure.
+    """Return the model's output for all samples of ``x``, computed batch by batch.
 
-    Args as in :func:`predict_batches`.
+    Args:
+        apply_fn, params: the model.
+        x: an array ``(samples, ...)``, or a dict of arrays for a model with several inputs; memory maps are read one
+            batch at a time. Or a loader, whose targets and weights are ignored; see ``fit``.
+        batch_size: samples per step, of arrays.
+        sharding: the sharding of a batch over devices; see ``fit``.
+
+    Returns:
+        ``(samples, ...)``, in the order of ``x``; several arrays in the structure of the model's outputs.
+
+    Raises:
+        ValueError: no samples, or a shape that does not fit the model.
+        TypeError: ``apply_fn, params`` are not a model.
 
     >>> from jaxconv.layers.reshaping import Flatten
     >>> params, apply_fn = Flatten().init(jax.random.key(0), (None, 2, 2))
@@ -171,19 +183,19 @@ def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, shar
 
 
 def check_model(apply_fn: Any, params: Any) -> None:
-    """Check that the arguments are what ``layer.init`` returns, in this order. Raises TypeError."""
+    """Raise TypeError unless the arguments are the ``apply_fn`` and the ``params`` of a model, in this order."""
     if not callable(apply_fn) or hasattr(apply_fn, "init") or not isinstance(params, Mapping):
-        hint = "; of the result of fit, pass .params" if hasattr(params, "params") else ""
+        hint = "; from the result of fit, pass .params" if hasattr(params, "params") else ""
         got = f"the model is given as {type(apply_fn).__name__} and {type(params).__name__}"
         raise TypeError(f"{got}; give apply_fn and params, in this order: params, apply_fn = layer.init(key, x){hint}")
 
 
 class Accumulator:
-    """Adds the sums of batches to a total, in float64, with a delay, so that the device does not wait for Python."""
+    """The total of the sums of batches, in float64, added with a delay so that the device does not wait for Python."""
 
     def __init__(self, total: dict[str, np.ndarray] | None = None):
         self.total = dict(total or {})
-        self.nonfinite_batch: int | None = None  # the first one whose loss is not finite, counted from 0
+        self.nonfinite_batch: int | None = None  # the first batch whose loss is not finite, counted from 0
         self.nonfinite_loss = 0.0
         self._pending: list[Sums] = []
         self._added = 0
@@ -193,7 +205,7 @@ class Accumulator:
         """Add the sums of one batch, which the device may still be computing."""
         self._pending.append(sums)
         late = time.monotonic() - self._last_collected > _LONGEST_WAIT and jax.process_count() == 1
-        if len(self._pending) >= _MOST_PENDING or late:  # of several processes, each finds an error at the same step
+        if len(self._pending) >= _MOST_PENDING or late:  # all processes must find an error at the same step
             self.collect(keep=1)
 
     def collect(self, keep: int = 0) -> dict[str, np.ndarray]:

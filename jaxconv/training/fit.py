@@ -1,7 +1,4 @@
-"""Training in one call: resolve and check every option, then run the loop.
-
-Knows the options of a run. It prints nothing; callbacks show and write.
-"""
+"""``fit``: training in one call. It resolves and checks every option, then runs the loop; only callbacks print."""
 
 import dataclasses
 import functools
@@ -16,9 +13,9 @@ import jax
 import numpy as np
 
 from jaxconv.contract import Params
+from jaxconv.errors import explain
 from jaxconv.models import remat as rematerialized
-from jaxconv.registry import nearest
-from jaxconv.training.callbacks import Callback, EarlyStopping, ProgressDisplay
+from jaxconv.training.callbacks import Callback, EarlyStopping, ProgressDisplay, check_column
 from jaxconv.training.checkpoint import Progress, checkpoint_path, load, save
 from jaxconv.training.evaluation import cached, check_model
 from jaxconv.training.interrupt import stop_on_signal
@@ -70,70 +67,75 @@ def fit(
 
     As in Keras's ``fit``: the last, smaller batch of an epoch is used; ``validation_split`` takes the last samples
     before shuffling; the log's loss includes the regularizers. Unlike in Keras, the order of the samples and the
-    dropout keys of an epoch follow from (seed, epoch) alone, so the same seed gives the same numbers, whether the run
-    is interrupted and resumed or not.
+    dropout keys of an epoch depend only on (seed, epoch), so the same seed gives the same numbers, whether the run is
+    interrupted and resumed or not.
 
     The log of an epoch contains ``epoch`` (from 1), ``loss``, the metrics, the same with the prefix ``val_``, and
     ``learning_rate`` (of the epoch's last step) if the optimizer is given by name.
 
-    With ``sharding``, the devices share the samples of each batch, and the numbers are those of one device to rounding:
-    the same order and dropout, statistics of the whole batch, means over all samples. A batch that does not divide over
-    the devices, the last one of an epoch, is computed whole on each. The weights are whole on each device, except those
-    leaves of ``params`` that are sharded over the same mesh already: they stay so, and so do their moments in the
-    optimizer. In several processes (``jax.distributed.initialize``) each process calls ``fit`` with the same arguments.
-    It reads of arrays what its own devices need; loaders must yield the same whole batches in each. The first process
-    alone calls callbacks and writes the checkpoint, which all must be able to read. A checkpoint contains whole arrays:
-    a run resumes on any number of devices.
+    With ``sharding``, each batch is split over the devices, and the results equal those of one device up to rounding:
+    the order and the dropout are the same, statistics are those of the whole batch, and means are over all samples. A
+    batch that cannot be split evenly (the last one of an epoch) is computed in full on each device. The weights are
+    replicated, except for leaves of ``params`` that are already sharded over the same mesh: these leaves and their
+    moments in the optimizer stay sharded. With several processes (``jax.distributed.initialize``) each process calls
+    ``fit`` with the same arguments. A process reads only the part of the arrays that its devices need; loaders must
+    yield the same whole batches in each process. Only the first process calls callbacks and writes the checkpoint,
+    which all processes must be able to read. A checkpoint contains whole arrays, so a run resumes on any number of
+    devices.
 
-    A *loader* is an object that yields batches ``(x, y)`` or ``(x, y, sample_weight)``: a list, a generator, anything
-    with ``len`` and items, a ``DataLoader`` of PyTorch, a dataset or loader of grain, a ``tf.data.Dataset``. It is read
-    in a background thread, two batches ahead, as arrays are, and has its own batch size and order. A resumed run reads
-    it up to the place where the interrupted one stopped, so it is equal bit for bit if the loader yields the same
-    batches again in each pass. The state of an iterator with ``get_state`` and ``set_state`` (grain), or of a loader
-    with ``state_dict`` and ``load_state_dict`` (torchdata's ``StatefulDataLoader``, with a sampler of torchdata), is
-    saved instead. Of PyTorch's own ``DataLoader`` nothing is saved: neither its generator nor random augmentation.
+    A *loader* is an object that yields batches ``(x, y)`` or ``(x, y, sample_weight)``: a list, a generator, any object
+    with ``len`` and items, a ``DataLoader`` of PyTorch, a dataset or loader of grain, or a ``tf.data.Dataset``. Like
+    arrays, it is read in a background thread, two batches ahead. It has its own batch size and order. A resumed run
+    reads it up to the position where the interrupted run stopped, so the results are equal bit for bit if the loader
+    yields the same batches again in each pass. For an iterator with ``get_state`` and ``set_state`` (grain), or a
+    loader with ``state_dict`` and ``load_state_dict`` (torchdata's ``StatefulDataLoader``, with a sampler of
+    torchdata), the state is saved instead. For PyTorch's own ``DataLoader`` nothing is saved: neither its generator nor
+    random augmentation.
 
     Args:
         apply_fn, params: the model, as returned by ``layer.init``. ``params`` is not changed.
-        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory: only the rows of a batch are read. Or a
-            loader as ``x``. Targets of a loss that takes class indices may be any labels: strings, or as many different
-            integers as the model has outputs; their sorted order is that of the outputs.
+        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory, as they are read one batch at a time. Or
+            a loader as ``x``. Targets of a loss that takes class indices may be any labels: strings, or as many
+            different integers as the model has outputs; their sorted order is the order of the outputs.
         loss: a name, a table or a callable; see ``losses.loss``.
         optimizer: a name, a table or an optax transformation; see ``optimizers.optimizer``. Schedules without a length
             have the length of the whole run.
-        metrics: names, tables or objects; see ``metrics.metric``. By default the accuracy of a crossentropy.
-        weighted_metrics: metrics whose values are multiplied by the weights of the samples.
+        metrics: names, tables or objects; see ``metrics.metric``. By default the accuracy if the loss is a
+            crossentropy.
+        weighted_metrics: metrics whose values are multiplied by the sample weights.
         epochs: passes over the data, including those before the run was resumed.
-        batch_size: samples per step, of arrays.
-        steps_per_epoch: the batches of an epoch, of a loader: each epoch goes on where the one before stopped. Needed
-            for generators and for loaders without an end.
-        sample_weight: ``(samples,)``, or ``(samples, steps)`` for a target in each step: factors of the loss.
-        class_weight: class -> factor of the loss of its samples; other classes have the factor 1. Not for validation.
+        batch_size: samples per step; a loader has its own.
+        steps_per_epoch: the number of batches of a loader in an epoch; each epoch continues where the previous one
+            stopped. Required for generators and for infinite loaders.
+        sample_weight: factors of the loss, ``(samples,)``, or ``(samples, steps)`` if there is a target for each step.
+        class_weight: a dict from a class to the factor of the loss of its samples; other classes have the factor 1. Not
+            used for validation.
         classes: the label of each output, if ``y`` does not contain all of them or comes from a loader.
         shuffle: whether each epoch has a new order of the samples.
         seed: from 0 to 2³² - 1; for order and dropout, not for ``params``.
-        validation_data: ``(x, y)`` or ``(x, y, sample_weight)`` or a loader, to evaluate on after each epoch.
-        validation_split: the fraction of the samples, at the end, to use for validation instead.
+        validation_data: ``(x, y)``, ``(x, y, sample_weight)`` or a loader, on which the model is evaluated after each
+            epoch.
+        validation_split: the fraction of the samples, taken from the end, to use for validation instead.
         clip_norm: the largest norm of the gradient of all weights together.
-        accumulate: batches of which one step is made: the same step as with all their samples in one batch, except for
-            statistics of the batch, and with less memory.
+        accumulate: the number of batches per update. The update is the same as with all their samples in one batch,
+            except for batch statistics, and needs less memory.
         ema: the share of the old value that an exponential moving average of the weights keeps at each step. The
             averaged weights are validated and returned; running statistics are those of the trained weights.
-        remat: whether the blocks of the model are computed again for the gradient, which needs less memory: the layers
-            directly inside a Sequential or Model; see ``jaxconv.models.remat``.
+        remat: whether each block of the model, a layer directly inside a Sequential or Model, is computed again for the
+            gradient, which needs less memory; see ``jaxconv.models.remat``.
         callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True.
-        progress: show epochs, loss, metrics, validation and the time left.
-        best_weights: the column of the log (``"val_loss"``) whose best epoch gives the weights to return.
+        progress: whether to show epochs, loss, metrics, validation and the remaining time.
+        best_weights: the column of the log, such as ``"val_loss"``, whose best epoch determines the returned weights.
         checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``.
         checkpoint_every: epochs between checkpoints; one is also saved at the end and on an interruption.
-        resume: continue from ``checkpoint`` if it exists; otherwise start at the beginning.
-        sharding: how a batch is spread over devices: ``"data"`` cuts it over all devices of all processes; or a
-            ``NamedSharding``; or a ``PartitionSpec``, over the mesh of ``jax.set_mesh``, or over all devices if there
-            is none. Further axes of the spec cut further axes of ``x``, and of targets and weights where they have the
-            same lengths: ``PartitionSpec("data", "rows")``.
+        resume: whether to continue from ``checkpoint`` if it exists; otherwise training starts at the beginning.
+        sharding: the sharding of a batch: ``"data"`` splits it over all devices of all processes; a ``NamedSharding``;
+            or a ``PartitionSpec``, over the mesh of ``jax.set_mesh``, or over all devices if none is set. Further axes
+            of the spec, as in ``PartitionSpec("data", "rows")``, split further axes of ``x``, and of targets and
+            weights that have the same lengths.
 
     Returns:
-        Weights, history, the best epoch, the reason why training stopped, and the labels of the classes.
+        A ``Fitted``: the weights, the history, the best epoch, the reason why training stopped, and the class labels.
 
     Raises:
         ValueError, TypeError: invalid arguments, before anything is trained.
@@ -149,15 +151,15 @@ def fit(
     ('epochs', True)
     """
     check_model(apply_fn, params)
-    options = Options(
-        epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle, seed=seed,
-        validation_split=validation_split, best_weights=best_weights, checkpoint_every=checkpoint_every, ema=ema,
-        clip_norm=clip_norm, accumulate=accumulate, remat=remat,
-    )  # fmt: skip
+    with explain("fit"):
+        options = Options(
+            epochs=epochs, batch_size=batch_size, steps_per_epoch=steps_per_epoch, shuffle=shuffle, seed=seed,
+            validation_split=validation_split, best_weights=best_weights, checkpoint_every=checkpoint_every, ema=ema,
+            clip_norm=clip_norm, accumulate=accumulate, remat=remat)  # fmt: skip
     loss = resolve_loss(loss)
     metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
     if sharding is None and jax.process_count() > 1:
-        raise ValueError(f"{jax.process_count()} processes run, each would train its own model; give sharding='data'")
+        raise ValueError(f"fit: {jax.process_count()} processes would train a model each; give sharding='data'")
     placement = Placement.of(sharding, (x, y, sample_weight, validation_data))
     with placement.active():
         params = placement.put(params)
@@ -180,7 +182,7 @@ def fit(
 
 
 def _start(path: Path | None, state: Any, same: dict[str, Any], placement: Placement) -> Progress:
-    """Return the progress in a checkpoint, if there is one, otherwise that of a new run from ``state``."""
+    """Return the progress in a checkpoint if there is one, otherwise the progress of a new run from ``state``."""
     if path is None or not path.exists():
         return Progress(state)
     start = load(path, state, same)
@@ -188,7 +190,7 @@ def _start(path: Path | None, state: Any, same: dict[str, Any], placement: Place
 
 
 def _save(path: Path | None, same: dict[str, Any], placement: Placement, progress: Progress) -> None:
-    """Write a checkpoint, in one of the processes."""
+    """Write a checkpoint; with several processes, only the first one writes."""
     if path is not None:
         state, best = placement.whole((progress.state, progress.best_params))
         if placement.writes:
@@ -237,12 +239,12 @@ def _accumulating_steps(
 
 
 def _state_shardings(layout: Any) -> Any:
-    """Return the shardings of a state as a tree: a step keeps them."""
+    """Return the shardings of a state as a tree; a step does not change them."""
     return None if layout is None else jax.tree.unflatten(*layout)
 
 
 def _keyed(step: Callable[..., Any], out_shardings: Any) -> Callable[..., Any]:
-    """Return a step, jitted, that derives its dropout key from (the run's key, epoch, number of the batch)."""
+    """Return the jitted step that derives its dropout key from the run's key, the epoch and the batch number."""
 
     def step_with_key(key: Any, epoch: Any, number: Any, batch: Any, *states: Any) -> Any:
         x, y, weight = batch
@@ -254,34 +256,32 @@ def _keyed(step: Callable[..., Any], out_shardings: Any) -> Callable[..., Any]:
 def _check_columns(
     metrics: list[str], has_validation: bool, best_weights: str | None, callbacks: Sequence[Callback]
 ) -> None:
-    """Check that the monitored columns will be in the log, and that callbacks can be called."""
+    """Check that callbacks can be called, and that the log will have the monitored columns."""
     if not isinstance(callbacks, Sequence):
-        raise TypeError(f"callbacks is one {type(callbacks).__name__}; give a list: callbacks=[...]")
+        raise TypeError(f"fit: callbacks is a {type(callbacks).__name__}; give a list: callbacks=[...]")
     for callback in callbacks:
         if not callable(callback) or isinstance(callback, type):
-            raise TypeError(f"a callback is {callback!r}; give functions of an event, or objects like EarlyStopping()")
-    columns = ["loss", *metrics]
-    columns += [f"val_{name}" for name in columns] if has_validation else []
+            got = f"fit: a callback is {callback!r}"
+            raise TypeError(f"{got}; give functions of an event, or objects like EarlyStopping()")
     wanted = [callback.monitor for callback in callbacks if isinstance(callback, EarlyStopping)]
-    for name in wanted + ([best_weights] if best_weights is not None else []):
-        if name not in columns:
-            hint = "" if has_validation else "; val_ columns need validation_data or validation_split"
-            raise ValueError(f"cannot monitor {name!r}: not a column of the log; {nearest(str(name), columns)}{hint}")
+    with explain("fit"):
+        for name in wanted + ([best_weights] if best_weights is not None else []):
+            check_column(name, metrics, has_validation)
 
 
 def _identity(
     options: Options, data: RunData, apply_fn: Any, loss: Any, metrics: Any, class_weight: Any, optimizer: Any
 ) -> dict[str, Any]:
-    """Return as plain values what a resumed run must share with the interrupted one."""
+    """Return, as plain values, the options that a resumed run must share with the interrupted one."""
     spec = {"name": optimizer} if isinstance(optimizer, str) else optimizer
     plain = {"loss": loss, "metrics": [m.name for m in metrics], "class_weight": class_weight, "optimizer": spec}
     return {**options.kept(), "data": data.identity, "model": _model_digest(apply_fn), **_plain(plain)}
 
 
 def _model_digest(apply_fn: Any) -> str | None:
-    """Return a short hash of a model's options; None if they have no plain form, such as a user's function.
+    """Return a short hash of a model's options, or None if they have no plain form, such as a user's function.
 
-    Shapes do not identify a model: a run whose activation was changed must not be resumed.
+    Shapes do not identify a model: a run must not be resumed after its activation was changed.
     """
     try:
         text = json.dumps(apply_fn.layer.get_config(), sort_keys=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a request that a loop answers at its next safe point. Independent of training."""
+"""Ctrl-C, SIGTERM and SIGHUP as a request to stop, which a loop reads when it can stop safely."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 
 
 class StopRequest:
-    """Whether the process was asked to stop: ``signal`` is the number of the signal, or None."""
+    """A flag that is true after a request to stop; ``signal`` is the number of the signal, or None."""
 
     signal: int | None = None
 
@@ -20,7 +20,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Make the first Ctrl-C (or SIGTERM, or SIGHUP) set a flag and the second one raise, while the block runs.
+    """Inside the block, let the first Ctrl-C (or SIGTERM, or SIGHUP) set a flag, and the second one raise.
 
     The previous handlers are restored at the end. An ignored signal stays ignored. Outside the main thread, where
     Python does not allow setting handlers, nothing changes and the flag is never set.

@@ -1,7 +1,4 @@
-"""The learning-rate range test: one short run whose rate grows from step to step, and the rate that it suggests.
-
-Knows the training step and the data of a run. It changes nothing and writes no files.
-"""
+"""The learning-rate range test: a short run whose learning rate grows at each step, and the rate that it suggests."""
 
 import math
 import numbers
@@ -13,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract import Params
-from jaxconv.errors import require
+from jaxconv.errors import explain, require
 from jaxconv.training.data import is_loader, reading
 from jaxconv.training.evaluation import check_model
 from jaxconv.training.loop import NonFiniteLoss
@@ -30,10 +27,10 @@ from jaxconv.training.terms import metric_values
 class RangeTest(NamedTuple):
     """The result of a learning-rate range test.
 
-    rates: the learning rates of the steps, up to the one at which the loss diverged.
+    rates: the learning rate of each step, up to the step at which the loss diverged.
     losses: the loss of each step's batch, before the step's update.
-    smoothed: their exponential moving average, bias corrected.
-    suggestion: the rate at which the loss falls most steeply; None if it never falls.
+    smoothed: the exponential moving average of the losses, with bias correction.
+    suggestion: the rate at which the loss falls most steeply, or None if it never falls.
     """
 
     rates: np.ndarray
@@ -45,7 +42,7 @@ class RangeTest(NamedTuple):
         """Draw the losses against the learning rate, with a line at the suggestion, and return the figure.
 
         Args:
-            ax: the matplotlib axes to draw on; by default a new figure's, which is not registered with pyplot.
+            ax: the matplotlib axes to draw on; by default those of a new figure, which is not registered with pyplot.
 
         Raises:
             ImportError: matplotlib is not installed.
@@ -90,30 +87,30 @@ def find_learning_rate(
     clip_norm: float | None = None,
     seed: int = 0,
 ) -> RangeTest:
-    """Suggest a learning rate: train for a few steps while the rate grows exponentially, and watch the loss.
+    """Suggest a learning rate: train for a few steps while the rate grows exponentially, and observe the loss.
 
     The suggestion is the rate at which the loss falls most steeply against the logarithm of the rate, up to the
-    smallest smoothed loss. The slope is that of averages over steps on both sides, since a moving average of earlier
-    steps lags behind. With 100 steps the suggestion is 2 to 40 times smaller than the best constant rate of a convex
+    smallest smoothed loss. The slope is computed from averages over the steps on both sides, since a moving average of
+    earlier steps lags. With 100 steps the suggestion is 2 to 40 times smaller than the best constant rate of a convex
     problem; with more steps it is smaller, because the loss falls earlier. The test ends early if the loss diverges: if
-    it is not finite, or if the smoothed loss is above 4 times the smallest one. The first tenth of the steps is not
-    judged: its averages have few terms.
+    it is not finite, or if the smoothed loss is above 4 times the smallest one. The first tenth of the steps is ignored
+    because its averages have few terms.
 
     Args:
         apply_fn, params: the model; ``params`` is not changed.
-        x, y: arrays or a loader, as in ``fit``: the same batches in the same order, pass after pass.
+        x, y: arrays or a loader, as in ``fit``: the same batches in the same order, for as many passes as needed.
         loss: a name, a table or a callable; see ``losses.loss``.
         optimizer: a name, a table, whose learning rate is replaced, or a function of a schedule such as ``optax.adam``.
-            Not ``optimistic_adam``, ``polyak_sgd``, ``rprop`` and ``sm3``, which do not take schedules.
+            Not ``optimistic_adam``, ``polyak_sgd``, ``rprop`` or ``sm3``, which do not take schedules.
         lowest, highest: the learning rates of the first and of the last step.
         steps: the number of steps, at least 5.
-        batch_size: samples per step, of arrays.
+        batch_size: samples per step; a loader has its own.
         smoothing: the share of the old value that the moving average of the loss keeps at each step. The noise of small
             batches needs a larger share.
         sample_weight, class_weight, classes, clip_norm, seed: as in ``fit``.
 
     Returns:
-        Rates, losses, smoothed losses and the suggestion; ``.plot()`` draws them.
+        A ``RangeTest``: the rates, losses, smoothed losses and the suggestion; ``.plot()`` draws them.
 
     Raises:
         ValueError, TypeError: invalid arguments.
@@ -129,11 +126,13 @@ def find_learning_rate(
     (True, True)
     """
     check_model(apply_fn, params)
-    rates = _rates(lowest, highest, steps)
+    with explain("find_learning_rate"):
+        rates = _rates(lowest, highest, steps)
     if not (isinstance(smoothing, numbers.Real) and 0 <= smoothing < 1):
-        raise ValueError(f"smoothing is {smoothing!r}; expected from 0 up to, not including, 1")
+        raise ValueError(f"find_learning_rate: smoothing is {smoothing!r}; expected from 0 up to, not including, 1")
     count = len(rates) if is_loader(x, numbers=y is not None) else None
-    options = Options(batch_size=batch_size, steps_per_epoch=count, seed=seed, clip_norm=clip_norm)
+    with explain("find_learning_rate"):
+        options = Options(batch_size=batch_size, steps_per_epoch=count, seed=seed, clip_norm=clip_norm)
     loss = resolve_loss(loss)
     data = run_data(options, apply_fn, params, loss, (x, y, sample_weight), None, class_weight, classes)
     transformation = _growing(optimizer, rates, options.clip_norm)
@@ -155,7 +154,7 @@ def _rates(lowest: float, highest: float, steps: int) -> np.ndarray:
 def _growing(optimizer: Any, rates: np.ndarray, clip_norm: float | None) -> Any:
     """Return the optimizer with these learning rates, one for each step."""
     if hasattr(optimizer, "init") and hasattr(optimizer, "update"):
-        got = f"the optimizer is a {type(optimizer).__name__}, whose learning rate is fixed"
+        got = f"find_learning_rate: the optimizer is a {type(optimizer).__name__}, whose learning rate is fixed"
         raise TypeError(f"{got}; give a name, a table, or a function of the rate such as optax.adam")
     schedule = jnp.asarray(rates).__getitem__
     spec = optimizer(schedule) if callable(optimizer) else with_learning_rate(optimizer, schedule)
@@ -182,7 +181,7 @@ def _range_test(rates: np.ndarray, batch_losses: Iterator[float], smoothing: flo
     for done, value in enumerate(batch_losses, 1):
         if not math.isfinite(value):
             if done == 1:
-                got = f"the loss of the first batch is {value}, before any update"
+                got = f"find_learning_rate: the loss of the first batch is {value}, before any update"
                 raise NonFiniteLoss(f"{got}; look for values in the data or in params that are not finite")
             break
         average = smoothing * average + (1 - smoothing) * value
@@ -190,7 +189,7 @@ def _range_test(rates: np.ndarray, batch_losses: Iterator[float], smoothing: flo
         smoothed.append(average / (1 - smoothing**done))
         if done > unjudged:
             smallest = min(smallest, smoothed[-1])
-            # 4 times a positive loss; a negative one, whose zero means nothing, is compared with the first one, too
+            # 4 times a positive loss; a negative loss has no meaningful zero, so the first loss also sets the scale
             scale = smallest if smallest > 0 else max(-smallest, abs(smoothed[0]))
             if smoothed[-1] > smallest + 3 * scale:
                 break
@@ -202,7 +201,7 @@ def _range_test(rates: np.ndarray, batch_losses: Iterator[float], smoothing: flo
 def _suggestion(
     rates: np.ndarray, losses: np.ndarray, smoothed: np.ndarray, unjudged: int, share: float
 ) -> float | None:
-    """Return the rate of the steepest descent up to the smallest smoothed loss; None if there is no descent."""
+    """Return the rate of the steepest descent up to the smallest smoothed loss, or None if there is no descent."""
     if len(smoothed) < unjudged + 2:
         return None
     last = unjudged + int(np.argmin(smoothed[unjudged:]))
@@ -214,6 +213,6 @@ def _suggestion(
 
 
 def _average_both_sides(values: np.ndarray, share: float) -> np.ndarray:
-    """Average values over their neighbours on both sides, with the weight ``share**distance``: no lag."""
+    """Average values over their neighbours on both sides with weights ``share**distance``, so that there is no lag."""
     weights = share ** np.abs(np.arange(1.0 - len(values), len(values)))
     return np.convolve(weights, values, "valid") / np.convolve(weights, np.ones_like(values), "valid")

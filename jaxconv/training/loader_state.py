@@ -7,7 +7,7 @@ import numpy as np
 
 
 def as_plain(state: Any) -> Any:
-    """Return a state without bytes and tensors. Raises TypeError for a value that has no plain form.
+    """Convert the bytes and tensors of a state to plain values. Raises TypeError for a value without a plain form.
 
     >>> as_plain({"step": 2, "random": b"\\x01"})
     {'step': 2, 'random': {'bytes': '01'}}
@@ -24,12 +24,12 @@ def as_plain(state: Any) -> Any:
     if state is None or isinstance(state, bool | int | float | str):
         return state
     raise TypeError(
-        f"the state of the loader contains a {type(state).__name__}; expected numbers, text, bytes, tensors"
+        f"the state of the loader contains a {type(state).__name__}; expected numbers, text, bytes or tensors"
     )
 
 
 def from_plain(plain: Any) -> Any:
-    """Return the state.
+    """Convert the result of :func:`as_plain` back to the state.
 
     >>> from_plain({"step": 2, "random": {"bytes": "01"}})
     {'step': 2, 'random': b'\\x01'}

@@ -1,6 +1,6 @@
-"""The training loop: epoch after epoch, until all are done or there is a reason to stop.
+"""The training loop: it runs epochs until all are done or there is a reason to stop.
 
-Knows the steps, the accumulator and the checkpoint. It prints nothing; its arguments were checked by ``fit``.
+``fit`` has checked the arguments. Only callbacks print.
 """
 
 import dataclasses
@@ -39,15 +39,15 @@ from jaxconv.training.run_data import RunData
 from jaxconv.training.step import averaged_params
 from jaxconv.training.terms import metric_values
 
-# callbacks that never stop training; the loop itself asks EarlyStopping, in all processes
+# callbacks whose result does not stop training; the loop itself evaluates EarlyStopping, in all processes
 DECIDE_NOTHING = (CSVLogger, EarlyStopping, ProgressDisplay, TensorBoard)
 
 
 class Fitted(NamedTuple):
     """The result of training.
 
-    params: the weights: those of the best epoch if ``best_weights`` was given, otherwise the last ones; with ``ema``,
-        the averaged ones.
+    params: the weights of the best epoch if ``best_weights`` was given, otherwise the last ones; with ``ema``, the
+        averaged ones.
     history: one log per epoch, as passed to the callbacks.
     best_epoch: the epoch of ``params``, counted from 1, if ``best_weights`` was given; otherwise None.
     stopped: ``"epochs"`` (all done), ``"early_stopping"``, ``"callback"`` (one returned True), or ``"interrupted"``
@@ -80,7 +80,7 @@ class Interrupted(KeyboardInterrupt):
     Attributes:
         fitted: the result so far.
         epoch, step: the current epoch, counted from 1, and the steps completed in it.
-        checkpoint: the file from which ``resume=True`` continues; None if there is no checkpoint.
+        checkpoint: the file from which ``resume=True`` continues, or None if there is no checkpoint.
         signal: the number of the signal.
     """
 
@@ -92,14 +92,15 @@ class Interrupted(KeyboardInterrupt):
 
 @dataclasses.dataclass(frozen=True)
 class Loop:
-    """The arguments of one run, resolved and checked. Its methods map one progress to the next.
+    """The arguments of one run, resolved and checked. The methods map a ``Progress`` to the next one.
 
     Args:
         step: ``(state, batches, epoch, step) -> (state, sums)``: one update from ``options.accumulate`` batches.
         data: training and validation data.
-        learning_rate: steps completed -> the learning rate of the next one; None if unknown.
-        save: writes a progress to ``checkpoint``; does nothing if that is None.
-        placement: where batches and weights are.
+        learning_rate: a function from the number of completed steps to the learning rate of the next step, or None if
+            it is unknown.
+        save: a function that writes a ``Progress`` to ``checkpoint``; it does nothing if ``checkpoint`` is None.
+        placement: the devices of the batches and weights.
         others: as in ``fit``.
     """
 
@@ -117,7 +118,7 @@ class Loop:
 
     @property
     def steps(self) -> int | None:
-        """Return the number of steps per epoch; None if it is not known."""
+        """Return the number of steps per epoch, or None if it is not known."""
         batches = self.data.training.steps
         return None if batches is None else math.ceil(batches / self.options.accumulate)
 
@@ -127,7 +128,7 @@ class Loop:
         return frozenset(m.name for m in self.metrics if m.higher_is_better)
 
     def run(self, progress: Progress, stop: StopRequest) -> Fitted:
-        """Train until all epochs are done or there is a reason to stop, and tell the callbacks that it ended."""
+        """Train until all epochs are done or there is a reason to stop, then send the callbacks an ``EndEvent``."""
         ended, history = "error", progress.history
         try:
             read = progress.step * self.options.accumulate
@@ -145,7 +146,7 @@ class Loop:
             self.tell(EndEvent(ended, list(history)))
 
     def run_epochs(self, progress: Progress, stop: StopRequest, stream: Iterator[Batch | None]) -> Fitted:
-        """Train epoch after epoch."""
+        """Run the remaining epochs, or fewer if there is a reason to stop."""
         stopped = self.stopped_early(progress)
         while progress.epoch < self.options.epochs and not stopped:
             progress, by_callback = self.train_epoch(progress, stop, stream)
@@ -173,14 +174,14 @@ class Loop:
         return self.fitted(progress, stopped or "epochs")
 
     def tell(self, event: Event) -> bool:
-        """Call all callbacks, of several processes in the first one, and return whether one of them returned True."""
+        """Call all callbacks, in the first process only, and return whether one of them returned True."""
         told = self.placement.writes and any([callback(event) is True for callback in self.callbacks])
         if isinstance(event, EndEvent) or all(isinstance(callback, DECIDE_NOTHING) for callback in self.callbacks):
             return told
         return self.placement.agree(told)
 
     def stopped_early(self, progress: Progress) -> str:
-        """Return "early_stopping" if the patience of one is used up, otherwise an empty text."""
+        """Return "early_stopping" if an ``EarlyStopping`` callback stops training, otherwise an empty string."""
         rules = [callback for callback in self.callbacks if isinstance(callback, EarlyStopping)]
         stop = any(rule.should_stop(progress.history, self.maximized) for rule in rules)
         return "early_stopping" if progress.history and stop else ""
@@ -188,7 +189,7 @@ class Loop:
     def train_epoch(
         self, progress: Progress, stop: StopRequest, stream: Iterator[Batch | None]
     ) -> tuple[Progress, bool]:
-        """Run the remaining steps of the current epoch, or fewer, and return whether a callback requested a stop."""
+        """Run the remaining steps of the current epoch, or fewer; also return whether a callback requested a stop."""
         accumulator, by_callback = Accumulator(progress.sums), False
         state, done, data = progress.state, progress.step, progress.data
         batches: Iterator[Any] = iter(stream.__next__, None)
@@ -212,27 +213,27 @@ class Loop:
         return dataclasses.replace(progress, **changed), by_callback
 
     def check_finite(self, accumulator: Accumulator, before: Progress) -> None:
-        """Raise if a loss was not finite; ``before`` is the progress at the start of the accumulator."""
+        """Raise NonFiniteLoss if a loss was not finite; ``before`` is the progress at the accumulator's first batch."""
         batch = accumulator.nonfinite_batch
         if batch is not None:
             what = f"the loss became {accumulator.nonfinite_loss}"
             raise self.nonfinite_error(what, before.epoch, before.step + batch + 1, before.updates + batch + 1)
 
     def nonfinite_error(self, what: str, epoch: int, step: int, updates: int) -> NonFiniteLoss:
-        """Return the error for a number that is not finite: where it appeared and what to try."""
+        """Return the error for a number that is not finite; the message says where it appeared and what to try."""
         rate = "" if self.learning_rate is None else f" (it was {self.learning_rate(updates - 1):.3g})"
         saved = self.checkpoint is not None and self.checkpoint.exists()
         last = f"; the last good checkpoint is {self.checkpoint}" if saved else ""
         remedy = f"try a smaller learning rate{rate}, clip gradients (clip_norm)"
-        where = f"{what} in epoch {epoch + 1}, step {self.place(step)}"
+        where = f"{what} in epoch {epoch + 1}, step {self._position(step)}"
         return NonFiniteLoss(f"{where}; {remedy}, or look for values in the data that are not finite{last}")
 
-    def place(self, step: int) -> str:
-        """Return a step as text, with the number of all steps if it is known."""
+    def _position(self, step: int) -> str:
+        """Return a step as text, with the number of steps per epoch if it is known."""
         return str(step) if self.steps is None else f"{step} of {self.steps}"
 
     def epoch_log(self, progress: Progress, params: Params, stop: StopRequest) -> EpochLog:
-        """Compute the epoch's log, validation with ``params`` included; incomplete if a stop is requested."""
+        """Compute the epoch's log, including validation with ``params``; it is incomplete if a stop is requested."""
         log: EpochLog = {"epoch": progress.epoch + 1, **metric_values(progress.sums, self.metrics)}
         if self.data.validation is not None:
             accumulator, prepare = Accumulator(), self.data.prepare_validation
@@ -254,7 +255,7 @@ class Loop:
         new: dict[str, Any] = {"epoch": progress.epoch + 1, "step": 0, "sums": {}}
         loader = self.data.training
         if not (isinstance(loader, Loader) and (loader.continues or loader.keeps_state)):
-            new["data"] = None  # the next epoch is a pass of its own
+            new["data"] = None  # the next epoch is a separate pass
         best = self.options.best_weights
         if best is not None and improved(best, log[best], progress.best_value, self.maximized):
             new |= {"best_value": log[best], "best_epoch": log["epoch"], "best_params": params}
@@ -270,7 +271,7 @@ class Loop:
     def interrupt(self, progress: Progress, stop: StopRequest) -> None:
         """Save the progress and raise Interrupted."""
         self.save(progress)
-        where = f"in epoch {progress.epoch + 1}, after step {self.place(progress.step)}"
+        where = f"in epoch {progress.epoch + 1}, after step {self._position(progress.step)}"
         if progress.step == 0:
             where = f"after epoch {progress.epoch}, the last one"
         to = self.checkpoint

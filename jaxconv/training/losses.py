@@ -1,6 +1,6 @@
-"""Every loss by Keras's names: the distance of predictions from targets, one value per sample; and what they share.
+"""Losses under Keras's names, and their base class. A loss maps targets and predictions to one value per sample.
 
-Knows arrays only: no models, no penalties, no optimizers.
+Penalties are not included; the training step adds them.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ EPSILON = 1e-7  # keras.config.epsilon(): the smallest distance of a probability
 
 
 def loss(identifier: Any) -> Any:
-    """Return a loss for a name, a table with a name and options, Keras's config dict, or any callable.
+    """Return the loss for a name, a table with a name and options, Keras's config dict, or any callable.
 
     Args:
         identifier: ``"mse"``, ``{"name": "huber", "delta": 0.5}``, ``{"class_name": "Huber", "config": {...}}``, or a
@@ -27,8 +27,8 @@ def loss(identifier: Any) -> Any:
 
     Raises:
         ValueError: an unknown name or option; the message names the nearest valid one.
-        TypeError: anything else; a callable whose arguments are named in the opposite order, as optax's
-            ``(logits, labels)``.
+        TypeError: an identifier of another type; a callable whose arguments are named in the opposite order, such as
+            optax's ``(logits, labels)``.
 
     >>> loss({"name": "huber", "delta": 0.5})
     Huber(delta=0.5)
@@ -39,7 +39,7 @@ def loss(identifier: Any) -> Any:
 
 
 def resolve(registry: Registry, identifier: Any) -> Any:
-    """Return the entry of ``registry`` that a config means: a name, a table with a name, or what ``get`` accepts."""
+    """Return the entry of ``registry`` for a name, a table with a name, or anything else that ``get`` accepts."""
     if isinstance(identifier, Mapping) and "class_name" not in identifier:
         options = dict(identifier)
         name = options.pop("name", None)
@@ -48,17 +48,16 @@ def resolve(registry: Registry, identifier: Any) -> Any:
         identifier = {"class_name": name, "config": options}
     entry = registry.get(identifier)
     if entry is None:
-        raise TypeError(f"cannot read None as {registry.kind}; give a name, a callable or a table with a name")
+        raise TypeError(f"the {registry.kind} is None; give a name, a callable or a table with a name")
     return entry
 
 
 def align(name: str, y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return targets and predictions in one shape and one float dtype.
 
-    As in Keras, a last axis of length 1 that only one of the two has is ignored: ``(32,)`` against ``(32, 1)`` is
-    compared sample by sample. Nothing else is broadcast (Keras broadcasts ``(32, 1)`` against ``(32, 5)``).
-    Half precision is computed in float32. Raises ValueError if the shapes differ otherwise, TypeError for complex
-    numbers.
+    As in Keras, a last axis of length 1 that only one of the two has is ignored: ``(32,)`` and ``(32, 1)`` are compared
+    sample by sample. Nothing else is broadcast (Keras broadcasts ``(32, 1)`` to ``(32, 5)``). Predictions in 16-bit
+    floats become float32. Raises ValueError if the shapes differ otherwise, TypeError for complex numbers.
     """
     y_true, y_pred = jnp.asarray(y_true), full_precision(name, y_pred)
     if jnp.issubdtype(y_true.dtype, jnp.complexfloating):
@@ -72,7 +71,7 @@ def align(name: str, y_true: jax.Array, y_pred: jax.Array) -> tuple[jax.Array, j
 
 
 def full_precision(name: str, y_pred: Any) -> jax.Array:
-    """Return predictions in float32, or in float64 if they are. Raises TypeError for complex numbers."""
+    """Return float64 predictions unchanged, and others in float32. Raises TypeError for complex numbers."""
     y_pred = jnp.asarray(y_pred)
     if jnp.issubdtype(y_pred.dtype, jnp.complexfloating):
         raise TypeError(f"{name}: predictions have dtype {y_pred.dtype}; a loss needs real numbers")
@@ -80,13 +79,13 @@ def full_precision(name: str, y_pred: Any) -> jax.Array:
 
 
 def mean_per_sample(values: jax.Array) -> jax.Array:
-    """Average over all axes but the first: ``(batch, ...) -> (batch,)``."""
+    """Average over all axes except the first: ``(batch, ...) -> (batch,)``."""
     return values.mean(axis=tuple(range(1, values.ndim)))
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss(Entry):
-    """Base class: align the shapes, compute values, average over all axes but the batch.
+    """The base class of losses: align the shapes, compute values, and average them over all axes except the batch.
 
     A loss is a frozen, hashable dataclass, called ``loss(y_true, y_pred) -> (batch,)``; its mean over the batch is
     Keras's ``sum_over_batch_size``. A subclass implements ``values(y_true, y_pred)``, batch axis first.
@@ -109,7 +108,7 @@ class Loss(Entry):
         raise NotImplementedError
 
 
-# -- of numbers: squared, absolute and relative errors, counts, angles
+# -- losses of numbers: squared, absolute and relative errors, counts, angles
 
 
 @register(losses, "mse", "MSE")
@@ -156,7 +155,7 @@ class Huber(Loss):
     Source: Huber 1964, Robust estimation of a location parameter.
 
     Args:
-        delta: the error at which the parabola becomes a line, in units of the target.
+        delta: the error beyond which the loss is linear, in units of the target.
     """
 
     delta: float = 1.0
@@ -203,15 +202,15 @@ def cosine(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.sum(unit(a) * unit(b), axis=-1)
 
 
-# -- of classes: hinges, divergences and crossentropies
+# -- losses of classes: hinges, divergences and crossentropies
 
 
 @register(losses)
 class Hinge(Loss):
     """``max(0, 1 - y_true y_pred)`` for targets of -1 and 1; a target of 0 means -1.
 
-    Keras replaces 0 by -1 only in a batch that contains nothing but 0 and 1, which is the same for valid targets. Here
-    the rule applies to each target, so a sample's loss does not depend on the other samples of the batch.
+    Keras replaces 0 by -1 only in a batch that contains only 0 and 1, which is the same for valid targets. Here the
+    rule applies to each target, so a sample's loss does not depend on the other samples of the batch.
     """
 
     def values(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
@@ -249,7 +248,7 @@ class KLDivergence(Loss):
 
 @dataclasses.dataclass(frozen=True)
 class _Crossentropy(Loss):
-    """A loss of probabilities, or of logits if ``from_logits``."""
+    """The base class of losses of probabilities, or of logits if ``from_logits``."""
 
     of_probabilities: ClassVar[bool] = True
 
@@ -259,7 +258,7 @@ class _Crossentropy(Loss):
         """Compute the logarithms of the probabilities of the classes, as in Keras: divided by their sum, clipped."""
         if y_pred.ndim < 2 or y_pred.shape[-1] < 2:
             got = f"{type(self).__name__}: predictions have shape {y_pred.shape}"
-            raise ValueError(f"{got}; give a last axis of 2 classes or more; a single output needs binary_crossentropy")
+            raise ValueError(f"{got}; give a last axis of 2 classes or more, or use binary_crossentropy")
         if self.from_logits:
             return jax.nn.log_softmax(y_pred, axis=-1)
         y_pred = y_pred / jnp.sum(y_pred, axis=-1, keepdims=True)
@@ -280,7 +279,7 @@ class BinaryCrossentropy(_Smoothed):
     """``-y_true log(p) - (1 - y_true) log(1 - p)`` with ``p`` clipped to [1e-7, 1 - 1e-7].
 
     Args:
-        from_logits: whether predictions are logits (``p`` is their sigmoid, computed stably) and not probabilities.
+        from_logits: whether predictions are logits (``p`` is their sigmoid, computed stably) instead of probabilities.
         label_smoothing: the fraction, from 0 to 1, by which targets are moved towards 0.5.
     """
 
@@ -299,7 +298,7 @@ class CategoricalCrossentropy(_Smoothed):
     Probabilities are divided by their sum, then clipped to [1e-7, 1 - 1e-7], as in Keras.
 
     Args:
-        from_logits: whether predictions are logits (``p`` is their softmax) and not probabilities.
+        from_logits: whether predictions are logits (``p`` is their softmax) instead of probabilities.
         label_smoothing: the fraction, from 0 to 1, of each target that is distributed evenly over all classes.
     """
 
@@ -323,7 +322,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
     :meth:`check` finds such labels before training.
 
     Args:
-        from_logits: whether predictions are logits (``p`` is their softmax) and not probabilities.
+        from_logits: whether predictions are logits (``p`` is their softmax) instead of probabilities.
 
     >>> SparseCategoricalCrossentropy()(jnp.array([1]), jnp.array([[0.5, 0.5]]))
     Array([0.6931472], dtype=float32)
@@ -356,7 +355,7 @@ class SparseCategoricalCrossentropy(_Crossentropy):
 
 
 def label_shape(name: str, true_shape: tuple[int, ...], pred_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of integer labels for predictions ``(batch, ..., classes)``; drop a last axis of length 1.
+    """Return the shape of integer labels for predictions ``(batch, ..., classes)``, without a last axis of length 1.
 
     Raises ValueError if the shape of the targets is not that of labels for these predictions.
     """

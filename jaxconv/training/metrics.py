@@ -1,7 +1,7 @@
-"""Metrics by Keras's names: sums over batches, and one value computed from them at the end.
+"""Metrics under Keras's names.
 
-Knows arrays only. Values per sample are summed, and ``finish(total, count)`` computes the metric, so an epoch's value
-does not depend on the batches.
+Values per sample are summed over batches, and ``finish(total, count)`` computes the metric, so the value of an epoch
+does not depend on the batch size.
 """
 
 import dataclasses
@@ -32,10 +32,10 @@ registry = Registry("metric", "keras.metrics")
 
 @dataclasses.dataclass(frozen=True)
 class Metric(Entry):
-    """Base class: a name for the log, values per sample, and the value of their sum.
+    """The base class of metrics: a name for the log, values per sample, and a value computed from their sum.
 
     Args:
-        name: the name in the log; the class's name in snake_case unless given.
+        name: the name in the log; by default the name of the class in snake_case.
         weighted: whether the values are multiplied by the sample weights, as Keras's ``weighted_metrics`` are.
     """
 
@@ -56,10 +56,10 @@ class Metric(Entry):
 
 
 def metric(identifier: Any) -> Metric:
-    """Return a metric for a name, a table with a name and options, Keras's config dict, a Metric, or any callable.
+    """Return the metric for a name, a table with a name and options, Keras's config dict, a Metric, or any callable.
 
-    The name of a loss means its average over the samples. The given name is the name in the log, as in Keras
-    (``"acc"`` logs ``acc``).
+    The name of a loss means the average of the loss over the samples. The log has the given name, as in Keras:
+    ``"acc"`` is logged as ``acc``.
 
     Args:
         identifier: ``"accuracy"``, ``"mse"``, ``{"name": "top_k_categorical_accuracy", "k": 3}``, or a callable
@@ -67,7 +67,7 @@ def metric(identifier: Any) -> Metric:
 
     Raises:
         ValueError: an unknown name or option; the message names the nearest valid one.
-        TypeError: anything else.
+        TypeError: an identifier of another type.
 
     >>> metric("mae").name
     'mae'
@@ -86,11 +86,15 @@ def metric(identifier: Any) -> Metric:
 
 
 def metrics(identifiers: Any, weighted: Any = ()) -> tuple[Metric, ...]:
-    """Return the metrics for a list of them, or for a single one. Raises ValueError if two have the same name.
+    """Return the metrics for a list of identifiers, or for a single one.
 
     Args:
-        identifiers: metrics that ignore sample weights.
-        weighted: metrics that use them; as in Keras, the log has ``weighted_accuracy`` if ``accuracy`` is in both.
+        identifiers: metrics that ignore sample weights, each as for :func:`metric`.
+        weighted: metrics that use sample weights; as in Keras, the log has ``weighted_accuracy`` if ``accuracy`` is in
+            both.
+
+    Raises:
+        ValueError: two metrics with the same name, or an invalid identifier as for :func:`metric`.
 
     >>> [m.name for m in metrics(["accuracy", "mse"], ["accuracy"])]
     ['accuracy', 'mse', 'weighted_accuracy']
@@ -108,7 +112,7 @@ def metrics(identifiers: Any, weighted: Any = ()) -> tuple[Metric, ...]:
 
 
 def default_metrics(loss: Any) -> tuple[Metric, ...]:
-    """Return the metrics that are measured if none are given: the accuracy of a crossentropy, nothing otherwise.
+    """Return the default metrics of a loss: the accuracy for a crossentropy, otherwise none.
 
     >>> [m.name for m in default_metrics(resolve(losses, "binary_crossentropy"))]
     ['accuracy']
@@ -127,13 +131,13 @@ def _as_list(identifiers: Any) -> list[Any]:
 class MeanOf(Metric):
     """The mean over all samples of a function ``(y_true, y_pred) -> (batch, ...)``, such as a loss.
 
-    If the function returns one number for a batch, each sample in it counts with this number.
+    If the function returns one number for a batch, this is the value of each sample in the batch.
     """
 
     function: Any = None
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
-        values = widen(jnp.asarray(self.function(y_true, y_pred)))  # sums in half precision stagnate
+        values = widen(jnp.asarray(self.function(y_true, y_pred)))  # sums of 16-bit floats stagnate
         return mean_per_sample(values) if values.ndim else jnp.broadcast_to(values, y_pred.shape[:1])
 
 
@@ -206,7 +210,7 @@ class BinaryAccuracy(_Accuracy):
 
 @register(registry)
 class CategoricalAccuracy(_Accuracy):
-    """The fraction of samples whose largest output is at the index of the one-hot target's 1."""
+    """The fraction of samples whose largest output is at the index of the 1 in the one-hot target."""
 
     def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         y_true, y_pred = align(self.name, y_true, y_pred)

@@ -1,6 +1,7 @@
-"""Mistakes that train to nonsense in silence: logits for probabilities, reversed arguments, channels on the wrong axis.
+"""Checks for silent mistakes: logits instead of probabilities, reversed arguments, channels on the wrong axis.
 
-Knows models by their contract, and losses by what they declare.
+Without them, such a model trains without an error and learns nothing useful. Must not import layers: models are read
+through the contract.
 """
 
 import inspect
@@ -25,7 +26,8 @@ _TARGETS = ("label", "target", "y_true", "true")
 def check_output(apply_fn: Any, loss: Any) -> None:
     """Check that the model's output is what the loss expects: probabilities, or logits with ``from_logits=True``.
 
-    Raises ValueError for an output that may be negative and a loss of probabilities, or the reverse.
+    Raises ValueError if a loss of probabilities gets an output that may be negative, or a loss of logits gets
+    probabilities.
     """
     layer, name = getattr(apply_fn, "layer", None), type(loss).__name__
     if not getattr(loss, "of_probabilities", False) or not hasattr(layer, "output_structure"):
@@ -47,10 +49,10 @@ def check_output(apply_fn: Any, loss: Any) -> None:
 
 
 def check_argument_order(loss: Any) -> None:
-    """Check that a function is a loss of (y_true, y_pred); optax's are of (logits, labels).
+    """Check that a function takes (y_true, y_pred), unlike many losses of optax, which take (logits, labels).
 
-    optax's losses of ``predictions`` are symmetric, and valid. Raises TypeError if the names of its arguments say the
-    opposite order.
+    optax's losses of ``predictions`` are symmetric, so they are valid. Raises TypeError if the names of the arguments
+    imply the opposite order.
     """
     try:
         names = [*inspect.signature(loss).parameters][:2]
@@ -65,9 +67,9 @@ def check_argument_order(loss: Any) -> None:
 
 
 def output_for(apply_fn: Any, params: Params, x: Any) -> Any:
-    """Return shape and type of the model's output for all samples of ``x``; nothing is computed.
+    """Return the shape and dtype of the model's output for all samples of ``x``, without computing it.
 
-    Raises ValueError for samples that the model does not take, with a hint where their channels are the first axis.
+    Raises ValueError for samples that the model does not accept, with a hint if their channels are the first axis.
     """
 
     def try_shape(shape: tuple[int, ...]) -> Any:
@@ -90,7 +92,7 @@ def output_for(apply_fn: Any, params: Params, x: Any) -> Any:
 
 
 def channels_hint(shape: tuple[int, ...]) -> str:
-    """Return what to do with an array of this shape whose channels are the first axis."""
+    """Return the remedy, for a message, for an array of this shape whose channels are the first axis."""
     return (
         f"channels_first, and this model expects channels last; give np.moveaxis(x, 1, -1), of shape "
         f'{(shape[0], *shape[2:], shape[1])}, or layers with data_format="channels_first"'
@@ -98,10 +100,10 @@ def channels_hint(shape: tuple[int, ...]) -> str:
 
 
 def warn_channels_first(apply_fn: Any, x: Any) -> None:
-    """Warn of samples that look like channels_first where the first layer takes channels last.
+    """Warn about samples that look like channels_first if the first layer takes channels last.
 
-    The signs: a convolution or pooling over the input that is wider than its first axis, or an axis of at most 4
-    steps, with at least 8 times as many channels.
+    The warning is given if the input has at least 8 times as many channels as steps along its first axis, and this axis
+    is shorter than the window of the first convolution or pooling, or has at most 4 steps.
     """
     layer: Any = getattr(apply_fn, "layer", None)
     while getattr(layer, "graph", None) is not None and layer.graph.calls:
@@ -113,6 +115,6 @@ def warn_channels_first(apply_fn: Any, x: Any) -> None:
     if shape[1] < max(widest, 5) and widest > 1 and shape[-1] >= 8 * shape[1]:
         warnings.warn(
             f"x has shape {shape}: {layer.label} takes it as {shape[1]} steps of {shape[-1]} channels, channels last; "
-            f"if axis 1 holds the channels, it is {channels_hint(shape)}",
+            f"if axis 1 contains the channels, it is {channels_hint(shape)}",
             stacklevel=caller_level(),
         )

@@ -1,7 +1,4 @@
-"""Optimizers, learning-rate schedules and gradient clipping by name: all of optax, found by inspection.
-
-Knows optax and numbers: no models, no losses, no data.
-"""
+"""Optimizers and learning-rate schedules of optax by name, found by inspection, and gradient clipping."""
 
 import functools
 import inspect
@@ -25,13 +22,15 @@ _RATE_NAMES = ("learning_rate", "max_learning_rate")
 _KERAS_ARGUMENTS = {"beta_1": "b1", "beta_2": "b2", "epsilon": "eps", "rho": "decay"}
 _CLIPPING = ("clipnorm", "global_clipnorm", "clipvalue")
 _LENGTHS = ("decay_steps", "transition_steps")
-# optax's adadelta without a rate increases the loss: its default drops the sign
+# optax's adadelta without a rate increases the loss: its default omits the minus sign
 _OWN_RATES = {"sgd": 0.01, "adadelta": 1.0}
 _NOT_BY_NAME = {
-    "dpsgd": "it needs a gradient per sample",
-    "galore": "it does not accept the missing leaves of frozen weights",
-    "schedule_free": "it wraps another optimizer; expected schedule_free_adamw, schedule_free_sgd",
-    "sophia": "it needs a key for each step",
+    "dpsgd": "it needs a gradient per sample; use it in a training step of your own",
+    "galore": "it does not accept the missing leaves of frozen weights; if there are none, pass the optax object, "
+    "optax.contrib.galore(1e-3)",
+    "schedule_free": "it wraps another optimizer; give schedule_free_adamw or schedule_free_sgd, or pass the optax "
+    "object, optax.contrib.schedule_free(...)",
+    "sophia": "it needs the loss as a function, obj_fn; use it in a training step of your own",
 }
 
 
@@ -72,13 +71,16 @@ def schedules() -> dict[str, Callable[..., Schedule]]:
 
 
 def schedule(spec: Any, steps: int | None = None) -> Schedule:
-    """Build a learning-rate schedule: step -> rate, the first step being 0.
+    """Build a learning-rate schedule: a function from the step, counted from 0, to the learning rate.
 
     Args:
         spec: a number (a constant rate), a table with the name of an optax schedule and its arguments, or a callable.
             Lengths are in steps. ``piecewise_constant`` takes ``boundaries_and_scales`` with steps as keys (strings in
             TOML), ``join_schedules`` takes a list of such tables.
         steps: the length of the whole run, the default of ``decay_steps`` and ``transition_steps``.
+
+    Returns:
+        The schedule of optax; a callable is returned unchanged.
 
     Raises:
         ValueError: an unknown name or argument, a missing argument, a rate that is negative or not finite.
@@ -99,7 +101,8 @@ def schedule(spec: Any, steps: int | None = None) -> Schedule:
                 raise ValueError(f"{name}: the learning rate of step {step} is {rate}; expected finite, and at least 0")
         return built
     if isinstance(spec, bool) or not isinstance(spec, int | float):
-        raise TypeError(f"cannot read learning_rate={spec!r}; give a number, or a table with the name of a schedule")
+        got = f"learning_rate is {spec!r}, of type {type(spec).__name__}"
+        raise TypeError(f"{got}; give a number, a function of the step, or a table with the name of a schedule")
     if not math.isfinite(spec) or spec < 0:
         raise ValueError(f"learning_rate is {spec}; expected a finite number of at least 0")
     return optax.constant_schedule(spec)
@@ -121,10 +124,10 @@ def optimizer(spec: Any, steps: int | None = None, clip_norm: float | None = Non
     """Build an optimizer from its name in optax and its arguments.
 
     Defaults are those of optax; ``eps`` (1e-8) and ``weight_decay`` differ from Keras. If optax has no default for the
-    learning rate, Keras's is used (0.001; 0.01 for ``sgd``); ``adadelta`` uses the 1.0 of its paper. Keras's names for
-    arguments (``beta_1``, ``beta_2``, ``epsilon``, ``rho``) are accepted. Three more options clip gradients as Keras
-    does; one of them is valid at a time: ``clipnorm`` (the norm of each weight's gradient), ``global_clipnorm`` (the
-    norm of all gradients together) and ``clipvalue`` (each entry).
+    learning rate, Keras's is used (0.001; 0.01 for ``sgd``); ``adadelta`` uses 1.0, as in its paper. Keras's names for
+    arguments (``beta_1``, ``beta_2``, ``epsilon``, ``rho``) are accepted. Three more options clip gradients as in
+    Keras, and at most one of them may be given: ``clipnorm`` (the norm of each weight's gradient), ``global_clipnorm``
+    (the norm of all gradients together) and ``clipvalue`` (each entry).
 
     Args:
         spec: a name, a table such as ``{"name": "adamw", "learning_rate": 1e-3, "weight_decay": 1e-4}``, or an optax
@@ -132,11 +135,17 @@ def optimizer(spec: Any, steps: int | None = None, clip_norm: float | None = Non
         steps: the length of the whole run, for schedules without a length.
         clip_norm: the largest norm of all gradients together, for any spec.
 
+    Returns:
+        The transformation of optax.
+
     Raises:
-        ValueError: an unknown name or argument (with the nearest valid one), or an invalid value.
-        TypeError: none of the three.
+        ValueError: an unknown name or argument (the message has the nearest valid one), or an invalid value.
+        TypeError: not a name, a table or an optax transformation.
 
     >>> opt = optimizer({"name": "sgd", "learning_rate": {"name": "cosine_decay", "init_value": 0.1}}, steps=1000)
+    >>> sgd = optimizer({"name": "sgd", "learning_rate": 0.5})
+    >>> float(sgd.update(jnp.float32(2.0), sgd.init(jnp.float32(0.0)))[0])
+    -1.0
     """
     if clip_norm is not None:
         return _clipped(optimizer(spec, steps), clip_norm)
@@ -149,7 +158,7 @@ def optimizer(spec: Any, steps: int | None = None, clip_norm: float | None = Non
     return _cached_optimizer(text, steps)
 
 
-@functools.lru_cache(maxsize=64)  # one object for equal specs: what was compiled with it is found in the cache
+@functools.lru_cache(maxsize=64)  # one object for equal specs, so that compiled functions are reused
 def _cached_optimizer(text: str, steps: int | None) -> Transformation:
     return _build_optimizer(json.loads(text), steps)
 
@@ -162,7 +171,7 @@ def _build_optimizer(spec: Any, steps: int | None) -> Transformation:
     arguments = {_KERAS_ARGUMENTS.get(key, key) if key not in parameters else key: arguments[key] for key in arguments}
     for rate in _RATE_NAMES:
         if rate in arguments:
-            built = schedule(arguments[rate], steps)  # of a number only a check: some factories need the number
+            built = schedule(arguments[rate], steps)  # for a number, only a check: some factories need the number
             arguments[rate] = arguments[rate] if isinstance(arguments[rate], int | float) else built
         elif rate in parameters and _default_rate(factory) is not None:
             arguments[rate] = _default_rate(factory)
@@ -173,7 +182,7 @@ def _build_optimizer(spec: Any, steps: int | None) -> Transformation:
 
 
 def learning_rate(spec: Any, steps: int | None = None) -> Callable[[int], float] | None:
-    """Return the learning rate of an optimizer as a function of the step, or None if the spec does not determine it.
+    """Return the learning rate of an optimizer as a function of the step, or None if the spec does not define it.
 
     >>> learning_rate("adam")(0)
     0.001
@@ -205,7 +214,7 @@ def _rate_at_step(schedule_fn: Schedule, step: int) -> float:
 
 
 def _default_rate(factory: Callable[..., Any]) -> Any:
-    """Return the default learning rate of an optimizer; None if it computes its own."""
+    """Return the default learning rate of an optimizer, or None if it computes its own."""
     parameters = inspect.signature(factory).parameters
     [default] = [parameters[rate].default for rate in _RATE_NAMES if rate in parameters]
     own = _OWN_RATES.get(getattr(factory, "__name__", ""))
@@ -216,7 +225,7 @@ def _name_and_arguments(spec: Any, kind: str) -> tuple[str, dict[str, Any]]:
     arguments = {"name": spec} if isinstance(spec, str) else dict(spec) if isinstance(spec, Mapping) else {}
     if not arguments:
         more = ", or an optax transformation such as optax.adam(1e-3)" if kind == "optimizer" else ""
-        raise TypeError(f"cannot read {spec!r} as {kind}; give a name or a table with a name{more}")
+        raise TypeError(f"the {kind} is {spec!r}; give a name or a table with a name{more}")
     name = arguments.pop("name", None)
     if not isinstance(name, str):
         example = "adam" if kind == "optimizer" else "cosine_decay"
@@ -240,22 +249,22 @@ def _call_factory(
     parameters = inspect.signature(factory).parameters
     for key in arguments:
         if key not in parameters:
-            raise ValueError(f"{name} has no argument {key!r}; {nearest(key, [*parameters, *also])}")
+            raise ValueError(f"{name}: no argument {key!r}; {nearest(key, [*parameters, *also])}")
     missing = [key for key, p in parameters.items() if p.default is inspect.Parameter.empty and key not in arguments]
     if missing:
-        raise ValueError(f"{name} needs {', '.join(missing)}; got {', '.join(arguments) or 'nothing'}")
+        raise ValueError(f"{name}: missing {', '.join(missing)}; got {', '.join(arguments) or 'no arguments'}")
     try:
         return factory(**arguments)
     except (TypeError, AttributeError) as error:
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
-        raise ValueError(f"{name} does not take {given}: {error}") from error
+        raise ValueError(f"{name}: optax rejects {given}: {error}") from error
 
 
 def _clip_transformation(name: str, options: Mapping[str, Any]) -> optax.GradientTransformation | None:
     if not options:
         return None
     if len(options) > 1:
-        raise ValueError(f"{name}: {' and '.join(options)} are both given; one kind of clipping is valid")
+        raise ValueError(f"{name}: {' and '.join(options)} are given; give only one of them")
     [(kind, limit)] = options.items()
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
         raise ValueError(f"{name}: {kind} is {limit!r}; expected a number above 0")
@@ -278,7 +287,7 @@ def _clipped(transformation: Transformation, clip_norm: float) -> Transformation
 
 
 def _clip_norm(gradients: Any, limit: float) -> Any:
-    """Scale gradients down to a common norm of at most ``limit``, computed in float32 for half precision."""
+    """Scale gradients down to a common norm of at most ``limit``, computed in float32 for 16-bit floats."""
     dtype = promote(jnp.float32, *jax.tree.leaves(gradients))
     norm = optax.tree.norm(jax.tree.map(lambda gradient: gradient.astype(dtype), gradients))
     scale = limit / jnp.maximum(norm, limit)

@@ -1,19 +1,19 @@
-"""The options of a run that are plain values, checked. Independent of arrays, models and losses."""
+"""The options of a run that are plain values, and their checks."""
 
 import dataclasses
 import math
 import numbers
 from typing import Any
 
-LARGEST = 2**31 - 1  # the step function gets the epoch as int32, and optax counts steps in it
+LARGEST = 2**31 - 1  # the step function gets the epoch as int32, and optax counts steps in int32
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Options:
-    """Arguments of ``fit`` under the same names, as Python's types.
+    """Arguments of ``fit`` under the same names, converted to Python's types.
 
     Raises:
-        ValueError: an invalid value; the message begins with its name.
+        ValueError: an invalid value; the message begins with the argument's name, to which the caller adds its own.
     """
 
     epochs: int = 1
@@ -54,7 +54,7 @@ class Options:
             raise ValueError(f"{name} is {getattr(self, name)!r}; expected {what}")
 
     def updates(self, batches: int | None) -> int | None:
-        """Return the number of steps of a run whose epochs have so many batches; None if that is not known."""
+        """Return the number of steps of a run from the number of batches per epoch, or None if that is not known."""
         return None if batches is None else min(math.ceil(batches / self.accumulate) * self.epochs, LARGEST)
 
     def kept(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Where a batch and the weights are: on one device, or spread over a mesh of devices, of one process or of several.
+"""Placement of batches and weights: on one device, or sharded over the devices of one or several processes.
 
-Knows batches and shardings; no models and no loop. Each process reads only what its own devices need.
+Each process reads only the part of the data that its own devices need.
 """
 
 import contextlib
@@ -26,8 +26,8 @@ class Placement:
 
     Args:
         mesh: the devices, with Auto axes; None for one device.
-        spec: how the axes of a batch are cut.
-        given: the mesh as it was given, for what is returned.
+        spec: the sharding of the axes of a batch.
+        given: the mesh with the axis types that the user gave, for the returned weights.
     """
 
     mesh: Mesh | None = None
@@ -38,7 +38,7 @@ class Placement:
     def of(cls, sharding: Any, data: Any = ()) -> "Placement":
         """Return the placement for the argument ``sharding`` of ``fit``, ``evaluate`` and ``predict``, and their data.
 
-        Raises TypeError or ValueError for those with which it is not possible.
+        Raises TypeError or ValueError for an invalid sharding, or for data that do not fit it.
         """
         if sharding is None:
             _check_on_one_device(data)
@@ -51,50 +51,50 @@ class Placement:
         return cls(auto, spec, mesh)
 
     def check(self, data: Arrays | Loader) -> Arrays | Loader:
-        """Return the source of batches. Raises ValueError if its batches do not divide over the devices."""
+        """Return the source of batches. Raises ValueError if the devices cannot split its batches evenly."""
         shards = self.shards(0)
         if isinstance(data, Arrays) and data.batch_size % shards:
-            got = f"batch_size is {data.batch_size}, and sharding={self.spec} cuts it over {shards} devices"
+            got = f"batch_size is {data.batch_size}, and sharding={self.spec} splits it over {shards} devices"
             raise ValueError(f"{got}; expected a multiple of {shards}")
         return data
 
     @property
     def several_processes(self) -> bool:
-        """Return whether the devices are those of several processes."""
+        """Return whether the devices belong to several processes."""
         return self.mesh is not None and self.mesh.is_multi_process
 
     @property
     def writes(self) -> bool:
-        """Return whether this process writes files and shows progress: of several, the first one does."""
+        """Return whether this process writes files and shows progress: it is the only one or the first one."""
         return not self.several_processes or jax.process_index() == 0
 
     @property
     def replicated(self) -> NamedSharding | None:
-        """Return the sharding of a value that is whole on every device."""
+        """Return the sharding of a value that is replicated on every device."""
         return None if self.mesh is None else NamedSharding(self.mesh, _WHOLE)
 
     def agree(self, flag: bool) -> bool:
-        """Return the flag of the first process, in all processes. All must call it."""
+        """Return the flag of the first process, in all processes. All processes must call this method."""
         return bool(multihost_utils.broadcast_one_to_all(np.asarray(flag))) if self.several_processes else flag
 
     def active(self) -> Any:
-        """Return a context without the user's own mesh, whose axes may be Explicit."""
+        """Return a context without the user's mesh, whose axes may be Explicit."""
         if self.mesh is None or not jax.sharding.get_abstract_mesh().axis_names:
             return contextlib.nullcontext()
         return jax.set_mesh(self.mesh)
 
     def shards(self, axis: int) -> int:
-        """Return the number of parts into which an axis of a batch is cut."""
+        """Return the number of parts into which an axis of a batch is split."""
         names = _axes(self.spec[axis : axis + 1])
         return 1 if self.mesh is None else math.prod(self.mesh.shape[name] for name in names)
 
     # -- batches
 
     def batch(self, batch: Batch) -> Batch:
-        """Return a batch on the devices; for one device on the host, from where the step takes it.
+        """Return a batch on the devices of the mesh; without a mesh it stays on the host, and the step transfers it.
 
-        A batch whose samples do not divide is whole on each device. Targets and weights are cut along the axes whose
-        lengths are those of ``x``. Raises ValueError for an input that the sharding does not fit.
+        A batch that cannot be split evenly is replicated on each device. Targets and weights are split along the axes
+        that have the same lengths as those of ``x``. Raises ValueError for an input that the sharding does not fit.
         """
         inputs = [np.shape(leaf) for leaf in jax.tree.leaves(batch.x)]
         for shape in inputs:
@@ -112,7 +112,7 @@ class Placement:
             if shape[axis] % shards:
                 low = shape[axis] // shards * shards
                 allowed = f"lengths are {low} and {low + shards}" if low else f"length is {shards}"
-                got = f"sharding={spec} cuts axis {axis} of a batch of shape {shape} over {shards} devices"
+                got = f"sharding={spec} splits axis {axis} of a batch of shape {shape} over {shards} devices"
                 raise ValueError(f"{got}; the nearest valid {allowed}")
 
     def _place(self, leaf: Any, inputs: list[tuple[int, ...]]) -> jax.Array:
@@ -136,10 +136,11 @@ class Placement:
     # -- weights, and the state of training
 
     def put(self, tree: Any, like: Any = None) -> Any:
-        """Return a tree of arrays on the mesh: whole on each device, or sharded as they are on this mesh already.
+        """Return a tree of arrays on the mesh: replicated, unless they are already sharded over this mesh.
 
-        Without a mesh they are on one device, also those that are whole on several. In several processes each gives the
-        same arrays. ``like`` has the sharding to use. Raises ValueError for an array sharded over another mesh.
+        Without a mesh, arrays are put on one device, including arrays that are replicated on several. All processes
+        must give the same arrays. ``like`` has the sharding to use. Raises ValueError for an array that is sharded over
+        another mesh.
         """
         if self.mesh is None:
             return jax.tree_util.tree_map_with_path(_on_one_device, tree)
@@ -163,21 +164,21 @@ class Placement:
         return jax.make_array_from_callback(whole.shape, to, lambda index: whole[index])
 
     def returned(self, tree: Any) -> Any:
-        """Return a tree of arrays on the mesh as it was given, whose axes may be Explicit."""
+        """Return a tree of arrays on the mesh with the user's axis types, which may be Explicit."""
         given = self.given
         if given is None or given == self.mesh:
             return tree
         return jax.tree.map(lambda leaf: jax.device_put(leaf, NamedSharding(given, leaf.sharding.spec)), tree)
 
     def whole(self, tree: Any) -> Any:
-        """Return a tree of arrays that this process can read. In several processes all must call it."""
+        """Return a tree of arrays that this process can read. All processes must call this method."""
         if not self.several_processes:
             return tree
         return jax.jit(lambda tree: tree, out_shardings=self.replicated)(tree)
 
 
 def shardings(tree: Any) -> tuple[Any, tuple[Any, ...]]:
-    """Return the shardings of a tree of arrays in a form that is hashable: the structure and those of the leaves."""
+    """Return the shardings of a tree of arrays in a hashable form: the structure and the shardings of the leaves."""
     leaves, structure = jax.tree.flatten(tree)
     return structure, tuple(leaf.sharding for leaf in leaves)
 
@@ -206,7 +207,7 @@ def _all_devices(axis: str) -> Mesh:
 
 
 def _axes(spec: Any) -> list[str]:
-    """Return the axes of the mesh that a spec names."""
+    """Return the names of the mesh axes in a spec."""
     return [name for part in spec if part is not None for name in ((part,) if isinstance(part, str) else part)]
 
 
@@ -216,7 +217,7 @@ def _same_mesh(one: Any, other: Any) -> bool:
 
 
 def _on_one_device(path: Any, leaf: Any) -> Any:
-    """Return an array that is whole on several devices on the first of them."""
+    """Return an array on one device; an array that is replicated on several devices, on the first of them."""
     if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) == 1:
         return leaf
     if not leaf.is_fully_replicated:
@@ -229,7 +230,7 @@ def _name(path: Any) -> str:
 
 
 def _check_on_one_device(data: Any) -> None:
-    """Raise for data that are spread over devices although no sharding was given."""
+    """Raise ValueError for data that are on several devices although no sharding was given."""
     if isinstance(data, Mapping | tuple):
         for part in data.values() if isinstance(data, Mapping) else data:
             _check_on_one_device(part)

@@ -1,7 +1,4 @@
-"""The data of a run: training and validation, as arrays or loaders, with targets as the loss takes them.
-
-Knows the options of a run and its data; nothing is trained here.
-"""
+"""The training and validation data of a run, from arrays or loaders, with targets in the form that the loss takes."""
 
 import dataclasses
 import functools
@@ -24,9 +21,9 @@ class RunData(NamedTuple):
     """The data of one run.
 
     training, validation: the sources of batches; validation is None if there is none.
-    prepare, prepare_validation: a batch as it is read -> the batch as a step takes it.
-    classes: the label of each output of the model; None if the targets are numbers already.
-    identity: what a resumed run must share, as a plain value.
+    prepare, prepare_validation: functions from a batch of the source to the batch that a step takes.
+    classes: the label of each output of the model, or None if the targets are already numbers.
+    identity: a plain value that must be equal in a resumed run.
     """
 
     training: Arrays | Loader
@@ -47,7 +44,7 @@ def run_data(
     class_weight: Mapping[Any, float] | None,
     classes: Sequence[Any] | None,
 ) -> RunData:
-    """Return the data of a run, ``x, y, sample_weight`` and others, after all checks that are possible before it."""
+    """Return the data of a run, after all checks that are possible before training; ``data`` is x, y, sample_weight."""
     training, validation = _sources(options, *data, validation_data)
     check_output(apply_fn, loss)
     outputs = output_shape(apply_fn, params)
@@ -69,7 +66,7 @@ def _sources(
     validation: Arrays | Loader | None = None
     if data is not None:
         if split:
-            raise ValueError("validation_data and validation_split are both given; one of them is valid")
+            raise ValueError("validation_data and validation_split are both given; give only one of them")
         pair = isinstance(data, tuple | list) and len(data) in (2, 3) and not isinstance(data[0], tuple | list)
         if hasattr(data, "shape"):
             raise ValueError(f"validation_data is a {type(data).__name__}; give (x, y), (x, y, weights) or a loader")
@@ -77,7 +74,7 @@ def _sources(
         validation = source(*parts, batch_size=size, epochs=options.epochs, name="validation_data")
     elif split:
         if isinstance(training, Loader):
-            raise ValueError(f"validation_split={split} needs arrays; give validation_data beside a loader")
+            raise ValueError(f"validation_split={split} needs arrays; give validation_data with a loader")
         cut = training_count(training.samples, split)
         training, validation = training.part(slice(cut)), training.part(slice(cut, None))
     if isinstance(training, Arrays):
@@ -91,7 +88,7 @@ def _sources(
 
 
 def training_count(samples: int, validation_split: float) -> int:
-    """Return the number of samples that remain for training. Raises ValueError if there are none, or all.
+    """Return the number of samples that remain for training. Raises ValueError if there are none, or all remain.
 
     >>> training_count(37, 0.25)
     27
@@ -104,7 +101,7 @@ def training_count(samples: int, validation_split: float) -> int:
 
 
 def _data_identity(data: Arrays | Loader) -> Any:
-    """Return what is cheap to know of the data: a checksum of arrays, the type and length of a loader."""
+    """Return a cheap identity of the data: a checksum of some rows of arrays, or the type and length of a loader."""
     if isinstance(data, Loader):
         return f"{type(data.batches).__name__}, {data.steps} batches"
     checksum = 0

@@ -1,6 +1,6 @@
-"""The training step and the evaluation step, as pure functions for the caller to jit.
+"""The training step and the evaluation step, as pure functions that the caller jits.
 
-Knows the contract of ``apply_fn`` (split, forward, penalty, project) and optax; no layers, no files, no loop.
+Must not import layers: a model is used through its ``apply_fn`` (split, forward, penalty, project).
 """
 
 from collections.abc import Callable, Sequence
@@ -25,12 +25,12 @@ class Average(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes.
+    """The state that a training step updates.
 
-    trainable: the weights that the optimizer updates, None where ``fixed`` has the leaf.
-    fixed: running statistics and frozen weights, None where ``trainable`` has the leaf.
+    trainable: the weights that the optimizer updates, with None for the leaves in ``fixed``.
+    fixed: running statistics and frozen weights, with None for the leaves in ``trainable``.
     opt_state: the state of the optimizer.
-    average: the moving average of ``trainable``; None unless there is one.
+    average: the moving average of ``trainable``, or None if there is none.
     """
 
     trainable: Params
@@ -40,7 +40,7 @@ class TrainState(NamedTuple):
 
     @property
     def params(self) -> Params:
-        """Return all weights, as ``apply_fn`` takes them."""
+        """Return all weights in the structure that ``apply_fn`` takes."""
         return merge(self.trainable, self.fixed)
 
 
@@ -48,6 +48,11 @@ def init_state(
     apply_fn: Any, params: Params, optimizer: optax.GradientTransformation, *, ema: float | None = None
 ) -> TrainState:
     """Return the initial state of training. As in Keras, constraints are first applied after the first update.
+
+    Args:
+        apply_fn, params: the model, as returned by ``layer.init``.
+        optimizer: any optax transformation.
+        ema: as for :func:`train_step`; None keeps no average.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1).init(jax.random.key(0), (None, 3))
@@ -64,9 +69,22 @@ def init_state(
 
 
 def averaged_params(apply_fn: Any, state: TrainState) -> Params:
-    """Return the weights to use and to keep: the averaged ones where there is an average, constraints applied.
+    """Return the weights for evaluation: the moving average with constraints applied, or without one the weights.
 
-    The running statistics are those of the trained weights, as in Keras: they are moving averages already.
+    The running statistics are those of the trained weights, as in Keras: they are already moving averages.
+
+    Args:
+        apply_fn: the functions of a layer.
+        state: the state of training, from :func:`init_state` or :func:`train_step`.
+
+    Returns:
+        All weights, in the structure that ``apply_fn`` takes.
+
+    >>> from jaxconv.layers.dense import Dense
+    >>> params, apply_fn = Dense(1).init(jax.random.key(0), (None, 3))
+    >>> state = init_state(apply_fn, params, optax.sgd(0.1), ema=0.99)
+    >>> sorted(averaged_params(apply_fn, state))
+    ['bias', 'kernel']
     """
     if state.average is None:
         return state.params
@@ -82,14 +100,14 @@ def train_step(
     *,
     ema: float | None = None,
 ) -> Callable[..., tuple[TrainState, Sums]]:
-    """Build the training step ``(state, x, y, key, sample_weight=None) -> (state, sums)``: pure, to be jitted.
+    """Build the training step ``(state, x, y, key, sample_weight=None) -> (state, sums)``, a pure function to jit.
 
     The loss is the mean of ``loss(y, prediction)`` in float32 or wider, plus ``apply_fn.penalty`` (kernel and bias
-    regularizers) plus ``effects.penalty`` (activity regularizers). The gradient is that of the trainable weights. After
-    the optimizer's update the constraints are projected, so they hold exactly; the running statistics are those of this
-    forward pass. Optimizers that need ``value``, ``grad`` or ``value_fn`` (L-BFGS, Polyak's step size, reduction on a
-    plateau) get them. The loss is not scaled: under ``mixed_float16`` gradients below 6e-8 become zero, while Keras's
-    ``compile`` scales the loss; ``mixed_bfloat16`` needs no scaling.
+    regularizers) plus ``effects.penalty`` (activity regularizers). Its gradient is taken with respect to the trainable
+    weights. After the optimizer's update the weights are projected onto the constraints, which then hold exactly; the
+    running statistics are those of this forward pass. Optimizers that need ``value``, ``grad`` or ``value_fn`` (L-BFGS,
+    Polyak's step size, reduction on a plateau) get them. The loss is not scaled: under ``mixed_float16`` gradients
+    below 6e-8 become zero, while Keras's ``compile`` scales the loss; ``mixed_bfloat16`` needs no scaling.
 
     ``sums`` contains ``"loss"`` (times the number of samples), the sum over samples of each metric, by its name, and
     ``"count"``. Added over batches and passed to :func:`metric_values`, they give means over samples for any batch
@@ -107,6 +125,9 @@ def train_step(
         metrics: see ``jaxconv.training.metrics``; computed from the predictions of the training step, as in Keras.
         ema: the share of the old average that is kept at each update of ``state.average``; as in Keras, the average
             begins with the weights after the first update.
+
+    Returns:
+        The step: ``x`` and ``y`` are batches, ``key`` is a PRNG key for dropout, or None if the model needs none.
 
     >>> from jaxconv.layers.dense import Dense
     >>> params, apply_fn = Dense(1, use_bias=False).init(jax.random.key(0), (None, 1))
@@ -142,8 +163,9 @@ def train_step(
 class Gradients(NamedTuple):
     """Sums over the batches of one update.
 
-    loss: the gradient of the loss, each batch times its valid terms; activity: that of the activity regularizers, each
-    batch times its samples. value, penalty: what they are the gradients of. terms, samples: the divisors.
+    loss: the gradient of the loss, each batch times its number of valid terms. activity: the gradient of the activity
+    regularizers, each batch times its number of samples. value, penalty: the values that have these gradients. terms,
+    samples: the divisors.
     """
 
     loss: Params
@@ -159,9 +181,9 @@ def gradient_step(
 ) -> Callable[..., tuple[TrainState, Gradients, Sums]]:
     """Build the step ``(state, gradients, x, y, key, sample_weight) -> (state, gradients, sums)`` without an update.
 
-    It adds the gradients of one batch to those of the batches before (None for the first), and changes the running
-    statistics. :func:`update_step` updates the weights from the sums, which equals one step with all the batches
-    together, whatever their sizes and masks, unless the model has statistics of the batch.
+    It adds the gradients of one batch to those of the previous batches (None for the first), and updates the running
+    statistics. :func:`update_step` updates the weights from the sums. The result equals one step with all the batches
+    together, regardless of their sizes and masks, unless the model uses batch statistics.
     """
 
     def step(
@@ -194,7 +216,7 @@ def update_step(
     update = _updater(apply_fn, optimizer, ema)
 
     def no_value_fn(trainable: Params) -> jax.Array:
-        raise ValueError("this optimizer evaluates the loss during its update; accumulate must be 1")
+        raise ValueError("fit: this optimizer evaluates the loss during its update; give accumulate=1")
 
     def step(state: TrainState, gradients: Gradients) -> TrainState:
         def penalty(trainable: Params) -> jax.Array:
@@ -215,7 +237,7 @@ def update_step(
 
 
 def _updater(apply_fn: Any, optimizer: optax.GradientTransformation, ema: float | None) -> Callable[..., TrainState]:
-    """Return the update of the weights from their gradient: optimizer, constraints, average."""
+    """Return the function that updates the weights from their gradient: optimizer, constraints, average."""
     transform = optax.with_extra_args_support(optimizer).update
 
     def update(state: TrainState, grads: Params, value: jax.Array, value_fn: Callable[..., Any]) -> TrainState:
@@ -242,10 +264,24 @@ def _update_average(average: Average, trainable: Params, ema: float) -> Average:
 def eval_step(
     apply_fn: Any, loss: Callable[[Any, Any], jax.Array], metrics: Sequence[Metric] = ()
 ) -> Callable[..., Sums]:
-    """Build the evaluation step ``(params, x, y, sample_weight=None) -> sums``: pure, to be jitted.
+    """Build the evaluation step ``(params, x, y, sample_weight=None) -> sums``, a pure function to jit.
 
-    It uses no random numbers. The loss includes the penalties, as Keras's ``val_loss`` does. Args as in
-    :func:`train_step`.
+    It uses no random numbers. The loss includes the penalties, as Keras's ``val_loss`` does.
+
+    Args:
+        apply_fn: the functions of a layer.
+        loss: ``(y_true, y_pred) -> (batch,)``.
+        metrics: see ``jaxconv.training.metrics``.
+
+    Returns:
+        The step, whose ``sums`` are those of :func:`train_step`: :func:`metric_values` computes means from them.
+
+    >>> from jaxconv.layers.dense import Dense
+    >>> params, apply_fn = Dense(1, kernel_initializer="ones").init(jax.random.key(0), (None, 2))
+    >>> step = eval_step(apply_fn, lambda y, p: (y - p)[:, 0] ** 2)
+    >>> sums = step(params, jnp.ones((3, 2)), jnp.ones((3, 1)))
+    >>> float(sums["loss"]), float(sums["count"])
+    (3.0, 3.0)
     """
     check_output(apply_fn, loss)
     check_argument_order(loss)

@@ -1,7 +1,6 @@
-"""The targets of a run as the loss takes them: labels of any kind (strings, integers, booleans) become class indices
-0..n-1, class weights become sample weights.
+"""The targets of a run in the form that the loss takes: labels become class indices, class weights sample weights.
 
-Knows losses and labels; the model only by the shape of its output.
+Labels are strings, integers or booleans; class indices are 0..n-1. Only the shape of the model's output is used.
 """
 
 import dataclasses
@@ -20,9 +19,9 @@ from jaxconv.training.mistakes import output_for, warn_channels_first
 
 
 def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ...]]:
-    """Return the function of ``x`` whose value is the shape of the model's output; nothing is computed.
+    """Return a function from ``x`` to the shape of the model's output, which is not computed.
 
-    It raises ValueError for samples that the model does not take, and for a model with several outputs.
+    It raises ValueError for samples that the model does not accept, and for a model with several outputs.
     """
     shapes: dict[Any, tuple[int, ...]] = {}  # by shape and dtype: every batch of a loader is checked
 
@@ -53,13 +52,13 @@ def _one_shape(outputs: Any) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Targets:
-    """Maps batches to batches whose targets are numbers, after all checks that are possible on the host.
+    """A map from batches to batches whose targets are numbers, after all checks that are possible on the host.
 
     Args:
         loss: the loss; if it has a method ``check``, targets are class labels.
-        outputs: ``x`` -> the shape of the model's output for one sample.
-        classes: the label of each class; None if the targets are used as they are.
-        class_weight: the weight of each class, by its label or index; others have weight 1.
+        outputs: a function from ``x`` to the shape of the model's output.
+        classes: the label of each class, or None if the targets are used unchanged.
+        class_weight: the weight of each class, by its label or index; other classes have weight 1.
     """
 
     loss: Any
@@ -81,19 +80,19 @@ class Targets:
             self.loss.check(y, outputs)
         if self.class_weight is not None:
             if weight is not None:
-                raise ValueError("sample_weight and class_weight are both given; one of them is valid")
+                raise ValueError("sample_weight and class_weight are both given; give only one of them")
             weight = self._weights(y, outputs)
         return batch._replace(y=y, sample_weight=weight)
 
     def prepare(self, data: Any) -> tuple[Any, Callable[[Batch], Batch]]:
-        """Return the data, and what prepares its batches: the targets of arrays are prepared here, as a whole."""
+        """Return the data, and a function that prepares its batches; the targets of arrays are prepared here."""
         if not isinstance(data, Arrays):
             return data, self
         batch = self(Batch(*data[:3]))
         return data._replace(y=batch.y, sample_weight=batch.sample_weight), lambda batch: batch
 
     def _weights(self, y: np.ndarray, outputs: tuple[int, ...]) -> np.ndarray:
-        """Return the weight of each target: ``(samples,)``, or ``(samples, steps)`` for a label in each step."""
+        """Return the weight of each target: ``(samples,)``, or ``(samples, steps)`` if each step has a label."""
         one_hot = not hasattr(self.loss, "check") and y.ndim > 1 and y.shape[-1] > 1
         labels = np.argmax(y, axis=-1) if one_hot else y[..., 0] if y.ndim > 1 and y.shape[-1] == 1 else y
         by_class = class_weights(self.class_weight or {}, self.classes or range(max(2, outputs[-1])))
@@ -101,9 +100,9 @@ class Targets:
 
 
 def class_weights(weights: Mapping[Any, float], classes: Sequence[Any]) -> np.ndarray:
-    """Return the weight of each class, 1 for those that are not in ``weights``.
+    """Return the weight of each class, 1 for classes that are not in ``weights``.
 
-    Raises ValueError for one that is not a finite number of at least 0, or not of a class.
+    Raises ValueError for a weight that is not a finite number of at least 0, or a label that is not a class.
 
     >>> class_weights({"dog": 3.0}, ("cat", "dog"))
     array([1., 3.], dtype=float32)
@@ -123,11 +122,11 @@ def class_weights(weights: Mapping[Any, float], classes: Sequence[Any]) -> np.nd
 
 
 def find_classes(loss: Any, y: Any, outputs: Callable[[], tuple[int, ...]], where: str) -> tuple[Any, ...] | None:
-    """Return the classes whose labels ``y`` contains, in order; None if the targets are used as they are.
+    """Return the labels in ``y`` in order, or None if the targets are used unchanged.
 
-    Strings are always labels. Integers are labels where the loss takes class indices, they are not among
-    ``0 .. classes - 1``, and there are as many different ones as the model has classes. Raises ValueError for strings
-    of which there are not as many.
+    Strings are always labels. Integers are labels if the loss takes class indices, some of them are not in
+    ``0 .. classes - 1``, and the number of different integers equals the number of the model's classes. Raises
+    ValueError if the loss takes class indices and the number of different strings does not equal it.
     """
     sparse = hasattr(loss, "check")
     strings = y.dtype.kind in "USO"
@@ -151,7 +150,7 @@ def class_indices(
     """Map labels to 0..n-1 in the sorted order of the training labels: numbers by value, then other strings.
 
     Labels are strings, bytes (UTF-8), integers or booleans. Returns both as int32 indices, and the label of each index.
-    Raises ValueError, which begins with ``where``, for a label of the test set that is not in the training set.
+    Raises ValueError, whose message begins with ``where``, for a label of the test set that is not in the training set.
 
     >>> class_indices(np.array(["2", "10", "2"]), np.array(["10"]), "")
     (array([0, 1, 0], dtype=int32), array([1], dtype=int32), ('2', '10'))
@@ -184,7 +183,7 @@ def label_text(label: object) -> str:
 
 
 def sorted_labels(labels: Iterable[Any]) -> list[Any]:
-    """Return labels in their order: numbers by value, then other strings."""
+    """Return labels in sorted order: numbers by value, then other strings."""
     return sorted(labels, key=lambda label: _order(label_text(label)))
 
 

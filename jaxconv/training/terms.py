@@ -1,7 +1,4 @@
-"""The terms of loss and metrics: samples, or steps of samples, each with its weight; their mean and their sums.
-
-Knows arrays, masks and weights; no models and no optimizers.
-"""
+"""The terms of loss and metrics: samples, or steps of samples, with masks and weights; their mean and their sums."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,8 +16,8 @@ Sums = dict[str, jax.Array]
 class Terms(NamedTuple):
     """One term for each sample, or for each step of all samples if the output has a mask or each step has a weight.
 
-    mask: which terms count; None if all do.
-    weight: the weight of each term; None if all are 1.
+    mask: True for each valid term, or None if all terms are valid.
+    weight: the weight of each term, or None if all weights are 1.
     """
 
     y_true: Any
@@ -35,7 +32,7 @@ class Terms(NamedTuple):
         return self.mask.sum(dtype=dtype)
 
     def sum(self, values: jax.Array, weighted: bool) -> jax.Array:
-        """Add the values of the valid terms, ``(terms,)`` or ``(terms, k)``; each times its weight if ``weighted``."""
+        """Sum the values of the valid terms, ``(terms,)`` or ``(terms, k)``; each times its weight if ``weighted``."""
         values = values if self.mask is None else _fill_masked(values, self.mask, 0)
         if weighted and self.weight is not None:
             values = values * self.weight.astype(values.dtype).reshape(-1, *(1,) * (values.ndim - 1))
@@ -43,7 +40,7 @@ class Terms(NamedTuple):
 
 
 def terms(y_true: Any, y_pred: Any, mask: Any, sample_weight: Any = None) -> Terms:
-    """Return the terms of a batch. Raises ValueError for a mask, or weights, over steps that targets do not have."""
+    """Return the terms of a batch. Raises ValueError if output or targets lack the steps of the mask or weights."""
     weight = None if sample_weight is None else _weights(jnp.asarray(sample_weight), jnp.shape(y_pred))
     by_step = mask.shape if mask is not None else weight.shape if weight is not None and weight.ndim > 1 else None
     if by_step is None:
@@ -51,7 +48,7 @@ def terms(y_true: Any, y_pred: Any, mask: Any, sample_weight: Any = None) -> Ter
     for what, array in (("output", y_pred), ("targets", y_true)):
         if jnp.shape(array)[: len(by_step)] != by_step:
             steps = f"the steps of the {'sample weights' if mask is None else 'output mask'}, {by_step}"
-            remedy = "give one value, or vector, for each step, or reduce the sequence before, as by pooling"
+            remedy = "give a value or vector for each step, or reduce the sequence first, for example by pooling"
             raise ValueError(f"the {what} of shape {jnp.shape(array)} does not have {steps}; {remedy}")
     size = math.prod(by_step)
     y_true, y_pred = (jnp.asarray(v).reshape(size, *jnp.shape(v)[len(by_step) :]) for v in (y_true, y_pred))
@@ -72,7 +69,7 @@ def _weights(weight: jax.Array, pred_shape: tuple[int, ...]) -> jax.Array:
     if weight.ndim > max(1, len(pred_shape) - 1) or weight.shape != pred_shape[: weight.ndim]:
         allowed = f"{pred_shape[:1]}{f', or for each step, {pred_shape[:2]}' if len(pred_shape) > 2 else ''}"
         got = f"sample_weight has shape {weight.shape} and the output {pred_shape}"
-        raise ValueError(f"{got}; one weight for each sample, {allowed}, is valid")
+        raise ValueError(f"{got}; give one weight for each sample, {allowed}")
     return weight
 
 
@@ -97,7 +94,7 @@ def mean_loss(loss: Callable[[Any, Any], jax.Array], of: Terms) -> jax.Array:
 
 
 def batch_sums(value: jax.Array, of: Terms, metrics: Sequence[Metric]) -> Sums:
-    """Return what is added over batches: loss, count and metrics; the sum of the weights if a metric is weighted."""
+    """Return the sums of a batch: loss, count and metrics, and the sum of the weights if a metric is weighted."""
     count = of.number(value.dtype)
     sums = {"loss": value * count, "count": count}
     if any(m.weighted for m in metrics):
@@ -106,7 +103,14 @@ def batch_sums(value: jax.Array, of: Terms, metrics: Sequence[Metric]) -> Sums:
 
 
 def metric_values(sums: Any, metrics: Sequence[Metric]) -> dict[str, float]:
-    """Compute the mean loss and each metric from sums over batches, by name.
+    """Compute the mean loss and each metric from sums over batches.
+
+    Args:
+        sums: the ``sums`` of :func:`train_step` or :func:`eval_step`, added over batches.
+        metrics: the metrics that the step computed.
+
+    Returns:
+        The mean loss under ``"loss"``, and the value of each metric under its name.
 
     >>> metric_values({"loss": 6.0, "count": 4.0}, ())
     {'loss': 1.5}

@@ -367,10 +367,16 @@ def test_a_partial_is_compiled_once_and_its_arrays_are_arguments():
     ("f", "x", "options", "error", "parts"),
     [
         (jnp.square, draw(2, 3), {"method": "integrate"}, ValueError, ("integrate", "integrated")),
-        (jnp.square, draw(2, 3), {"target": 3}, ValueError, (3, "3 classes")),
+        (jnp.square, draw(2, 3), {"target": 3}, ValueError, ("attribute: target 3", "3 classes")),
         (jnp.square, jnp.arange(6).reshape(2, 3), {}, TypeError, ("int32", "float32")),
         (jnp.square, draw(2, 3), {"method": "smooth"}, ValueError, ("smooth", "key")),
-        (jnp.square, draw(2, 3), {"method": "integrated", "steps": 0}, ValueError, ("steps", 0)),
+        (
+            jnp.square,
+            draw(2, 3),
+            {"method": "integrated", "steps": 0},
+            ValueError,
+            ("attribute: steps=0", "positive integer"),
+        ),
         (jnp.square, draw(2, 3), {"method": "deeplift", "baseline": np.ones(2)}, ValueError, ((2,), (2, 3))),
         (jnp.square, draw(2, 3), {"method": "deeplift", "baseline": "zero"}, ValueError, ("'zero'", (2, 3))),
         (jnp.square, draw(2, 3), {"method": "smooth", "key": 3}, TypeError, ("key", "PRNG")),

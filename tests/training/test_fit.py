@@ -434,7 +434,7 @@ def test_predictions_come_in_order_and_in_batches():
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"epochs": 0}, ValueError, "epochs is 0.*1 to"),
+        ({"epochs": 0}, ValueError, "^fit: epochs is 0.*1 to"),
         ({"epochs": 10**29}, ValueError, "epochs is 10{29}.*1 to"),
         ({"batch_size": 1.5}, ValueError, "batch_size is 1.5"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every is 0"),
@@ -447,7 +447,7 @@ def test_predictions_come_in_order_and_in_batches():
         ({"y": Y[:3]}, ValueError, "37 .*3"),
         ({"x": X[:0], "y": Y[:0]}, ValueError, r"x has shape \(0, 4\)"),
         ({"x": np.array([["a"]] * 37)}, TypeError, "x has dtype <U1"),
-        ({"best_weights": "val_loss"}, ValueError, "'val_loss'.*loss, mae"),
+        ({"best_weights": "val_loss"}, ValueError, "^fit: 'val_loss' is not a column.*loss, mae.*validation_split"),
         ({"callbacks": [EarlyStopping("mea")]}, ValueError, "'mea'.*'mae'"),
         ({"loss": "mze"}, ValueError, "loss 'mze'.*'mse'"),
         (

@@ -180,7 +180,8 @@ def test_a_schedule_drives_the_optimizer():
     ("spec", "error", "message"),
     [
         ("adm", ValueError, "'adm'.*'adam'"),
-        ("dpsgd", ValueError, "'dpsgd'"),
+        ("dpsgd", ValueError, "'dpsgd'.*training step of your own"),
+        ("galore", ValueError, "'galore'.*pass the optax object"),
         ({"learning_rate": 1}, ValueError, "'name'"),
         (3, TypeError, "3"),
         (optax.adam, TypeError, r"<function adam.*optax.adam\(1e-3\)"),
@@ -191,7 +192,7 @@ def test_a_schedule_drives_the_optimizer():
             "learning_rate is -1.*at least 0",
         ),
         ({"name": "adam", "learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
-        ({"name": "adam", "learning_rate": "fast"}, TypeError, "learning_rate='fast'"),
+        ({"name": "adam", "learning_rate": "fast"}, TypeError, "learning_rate is 'fast', of type str; give a number"),
         ({"name": "adam", "learning_rate": {"name": "cosine"}}, ValueError, "'cosine_"),
         (
             {"name": "adam", "learning_rate": {"name": "cosine_decay"}},

@@ -203,7 +203,7 @@ def test_a_run_with_all_options_resumes_bit_for_bit(tmp_path, step):
     ("options", "message"),
     [
         ({"class_weight": "balanced"}, "class_weight is 'balanced'.*dict"),
-        ({"callbacks": print}, r"callbacks is one builtin.*callbacks=\[...\]"),
+        ({"callbacks": print}, r"fit: callbacks is a builtin.*callbacks=\[...\]"),
         ({"best_weights": "val_loss"}, "'val_loss'.*validation_split"),
         ({"sample_weight": WEIGHT[:3]}, "x has 10 .*sample_weight has 3"),
         ({"sample_weight": np.ones((10, 3))}, r"sample_weight has shape \(10, 3\).*\(10,\)"),

@@ -1,6 +1,6 @@
-"""Pictures of what the other modules of this package compute. Each function returns the figure and takes ``ax=``.
+"""Pictures of the results of ``jaxconv.inspect``. Each function takes ``ax=`` and returns the figure.
 
-Needs matplotlib, which is imported by the first picture. Without ``ax`` a figure is not registered with pyplot: a
+Needs matplotlib, which is imported by the first picture. Without ``ax``, a figure is not registered with pyplot: a
 notebook shows it once, and a script saves it with ``figure.savefig(path)``.
 """
 

@@ -1,7 +1,4 @@
-"""Learning curves: loss and metrics against the epoch.
-
-Knows column names (``loss``, ``val_loss``, ...); nothing about models or run folders.
-"""
+"""Learning curves: loss and metrics against the epoch."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -25,18 +22,18 @@ def curves(
 ) -> Any:
     """Draw loss and metrics of training and validation against the epoch, and return the figure.
 
-    A loss that falls by a factor of more than 30 has a logarithmic axis.
+    The axis of a loss is logarithmic if its largest value is more than 30 times its smallest one.
 
     Args:
         rows: one mapping per epoch, such as ``history`` of the result of ``fit``: ``epoch`` (counted from 1), ``loss``,
             metrics, and the same with the prefix ``val_``.
-        ax: the matplotlib axes to draw on; by default a new figure's, with a panel for each metric.
-        metric: the only metric to draw; with ``ax`` the loss by default.
+        ax: the matplotlib axes to draw on; by default those of a new figure, with a panel for each metric.
+        metric: the only metric to draw; by default all metrics, or with ``ax`` the loss.
         test: metrics of the test set, marked by a diamond.
         best_epoch: the epoch of the saved weights, marked by a thin line.
 
     Raises:
-        ValueError: there are no rows, or none has this metric.
+        ValueError: there are no rows, or no row has this metric.
 
     >>> figure = jaxconv.inspect.plot.curves([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "val_loss": 1.5}])
     >>> [ax.get_title(loc="left") for ax in figure.axes]

@@ -1,6 +1,6 @@
 """The graph of a model: a box for each call of a layer, an arrow for each value.
 
-Knows containers by their graphs; the places come from ``contract.display``, as those of the drawing in a notebook.
+The positions are computed by ``contract.display``, like those of the drawing in a notebook.
 """
 
 from typing import Any
@@ -15,8 +15,8 @@ def graph(model: Any, input_shape: Any = None, ax: Any = None) -> Any:
 
     Args:
         model: a layer with layers inside, or its ``apply_fn``.
-        input_shape: batch first; may be left out where the model knows its own. Without either, shapes are not shown.
-        ax: the matplotlib axes to draw on; by default a new figure's, as high as the model is deep.
+        input_shape: batch first; may be left out if the model knows its own. Without either, shapes are not shown.
+        ax: the matplotlib axes to draw on; by default those of a new figure, whose height fits the depth of the model.
 
     Raises:
         ValueError: the layer has no layers inside.
@@ -44,7 +44,7 @@ def graph(model: Any, input_shape: Any = None, ax: Any = None) -> Any:
 
 
 def _shapes(model: Any, input_shape: Any) -> list[str]:
-    """Return the output shape of each box as text; nothing where the input shape is not known."""
+    """Return the output shape of each box as text, or an empty list if the input shape is not known."""
     if input_shape is None:
         return []
     shape = model.read_shape(input_shape)

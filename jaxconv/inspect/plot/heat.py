@@ -1,7 +1,4 @@
-"""Heat over a signal or an image: where evidence for a target lies.
-
-Knows arrays of one example; not how the values were computed.
-"""
+"""Heat maps over a signal or an image, such as attributions for a target."""
 
 from typing import Any
 
@@ -9,25 +6,26 @@ import numpy as np
 
 from jaxconv.inspect.plot.style import INK, canvas, colour_bar, plain, signed_colours, style
 
-_ROWS = 16  # channels that a signal is drawn with, one below the other
+_ROWS = 16  # the largest number of channels for which a signal is drawn, one below the other
 
 
 def heat(values: Any, x: Any = None, ax: Any = None) -> Any:
     """Draw values over the signal or the image that they belong to, and return the figure.
 
-    Blue is above 0, orange is below, white is 0; the scale ends at the largest absolute value, NaN is grey. A signal is
-    drawn as a line over bands of colour: one band, or one for each channel if ``values`` has channels. An image is
-    drawn in grey under the colours (as a negative if it is mostly dark); values of several channels are added.
+    Positive values are blue, negative values orange, 0 is white and NaN grey; the scale ends at the largest absolute
+    value. A signal is drawn as a line over bands of colour: one band, or one for each channel if ``values`` has
+    channels. An image is drawn in grey under the colours (with one channel that is mostly dark, as a negative); values
+    of several channels are added.
 
     Args:
         values: real numbers with the axes of ``x``, or without the channels. They may be coarser than ``x``, such as a
-            class activation map: each then covers its share of ``x``.
+            class activation map: each value then covers its share of ``x``.
         x: one signal (steps, channels) or one image (height, width, channels), without the batch, channels last.
-            Without it, ``values`` of one axis are drawn as a signal and others as an image.
-        ax: the matplotlib axes to draw on; by default a new figure's.
+            Without it, ``values`` with one axis are drawn as a signal and others as an image.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
-        ValueError: the shapes do not belong together, or have a batch.
+        ValueError: the shapes do not fit each other, or have a batch.
 
     >>> figure = jaxconv.inspect.plot.heat([0.0, 0.5, -1.0], [[1.0], [2.0], [3.0]])
     >>> figure.savefig("heat.png")
@@ -44,8 +42,9 @@ def heat(values: Any, x: Any = None, ax: Any = None) -> Any:
 
 
 def heats(values: dict[str, Any], x: dict[str, Any]) -> Any:
-    """Draw the values of each input of a model, by name, one below the other, and return the figure."""
-    shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}  # nothing below plain features
+    """Draw the values of each input of a model in its own panel with its name, and return the figure."""
+    # inputs (batch, features) are drawn without x
+    shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}
     heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
     panels: Any = [None]
     if len(x) > 1:
@@ -77,7 +76,7 @@ def _check(values: np.ndarray, x: np.ndarray | None) -> None:
 
 
 def _fit(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return coarse values repeated to this shape of the leading axes."""
+    """Return coarse values, repeated to this shape of the leading axes."""
     for axis, size in enumerate(shape):
         values = values.take(np.arange(size) * values.shape[axis] // size, axis)
     return values
@@ -104,7 +103,7 @@ def _heat_signal(values: np.ndarray, x: np.ndarray, ax: Any) -> Any:
 
 
 def _outlined(ax: Any, at: np.ndarray, line: np.ndarray) -> None:
-    """Draw a dark line with a white rim, which is seen on light and on dark colours."""
+    """Draw a dark line with a white rim, which is visible on light and on dark colours."""
     from matplotlib.patheffects import Normal, Stroke
 
     rim = [Stroke(linewidth=3.0, foreground="white"), Normal()]
@@ -125,7 +124,7 @@ def _heat_image(values: np.ndarray, x: np.ndarray | None, ax: Any) -> Any:
 
 
 def _grey(x: np.ndarray) -> np.ndarray:
-    """Return an image as brightness in 0..1; an image of one channel that is mostly dark as its negative."""
+    """Return the brightness of an image in 0..1, or its negative for one channel that is mostly dark."""
     grey = x @ np.array([0.299, 0.587, 0.114]) if x.shape[-1] == 3 else x.mean(-1)
     low, high = np.nanmin(grey), np.nanmax(grey)
     grey = np.nan_to_num((grey - low) / (high - low) if high > low else np.ones_like(grey))

@@ -1,7 +1,4 @@
-"""The loss along two random directions in the space of weights.
-
-Knows pytrees of arrays; no models.
-"""
+"""The loss surface along two random directions in the space of weights."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,19 +13,19 @@ from jaxconv.inspect.plot.style import INK, POSITIVE, canvas, style
 def loss_surface(
     loss: Callable[[Any], Any], params: Any, key: Any, *, span: float = 1.0, points: int = 21, ax: Any = None
 ) -> Any:
-    """Draw contours of the loss on a plane through ``params``, which are marked, and return the figure.
+    """Draw contours of the loss on a plane through ``params``, with a mark at ``params``, and return the figure.
 
     The plane is spanned by two random directions. Each is scaled, filter by filter (the last axis of a kernel), to the
-    norms of the weights. Leaves with fewer than two axes (biases, normalizations) do not move. So a step of 1 is
-    as large as the weights themselves in every layer, and surfaces of different networks can be compared.
+    norms of the weights. Leaves with fewer than two axes (biases, normalizations) do not change. So a step of 1 is as
+    large as the weights themselves in every layer, and surfaces of different networks can be compared.
 
     Args:
         loss: a function of ``params`` that returns a real scalar and can be compiled.
         params: a pytree of arrays.
-        key: PRNG key of the directions.
-        span: how far to go on each side; 1 is the norm of the weights.
-        points: of the grid, on each axis.
-        ax: the matplotlib axes to draw on; by default a new figure's.
+        key: the PRNG key of the directions.
+        span: the distance from ``params`` to each side of the plane; 1 is the norm of the weights.
+        points: the number of grid points on each axis.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
         ValueError: there are fewer than two points, or no leaf with two axes.
@@ -42,7 +39,7 @@ def loss_surface(
     'first direction'
     """
     if points < 2:
-        raise ValueError(f"plot.loss_surface: points={points}; give at least 2")
+        raise ValueError(f"plot.loss_surface: points={points} is not valid; expected at least 2")
     figure, ax = canvas(ax, 4.6, 3.8)
     places = jnp.linspace(-span, span, points)
     first, second = (_direction(params, one) for one in jax.random.split(key))
@@ -90,7 +87,7 @@ def _contours(ax: Any, places: np.ndarray, heights: np.ndarray) -> None:
 
     colours = LinearSegmentedColormap.from_list("unsigned", ["#ffffff", *POSITIVE])
     low, high = heights[np.isfinite(heights)].min(), heights[np.isfinite(heights)].max()
-    if low >= 0 and high > 10 * low:  # most of the picture would have one colour otherwise
+    if low >= 0 and high > 10 * low:  # otherwise most of the picture would have one colour
         levels = np.geomspace(max(low, high / 1000), high, 12)
     else:
         levels = np.linspace(low, high if high > low else low + 1, 12)

@@ -1,7 +1,4 @@
-"""The receptive field of a unit: what it can read of the input, and what it uses.
-
-Knows the attributes of a ``ReceptiveField``; no models.
-"""
+"""The receptive field of a unit: the part of the input that it can read, and the part that it uses."""
 
 from typing import Any
 
@@ -19,11 +16,11 @@ def receptive_field(field: Any, ax: Any = None) -> Any:
     theoretical field is marked by dashed orange lines; it may reach beyond the input, into the padding.
 
     Args:
-        field: the result of ``inspect.receptive_field`` with ``effective=True``, of a signal or an image.
-        ax: the matplotlib axes to draw on; by default a new figure's.
+        field: the result of ``inspect.receptive_field`` with ``effective=True``, for a signal or an image.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
-        ValueError: the field has no gradient, or not one or two axes.
+        ValueError: the field has no gradient, or does not have one or two axes.
 
     >>> params, apply_fn = jaxconv.Conv1D(4, 5).init(jax.random.key(0), (None, 21, 1))
     >>> field = jaxconv.inspect.receptive_field(apply_fn, params, (None, 21, 1))

@@ -1,7 +1,4 @@
-"""Frequency responses of one-dimensional kernels: magnitude against frequency.
-
-Knows the arrays of a ``Spectrum``; not how they were computed.
-"""
+"""Frequency responses of one-dimensional kernels: magnitude against frequency."""
 
 from typing import Any
 
@@ -13,13 +10,13 @@ from jaxconv.inspect.plot.style import INK, LINES, canvas, colour_bar, colours_f
 def response(spectrum: Any, ax: Any = None) -> Any:
     """Draw the magnitude of frequency responses against the frequency, and return the figure.
 
-    Up to six responses are lines. More are an image, darker where the magnitude is larger: a row for each filter, which
-    is divided into rows for its input channels.
+    Up to six responses are drawn as lines, more as an image that is darker where the magnitude is larger: it has a row
+    for each filter, which is divided into rows for the input channels.
 
     Args:
         spectrum: the result of ``inspect.spectrum``: frequencies (n,) in cycles per step, and magnitudes (n,),
             (n, filters) or (n, input channels, filters).
-        ax: the matplotlib axes to draw on; by default a new figure's.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
         ValueError: ``spectrum`` is not such a pair.

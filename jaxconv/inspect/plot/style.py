@@ -1,7 +1,4 @@
-"""How pictures look: sizes, colours, colour maps, and the axes to draw on.
-
-Knows matplotlib, and nothing of what is drawn.
-"""
+"""The style of pictures: sizes, colours, colour maps, and the axes to draw on."""
 
 from typing import Any
 
@@ -10,7 +7,7 @@ import numpy as np
 from jaxconv.errors import require
 
 INK, GREY, GRID = "#22262b", "#6a7078", "#d9dce1"
-# blue and orange differ for every kind of colour blindness; in grey, too, because blue is darker
+# blue and orange differ for every kind of colour blindness, and in greyscale, because blue is darker
 NEGATIVE, POSITIVE = ("#d9720f", "#f0a95c", "#fadfc0"), ("#bcd5ec", "#4f8fc7", "#0c3f7d")
 LINES = ("#0c3f7d", "#d9720f", "#5aa0a0", "#8c4a9e", "#8a8f98", "#b8a21a")  # differ in lightness as well
 
@@ -37,7 +34,7 @@ def signed_colours(values: np.ndarray) -> tuple[Any, Any]:
 
 
 def colours_for(values: np.ndarray) -> tuple[Any, Any]:
-    """Return (colour map, norm): the signed one where a value is negative, otherwise one that grows darker from 0."""
+    """Return (colour map, norm): the signed one if any value is negative, otherwise one that grows darker from 0."""
     from matplotlib.colors import LinearSegmentedColormap, Normalize
 
     colours, norm = signed_colours(values)
@@ -58,7 +55,7 @@ def colour_bar(figure: Any, ax: Any, colours: Any, norm: Any) -> None:
 
 
 def style(ax: Any, *, x: str = "", y: str = "", grid: bool = False) -> None:
-    """Label the axes and leave only quiet lines: no frame on top and at the right."""
+    """Label the axes, and draw light lines and no frame at the top and right."""
     ax.set_xlabel(x, fontsize=10, color=INK)
     ax.set_ylabel(y, fontsize=10, color=INK)
     ax.tick_params(length=3, labelsize=9, colors=GREY)
@@ -72,7 +69,7 @@ def style(ax: Any, *, x: str = "", y: str = "", grid: bool = False) -> None:
 
 
 def plain(ax: Any, frame: bool = True) -> None:
-    """Show no ticks, and a light frame or none, as for an image."""
+    """Remove the ticks, and draw a light frame or none, as for an image."""
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():

@@ -1,7 +1,4 @@
-"""Feature maps and kernels: many small images or lines on one axes.
-
-Knows arrays in the layout of Keras, channels last.
-"""
+"""Feature maps and kernels: many small images or lines on one axes, from arrays with channels last."""
 
 import math
 from typing import Any
@@ -10,19 +7,19 @@ import numpy as np
 
 from jaxconv.inspect.plot.style import GRID, INK, canvas, colour_bar, colours_for, plain, signed_colours, style
 
-_MOST = 256  # tiles that a picture has at most
+_MAX_TILES = 256  # the largest number of tiles in a picture
 
 
 def features(values: Any, ax: Any = None) -> Any:
     """Draw the feature maps of one example, and return the figure.
 
-    Each channel of a signal is a row, each channel of an image a tile. White is 0. Values that are all positive, as
-    behind a ReLU, go from white to blue; others have the colours of ``heat``.
+    Each channel of a signal is a row, each channel of an image a tile. White is 0. If no value is negative, as after a
+    ReLU, the colours go from white to blue; otherwise they are those of ``heat``.
 
     Args:
         values: (steps, channels) or (height, width, channels), without the batch: an entry of ``observe``. At most 256
             channels are drawn.
-        ax: the matplotlib axes to draw on; by default a new figure's.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
         ValueError: ``values`` has another number of axes.
@@ -38,10 +35,10 @@ def features(values: Any, ax: Any = None) -> Any:
     channels = values.shape[-1]
     title = _count(channels, "channel")
     if values.ndim == 3:
-        return _images(np.moveaxis(values, -1, 0)[:_MOST], None, title, ax)
-    figure, ax = canvas(ax, 6.4, float(np.clip(1.2 + 0.14 * min(channels, _MOST), 1.9, 6.0)))
+        return _images(np.moveaxis(values, -1, 0)[:_MAX_TILES], None, title, ax)
+    figure, ax = canvas(ax, 6.4, float(np.clip(1.2 + 0.14 * min(channels, _MAX_TILES), 1.9, 6.0)))
     colours, norm = colours_for(values)
-    ax.imshow(values[:, :_MOST].T, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
+    ax.imshow(values[:, :_MAX_TILES].T, cmap=colours, norm=norm, aspect="auto", interpolation="nearest")
     ax.set_title(title, loc="center", fontsize=10, color=INK)
     colour_bar(figure, ax, colours, norm)
     style(ax, x="step", y="channel")
@@ -52,14 +49,14 @@ def features(values: Any, ax: Any = None) -> Any:
 def kernels(kernel: Any, ax: Any = None) -> Any:
     """Draw the kernel of a convolution, and return the figure: one tile for each filter.
 
-    In one dimension a filter of one input channel is a line, and others are images with a row for each input channel.
-    In two dimensions a filter of three input channels is a colour image, grey at 0; with other numbers of channels each
-    filter is a column with a tile for each.
+    In one dimension, a filter with one input channel is a line, and others are images with a row for each channel. In
+    two dimensions, a filter with one input channel is an image, and one with three is a colour image, grey at 0; with
+    other numbers of channels, each filter is a column with a tile for each channel.
 
     Args:
         kernel: (size, input channels, filters) or (height, width, input channels, filters), as in ``params``. At most
             256 filters are drawn, or 32 with 16 input channels.
-        ax: the matplotlib axes to draw on; by default a new figure's.
+        ax: the matplotlib axes to draw on; by default those of a new figure.
 
     Raises:
         ValueError: ``kernel`` has another number of axes.
@@ -75,25 +72,25 @@ def kernels(kernel: Any, ax: Any = None) -> Any:
     *size, inputs, filters = kernel.shape
     taps = f" of {' x '.join(map(str, size))} taps"
     if len(size) == 1 and inputs == 1:
-        return _lines(kernel[:, 0].T[:_MOST], _count(filters, "filter") + taps, ax)
+        return _lines(kernel[:, 0].T[:_MAX_TILES], _count(filters, "filter") + taps, ax)
     if len(size) == 1:
         title = f"{_count(filters, 'filter')}{taps}, {_count(inputs, 'input channel')}"
-        return _images(kernel.transpose(2, 1, 0)[:_MOST, :_MOST], None, title, ax)
+        return _images(kernel.transpose(2, 1, 0)[:_MAX_TILES, :_MAX_TILES], None, title, ax)
     if inputs in (1, 3):
-        tiles = kernel.transpose(3, 0, 1, 2)[:_MOST]
+        tiles = kernel.transpose(3, 0, 1, 2)[:_MAX_TILES]
         return _images(tiles if inputs == 3 else tiles[..., 0], None, _count(filters, "filter") + taps, ax)
     title = f"{_count(filters, 'filter', 32)}{taps}, {_count(inputs, 'input channel', 16)}"
     tiles = kernel.transpose(2, 3, 0, 1)[:16, :32]
     return _images(tiles.reshape(-1, *size), tiles.shape[1], title, ax)
 
 
-def _count(number: int, noun: str, most: int = _MOST) -> str:
+def _count(number: int, noun: str, most: int = _MAX_TILES) -> str:
     plural = f"{number} {noun}{'' if number == 1 else 's'}"
     return plural if number <= most else f"the first {most} of {plural}"
 
 
 def _grid(count: int, aspect: float) -> int:
-    """Return the columns of a grid, about twice as wide as high, with few empty places, of tiles of this aspect."""
+    """Return the number of columns of a grid of tiles that is about twice as wide as high and has few empty cells."""
     best = max(1.0, math.sqrt(2.0 * count / aspect))
     near = range(math.ceil(0.7 * best), max(math.ceil(1.4 * best), math.ceil(0.7 * best) + 1))
     return min(count, min(near, key=lambda columns: (-count % columns, abs(columns - best))))
