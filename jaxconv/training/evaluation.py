@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxconv.contract import Params
+from jaxconv.errors import explain
 from jaxconv.training.data import Arrays, Batch, Loader, as_samples, is_loader, reading, source
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import Metric, default_metrics
@@ -68,7 +69,9 @@ def evaluate(
     check_model(apply_fn, params)
     loss = resolve_loss(loss)
     check_output(apply_fn, loss)
-    data = source(x, y, sample_weight, batch_size=Options(batch_size=batch_size).batch_size)
+    with explain("evaluate"):
+        options = Options(batch_size=batch_size)
+    data = source(x, y, sample_weight, batch_size=options.batch_size)
     placement = Placement.of(sharding, (x, y, sample_weight))
     placement.check(data)
     metrics = resolve_metrics(default_metrics(loss) if metrics is None else metrics, weighted_metrics)
@@ -133,10 +136,12 @@ def predict_batches(
     weights that a loader yields are ignored. Several outputs are yielded in their structure.
     """
     check_model(apply_fn, params)
+    with explain("predict"):
+        options = Options(batch_size=batch_size)
     placement = Placement.of(sharding, x)
     with placement.active():
         params = placement.put(params)
-        data = placement.check(_inputs(apply_fn, params, x, Options(batch_size=batch_size).batch_size))
+        data = placement.check(_inputs(apply_fn, params, x, options.batch_size))
     step = jax.jit(apply_fn, out_shardings=placement.replicated if placement.several_processes else None)
     with reading(data, place=lambda batch: placement.batch(Batch(batch.x))) as stream:
         for batch in stream:

@@ -162,3 +162,11 @@ def test_training_takes_a_model_with_one_output(run):
     params, apply_fn = two_outputs()
     with pytest.raises(ValueError, match=facts("several outputs", "(4, 2), (4, 2)", "apply_fn.forward")):
         run(apply_fn, params, np.ones((4, 3)), np.ones((4, 2)), loss="mse")
+
+
+def test_options_of_evaluate_and_predict_name_the_function():
+    params, apply_fn = jc.Dense(2).init(jax.random.key(0), (None, 3))
+    with pytest.raises(ValueError, match=r"^evaluate: batch_size is 0"):
+        evaluate(apply_fn, params, np.ones((4, 3)), np.ones((4, 2)), loss="mse", batch_size=0)
+    with pytest.raises(ValueError, match=r"^predict: batch_size is 0"):
+        predict(apply_fn, params, np.ones((4, 3)), batch_size=0)
