@@ -30,7 +30,8 @@ def stream_program(stream: Any, params: Any, chunk: int | None, dtype: Any) -> P
     """
     chunk = stream.block if chunk is None else chunk
     if isinstance(chunk, bool) or not hasattr(chunk, "__index__") or chunk < 1 or chunk % stream.block:
-        raise ValueError(f"export: chunk={chunk!r} is not a multiple of the block; give one like {stream.block}")
+        what = f"chunk={chunk!r} is not a positive multiple of the block of {stream.block} steps"
+        raise ValueError(f"export: {what}; give one such as {stream.block}")
     shapes = map_shapes(
         lambda shape: (None, *(chunk if axis == stream.axis else n for axis, n in enumerate(shape) if axis)),
         stream.input_shape,
