@@ -1,13 +1,13 @@
-"""``jaxconv explain``: a picture of what in an input speaks for a class."""
+"""``jaxconv explain``: draw how the parts of an input contribute to a class."""
 
 import argparse
 
-NAME, SUMMARY = "explain", "draw what in an input speaks for a class"
+NAME, SUMMARY = "explain", "draw how the parts of an input contribute to a class"
 TEXT = """\
-Attribute a score of a trained model to one example of an input, and draw it: blue speaks for the target, orange against
-it. Methods: gradient, input_x_gradient, smooth, integrated, guided, deconv, deeplift. For a model of several inputs,
-give one .npy file for each, in their order, or one .npz file with an array for each name; they are drawn one below the
-other. The picture appears when it is complete.
+Attribute a score of a trained model to one example of an input, and draw it: blue contributes to the target, orange
+against it. Methods: gradient, input_x_gradient, smooth, integrated, guided, deconv, deeplift. For a model with several
+inputs, give one .npy file for each, in their order, or one .npz file with an array for each name; they are drawn one
+below the other. The picture is written only when it is complete.
 
 Examples
   jaxconv explain runs/gunpoint_fcn x.npy --target 1 --out picture.png

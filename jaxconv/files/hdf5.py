@@ -78,7 +78,7 @@ class Table:
 
 
 class Store:
-    """An open HDF5 file: ``tables`` by path, the paths of ``groups``, and texts in attributes.
+    """An open HDF5 file: ``tables`` by path, the paths of ``groups``, and strings in attributes.
 
     Objects under ``skip`` (optimizer states) are not read. A backslash in a name, written on Windows, is read as "/".
     """
@@ -156,14 +156,14 @@ class Store:
             raise FileError(f"{where}: {size} bytes in {chunks} chunks are too many for a file of {self._size} bytes")
 
     def text(self, where: Any, name: str) -> str | None:
-        """Return a text attribute of a group (by path) or dataset, or None. Raises FileError."""
+        """Return a string attribute of a group (by path) or dataset, or None. Raises FileError."""
         value = self._attribute(where, name)
         value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, bytes):
             return _decoded(self.path, value)
-        raise FileError(f"{self.path}: attribute {name!r} is of type {type(value).__name__}; a text is expected")
+        raise FileError(f"{self.path}: attribute {name!r} is of type {type(value).__name__}; a string is expected")
 
     def names(self, where: str, name: str) -> list[str] | None:
         """Return an attribute that lists names, which may be split into ``name0``, ``name1``, ..., or None."""
@@ -192,7 +192,7 @@ class Store:
             count, kind = math.prod(info.shape or ()), info.dtype
             text = h5py.check_string_dtype(kind)
             if text is None and kind.kind not in "iufb":
-                raise FileError(f"{self.path}: attribute {name!r} has type {kind}; texts or numbers are expected")
+                raise FileError(f"{self.path}: attribute {name!r} has type {kind}; strings or numbers are expected")
             variable = text is not None and text.length is None
             size = self._heaps.text_size(name) if variable else count * kind.itemsize
             if count > OBJECTS or size > self._left:

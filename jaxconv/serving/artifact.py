@@ -222,7 +222,7 @@ def load_exported(path: str | os.PathLike[str]) -> Any:
         shapes, dtypes = _read_inputs(header, arguments[1 if "stream" in header else 0])
         name, version = header["name"], header["jax"]
         if not isinstance(name, str) or not isinstance(version, str):
-            raise ValueError("the names of the model and of the version of JAX are not texts")
+            raise ValueError("the names of the model and of the version of JAX are not strings")
         facts = (name, shapes, dtypes, tuple(exported.platforms), version, jax.jit(exported.call))
         if "stream" in header:
             return ExportedStream(*facts, **read_stream(exported, header, arrays))

@@ -29,6 +29,9 @@ def optimize(layer: Layer | Apply, params: Params) -> tuple[Layer, Params]:
     Returns:
         (layer, params): the outputs equal the original ones to about 1e-5 of their size.
 
+    Raises:
+        TypeError: ``layer`` is not a layer.
+
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(4, 3), jaxconv.BatchNormalization(), jaxconv.Dropout(0.5)])
     >>> params, _ = model.init(jax.random.key(0), (None, 10, 2))
     >>> small, params = optimize(model, params)

@@ -48,7 +48,7 @@ class Wiring:
         return [step for step in self.steps for one in step.inputs if one == value]
 
     def only_consumer(self, value: int) -> Step | None:
-        """Return the only call that uses a value, with no other input, or None if there is no such call."""
+        """Return the call that is the only user of a value and has no other input, or None."""
         consumers = self.consumers(value)
         alone = len(consumers) == 1 and value not in self.outputs and len(consumers[0].inputs) == 1
         return consumers[0] if alone else None

@@ -115,8 +115,8 @@ class Stream:
             params: those of the model.
             state: from ``init`` or from the last step.
             x: any multiple of ``block`` steps along time; several inputs in their structure.
-            mask: (batch, steps), True at each unmasked step; None if all are. The first False ends a row: the steps
-                after it only flush the row's last outputs. Only a reset starts the row again.
+            mask: (batch, steps), True at each step of the sequence; None if all are. The first False ends a row: it
+                and the steps after it only flush the row's last outputs. Only a reset starts the row again.
             reset: (batch,), True for a row that starts again with this chunk.
             active: (batch,), False for a row whose state does not change; its outputs are masked.
 
@@ -180,8 +180,8 @@ class Stream:
         if chunk is None:  # equal chunks: steps after the end cost as much as others
             chunk = self.block * -(-needed // (self.block * -(-needed // RUN_STEPS)))
         if chunk < 1 or chunk % self.block:
-            allowed = f"give one such as {self.block}"
-            raise ValueError(f"stream.run: chunk={chunk} is not a positive multiple of the block of {self.block} steps; {allowed}")
+            what = f"chunk={chunk} is not a positive multiple of the block of {self.block} steps"
+            raise ValueError(f"stream.run: {what}; give one such as {self.block}")
         count = -(-needed // chunk)
         pads = [[(0, count * chunk - length if a == self.axis else 0) for a in range(v.ndim)] for v in values]
         values = [jnp.pad(value, pad) for value, pad in zip(values, pads, strict=True)]

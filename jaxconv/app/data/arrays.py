@@ -1,4 +1,4 @@
-"""The rules for the user's own arrays in any kind of file: which dtypes, which shapes. It reads no file."""
+"""Checks of dtypes and shapes of the user's own arrays, from any kind of file. Reads no files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_kinds: str) -> dict[str, np.ndarray]:
-    """Check that the four arrays fit each other. Return them, with labels as ``(samples,)`` and targets as columns.
+    """Check that the four arrays match, and return them with labels as ``(samples,)`` and targets as columns.
 
     label: returns the start of an error message about one of them: ``"data.path: x_train in 'mine.npz'"``. label_kinds:
     the dtype kinds (``numpy.dtype.kind``) of y besides float. Raises ValueError for a wrong dtype or rank, for no

@@ -19,7 +19,7 @@ def csv(
         train, test: the files, relative to the config or to the current folder.
         target: the number of the column with the label or target; -1 is the last one.
         channels: values of each step; a line has those of the first step first.
-        delimiter: what is between the columns; a tab is ``"\\t"``.
+        delimiter: the text between the columns; a tab is ``"\\t"``.
         header: lines to skip at the start.
 
     Shapes:
@@ -42,7 +42,7 @@ def csv(
         except ValueError as error:
             raise ValueError(f"data.{key}: {files[key]!r} has values that are not numbers: {error}") from None
         arrays |= {f"x_{key}": x.reshape(len(x), -1, channels), f"y_{key}": np.char.strip(table[:, target])}
-    kind = _kind(np.concatenate([arrays["y_train"], arrays["y_test"]]))  # 1 and 2 are targets beside 0.5
+    kind = _kind(np.concatenate([arrays["y_train"], arrays["y_test"]]))  # 1 and 2 are targets if there is also 0.5
     arrays |= {key: arrays[key].astype(kind) for key in ("y_train", "y_test")}
 
     def label(name: str) -> str:

@@ -45,7 +45,7 @@ class Custom(NamedTuple):
 class Read(NamedTuple):
     """A model from a file.
 
-    layer, params: the model. format: the kind of file. version: Keras's, if the file says it.
+    layer, params: the model. format: the kind of file. version: Keras's, if the file has it.
     notes: what was unusual in the file: options left out, things renamed, weights in another type.
     input_shape: batch first, a structure of shapes for several inputs; None if it is unknown.
     about: as given to :func:`jaxconv.save_model`; empty for files that Keras wrote.
@@ -61,7 +61,7 @@ class Read(NamedTuple):
 
 
 class Source(NamedTuple):
-    """An open Keras file: its config, its weights, and what it says about its writer.
+    """An open Keras file: its config, its weights, and the facts about its writer.
 
     own: the metadata that jaxconv added to a file that it wrote.
     """
