@@ -54,7 +54,7 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
         raise (top / "train").error("loss", train.loss, str(error)) from None
     weights, classes = train.class_weight, splits.classes
     if weights is not None and classes is None:
-        raise (top / "train").error("class_weight", weights, "the data has targets, not classes")
+        raise (top / "train").error("class_weight", weights, "the data has targets, not classes; omit it")
     try:
         class_weights(weights or {}, classes or ())
     except ValueError as error:

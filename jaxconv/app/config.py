@@ -66,7 +66,7 @@ def read_config(
     if pretrained is not None:
         model = [setting for setting in settings if setting.partition("=")[0].strip().partition(".")[0] == "model"]
         if model:
-            raise ConfigError(f"--set {model[0]}: with --from, the model is that of {pretrained}")
+            raise ConfigError(f"--set {model[0]}: with --from, the model is that of {pretrained}; omit it")
         given = tree["model"] if isinstance(tree.get("model"), Mapping) else {}
         kept = {key: value for key, value in given.items() if key == "import"}
         tree["model"] = {"file": str(pretrained.resolve()), "freeze": list(freeze), **kept}

@@ -94,7 +94,7 @@ def _place(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
         return key
     where = f"--set {setting[:80]}: {'.'.join(above)}"
     if not isinstance(here, list):
-        raise ConfigError(f"{where} is {format_value(here)}, not a table")
+        raise ConfigError(f"{where} is {format_value(here)}; expected a table")
     if key.isdecimal() and len(key) < 10 and int(key) < len(here):
         return int(key)
     raise ConfigError(f"{where} is a list; expected 0 to {len(here) - 1}, not {key[:40]!r}")

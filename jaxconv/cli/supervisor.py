@@ -145,7 +145,7 @@ class _Group:
         if reason is not None:
             channel.send(stop=reason)
             channel.close()
-            raise Ended(reason, 2, f"refused process {number}: {reason}")
+            raise Ended(reason, 2, f"rejected process {number}: {reason}")
         self.peers[number] = channel
         if len(self.peers) == own - 1:
             server.close()

@@ -38,7 +38,7 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def parse_json(path: Any, text: bytes | str, what: str) -> Any:
-    """Return the value of a JSON text. Raises FileError if it is not JSON, or too long."""
+    """Return the value of a JSON text. Raises FileError if it is not JSON or is too long."""
     if len(text) > TEXT:
         raise FileError(f"{path}: {what} has {len(text)} bytes; at most {TEXT} are read")
     with damaged(path, what):

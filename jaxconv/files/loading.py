@@ -127,7 +127,7 @@ def read_model(
     with contextlib.ExitStack() as files:
         source = files.enter_context(open_source(path))
         if source.config is None:
-            raise FileError(f"{path}: it has weights and no model: load it with load_weights into a layer")
+            raise FileError(f"{path}: it has weights and no model; load them into a layer with load_weights")
         if weights is not None:
             other = files.enter_context(open_source(weights))
             version, backend = (getattr(source, what) or getattr(other, what) for what in ("version", "backend"))

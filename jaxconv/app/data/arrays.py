@@ -50,7 +50,8 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
             arrays[key] = array.reshape(size)
     for x, y in (("x_train", "y_train"), ("x_test", "y_test")):
         if len(arrays[x]) != len(arrays[y]):
-            raise ValueError(f"{label(y)} has {len(arrays[y])} samples, but {x} has {len(arrays[x])}")
+            what = f"{label(y)} has {len(arrays[y])} samples, but {x} has {len(arrays[x])}"
+            raise ValueError(f"{what}; give equal numbers")
     if are_targets(arrays["y_train"]) != are_targets(arrays["y_test"]):
         raise ValueError(
             f"{label('y_test')} has dtype {arrays['y_test'].dtype}, but y_train has {arrays['y_train'].dtype}; "

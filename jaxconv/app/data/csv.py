@@ -34,9 +34,11 @@ def csv(
     for key, table in tables.items():
         columns = table.shape[1]
         if not -columns <= target < columns:
-            raise ValueError(f"data.target: {target}, but {files[key]!r} has {columns} columns")
+            what = f"{target}, but {files[key]!r} has {columns} columns"
+            raise ValueError(f"data.target: {what}; give 0 to {columns - 1}")
         if channels < 1 or columns < 2 or (columns - 1) % channels:
-            raise ValueError(f"data.channels: {channels} does not divide the {columns - 1} values of {files[key]!r}")
+            what = f"{channels} does not divide the {columns - 1} values of a line in {files[key]!r}"
+            raise ValueError(f"data.channels: {what}; give a positive divisor")
         try:
             x = np.delete(table, target, 1).astype(np.float64)
         except ValueError as error:

@@ -140,7 +140,7 @@ def _input_shape(source: Source, layer: Layer, params: Params) -> Any:
     with refused(source.path, "metadata.json: input_shape"):
         shape = layer.read_shape(stored)
         if shape != own and not fits(layer, params, shape):
-            raise ValueError(f"{shape} is not an input that the layer has these weights for")
+            raise ValueError(f"input of shape {shape} does not fit the layer's weights")
     return shape
 
 
