@@ -1,7 +1,8 @@
 """Operations of a stream: one layer call in one step, by the way in which it reads the time axis.
 
-Uses only the contract of layers, with two exceptions that the mathematics requires: a transposed convolution adds its
-bias and activation after partial sums are complete, and pooling counts the valid steps of each window.
+Uses the contract of layers, and more only where the mathematics requires it: a transposed convolution adds its bias
+and activation after partial sums are complete, pooling counts the valid steps of each window, and a recurrent layer
+continues from its states.
 """
 
 import dataclasses
