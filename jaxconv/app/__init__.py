@@ -1,1 +1,1 @@
-"""From a config file to a run: schema, config, data sources, run folder, curves, predictions from files."""
+"""Training runs from config files: schema, config, data sources, run folders, curves, predictions from files."""

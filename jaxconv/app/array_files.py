@@ -1,4 +1,4 @@
-"""The user's arrays in ``.npy`` and ``.npz`` files: opened or read safely, with one error for everything unusable."""
+"""Safe reading of the user's ``.npy`` and ``.npz`` files; any unusable file raises ConfigError."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -48,9 +48,9 @@ def listed(names: Sequence[str], otherwise: str) -> str:
 
 
 def read_npz(path: str | Path, *choices: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read arrays of an ``.npz`` file by their names: those of the first choice whose first name is there.
+    """Read arrays of an ``.npz`` file by name: those of the first choice whose first name is in the file.
 
-    Python objects are refused, because they are pickled and reading them can run code. Raises ConfigError.
+    Python objects are rejected, because they are pickled and reading them can run code. Raises ConfigError.
     """
     path, name = find_file(path, ".npz"), None
     try:
@@ -58,7 +58,7 @@ def read_npz(path: str | Path, *choices: Sequence[str]) -> dict[str, np.ndarray]
             start = handle.read(6)
             handle.seek(0)
             if start == b"\x93NUMPY":
-                raise ConfigError(f"{path} is a single array; an .npz file, as written by numpy.savez, is expected")
+                raise ConfigError(f"{path} is a single array; expected an .npz file, as written by numpy.savez")
             if not start.startswith(b"PK"):
                 raise ValueError("it is not a zip file")
             with np.load(handle, allow_pickle=False) as archive:

@@ -1,4 +1,4 @@
-"""Whether the model of a config fits its data: shapes, the loss, the number of outputs. Nothing is computed."""
+"""Checks that the model of a config fits its data: shapes, loss and number of outputs. Nothing is computed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -54,7 +54,7 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
         raise (top / "train").error("loss", train.loss, str(error)) from None
     weights, classes = train.class_weight, splits.classes
     if weights is not None and classes is None:
-        raise (top / "train").error("class_weight", weights, "the data has targets, not classes")
+        raise (top / "train").error("class_weight", weights, "the data has targets, not classes; omit it")
     try:
         class_weights(weights or {}, classes or ())
     except ValueError as error:
@@ -67,7 +67,7 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
 
 
 def _layer_shapes(model: Layer, shape: Shape, location: Location, given: tuple[int, ...]) -> list[Shape]:
-    """Return the output shape of each layer; the error has a hint where the channels are the first axis."""
+    """Return the output shape of each layer. The error has a hint if the channels are the first axis."""
     try:
         return layer_output_shapes(model, shape, location)
     except ConfigError as error:
@@ -141,7 +141,7 @@ def _check_output_size(config: Config, shapes: Sequence[Shape], splits: data.Spl
 
 
 def _check_softmax(config: Config, shape: Shape) -> None:
-    """Refuse a softmax over a single output, which is 1 for all weights. Keras warns."""
+    """Check that there is no softmax over a single output, which is always 1. Raises ConfigError; Keras warns."""
     if config.pretrained is not None:
         return
     last = len(config.model.children) - 1

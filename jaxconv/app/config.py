@@ -1,4 +1,4 @@
-"""A config file: read, changed by ``--set``, checked to the last key, and written back with all defaults."""
+"""Reading of a config file: ``--set`` settings are applied, every key is checked, and defaults are filled in."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -21,10 +21,10 @@ SECTIONS = ("data", "model", "train")
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """A config in which every key is valid and every value is valid by itself.
+    """A config in which each key and each value is valid by itself.
 
     file: its file, for messages. name: of the run. data, train: the sections with all defaults. pretrained: the file of
-    the model, if it comes from one. module: the Python file with layers of the user's own.
+    the model, if it comes from one. module: the Python file with the user's own layers.
     """
 
     file: str
@@ -56,17 +56,17 @@ def read_config(
     freeze: Sequence[str] = (),
     own: bool = True,
 ) -> Config:
-    """Read a config file, apply ``--set`` settings, and check every key and value by itself. Raises ConfigError.
+    """Read a config file, apply ``--set`` settings, and check each key and value by itself. Raises ConfigError.
 
     settings: see :func:`override`. pretrained: a model file, instead of the section ``[model]``. freeze: patterns of
-    its layers that are not trained; see :func:`freeze_layers`. own: whether the user named this file, so that
-    ``model.import`` is imported; not for that of a run folder.
+    its layers that are not trained; see :func:`freeze_layers`. own: whether the user gave this file, so that
+    ``model.import`` is imported; False for that of a run folder.
     """
     tree = read_toml(path)
     if pretrained is not None:
         model = [setting for setting in settings if setting.partition("=")[0].strip().partition(".")[0] == "model"]
         if model:
-            raise ConfigError(f"--set {model[0]}: with --from, the model is that of {pretrained}")
+            raise ConfigError(f"--set {model[0]}: with --from, the model is that of {pretrained}; omit it")
         given = tree["model"] if isinstance(tree.get("model"), Mapping) else {}
         kept = {key: value for key, value in given.items() if key == "import"}
         tree["model"] = {"file": str(pretrained.resolve()), "freeze": list(freeze), **kept}
@@ -100,7 +100,7 @@ def build_config(tree: Mapping[str, Any], file: str, default_name: str = "run", 
         if module is None or own:
             raise
         found = str(error).partition("; expected ")[0]
-        hint = f"this run has layers of its own in {module}, which is code: read it, then give --import {module}"
+        hint = f"this run has custom layers in {module}, which is code: read it, then give --import {module}"
         raise ConfigError(f"{found}; {hint}") from None
     train = check_train_table(tree["train"], top / "train")
     return Config(file, name, data_table, model, train, pretrained, module)
@@ -112,7 +112,7 @@ def _read_import(table: Any, location: Location, own: bool) -> tuple[Path | None
         return None, table
     name = table["import"]
     if not isinstance(name, str) or not name.endswith(".py"):
-        raise location.error("import", name, 'expected a Python file beside the config, such as "my_layers.py"')
+        raise location.error("import", name, 'expected a Python file next to the config, such as "my_layers.py"')
     path = Path(location.file).parent / name
     if own:
         try:
@@ -133,7 +133,7 @@ def _read_model(table: Any, location: Location) -> tuple[Layer, PretrainedModel 
     if not isinstance(table, Mapping) or not {"file", "freeze"} & set(table):
         return build_model(table, location), None
     if "layers" in table:
-        raise location.error("layers", table["layers"], "a model has either layers or a file")
+        raise location.error("layers", table["layers"], "a model has either layers or a file; omit one of them")
     arguments = read_arguments(table, from_file, location, user="a model with a file")
     try:
         return from_file(**arguments)

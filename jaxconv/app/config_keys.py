@@ -1,4 +1,4 @@
-"""The page of all keys of a config, generated from the functions and dataclasses whose arguments they are."""
+"""Generator of the page of all config keys, from the functions and dataclasses that take them as arguments."""
 
 import dataclasses
 import inspect
@@ -73,7 +73,7 @@ def _losses() -> str:
 
 
 def _table(function: Callable[..., Any]) -> str:
-    """Return the keys that are the arguments of a function or dataclass, with what its docstring says of them."""
+    """Return the keys that are the arguments of a function or dataclass, with their descriptions in its docstring."""
     texts = _documented(function)
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for name, parameter in parameters(function).items():
@@ -87,7 +87,7 @@ def _table(function: Callable[..., Any]) -> str:
 
 
 def _documented(function: Callable[..., Any]) -> dict[str, str]:
-    """Return what the section Args of a docstring says of each argument."""
+    """Return the description of each argument in the section Args of a docstring."""
     section = re.search(r"^Args:\n((?:    .*\n?|\n)+)", inspect.cleandoc(function.__doc__ or ""), re.M)
     found: dict[str, str] = {}
     for text in re.split(r"^    (?=\S)", section[1] if section else "", flags=re.M):

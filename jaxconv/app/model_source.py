@@ -1,4 +1,4 @@
-"""Where a model comes from: a run folder, a model file or a config, and the shape of its input."""
+"""Reading of a model and its input shape from a run folder, a model file or a config."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxconv.models import Model
 
 
 def class_names(read: Read) -> list[str] | None:
-    """Return the names of the classes that a model file contains; None if there are none."""
+    """Return the names of the classes that a model file contains, or None if there are none."""
     classes = read.about.get("classes")
     if not isinstance(classes, list) or not classes or not all(isinstance(name, str) for name in classes):
         return None
@@ -25,10 +25,10 @@ def class_names(read: Read) -> list[str] | None:
 
 
 class ModelSource(NamedTuple):
-    """A model and what its source says about it.
+    """A model and the facts in its source.
 
-    input_shape: batch first, or a structure of several; None if unknown. classes: the names of the outputs. config:
-    None for a model file. file: the contents of a model file. folder: the run folder.
+    input_shape: batch first, or a structure of shapes for several inputs; None if unknown. classes: the names of the
+    outputs. config: None for a model file. file: the contents of a model file. folder: the run folder.
     """
 
     name: str
@@ -69,7 +69,7 @@ def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> M
 
 
 def pick_shape(layer: Layer, texts: Sequence[str] | None, default: Any = None) -> Any:
-    """Return the input shape that the values of ``--input-shape`` give, one for each input, or a default without them.
+    """Return the input shape from the values of ``--input-shape``, one for each input, or a default without them.
 
     >>> pick_shape(jaxconv.Conv2D(4, 3), ["48,48,1"])
     (None, 48, 48, 1)
@@ -89,7 +89,7 @@ def pick_shape(layer: Layer, texts: Sequence[str] | None, default: Any = None) -
 
 
 def known_shape(file: Path, read: Read, texts: Sequence[str] | None) -> Any:
-    """Return the input shape of a model file, as given or as in the file. Raises ConfigError if there is none."""
+    """Return the input shape of a model file: as given, or as in the file. Raises ConfigError if there is none."""
     shape = pick_shape(read.layer, texts, read.input_shape)
     if shape is None:
         raise ConfigError(f"{file} does not contain the shape of its input; give it without batch: {shape_option()}")
@@ -97,7 +97,7 @@ def known_shape(file: Path, read: Read, texts: Sequence[str] | None) -> Any:
 
 
 def shape_option(shape: Any = None) -> str:
-    """Return an example of ``--input-shape`` for a shape or several, with a number in place of each unknown length.
+    """Return an example of ``--input-shape`` for one or several shapes, with a number for each unknown length.
 
     >>> shape_option([(None, None, 2), (None, 8)])
     '--input-shape 128,2 --input-shape 8'

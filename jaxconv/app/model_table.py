@@ -1,4 +1,4 @@
-"""The ``[model]`` section of a config: tables to layers, layers to tables, and the shapes between the layers."""
+"""Conversion between the ``[model]`` section of a config and layers, and the shapes between the layers."""
 
 import functools
 import math
@@ -18,14 +18,14 @@ from jaxconv.registry import nearest, plain
 
 INSIDE = "inside"  # the key for a wrapper's argument ``layer``: in a table, ``layer`` is the class
 
-_MOST_LAYERS = 10_000  # more take minutes to build and hours to compile
+_MAX_LAYERS = 10_000  # more take minutes to build and hours to compile
 
 
 def build_model(table: Any, location: Location) -> Sequential:
     """Build the stack from ``{"layers": [{"layer": "Conv1D", "filters": 8, ...}, ...]}``. Raises ConfigError.
 
     A table inside a layer is a regularizer, constraint or initializer, ``{name = "max_norm", max_value = 2}``, or in
-    Keras's form, ``{class_name = "MaxNorm", config = {max_value = 2}}``; with a key ``layer`` it is a layer again.
+    Keras's form, ``{class_name = "MaxNorm", config = {max_value = 2}}``; with a key ``layer`` it is another layer.
     """
     if not isinstance(table, Mapping):
         raise location.error(None, table, "expected a table with the key 'layers'")
@@ -40,8 +40,8 @@ def build_model(table: Any, location: Location) -> Sequential:
     if not isinstance(tables, list) or not tables:
         raise location.missing("layers", "expected [[model.layers]] tables, such as: layer = 'Dense', units = 2")
     count = _count_layers(tables)
-    if count > _MOST_LAYERS:
-        raise location.error("layers", f"{count} layers", f"expected at most {_MOST_LAYERS}")
+    if count > _MAX_LAYERS:
+        raise location.error("layers", f"{count} layers", f"expected at most {_MAX_LAYERS}")
     stack = [build_layer(entry, location / "layers" / i) for i, entry in enumerate(tables)]
     try:
         return Sequential(stack, dtype=dtype)
@@ -100,7 +100,7 @@ def _construction_error(
     error: Exception,
     location: Location,
 ) -> ConfigError:
-    """Return the error for a layer that cannot be built: find the argument without which it can."""
+    """Return the error for a layer that cannot be built, at the argument without which it can be."""
     causes = []
     for key in given:
         if key not in required:
@@ -117,7 +117,7 @@ def _construction_error(
 
 
 def _argument(value: Any, location: Location) -> Any:
-    """Return a layer's argument: Keras's config dict for a table, a layer for a table with the key ``layer``."""
+    """Return a layer's argument: for a table, Keras's config dict, or a layer if it has the key ``layer``."""
     if isinstance(value, list):
         return [_argument(item, location / i) for i, item in enumerate(value)]
     if not isinstance(value, Mapping) or "class_name" in value:
@@ -165,7 +165,7 @@ def layer_output_shapes(model: Any, shape: tuple[int | None, ...], location: Loc
     memory, used = machine_memory(), 0
     for i, (name, layer) in enumerate(zip(model.names, model.layers, strict=True)):
         try:
-            layer.output_shape((None, *shape[1:]))  # an error does not name the size of a batch
+            layer.output_shape((None, *shape[1:]))  # so that an error does not contain the batch size
             output_shape = layer.output_shape(shape)
             params = jax.eval_shape(functools.partial(layer.init_params, input_shape=shape), jax.random.key(0))
             used += sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))

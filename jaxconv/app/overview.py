@@ -1,4 +1,4 @@
-"""The overview of a model, and the result of its run: the text of ``jaxconv info``. No output is computed."""
+"""Overview of a model and the result of its run: the text of ``jaxconv info``. No output is computed."""
 
 import math
 from collections.abc import Sequence
@@ -32,9 +32,9 @@ def overview(
 ) -> str:
     """Describe a run folder, a model file or a config: layers, output shapes, parameters, and the result of the run.
 
-    Of a file of weights, or of a model that cannot be loaded, the names are listed, and the reason is given.
+    For a file of weights, or a model that cannot be loaded, it lists the names and gives the reason.
     shape_texts: the values of ``--input-shape``; by default the shape is that in the file, or that of the config's
-    data. streamed: the arguments of ``jaxconv.stream``: describe what each layer adds to the stream. sharded: the
+    data. streamed: the arguments of ``jaxconv.stream``, to describe what each layer adds to the stream. sharded: the
     arguments of ``exchanged``.
     """
     if Path(model).is_file() and is_exported(model):
@@ -109,7 +109,7 @@ def _exported_overview(file: str) -> str:
 
 
 def _outline_overview(file: str, error: FileError) -> str:
-    """Return the overview of a file whose model cannot be loaded, or that has none. Raises the error for others."""
+    """Return the overview of a file without a model that can be loaded. Raises ``error`` for any other file."""
     try:
         outline = read_outline(file)
     except (FileError, OSError):
@@ -117,10 +117,10 @@ def _outline_overview(file: str, error: FileError) -> str:
     parameters = f"{sum(math.prod(shape) for _, shape in outline.weights):,} parameters"
     facts = [_format_fact(outline)] if outline.format != "safetensors" else [("format", outline.format)]
     if outline.layers:
-        return _text(file, _columns(outline.layers), [("total", parameters), *facts, ("refused", str(error))])
+        return _text(file, _columns(outline.layers), [("total", parameters), *facts, ("error", str(error))])
     rows = [(name, str(list(shape))) for name, shape in outline.weights]
     if outline.format == "safetensors":
-        facts.append(("model", "none: params alone; read them with jaxconv.load_params"))
+        facts.append(("model", "none: only params; read them with jaxconv.load_params"))
     else:
         facts.append(("model", f"none that can be loaded: {error}"))
     return _text(file, _columns(rows), [("total", parameters), *facts])

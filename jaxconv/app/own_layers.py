@@ -1,7 +1,7 @@
-"""Python files with layers of a user's own, which register themselves when they are imported.
+"""Import of Python files with the user's own layers, which register themselves.
 
-A file is imported only where the user names it: in a config that is given on the command line, or with --import. What a
-run folder or a model file says is never imported.
+A file is imported only if the user names it: in a config that is given on the command line, or with --import. A file
+that a run folder or a model file names is never imported.
 """
 
 import functools
@@ -14,7 +14,7 @@ from jaxconv.app.schema import ConfigError
 
 
 def import_file(path: Path) -> None:
-    """Import a Python file, which can import modules beside it; again only if it has changed. Raises ConfigError."""
+    """Import a Python file, which can import modules next to it; again only if it has changed. Raises ConfigError."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -26,7 +26,7 @@ def import_file(path: Path) -> None:
 def _import(path: Path, digest: str) -> None:
     loaded = getattr(sys.modules.get(path.stem), "__file__", None)
     if loaded and Path(loaded).is_file() and hashlib.sha256(Path(loaded).read_bytes()).hexdigest() == digest:
-        return  # the program that calls the command line has imported it
+        return  # the program that calls the command line has already imported it
     name = f"jaxconv_import_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

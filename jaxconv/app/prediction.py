@@ -1,4 +1,4 @@
-"""Predictions from files to files: neither the inputs nor the outputs are in memory as a whole."""
+"""Prediction from files to files, without loading all inputs or outputs into memory."""
 
 import collections
 import contextlib
@@ -30,8 +30,8 @@ from jaxconv.training.evaluation import predict_batches
 class Predictor(NamedTuple):
     """A model that predicts: ``apply_fn(params, x)``.
 
-    name: for messages. input_shape: batch first, or a structure of several; None if unknown. inputs: the keys of ``x``;
-    empty for a single one. outputs: the names of several outputs, in the order of their leaves.
+    name: for messages. input_shape: batch first, or a structure for several inputs; None if unknown. inputs: the keys
+    of ``x``; empty for a single one. outputs: the names of several outputs, in the order of their leaves.
     """
 
     name: str
@@ -77,7 +77,7 @@ def _output_names(layer: Container) -> tuple[str, ...]:
 def _exported_predictor(file: Path) -> Predictor:
     program = load_exported(file)
     if isinstance(program, ExportedStream):
-        raise ConfigError(f"{file} holds a stream; run it in Python: jaxconv.load_exported({str(file)!r}).step")
+        raise ConfigError(f"{file} contains a stream; run it in Python: jaxconv.load_exported({str(file)!r}).step")
     shape = program.input_shape
     if isinstance(shape, dict):
         inputs = tuple(sorted(shape))
@@ -92,11 +92,11 @@ def _exported_predictor(file: Path) -> Predictor:
 
 
 def predict_files(model: Predictor, files: Sequence[str], out: str, batch: int = 32, sharding: Any = None) -> str:
-    """Apply a model to the rows of files and return a line to print. ``out`` appears only when it is complete.
+    """Apply a model to the rows of files and return a line to print. ``out`` is written only when it is complete.
 
     files: an ``.npy`` file of examples, which is memory-mapped; for several inputs, one for each in their order, or one
     ``.npz`` file with an array for each name. out: ``.npy``, float32 (float64 for a float64 model), one prediction per
-    row; for several outputs ``.npz``. sharding: as in ``fit``; of several processes the first one writes. Raises
+    row; for several outputs ``.npz``. sharding: as in ``fit``; with several processes, the first one writes. Raises
     ConfigError if a file is missing, is not an array of numbers, does not fit the model, or differs in a process.
     """
     if batch < 1:

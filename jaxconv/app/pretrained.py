@@ -1,4 +1,4 @@
-"""Pretrained models: read from a file for a run, with some of their layers frozen."""
+"""Pretrained models for a run, with some of their layers frozen."""
 
 import dataclasses
 import fnmatch
@@ -24,7 +24,7 @@ def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:
 
     A pattern is compared with the name of each layer and with its path in nested models ("encoder/conv1d"). A container
     that matches is frozen with all layers inside. Raises ValueError if a pattern matches no layer, or no weights are
-    left.
+    left to train.
 
     >>> model = freeze_layers(jaxconv.Sequential([jaxconv.Conv1D(2, 3), jaxconv.Dense(2)]), ["conv*"])
     >>> [layer.trainable for layer in model.layers]
@@ -32,7 +32,8 @@ def freeze_layers(layer: Layer, patterns: Sequence[str]) -> Layer:
     """
     if not isinstance(layer, Container):
         if patterns:
-            raise ValueError(f"--freeze {patterns[0]}: the model is the layer {layer.label}; give a model of several")
+            what = f"--freeze {patterns[0]}: the model is the layer {layer.label}"
+            raise ValueError(f"{what}; give a model of several layers")
         return layer
     names = list(_names(layer))
     for pattern in patterns:

@@ -1,4 +1,4 @@
-"""Several processes that run one command: what they tell each other, and whether they do the same."""
+"""Communication between the processes of one command, and checks that they do the same."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from jaxconv.app.config import Config
 from jaxconv.app.data import Splits
 from jaxconv.app.schema import ConfigError, format_value
 
-_MOST_BYTES = 2**26  # of an array whose checksum is that of all rows; of larger ones, evenly spread rows are read
+_MOST_BYTES = 2**26  # the largest array whose checksum includes all rows; larger ones use evenly spaced rows
 
 
 def is_first() -> bool:
@@ -24,7 +24,7 @@ def is_first() -> bool:
 
 
 def gather(value: Any) -> list[Any]:
-    """Return the plain values of all processes, in their order. All must call it."""
+    """Return the plain values of all processes, in order. All processes must call it."""
     if jax.process_count() == 1:
         return [value]
     content = np.frombuffer(json.dumps(value, default=str).encode(), np.uint8)
@@ -38,8 +38,7 @@ def gather(value: Any) -> list[Any]:
 def check_equal(facts: Mapping[str, Any], remedy: str, places: Mapping[str, Any] | None = None) -> None:
     """Check that all processes, which must all call it, have the same facts: plain values by name.
 
-    Raises ConfigError in all processes, with the first fact that differs, where it is from (``places``), and the
-    remedy.
+    Raises ConfigError in all processes, with the first fact that differs, its source (in ``places``) and the remedy.
     """
     plain = json.loads(json.dumps([dict(facts), {name: str(place) for name, place in (places or {}).items()}]))
     (first, first_places), *others = gather(plain)
@@ -88,7 +87,7 @@ def check_files(paths: Mapping[str, Path], arrays: Mapping[str, np.ndarray] | No
 
 
 def _describe(array: np.ndarray) -> str:
-    """Return dtype, shape and a checksum of an array."""
+    """Return the dtype, shape and checksum of an array as text."""
     rows = array if array.nbytes <= _MOST_BYTES else array[:: -(-array.nbytes // _MOST_BYTES)]
     checksum = zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).data)
     return f"{array.dtype} of shape {array.shape} with checksum {checksum:08x}"

@@ -1,4 +1,4 @@
-"""A run: train what a config describes, evaluate it, and leave the result in a run folder."""
+"""Training runs: train and evaluate the model of a config, and write the results to a run folder."""
 
 import contextlib
 import dataclasses
@@ -46,9 +46,9 @@ def train(
     sharding: Any = None,
     announce: Callable[[Path], None] = lambda folder: None,
 ) -> Path:
-    """Train what a config describes and return the run folder. Raises ConfigError for a mistake in the config.
+    """Train the model of a config and return the run folder. Raises ConfigError for a mistake in the config.
 
-    All checks (keys, values, files, shapes) are made before the folder. Of several processes, which must all call this,
+    All checks (keys, values, files, shapes) precede the folder. With several processes, which must all call this, only
     the first one writes. settings, pretrained, freeze: as in ``read_config``. out: as in ``new_run_folder``. sharding:
     as in ``fit``. announce: called with the run folder before training. The message of KeyboardInterrupt contains the
     command that resumes the run.
@@ -96,9 +96,9 @@ def resume(
 ) -> Path:
     """Resume a run from its last checkpoint, with the same result as if it had not stopped. Raises ConfigError.
 
-    A learning-rate schedule without a length of its own has the length of the whole run: more epochs stretch it.
-    settings: what may be changed: the number of epochs, early stopping, the interval of checkpoints. The devices may be
-    others.
+    A learning-rate schedule without a length of its own has the length of the whole run: more epochs stretch it. The
+    devices may differ. settings: may change the number of epochs, early stopping, the interval of checkpoints and
+    ``remat``.
     """
     folder = Path(folder)
     run_folder.check_run_folder(folder)
@@ -120,7 +120,7 @@ def resume(
 
 
 def _read_and_check(path: str | Path, settings: Sequence[str], **options: Any) -> tuple[Config, Splits]:
-    """Read a config, with options of ``read_config``, and its data; check all that is possible before training."""
+    """Read a config, with options of ``read_config``, and its data; run all checks possible before training."""
     for package in ("h5py", "matplotlib"):  # some are needed only after training
         require(package, "jaxconv train")
     config = read_config(path, settings, **options)

@@ -1,4 +1,4 @@
-"""The folder of a run: the names of its files, how a new one is made, and what is read from it."""
+"""The folder of a run: names of its files, creation, locking, and reading of its results."""
 
 import contextlib
 import json
@@ -32,9 +32,9 @@ def resume_command(folder: Path) -> str:
 
 
 def new_run_folder(name: str, out: str | None) -> Path:
-    """Make and return the folder ``out``; by default ``runs/NAME``, or the first free one of ``runs/NAME-2``, ...
+    """Create and return the folder ``out``; by default ``runs/NAME``, or the first unused one of ``runs/NAME-2``, ...
 
-    Raises ConfigError if ``out`` is not empty, or the folder cannot be made.
+    Raises ConfigError if ``out`` is not empty, or the folder cannot be created.
     """
     try:
         if out is None:
@@ -47,7 +47,7 @@ def new_run_folder(name: str, out: str | None) -> Path:
         return folder
     except OSError as error:
         what = "the run folder" if out is None else "--out"
-        raise ConfigError(f"{what} {error.filename} cannot be made: {error.strerror}") from None
+        raise ConfigError(f"{what} {error.filename} cannot be created: {error.strerror}") from None
 
 
 def check_run_folder(folder: Path) -> None:
@@ -76,10 +76,10 @@ def model_file(model: str) -> Path:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a run folder while the block runs, so that no other process trains in it, or raise ConfigError.
+    """Hold the lock of a run folder while the block runs. Raises ConfigError if another process trains in it.
 
-    The system releases the lock when the process ends, however it ends. Nothing is locked where the system has no such
-    locks (Windows, some network file systems).
+    The system releases the lock when the process ends, regardless of how it ends. Nothing is locked on systems without
+    such locks (Windows, some network file systems).
     """
     if fcntl is None:
         yield
@@ -115,7 +115,7 @@ def read_metrics(folder: Path) -> list[dict[str, float]]:
 
 
 def _read_text(path: Path, largest: int) -> str:
-    """Read a text file of at most ``largest`` bytes; an empty text for any other, or if there is none."""
+    """Return the content of a text file of at most ``largest`` bytes, or an empty string if there is none."""
     with contextlib.suppress(FileError), open_file(path) as handle:
         content = handle.read(largest + 1)
         return content.decode(errors="replace") if len(content) <= largest else ""
@@ -123,7 +123,7 @@ def _read_text(path: Path, largest: int) -> str:
 
 
 def read_results(folder: Path) -> dict[str, Any] | None:
-    """Read ``results.json``; None if there is none yet, or if it is damaged."""
+    """Return the content of ``results.json``, or None if there is none yet or it is damaged."""
     try:
         results = json.loads(_read_text(folder / RESULTS, 2**20))
     except (ValueError, RecursionError):
@@ -133,7 +133,7 @@ def read_results(folder: Path) -> dict[str, Any] | None:
 
 
 def are_metrics(value: Any) -> bool:
-    """Return whether a value read from a file is what ``evaluate`` returns: numbers by name, with a loss.
+    """Return whether a value from a file has the form of ``evaluate``'s result: numbers by name, with a loss.
 
     >>> are_metrics({"loss": 0.5}), are_metrics({})
     (True, False)
@@ -144,7 +144,7 @@ def are_metrics(value: Any) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, atomically. Raises ConfigError if that is not possible."""
+    """Write a text file atomically. Raises ConfigError if that is not possible."""
     try:
         with replacing(path) as handle:
             handle.write(text.encode())

@@ -1,4 +1,4 @@
-"""The contents of a TOML table as the keyword arguments of a function, checked. Imports neither jax nor numpy."""
+"""Checks of a TOML table against the keyword arguments of a function. Must not import jax or numpy."""
 
 import inspect
 import json
@@ -12,7 +12,7 @@ from jaxconv.registry import nearest
 
 
 class ConfigError(ValueError):
-    """A mistake in a config file or on the command line; the message is one line and names the location."""
+    """Error for a mistake in a config file or on the command line. The message is one line and names the location."""
 
     def __init__(self, message: str):
         super().__init__(re.sub(r"\s*\n\s*", " ", message))
@@ -61,7 +61,7 @@ class Location(typing.NamedTuple):
 
 
 def entries(value: Any) -> Iterable[tuple[Any, Any]]:
-    """Return the entries of a table or list with their keys or numbers; none for any other value."""
+    """Return the entries of a table or list with their keys or indices; no entries for any other value."""
     return value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list | tuple) else ()
 
 
@@ -83,11 +83,11 @@ def format_value(value: Any, limit: int = 80) -> str:
 
 
 class Mismatch(ValueError):
-    """A value that does not match an annotation; the message says what would."""
+    """Error for a value that does not match an annotation. The message says what would match."""
 
 
 def describe(annotation: Any) -> str:
-    """Return in words what an annotation accepts: ``int`` is "an integer"."""
+    """Return a description of the values that an annotation accepts: "an integer" for ``int``."""
     words = {int: "an integer", float: "a number", str: "a string", bool: "true or false", FilePath: "a path"}
     if annotation in words:
         return words[annotation]
@@ -184,7 +184,7 @@ def read_arguments(
 ) -> dict[str, Any]:
     """Check a table against the arguments of ``function``, the valid keys, and return them with defaults.
 
-    expected further keys, which the caller handles. user: whose arguments they are, for messages. Raises ConfigError.
+    allowed: further keys, which the caller handles. user: the owner of the arguments, for messages. Raises ConfigError.
 
     >>> def ucr(*, name: str, size: int = 3): ...
     >>> read_arguments({"name": "GunPoint"}, ucr, Location("run.toml", "data"))

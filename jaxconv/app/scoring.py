@@ -1,4 +1,4 @@
-"""Trained models on test data: a run folder or model file and the user's files in, metrics out."""
+"""Evaluation of a trained model, in a run folder or a model file, on test data."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +29,7 @@ def score(model: str, data: str | None = None, sharding: Any = None) -> str:
     file = model_file(model)
     config_file = Path(data) if data and data.endswith(".toml") else file.with_name(CONFIG)
     if not config_file.exists() and config_file.name == CONFIG:
-        raise ConfigError(f"{file}: no {CONFIG} beside it for loss and metrics; give a config: --data CONFIG.toml")
+        raise ConfigError(f"{file}: no {CONFIG} next to it for loss and metrics; give a config: --data CONFIG.toml")
     config = read_config(config_file, own=bool(data and data.endswith(".toml")))
     read = read_model(file)
     apply_fn, params = read.layer.apply_fn, read.params
@@ -48,7 +48,7 @@ def _read_test_set(path: str, classes: Sequence[str] | None) -> tuple[np.ndarray
     try:
         arrays = read_npz(path, ("x_test", "y_test"), ("x", "y"))
     except ConfigError as error:
-        raise ConfigError(f"--data {error} (x_test and y_test, or x and y, are expected)") from None
+        raise ConfigError(f"--data {error} (expected x_test and y_test, or x and y)") from None
     (x_name, x), (y_name, y) = arrays.items()
     for name, array in arrays.items():
         if array.ndim == 0 or not len(array):

@@ -1,4 +1,4 @@
-"""What devices exchange for a model: the table of ``jaxconv info --devices``. Programs are compiled, not run."""
+"""Communication between devices for a model: the table of ``jaxconv info --devices``. Programs are not run."""
 
 import contextlib
 from typing import Any
@@ -19,7 +19,7 @@ NOTE = "bytes of the results on one device; permute: halos of neighbours, reduce
 
 
 def host_devices(count: int) -> list[Any]:
-    """Return CPU devices: parts of the host, which JAX makes unless it has started with fewer (then ConfigError)."""
+    """Return CPU devices, which JAX creates as parts of the host. Raises ConfigError if JAX has started with fewer."""
     if count < 2:
         raise ConfigError(f"--devices {count}: expected at least 2")
     with contextlib.suppress(RuntimeError):  # JAX has started
@@ -35,9 +35,9 @@ def host_devices(count: int) -> list[Any]:
 
 
 def exchanged(source: ModelSource, devices: list[Any], shard: str, batch: int | None) -> Communication:
-    """Return what each layer of a model makes devices exchange. Raises ConfigError.
+    """Return the data that devices exchange for each layer of a model. Raises ConfigError.
 
-    shard: the axis that is cut: "batch", the name of a spatial axis, or its number with the batch as 0. batch:
+    shard: the axis that is sharded: "batch", the name of a spatial axis, or its number with the batch as 0. batch:
     examples; by default those of the config, or 32.
     """
     if batch is None:
@@ -77,6 +77,6 @@ def _check_length(shard: str, length: int, devices: int) -> None:
         allowed = f"{below} or {above}" if below else f"at least {above}"
         option = "--batch" if shard in ("batch", "0") else "--input-shape"
         raise ConfigError(
-            f"--shard {shard}: its length {length} does not divide by {devices} devices; expected "
+            f"--shard {shard}: its length {length} is not divisible by {devices} devices; expected "
             f"{allowed}; give it with {option}"
         )

@@ -1,4 +1,4 @@
-"""A stream over a file or standard input, chunk by chunk: neither input nor output is in memory as a whole."""
+"""Streaming over a file or standard input, chunk by chunk, without loading it into memory in one piece."""
 
 import contextlib
 import dataclasses
@@ -29,8 +29,8 @@ class Source:
     """A sequence that is read chunk by chunk.
 
     name: for messages. chunks: batch first, time at the stream's axis; all of one size but the last. dtype: of the
-    chunks. length: its steps; None where only its end tells. batch: its rows; None for a sequence without a batch axis.
-    rate: of audio, steps per second.
+    chunks. length: its steps, or None if unknown until its end. batch: its rows, or None without a batch axis.
+    rate: for audio, steps per second.
     """
 
     name: str
@@ -42,17 +42,18 @@ class Source:
 
 
 def pick_chunk(stream: Stream, chunk: int | None, least: bool) -> int:
-    """Return how many steps run at a time: as given, or the block (``least``), or what has little overhead."""
+    """Return the number of steps to run at a time: as given, the block (``least``), or one with little overhead."""
     if chunk is None:
         return stream.block if least else stream.block * math.ceil(RUN_STEPS / stream.block)
     if chunk < 1 or chunk % stream.block:
         low = max(chunk, 0) // stream.block * stream.block
         near = f"{low} or {low + stream.block}" if low else str(stream.block)
-        raise ConfigError(f"--chunk {chunk} is not a positive multiple of the block of {stream.block} steps; {near}")
+        what = f"--chunk {chunk} is not a positive multiple of the block of {stream.block} steps"
+        raise ConfigError(f"{what}; give {near}")
     return chunk
 
 
-# -- what is read
+# -- input
 
 
 @contextlib.contextmanager
@@ -132,12 +133,12 @@ def _raw_chunks(stream: Stream, chunk: int, stdin: IO[bytes]) -> Iterator[np.nda
         yield np.moveaxis(steps, 1, stream.axis).astype("float32")
 
 
-# -- what runs
+# -- computation
 
 
 @dataclasses.dataclass
 class Clock:
-    """The steps of the input that have been computed, and the seconds that this took."""
+    """The number of input steps that have been computed, and the seconds that this took."""
 
     steps: int = 0
     seconds: float = 0.0
@@ -149,14 +150,14 @@ class Clock:
 
 
 def run_chunks(stream: Stream, params: Any, source: Source, chunk: int, clock: Clock) -> Iterator[np.ndarray]:
-    """Return the real outputs as they come, batch first, time at its axis; compile before the clock starts.
+    """Return the unmasked outputs as they are computed, batch first; compile before the clock starts.
 
-    Raises ValueError for a length at which the model has no output, or another one than its stream.
+    Raises ValueError for a length at which the model has no output, or one that differs from that of its stream.
     """
     axis, batch, signal = stream.axis, source.batch or 1, stream.plan.results[0]
     if source.length is not None:
         stream.plan.check_length(source.length)
-        chunk = min(chunk, stream.plan.steps_needed(source.length, [signal]))  # a larger one computes steps for nothing
+        chunk = min(chunk, stream.plan.steps_needed(source.length, [signal]))  # a larger one would compute unused steps
     empty = np.zeros(stream.plan.signals[0].array_shape(batch, 0), source.dtype)
     step = jax.jit(stream.step, donate_argnums=1)
     state, fed = stream.init(batch), 0
@@ -188,7 +189,7 @@ def run_chunks(stream: Stream, params: Any, source: Source, chunk: int, clock: C
 
 
 def stream_to_file(stream: Stream, params: Any, source: Source, out: str, chunk: int) -> str:
-    """Write all outputs to an ``.npy`` file, which appears when it is complete; return a line to print."""
+    """Write all outputs to an ``.npy`` file, created only when it is complete; return a line to print."""
     assert source.length is not None
     clock, signal, at, start = Clock(), stream.plan.results[0], 0, 0
     shape = signal.array_shape(source.batch or 1, signal.lengths(source.length))
@@ -224,7 +225,7 @@ def stream_to_pipe(stream: Stream, params: Any, source: Source, write: Callable[
 
 
 def _figures(source: Source, clock: Clock, count: int) -> str:
-    """Return what was computed, and how fast: ``400 steps in 0.02 s, 20,000 steps/s: 200 outputs``."""
+    """Return the amount of work and its speed as text: ``400 steps in 0.02 s, 20,000 steps/s: 200 outputs``."""
     what = f"{clock.steps:,} steps"
     if source.rate is not None:
         what = f"{clock.steps / source.rate:,.2f} s of audio at {source.rate} Hz"

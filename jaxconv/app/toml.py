@@ -1,4 +1,4 @@
-"""TOML: read a file, apply settings of the command line, write a tree of tables. Independent of what the keys mean."""
+"""Reading and writing of TOML, and settings of the command line, regardless of the meaning of the keys."""
 
 import json
 import re
@@ -10,9 +10,9 @@ from typing import Any
 from jaxconv.app.schema import ConfigError, entries, format_value
 from jaxconv.registry import nearest
 
-_MOST_BYTES, _MOST_LEVELS = 1 << 20, 50
+_MAX_BYTES, _MAX_LEVELS = 1 << 20, 50
 _TEXT = re.compile(r'"""(?:\\.|[^\\])*?"""|\'\'\'.*?\'\'\'|"(?:\\.|[^"\\\n])*"?|\'[^\'\n]*\'?|#[^\n]*', re.DOTALL)
-_TOO_DEEP = f"tables and lists are nested too deeply; expected at most {_MOST_LEVELS} levels"
+_TOO_DEEP = f"tables and lists are nested too deeply; expected at most {_MAX_LEVELS} levels"
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -24,11 +24,11 @@ def read_toml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not a regular file; a config file is expected")
     if not path.is_file():
         near = path.parent.glob("*.toml") if path.parent.is_dir() else path.parent.parent.glob(f"*/{path.name}")
-        beside = [str(entry) for entry in near]
-        hint = nearest(str(path), beside) if beside else "expected a .toml file"
+        others = [str(entry) for entry in near]
+        hint = nearest(str(path), others) if others else "expected a .toml file"
         raise ConfigError(f"{path}: no such config file; {hint}")
-    if path.stat().st_size > _MOST_BYTES:
-        raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; valid for a config: at most {_MOST_BYTES:,}")
+    if path.stat().st_size > _MAX_BYTES:
+        raise ConfigError(f"{path} has {path.stat().st_size:,} bytes; expected at most {_MAX_BYTES:,} for a config")
     try:
         return _loads(path.read_text(encoding="utf-8-sig"))  # editors on Windows write a byte order mark
     except UnicodeDecodeError as error:
@@ -41,9 +41,9 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def _loads(text: str) -> dict[str, Any]:
-    """Parse TOML. Raises RecursionError for long dotted keys, whose length enters the time of tomllib squared."""
+    """Parse TOML. Raises RecursionError for long dotted keys, in whose length tomllib's time is quadratic."""
     outside = re.sub(r"[\w\- \t]+", "", _TEXT.sub("", text))  # without strings, comments and words
-    if "." * _MOST_LEVELS in outside:
+    if "." * _MAX_LEVELS in outside:
         raise RecursionError
     return tomllib.loads(text)
 
@@ -53,7 +53,7 @@ def check_limits(tree: Mapping[str, Any], file: str) -> None:
     remaining: list[tuple[str, int, Any]] = [("", 0, tree)]
     while remaining:
         path, depth, value = remaining.pop()
-        if depth > _MOST_LEVELS:
+        if depth > _MAX_LEVELS:
             raise ConfigError(f"{file}: {path[:80]}...: {_TOO_DEEP}")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ConfigError(f"{file}: {path} = {format_value(value)}: expected integers of 64 bits, as in TOML")
@@ -64,7 +64,7 @@ def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
     """Apply settings such as ``"train.epochs=50"`` to a config, in place. Raises ConfigError.
 
     The value is read as TOML (``50``, ``1e-3``, ``true``, ``"text"``, ``[1, 2]``, ``{name = "sgd"}``); if it is not
-    TOML, it is a string. List entries are addressed by number: ``model.layers.0.filters=64``. Missing tables are made.
+    TOML, it is a string. List entries are addressed by index: ``model.layers.0.filters=64``. Missing tables are added.
 
     >>> tree = {"train": {"epochs": 9}}
     >>> override(tree, ["train.epochs=50", "data.name=GunPoint"]); tree
@@ -89,12 +89,12 @@ def override(tree: dict[str, Any], settings: Sequence[str]) -> None:
 
 
 def _place(here: Any, key: str, above: Sequence[str], setting: str) -> Any:
-    """Return a key of a table, or the number of an entry of a list. Raises ConfigError."""
+    """Return a key of a table, or the index of an entry of a list. Raises ConfigError."""
     if isinstance(here, dict):
         return key
     where = f"--set {setting[:80]}: {'.'.join(above)}"
     if not isinstance(here, list):
-        raise ConfigError(f"{where} is {format_value(here)}, not a table")
+        raise ConfigError(f"{where} is {format_value(here)}; expected a table")
     if key.isdecimal() and len(key) < 10 and int(key) < len(here):
         return int(key)
     raise ConfigError(f"{where} is a list; expected 0 to {len(here) - 1}, not {key[:40]!r}")

@@ -1,4 +1,4 @@
-"""The ``[train]`` section of a config: the arguments of ``fit``, checked and completed with their defaults."""
+"""The ``[train]`` section of a config: the arguments of ``fit``, checked, with defaults filled in."""
 
 import dataclasses
 import functools
@@ -65,7 +65,7 @@ class TrainTable:
 
 
 def check_train_table(table: Mapping[str, Any], location: Location) -> TrainTable:
-    """Check the section and complete its defaults. Raises ConfigError."""
+    """Check the section and fill in its defaults. Raises ConfigError."""
     train = _read(table, location)
     for field in dataclasses.fields(Options):
         value = getattr(train, field.name, None)
@@ -131,7 +131,7 @@ def _resolve(function: Callable[[Any], Any], value: Any, location: Location, key
 
 
 def _check_option_types(table: Mapping[str, Any], location: Location) -> None:
-    """Refuse strings where an optimizer needs numbers: optax does not check its options when it is built."""
+    """Check that options of an optimizer are numbers, not strings: optax does not check them when it is built."""
     factory = optimizers().get(str(table.get("name")))
     parameters = {} if factory is None else inspect.signature(factory).parameters
     for key, value in table.items():
@@ -143,7 +143,7 @@ def _check_option_types(table: Mapping[str, Any], location: Location) -> None:
 
 
 def _try_optimizer(spec: Any) -> None:
-    """Build an optimizer and trace an update of one weight, because many options are not checked before."""
+    """Build an optimizer and trace an update of one weight, because many options are only checked then."""
     optimizer = resolve_optimizer(spec, steps=1000)
 
     def update(weights: Any) -> Any:
@@ -162,7 +162,7 @@ def _complete_loss(spec: Any, loss: Any) -> Any:
 
 
 def _complete_optimizer(spec: Any) -> Any:
-    """Add the learning rate, the only default of an optimizer that is not optax's."""
+    """Add the learning rate, the only default of an optimizer that optax does not have."""
     spec = {"name": spec} if isinstance(spec, str) else dict(spec)
     if not {"learning_rate", "max_learning_rate"} & set(spec):
         rate = learning_rate(spec, steps=1)

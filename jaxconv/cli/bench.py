@@ -5,9 +5,9 @@ from pathlib import Path
 
 NAME, SUMMARY = "bench", "measure speed compared with other libraries"
 TEXT = """\
-Measure the speed of jax.lax, PyTorch, Flax, Equinox, Haiku and Keras on JAX, as far as they are installed, and of
-jaxconv, in turns in one process. Print a table of medians and the geometric means of the ratios; write bench.json and
-bench.png. FILTER is a part of a name, or a family of convolutions. Ctrl-C keeps what was measured.
+Measure the speed of jax.lax, PyTorch, Flax, Equinox, Haiku and Keras on JAX, if they are installed, and of jaxconv,
+in turns in one process. Print a table of medians and the geometric means of the ratios; write bench.json and
+bench.png. FILTER is a part of a name, or a family of convolutions. Ctrl-C keeps the measurements.
 With --stream, each library runs a network step by step, one step in a call, which computes in the calling thread:
 jax_cpu_enable_async_dispatch is off.
 For trained models, each library gets the same weights and input, and is measured if the outputs agree.
@@ -20,8 +20,8 @@ Examples
   jaxconv bench resnet18 --models --only torch,jaxconv --seconds 5
   jaxconv bench --accelerate                                  other libraries with and without jaxconv.accelerate()
   jaxconv bench --trained model.keras old.h5 --batch 1,32     inference of trained models in Keras, PyTorch and jaxconv
-  jaxconv bench --stream                                      one step of a network, and of what recomputes its window
-  jaxconv bench --models --list                               the names of what would be measured
+  jaxconv bench --stream                                      one step of a network, and of recomputing its window
+  jaxconv bench --models --list                               the names of the measurements
 """
 
 
@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--accelerate", action="store_true", help="the networks of other libraries, with and without")
     parser.add_argument("--trained", nargs="+", default=[], metavar="FILE", help="trained models instead: model files")
     parser.add_argument("--batch", metavar="N,N", help="batch sizes for them (default: 1,32)")
-    parser.add_argument("--list", action="store_true", help="print the names of what would be measured, and exit")
+    parser.add_argument("--list", action="store_true", help="print the names of the measurements, and exit")
     parser.add_argument("--cases", metavar="FILE", help="a TOML list of convolutions (default: the built-in one)")
     parser.add_argument("--only", metavar="NAMES", help="some of the libraries, such as lax,torch,jaxconv")
     parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="per measurement (default: 1)")

@@ -1,4 +1,4 @@
-"""Messages between processes: one JSON object in a line of a socket. Knows sockets; nothing about what is sent."""
+"""Messages between processes over a socket: one JSON object per line."""
 
 import contextlib
 import json
@@ -6,13 +6,13 @@ import socket
 from typing import Any
 
 _LONGEST = 2**16  # bytes of a message
-CLOSED = {"closed": True}  # the last message of a channel whose other end is gone
+CLOSED = {"closed": True}  # the last message of a channel whose other end is closed
 
 
 class Channel:
     """One end of a connection.
 
-    silent: ticks since the last message; whoever owns the channel counts them.
+    silent: ticks since the last message, which the owner of the channel counts.
     """
 
     def __init__(self, connection: socket.socket):
@@ -25,14 +25,14 @@ class Channel:
         return self.socket.fileno()
 
     def send(self, **message: Any) -> None:
-        """Send a message; nothing happens if the other end is gone, which ``receive`` reports."""
+        """Send a message. If the other end is closed, nothing happens; ``receive`` reports it."""
         with contextlib.suppress(OSError):
             self.socket.sendall(json.dumps(message).encode() + b"\n")
 
     def receive(self) -> list[dict[str, Any]]:
-        """Return the messages that have arrived, after waiting for some; ``CLOSED`` is the last one of all.
+        """Wait for messages and return those that have arrived; the last one of all is ``CLOSED``.
 
-        Anything else than messages closes the channel.
+        Any other content closes the channel.
         """
         self.silent = 0
         try:
@@ -49,7 +49,7 @@ class Channel:
         return messages
 
     def close(self) -> None:
-        """Close the connection after all that was sent has arrived, or after some seconds."""
+        """Close the connection after all sent messages have arrived, or after some seconds."""
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
             self.socket.settimeout(2.0)

@@ -31,25 +31,25 @@ Train convolutional networks from a config file, and use them.
   jaxconv train CONFIG --from model.keras --freeze 'conv*'    fine-tune
   jaxconv evaluate runs/gunpoint_fcn                          loss and metrics on the test set
   jaxconv predict runs/gunpoint_fcn x.npy --out y.npy         one prediction for each row of x
-  jaxconv explain runs/gunpoint_fcn x.npy --out picture.png   what in an input speaks for a class
-  jaxconv stream model.keras x.wav --out y.npy                step by step, equal to the whole; or from a pipe
+  jaxconv explain runs/gunpoint_fcn x.npy --out picture.png   which parts of an input contribute to a class
+  jaxconv stream model.keras x.wav --out y.npy                step by step, with the same outputs; also from a pipe
   jaxconv info model.h5                                       layers, shapes, parameters, multiply-adds
   jaxconv convert old.h5 new.keras                            a file of any Keras version, for Keras 3
   jaxconv export model.keras model.jaxexport                  one program, for cpu, cuda and tpu
-  jaxconv tune runs/gunpoint_fcn                              measure what is fastest on this machine
+  jaxconv tune runs/gunpoint_fcn                              measure the fastest way on this machine
   jaxconv bench --models                                      speed of PyTorch, Flax, Equinox, Haiku, Keras, jaxconv
 """
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors are one line, like all other errors of the command."""
+    """An argparse parser that reports errors in one line, like all other errors of the command."""
 
     def error(self, message: str) -> NoReturn:
         raise SystemExit(_report(f"{message}; see: {self.prog} --help", MISTAKE))
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
-    """Return the parser of the whole command line, and that of each command by name."""
+    """Return the parser of the whole command line, and the parsers of the commands by name."""
     options: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
     epilog = "'jaxconv COMMAND --help' prints more about one command."
     top = _Parser(prog="jaxconv", description=_TEXT, epilog=epilog, **options)
@@ -141,7 +141,7 @@ def _train_keys() -> list[str]:
 
 
 def _positional(parser: argparse.ArgumentParser) -> str:
-    """Return the arguments without a name, such as ``OLD [WEIGHTS] NEW``, which argparse writes behind the options."""
+    """Return the arguments without a name, such as ``OLD [WEIGHTS] NEW``, which argparse writes after the options."""
     return re.sub(r".*\[-[^][]*\]", "", " ".join(parser.format_usage().split())).strip()
 
 
@@ -153,7 +153,7 @@ def _report_error(error: BaseException) -> int:
         return _report(str(error) or type(error).__name__, FAILED)  # a JaxRuntimeError is mostly "out of memory"
     if isinstance(error, OSError) and error.filename is not None:
         return _report(f"{error.filename}: {error.strerror}", MISTAKE)
-    if isinstance(error, OSError) and error.strerror:  # without its number, which says nothing
+    if isinstance(error, OSError) and error.strerror:  # without the error number, which does not help
         return _report(error.strerror, MISTAKE)
     if str(error).startswith("Unable to initialize backend"):  # a RuntimeError of JAX, for example for JAX_PLATFORMS
         return _report(f"{error}; JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')}", MISTAKE)
@@ -161,9 +161,9 @@ def _report_error(error: BaseException) -> int:
         hint = "; on the command line, give --import FILE.py, which registers it"
         return _report(f"{error}{hint if 'custom_layers=' in str(error) else ''}", MISTAKE)
     for frame, line in reversed([*traceback.walk_tb(error.__traceback__)]):
-        if frame.f_globals.get("__name__", "").startswith("jaxconv_import_"):  # in layers of the user's own
-            place = f"{frame.f_code.co_filename}, line {line}"
-            return _report(f"{place}: {type(error).__name__}: {error}", MISTAKE)
+        if frame.f_globals.get("__name__", "").startswith("jaxconv_import_"):  # in the user's own layers
+            where = f"{frame.f_code.co_filename}, line {line}"
+            return _report(f"{where}: {type(error).__name__}: {error}", MISTAKE)
     return _report(f"{type(error).__name__}: {error}; this is a bug of jaxconv: rerun with --traceback", BUG)
 
 

@@ -1,16 +1,16 @@
-"""``jaxconv convert``: one model file to another format."""
+"""``jaxconv convert``: write a model file in another format."""
 
 import argparse
 
 NAME, SUMMARY = "convert", "write a model file of any Keras version for Keras 3"
 TEXT = """\
-Read a model file of any Keras version and write it as .keras, for Keras 3, or its weights alone as .safetensors. Print
-what was unusual in the old file: omitted options, renamed arguments. No code stored in the old file is run.
+Read a model file of any Keras version and write it as .keras, for Keras 3, or only its weights as .safetensors. Print
+what was unusual in the old file, such as omitted options and renamed arguments. No code stored in the old file is run.
 
 Examples
   jaxconv convert old.h5 new.keras
   jaxconv convert old.h5 weights.safetensors
-  jaxconv convert model.json weights.h5 new.keras             a model in JSON, its weights beside it
+  jaxconv convert model.json weights.h5 new.keras             a model in JSON, and the file of its weights
   jaxconv convert old.h5 features.keras --until flatten       the layers up to this one
 """
 

@@ -1,4 +1,4 @@
-"""The options of several devices and several processes that several commands have."""
+"""Options for several devices and processes, shared by several commands."""
 
 import argparse
 import sys
@@ -11,16 +11,16 @@ from jaxconv.cli.worker import Worker
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
-    parser.add_argument("--devices", metavar="N", help="devices over which each batch is cut: a number, or all")
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="several processes: that of process 0, a free port")
-    parser.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    """Add the options for several devices and processes."""
+    parser.add_argument("--devices", metavar="N", help="devices to split each batch over: a number, or all")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="for several processes: a port of process 0")
+    parser.add_argument("--processes", type=int, metavar="N", help="the number of processes")
     parser.add_argument("--process", type=int, metavar="I", help="the number of this one, from 0")
-    parser.add_argument("--wait", type=int, default=120, metavar="N", help="seconds for the others (default: 120)")
+    parser.add_argument("--wait", type=int, default=120, metavar="N", help="seconds to wait for others (default: 120)")
 
 
 def read_place(options: argparse.Namespace) -> Place | None:
-    """Return the place of this process among several; None if it is alone. Raises ValueError for invalid options."""
+    """Return the place of this process among several, or None for a single one. Raises ValueError."""
     names = ("coordinator", "processes", "process")
     given = [name for name in names if getattr(options, name, None) is not None]
     if not given:
@@ -39,7 +39,7 @@ def read_place(options: argparse.Namespace) -> Place | None:
     if options.wait < 1:
         raise ValueError(f"--wait {options.wait}: expected at least 1")
     if options.devices not in (None, "all"):
-        raise ValueError(f"--devices {options.devices} with --processes; expected all, those of all processes")
+        raise ValueError(f"--devices {options.devices} with --processes; expected all (the devices of all processes)")
     return Place(host, int(port), options.processes, options.process)
 
 
@@ -57,7 +57,7 @@ def lead(place: Place, options: argparse.Namespace, arguments: Sequence[str]) ->
 
 
 def read_sharding(options: argparse.Namespace) -> Any:
-    """Return the argument ``sharding`` of ``fit``; None for one device. Raises ValueError if there are too few."""
+    """Return the argument ``sharding`` of ``fit``, or None for one device. Raises ValueError if there are too few."""
     if options.devices is None and options.processes is None:
         return None
     if options.devices in (None, "all"):
@@ -71,8 +71,8 @@ def read_sharding(options: argparse.Namespace) -> Any:
     count, devices = int(options.devices), jax.devices()
     if count > len(devices):
         flag = f"XLA_FLAGS=--xla_force_host_platform_device_count={count}"
-        hint = f"; {flag} makes {count} of the CPU" if devices[0].platform == "cpu" else ""
-        raise ValueError(f"--devices {count}: there are {len(devices)}{hint}")
+        hint = f"; {flag} splits the CPU into {count}" if devices[0].platform == "cpu" else ""
+        raise ValueError(f"--devices {count}: there are {len(devices)}; expected at most that many{hint}")
     mesh = Mesh(np.asarray(devices[:count]), ("data",), axis_types=(AxisType.Auto,))
     return NamedSharding(mesh, PartitionSpec("data"))
 

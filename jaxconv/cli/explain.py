@@ -1,13 +1,13 @@
-"""``jaxconv explain``: a picture of what in an input speaks for a class."""
+"""``jaxconv explain``: draw how the parts of an input contribute to a class."""
 
 import argparse
 
-NAME, SUMMARY = "explain", "draw what in an input speaks for a class"
+NAME, SUMMARY = "explain", "draw how the parts of an input contribute to a class"
 TEXT = """\
-Attribute a score of a trained model to one example of an input, and draw it: blue speaks for the target, orange against
-it. Methods: gradient, input_x_gradient, smooth, integrated, guided, deconv, deeplift. For a model of several inputs,
-give one .npy file for each, in their order, or one .npz file with an array for each name; they are drawn one below the
-other. The picture appears when it is complete.
+Attribute a score of a trained model to one example of an input, and draw it: blue contributes to the target, orange
+against it. Methods: gradient, input_x_gradient, smooth, integrated, guided, deconv, deeplift. For a model with several
+inputs, give one .npy file for each, in their order, or one .npz file with an array for each name; they are drawn one
+below the other. The picture is written only when it is complete.
 
 Examples
   jaxconv explain runs/gunpoint_fcn x.npy --target 1 --out picture.png
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
 
     suffix, named = Path(options.out).suffix, " ".join(options.x)
     if suffix not in (".png", ".pdf", ".svg"):
-        raise ConfigError(f"--out {options.out}: the name of a picture ends in .png, .pdf or .svg")
+        raise ConfigError(f"--out {options.out}: expected a name that ends in .png, .pdf or .svg")
     file = model_file(options.model)
     for given in (file, *options.x):
         refuse_to_replace(given, options.out, options.force)
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> None:
     rows = read_inputs(model, options.x)
     count = len(jax.tree.leaves(rows)[0])
     if not 0 <= options.example < count:
-        raise ConfigError(f"--example {options.example}: {named} has {count} examples, which count from 0")
+        raise ConfigError(f"--example {options.example}: {named} has {count} examples; expected 0 to {count - 1}")
     x = jax.tree.map(lambda array: array[options.example : options.example + 1], rows)
     check_input(str(file), model.apply_fn, model.params, x, model.input_shape)
     x = jax.tree.map(lambda array: np.asarray(array, np.float32), x)

@@ -24,11 +24,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="a run folder, or a model file")
     parser.add_argument("out", metavar="OUT", help="the file to write; .jaxexport is the usual suffix")
-    parser.add_argument("--optimize", action="store_true", help="fold normalizations, omit what only training needs")
+    parser.add_argument("--optimize", action="store_true", help="fold normalizations, remove layers for training")
     parser.add_argument("--platforms", default="cpu,cuda,tpu", metavar="P,P", help="(default: cpu,cuda,tpu)")
     parser.add_argument("--input-shape", action="append", metavar="N,N", help="of a sample; repeat it for more inputs")
     parser.add_argument("--stream", action="store_true", help="write one step of a stream, with its state")
-    parser.add_argument("--chunk", type=int, metavar="N", help="of a stream, steps of one call (default: the block)")
+    parser.add_argument("--chunk", type=int, metavar="N", help="for a stream, steps in one call (default: the block)")
     add_options(parser)
     parser.add_argument("--force", action="store_true", help="overwrite OUT if it exists")
 

@@ -8,11 +8,11 @@ NAME, SUMMARY = "info", "print the layers of a model, and the result of a run"
 TEXT = """\
 Print a model layer by layer: output shapes, parameters, multiply-adds for one example, and the receptive field: how
 many steps of each input axis affect a step of the output ("-" if all do, or if it is unknown). For a run, also its
-result; for a file, also the version of Keras that wrote it, and what is unusual in it.
+result; for a file, also the version of Keras that wrote it, and what is unusual in the file.
 With --stream, print what each layer adds to a stream of the model: block, flush and receptive field in steps of the
 input, delay in steps of the layer's output, state bytes for one row, multiply-adds for one block of the whole.
-With --devices, print what each layer makes devices exchange, in bytes, forward and with the gradients of all weights,
-where the input is sharded along an axis: the programs for that many CPU devices are compiled, not run.
+With --devices, print how many bytes devices exchange for each layer, forward and with the gradients of all weights,
+if the input is sharded along an axis: the programs for that many CPU devices are compiled, not run.
 
 Examples
   jaxconv info model.h5
@@ -28,9 +28,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("model", metavar="MODEL", help="a run folder, a model file, or a config")
     parser.add_argument("--input-shape", action="append", metavar="N,N", help="of a sample; repeat it for more inputs")
-    parser.add_argument("--stream", action="store_true", help="what each layer costs as a stream, step by step")
+    parser.add_argument("--stream", action="store_true", help="print the cost of each layer in a stream")
     add_options(parser)
-    parser.add_argument("--devices", type=int, metavar="N", help="what the layers make N devices exchange")
+    parser.add_argument("--devices", type=int, metavar="N", help="print what N devices exchange for each layer")
     parser.add_argument("--shard", metavar="AXIS", help="batch (default), depth, rows, columns, time, or a number")
     parser.add_argument("--batch", type=int, metavar="N", help="examples on all devices (default: the config's, or 32)")
 

@@ -6,10 +6,10 @@ from jaxconv.cli.device_options import add_options, read_sharding
 
 NAME, SUMMARY = "predict", "apply a trained model to arrays in files"
 TEXT = """\
-Apply a trained model to an array. Input and output are memory-mapped and may be larger than memory. For a model of
+Apply a trained model to an array. Input and output are memory-mapped and may be larger than memory. For a model with
 several inputs, give one .npy file for each, in their order, or one .npz file with an array for each name, which must
-fit in memory. The output of a model of several outputs is an .npz file with the names of the layers that compute them.
-The output file appears when it is complete. MODEL can also be a file written by 'jaxconv export'.
+fit in memory. The output of a model with several outputs is an .npz file with the names of the layers that compute
+them. The output file is written only when it is complete. MODEL can also be a file written by 'jaxconv export'.
 
 Examples
   jaxconv predict runs/gunpoint_fcn x.npy --out y.npy --batch 256

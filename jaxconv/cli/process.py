@@ -1,4 +1,4 @@
-"""The process of a command: its output streams, its signals and its memory. Independent of the commands."""
+"""The process of a command: its output streams, its signals and its memory."""
 
 import contextlib
 import os
@@ -42,7 +42,7 @@ class Output:
 
 
 def _discard(stream: Any) -> None:
-    """Send what is written to a stream from now on, and what its buffer holds, nowhere."""
+    """Discard the content of a stream's buffer, and all later output to the stream."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
@@ -60,7 +60,7 @@ def write_bytes(content: bytes) -> bool:
 
 
 def printable(text: str) -> str:
-    r"""Return a text with every control character, except line feeds and tabs, as an escape.
+    r"""Return a text in which control characters, except line feeds and tabs, are escaped.
 
     >>> printable("a\x1b[2Jb\u202e\n") == "a\\x1b[2Jb\\u202e\n"
     True
@@ -113,7 +113,7 @@ def run_process(main: Callable[[], int]) -> NoReturn:
             sys.__unraisablehook__(ignored)
             return
         number = getattr(ignored.exc_value, "signal", signal.SIGINT)
-        # to the main thread, so that it wakes what it waits in; Windows has raise_signal alone
+        # to the main thread, so that it interrupts what the thread waits in; Windows has only raise_signal
         send, to = getattr(signal, "pthread_kill", None), threading.main_thread().ident
         threading.Timer(0.01, *((send, [to, number]) if send else (signal.raise_signal, [number]))).start()
 
@@ -129,14 +129,14 @@ def run_process(main: Callable[[], int]) -> NoReturn:
     keep_freed_memory()
     code = main()
     for number in (signal.SIGINT, *stopping):
-        signal.signal(number, signal.SIG_IGN)  # the result is decided; the interpreter is about to exit
+        signal.signal(number, signal.SIG_IGN)  # the result is final; the interpreter is about to exit
     sys.exit(code)
 
 
 def compute_in_calling_thread() -> None:
-    """Let JAX compute on the CPU in the thread of the call: handing short calls over to another thread takes longer.
+    """Let JAX compute on the CPU in the thread of the call: passing short calls to another thread takes longer.
 
-    Has an effect before the first computation.
+    Has an effect only before the first computation.
     """
     import jax
 

@@ -1,4 +1,4 @@
-"""``jaxconv stream``: a trained model over a sequence, step by step."""
+"""``jaxconv stream``: run a trained model over a sequence step by step."""
 
 import argparse
 import sys
@@ -10,12 +10,12 @@ TEXT = """\
 Run a trained model chunk by chunk over a sequence of any length, with the outputs of the whole sequence. INPUT is
 
   X.npy     one sequence, (steps, ...), or several of one length, (batch, steps, ...)
-  X.wav     audio (also .flac), as float32 from -1 to 1, with a channel for each of the model; needs the extra 'audio'.
-            The sample rate is printed; whether the model was trained on it cannot be known
-  -         standard input: raw little-endian float32, one step after the other
+  X.wav     audio (also .flac), as float32 from -1 to 1, with the channels that the model expects; needs the
+            extra 'audio'. The sample rate is printed, and not compared with that of the model's training data
+  -         standard input: raw little-endian float32, step by step
 
-Y.npy appears when it is complete. To standard output (--out -, the default for standard input), the outputs go as raw
-little-endian float32, one step after the other, as soon as they are computed; figures go to standard error.
+Y.npy is written only when it is complete. To standard output (--out -, the default for standard input), the outputs are
+written as raw little-endian float32, step by step, as soon as they are computed; the summary goes to standard error.
 
 Examples
   jaxconv stream model.keras x.npy --out y.npy
@@ -55,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
     for old in (file, options.input) if out != "-" else ():
         refuse_to_replace(old, out, options.force)
     if is_exported(file):
-        raise ValueError(f"{file} is an exported program; give the model file that it was made of")
+        raise ValueError(f"{file} is an exported program; give the model file from which it was exported")
     read = read_model(file)
     shape = known_shape(file, read, options.input_shape)
     running = stream(read.layer, shape, **(read_options(options, True) or {}))

@@ -1,8 +1,8 @@
-"""One of several processes that run one command: it finds the others, and ends when one of them does.
+"""Supervisor of one of several processes that run one command: it connects to the others, and ends when one ends.
 
-The work is done by a child, the worker. JAX aborts a process whose coordinator is gone, and a process that waits for
-another one inside of a collective hears no signal; this one does. It connects the processes in a star around process 0
-and uses the standard library alone.
+A child process, the worker, does the work. JAX aborts a process whose coordinator is lost, and a process that waits for
+another one inside a collective does not handle signals; the supervisor does. It connects the processes in a star around
+process 0 and uses only the standard library.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ from jaxconv.cli.channel import CLOSED, Channel
 from jaxconv.cli.process import ctrl_c_ignored
 from jaxconv.cli.worker import ENVIRONMENT
 
-_TICK = 1.0  # seconds; what is limited is counted in ticks, so that a suspended machine does not count
+_TICK = 1.0  # seconds; limits are counted in ticks, so that the time of a suspended machine does not count
 _SILENT = 10  # ticks without a message after which a process counts as lost
 _SAVING = 8.0  # seconds in which the worker of process 0 can save its progress
-_GRACE = 3  # ticks in which the cause of an error that another process may have caused can arrive
+_GRACE = 3  # ticks to wait for the cause of an error that another process may have caused
 
 
 class Place(NamedTuple):
-    """The place of this process among all: the address of process 0, the number of processes, and its own."""
+    """The place of this process among all: the address of process 0, the number of processes, and its own number."""
 
     host: str
     port: int
@@ -43,8 +43,8 @@ class Place(NamedTuple):
 class Ended(Exception):
     """The end of the command: what to print, and the exit code.
 
-    cause: what to tell the others; None if they know. source: the number of the process that it is the cause of; None
-    for this one. resumable: whether the run can go on from its last checkpoint.
+    cause: the message to the others, or None if they know. source: the number of the process that caused it, or None
+    for this one. resumable: whether the run can continue from its last checkpoint.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Ended(Exception):
 def supervise(place: Place, command: Sequence[str], version: str, wait: int) -> tuple[str, int]:
     """Run a command as a worker together with the other processes; return what to print, and the exit code.
 
-    command: the program and its arguments. version: what must be equal in all processes. wait: seconds, for the others.
+    command: the program and its arguments. version: a text that must be equal in all processes. wait: seconds to wait.
     """
     group = _Group(place, command, version, wait)
     try:
@@ -79,7 +79,7 @@ class _Group:
     """All processes, as seen by this one.
 
     peers: the channels to the others by their numbers: of process 0 to all, of others to process 0.
-    finished: the processes whose workers are done. worker: None until all processes are there.
+    finished: the processes whose workers are done. worker: None until all processes have joined.
     """
 
     def __init__(self, place: Place, command: Sequence[str], version: str, wait: int):
@@ -90,7 +90,7 @@ class _Group:
         self.server: socket.socket | None = None
         self.worker: subprocess.Popen | None = None
         self.to_worker: Channel | None = None
-        self.soft: list[Any] | None = None  # [ticks left, the end] of an error that another process may have caused
+        self.soft: list[Any] | None = None  # [ticks left, end] of an error that another process may have caused
         self.last_tick = time.monotonic()
 
     def _open(self) -> list[Any]:
@@ -99,7 +99,7 @@ class _Group:
     # -- finding the others
 
     def find(self) -> None:
-        """Listen for the others, or join process 0. Raises Ended."""
+        """Listen for the others, or connect to process 0. Raises Ended."""
         place, left, reason = self.place, float(self.wait), "nothing listens there"
         if not place.process:
             try:
@@ -125,27 +125,27 @@ class _Group:
             peer.send(join=place.process, processes=place.processes, version=self.version)
 
     def _accept(self, server: socket.socket) -> None:
-        """Let another process join, and begin if it is the last one. Raises Ended if it does not belong here."""
+        """Let another process join, and start if it is the last one. Raises Ended if it does not match this command."""
         try:
             channel = Channel(server.accept()[0])
         except TimeoutError:
             return
         hello = next(iter(channel.receive()), CLOSED)
         number, own = hello.get("join"), self.place.processes
-        if type(number) is not int:  # not one of us: a scan of ports
+        if type(number) is not int:  # not a process of this command, such as a port scan
             channel.socket.close()
             return
         reason = None
         if (count := hello.get("processes")) != own:
             reason = f"process 0 has --processes {own} and process {number} has {count}; give equal numbers"
         elif not 0 < number < own or number in self.peers:
-            reason = f"--process {number} is taken; give each process a number of its own, from 0"
+            reason = f"--process {number} is taken; give each process its own number, from 0"
         elif (other := hello.get("version")) != self.version:
             reason = f"process 0 has {self.version} and process {number} has {other}; install equal versions"
         if reason is not None:
             channel.send(stop=reason)
             channel.close()
-            raise Ended(reason, 2, f"refused process {number}: {reason}")
+            raise Ended(reason, 2, f"rejected process {number}: {reason}")
         self.peers[number] = channel
         if len(self.peers) == own - 1:
             server.close()
@@ -166,7 +166,7 @@ class _Group:
             self.command,
             env=os.environ | {ENVIRONMENT: json.dumps(facts)},
             pass_fds=[theirs.fileno()],
-            start_new_session=True,  # a Ctrl-C of the terminal is for this process alone
+            start_new_session=True,  # a Ctrl-C of the terminal is only for this process
         )
         theirs.close()
         self.to_worker = Channel(ours)
@@ -216,7 +216,7 @@ class _Group:
                 raise Ended(f"the coordinator {self.place.address} ended, or is not process 0 of this command", 1)
             if self.worker is None:
                 raise Ended(f"process {number} ended before all had started", 1)
-            cause = f"process {number} has ended without a message: it was killed, or its machine is gone"
+            cause = f"process {number} has ended without a message: it was killed, or its machine failed"
             raise Ended(f"{cause}; all processes end", 1, f"lost process {number}")
         if "stop" in message:
             raise Ended(str(message["stop"]), 1)
@@ -256,7 +256,7 @@ class _Group:
             raise Ended("", 0)
 
     def _fail(self, end: Ended, soft: bool) -> None:
-        """End all; if another process may be the cause, only after it had the time to say so."""
+        """End all processes; if another one may be the cause, only after it had time to report it."""
         if not soft:
             raise end
         if self.soft is None:

@@ -17,15 +17,15 @@ Train the model of CONFIG. The run folder contains
   results.json         test metrics, seconds, versions
 
 With --from, the model and its weights come from a file, and CONFIG gives data and training; its [model] is not used.
-Layers that match --freeze are not trained: their weights and statistics stay equal, bit for bit. The file is copied to
+Layers that match --freeze are not trained: their weights and statistics do not change. The file is copied to
 the run folder.
 
-A config is described key by key by 'jaxconv train --keys'. With [model] import = "my_layers.py" it uses layers of your
-own; the run folder keeps a copy of that file, which runs only with --import.
+A config is described key by key by 'jaxconv train --keys'. With [model] import = "my_layers.py" it uses your own
+layers; the run folder keeps a copy of that file, which runs only with --import.
 
-With --devices, each batch is cut over several devices, and the numbers are those of one. With --coordinator, these are
-the devices of several processes: give each the same command and its own --process. Process 0 writes the files; all end
-when one ends.
+With --devices, each batch is split over several devices, with the same results as on one. With --coordinator, these
+are the devices of several processes: give each the same command and its own --process. Process 0 writes the files; all
+end when one ends.
 
 Examples
   jaxconv train configs/digits_conv2d.toml --out /tmp/digits

@@ -4,7 +4,7 @@ import argparse
 
 NAME, SUMMARY = "tune", "measure how to compute a model's convolutions on this machine"
 TEXT = """\
-Measure every way to compute the convolutions of MODEL, and their gradients, on this machine, and remember the fastest.
+Measure every way to compute the convolutions of MODEL, and their gradients, on this machine, and store the fastest.
 Every later process uses it for convolutions of these shapes. The results are saved as they are found, in the user's
 cache folder, one file for each device and version of JAX; JAXCONV_TUNED=FILE names another one, and JAXCONV_TUNED=
 turns this off.
@@ -15,8 +15,8 @@ Examples
   jaxconv tune model.keras --input-shape 128,16 --forget      forget everything on this device, and measure again
   jaxconv tune --forget
 
-With --table FILE.json, nothing is remembered: random convolutions with the sizes of networks are computed in every way,
-and the report says how much slower the table's choices are than the fastest (the geometric mean, the 95th percentile,
+With --table FILE.json, nothing is stored: random convolutions with the sizes of networks are computed in every way,
+and the report shows how much slower the table's choices are than the fastest (the geometric mean, the 95th percentile,
 and the worst). The times are kept in FILE, and the next call continues or reports again.
 
   jaxconv tune --table times.json --shapes 100 --limit 600
@@ -32,7 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inference", action="store_true", help="omit the gradients")
     parser.add_argument("--seconds", type=float, default=0.2, metavar="S", help="per measurement (default: 0.2)")
     parser.add_argument("--forget", action="store_true", help="first forget the measurements on this device")
-    parser.add_argument("--table", metavar="FILE.json", help="measure how good the table of lowerings is")
+    parser.add_argument("--table", metavar="FILE.json", help="compare the table of lowerings with the fastest choices")
     parser.add_argument("--shapes", type=int, default=100, metavar="N", help="of random convolutions (default: 100)")
     parser.add_argument("--seed", type=int, default=2, metavar="S", help="of random convolutions (default: 2)")
     parser.add_argument("--limit", type=float, default=float("inf"), metavar="S", help="stop --table after S seconds")

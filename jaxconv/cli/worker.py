@@ -1,4 +1,4 @@
-"""The worker of one of several processes: it joins JAX's processes, and reports to its supervisor."""
+"""Worker of one of several processes: it joins JAX's distributed system, and reports to its supervisor."""
 
 import contextlib
 import io
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 from jaxconv.cli.channel import CLOSED, Channel
 
-ENVIRONMENT = "JAXCONV_WORKER"  # what the supervisor tells its worker, as JSON
+ENVIRONMENT = "JAXCONV_WORKER"  # the environment variable with the supervisor's data for its worker, as JSON
 _HEARTBEAT = 3600  # seconds after which JAX aborts; the supervisors notice earlier
 
 
 class Worker:
-    """The side of the worker: what it reports, and how it runs.
+    """The worker's connection to its supervisor, and the context in which it runs.
 
-    current: the worker that this process is; None in others.
+    current: the worker that this process is, or None in other processes.
     """
 
     current: "Worker | None" = None
@@ -39,8 +39,8 @@ class Worker:
     def running(self, keep: bool) -> Iterator[None]:
         """Run a block together with the other processes, and report that it has succeeded.
 
-        Standard output is that of process 0 alone, and nothing of what libraries of C++ print is shown; unless
-        ``keep``, to look for errors.
+        Only process 0 writes to standard output, and the output of C++ libraries is discarded, unless ``keep`` is set
+        to look for errors.
         """
         import jax
 
@@ -63,7 +63,7 @@ class Worker:
 
 
 def find_worker() -> Worker | None:
-    """Return the worker that this process is, if a supervisor has started it."""
+    """Return the worker that this process is, or None if no supervisor has started it."""
     text = os.environ.pop(ENVIRONMENT, None)
     if text is None:
         return None

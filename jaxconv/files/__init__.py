@@ -1,1 +1,4 @@
-"""Files of models: other formats and our own, to and from ``(layer, params)``. Independent of training."""
+"""Model files: reading and writing of ``(layer, params)`` in Keras's formats, safetensors and PyTorch's layout.
+
+Must not import ``jaxconv.training``, nor modules inside ``jaxconv.layers``.
+"""

@@ -1,4 +1,4 @@
-"""Named arrays and a JSON header in one file: an ``.npz`` with the entry ``header.json``. No pickle; no layers."""
+"""An ``.npz`` file of named arrays with a JSON header in the entry ``header.json``. Nothing is pickled."""
 
 import contextlib
 import io
@@ -23,9 +23,9 @@ def write_archive(path: str | os.PathLike[str], header: Mapping[str, Any], array
     """Write named arrays and a JSON header to one file, atomically. The same content gives the same bytes.
 
     Every dtype of JAX is kept: those that ``.npy`` cannot name, such as bfloat16, are stored as unsigned integers of
-    the same width. The header's entry ``"arrays"`` records shape and dtype of each array. header: JSON values;
-    ``"format"`` and ``"version"`` say what the file is. Raises FileError; TypeError for an array that does not hold
-    numbers.
+    the same width. The header's entry ``"arrays"`` records the shape and dtype of each array. header: JSON values;
+    ``"format"`` and ``"version"`` identify the kind of file. Raises FileError, or TypeError for an array that does not
+    contain numbers.
     """
     arrays = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     manifest = {name: {"shape": list(array.shape), "dtype": array.dtype.name} for name, array in arrays.items()}
@@ -43,11 +43,11 @@ def _storable(name: str, array: np.ndarray) -> np.ndarray:
         return array
     if jnp.issubdtype(array.dtype, np.number):
         return array.view(f"u{array.dtype.itemsize}") if array.dtype.isnative else array.astype(array.dtype.type)
-    raise TypeError(f"array {name!r} has dtype {array.dtype}; a file holds numbers only")
+    raise TypeError(f"array {name!r} has dtype {array.dtype}; give an array of numbers")
 
 
 def read_format(path: str | os.PathLike[str]) -> str | None:
-    """Return the format that the header of an archive names; None for any other file."""
+    """Return the format that an archive's header names, or None for any other file."""
     with contextlib.suppress(FileError), open_file(path) as handle:
         header = ZipReader(path, handle).read_json(_HEADER)
         found = header.get("format") if isinstance(header, dict) else None
@@ -58,7 +58,7 @@ def read_format(path: str | os.PathLike[str]) -> str | None:
 def read_archive(
     path: str | os.PathLike[str], format: str, version: int
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Read what :func:`write_archive` wrote: the header and the arrays, each with its dtype. Raises FileError.
+    """Read the header and the arrays, in their dtypes, that :func:`write_archive` wrote. Raises FileError.
 
     format: the expected value of the header's ``"format"``. version: the newest one that the caller can read.
     """

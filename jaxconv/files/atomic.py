@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole or not at all, and folders of a new name. Independent of formats."""
+"""Atomic replacement of files, and creation of folders with unused names."""
 
 import contextlib
 import itertools
@@ -18,10 +18,10 @@ from jaxconv.files.errors import FileError
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces ``path`` when the block ends without an exception. Raises FileError.
 
-    The temporary file is in the same folder, under a name of its own for each writer: two threads that save to one path
-    do not meet, and the last one wins. It is flushed to disk (fsync) and then renamed: a process killed at any moment
-    leaves the old file or the new one, never a part. Temporary files that killed processes of this machine left for
-    ``path`` are removed.
+    The temporary file is in the same folder, under a name that is unique to each writer: two threads that save to one
+    path do not interfere, and the last one wins. It is flushed to disk (fsync) and then renamed: a process killed at
+    any moment leaves the old file or the new one, never a part. Temporary files for ``path`` that killed processes of
+    this machine left behind are removed.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{_machine()}-{secrets.token_hex(4)}.tmp")
@@ -41,7 +41,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def new_folder(folder: Path) -> Path:
-    """Make and return a folder, or the first one of NAME-2, NAME-3, ... that does not exist. Raises OSError."""
+    """Create a folder, or the first of NAME-2, NAME-3, ... that does not exist, and return it. Raises OSError."""
     for number in itertools.count(1):
         new = folder if number == 1 else folder.with_name(f"{folder.name}-{number}")
         with contextlib.suppress(FileExistsError):  # a check beforehand would let two processes share a folder
@@ -56,7 +56,7 @@ def _machine() -> str:
 
 def _remove_leftovers(path: Path) -> None:
     name = re.compile(rf"\.{re.escape(path.name)}\.(\d{{1,9}})-{_machine()}-[0-9a-f]{{8}}\.tmp")
-    with contextlib.suppress(OSError):  # of another user, or no such folder; saving goes on
+    with contextlib.suppress(OSError):  # a file of another user, or no such folder; saving continues
         for other in path.parent.iterdir():
             if (match := name.fullmatch(other.name)) and not _is_running(int(match[1])):
                 other.unlink()
@@ -75,7 +75,7 @@ def _is_running(pid: int) -> bool:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename in ``folder`` survive a power cut, where the system lets a folder be opened."""
+    """Make a rename in ``folder`` survive a power failure, if the system can open folders."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -1,4 +1,4 @@
-"""What reading a file may cost: regular files only, and no more unpacked than a file of that size justifies."""
+"""Limits for reading untrusted files: only regular files, with an unpacked size in proportion to the file's size."""
 
 import json
 import os
@@ -15,12 +15,12 @@ _COMPRESSION = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 
 
 def budget(size: int) -> int:
-    """Return how many bytes a file of ``size`` bytes may unpack to: weights hardly compress, a bomb does."""
+    """Return the unpacked size that a file of ``size`` bytes may have: weights hardly compress, a zip bomb does."""
     return 2**26 + 16 * size
 
 
 def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
-    """Open a regular file for reading. Raises FileError for a folder, a pipe or a device, and for a file of holes."""
+    """Open a regular file for reading. Raises FileError for a folder, a pipe, a device or a very sparse file."""
     with damaged(path):
         info = os.stat(path)
         if stat.S_ISDIR(info.st_mode):
@@ -31,14 +31,14 @@ def open_file(path: str | os.PathLike[str]) -> IO[bytes]:
             raise FileError(f"{path}: it is a folder; name a file" + (f", such as {model}" if model else ""))
         if not stat.S_ISREG(info.st_mode):
             raise FileError(f"{path}: it is not a regular file")
-        stored = 512 * getattr(info, "st_blocks", info.st_size)  # of a sparse file; Windows does not say
+        stored = 512 * getattr(info, "st_blocks", info.st_size)  # fewer for a sparse file; Windows does not say
         if info.st_size > budget(stored):
             raise FileError(f"{path}: it is sparse: it has {info.st_size} bytes, of which {stored} are stored")
         return open(path, "rb")
 
 
 def parse_json(path: Any, text: bytes | str, what: str) -> Any:
-    """Return the value of a JSON text. Raises FileError if it is not JSON, or too long."""
+    """Return the value of a JSON text. Raises FileError if it is not JSON or is too long."""
     if len(text) > TEXT:
         raise FileError(f"{path}: {what} has {len(text)} bytes; at most {TEXT} are read")
     with damaged(path, what):
@@ -46,7 +46,7 @@ def parse_json(path: Any, text: bytes | str, what: str) -> Any:
 
 
 class ZipReader:
-    """A zip file whose entries are read into memory, within one budget for all of them. Raises FileError."""
+    """A zip file whose entries are read into memory, with one size budget for all of them. Raises FileError."""
 
     def __init__(self, path: Any, handle: IO[bytes]):
         self._path, self._left = path, budget(os.fstat(handle.fileno()).st_size)
@@ -79,7 +79,7 @@ class ZipReader:
 
 
 class _LimitedReads:
-    """A file whose single reads are limited, until ``largest`` is None: zipfile reads a directory at once."""
+    """A file that limits the size of each read until ``largest`` is None: zipfile reads the directory in one piece."""
 
     def __init__(self, path: Any, handle: IO[bytes]):
         self._path, self._handle, self.largest = path, handle, _DIRECTORY

@@ -1,4 +1,4 @@
-"""Convert one model file into another: any that can be read, into Keras 3's format or params alone."""
+"""Conversion of a model file to Keras 3's ``.keras`` format, or of its params to safetensors."""
 
 import os
 from pathlib import Path
@@ -20,10 +20,10 @@ def convert(
     until: str | None = None,
     force: bool = False,
 ) -> list[str]:
-    """Read a model file and write it as another one; return the lines to print. Raises FileError.
+    """Read a model file, write it in another format, and return the lines to print. Raises FileError.
 
-    new: ``.keras``, or ``.safetensors`` for the params alone. weights: a file with the weights, for a model in JSON.
-    until: the last layer to read; see :func:`jaxconv.load_model`. force: whether an existing file is overwritten.
+    new: ``.keras``, or ``.safetensors`` for only the params. weights: a file with the weights, for a model in JSON.
+    until: the last layer to read; see :func:`jaxconv.load_model`. force: whether to overwrite an existing file.
 
     >>> convert("old.h5", "new.txt")
     Traceback (most recent call last):
@@ -42,9 +42,9 @@ def convert(
     count = sum(leaf.size for leaf in jax.tree.leaves(read.params))
     version = f", Keras {read.version}" if read.version else ""
     what = "the model with its" if suffix == ".keras" else "its"
-    beside = f" and {weights}" if weights else ""
+    both = f" and {weights}" if weights else ""
     return [
-        f"{old}{beside} ({read.format}{version}): {what} {count:,} parameters in {new}",
+        f"{old}{both} ({read.format}{version}): {what} {count:,} parameters in {new}",
         *(f"note: {note}" for note in group_notes(read.notes)),
     ]
 

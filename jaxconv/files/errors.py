@@ -1,4 +1,4 @@
-"""FileError, and what turns every other exception about a file's content into one. Independent of formats."""
+"""FileError, and context managers that raise any other exception about a file's content as a FileError."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 
 class FileError(ValueError):
-    """A file that cannot be used. The message names the file and the reason, and is always printable.
+    """Error for a file that cannot be used. The message names the file and the reason, and is always printable.
 
     >>> jaxconv.load_model("nowhere.keras")
     Traceback (most recent call last):
@@ -14,18 +14,18 @@ class FileError(ValueError):
     """
 
     def __init__(self, message: str):
-        # a file may hold text that is not valid, or that a terminal would act on
+        # a file may contain invalid text, or characters that control a terminal
         text = message.encode(errors="backslashreplace").decode()
         super().__init__("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
 
 class NoLayerError(ValueError):
-    """A layer of a file that no layer here stands for. A custom layer can replace it."""
+    """Error for a layer in a file that has no counterpart here. A custom layer can replace it."""
 
 
 @contextlib.contextmanager
 def damaged(path: Any, what: str = "it") -> Iterator[None]:
-    """Raise any exception as a FileError that calls ``what`` damaged: readers of damaged bytes may raise anything."""
+    """Raise any exception as a FileError that calls ``what`` damaged: readers may raise anything on damaged bytes."""
     try:
         yield
     except (FileError, ImportError):
@@ -38,7 +38,7 @@ def damaged(path: Any, what: str = "it") -> Iterator[None]:
 
 @contextlib.contextmanager
 def refused(path: Any, where: str) -> Iterator[None]:
-    """Raise a ValueError or TypeError as a FileError with its reason, any other exception as in :func:`damaged`."""
+    """Raise a ValueError or TypeError as a FileError with its reason, and any other exception as in :func:`damaged`."""
     with damaged(path, where):
         try:
             yield

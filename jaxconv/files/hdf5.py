@@ -1,7 +1,4 @@
-"""HDF5 files, read with suspicion: no links out of the file, sizes checked before bytes are read.
-
-Independent of layers.
-"""
+"""Reader for untrusted HDF5 files: it follows no links out of the file, and checks sizes before it reads bytes."""
 
 import contextlib
 import functools
@@ -27,7 +24,7 @@ _PARTS = 100  # the largest number of attributes that a list of names may be spl
 
 
 def is_hdf5(handle: Any) -> bool:
-    """Return whether an open file begins as HDF5 does, after a user block of up to 4096 bytes or none."""
+    """Return whether an open file begins with HDF5's signature, after an optional user block of up to 4096 bytes."""
     handle.seek(0)
     start = handle.read(OFFSETS[-1] + len(SIGNATURE))
     return any(start[offset:].startswith(SIGNATURE) for offset in OFFSETS)
@@ -42,7 +39,7 @@ def folders_of(name: str) -> Iterator[str]:
 
 
 class Table:
-    """A table of numbers in the file: its shape is read on demand, and so are its numbers."""
+    """A table of numbers in the file. Its shape and its numbers are read on demand."""
 
     def __init__(self, store: "Store", name: str):
         self._store, self.name = store, name
@@ -81,9 +78,9 @@ class Table:
 
 
 class Store:
-    """An open HDF5 file: ``tables`` by path, the paths of ``groups``, and texts in attributes.
+    """An open HDF5 file: ``tables`` by path, the paths of ``groups``, and strings in attributes.
 
-    Objects under ``skip`` (an optimizer's state) are not read. A backslash in a name, from Windows, is read as "/".
+    Objects under ``skip`` (optimizer states) are not read. A backslash in a name, written on Windows, is read as "/".
     """
 
     def __init__(self, path: Any, file: Any, size: int, heaps: Heaps, skip: tuple[str, ...] = ()):
@@ -130,7 +127,7 @@ class Store:
 
     @staticmethod
     def _links(group: Any) -> list[tuple[bytes, int]]:
-        """List the names and types of a group's links, at most as many as a file may have."""
+        """List the names and types of a group's links, up to the limit for a file."""
         found: list[tuple[bytes, int]] = []
 
         def add(name: bytes, info: Any) -> bool:
@@ -152,24 +149,24 @@ class Store:
         return {folder for name in self.tables for folder in folders_of(name)}
 
     def spend(self, size: int, chunks: int, where: str) -> None:
-        """Count bytes and chunks that are about to be read. Raises FileError if a file of this size has fewer."""
+        """Count bytes and chunks that are about to be read. Raises FileError if they exceed the budget of the file."""
         self._left -= size
         self._chunks -= chunks
         if self._left < 0 or self._chunks < 0:
-            raise FileError(f"{where}: {size} bytes in {chunks} chunks are more than a file of {self._size} may hold")
+            raise FileError(f"{where}: {size} bytes in {chunks} chunks are too many for a file of {self._size} bytes")
 
     def text(self, where: Any, name: str) -> str | None:
-        """Return a text attribute of a group (by path) or dataset; None if there is none. Raises FileError."""
+        """Return a string attribute of a group (by path) or dataset, or None. Raises FileError."""
         value = self._attribute(where, name)
         value = value.item() if isinstance(value, np.ndarray) and value.size == 1 else value
         if value is None or isinstance(value, str):
             return value
         if isinstance(value, bytes):
             return _decoded(self.path, value)
-        raise FileError(f"{self.path}: attribute {name!r} is of type {type(value).__name__}; a text is expected")
+        raise FileError(f"{self.path}: attribute {name!r} is of type {type(value).__name__}; a string is expected")
 
     def names(self, where: str, name: str) -> list[str] | None:
-        """Return an attribute that lists names, which may be split into ``name0``, ``name1``, ...; None without it."""
+        """Return an attribute that lists names, which may be split into ``name0``, ``name1``, ..., or None."""
         whole = self._attribute(where, name)
         if whole is not None:
             return [_decoded(self.path, item) for item in np.ravel(whole)]
@@ -195,11 +192,11 @@ class Store:
             count, kind = math.prod(info.shape or ()), info.dtype
             text = h5py.check_string_dtype(kind)
             if text is None and kind.kind not in "iufb":
-                raise FileError(f"{self.path}: attribute {name!r} has type {kind}; texts or numbers are expected")
+                raise FileError(f"{self.path}: attribute {name!r} has type {kind}; strings or numbers are expected")
             variable = text is not None and text.length is None
             size = self._heaps.text_size(name) if variable else count * kind.itemsize
             if count > OBJECTS or size > self._left:
-                raise FileError(f"{self.path}: attribute {name!r} has {count} values, more than the file may hold")
+                raise FileError(f"{self.path}: attribute {name!r} has {count} values, more than the file may contain")
             value = where.attrs[name]
             length = sum(map(len, np.ravel(value))) if variable else count * kind.itemsize
             self.spend(length, 0, f"{self.path}: attribute {name!r}")
@@ -218,7 +215,7 @@ class NoStore(Store):
 
 @contextlib.contextmanager
 def opened(path: Any, source: IO[bytes] | bytes, skip: tuple[str, ...] = ()) -> Iterator[Store]:
-    """Read an HDF5 file from an open file, or from its content. Raises FileError; ImportError without h5py."""
+    """Open an HDF5 file, given as an open file or as its content. Raises FileError; ImportError without h5py."""
     h5py = require("h5py", "reading files of Keras")
     with contextlib.ExitStack() as stack:
         with damaged(path):

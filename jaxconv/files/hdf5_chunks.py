@@ -1,4 +1,4 @@
-"""The chunks of an HDF5 dataset, unpacked within their declared size before libhdf5, which unpacks without a limit."""
+"""Check of the unpacked size of an HDF5 dataset's chunks, before libhdf5 unpacks them without a limit."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ _CHECKSUM = 4  # bytes that fletcher32 adds
 def check_chunks(where: str, dataset: Any) -> None:
     """Check that every chunk of a dataset unpacks to its declared size: libhdf5 reads beyond the end of a shorter one.
 
-    Raises FileError, which begins with ``where``, also for an unknown filter and for two compressions.
+    Raises FileError, whose message begins with ``where``, also for an unknown filter and for two compressions.
     """
     plan = dataset.id.get_create_plist()
     filters = [plan.get_filter(index)[0] for index in range(plan.get_nfilters())]
@@ -44,16 +44,16 @@ def check_chunks(where: str, dataset: Any) -> None:
 
 
 def _unpacked_size(content: bytes, code: int, largest: int) -> int:
-    """Return the size of what a filter unpacks; a size above ``largest`` is cut short."""
+    """Return the unpacked size of a filter's content; counting stops above ``largest``."""
     if code == _DEFLATE:
         return len(zlib.decompressobj().decompress(content, largest + 1))
-    place = size = 0  # LZF: runs of literal bytes, and references of three bits or a byte more for their length
-    while place < len(content) and size <= largest:
-        control = content[place]
+    position = size = 0  # LZF: runs of literal bytes, and references, whose length has three bits or a byte more
+    while position < len(content) and size <= largest:
+        control = content[position]
         if control < 32:
-            place, size = place + control + 2, size + control + 1
+            position, size = position + control + 2, size + control + 1
         else:
             long = control >> 5 == 7
-            size += (control >> 5) + 2 + (content[place + 1] if long else 0)
-            place += 2 + long
+            size += (control >> 5) + 2 + (content[position + 1] if long else 0)
+            position += 2 + long
     return size

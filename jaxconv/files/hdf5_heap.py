@@ -1,6 +1,6 @@
-"""The global heaps of an HDF5 file, which hold its texts: checked before libhdf5, which can loop on damaged ones.
+"""Check of the global heaps of an HDF5 file, which contain its strings: libhdf5 can loop on damaged ones.
 
-Knows bytes alone: the layout of a heap collection (HDF5 file format, section III.E), and of an attribute (IV.A.2.m).
+Reads bytes in the layout of a heap collection (HDF5 file format, section III.E) and of an attribute (IV.A.2.m).
 """
 
 import itertools
@@ -17,13 +17,13 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 OFFSETS = (0, 512, 1024, 2048, 4096)  # of the signature, after a user block or without one
 _COLLECTION = b"GCOL\x01\x00\x00\x00"  # signature, version 1, reserved
 _HEADER = 16  # the size of the header of the collection, and of each object in it
-_MOST_PLACES = 20_000  # where the name of an attribute is looked at
+_MAX_OCCURRENCES = 20_000  # of the name of an attribute that are examined
 _VARIABLE = 9  # the class of types of variable length
 _REFERENCE = np.dtype([("length", "<u4"), ("object", "V12")])  # to a text in a heap
 
 
 class Heaps:
-    """The heaps of a file (its bytes, or a memory map of them): in each one, every object leads on to the next.
+    """The heaps of a file, given as bytes or a memory map, checked: in each one, every object leads to the next.
 
     Raises FileError for an object without size, or one that ends outside its heap, and for heaps that may hide
     attributes.
@@ -62,18 +62,18 @@ class Heaps:
         return end
 
     def text_size(self, name: str) -> float:
-        """Return the most bytes that an attribute of texts with this name declares, whatever object it belongs to.
+        """Return the largest number of bytes that a string attribute with this name declares, on any object.
 
-        libhdf5 allocates what is declared, and several texts may be one object of a heap. Infinity if no such attribute
-        is found.
+        libhdf5 allocates the declared size, and several strings may be the same object of a heap. Infinity if no such
+        attribute is found.
         """
         if name not in self._text_sizes:
-            found = itertools.islice(self._places(name.encode() + b"\0"), _MOST_PLACES)
+            found = itertools.islice(self._places(name.encode() + b"\0"), _MAX_OCCURRENCES)
             self._text_sizes[name] = max((self._declared(*place) for place in found), default=math.inf)
         return self._text_sizes[name]
 
     def _places(self, name: bytes) -> Iterator[tuple[int, int]]:
-        """Yield the place and the version of each attribute message with this name, and of what may be one."""
+        """Yield the position and version of each attribute message with this name, and of bytes that may be one."""
         place = self._content.find(name)
         while place >= 0:
             for version, header in ((1, 8), (2, 8), (3, 9)):
@@ -82,7 +82,7 @@ class Heaps:
             place = self._content.find(name, place + 1)
 
     def _declared(self, start: int, version: int) -> float:
-        """Return how many bytes the texts of an attribute message declare; 0 if it is not one of texts."""
+        """Return the number of bytes that the strings of an attribute message declare, or 0 if it has no strings."""
         content, ends = self._content, [start + (9 if version == 3 else 8)]
         for size in struct.unpack("<3H", content[start + 2 : start + 8]):  # of the name, the type, the shape
             ends.append(ends[-1] + (-(-size // 8) * 8 if version == 1 else size))

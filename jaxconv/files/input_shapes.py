@@ -1,4 +1,4 @@
-"""The input shape of a layer, by its contract and its weights alone."""
+"""Inference of a layer's input shape from the shapes of its weights."""
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from jaxconv.contract import Layer, Params, Shape
 
 
 def output_shape_of(layer: Layer, shape: Any) -> Any:
-    """Return the shape of the output; None if the input's does not determine it."""
+    """Return the shape of the output, or None if that of the input does not determine it."""
     try:
         return layer.output_shape(shape)
     except (ValueError, TypeError):
@@ -20,7 +20,7 @@ def output_shape_of(layer: Layer, shape: Any) -> Any:
 
 
 def fitting_shape(layer: Layer, params: Params) -> Shape | None:
-    """Return the least specific input shape for which a layer has weights of these shapes; None if there is none.
+    """Return the least specific input shape for which a layer has weights of these shapes, or None.
 
     >>> params, _ = jaxconv.Conv1D(8, 3, groups=2).init(jax.random.key(0), (None, 10, 4))
     >>> fitting_shape(jaxconv.Conv1D(8, 3, groups=2), params)
@@ -40,11 +40,11 @@ def fits(layer: Layer, params: Params, shape: Any) -> bool:
 
 
 def misfit(layer: Layer, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
-    """Return a layer's first weight that cannot have the given shape for any input, and what it needs; None if all can.
+    """Return the first weight whose shape no input gives, and the shape it needs, or None if all are possible.
 
-    The layer is asked for its weights for inputs of each rank, with one axis after the other doubled. A size that does
-    not change is the layer's own; one that grows with an axis determines the size of that axis, on which all weights
-    must agree. "?" stands for a size that the input decides and no other weight determines.
+    The weights are computed for inputs of each rank, with each axis doubled in turn. A size that does not change is a
+    constant of the layer; one that grows with an axis determines the size of that axis, on which all weights must
+    agree. "?" represents a size that depends on the input and that no other weight determines.
 
     >>> misfit(jaxconv.Conv1D(8, 3), {"kernel": (4, 2, 8), "bias": (8,)})
     ('kernel', '(3, 2, 8)')
@@ -58,7 +58,7 @@ _UNKNOWN = ("", "")  # the layer accepts no input of this rank
 
 
 def _misfit(layer: Layer, shapes: Mapping[str, tuple[int, ...]], rank: int) -> tuple[str, str] | None:
-    long, longer = 2**7 * 3**2 * 5 * 7, 2**8 * 3**2 * 5 * 7  # multiples of every usual number of groups
+    long, longer = 2**7 * 3**2 * 5 * 7, 2**8 * 3**2 * 5 * 7  # divisible by every common number of groups
 
     def weight_shapes(*sizes: int) -> dict[str, tuple[int, ...]]:
         layer.output_shape((None, *sizes))

@@ -1,4 +1,4 @@
-"""Params as one flat table of leaves by path (``conv1d/kernel``), and back. Knows layers by their contract alone."""
+"""Conversion of params to and from a flat dict of leaves by path, such as ``conv1d/kernel``."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ DEPTH = 64  # the deepest nesting of dicts: JAX recurses into them
 
 
 def flat(params: Any) -> dict[str, Any]:
-    """Return the leaves by their paths, keys joined with "/", which no layer's name contains.
+    """Return the leaves by path: keys joined with "/", which no layer's name contains.
 
     >>> flat({"conv1d": {"bias": 1, "kernel": 2}})
     {'conv1d/bias': 1, 'conv1d/kernel': 2}
@@ -26,7 +26,7 @@ def flat(params: Any) -> dict[str, Any]:
 
 
 def nested(leaves: Mapping[str, Any]) -> Params:
-    """Return the nested dicts that :func:`flat` made flat. Raises ValueError for a path through another one's end.
+    """Return nested dicts of leaves: the inverse of :func:`flat`. Raises ValueError if one path continues another one.
 
     >>> nested({"conv1d/bias": 1, "conv1d/kernel": 2})
     {'conv1d': {'bias': 1, 'kernel': 2}}
@@ -48,7 +48,7 @@ def nested(leaves: Mapping[str, Any]) -> Params:
 
 
 def on_device(path: str | os.PathLike[str], leaves: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """Return the leaves as arrays of JAX, each in its own type. Raises FileError for 64 bits where JAX has 32."""
+    """Return the leaves as JAX arrays of the same types. Raises FileError for 64 bits unless jax_enable_x64 is set."""
     for name, array in leaves.items():
         if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
             raise FileError(f"{path}: {name} is {array.dtype}; call jax.config.update('jax_enable_x64', True) first")
@@ -56,7 +56,7 @@ def on_device(path: str | os.PathLike[str], leaves: Mapping[str, np.ndarray]) ->
 
 
 def check(path: str | os.PathLike[str], layer: Layer, input_shape: Any, params: Any) -> None:
-    """Check that params are those of a layer on an input of this shape. Raises FileError."""
+    """Check that params have the leaves and shapes of a layer for an input of this shape. Raises FileError."""
     try:
         expected = flat(param_shapes(layer, input_shape))
     except (ValueError, TypeError) as error:

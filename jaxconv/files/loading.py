@@ -1,4 +1,4 @@
-"""Trained models from files, whoever wrote them. The content decides the kind of file, never its name."""
+"""Loading of trained models and their weights. The content of a file determines its kind, never its name."""
 
 import codecs
 import contextlib
@@ -17,7 +17,7 @@ from jaxconv.files.keras.weights import match_weights, read_weights
 from jaxconv.files.legacy.hdf5_weights import top_group
 
 _MOST_ENTRIES = 10_000  # of a .keras archive
-_STATE = ("optimizer_weights", "optimizer", "metrics")  # groups beside the model, which are not read
+_STATE = ("optimizer_weights", "optimizer", "metrics")  # groups next to the model, which are not read
 
 
 def load_model(
@@ -28,33 +28,37 @@ def load_model(
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | os.PathLike[str] | None = None,
 ) -> tuple[Params, Apply]:
-    """Read a trained model: ``(params, apply_fn)``, as ``layer.init`` returns them; the layer is ``apply_fn.layer``.
+    """Read a trained model as ``(params, apply_fn)``, like ``layer.init``; the layer is ``apply_fn.layer``.
 
     Reads Keras's ``.keras`` (2.12 and later), its HDF5 files with a config (Keras 1, 2, tf.keras, 3), and jaxconv's
-    own files. Keras is not needed. Names of older versions of Keras are mapped to current ones: a kernel of Theano's
-    is flipped, ``hard_sigmoid`` of Keras 1 and 2 keeps its old slope. A key without effect is left out; any other
+    own files. Keras is not needed. Names from older versions of Keras are mapped to current ones, kernels of Theano are
+    flipped, and ``hard_sigmoid`` of Keras 1 and 2 keeps its old slope. A key without effect is left out; any other
     unknown key is an error. A function of arrays in a graph (``x / 127.5``) becomes the layer that computes it, if
     there is one. A layer that occurs in several models gets a copy of its weights in each.
 
-    No code in a file is ever run. A Lambda, and a class that is not one of Keras's, are refused with the layer's name.
-    There are two alternatives: a layer in its place (``custom_layers``), or a model that ends before it (``until``).
+    No code in a file is ever run. A Lambda, or a class that is not one of Keras's, raises FileError with the layer's
+    name. Either give a layer in its place (``custom_layers``), or read the model up to an earlier layer (``until``).
 
     Args:
         path: the file.
-        custom_layers: from the name of a class, or of a layer, to a class of layers, or to a factory that takes the
-            layer's config as it is in the file and returns a layer. It takes precedence over the layers here. A
+        custom_layers: a dict from the name of a class, or of a layer, to a layer class, or to a factory that takes the
+            layer's config, unchanged from the file, and returns a layer. It takes precedence over the layers here. A
             function of arrays is named by its name in the model; its arguments are in the config under "arguments". For
             a layer without weights, such as one in place of a quantizer, the stored weights are left out.
         until: the name of the last layer to read, whose output becomes the model's.
-        custom_objects: from the name of an initializer, regularizer, constraint or activation to a class, which gets
-            the config in the file as arguments, or to a function. None leaves out one that only training needs.
+        custom_objects: a dict from the name of an initializer, regularizer, constraint or activation to a class, which
+            gets the config in the file as arguments, or to a function. None leaves out one that only training needs.
         weights: a file with the weights, for a model in JSON (Keras's ``model.to_json()``, of any version), or in place
             of the weights in ``path``.
 
+    Returns:
+        (params, apply_fn): the weights as nested dicts of arrays, and the function ``y = apply_fn(params, x)``.
+
     Raises:
-        FileError: the file is missing, truncated, damaged, hostile, or not a model; a layer is unknown or is code; a
+        FileError: the file is missing, truncated, damaged, malicious, or not a model; a layer is unknown or is code; a
             weight is missing, left over, of another shape, or not finite (NaN or infinity); ``until`` is not a layer.
             The message names the file, the layer and the reason.
+        TypeError: ``custom_layers`` or ``custom_objects`` is not a dict, or a factory does not return a layer.
         ImportError: the file needs h5py, which is not installed.
 
     >>> import tempfile
@@ -77,10 +81,19 @@ def load_layer(
     custom_objects: Mapping[str, Any] | None = None,
     weights: str | os.PathLike[str] | None = None,
 ) -> tuple[Layer, Params]:
-    """Read a trained model as :func:`load_model` does, and return ``(layer, params)``.
+    """Read a trained model like :func:`load_model`, and return ``(layer, params)``.
 
-    For a model in JSON without ``weights``, params holds a ``jax.ShapeDtypeStruct`` for each leaf; :func:`load_weights`
-    reads the values.
+    Args:
+        path, custom_layers, until, custom_objects, weights: as in :func:`load_model`. ``weights`` can be omitted for a
+            model in JSON.
+
+    Returns:
+        (layer, params): the layer, usually a Sequential or Model, and its weights as nested dicts of arrays. For a
+        model in JSON without ``weights``, each leaf is a ``jax.ShapeDtypeStruct``; :func:`load_weights` reads the
+        values.
+
+    Raises:
+        FileError, TypeError, ImportError: as in :func:`load_model`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -101,7 +114,7 @@ def read_model(
     weights: str | os.PathLike[str] | None = None,
     untrained: bool = False,
 ) -> Read:
-    """Read a trained model, and what its file says about it: format, version, notes, input shape. Raises FileError.
+    """Read a trained model and the facts in its file: format, version, notes, input shape. Raises FileError.
 
     untrained: whether to read a model in JSON without ``weights``; its params are shapes and types.
     """
@@ -114,13 +127,13 @@ def read_model(
     with contextlib.ExitStack() as files:
         source = files.enter_context(open_source(path))
         if source.config is None:
-            raise FileError(f"{path}: it has weights and no model: load it with load_weights into a layer")
+            raise FileError(f"{path}: it has weights and no model; load them into a layer with load_weights")
         if weights is not None:
             other = files.enter_context(open_source(weights))
             version, backend = (getattr(source, what) or getattr(other, what) for what in ("version", "backend"))
             source = source._replace(store=other.store, version=version, backend=backend)
         elif isinstance(source.store, NoStore) and not untrained:
-            raise FileError(f"{path}: it has a model and no weights; name the file of its weights, too: weights=...")
+            raise FileError(f"{path}: it has a model and no weights; give the file of its weights, too: weights=...")
         return read_keras(source, Custom(custom_layers or {}, custom_objects or {}), until)
 
 
@@ -134,19 +147,32 @@ def load_weights(
 ) -> Params:
     """Read weights into a layer's params: from Keras's ``.weights.h5``, its ``.h5`` of weights, or any model file.
 
-    Without ``by_name`` the layers of the file and of the model are matched in order, whatever their names.
+    Without ``by_name`` the layers of the file and of the model are matched in order, regardless of their names.
 
     Args:
         path: the file.
         layer: the layer, or its ``apply_fn``.
-        params: its params, as ``init`` returns them. Their shapes and types count, their values are replaced.
+        params: its params, as ``init`` returns them. Their shapes and types are used, their values are replaced.
         by_name: match layers by their names instead.
         strict: False keeps the params of layers that are not in the file, and leaves out layers that are only in the
             file. A weight of another shape remains an error.
 
-    Raises:
-        FileError: as :func:`load_model`; a weight that is missing or left over.
+    Returns:
+        params with the weights of the file, in the structure and types of ``params``.
 
+    Raises:
+        FileError: the file cannot be read, as in :func:`load_model`; a weight is missing, left over, of another shape,
+            or not finite.
+        TypeError: ``layer`` is not a layer.
+        ImportError: the file needs h5py, which is not installed.
+
+    >>> import tempfile
+    >>> params, _ = jaxconv.Dense(2).init(jax.random.key(0), (None, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     jaxconv.save_model(f"{folder}/m.keras", jaxconv.Dense(2), params | {"bias": jnp.ones(2)})
+    ...     params = load_weights(f"{folder}/m.keras", jaxconv.Sequential([jaxconv.Dense(2)]), {"dense": params})
+    >>> params["dense"]["bias"]
+    Array([1., 1.], dtype=float32)
     >>> layer = jaxconv.Sequential([jaxconv.Dense(2, name="head")])
     >>> params, _ = layer.init(jax.random.key(0), (None, 3))
     >>> load_weights("no_such.weights.h5", layer, params)
@@ -161,7 +187,7 @@ def load_weights(
 
 @contextlib.contextmanager
 def open_source(path: str | os.PathLike[str]) -> Iterator[Source]:
-    """Open a Keras file of either kind, and close it at the end."""
+    """Open a Keras file (an archive, HDF5 or JSON), and close it at the end."""
     path = Path(path)
     with open_file(path) as handle:
         start = handle.read(4)

@@ -1,4 +1,4 @@
-"""The outline of a model file: its layers and weights by name, also if the model in it cannot be built."""
+"""Outline of a model file: the names of its layers and weights, even if the model cannot be built."""
 
 import collections
 import os
@@ -13,7 +13,7 @@ from jaxconv.files.loading import open_source
 
 
 class Outline(NamedTuple):
-    """What a file contains, without the model.
+    """The contents of a file, without the model.
 
     format: the kind of file. version: Keras's, if the file has it. layers: the path and the class of each layer; empty
     for a file of weights. weights: the path and the shape of each array.
@@ -39,7 +39,7 @@ def read_outline(path: str | os.PathLike[str]) -> Outline:
             try:
                 layers = _layers(read_model_config(source.config), "")
             except (FileError, ValueError, TypeError):
-                layers = []  # the config is what makes the file unusable
+                layers = []  # the config is the part that cannot be used
         tables = source.store.tables.items()
         return Outline(source.format, source.version, tuple(layers), tuple((name, t.shape) for name, t in tables))
 
@@ -65,7 +65,7 @@ def _layers(entry: Entry, prefix: str) -> list[tuple[str, str]]:
 
 
 def group_notes(notes: Iterable[str]) -> list[str]:
-    """Return notes about layers with equal notes in one line.
+    """Return the notes, with equal notes about several layers in one line.
 
     >>> group_notes(["conv1: nb_filter is read as filters", "conv2: nb_filter is read as filters", "no version"])
     ['nb_filter is read as filters (2 layers: conv1, conv2)', 'no version']

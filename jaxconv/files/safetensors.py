@@ -1,4 +1,4 @@
-"""Params alone, to and from safetensors: a format of arrays that holds no code and that many frameworks read."""
+"""Reading and writing of params as safetensors, a format of arrays without code that many frameworks read."""
 
 import os
 from typing import Any
@@ -36,8 +36,8 @@ def save_params(path: str | os.PathLike[str], params: Params) -> None:
 
     Raises:
         FileError: the file cannot be written.
-        TypeError: a leaf that is not an array of numbers, such as None from ``split``.
-        ValueError: a key that contains "/", which joins keys in the file.
+        TypeError: a leaf is not an array of numbers, such as None from ``split``.
+        ValueError: a key contains "/", which joins keys in the file.
         ImportError: safetensors is not installed.
 
     >>> import tempfile
@@ -71,11 +71,22 @@ def _check_keys(path: Any, params: Any) -> None:
 def load_params(path: str | os.PathLike[str]) -> Params:
     """Read params from a safetensors file, as nested dicts of arrays: "/" in a name separates keys.
 
+    Args:
+        path: the file.
+
+    Returns:
+        params: nested dicts of JAX arrays, each in its type in the file.
+
     Raises:
-        FileError: the file is missing, truncated or not a safetensors file; it holds a type that JAX lacks, or 64 bits
-            while JAX computes in 32; a name that continues after the end of another one.
+        FileError: the file is missing, truncated or not a safetensors file; it has a type that JAX lacks, or one of 64
+            bits while ``jax_enable_x64`` is off; one name continues another one, such as "a/b" and "a".
         ImportError: safetensors is not installed.
 
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     save_params(f"{folder}/w.safetensors", {"dense": {"bias": np.ones(2, np.float32)}})
+    ...     load_params(f"{folder}/w.safetensors")
+    {'dense': {'bias': Array([1., 1.], dtype=float32)}}
     >>> load_params("nowhere.safetensors")
     Traceback (most recent call last):
     jaxconv.files.errors.FileError: nowhere.safetensors: No such file or directory

@@ -1,12 +1,12 @@
-"""Weights from and to PyTorch, matched by order: PyTorch's names of layers are not known here, but both have an order.
+"""Conversion of weights from and to PyTorch, matched by order, because PyTorch's names of layers are not known here.
 
-Knows layers and graphs by their contract, and not PyTorch: anything that numpy accepts as an array is accepted.
+PyTorch is not needed: anything that numpy accepts as an array is accepted.
 
-Options are for the caller to set in the layer. PyTorch's ``BatchNorm`` has epsilon 1e-5 and counts momentum the other
-way (0.1 there is 0.9 here). Its ``padding=p`` is ``padding=(p, p)`` here, for each axis, also for transposed
-convolutions, whose ``output_padding`` is the same (0 by default). "same" is equal for stride 1 and odd kernels alone:
-for stride 2 and kernel 3, Keras's "same" pads (0, 1) at even lengths, PyTorch's ``padding=1`` pads (1, 1). For a file
-that Keras opens, write ``ZeroPadding2D(p)`` and a convolution with "valid".
+The caller sets the options of the layer. PyTorch's ``BatchNorm`` has epsilon 1e-5 and defines momentum the other way
+(0.1 there is 0.9 here). Its ``padding=p`` is ``padding=(p, p)`` here, for each axis, also for transposed convolutions,
+whose ``output_padding`` is the same (0 by default). "same" is equal only for stride 1 and odd kernels: for stride 2 and
+kernel 3, Keras's "same" pads (0, 1) at even lengths, PyTorch's ``padding=1`` pads (1, 1). For a file that Keras opens,
+write ``ZeroPadding2D(p)`` and a convolution with "valid".
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> P
     normalization between the two, are permuted to the order in which this layer flattens.
 
     Args:
-        layer: the layer to make params for. Its options are its own; see the top of this module for padding.
+        layer: the layer to make params for, with its options set; see the top of this module for padding.
         state: a ``state_dict``, or a list of arrays, in the order of the layers here (that of ``params_to_torch``).
             Entries named num_batches_tracked are left out. bfloat16 tensors keep their type.
         input_shape: of the layer, batch first; the layer's own if None. It is needed for a Flatten, and makes the check
@@ -74,10 +74,10 @@ def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> P
 def params_to_torch(
     layer: Layer, params: Params, *, input_shape: Any = None, names: Iterable[str] | None = None
 ) -> dict[str, np.ndarray]:
-    """Return the weights in PyTorch's layout, in order: the inverse of :func:`params_from_torch`.
+    """Return the weights in PyTorch's layout and order: the inverse of :func:`params_from_torch`.
 
     With ``names=net.state_dict()``, ``net.load_state_dict({name: torch.tensor(array) for name, array in ...}, strict=
-    False)`` loads them. (torch.tensor does not accept numpy's bfloat16: cast to float32 before.)
+    False)`` loads them. (torch.tensor does not accept numpy's bfloat16: cast to float32 first.)
 
     Args:
         layer, params: the model.
@@ -130,7 +130,7 @@ def _named_arrays(state: Any) -> list[tuple[str, Any]]:
 
 
 def _as_numpy(value: Any) -> np.ndarray:
-    """Return a tensor as a numpy array; PyTorch cannot convert bfloat16, but float32 holds all of it."""
+    """Return a tensor as a numpy array; PyTorch cannot convert bfloat16, but float32 represents it exactly."""
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":
@@ -174,7 +174,7 @@ def _from_tensors(where: str, layer: Layer, shape: Any, order: Order, remaining:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Value:
-    """What is known of an array: its shape, and the positions of its features in PyTorch if they differ."""
+    """An array's shape, or None if it is unknown, and the positions of its features in PyTorch if they differ."""
 
     shape: Any = None
     order: Order = None

@@ -1,4 +1,4 @@
-"""How PyTorch lays out the weights of each kind of layer: tensors, order, axes. PyTorch is not needed."""
+"""PyTorch's layout of the weights of each kind of layer: tensors, order and axes. PyTorch is not needed."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,7 @@ Array = np.ndarray
 
 
 class Tensor(NamedTuple):
-    """A tensor of PyTorch's, and the leaf of params that corresponds to it.
+    """A tensor of PyTorch, and the leaf of params that corresponds to it.
 
     leaf: the leaf. name: PyTorch's name.
     to_torch: our array -> PyTorch's. from_torch: (PyTorch's array, the layer) -> ours.
@@ -48,7 +48,7 @@ def tensors(layer: Layer) -> list[Tensor]:
 
 
 def leaf_layers(layer: Layer) -> list[Any]:
-    """Return the layers inside, or the layer itself."""
+    """Return the innermost layers of a container or wrapper, or the layer itself."""
     return [one for child in layer.children.values() for one in leaf_layers(child)] if layer.children else [layer]
 
 
@@ -70,7 +70,7 @@ def _kernel_from_torch(array: Array, layer: Any = None) -> Array:
 
 
 def _depthwise_to_torch(array: Array) -> Array:
-    """Bring (*window, channels, multiplier) to (channels * multiplier, 1, *window)."""
+    """Transpose and reshape (*window, channels, multiplier) to (channels * multiplier, 1, *window)."""
     return _kernel_to_torch(array.reshape(*array.shape[:-2], 1, -1))
 
 

@@ -1,4 +1,7 @@
-"""Trained models at inference: made smaller, compiled ahead of time, exported. Independent of training."""
+"""Inference with trained models: optimization, ahead-of-time compilation and export.
+
+Must not import ``jaxconv.training``.
+"""
 
 from jaxconv.serving.artifact import export, load_exported
 from jaxconv.serving.compilation import compile

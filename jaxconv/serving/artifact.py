@@ -1,4 +1,4 @@
-"""A model or a stream as one file of StableHLO: weights and program, for several platforms, without jaxconv."""
+"""Export of a model or a stream to one StableHLO file with its weights, for several platforms, without jaxconv."""
 
 import dataclasses
 import os
@@ -30,7 +30,7 @@ from jaxconv.serving.inputs import (
 
 _FORMAT, _VERSION = "jaxconv exported model", 3  # version 1 had one dtype for all inputs, version 2 no streams
 PLATFORMS = ("cpu", "cuda", "tpu")
-# JAX's own check of symbolic shapes and its pooling of symbolic lengths, gone before the program runs
+# JAX's own check of symbolic shapes and its pooling of symbolic lengths, removed before the program runs
 _CUSTOM_CALLS = {"shape_assertion", "stablehlo.dynamic_reduce_window"}
 _DIALECTS = {"builtin", "func", "stablehlo", "chlo", "sdy"}
 _TRANSFERS = {f"stablehlo.{name}" for name in ("infeed", "outfeed", "send", "recv")}
@@ -48,7 +48,7 @@ def export(
 ) -> None:
     """Write a model or a stream with its weights as StableHLO, to run anywhere without its layers.
 
-    The batch size is symbolic: one program for all. The file is an ``.npz`` with a header and, in the array
+    The batch size is symbolic: one program accepts all sizes. The file is an ``.npz`` with a header and, in the array
     ``program``, the bytes of ``jax.export``, which ``jax.export.deserialize`` reads where jaxconv is not installed. JAX
     keeps such programs readable for at least six months after the release that wrote them. The program of a stream is
     its step, a function of (state, x, mask, reset, active); the arrays ``state/0``, ... are the leaves of the state of
@@ -61,15 +61,15 @@ def export(
         input_shape: batch first; None, for the batch and for other lengths, is symbolic: any length that the model
             accepts. For several inputs, a list or dict of shapes, which share the batch, and the lengths along an axis
             where the model combines them. Not for a stream, which knows it.
-        chunk: of a stream, the steps of one call, a multiple of the block; None: the block.
-        dtype: the type of the input. For several, a list or dict of types, or one float type for those that are not
-            declared as integers. By default the types that the inputs of a ``Model`` declare, float32 otherwise.
+        chunk: for a stream, the number of steps in one call, a multiple of the block; by default the block.
+        dtype: the type of the input. For several inputs, a list or dict of types, or one float type for those that are
+            not declared as integers. By default the types that the inputs of a ``Model`` declare, float32 otherwise.
         platforms: the platforms to write it for.
 
     Raises:
-        ValueError: a model that cannot be traced with these shapes, or that runs code of its machine (callbacks, linear
-            algebra of LAPACK); an unknown platform; types or a chunk that do not fit.
-        TypeError: arguments in another order.
+        ValueError: the model cannot be traced with these shapes, or runs code outside StableHLO (callbacks, linear
+            algebra of LAPACK); a platform is unknown; the types or the chunk do not fit.
+        TypeError: the arguments are in the wrong order.
         FileError: the file cannot be written.
         ImportError: flatbuffers is not installed, which jax.export needs.
 
@@ -101,7 +101,7 @@ def export(
             exported = jax_export.export(jax.jit(make.function), platforms=list(platforms))(*make.specs)
         except InconclusiveDimensionOperation as error:
             reason = str(error).partition("\n")[0]
-            raise ValueError(f"not for every length that is None: {reason} Give numbers for some of them") from error
+            raise ValueError(f"not valid for every length that is None: {reason} Give numbers for some") from error
     with explain(make.name):
         _check_operations(exported)
     header = {
@@ -129,13 +129,13 @@ def _program(apply_fn: Any, params: Any, input_shape: Any, dtype: Any) -> Progra
     if not is_shape(shapes):
         try:
             jax.eval_shape(function, specs)
-        except Exception:  # whatever a model raises whose inputs must have the same lengths
+        except Exception:  # a model whose inputs must have equal lengths may raise anything
             specs = symbolic_inputs(apply_fn, shapes, dtypes, shared=True)
     return Program(name, function, (specs,), header, {})
 
 
 def _check_operations(exported: jax_export.Exported) -> None:
-    """Check that a program computes with StableHLO alone: a custom call runs what has its name. Raises ValueError."""
+    """Check that a program contains only StableHLO: a custom call runs any code of that name. Raises ValueError."""
     refused: set[str] = set()
 
     def visit(operation: Any) -> Any:
@@ -155,7 +155,7 @@ def _check_operations(exported: jax_export.Exported) -> None:
         module.operation.walk(visit)
     if refused or exported.nr_devices != 1:
         what = ", ".join(sorted(refused)) or f"a program for {exported.nr_devices} devices"
-        raise ValueError(f"{what} is not allowed in an exported model; operations of StableHLO on one device are")
+        raise ValueError(f"{what} is not allowed in an exported model; expected operations of StableHLO on one device")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -187,15 +187,25 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
 def load_exported(path: str | os.PathLike[str]) -> Any:
     """Read a file that :func:`export` wrote; no layer is needed to run it.
 
+    Args:
+        path: the file.
+
     Returns:
-        of a model, a function ``y = exported(x)``; of a stream, an object with ``init(batch_size)`` and
-        ``step(state, x, mask=None, reset=None, active=None)``, as those of the stream without params.
+        For a model, a function ``y = exported(x)``. For a stream, an object with ``init(batch_size)`` and
+        ``step(state, x, mask=None, reset=None, active=None)``, like those of the stream but without params.
 
     Raises:
         FileError: the file is missing, truncated, damaged, not such a program, or of a newer version; its program runs
             code outside StableHLO.
         ImportError: flatbuffers is not installed, which jax.export needs.
 
+    >>> import tempfile
+    >>> params, apply_fn = jaxconv.Dense(2).init(jax.random.key(0), (None, 3))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     jaxconv.export(apply_fn, params, f"{folder}/dense.jaxexport", (None, 3))
+    ...     exported = load_exported(f"{folder}/dense.jaxexport")
+    >>> exported.input_shape, exported(np.ones((5, 3), np.float32)).shape
+    ((None, 3), (5, 2))
     >>> load_exported("nowhere.jaxexport")
     Traceback (most recent call last):
     jaxconv.files.errors.FileError: nowhere.jaxexport: No such file or directory
@@ -206,13 +216,13 @@ def load_exported(path: str | os.PathLike[str]) -> Any:
         exported = jax_export.deserialize(bytearray(arrays["program"].tobytes()))
         _check_operations(exported)
     except Exception as error:  # flatbuffers and JAX may raise anything on damaged bytes
-        raise FileError(f"{path} holds no program that this JAX {jax.__version__} can read: {error}") from error
+        raise FileError(f"{path} contains no program that this JAX {jax.__version__} can read: {error}") from error
     with refused(path, "its header"):
         arguments, _ = jax.tree.unflatten(exported.in_tree, exported.in_avals)
         shapes, dtypes = _read_inputs(header, arguments[1 if "stream" in header else 0])
         name, version = header["name"], header["jax"]
         if not isinstance(name, str) or not isinstance(version, str):
-            raise ValueError("the names of the model and of the version of JAX are not texts")
+            raise ValueError("the names of the model and of the version of JAX are not strings")
         facts = (name, shapes, dtypes, tuple(exported.platforms), version, jax.jit(exported.call))
         if "stream" in header:
             return ExportedStream(*facts, **read_stream(exported, header, arrays))

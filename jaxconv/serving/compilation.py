@@ -1,4 +1,4 @@
-"""A model compiled ahead of time for a few batch sizes; other batches are padded or split."""
+"""Ahead-of-time compilation of a model for a few batch sizes; other batches are padded or split."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,11 +16,11 @@ from jaxconv.serving.inputs import cast_inputs, is_shape, map_shapes, read_funct
 class Compiled:
     """A model ready to run: ``y = compiled(x)``, for any number of samples, without compiling anything.
 
-    A batch of one of the compiled sizes runs as it is. A smaller one is padded with zeros to the next larger size, and
-    its own rows of the output are returned. A larger one than the largest size runs in several batches of that size.
+    A batch of one of the compiled sizes runs unchanged. A smaller one is padded with zeros to the next larger size, and
+    its own rows of the output are returned. A batch larger than the largest size runs as several batches of that size.
 
-    name: of the model. shapes: the shapes it was compiled for, smallest batch first. dtype: the type of the input, a
-    list or dict of types for several.
+    name: of the model. shapes: the shapes it was compiled for, smallest batch first. dtype: the type of the input, or a
+    list or dict of types for several inputs.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Compiled:
     _executables: tuple[tuple[int, Any], ...] = dataclasses.field(repr=False)
 
     def __call__(self, x: Any) -> Any:
-        """Compute the output. Raises ValueError for an input of another shape, TypeError for what is not numbers."""
+        """Compute the output. Raises ValueError for input of another shape, TypeError for non-numeric input."""
         number = self._batch(x)
         x = cast_inputs(self.name, self.shapes[0], self.dtype, x)
         for size, run in self._executables:
@@ -53,29 +53,32 @@ class Compiled:
         if not fits or len(batches) != 1 or () in batches:
             got = shapes[0] if len(shapes) == 1 else shapes
             allowed = " or ".join(str(shape) for shape in self.shapes)
-            raise ValueError(f"{self.name}: got input of shape {got}; it was compiled for {allowed}, any batch")
+            raise ValueError(f"{self.name}: got input of shape {got}; it was compiled for {allowed}, of any batch size")
         return shapes[0][0]
 
 
 def compile(apply_fn: Any, params: Any, input_shapes: Any, *, dtype: Any = None) -> Compiled:
-    """Compile a model for inference, now, for a few batch sizes; the result runs for all.
+    """Compile a model for inference ahead of time, for a few batch sizes; the result accepts any batch size.
 
-    Each size is also run once, so that the first call is as quick as the later ones. The rows of a batch must not
+    Each size is also run once, so that the first call is as fast as the later ones. The rows of a batch must not
     depend on each other, as is the case for every layer here at inference.
 
     Args:
         apply_fn: the second value of ``layer.init``, a layer, or any function of (params, x).
-        params: its weights. They are not copied; change nothing in place.
+        params: its weights. They are not copied; do not modify them in place.
         input_shapes: a shape with batch first, or a list of such shapes that differ in the batch; for several inputs,
             a dict of shapes, or a list of lists or dicts of shapes.
-        dtype: the type that the input is cast to. For several, a list or dict of types, or one float type for those
-            that are not declared as integers. By default the types that the inputs of a ``Model`` declare, float32
-            otherwise. The layers cast it as their policy says.
+        dtype: the type that the input is cast to. For several inputs, a list or dict of types, or one float type for
+            those that are not declared as integers. By default the types that the inputs of a ``Model`` declare,
+            float32 otherwise. The layers cast it as their policy says.
+
+    Returns:
+        a :class:`Compiled`, which is called as ``y = compiled(x)``.
 
     Raises:
-        ValueError: no shape, an unknown size, shapes that differ beyond the batch, types that do not fit; an input that
-            the model does not accept.
-        TypeError: something else than shapes or types; arguments in another order.
+        ValueError: there is no shape, a size is unknown, shapes differ in more than the batch, or types do not fit; the
+            model does not accept the input.
+        TypeError: a value is not a shape or type; the arguments are in the wrong order.
 
     >>> params, apply_fn = jaxconv.Conv1D(4, 3).init(jax.random.key(0), (None, 10, 2))
     >>> fast = compile(apply_fn, params, [(1, 10, 2), (8, 10, 2)])
@@ -89,7 +92,7 @@ def compile(apply_fn: Any, params: Any, input_shapes: Any, *, dtype: Any = None)
         raise ValueError(f"{name}: input_shapes is empty; give one like (1, 48, 48, 1)")
     samples = {str(map_shapes(lambda one: one[1:], shape)) for shape in shapes}
     if len(samples) > 1 or len({_batch_size(shape) for shape in shapes}) < len(shapes):
-        raise ValueError(f"{name}: input_shapes {shapes} have to differ in the batch, and in nothing else")
+        raise ValueError(f"{name}: input_shapes {shapes} must differ in the batch size, and only in it")
     dtypes = resolve_dtypes(apply_fn, shapes[0], dtype)
     executables = []
     for shape in shapes:
@@ -102,7 +105,7 @@ def compile(apply_fn: Any, params: Any, input_shapes: Any, *, dtype: Any = None)
 def _placed(x: Any, run: Any) -> Any:
     """Return the input with its JAX arrays on the devices of a compiled program, which are those of its parameters."""
     leaves, tree = jax.tree.flatten(x)
-    devices = jax.tree.leaves(run.input_shardings[0][1], is_leaf=lambda place: place is None)
+    devices = jax.tree.leaves(run.input_shardings[0][1], is_leaf=lambda device: device is None)
     placed = (jax.device_put(v, d) if isinstance(v, jax.Array) else v for v, d in zip(leaves, devices, strict=True))
     return jax.tree.unflatten(tree, placed)
 
@@ -114,7 +117,7 @@ def _padded(one: Any, size: int) -> Any:
 
 
 def _several(shapes: Any) -> Sequence[Any]:
-    """Return a list of input shapes from one or several: a tuple of sizes is one, and so is a dict."""
+    """Return a list of input shapes, given one or several: a tuple of sizes is one shape, and so is a dict."""
     if isinstance(shapes, Mapping) or (is_shape(shapes) and shapes):
         return [shapes]
     if not isinstance(shapes, list | tuple):

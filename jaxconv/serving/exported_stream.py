@@ -1,4 +1,4 @@
-"""The step of a stream as one program with the state as an argument. Knows streams by their methods alone."""
+"""The step of a stream as one program with the state as an argument. Must not import ``jaxconv.streaming``."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from jaxconv.serving.inputs import cast_inputs, is_shape, map_shapes, resolve_dt
 
 
 class Program(NamedTuple):
-    """What is exported: a function of arrays, their shapes and types, what its header says, and arrays beside it."""
+    """The parts of an export: a function of arrays, their shapes and types, the header, and arrays to store with it."""
 
     name: str
     function: Callable
@@ -26,11 +26,12 @@ def stream_program(stream: Any, params: Any, chunk: int | None, dtype: Any) -> P
     """Return the step of a stream for chunks of one size and any batch size. Raises ValueError.
 
     The function takes (state, x, mask, reset, active), all of them arrays. The state before the first step is the same
-    for all rows; the arrays hold that of one row.
+    for all rows; the arrays contain that of one row.
     """
     chunk = stream.block if chunk is None else chunk
     if isinstance(chunk, bool) or not hasattr(chunk, "__index__") or chunk < 1 or chunk % stream.block:
-        raise ValueError(f"export: chunk={chunk!r} is not a positive multiple of the block of {stream.block} steps")
+        what = f"chunk={chunk!r} is not a positive multiple of the block of {stream.block} steps"
+        raise ValueError(f"export: {what}; give one such as {stream.block}")
     shapes = map_shapes(
         lambda shape: (None, *(chunk if axis == stream.axis else n for axis, n in enumerate(shape) if axis)),
         stream.input_shape,
@@ -60,10 +61,10 @@ def stream_program(stream: Any, params: Any, chunk: int | None, dtype: Any) -> P
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FromFile:
-    """What a file says about its program.
+    """A program that was loaded from a file.
 
-    name: of the model that was exported. input_shape: with None where it is symbolic. dtype: the type of the input, a
-    list or dict of types for several. platforms: where it runs. jax_version: the version of JAX that wrote it.
+    name: of the model that was exported. input_shape: with None where it is symbolic. dtype: the type of the input, or
+    a list or dict of types for several inputs. platforms: where it runs. jax_version: the version of JAX that wrote it.
     """
 
     name: str
@@ -78,7 +79,7 @@ class FromFile:
 class ExportedStream(FromFile):
     """A stream from a file: ``y, mask, state = exported.step(state, x)``, for any batch size.
 
-    input_shape: that of one chunk. chunk: the steps of one call. block, delay, flush: as those of the stream.
+    input_shape: that of one chunk. chunk: the steps of one call. block, delay, flush: as in the stream.
     """
 
     chunk: int
@@ -123,7 +124,7 @@ class ExportedStream(FromFile):
             return np.full(shape, default)
         value = value if hasattr(value, "dtype") else np.asarray(value)
         if value.dtype != bool:
-            raise TypeError(f"{self.name}: {what} has type {value.dtype}; give booleans, True at what counts")
+            raise TypeError(f"{self.name}: {what} has type {value.dtype}; give an array of booleans")
         if value.shape != shape:
             raise ValueError(f"{self.name}: {what} has shape {value.shape}; this chunk needs {shape}")
         return value

@@ -1,6 +1,6 @@
-"""What a layer is at inference, by its type: nothing, a scale and a shift, or a layer that a neighbour's fold into.
+"""Rules by layer type for folding at inference: a layer may do nothing, scale and shift, or absorb a scale and shift.
 
-The arithmetic is numpy's in float64: it is done once, outside of jit. A layer type that no table names is left alone.
+The arithmetic is numpy's in float64: it is done once, outside of jit. A layer type that no table names is not changed.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ class Affine(NamedTuple):
 
 
 def simplified(layer: Layer, params: Params) -> Folded:
-    """Return (layer, params) that compute the same at inference with less; (None, {}) where that is nothing."""
+    """Return (layer, params) that compute the same at inference with less work, or (None, {}) for nothing."""
     if isinstance(layer, Noise | ActivityRegularization):
         return None, {}
     if isinstance(layer, Activation) and is_linear(layer.activation):
@@ -52,7 +52,7 @@ def simplified(layer: Layer, params: Params) -> Folded:
 
 
 def as_affine(layer: Layer, params: Params) -> Affine | None:
-    """Return what a layer computes at inference, if that is a scale and a shift of each channel."""
+    """Return the scale and shift that a layer applies to each channel at inference, or None for others."""
     if isinstance(layer, BatchNormalization):
         own = _float64(params)
         scale = own.get("gamma", 1.0) / np.sqrt(own["moving_variance"] + layer.epsilon)
@@ -64,7 +64,7 @@ def as_affine(layer: Layer, params: Params) -> Affine | None:
 
 
 def fold_output_affine(layer: Layer, params: Params, affine: Affine) -> Folded | None:
-    """Return (layer, params) that compute ``affine(layer(x))``; None where this layer cannot."""
+    """Return (layer, params) that compute ``affine(layer(x))``, or None if this layer cannot."""
     if isinstance(layer, TimeDistributed):
         return _inside(fold_output_affine, layer, params, affine)
     rule = _rule(layer)
@@ -76,7 +76,7 @@ def fold_output_affine(layer: Layer, params: Params, affine: Affine) -> Folded |
 
 
 def fold_input_affine(layer: Layer, params: Params, affine: Affine) -> Folded | None:
-    """Return (layer, params) that compute ``layer(affine(x))``; None where this layer cannot."""
+    """Return (layer, params) that compute ``layer(affine(x))``, or None if this layer cannot."""
     if isinstance(layer, TimeDistributed):
         return _inside(fold_input_affine, layer, params, affine)
     rule = _rule(layer)
@@ -91,9 +91,9 @@ def fold_input_affine(layer: Layer, params: Params, affine: Affine) -> Folded | 
 
 
 class Rule(NamedTuple):
-    """How the kernels of a layer type take in a scale of each channel.
+    """Functions that fold a scale of each channel into the kernels of a layer type.
 
-    scale_outputs: (layer, leaves, scale) -> kernels that make each output channel ``scale`` times what it was.
+    scale_outputs: (layer, leaves, scale) -> kernels that multiply each output channel by ``scale``.
     scale_inputs: (layer, leaves, scale, shift) -> (kernels for the unscaled input, what ``shift`` adds to each output).
     """
 
@@ -155,7 +155,7 @@ def _along_channels(layer: Any, axis: int) -> bool:
 
 
 def _shiftable(layer: Any) -> bool:
-    """Return whether every output gets the same from a shift of the input: no zeros are padded, nothing is cut off."""
+    """Return whether a shift of the input adds the same to every output: no zeros are padded, nothing is cut off."""
     if not isinstance(layer, Convolving):
         return True
     if isinstance(layer, BaseConvTranspose):
@@ -164,7 +164,7 @@ def _shiftable(layer: Any) -> bool:
 
 
 def _with(layer: Any, leaves: Leaves, like: Mapping[str, Any]) -> Folded:
-    """Return the layer with a bias, and the leaves in the types of ``like``; a new one in that of the first."""
+    """Return the layer with a bias, and the leaves in the types of ``like``; a new leaf has that of the first one."""
     first = next(iter(like.values()))
     cast = {leaf: jnp.asarray(value.astype(like.get(leaf, first).dtype)) for leaf, value in leaves.items()}
     return dataclasses.replace(layer, use_bias=True), cast

@@ -1,4 +1,4 @@
-"""Shapes and types of a model's inputs: those of one, or a list or dict of them."""
+"""Shapes and types of a model's inputs: of a single input, or a list or dict for several."""
 
 import bisect
 import functools
@@ -16,9 +16,9 @@ from jaxconv.models import Model
 
 
 def read_function(model: Any, params: Any, call: str) -> Callable:
-    """Return a model as a function of (params, x), from that or from a layer. Raises TypeError.
+    """Return the function of (params, x) that a model is, or that a layer has. Raises TypeError.
 
-    call: shows the order of the arguments, for messages.
+    call: the call with its arguments in order, for messages.
     """
     function: Any = model.apply_fn if isinstance(model, Layer) else model
     if isinstance(function, type) or not callable(function):
@@ -36,13 +36,13 @@ def is_shape(value: Any) -> bool:
 
 
 def read_input_shape(function: Callable, value: Any) -> Any:
-    """Return the shape of a function's input, or of several as a ``Model`` has them. Raises TypeError, ValueError."""
+    """Return the shape of an input, or those of a ``Model`` in its structure. Raises TypeError, ValueError."""
     shapes = read_shapes(value)
     return function.layer.read_shape(shapes) if isinstance(function, Apply) else shapes
 
 
 def read_shapes(value: Any) -> Any:
-    """Return one shape as a tuple, or the list or dict of several. Raises TypeError.
+    """Return one shape as a tuple, or several in their list or dict. Raises TypeError.
 
     >>> read_shapes([[None, 8, 2], (None, 4)])
     [(None, 8, 2), (None, 4)]
@@ -86,8 +86,8 @@ def resolve_dtypes(apply_fn: Any, shapes: Any, dtype: Any) -> Any:
 def cast_inputs(name: str, shapes: Any, dtypes: Any, x: Any) -> Any:
     """Return the arrays of an input in the types that a program takes.
 
-    Raises TypeError for what is not an array of real numbers; ValueError for numbers that an integer type does not
-    have.
+    Raises TypeError for input that is not an array of real numbers; ValueError for numbers that an integer type cannot
+    represent.
     """
 
     def cast(_: Any, dtype: Any, value: Any) -> Any:
@@ -99,7 +99,7 @@ def cast_inputs(name: str, shapes: Any, dtypes: Any, x: Any) -> Any:
         with np.errstate(invalid="ignore"):
             result = array.astype(dtype)
             if not jnp.issubdtype(dtype, jnp.floating) and (result != array).any():
-                raise ValueError(f"{name}: the input of type {array.dtype} holds numbers that {dtype} does not have")
+                raise ValueError(f"{name}: the input of type {array.dtype} has numbers that {dtype} cannot represent")
         return result
 
     return map_shapes(cast, shapes, dtypes, x)
@@ -107,13 +107,13 @@ def cast_inputs(name: str, shapes: Any, dtypes: Any, x: Any) -> Any:
 
 # -- symbols for unknown sizes
 
-_LONG = 2**14  # a length that every usual model accepts
+_LONG = 2**14  # a length that every common model accepts
 
 
 def symbolic_inputs(function: Any, shapes: Any, dtypes: Any, *, shared: bool) -> Any:
     """Return a ``jax.ShapeDtypeStruct`` for each input, with symbols for None.
 
-    All batches have the same symbol. A symbol for a length stands for the shortest valid one and all longer ones.
+    All batches have the same symbol. A symbol for a length represents the shortest valid one and all longer ones.
     shared: whether the lengths of all inputs along one axis are equal.
     """
     flat: list = jax.tree.leaves(shapes, is_leaf=is_shape)
@@ -133,11 +133,11 @@ def symbolic_inputs(function: Any, shapes: Any, dtypes: Any, *, shared: bool) ->
         return accepted(long | {name: length})
 
     long = dict.fromkeys(lengths, _LONG)
-    least = dict.fromkeys(lengths, 0)
+    shortest = dict.fromkeys(lengths, 0)
     if isinstance(function, Apply) and accepted(long):
-        for name in lengths:  # a longer one than an accepted length is accepted, too
-            least[name] = 1 + bisect.bisect_left(range(1, _LONG), True, key=functools.partial(with_length, name))
-    scope = jax_export.SymbolicScope([f"{name} >= {n}" for name, n in sorted(least.items()) if n > 1])
+        for name in lengths:  # any length longer than an accepted one is accepted, too
+            shortest[name] = 1 + bisect.bisect_left(range(1, _LONG), True, key=functools.partial(with_length, name))
+    scope = jax_export.SymbolicScope([f"{name} >= {n}" for name, n in sorted(shortest.items()) if n > 1])
     symbols = [jax_export.symbolic_shape(f"({', '.join(one)},)", scope=scope) for one in names]
     return tree.unflatten(map(jax.ShapeDtypeStruct, symbols, jax.tree.leaves(dtypes)))
 

@@ -1,4 +1,4 @@
-"""The same values at inference with less work: what only training needs goes, scales and shifts are folded."""
+"""Optimization of a model for inference: layers for training are removed, scales and shifts are folded."""
 
 import jax.numpy as jnp
 
@@ -10,23 +10,27 @@ from jaxconv.serving.wiring import Step, Wiring
 
 
 def optimize(layer: Layer | Apply, params: Params) -> tuple[Layer, Params]:
-    """Return a layer and params that compute the same at inference with less.
+    """Return a layer and params that compute the same at inference with less work.
 
-    * What does nothing at inference goes: dropout and noise, ActivityRegularization, linear activations.
-    * A batch normalization goes into the convolution or dense layer before it: kernel and bias are scaled, once, in
-      float64. Where none stands before, or an activation is between, it goes into the one after it, if no padding of
-      zeros is between: these would have to be shifted.
-    * Spectral and weight normalization give way to the layer inside, with the kernel that they made.
+    * Layers that do nothing at inference are removed: dropout and noise, ActivityRegularization, linear activations.
+    * A batch normalization is folded into the convolution or dense layer before it: kernel and bias are scaled, once,
+      in float64. If there is none, or an activation is between, it is folded into the one after it, unless that one
+      pads with zeros, which would have to be shifted.
+    * Spectral and weight normalization are replaced by the layer inside, with the kernel that they computed.
 
-    The names of the layers that stay are kept. Containers inside are optimized each for itself: nothing moves across
-    their borders. What a shared layer computes is left alone, and so are layers that compute in half precision, whose
-    roundings would move. The result is for inference: trained on, it would be another model.
+    The remaining layers keep their names. Nested containers are optimized separately: nothing moves across their
+    borders. Nothing is folded into or from layers that are called more than once, or that compute in half precision,
+    whose rounding would change. The result is only for inference: training it would train a different model.
 
     Args:
-        layer: any layer, a Sequential or Model for most, or its ``apply_fn``. params: its weights.
+        layer: any layer, usually a Sequential or Model, or its ``apply_fn``.
+        params: its weights.
 
     Returns:
-        (layer, params): the outputs are those of the old ones to about 1e-5 of their size.
+        (layer, params): the outputs equal the original ones to about 1e-5 of their size.
+
+    Raises:
+        TypeError: ``layer`` is not a layer.
 
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(4, 3), jaxconv.BatchNormalization(), jaxconv.Dropout(0.5)])
     >>> params, _ = model.init(jax.random.key(0), (None, 10, 2))
@@ -44,7 +48,7 @@ def optimize(layer: Layer | Apply, params: Params) -> tuple[Layer, Params]:
     if not isinstance(optimized, Sequential | Model):
         return optimized, kept  # a kind of container whose graph follows from its options
     wiring = Wiring(optimized, kept)
-    for step in list(wiring.steps):  # leave out what does nothing, unless its rounding matters
+    for step in list(wiring.steps):  # remove layers that do nothing, unless their rounding matters
         less, _ = simplified(wiring.children[step.name], wiring.params.get(step.name, {}))
         if less is None and _keeps_type(wiring, step):
             wiring.drop(step)

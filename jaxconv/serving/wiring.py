@@ -1,4 +1,4 @@
-"""A container's graph in a form that can be changed: calls that name their input and output values."""
+"""Mutable form of a container's graph: calls that name their input and output values."""
 
 import dataclasses
 from typing import Any
@@ -21,7 +21,7 @@ class Step:
 class Wiring:
     """The layers and calls of a Sequential or Model, and its params; all may be changed in place.
 
-    A value is a number that stays the same however the calls change; the container's inputs are the first ones.
+    A value is a number that stays the same when calls change; the container's inputs are the first ones.
     """
 
     def __init__(self, container: Container, params: Params):
@@ -40,7 +40,7 @@ class Wiring:
         return sum(step.name == name for step in self.steps)
 
     def producer(self, value: int) -> Step | None:
-        """Return the call that a value comes from; None for an input."""
+        """Return the call that a value comes from, or None for an input."""
         return next((step for step in self.steps if value in step.outputs), None)
 
     def consumers(self, value: int) -> list[Step]:
@@ -48,7 +48,7 @@ class Wiring:
         return [step for step in self.steps for one in step.inputs if one == value]
 
     def only_consumer(self, value: int) -> Step | None:
-        """Return the call that alone uses a value, as its only input; None where there is no such call."""
+        """Return the call that is the only user of a value and has no other input, or None."""
         consumers = self.consumers(value)
         alone = len(consumers) == 1 and value not in self.outputs and len(consumers[0].inputs) == 1
         return consumers[0] if alone else None
@@ -61,7 +61,7 @@ class Wiring:
             self.params[name] = params
 
     def drop(self, step: Step) -> None:
-        """Remove a call: what used its output uses its input. A layer that is not called any more is removed, too."""
+        """Remove a call: users of its output then use its input. A layer without calls is removed, too."""
         (taken,), (given,) = step.inputs, step.outputs
         self.steps.remove(step)
         for other in self.steps:

@@ -1,6 +1,6 @@
-"""Models that run step by step: the outputs of the whole sequence, computed as the input arrives.
+"""Streaming: the outputs of a model for a whole sequence, computed step by step as the input arrives.
 
-Knows layers by their windows, and by a table by type where the mathematics needs it (operations.py, choice.py).
+Uses the windows of layers, and their types only where the mathematics requires it (operation.py, choice.py).
 """
 
 from jaxconv.streaming.stream import Stream, stream

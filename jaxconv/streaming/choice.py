@@ -1,6 +1,6 @@
-"""How a call of a layer runs step by step: the operation, and the signal that it computes; or why it cannot.
+"""Choice of the operation that runs a layer call step by step, and of its signal, or the reason why it cannot.
 
-Knows layers by their windows, and a few by type: those whose padding is moved into the stream.
+Uses the windows of layers, and the types of a few: those whose padding is moved into the stream.
 """
 
 import dataclasses
@@ -37,13 +37,13 @@ from jaxconv.streaming.operation import (
 from jaxconv.streaming.signal import Signal
 from jaxconv.windows import Window
 
-RING_FROM = 4  # times as many kept steps as an output reads: moving all of them then costs more than a ring
-ODD_LENGTHS = (1009, 2003)  # no constant of a layer has one of these lengths along time by accident
+RING_FROM = 4  # kept steps per step that an output reads, from which a ring is cheaper than moving all of them
+ODD_LENGTHS = (1009, 2003)  # a constant of a layer is unlikely to have one of these lengths along time
 
 
 @dataclasses.dataclass(frozen=True)
 class Heads:
-    """What the user has chosen for layers that read the whole time axis: see ``stream``."""
+    """The user's choices for layers that read the whole time axis; see ``stream``."""
 
     pooling: str | None = None
     window: int | None = None
@@ -51,7 +51,7 @@ class Heads:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """An operation, the signal of its result, and how many steps the result must still wait.
+    """An operation, the signal of its result, and the number of steps by which to delay the result.
 
     same: the window, if it pads by "same" with a stride, and its padding before the first step in the stream.
     """
@@ -63,7 +63,7 @@ class Choice:
 
 
 class StreamError(ValueError):
-    """A layer cannot run step by step; the message names it, the axis, the reason and what to do instead."""
+    """Error for a layer that cannot run step by step. The message names it, the axis, the reason and a way out."""
 
 
 def refuse(name: str, layer: Any, axis: int | None, reason: str, instead: str) -> StreamError:
@@ -73,11 +73,11 @@ def refuse(name: str, layer: Any, axis: int | None, reason: str, instead: str) -
 
 
 def choose(name: str, layer: Any, inputs: tuple[Signal, ...], heads: Heads) -> Choice:
-    """Return how a call of a layer, on inputs that all have the same delay, runs step by step; StreamError if not."""
+    """Return the choice for a layer call on inputs of equal delay. Raises StreamError if it cannot run step by step."""
     if isinstance(layer, Merge):
         return _merge(name, layer, inputs)
     signal = inputs[0]
-    if len(inputs) > 1 and isinstance(layer, Recurrent):  # Bidirectional is refused below, with or without states
+    if len(inputs) > 1 and isinstance(layer, Recurrent):  # Bidirectional raises below, with or without states
         raise refuse(name, layer, signal.axis, "is given first states", "leave them out: stream.init has zeros")
     if signal.axis is None:
         shape = layer.output_shape(signal.shape)
@@ -112,7 +112,7 @@ def _refuse_masked(name: str, layer: Any, signal: Signal) -> None:
 
 
 def _repeat(name: str, layer: Any, signal: Signal) -> Choice:
-    """Return how a recurrent layer runs: on from its states. Without ``return_sequences`` each step has a result."""
+    """Return the choice for a recurrent layer. Without ``return_sequences`` each step has a result, too."""
     _refuse_masked(name, layer, signal)
     out = dataclasses.replace(signal, shape=layer.output_shape(signal.shape), source=name, field=None, padded=name)
     if not layer.return_sequences:
@@ -121,7 +121,7 @@ def _repeat(name: str, layer: Any, signal: Signal) -> Choice:
 
 
 def _length(layer: Any, signal: Signal, axis: int) -> int | None:
-    """Return the output length for the whole input that the user named; None where it is unknown or too short."""
+    """Return the output length for the whole input shape that the user gave, or None if it is unknown or too short."""
     try:
         return None if signal.length is None else layer.output_shape(signal.sized(signal.length))[axis]
     except ValueError:
@@ -129,7 +129,7 @@ def _length(layer: Any, signal: Signal, axis: int) -> int | None:
 
 
 def _check_weights(name: str, layer: Any, signal: Signal) -> None:
-    """Raise ValueError for a layer that treats the steps differently: with weights or constants for each."""
+    """Raise ValueError for a layer that has different weights or constants for each step."""
     try:
         layer.weights(signal.shape)
         for length in ODD_LENGTHS:
@@ -140,9 +140,9 @@ def _check_weights(name: str, layer: Any, signal: Signal) -> None:
 
 
 def reads_early(layer: Any, signal: Signal) -> bool:
-    """Return whether a layer may be given a signal whose first steps, zeros, are there before the stream begins.
+    """Return whether a layer accepts a signal whose first steps are zeros from before the stream begins.
 
-    It then finds these zeros in its state. A pointwise layer has no state: it would lose what it makes of them.
+    These zeros are then in its state. A pointwise layer has no state: its outputs for them would be lost.
     """
     if not isinstance(layer, Convolving) or isinstance(layer, BaseConvTranspose):
         return False
@@ -150,7 +150,7 @@ def reads_early(layer: Any, signal: Signal) -> bool:
     return found is not None and not found[1].pointwise
 
 
-# -- layers of several inputs
+# -- layers with several inputs
 
 
 def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
@@ -191,7 +191,7 @@ def _merge(name: str, layer: Any, inputs: tuple[Signal, ...]) -> Choice:
 
 
 def _reshape(name: str, layer: Any, signal: Signal) -> Choice | None:
-    """Return how a Reshape runs that keeps the time axis; None for another one."""
+    """Return the choice for a Reshape that keeps the time axis, or None for any other."""
     whole = signal.sized(signal.length)
     reading = [(axis, window) for axis, window in enumerate(layer.windows(whole), 1) if not window.reads_all]
     found = [axis for axis, window in reading if window.axis == signal.time - 1]
@@ -203,7 +203,7 @@ def _reshape(name: str, layer: Any, signal: Signal) -> Choice | None:
 
 
 def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> Choice:
-    """Return how a layer runs that reads the whole time axis: over the last steps, or over all so far."""
+    """Return the choice for a layer that reads the whole time axis: over the last steps, or over all until now."""
     flat = isinstance(layer, Flatten | Reshape) and signal.length is not None
     flat = flat and len(layer.output_shape(signal.sized(signal.length))) == 2
     pools = isinstance(layer, BaseGlobalPooling)
@@ -213,7 +213,7 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
     if heads.window is not None:
         if signal.padded is not None:
             reason = f"reads the last {heads.window} steps, and {signal.padded} before it pads, crops or has a state"
-            instead = f"leave window out, or use a {signal.padded} whose outputs depend on these steps alone"
+            instead = f"leave window out, or use a {signal.padded} whose outputs depend only on these steps"
             raise refuse(name, layer, signal.axis, reason, instead)
         frames = signal.lengths(heads.window)
         if frames < 1:
@@ -225,9 +225,9 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
     if isinstance(layer, Flatten):
         instead = "name the number of steps in input_shape, or give window=W for the last W steps"
     elif pools or ends:
-        instead = "give pooling='cumulative' (over all steps so far) or window=W (over the last W steps)"
+        instead = "give pooling='cumulative' (over all steps until now) or window=W (over the last W steps)"
     else:
-        instead = "give window=W to run the layers behind it on the last W steps"
+        instead = "give window=W to run the layers after it on the last W steps"
         instead = f"use a layer that works within each step, or {instead}" if mixed else instead
     raise refuse(name, layer, signal.axis, "reads all steps", instead)
 
@@ -250,7 +250,7 @@ def _frame(name: str, layer: Any, signal: Signal, frames: int) -> Choice:
 
 
 def _moved(signal: Signal, window: Window, delay: int) -> Signal:
-    """Return the signal behind a window: its rate, delay, lengths and field."""
+    """Return the signal after a window: its rate, delay, lengths and field."""
     if window.transposed:
         tail = window.output_length(10**6) - (10**6 - 1) * window.stride
         rate, lengths = signal.rate * window.stride, signal.lengths.then(window.stride, tail - window.stride, 1)
@@ -265,13 +265,13 @@ def _moved(signal: Signal, window: Window, delay: int) -> Signal:
 
 
 def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal) -> Choice:
-    """Return how a layer runs whose window along time is more than one step, or padded."""
+    """Return the choice for a layer whose window along time has more than one step, or is padded."""
     if isinstance(layer, UpSampling) and window.mode == "renormalize":
         reach, factor = REACHES[layer.interpolation], window.stride
         moved = _moved(signal, window, (signal.delay + reach) * factor)
         return Choice(Interpolate(layer, (signal,), reach=reach, factor=factor), _joined(out, moved, name))
     given, same = window, None
-    if window.padding == "same" and window.stride > 1 and not window.transposed:  # as where the block divides the input
+    if window.padding == "same" and window.stride > 1 and not window.transposed:  # as if the block divides the input
         block = math.lcm(signal.lengths.period, (signal.rate / window.stride).denominator)
         window = dataclasses.replace(window, padding=window.pads(signal.lengths(10**6 * block)))
         same = given, window.pads()[0]
@@ -281,7 +281,7 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
         reason = f"pads with mode {window.mode!r}, which reads later steps,"
         raise refuse(name, layer, signal.axis, reason, "use padding_mode='zeros'")
     plan = window.stream(signal.delay)
-    if isinstance(layer, Edges):  # the zeros before the first step are there before the stream begins: it is early
+    if isinstance(layer, Edges):  # the zeros before the first step exist before the stream begins: the output is early
         plan = plan._replace(keep=0, delay=signal.delay - window.pads()[0])
     moved = _moved(signal, window, plan.delay)
     if same is not None:
@@ -289,7 +289,7 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
     operation = _operation(name, layer, signal, window, plan.keep, same, out.shape)
     pads = window.pads() != (0, 0) if not window.transposed else window.extent > window.stride
     out = _joined(out, moved, name if pads else None)
-    known = plan.delay if isinstance(layer, Edges) else moved.on_time  # what pads may be early
+    known = plan.delay if isinstance(layer, Edges) else moved.on_time  # the output of padding may be early
     late = max(_waiting(given, signal.delay) - plan.delay, known - plan.delay, 0)
     return Choice(operation, dataclasses.replace(out, delay=out.delay + late), late, same)
 
@@ -301,7 +301,7 @@ def _joined(out: Signal, moved: Signal, padded: str | None) -> Signal:
 
 
 def _waiting(window: Window, delay: int) -> int:
-    """Return the least delay of the output at which it is known that an output is not cut off at the end."""
+    """Return the smallest delay of the output at which it is known that an output is not cut off at the end."""
     if window.transposed:
         tail = window.output_length(10**6) - (10**6 - 1) * window.stride
         return delay * window.stride + window.stride - tail
@@ -313,7 +313,7 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
     """Return the operation of a window that reads zeros beyond the ends."""
     direct = window.transposed and window.pads()[0] == 0 and window.extent <= window.stride
     if direct and window.output_length(1) == window.stride:
-        return Operation(layer, (signal,))  # each step makes its own outputs
+        return Operation(layer, (signal,))  # each step computes its own outputs
     if isinstance(layer, BaseConvTranspose):
         free = dataclasses.replace(_without_padding(layer, signal), use_bias=False, activation=None)
         channels = len(output) - 1 if layer.data_format == "channels_last" else 1
@@ -348,7 +348,7 @@ def _without_padding(layer: Any, signal: Signal) -> Any:
 
 
 def _dense(layer: Any, signal: Signal) -> Any:
-    """Return the layer without stride and dilation along time; None where it has neither."""
+    """Return the layer without stride and dilation along time, or None if it has neither."""
     if not isinstance(layer, Convolving):
         return None
     place = spatial_axes(layer.rank, layer.data_format).index(signal.axis)  # type: ignore[arg-type]

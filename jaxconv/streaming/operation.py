@@ -1,7 +1,8 @@
-"""What one call of a layer does in one step of a stream, by the way in which it reads the time axis.
+"""Operations of a stream: one layer call in one step, by the way in which it reads the time axis.
 
-Knows layers by their contract, with two exceptions that the mathematics needs: a transposed convolution adds its bias
-and activation after partial sums have met, and pooling counts the real steps of each window.
+Uses the contract of layers, and more only where the mathematics requires it: a transposed convolution adds its bias
+and activation after partial sums are complete, pooling counts the valid steps of each window, and a recurrent layer
+continues from its states.
 """
 
 import dataclasses
@@ -17,13 +18,13 @@ from jaxconv.layers.activation_axis import activate
 from jaxconv.streaming.signal import Signal
 
 Array = jax.Array
-MOST_SLICES = 16  # of a ring, which are taken one by one
+MOST_SLICES = 16  # the largest number of slices of a ring that are taken one by one
 
 
 class Real(Protocol):
-    """The place of a chunk in the sequence of each row.
+    """The position of a chunk in the sequence of each row, which determines its valid steps: those in the sequence.
 
-    Called with (first, count), it returns (batch, count): which steps are real, counted from the chunk's start.
+    Called with (first, count), it returns a mask (batch, count) of valid steps, counted from the chunk's start.
     start: (batch,), the number of the chunk's first step, up to a multiple of every ring.
     """
 
@@ -57,8 +58,7 @@ def append(kept: Array | None, x: Array, axis: int) -> Array:
 class Operation:
     """One call in one step: without a state, each step of the output reads its own step of the input.
 
-    layer: what is computed. inputs: the signals that it is given. output: the shape of its result in the sense of
-    :class:`~jaxconv.streaming.signal.Signal`.
+    layer: the layer that is called. inputs: the signals that it is called on. listed: whether it takes them as a list.
     """
 
     layer: Any
@@ -81,25 +81,25 @@ class Operation:
         return infer(self.layer, params, xs if self.listed else xs[0]), state
 
     def multiply_adds(self, steps: int) -> int | None:
-        """Return the products for this many input steps, for one example."""
+        """Return the number of multiply-adds for this many input steps, for one example."""
         if not self.multiplies:
             return 0
         shapes = [one.sized(steps) for one in self.inputs]
         return self.layer.multiply_adds(shapes if self.listed else shapes[0])
 
     def read(self, x: Array, real: Real) -> Array:
-        """Return the input as the layer takes it, with zeros at the steps that are not real."""
+        """Return the input in the type that the layer computes in, with zeros at invalid steps."""
         x, axis = self.layer._input(x), self.signal.time
         return jnp.where(spread(real(0, x.shape[axis]), x.ndim, axis), x, jnp.zeros((), x.dtype))
 
     def kept(self, batch: int, steps: int, value: float = 0) -> Array | None:
-        """Return a buffer for this many steps of the input; None for no step."""
+        """Return a buffer for this many steps of the input, or None for no steps."""
         shape = self.signal.array_shape(batch, steps)
         return jnp.full(shape, value, self.layer.policy.compute) if steps else None
 
 
 class Pass(Operation):
-    """Return the input as it is; what is wanted is the delay before it."""
+    """Return the input unchanged; the purpose is the delay before it."""
 
     multiplies: ClassVar[bool] = False
 
@@ -122,7 +122,7 @@ class Reshaped(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EachStep(Operation):
-    """Apply the layer to each step alone, with the steps as more samples: time has been reduced before."""
+    """Apply the layer to each step separately, as more samples: an earlier layer has reduced time."""
 
     def step(self, params: Any, xs: list[Array], real: Real, state: Any) -> tuple[Array, Any]:
         batch, steps = xs[0].shape[:2]
@@ -139,11 +139,11 @@ class EachStep(Operation):
 class Slide(Operation):
     """Slide a window over the kept and the new steps.
 
-    layer: the layer without padding along time. keep: how many steps are kept. fill: whether steps that are not real
-    may be read by real outputs, and are to be replaced by what the layer's padding holds. dense: the same layer
-    without dilation and stride along time, for a single output. ring: how many places the state has if step ``t`` is
-    kept at place ``t % ring``, so that a chunk of one output touches only the steps that it reads and writes; a power
-    of two. 0 for a state in the order of time. base: the first of these places in an array that rings share.
+    layer: the layer without padding along time. keep: the number of steps that are kept. fill: whether valid outputs
+    may read invalid steps, which are then replaced by the value of the layer's padding. dense: the same layer without
+    dilation and stride along time, for a single output. ring: the number of slots in the state if step ``t`` is kept in
+    slot ``t % ring``, so that a chunk of one output touches only the steps that it reads and writes; a power of two. 0
+    for a state in the order of time. base: the first of these slots in an array that rings share.
     """
 
     keep: int = 0
@@ -177,8 +177,8 @@ class Slide(Operation):
     def step_ring(self, params: Any, x: Array, real: Real, state: tuple[Array, Array]) -> tuple[Array, Array]:
         """Compute the outputs from a ring in an array that rings share.
 
-        state: the array before the chunk, and with what the calls before this one have written. The outputs of a few
-        steps read after these are written, so that nothing else is read and a donated array is updated in place.
+        state: the array before the chunk, and the array with the writes of earlier calls. The outputs of a few steps
+        read after these are written, so that nothing else is read and a donated array is updated in place.
         """
         axis, (old, latest) = self.signal.time, state
         steps = x.shape[axis]
@@ -220,7 +220,7 @@ class Slide(Operation):
         return self.base + ((real.start[:, None] + jnp.asarray(offsets, jnp.int32)[None]) & (self.ring - 1))
 
     def _place(self, real: Real, offset: int) -> Array:
-        """Return a place in a ring of one row; unsigned, because JAX compares a signed index with zero."""
+        """Return a slot in a ring of one row; unsigned, because JAX compares a signed index with zero."""
         start = real.start[0].astype(jnp.uint32) + np.uint32(offset % self.ring)
         return np.uint32(self.base) + (start & np.uint32(self.ring - 1))
 
@@ -233,15 +233,15 @@ class Slide(Operation):
 
 
 def _alone(ring: Array, offsets: np.ndarray) -> bool:
-    """Return whether a ring is that of one row and few steps: slices take less time than gather and scatter."""
+    """Return whether a ring has one row and few steps are used: slices then take less time than gather and scatter."""
     return isinstance(ring.shape[0], int) and ring.shape[0] == 1 and len(offsets) <= MOST_SLICES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pool(Slide):
-    """Pool over the kept and the new steps; steps that are not real count as nothing.
+    """Pool over the kept and the new steps; invalid steps are ignored.
 
-    pads: the padding of the other axes, which the layer then leaves out.
+    pads: the padding of the other axes, which is applied before the layer.
     """
 
     pads: tuple[tuple[int, int], ...] = ()
@@ -262,7 +262,8 @@ class Pool(Slide):
 class Overlap(Operation):
     """Add the outputs of a transposed convolution to those that earlier steps have begun.
 
-    layer: the layer without bias, activation and padding along time. whole: the layer as it is.
+    layer: the layer without bias, activation and padding along time. whole: the unchanged layer. output: the shape of
+    the result in the sense of :class:`~jaxconv.streaming.signal.Signal`.
     """
 
     whole: Any = None
@@ -297,9 +298,9 @@ class Overlap(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Interpolate(Operation):
-    """Interpolate between the steps before and after; at both ends the weights of the real steps add to one.
+    """Interpolate between the steps before and after; at both ends the weights of the valid steps add to one.
 
-    reach: how many steps are read on either side. factor: outputs for each step.
+    reach: the number of steps that are read on either side. factor: outputs per step.
     """
 
     reach: int = 1
@@ -319,9 +320,9 @@ class Interpolate(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Cumulate(Operation):
-    """Pool over all real steps so far: the last output is that of the whole sequence.
+    """Pool over all valid steps until now: the last output is that of the whole sequence.
 
-    maximum: whether the largest value is kept, and not the average. others: the other axes that are pooled.
+    maximum: whether to keep the maximum instead of the average. others: the other axes that are pooled.
     """
 
     multiplies: ClassVar[bool] = False
@@ -352,7 +353,7 @@ class Cumulate(Operation):
         return self._shaped(y.astype(dtype)), {"total": total[:, -1], "count": count[:, -1]}
 
     def _shaped(self, y: Array) -> Array:
-        """Return the outputs with the pooled axes at size 1, where the layer keeps them."""
+        """Return the outputs with the pooled axes at size 1, if the layer keeps them."""
         if not self.layer.keepdims:
             return y
         gone = sorted((*self.others, self.signal.time))
@@ -361,7 +362,7 @@ class Cumulate(Operation):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Repeat(Operation):
-    """Run a recurrent layer, one with ``return_sequences``, on from the states after the last step."""
+    """Run a recurrent layer, one with ``return_sequences``, starting from the states after the last step."""
 
     def init(self, batch: int) -> Any:
         return self.layer.initial_states(self.signal.array_shape(batch, 1))

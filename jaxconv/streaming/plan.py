@@ -1,7 +1,4 @@
-"""The plan of a stream: every call in a model with its operation, the delay lines before merges, and the block.
-
-Knows models by their graphs of calls.
-"""
+"""The plan of a stream: every call in a model with its operation, the delay lines before merges, and the block."""
 
 import dataclasses
 import functools
@@ -21,16 +18,16 @@ from jaxconv.streaming.choice import Choice, Heads, choose, reads_early, refuse
 from jaxconv.streaming.operation import Pass, append
 from jaxconv.streaming.signal import Signal
 
-MOST_PACKED = 4096  # numbers of one row of a state that is kept in one array with others: copying it costs little
+MOST_PACKED = 4096  # the largest row of a state that is kept in one array with others: copying it costs little
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
     """One call of one layer.
 
-    key: its name. store: the name of its state, or of the array of which its state is a part. path: where its params
-    are. wrappers: the layers around it that make its kernel. values: the numbers of the values that it is called on.
-    waits: by how many steps each of these is delayed first.
+    key: its name. store: the name of its state, or of the array of which its state is a part. path: the path of its
+    params. wrappers: the layers around it that compute its kernel. values: the indices of the values that it is called
+    on. waits: the number of steps by which each of these is delayed first.
     """
 
     key: str
@@ -42,7 +39,7 @@ class Step:
     waits: tuple[int, ...]
 
     def params(self, params: Any) -> Any:
-        """Return the params of this call out of those of the model."""
+        """Return the params of this call from those of the model."""
         return call_params(params, self.path, self.wrappers)
 
     @property
@@ -52,7 +49,7 @@ class Step:
 
     @property
     def lines(self) -> list[tuple[str, Signal, int]]:
-        """Return the delay lines of the call: (key, what is delayed, by how many steps)."""
+        """Return the delay lines of the call: (key, delayed signal, number of steps)."""
         pairs = enumerate(zip(self.choice.operation.inputs, self.waits, strict=True))
         found = [(f"{self.key}/input {number}", signal, wait) for number, (signal, wait) in pairs if wait]
         late = self.choice.late
@@ -70,7 +67,7 @@ class Step:
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(jax.eval_shape(lambda: self.init(1))))
 
     def multiply_adds(self, block: int) -> int | None:
-        """Return the products for one block of the stream's input, for one row; None where they are not known."""
+        """Return the multiply-adds for one block of the stream's input, for one row, or None if they are not known."""
         operation = self.choice.operation
         return operation.multiply_adds(int(operation.signal.rate * block))
 
@@ -79,7 +76,7 @@ class Step:
 class Plan:
     """The calls of a stream in order, and the signals of all values: the inputs, then the result of each call.
 
-    outputs: the numbers of the values that the stream returns. block: how many steps must arrive together.
+    outputs: the indices of the values that the stream returns. block: the number of steps that must arrive together.
     """
 
     steps: tuple[Step, ...]
@@ -106,7 +103,7 @@ class Plan:
         return {kind: shapes for kind, shapes in found.items() if len(shapes) > 1}
 
     def pack(self, kept: dict[str, Any]) -> dict[str, Any]:
-        """Return the states with the small ones of a type in one array: each array of a call takes a microsecond."""
+        """Return the states with the small ones of a type in one array: each array costs a microsecond per call."""
         packed = {}
         for kind, shapes in self.small.items():
             packed[kind] = jnp.concatenate([kept[key].reshape(kept[key].shape[0], -1) for key in shapes], 1)
@@ -125,9 +122,9 @@ class Plan:
 
     @property
     def span(self) -> int:
-        """Return a number of input steps behind which nothing depends on where the sequence began.
+        """Return a number of input steps after which nothing depends on where the sequence began.
 
-        A power of two of blocks, and not fewer than any state in a ring has places: these then come round, too.
+        It is a power of two of blocks, and of at least as many as any ring has slots, so that rings wrap around, too.
         """
         reaches = [signal.delay / signal.rate for signal in self.signals]
         reaches += [Fraction(abs(offset)) for signal in self.signals for _, offset, _ in signal.lengths.windows]
@@ -141,12 +138,12 @@ class Plan:
         return [self.signals[index] for index in self.outputs]
 
     def steps_needed(self, length: int, signals: Sequence[Signal]) -> int:
-        """Return after how many steps, a multiple of the block, all of these values for ``length`` steps have come."""
+        """Return the number of steps, a multiple of the block, that complete these values for ``length`` steps."""
         most = max([Fraction(length), *((one.lengths(length) + one.delay) / one.rate for one in signals)])
         return math.ceil(most / self.block) * self.block
 
     def flush(self, signals: Sequence[Signal]) -> int:
-        """Return how many steps to feed after the end, at most, until all of these values have come."""
+        """Return the largest number of steps to feed after the end until all of these values are complete."""
         start = 64 * self.block * math.ceil((self.span + 1) / self.block)
         lengths = range(start, start + self.block)
         return max(0, *(self.steps_needed(n, signals) - math.ceil(n / self.block) * self.block for n in lengths))
@@ -154,8 +151,8 @@ class Plan:
     def check_length(self, length: int) -> None:
         """Check that the outputs for this many steps are those of ``apply_fn``.
 
-        Raises ValueError, which names the nearest valid lengths, where there is no output, where "same" padding with a
-        stride is another one than in the stream, and where branches differ in length.
+        Raises ValueError, which names the nearest valid lengths, if there is no output, if "same" padding with a stride
+        differs from that in the stream, or if branches differ in length.
         """
         least = max(signal.lengths.least for signal in self.results)
         if length < least:
@@ -168,7 +165,7 @@ class Plan:
                 if len(set(own)) > 1:
                     return f"{step.key} merges {' and '.join(map(str, own))} steps"
                 if same is not None and own[0] > 0 and same[0].pads(own[0])[0] != same[1]:
-                    return f"{step.key} pads 'same' otherwise than at multiples of the block of {self.block}"
+                    return f"{step.key} pads 'same' differently than at multiples of the block of {self.block}"
             return None
 
         reason = wrong(length)
@@ -184,14 +181,14 @@ class Plan:
 
 
 class _Walk:
-    """Collects the calls of a model while its graph is walked."""
+    """Collects the calls of a model while its graph is traversed."""
 
     def __init__(self, signals: list[Signal], heads: Heads):
         self.signals, self.heads, self.steps = signals, heads, list[Step]()
         self.seen: dict[str, int] = {}
 
     def visit(self, layer: Layer, path: tuple[str, ...], inputs: list[int]) -> list[int]:
-        """Add the calls inside a layer, or its own; return the numbers of its outputs."""
+        """Add the calls inside a layer, or its own; return the indices of its outputs."""
         if layer.graph is None:
             return [self._add(layer, path, inputs)]
         values, children = list(inputs), layer.children
@@ -219,7 +216,7 @@ class _Walk:
         return len(self.signals) - 1
 
     def on_time(self, index: int, layer: Layer) -> int:
-        """Return the number of a value that is not early: of this one, or of it behind a delay."""
+        """Return the index of a value that is not early: this one, or this one after a delay."""
         signal = self.signals[index]
         if signal.delay >= signal.on_time:
             return index
@@ -258,7 +255,7 @@ def make_plan(layer: Layer, shapes: list[tuple], axis: int, heads: Heads) -> Pla
 
 
 def _share_rings(steps: list[Step]) -> tuple[Step, ...]:
-    """Return the calls with rings of the same width in one array: a call of a program takes a microsecond for each."""
+    """Return the calls with rings of the same width in one array: each array costs a microsecond per call."""
     places: dict[Any, int] = {}
     shared = []
     for step in steps:

@@ -1,7 +1,4 @@
-"""What is known about a value inside a stream before it runs: its time axis, rate, delay and length.
-
-Knows integers only: no arrays and no layers.
-"""
+"""The static properties of a value inside a stream: its time axis, rate, delay and length."""
 
 import dataclasses
 import math
@@ -15,7 +12,7 @@ from jaxconv.contract.receptive_field import Field
 
 @dataclasses.dataclass(frozen=True)
 class Lengths:
-    """How long a value is for an input of ``n`` steps: ``(n * factor + offset) // divisor`` for each window in turn.
+    """The length of a value for an input of ``n`` steps: ``(n * factor + offset) // divisor`` for each window in turn.
 
     A result below one means that neither this window nor a later one has an output.
 
@@ -26,14 +23,14 @@ class Lengths:
     windows: tuple[tuple[int, int, int], ...] = ()
 
     def then(self, factor: int, offset: int, divisor: int) -> "Lengths":
-        """Return the lengths behind one more window."""
+        """Return the lengths after one more window."""
         if (factor, offset, divisor) == (1, 0, 1):
             return self
         return Lengths((*self.windows, (factor, offset, divisor)))
 
     @property
     def period(self) -> int:
-        """Return a number of which every multiple gives each window a whole number of steps."""
+        """Return a number of input steps of which every multiple gives each window a whole number of steps."""
         rate, period = Fraction(1), 1
         for factor, _, divisor in self.windows:
             rate = rate * factor / divisor
@@ -42,7 +39,7 @@ class Lengths:
 
     @property
     def least(self) -> int:
-        """Return the least number of input steps for which there is an output."""
+        """Return the smallest number of input steps for which there is an output."""
         count = 1
         for factor, offset, divisor in reversed(self.windows):
             count = max(1, -((offset - count * divisor) // factor))
@@ -67,13 +64,13 @@ class Signal:
     """A value inside a stream.
 
     shape: batch first, as the layer that uses it expects it, with None along the streamed axis.
-    axis: the streamed axis in ``shape``. None where a layer has reduced it: the value then is one result for each
+    axis: the streamed axis in ``shape``, or None if a layer has reduced it: the value then is one result for each
         step, of this shape, and the array has time at axis 1 in addition.
-    length: its steps for the whole input shape that the user named, where that is known.
-    rate: its steps for each step of the stream's input. delay: how many of its first steps are not real.
-    lengths: its number of real steps. field: which input steps one of its steps reads; None for all earlier ones.
+    length: its steps for the whole input shape that the user gave, or None if that is unknown.
+    rate: its steps for each step of the stream's input. delay: the number of its first steps that are invalid.
+    lengths: its number of valid steps. field: the input steps that one of its steps reads; None for all earlier ones.
     source: the name of the layer that computes it. padded: the first layer before it that pads or crops the time
-        axis, so that a window of the signal is not what the network computes on that window alone.
+        axis, so that a window of the signal is not what the network computes on only that window.
     masked: a layer before it that masks steps by their values.
     """
 
@@ -95,7 +92,7 @@ class Signal:
 
     @property
     def on_time(self) -> int:
-        """Return the least delay with which no step comes before it is known that there is one at all."""
+        """Return the smallest delay with which no step is computed before it is known that there is one."""
         return int((self.lengths.least - 1) * self.rate)
 
     def sized(self, steps: int | None) -> tuple:
@@ -103,6 +100,6 @@ class Signal:
         return tuple(steps if axis == self.axis else size for axis, size in enumerate(self.shape))
 
     def array_shape(self, batch: int | None, steps: int | None) -> tuple:
-        """Return the shape of an array that holds this many steps."""
+        """Return the shape of an array with this many steps."""
         sizes = self.sized(steps) if self.axis is not None else (None, steps, *self.shape[1:])
         return (batch, *sizes[1:])

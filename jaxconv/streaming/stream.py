@@ -1,7 +1,4 @@
-"""``stream``: a model that runs step by step, with its state as an argument and a result.
-
-Knows models through their plan.
-"""
+"""``stream``: a model that runs step by step, with its state as an argument and a result."""
 
 import dataclasses
 import functools
@@ -24,14 +21,14 @@ from jaxconv.streaming.summary import StreamSummary, summarize
 
 Array = jax.Array
 State = dict[str, Any]
-RUN_STEPS = 1024  # steps of a chunk in run: the work of a chunk then outweighs the cost of its start
+RUN_STEPS = 1024  # steps of a chunk in run: the work of a chunk then outweighs the cost of starting it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Stream:
     """A model that runs step by step; made by :func:`stream`.
 
-    layer: the model. axis: that of time in its inputs. plan: what each call in it does.
+    layer: the model. axis: the time axis of its inputs. plan: the operation of each call in it.
 
     >>> running = stream(jaxconv.Conv1D(4, 3, strides=2, padding="same"), (None, None, 2))
     >>> running.block, running.ratio, running.delay, running.flush
@@ -42,7 +39,7 @@ class Stream:
     axis: int
     plan: Plan
 
-    # -- what a user needs to know
+    # -- properties
 
     @property
     def block(self) -> int:
@@ -51,22 +48,22 @@ class Stream:
 
     @property
     def ratio(self) -> Any:
-        """Return the number of output steps for each input step, a fraction; several outputs: in their structure."""
+        """Return the number of output steps per input step, as a fraction; for several outputs, in their structure."""
         return self._each(lambda signal: signal.rate)
 
     @property
     def delay(self) -> Any:
-        """Return how many of the first output steps are not real; several outputs: in their structure."""
+        """Return the number of masked output steps at the start; for several outputs, in their structure."""
         return self._each(lambda signal: signal.delay)
 
     @property
     def flush(self) -> int:
-        """Return how many steps to feed after the end, a multiple of the block, until all outputs have come."""
+        """Return the number of steps to feed after the end, a multiple of the block, until all outputs are returned."""
         return self.plan.flush(self.plan.results)
 
     @property
     def receptive_field(self) -> Any:
-        """Return how many input steps one output step depends on; None where it is all so far."""
+        """Return the number of input steps that one output step depends on, or None for all until now."""
         return self._each(lambda signal: None if signal.field is None else signal.field.size)
 
     @property
@@ -76,12 +73,12 @@ class Stream:
 
     @property
     def multiply_adds(self) -> int | None:
-        """Return the products of one block of one row; None where they are not known."""
+        """Return the multiply-adds for one block of one row, or None if they are not known."""
         return self.summary()[0].multiply_adds
 
     @property
     def input_shape(self) -> Any:
-        """Return the shape of the input, batch first, with None for batch and time; several: in their structure."""
+        """Return the shape of the input, batch first, with None for batch and time; for several, in their structure."""
         shapes = [signal.shape for signal in self.plan.signals[: self.plan.inputs]]
         if isinstance(self.layer, Model):
             return self.layer.structure.unflatten(shapes)
@@ -97,7 +94,7 @@ class Stream:
         """Return the state before the first step: arrays of fixed shapes and types, batch first.
 
         Raises:
-            ValueError: a batch size that is not a positive integer.
+            ValueError: the batch size is not a positive integer.
         """
         if isinstance(batch_size, bool) or not isinstance(batch_size, numbers.Integral) or batch_size < 1:
             raise ValueError(f"stream.init: batch_size={batch_size!r} is not a positive integer; give one like 1")
@@ -115,20 +112,21 @@ class Stream:
         A pure function: jit, scan, grad, vmap and export it. Donate ``state`` to update it in place.
 
         Args:
-            params: those of the model. state: from ``init`` or from the last step.
+            params: those of the model.
+            state: from ``init`` or from the last step.
             x: any multiple of ``block`` steps along time; several inputs in their structure.
-            mask: (batch, steps), True at each real step; None where all are. The first False ends a row: the steps
-                from there on push out its last outputs. Only a reset starts the row again.
-            reset: (batch,), True for a row that starts anew with this chunk.
-            active: (batch,), False for a row whose state stays as it is; its outputs are not real.
+            mask: (batch, steps), True at each step of the sequence; None if all are. The first False ends a row: it
+                and the steps after it only flush the row's last outputs. Only a reset starts the row again.
+            reset: (batch,), True for a row that starts again with this chunk.
+            active: (batch,), False for a row whose state does not change; its outputs are masked.
 
         Returns:
-            (outputs, their mask (batch, output steps), new state). An output that is not real is zero.
+            (outputs, their mask (batch, output steps), new state). Masked outputs are zero.
 
         Raises:
-            ValueError: a chunk that the block does not divide; a state of another stream or batch size; params of
-                another model.
-            TypeError: a mask, ``reset`` or ``active`` that is not boolean.
+            ValueError: the block does not divide the chunk; the state is of another stream or batch size; the params
+                are of another model.
+            TypeError: ``mask``, ``reset`` or ``active`` is not boolean.
         """
         values = self._values(params, x, "stream.step")
         batch, steps = self._check_chunk(values, state)
@@ -139,7 +137,7 @@ class Stream:
         leading = jnp.sum(jnp.cumprod(mask.astype(jnp.int32), 1), 1, dtype=jnp.int32)
         fed, real = state["clock"][:, 0], state["clock"][:, 1]
         clock = _Clock(self.plan, fed, real + jnp.where(real == fed, leading, 0), steps)
-        for index, signal in enumerate(self.plan.signals[: self.plan.inputs]):  # what comes after the end may be NaN
+        for index, signal in enumerate(self.plan.signals[: self.plan.inputs]):  # steps after the end may be NaN
             own = spread(clock.real(signal, 0, steps), values[index].ndim, self.axis)
             values[index] = jnp.where(own, values[index], jnp.zeros((), values[index].dtype))
         kept = self.plan.pack(self._compute(params, values, self.plan.unpack(state["kept"]), clock))
@@ -160,16 +158,20 @@ class Stream:
         return structure.unflatten(outputs), structure.unflatten(masks), new
 
     def run(self, params: Any, x: Any, chunk: int | None = None) -> Any:
-        """Compute the outputs for whole sequences, chunk by chunk in bounded memory: those of ``apply_fn``.
+        """Compute the outputs of ``apply_fn`` for whole sequences, chunk by chunk in bounded memory.
 
         Args:
             params: those of the model.
             x: the input, all rows of the same length; several inputs in their structure.
-            chunk: how many steps run at a time, a multiple of ``block``; None chooses.
+            chunk: the number of steps to run at a time, a multiple of ``block``; by default at most about 1024.
+
+        Returns:
+            the outputs for the whole sequences, in the structure of those of ``apply_fn``.
 
         Raises:
-            ValueError: a chunk that the block does not divide; too few steps for an output; a length at which "same"
-                padding with a stride is another one than in the stream, with the nearest valid lengths.
+            ValueError: the block does not divide the chunk; there are too few steps for an output; at this length,
+                "same" padding with a stride differs from that in the stream (the message has the nearest valid
+                lengths).
         """
         values = self._values(params, x, "stream.run")
         length = values[0].shape[self.axis]
@@ -178,7 +180,8 @@ class Stream:
         if chunk is None:  # equal chunks: steps after the end cost as much as others
             chunk = self.block * -(-needed // (self.block * -(-needed // RUN_STEPS)))
         if chunk < 1 or chunk % self.block:
-            raise ValueError(f"stream.run: chunk={chunk} is not a positive multiple of the block of {self.block} steps")
+            what = f"chunk={chunk} is not a positive multiple of the block of {self.block} steps"
+            raise ValueError(f"stream.run: {what}; give one such as {self.block}")
         count = -(-needed // chunk)
         pads = [[(0, count * chunk - length if a == self.axis else 0) for a in range(v.ndim)] for v in values]
         values = [jnp.pad(value, pad) for value, pad in zip(values, pads, strict=True)]
@@ -213,7 +216,7 @@ class Stream:
         return self.layer.output_structure.unflatten(value(self.plan.signals[index]) for index in self.plan.outputs)
 
     def _compute(self, params: Any, values: list[Array], state: dict[str, Any], clock: "_Clock") -> dict[str, Any]:
-        """Append the result of each call to ``values``; return what is kept for the next step."""
+        """Append the result of each call to ``values``; return the states for the next step."""
         kept: dict[str, Any] = {}
 
         def wait(key: str, x: Array, signal: Signal, steps: int) -> Array:
@@ -270,37 +273,38 @@ class Stream:
 
 
 class _Clock:
-    """Where a step lies in each row's sequence, and which steps of each value are real."""
+    """The position of a step in each row's sequence, and the valid steps of each value."""
 
     def __init__(self, plan: Plan, fed: Array, real: Array, steps: int):
         self.plan, self.fed, self.count, self.steps = plan, fed, real, steps
         self.lengths: dict[Any, Array] = {}
 
     def start(self, signal: Signal) -> Array:
-        """Return the number of a value's first step in this chunk, (batch,); its delay is not taken off."""
+        """Return the number of a value's first step in this chunk, (batch,); its delay is not subtracted."""
         return lax.div(self.fed, _int32(self.plan.block)) * int(signal.rate * self.plan.block)
 
     def real(self, signal: Signal, first: int, count: int) -> Array:
-        """Return the mask (batch, count) of the steps of a value from ``first`` on, counted from the chunk's start."""
+        """Return the mask (batch, count) of a value's valid steps, starting at ``first`` from the chunk's start."""
         if signal.lengths not in self.lengths:
             self.lengths[signal.lengths] = signal.lengths(self.count)
         step = self.start(signal)[:, None] + (first - signal.delay) + jnp.arange(count, dtype=jnp.int32)[None]
         return (step >= 0) & (step < self.lengths[signal.lengths][:, None])
 
     def counters(self) -> Array:
-        """Return how many steps have been fed, and how many of them were real, (batch, 2), both small: behind a span
-        of steps only their difference matters, and it matters only while outputs come.
+        """Return the number of steps that have been fed, and of the valid ones among them, (batch, 2).
+
+        Both stay small: after a span of steps only their difference matters, and only while outputs are returned.
         """
         span = self.plan.span
         block = _int32(self.plan.block)
         fed = jnp.minimum(self.fed + self.steps, lax.div(self.count, block) * block + 4 * span)
-        # whole spans are taken off both, at once for a long chunk
+        # whole spans are subtracted from both, several at once for a long chunk
         times = jnp.maximum(lax.div(jnp.minimum(self.count, fed), _int32(span)) - 1, 0)
         return jnp.stack([fed, self.count], 1) - (times * span)[:, None]
 
 
 class _Place:
-    """The place of a chunk of one value: see :class:`~jaxconv.streaming.operation.Real`."""
+    """The position of a chunk of one value: see :class:`~jaxconv.streaming.operation.Real`."""
 
     def __init__(self, clock: _Clock, signal: Signal):
         self.clock, self.signal, self.start = clock, signal, clock.start(signal)
@@ -318,7 +322,7 @@ def _flags(value: Any, shape: tuple, what: str) -> Array:
     """Return an argument as booleans of this shape. Raises TypeError for numbers, ValueError for another shape."""
     value = jnp.asarray(value) if hasattr(value, "dtype") else jnp.asarray(np.asarray(value))
     if value.dtype != bool:
-        raise TypeError(f"stream.step: {what} has type {value.dtype}; give booleans, True at what counts")
+        raise TypeError(f"stream.step: {what} has type {value.dtype}; give an array of booleans")
     if value.shape != shape:
         raise ValueError(f"stream.step: {what} has shape {value.shape}; this chunk needs {shape}")
     return value
@@ -335,16 +339,19 @@ def stream(
     Args:
         layer: any layer or model, or its ``apply_fn``. ``jaxconv.load_layer`` reads one from a file.
         input_shape: batch first, with None for time. A number for time is the length that ``Flatten`` and ``Reshape``
-            count with: behind them, each output is that of the last so many steps. None: the one that the model knows.
-        axis: that of time, counted with the batch; the same for all inputs.
-        pooling: "cumulative" lets global pooling, and recurrent layers without ``return_sequences``, take all steps so
-            far: the last output is that of the whole sequence.
+            use: after them, each output is that of the last so many steps. By default the shape that the model knows.
+        axis: the time axis, where the batch is axis 0; the same for all inputs.
+        pooling: "cumulative" lets global pooling, and recurrent layers without ``return_sequences``, read all steps
+            until now: the last output is that of the whole sequence.
         window: global pooling, and any other layer that reads all steps, reads the last ``window`` steps of the input.
             Each output is then the model's on these steps. Layers before it must not pad.
 
+    Returns:
+        a :class:`Stream`.
+
     Raises:
-        ValueError: a layer that cannot run step by step, with the reason and what to do; an axis that is not time.
-        TypeError: something that is not a layer.
+        ValueError: a layer cannot run step by step (the message has the reason and what to do); the axis is not time.
+        TypeError: ``layer`` is not a layer.
 
     >>> layer = jaxconv.Conv1D(4, 3, padding="same")
     >>> params, apply_fn = layer.init(jax.random.key(0), (None, 8, 2))
@@ -357,7 +364,7 @@ def stream(
     if pooling not in (None, "cumulative"):
         raise ValueError(f"stream: pooling={pooling!r} is not known; expected None, 'cumulative'")
     if window is not None and (isinstance(window, bool) or not hasattr(window, "__index__") or window < 1):
-        raise ValueError(f"stream: window={window!r} is not a positive number of steps")
+        raise ValueError(f"stream: window={window!r} is not a number of steps; give a positive integer")
     if pooling is not None and window is not None:
         raise ValueError(f"stream: pooling={pooling!r} and window={window} exclude each other; give one of them")
     if isinstance(axis, bool) or not hasattr(axis, "__index__"):

@@ -1,7 +1,4 @@
-"""A stream for people: a row for each call with its delay, its state and its work.
-
-Knows streams by their plan.
-"""
+"""Human-readable summary of a stream: a row for each call with its delay, its state and its work."""
 
 from typing import Any, NamedTuple
 
@@ -16,11 +13,11 @@ class StreamRow(NamedTuple):
 
     name: the layer's, after those of the containers around it, with "#1" at its second call; empty for the whole.
     kind: its class. output: the shape of its output, with None for batch and time.
-    block: after how many input steps of the stream its output has whole steps. delay: how many of its first steps are
-    not real; negative where padding makes steps before the first input. flush: how many steps of the stream's input
-    push out its last steps. receptive_field: the input steps that one of its steps reads; None for all so far.
-    state_bytes: the size of its state for one row. multiply_adds: its products for one block of the stream, for one
-    row; None where they are not known.
+    block: the number of input steps of the stream after which its output has whole steps. delay: the number of its
+    first steps that are invalid; negative if padding gives steps before the first input. flush: the number of steps of
+    the stream's input that flush its last steps. receptive_field: the input steps that one of its steps reads, or None
+    for all until now. state_bytes: the size of its state for one row. multiply_adds: those for one block of the stream,
+    for one row, or None if they are not known.
     """
 
     name: str
@@ -48,7 +45,7 @@ def _numbers(row: StreamRow) -> list[str]:
 
 
 def summarize(layer: Any, plan: Plan) -> StreamSummary:
-    """Return the rows of the plan of a model. Of several outputs, the whole has the largest delay and field."""
+    """Return the rows of the plan of a model. With several outputs, the whole has the largest delay and field."""
     rows = []
     for step in plan.steps:
         signal, field = step.choice.signal, step.choice.signal.field

@@ -16,7 +16,7 @@ sources: dict[str, Callable[..., Splits]] = {source.__name__: source for source 
 
 
 def read_table(table: Mapping[str, Any], location: Location) -> dict[str, Any]:
-    """Check a ``[data]`` table and complete its defaults; find files beside the config. Raises ConfigError."""
+    """Check a ``[data]`` table, fill in its defaults, and find files next to the config. Raises ConfigError."""
     if "source" not in table:
         raise location.missing("source", nearest("", sources))
     name = table["source"]
@@ -26,8 +26,8 @@ def read_table(table: Mapping[str, Any], location: Location) -> dict[str, Any]:
     given = {key: value for key, value in table.items() if key != "source"}
     arguments = read_arguments(given, sources[name], location, allowed=["source"])
     for key, value in arguments.items():
-        if isinstance(value, FilePath) and (beside := Path(location.file).parent / value).is_file():
-            arguments[key] = str(beside)
+        if isinstance(value, FilePath) and (near := Path(location.file).parent / value).is_file():
+            arguments[key] = str(near)
     return {"source": name, **arguments}
 
 

@@ -14,12 +14,12 @@ def adding_problem(*, length: int = 200, train: int = 10000, test: int = 1000, s
     change the distribution of the target, but with one step in each half every sample is long-range.)
 
     The constant prediction 1 has an expected mean squared error of 1/6 = 0.1667, the variance of the sum of two
-    independent uniform numbers. Bai et al. report 0.1767, which their sampling does not give either; on a test set of
+    independent uniform numbers. Bai et al. report 0.1767, which their sampling does not give, either; on a test set of
     1,000 the standard deviation of this error is 0.006.
 
     Args:
         length: steps in a sequence, at least 2.
-        train, test: number of samples in each set. Each set depends on ``seed`` and its own size alone.
+        train, test: number of samples in each set. Each set depends only on ``seed`` and its own size.
         seed: the same seed gives the same numbers.
 
     Shapes:

@@ -1,4 +1,4 @@
-"""The rules for the user's own arrays in any kind of file: which dtypes, which shapes. It reads no file."""
+"""Checks of dtypes and shapes of the user's own arrays, from any kind of file. Reads no files."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 
 def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_kinds: str) -> dict[str, np.ndarray]:
-    """Check that the four arrays fit each other. Return them, with labels as ``(samples,)`` and targets as columns.
+    """Check that the four arrays match, and return them with labels as ``(samples,)`` and targets as columns.
 
     label: returns the start of an error message about one of them: ``"data.path: x_train in 'mine.npz'"``. label_kinds:
     the dtype kinds (``numpy.dtype.kind``) of y besides float. Raises ValueError for a wrong dtype or rank, for no
@@ -50,7 +50,8 @@ def check(arrays: Mapping[str, np.ndarray], label: Callable[[str], str], label_k
             arrays[key] = array.reshape(size)
     for x, y in (("x_train", "y_train"), ("x_test", "y_test")):
         if len(arrays[x]) != len(arrays[y]):
-            raise ValueError(f"{label(y)} has {len(arrays[y])} samples, but {x} has {len(arrays[x])}")
+            what = f"{label(y)} has {len(arrays[y])} samples, but {x} has {len(arrays[x])}"
+            raise ValueError(f"{what}; give equal numbers")
     if are_targets(arrays["y_train"]) != are_targets(arrays["y_test"]):
         raise ValueError(
             f"{label('y_test')} has dtype {arrays['y_test'].dtype}, but y_train has {arrays['y_train'].dtype}; "

@@ -1,11 +1,11 @@
-"""Ranges of the numbers in a ``[data]`` table: one error, which names the key. Independent of the sources."""
+"""Checks of the numbers in a ``[data]`` table; errors name the key."""
 
 import math
 import os
 
 
 def machine_memory() -> float:
-    """Return the memory of this machine in bytes; infinity if it is unknown."""
+    """Return the memory of this machine in bytes, or infinity if it is unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -29,7 +29,7 @@ def between(low: float, high: float, **keys: float) -> None:
 
 
 def check_memory(values: int, **keys: int) -> None:
-    """Raise ValueError if this machine has no memory for so many float32 values, whose number follows from ``keys``.
+    """Raise ValueError if this machine lacks the memory for this many float32 values, which follows from ``keys``.
 
     >>> check_memory(10**18, train=10**9, length=10**9)
     Traceback (most recent call last):

@@ -19,7 +19,7 @@ def csv(
         train, test: the files, relative to the config or to the current folder.
         target: the number of the column with the label or target; -1 is the last one.
         channels: values of each step; a line has those of the first step first.
-        delimiter: what is between the columns; a tab is ``"\\t"``.
+        delimiter: the text between the columns; a tab is ``"\\t"``.
         header: lines to skip at the start.
 
     Shapes:
@@ -34,15 +34,17 @@ def csv(
     for key, table in tables.items():
         columns = table.shape[1]
         if not -columns <= target < columns:
-            raise ValueError(f"data.target: {target}, but {files[key]!r} has {columns} columns")
+            what = f"{target}, but {files[key]!r} has {columns} columns"
+            raise ValueError(f"data.target: {what}; give 0 to {columns - 1}")
         if channels < 1 or columns < 2 or (columns - 1) % channels:
-            raise ValueError(f"data.channels: {channels} does not divide the {columns - 1} values of {files[key]!r}")
+            what = f"{channels} does not divide the {columns - 1} values of a line in {files[key]!r}"
+            raise ValueError(f"data.channels: {what}; give a positive divisor")
         try:
             x = np.delete(table, target, 1).astype(np.float64)
         except ValueError as error:
             raise ValueError(f"data.{key}: {files[key]!r} has values that are not numbers: {error}") from None
         arrays |= {f"x_{key}": x.reshape(len(x), -1, channels), f"y_{key}": np.char.strip(table[:, target])}
-    kind = _kind(np.concatenate([arrays["y_train"], arrays["y_test"]]))  # 1 and 2 are targets beside 0.5
+    kind = _kind(np.concatenate([arrays["y_train"], arrays["y_test"]]))  # 1 and 2 are targets if there is also 0.5
     arrays |= {key: arrays[key].astype(kind) for key in ("y_train", "y_test")}
 
     def label(name: str) -> str:

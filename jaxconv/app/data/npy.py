@@ -17,7 +17,7 @@ def npy(*, x_train: FilePath, y_train: FilePath, x_test: FilePath, y_test: FileP
 
     The arrays keep the dtypes of their files (uint8 images remain one byte per value); a batch is converted when it is
     read, without scaling. The dtype of y determines the task: floats are targets, integers are class indices. These
-    have to be 0..n-1 already, because a mapping would copy them. Labels are read once, block by block, for their range.
+    must already be 0..n-1, because a mapping would copy them. Labels are read once, block by block, for their range.
     Nothing else is read, so a value that is not finite is found only in training.
 
     Args:

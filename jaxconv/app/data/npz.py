@@ -10,8 +10,8 @@ def npz(*, path: FilePath) -> Splits:
 
     x has any float, integer or boolean dtype; its values are converted to float32 and not scaled. The dtype of y
     determines the task: integers, booleans and strings are class labels of any value, mapped to 0..n-1 in sorted order;
-    floats are targets. All four arrays are required. Other arrays in the file are ignored. Pickled objects are refused,
-    because reading one can run code.
+    floats are targets. All four arrays are required. Other arrays in the file are ignored. Pickled objects raise
+    ValueError, because reading one can run code.
 
     Args:
         path: the file, relative to the config or to the current folder.

@@ -63,7 +63,7 @@ def solids(*, size: int = 16, train: int = 2000, test: int = 600, noise: float =
 
     Args:
         size: voxels along each side of the grid, at least 8; below 16 the solids are hard to distinguish.
-        train, test: number of samples in each set. Each set depends on ``seed`` and its own size alone.
+        train, test: number of samples in each set. Each set depends only on ``seed`` and its own size.
         noise: probability that a voxel is flipped, independently of the others, 0 to 0.5.
         seed: the same seed gives the same volumes.
 

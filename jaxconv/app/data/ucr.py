@@ -1,6 +1,6 @@
 """UCR and UEA time series in the package aeon.
 
-Knows aeon's files and its reader. It never uses the network: aeon's own ``load_classification`` downloads a data set
+Reads aeon's files with its reader, and never uses the network: aeon's own ``load_classification`` downloads a data set
 that it does not have, so names are checked against the files first.
 """
 
@@ -19,8 +19,8 @@ def ucr(*, name: str, normalize: bool = False) -> Splits:
     """Load a UCR or UEA data set from aeon's package folder, with the archive's own training and test split.
 
     Classification sets have class indices in the sorted order of their labels (aeon reads labels in lower case);
-    regression sets have float targets ``(samples, 1)``. Sets whose series differ in length are refused; if the package
-    has a version with equal lengths, its name ends in ``_eq``.
+    regression sets have float targets ``(samples, 1)``. Sets whose series differ in length are not supported; if the
+    package has a version with equal lengths, its name ends in ``_eq``.
 
     Args:
         name: the name in the archive: "GunPoint", "ArrowHead", "BasicMotions" (six channels), "ACSF1".

@@ -1,1 +1,1 @@
-"""Keras's model files: the archive, the config, the weights, and writing them."""
+"""Reading and writing of Keras's model files: the archive, the config and the weights."""

@@ -1,6 +1,6 @@
-"""Calls of layers in a functional model's config, in the forms of Keras 1, 2 and 3: the tensors that they refer to.
+"""Layer calls in a functional model's config, in the forms of Keras 1, 2 and 3, and the tensors they refer to.
 
-A reference is a list ``[layer, number of the call, index of the output]``. Independent of layers.
+A reference is a list ``[layer, number of the call, index of the output]``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,13 +10,13 @@ Reference = list[Any]
 
 
 class Tensor(NamedTuple):
-    """A tensor among the arguments of a function, which may be constants as well."""
+    """A tensor argument of a function. Other arguments may be constants."""
 
     reference: Reference
 
 
 def is_reference(value: Any) -> bool:
-    """Return whether a value begins as a reference does; Keras 2 adds keyword arguments behind the three parts."""
+    """Return whether a value begins like a reference; Keras 2 adds keyword arguments after the three parts."""
     return isinstance(value, list) and len(value) >= 3 and isinstance(value[0], str) and isinstance(value[1], int)
 
 
@@ -41,7 +41,7 @@ def references(value: Any) -> Iterator[Reference]:
 
 
 def without_slashes(value: Any) -> Any:
-    """Return the same structure with "." for "/" in the names of layers."""
+    """Return the same structure with "/" replaced by "." in the names of layers."""
     if isinstance(value, Mapping):
         return {key: without_slashes(item) for key, item in value.items()}
     if is_reference(value):

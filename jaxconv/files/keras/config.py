@@ -1,4 +1,4 @@
-"""A Keras model's config as a tree of entries, whatever version wrote it. Independent of the options of layers."""
+"""The config of a Keras model, from any version, as a tree of entries."""
 
 import dataclasses
 import itertools
@@ -13,7 +13,7 @@ from jaxconv.registry import nearest
 Config = dict[str, Any]
 
 LAYERS = 2_500  # the largest number of layers in a model; the largest of Keras's own have 1,041
-CALLS = 20_000  # the largest number of calls, those of models inside counted each time, and of tensors they take
+CALLS = 20_000  # the largest number of calls, those of nested models counted each time, and of tensors they take
 DEPTH = 20  # the deepest nesting of models
 _GRAPHS = ("Functional", "Model")
 _MODELS = (*_GRAPHS, "Sequential")
@@ -21,13 +21,13 @@ _MODELS = (*_GRAPHS, "Sequential")
 
 @dataclasses.dataclass
 class Entry:
-    """One layer of the config; ``class_name`` and ``config`` are as in the file.
+    """One layer of the config; ``class_name`` and ``config`` are unchanged from the file.
 
     stored_name: its name in the file. name: the same with "." for "/", which separates names here. module,
-    registered_name: where its class is from, if the file says so. layers: for a model, its layers, InputLayers
-    included; None for any other layer. calls: its ``inbound_nodes``. ends: a functional model's input_layers and
-    output_layers. needed: False for a layer after the one where reading stops. shared_id: a number that is the same
-    wherever the same layer occurs.
+    registered_name: where its class is defined, if the file says so. layers: for a model, its layers, InputLayers
+    included, or None for any other layer. calls: its ``inbound_nodes``. ends: a functional model's input_layers and
+    output_layers. needed: False for a layer after the one where reading stops. shared_id: a number that all
+    occurrences of a shared layer have.
     """
 
     stored_name: str
@@ -55,12 +55,13 @@ class Entry:
 
     @property
     def is_keras3_graph(self) -> bool:
-        """Whether its layers are called in Keras 3's form, which counts calls of models from 1 in ``ends``."""
+        """Return whether its layers are called in Keras 3's form, which counts calls of models from 1 in ``ends``."""
         return any(entry.has_keras3_calls for entry in self.layers or ())
 
     @property
     def is_operation(self) -> bool:
-        """Whether it is a function of arrays in Keras 3's form. It is not trainable; HDF5 files omit its module."""
+        """Return whether it is a function of arrays in Keras 3's form."""
+        # not trainable; HDF5 files omit its module
         without_module = not self.module and self.has_keras3_calls and "trainable" not in self.config
         return self.module.startswith("keras.src.ops") or without_module
 
@@ -70,17 +71,17 @@ class Entry:
 
     @property
     def wrapped(self) -> "Entry | None":
-        """The entry of the layer in a wrapper's config; None for any other layer."""
+        """Return the entry of the layer in a wrapper's config, or None for any other layer."""
         return self.held("layer")
 
     def held(self, option: str) -> "Entry | None":
-        """Return the entry of a layer that is an option of this one; None without one."""
+        """Return the entry of a layer that is an option of this one, or None if there is none."""
         config = self.config.get(option)
         return read_entry(config, "the wrapped layer") if isinstance(config, Mapping) else None
 
     @property
     def input_shape(self) -> list | None:
-        """The input shape in a layer's config, batch first; None without one. Raises ValueError."""
+        """Return the input shape in a layer's config, batch first, or None. Raises ValueError."""
         for key in ("batch_shape", "batch_input_shape"):
             shape = self.config.get(key)
             if isinstance(shape, Mapping) and shape.get("class_name") == "__tuple__":
@@ -110,7 +111,7 @@ def _count_calls(entry: Entry) -> int:
 
 
 def read_entry(config: Mapping[str, Any], where: str) -> Entry:
-    """Return one layer's entry with all entries inside. Raises ValueError, which begins with ``where``."""
+    """Return one layer's entry with all nested entries. Raises ValueError, whose message begins with ``where``."""
     return _Reader().entry(config, where, DEPTH)
 
 
@@ -175,9 +176,9 @@ class _Reader:
 
 
 def _count_calls_from_zero(entry: Entry) -> None:
-    """Number the calls of models inside from 0, in place. tf.keras counted them from 1, Keras 2.0 to 2.2 from 0.
+    """Number the calls of nested models from 0, in place. tf.keras counted them from 1, Keras 2.0 to 2.2 from 0.
 
-    Each call is used somewhere, so the largest number in use tells the two apart.
+    Each call is used somewhere, so the largest number in use distinguishes the two.
     """
     counts = {one.stored_name: len(one.calls) for one in entry.layers or () if one.layers is not None}
     used: dict[str, list[Reference]] = {name: [] for name in counts}
@@ -208,7 +209,7 @@ def cut(root: Entry, until: str) -> None:
         if call not in needed:
             needed.add(call)
             waiting += _inputs_of(by_name, name, number)
-    # calls in front of the last needed one are kept, so that numbers of calls stay valid; they need their inputs, too
+    # calls before the last needed one are kept, so that the numbers of calls stay valid; they need their inputs, too
     last: dict[str, int] = {}
     for name, number in needed:
         last[name] = max(number, last.get(name, 0))
@@ -231,7 +232,7 @@ def cut(root: Entry, until: str) -> None:
 
 
 def last_before(root: Entry, is_refused: Callable[[Entry], bool]) -> str | None:
-    """Return the name of the last layer in a model that needs no refused layer; None if there is none."""
+    """Return the name of the last layer in a model that needs no unsupported layer, or None if there is none."""
     layers = [one for one in root.layers or () if not one.is_input]
     refused = [one.stored_name for one in layers if is_refused(one)]
     if root.ends is None:

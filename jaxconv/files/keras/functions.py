@@ -1,6 +1,6 @@
-"""Functions of arrays in a graph (Keras 3's operations, tf.keras's lambdas) as the layers here.
+"""Replacement of functions of arrays in a graph (Keras 3's operations, tf.keras's lambdas) by layers.
 
-A closed table: a function is known by its name, and nothing in a file is run. Knows configs, and not layers' insides.
+Functions are looked up by name in a fixed table; no code in a file is run.
 """
 
 import inspect
@@ -32,10 +32,10 @@ def is_function(entry: Entry) -> bool:
 
 
 def replace_functions(model: Entry) -> None:
-    """Replace the functions in a graph and in all graphs inside by layers, in place.
+    """Replace the functions in a graph and in all nested graphs by layers, in place.
 
-    A function that is not in the table remains, with its arguments under "function" and "arguments" of its config for
-    a custom layer.
+    A function that is not in the table remains. For a custom layer, its config gets its name under "function" and its
+    arguments under "arguments".
     """
     names = {one.stored_name for one in model.layers or ()}
     for one in model.layers or ():
@@ -78,7 +78,7 @@ def _read_operation(entry: Entry) -> tuple[str, list, Config]:
 
 
 def as_operation(entry: Config) -> Config:
-    """Return the entry of a layer in a graph; as Keras's operation on arrays, where Keras has no such layer."""
+    """Return the entry of a layer in a graph, as an operation on arrays if Keras has no such layer."""
     kind, own = entry["class_name"], entry["config"]
     if kind not in ("Divide", "Reciprocal", "GetItem"):
         return entry
@@ -99,7 +99,7 @@ def _write_part(part: Any) -> Any:
 
 
 def _read_part(part: Any) -> Any:
-    """Return a part of the key of a slice, in the form of Keras 3 or of tf.keras, as GetItem takes it."""
+    """Convert a part of a slice's key from the form of Keras 3 or tf.keras to that of GetItem."""
     if not isinstance(part, Mapping):
         return part
     if part.get("class_name") == "__ellipsis__":
@@ -125,7 +125,7 @@ def _argument(value: Any) -> Any:
 
 
 def _layer(name: str, args: list, options: Config) -> ClassAndConfig:
-    """Return the class and the config of the layer that computes a function; None if there is none."""
+    """Return the class and the config of the layer that computes a function, or None if there is none."""
     if name in ("get_item", "getitem"):
         return _get_item(args, options)
     if name == "negative" and len(args) == 1 and not options:
@@ -234,7 +234,7 @@ def read_lambda(
 ) -> tuple[str | None, list, dict[str, Any]]:
     """Return TensorFlow's name of the function, its arguments in order, and its other options.
 
-    call: the only one of its ``inbound_nodes``. names: of all layers in the graph, by which references are known.
+    call: the only one of its ``inbound_nodes``. names: of all layers in the graph, by which references are recognized.
     """
     if class_name == "TensorFlowOpLayer":
         op = re.search(r'op: "(\w+)"', str(config.get("node_def")))

@@ -1,7 +1,4 @@
-"""Where Keras 3 stores each weight: the groups of ``model.weights.h5`` and their leaves of params.
-
-Independent of HDF5.
-"""
+"""Keras 3's layout of weights: the groups of ``model.weights.h5``, and the leaves of params in each."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -16,8 +13,8 @@ Leaf = tuple[str, ...]
 class Group(NamedTuple):
     """One layer's group in the weights file.
 
-    path: the group: ``layers/conv1d_1/vars``. Keras numbers the layers of each class, whatever their names are.
-    name: the layer's name; None if it has none.
+    path: the group, like ``layers/conv1d_1/vars``. Keras numbers the layers of each class, regardless of their names.
+    name: the layer's name, or None if it has none.
     leaves: the paths in params of the datasets ``0``, ``1``, ...
     """
 
@@ -29,7 +26,7 @@ class Group(NamedTuple):
 def groups(layer: Layer, path: str = "", name: str | None = None, params_path: Leaf = ()) -> Iterator[Group]:
     """Yield the groups of a layer and of all layers in it, containers first.
 
-    path: the group above. name: the layer's name there. params_path: where its params are.
+    path: the parent group. name: the layer's name in it. params_path: the path of its params.
 
     >>> model = jaxconv.Sequential([jaxconv.Conv1D(4, 3, name="first"), jaxconv.Conv1D(2, 1, use_bias=False)])
     >>> for group in groups(model): print(group.path, group.leaves)
@@ -51,7 +48,7 @@ def groups(layer: Layer, path: str = "", name: str | None = None, params_path: L
 
 
 def numbered_name(base: str, count: dict[str, int]) -> str:
-    """Return ``base``, ``base_1``, ``base_2``, ... in turn, and count on in place."""
+    """Return ``base``, ``base_1``, ``base_2``, ... in turn, and update ``count`` in place."""
     number = count.get(base, 0)
     count[base] = number + 1
     return f"{base}_{number}" if number else base

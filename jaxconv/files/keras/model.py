@@ -1,6 +1,6 @@
-"""Models in Keras's own files, of any version: from an open file to ``(layer, params)``. No code in a file is ever run.
+"""Construction of ``(layer, params)`` from an open Keras file of any version. No code in a file is ever run.
 
-Combines the config's tree, the options of each layer and the weights; each is in a file of its own.
+Combines the tree of the config, the options of each layer and the weights, which are read by separate modules.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ Factory = Callable[[dict[str, Any]], Layer]
 
 
 class Custom(NamedTuple):
-    """What stands for classes outside Keras: factories of layers, and initializers, regularizers and so on, by name."""
+    """Replacements for classes outside Keras, by name: layer factories, and initializers, regularizers and so on."""
 
     layers: Mapping[Any, Factory]
     objects: Mapping[str, Any]
@@ -45,10 +45,10 @@ class Custom(NamedTuple):
 class Read(NamedTuple):
     """A model from a file.
 
-    layer, params: the model. format: the kind of file. version: Keras's, if the file says it.
+    layer, params: the model. format: the kind of file. version: Keras's, if the file has it.
     notes: what was unusual in the file: options left out, things renamed, weights in another type.
     input_shape: batch first, a structure of shapes for several inputs; None if it is unknown.
-    about: as given to :func:`jaxconv.save_model`; empty for files of Keras.
+    about: as given to :func:`jaxconv.save_model`; empty for files that Keras wrote.
     """
 
     layer: Layer
@@ -61,9 +61,9 @@ class Read(NamedTuple):
 
 
 class Source(NamedTuple):
-    """An open Keras file: its config, its weights, and what it says about its writer.
+    """An open Keras file: its config, its weights, and the facts about its writer.
 
-    own: what jaxconv added to the metadata of a file that it wrote.
+    own: the metadata that jaxconv added to a file that it wrote.
     """
 
     path: Any
@@ -76,7 +76,7 @@ class Source(NamedTuple):
 
     @property
     def origin(self) -> Origin:
-        """Who wrote the file; without a version, it is known by the form of its config and the names of its weights."""
+        """Return the writer of the file, inferred from the form of its config and weights if it has no version."""
         text, first = str(self.config), (self.version or "").partition(".")[0]
         if first.isdecimal() and len(first) < 4:
             major = max(1, int(first))
@@ -120,7 +120,7 @@ def read_keras(source: Source, custom: Custom, until: str | None) -> Read:
 
 
 def _params(source: Source, root: Entry, layer: Layer, builder: "_Builder") -> Params:
-    """Read the params of a model; of a file without weights, their shapes and types."""
+    """Read the params of a model, or their shapes and types if the file has no weights."""
     store = source.store
     if isinstance(store, NoStore):
         return _expected_params(source.path, layer, None)
@@ -140,7 +140,7 @@ def _input_shape(source: Source, layer: Layer, params: Params) -> Any:
     with refused(source.path, "metadata.json: input_shape"):
         shape = layer.read_shape(stored)
         if shape != own and not fits(layer, params, shape):
-            raise ValueError(f"{shape} is not an input that the layer has these weights for")
+            raise ValueError(f"input of shape {shape} does not fit the layer's weights")
     return shape
 
 
@@ -148,7 +148,7 @@ def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match] | None
     """Return the shapes and types of the params that a layer has for its own input.
 
     If the input's shape is not in the file, the shapes in the file are used, provided that each layer can have them for
-    some input. Whether one layer fits the next is then seen when they are called. found: None for a file without
+    some input. Whether one layer fits the next is then checked when they are called. found: None for a file without
     weights.
     """
     with refused(path, "its model"):
@@ -156,7 +156,7 @@ def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match] | None
         if shape is not None:
             return param_shapes(layer, shape)
         if found is None:
-            raise ValueError("the file does not name the shape of its input; name the file of its weights: weights=...")
+            raise ValueError("the file has no input shape; give the file of its weights: weights=...")
     missing = [leaf for leaf, _ in leaves_of(without_file(layer)) if leaf not in found]
     if missing:
         raise FileError(f"{path}: weight {'/'.join(missing[0])} is missing")
@@ -178,7 +178,7 @@ def _expected_params(path: Any, layer: Layer, found: Mapping[Leaf, Match] | None
 
 
 class _Builder:
-    """Builds layers of entries, and collects what was unusual about them.
+    """Builds layers from entries, and collects notes on what was unusual about them.
 
     output_lengths: the output lengths that the file declares, by the path of the layer. replaced: the paths of custom
     layers.
@@ -262,7 +262,7 @@ class _Builder:
         return layers[current](**options)
 
     def _until_hint(self) -> str:
-        """Return the end of a message: the last layer of the model that does not need a layer that cannot be built."""
+        """Return the end of a message: the last layer of the model that can be built with all its inputs."""
 
         def is_refused(entry: Entry) -> bool:
             if self._factory(entry) is not None:
@@ -299,13 +299,13 @@ class _Builder:
 
     @functools.cached_property
     def _group_prefixes(self) -> dict[Leaf, str]:
-        """The group of each layer in Keras 3's layout, by the path of its params."""
+        """Return the group of each layer in Keras 3's layout, by the path of its params."""
         root = _stored_layer(self._root, None, (), set())
         return {stored.path: prefix for stored, prefix in numbered.group_prefixes(self._source.store, root)}
 
     @functools.cached_property
     def _name_ends(self) -> dict[tuple[str, int], dict[Leaf, str]]:
-        """The tables of each layer of the model in Keras 2's layout, by the last one or two parts of their names."""
+        """Return the tables of each layer in Keras 2's layout, by the last one or two parts of their names."""
         top, found = hdf5_weights.top_group(self._source.store), dict[tuple[str, int], dict[Leaf, str]]()
         names = {f"{top}{one.stored_name}/": one.name for one in self._root.layers or ()}
         for table in self._source.store.tables:
@@ -316,7 +316,7 @@ class _Builder:
 
 
 def _from_class(cls: Any, config: Mapping[str, Any]) -> Any:
-    """Build a custom layer from its config in a file, without the keys that Keras adds to every layer's."""
+    """Build a custom layer from its config in a file, without the keys that Keras adds to every config."""
     known = {field.name for field in dataclasses.fields(cls)} if dataclasses.is_dataclass(cls) else set()
     given = plain_values({key: value for key, value in config.items() if key in known or key not in IGNORED_KEYS})
     return cls.from_config(given) if hasattr(cls, "from_config") else cls(**given)
@@ -337,7 +337,7 @@ def _check_is_known(entry: Entry) -> None:
 
 
 def _stored_layer(entry: Entry, layer: Layer | None, path: Leaf, replaced: Collection[Leaf]) -> StoredLayer:
-    """Return the record of an entry's layer, with all entries inside in the file's order."""
+    """Return the record of an entry's layer, with all nested entries in the file's order."""
     base, children = snake_case(entry.class_name), {} if layer is None else layer.children
     if path in replaced:
         return StoredLayer(entry.stored_name, base, layer, path, replaced=True)

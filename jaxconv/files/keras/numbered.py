@@ -1,4 +1,4 @@
-"""Weights in Keras 3's layout (``.keras``, ``.weights.h5``): groups by class and number. Independent of configs."""
+"""Weights in Keras 3's layout (``.keras``, ``.weights.h5``): groups by class and number."""
 
 from collections.abc import Collection, Iterable, Iterator
 
@@ -46,7 +46,7 @@ def group_prefixes(
 ) -> Iterator[tuple[StoredLayer, str]]:
     """Yield each layer that is not a model with the path of its group, which ends in "/".
 
-    seen: the shared layers that were yielded before: Keras stores the first occurrence alone.
+    seen: the shared layers that were already yielded: Keras stores only the first occurrence.
     """
     if root.layers is None:
         yield root, prefix

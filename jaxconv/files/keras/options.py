@@ -1,7 +1,4 @@
-"""One layer's config in any of Keras's dialects as the options of a layer here.
-
-Independent of graphs, weights and files.
-"""
+"""Translation of one layer's config, from any version of Keras, to the options of a layer here."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -25,7 +22,7 @@ _ACTIVATIONS = {  # by the major version of Keras
 
 
 def plain_values(value: Any) -> Any:
-    """Return a config value without the dicts that wrap values. Raises NoLayerError for a function as code."""
+    """Return a config value without the dicts that wrap values. Raises NoLayerError for a function stored as code."""
     if isinstance(value, list):
         return [plain_values(item) for item in value]
     if not isinstance(value, Mapping):
@@ -36,7 +33,7 @@ def plain_values(value: Any) -> Any:
     if kind in ("__numpy__", "__tensor__"):
         return value["config"]["value"]
     if kind == "__lambda__" or value.get("function_type") == "lambda" or "__marshal__" in value:
-        raise NoLayerError("it holds a function as marshalled code, which is never run")
+        raise NoLayerError("it contains a function as marshalled code, which is never run")
     if set(value) <= {"type", "value", "dtype"} and value.get("type") == "ndarray":
         return value["value"]
     return {key: plain_values(item) for key, item in value.items()}
@@ -47,9 +44,9 @@ def translate(
 ) -> tuple[str, Config]:
     """Return the current class and options for a layer's config.
 
-    custom: from the name of an initializer, regularizer, constraint or activation to what stands for it. notes: gets a
-    line for each thing that was renamed or left out and is not usual in files of that version. Raises NoLayerError for
-    an unknown class, or code; ValueError for an unknown key, or an option that no layer here has.
+    custom: from the name of an initializer, regularizer, constraint or activation to its replacement. notes: gets a
+    line for each renaming or omission that is unusual in files of that version. Raises NoLayerError for an unknown
+    class, or code; ValueError for an unknown key, or an option that no layer here has.
     """
     given, major = plain_values(dict(config)), origin.major
     if class_name == "Merge":
@@ -79,7 +76,7 @@ def translate(
         options["data_format"] = "channels_last"  # Keras's own default, not the one set in this process
     if current == "LeakyReLU" and major == 3 and "alpha" in config:
         notes.append("alpha is read as negative_slope")
-    if current == "GRU" and major < 3:  # Keras 2.0 had the first form alone, and cuDNN has the second
+    if current == "GRU" and major < 3:  # Keras 2.0 had only the first form, and cuDNN has the second
         options.setdefault("reset_after", class_name == "CuDNNGRU")
     options.pop("input_shape", None)
     return current, options

@@ -1,7 +1,4 @@
-"""The layers of a model in the order of its file, and the leaves of params of each.
-
-Independent of the layout of weights.
-"""
+"""The layers of a model in the order of its file, and the leaves of params of each."""
 
 from typing import NamedTuple
 
@@ -12,12 +9,12 @@ from jaxconv.models.container import Container, base_name
 
 
 class StoredLayer(NamedTuple):
-    """A layer of a file, and where its params are.
+    """A layer of a file, and the path of its params.
 
     name: its name in the file. base: its class in snake_case, by which Keras 3 numbers layers. layer: None after the
-    layer where reading stops. path: where its params are. layers: the layers of a model, in the file's order; None
+    layer where reading stops. path: the path of its params. layers: the layers of a model, in the file's order, or None
     for any other layer. below: the group, inside that of a wrapper, of the model that it wraps. shared_id: see
-    ``keras.config.Entry``. replaced: whether it is a custom layer in place of the file's.
+    ``keras.config.Entry``. replaced: whether it is a custom layer that replaces the file's.
     """
 
     name: str
@@ -31,12 +28,12 @@ class StoredLayer(NamedTuple):
 
     @property
     def is_skipped(self) -> bool:
-        """Whether the weights in the file are not read: the layer is not needed, or a custom one without weights."""
+        """Return whether its weights in the file are not read: it is not needed, or is custom and has no weights."""
         return self.layer is None or (self.replaced and not leaves_of(self))
 
     @property
     def is_normalization(self) -> bool:
-        """Whether the layer is a Normalization, whose weights in Keras are options here."""
+        """Return whether the layer is a Normalization, whose weights in Keras are options here."""
         return self.layers is None and type(self.layer).__name__ == "Normalization"
 
 
@@ -48,7 +45,7 @@ class Match(NamedTuple):
 
 
 def without_file(layer: Layer, name: str = "", path: Leaf = ()) -> StoredLayer:
-    """Return the record of a layer that no config describes: its own order and its own names."""
+    """Return the record of a layer that no config describes, with the order and names of its own children."""
     layers = None
     if isinstance(layer, Container):
         layers = tuple(without_file(child, key, (*path, key)) for key, child in layer.children.items())
@@ -56,7 +53,7 @@ def without_file(layer: Layer, name: str = "", path: Leaf = ()) -> StoredLayer:
 
 
 def leaves_of(stored: StoredLayer) -> list[tuple[Leaf, Layer]]:
-    """List the leaves of a layer and of the layers inside, each with its owner, in Keras's order."""
+    """List the leaves of a layer and of the layers in it, each with its owner, in Keras's order."""
     if stored.layer is None:
         return []
     if stored.layers is not None:

@@ -1,4 +1,4 @@
-"""The weights of a Keras file: matched strictly with the layers here, checked and read. Independent of configs."""
+"""Reading of the weights in a Keras file: they are matched with the leaves of a model and checked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ from jaxconv.files.legacy.kernels import cudnn_conversion, kernel_conversion
 def match_weights(store: Store, root: StoredLayer, by_name: bool | None, strict: bool) -> dict[Leaf, Match]:
     """Match the tables of a file with the leaves of a model.
 
-    by_name: whether layers are matched by their names; None for what the file's layout is made for. strict: whether
+    by_name: whether layers are matched by their names; None for the default of the file's layout. strict: whether
     weights that belong to no layer are an error.
     """
     if numbered.is_numbered(store):
@@ -30,7 +30,7 @@ def match_weights(store: Store, root: StoredLayer, by_name: bool | None, strict:
 
 
 def copy_shared(root: StoredLayer, found: dict[Leaf, Match]) -> list[str]:
-    """Find, in place, the weights of layers in several models, which Keras 3 stores once; return notes."""
+    """Add, in place, the weights of layers shared by several models, which Keras 3 stores once; return notes."""
     occurrences: dict[int, list[tuple[StoredLayer, Leaf]]] = {}
     waiting, notes = [root], []
     while waiting:
@@ -59,7 +59,7 @@ def read_weights(
     origin: Origin,
     notes: list[str],
 ) -> Params:
-    """Read the matched tables. Each one's shape is checked before a byte is read, and its numbers afterwards.
+    """Read the matched tables. The shape of each is checked before reading, and its numbers afterwards.
 
     expected: arrays or their shapes and types, in the structure of the params. default: the params to keep where the
     file has none; None if a missing weight is an error. notes: gets a line for each weight that loses precision. Raises
@@ -88,6 +88,6 @@ def read_weights(
 
 
 def check_finite(where: str, value: np.ndarray) -> None:
-    """Check that no number is NaN or infinite. Raises FileError, which begins with ``where``."""
+    """Check that no number is NaN or infinite. Raises FileError, whose message begins with ``where``."""
     if not np.isfinite(value.astype(np.float32) if value.dtype.itemsize < 4 else value).all():
-        raise FileError(f"{where} holds {'NaN' if np.isnan(value.astype(np.float64)).any() else 'an infinity'}")
+        raise FileError(f"{where} contains {'NaN' if np.isnan(value.astype(np.float64)).any() else 'an infinity'}")

@@ -1,4 +1,4 @@
-"""Write models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5."""
+"""Writing of models to Keras 3's ``.keras`` archive: metadata.json, config.json and model.weights.h5."""
 
 import dataclasses
 import io
@@ -26,7 +26,7 @@ from jaxconv.models import Model, Sequential
 from jaxconv.models.container import Container, base_name, free_name
 from jaxconv.registry import plain
 
-KERAS_VERSION = "3.15.1"  # whose form of config and weights is written
+KERAS_VERSION = "3.15.1"  # the version whose form of config and weights is written
 
 
 def save_model(
@@ -39,28 +39,29 @@ def save_model(
 ) -> None:
     """Write a model to a ``.keras`` file, which Keras 3 opens and which computes the same there.
 
-    Atomic: an interrupted save leaves the old file whole. The same model gives the same bytes: they contain no time.
-    Layers without a name get the one they have in params; ``input_shape`` options become Keras's input layers. A layer
-    that is not a Sequential or Model is written inside a Sequential (for several inputs: a Model). What Keras lacks
-    (Residual, LocallyConnected1D, options beyond Keras's) is written in the same form: jaxconv reads it back, and Keras
-    refuses the file with an error that names it. A Sequential in which a layer is shared is written as a Model, because
-    Keras loses the second call; inside another model it is refused.
+    The file is replaced atomically: an interrupted save leaves the old one intact. The same model gives the same bytes,
+    which contain no time. Layers without a name get the one they have in params; ``input_shape`` options become Keras's
+    input layers. A layer that is not a Sequential or Model is written inside a Sequential (for several inputs: a
+    Model). What Keras lacks (Residual, LocallyConnected1D, options beyond Keras's) is written in the same form: jaxconv
+    can read it, and Keras rejects the file with an error that names it. A Sequential in which a layer is shared is
+    written as a Model, because Keras loses the second call; inside another model it is not supported.
 
     Args:
         path: the file, under exactly this name, which ends in ".keras".
-        layer: the layer, a Sequential or Model for most, or its ``apply_fn``.
+        layer: the layer, usually a Sequential or Model, or its ``apply_fn``.
         params: its weights.
         input_shape: the shape the layer was initialized with, batch first (a list of shapes for several inputs); the
             layer's own if None. With it the weights are checked against the layer, and Keras builds the whole model
             when it opens the file. Without it, Keras gets the shapes that follow from the weights, and builds the rest
             at the first call.
-        about: plain values to store with the model: names of classes, where the data came from, ...
+        about: plain values to store with the model, such as the names of classes or the source of the data.
 
     Raises:
-        FileError: the file cannot be written; the weights are not this layer's, or hold NaN or an infinity, which
-            ``load_model`` refuses.
+        FileError: the file cannot be written; the weights are not this layer's, or contain NaN or an infinity, which
+            ``load_model`` rejects.
         TypeError: ``layer`` is not a layer.
-        ValueError: a path that does not end in ".keras"; a layer with a value that has no name in a config.
+        ValueError: the path does not end in ".keras"; an option of the layer has a value without a name in a config; a
+            nested Sequential has a shared layer, or one that is not nested has one and no input shape is known.
         ImportError: h5py is not installed.
 
     >>> import tempfile, zipfile
@@ -99,7 +100,7 @@ def _as_model(layer: Layer, params: Params, shape: Any) -> tuple[Sequential | Mo
         return _named(layer), params
     if isinstance(layer, Sequential) and len(layer.layers) > len(layer.children):
         if shape is None:
-            raise ValueError("a Sequential with a shared layer is written as a graph, for which give input_shape")
+            raise ValueError("a Sequential with a shared layer is written as a graph; give input_shape")
         start = ends = Input(batch_shape=(None, *shape[1:]))
         for one in layer.layers:
             ends = one(ends)
@@ -116,10 +117,10 @@ def _as_model(layer: Layer, params: Params, shape: Any) -> tuple[Sequential | Mo
 
 
 def _named(layer: Any) -> Any:
-    """Return a layer with all layers inside named as in params, and without their own input shapes."""
+    """Return a layer in which all nested layers are named as in params and have no input shapes of their own."""
     if isinstance(layer, Sequential):
         if len(layer.layers) > len(layer.children):
-            raise ValueError(f"{layer.label}: a Sequential with a shared layer in a model is not written; use a Model")
+            raise ValueError(f"{layer.label}: a Sequential inside a model cannot share a layer; use a Model")
         chain = [_named(dataclasses.replace(child, name=name)) for name, child in layer.children.items()]
         return dataclasses.replace(layer, layers=chain, input_shape=None)
     if isinstance(layer, Model):
@@ -140,7 +141,7 @@ def _config(model: Layer, params: Params) -> dict[str, Any]:
 
 
 def _with_keras_classes(value: Any) -> Any:
-    """Return a config in which graphs have Keras's class."""
+    """Return a config in which graphs have Keras's class name."""
     if isinstance(value, list):
         return [_with_keras_classes(one) for one in value]
     if not isinstance(value, dict):
@@ -153,7 +154,7 @@ def _with_keras_classes(value: Any) -> Any:
 
 
 def _add_build_configs(config: dict[str, Any], model: Sequential, params: Params, shape: Any) -> Any:
-    """Add to each layer in a Sequential of unknown input a shape that its weights fit; return the output's."""
+    """Add to each layer in a Sequential of unknown input a shape that fits its weights; return the output shape."""
     for entry, (name, child) in zip(config["config"]["layers"], model.children.items(), strict=True):
         own = params.get(name, {})
         if isinstance(child, Sequential):

@@ -1,1 +1,1 @@
-"""What Keras 1 and 2 wrote differently: names, options, calls of functions, kernels, and the layout of HDF5 weights."""
+"""Differences in the files of Keras 1 and 2: names, options, kernels, and the layout of HDF5 weights."""

@@ -1,4 +1,4 @@
-"""Keras 1's transposed convolutions had an output_shape: the padding that produces it here. Independent of files."""
+"""Padding that gives transposed convolutions the output_shape which they had as an option in Keras 1."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def output_lengths(output_shape: Any, data_format: Any, rank: int) -> Lengths:
 def padding_for(
     lengths: Lengths, kernel: Lengths, strides: Lengths, rule: str, theano: bool
 ) -> tuple[str | list[tuple[int, int]], list[int] | None]:
-    """Return the (padding, output_padding) with which a transposed convolution has these lengths. Raises ValueError.
+    """Return the (padding, output_padding) that give a transposed convolution these lengths. Raises ValueError.
 
     The layer is the gradient of the convolution that maps such an output to the layer's input with this rule; that
     convolution decides the input's length and where its padding is. TensorFlow's "same" depends on the length, with an

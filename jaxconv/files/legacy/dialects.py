@@ -1,13 +1,13 @@
-"""Names and options of every version of Keras: tables from old names to current ones, and of keys to ignore.
+"""Tables of names and options from every version of Keras: old names and their current ones, and keys to ignore.
 
-Data alone. A key that is in none of the tables is an error that names it.
+Contains only data. A key that is in none of the tables raises an error that names it.
 """
 
 from typing import Any, NamedTuple
 
 
 class Origin(NamedTuple):
-    """Who wrote a file: the major version of Keras, the backend if the file names it, and all dim_orderings in it."""
+    """The writer of a file: the major version of Keras, the backend if the file names it, and all its dim_orderings."""
 
     major: int = 3
     backend: str | None = None
@@ -42,7 +42,7 @@ RENAMED_KEYS = {  # class -> old key -> current key
     "MultiHeadAttention": {"output_shape": "output_size"},
 }
 
-IGNORED_KEYS = {  # they change no number, whatever their value
+IGNORED_KEYS = {  # they change no number, regardless of their value
     *("batch_input_shape", "batch_size", "input_shape", "input_dtype", "autocast", "shared_object_id"),
     *("fused", "synchronized", "sparse", "ragged", "implementation", "build_config", "compile_config"),
     *("input_length", "query_shape", "value_shape", "key_shape"),

@@ -1,4 +1,4 @@
-"""Weights in the layout of Keras 1 and 2 (``.h5``): a group for each layer, with names. Independent of configs."""
+"""Weights in the layout of Keras 1 and 2 (``.h5``): a group for each layer, with names."""
 
 import re
 from collections.abc import Sequence
@@ -11,19 +11,19 @@ from jaxconv.files.hdf5 import Store, Table
 from jaxconv.files.keras.layout import Leaf
 from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, listed
 
-_WEIGHT_NAMES = {  # the names of weights that tell which leaf they are
+_WEIGHT_NAMES = {  # the names of weights that identify the leaf
     *("kernel", "bias", "depthwise_kernel", "pointwise_kernel", "alpha", "embeddings"),
     *("gamma", "beta", "moving_mean", "moving_variance"),
 }
 
 
 def top_group(store: Store) -> str:
-    """Return the path of the group that holds the layers, which is empty or ends in "/"."""
+    """Return the path of the group that contains the layers, which is empty or ends in "/"."""
     return "model_weights/" if "model_weights" in store.groups else ""
 
 
 def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[Leaf, Match]:
-    """Match the groups in ``layer_names`` with the layers, by name or one after the other. Raises FileError."""
+    """Match the groups in ``layer_names`` with the layers, by name or in sequence. Raises FileError."""
     top = top_group(store)
     names = store.names(top.rstrip("/"), "layer_names")
     layers = root.layers if root.layers is not None else (root,)
@@ -98,7 +98,7 @@ def _match_layer(store: Store, stored: StoredLayer, tables: Sequence[Table]) -> 
 
 def _match_leaves(leaves: Sequence[tuple[Leaf, Layer]], tables: Sequence[Table]) -> dict[Leaf, Match]:
     """Match as many tables as leaves: by their names, or by the orders in which versions of Keras list them."""
-    for parts in (2, 1):  # by the layer's and the leaf's name; by the leaf's alone
+    for parts in (2, 1):  # by the names of the layer and the leaf; by that of the leaf only
         ends = {name_end(table.name, parts): table for table in tables}
         wanted = [_expected_end(leaf, layer, parts) for leaf, layer in leaves]
         if set(wanted) == set(ends) and len(ends) == len(tables):
@@ -113,7 +113,7 @@ def _match_leaves(leaves: Sequence[tuple[Leaf, Layer]], tables: Sequence[Table])
 
 
 def _allows(table: Table, leaf: Leaf, layer: Layer) -> bool:
-    """Return whether a table may be this leaf, as far as its own name says what it is."""
+    """Return whether a table may be this leaf, judging by the table's name."""
     (name,) = name_end(table.name, 1)
     return name not in _WEIGHT_NAMES or name == _expected_end(leaf, layer, 1)[0]
 
@@ -130,14 +130,14 @@ _GATE_ORDERS = {frozenset(gates): gates for gates in ("ifco", "zrh")}  # of LSTM
 
 
 class Joined(Table):
-    """Several tables as one, side by side along an axis."""
+    """Several tables concatenated along an axis."""
 
     def __init__(self, name: str, tables: Sequence[Table], axis: int):
         self.name, self._tables, self._axis = name, tables, axis
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of all together; () if they do not fit. Raises FileError."""
+        """The shape of the concatenation, or () if the tables do not fit. Raises FileError."""
         shapes = [list(table.shape) for table in self._tables]
         if not shapes[0] or any(len(shape) != len(shapes[0]) for shape in shapes):
             return ()

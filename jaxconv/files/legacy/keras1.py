@@ -1,7 +1,4 @@
-"""Keras 1's options, constraints, regularizers and ``Merge`` as Keras 2 would write them.
-
-Independent of graphs and files.
-"""
+"""Translation of Keras 1's options, constraints, regularizers and ``Merge`` to Keras 2's form."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -117,14 +114,14 @@ def modernize(current: str, options: Config, origin: Origin) -> Config:
 
 
 def _ordering_of_others(origin: Origin) -> str:
-    """Return the dim_ordering of a layer that names none, as several of Keras 1.0: that of the file's others."""
+    """Return the dim_ordering of a layer without one, as some of Keras 1.0: that of the file's other layers."""
     if len(origin.orderings) > 1:
         raise ValueError("it has no dim_ordering, and other layers of the file have both 'th' and 'tf'")
     return next(iter(origin.orderings), "tf")
 
 
 def merge_layer(options: Config) -> tuple[str, Config]:
-    """Return the class and the options of the layer that ``Merge`` became. Raises ValueError if there is none."""
+    """Return the class and options of the layer that replaced ``Merge``. Raises ValueError if there is none."""
     mode = options.get("mode")
     if options.get("mode_type") not in (None, "raw"):
         raise NoLayerError("its mode is a function, which is code; it is never run")
@@ -141,14 +138,14 @@ def merge_layer(options: Config) -> tuple[str, Config]:
 
 
 def regularizer(value: Any) -> Config | None:
-    """Return Keras 1's form of a regularizer as a current config; None for any other value."""
+    """Return Keras 1's form of a regularizer as a current config, or None for any other value."""
     if not isinstance(value, Mapping) or "class_name" in value or value.get("name") not in _REGULARIZERS:
         return None
     return {"class_name": "L1L2", "config": {key: item for key, item in value.items() if key in ("l1", "l2")}}
 
 
 def constraint(value: Any) -> Config | None:
-    """Return Keras 1's form of a constraint as a current config; None for any other value."""
+    """Return Keras 1's form of a constraint as a current config, or None for any other value."""
     if not isinstance(value, Mapping) or "class_name" in value or not isinstance(name := value.get("name"), str):
         return None
     config = {_CONSTRAINT_KEYS.get(key, key): item for key, item in value.items() if key != "name"}

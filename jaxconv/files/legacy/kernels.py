@@ -1,4 +1,4 @@
-"""Kernels as Keras 1, and Theano under any Keras, stored them, in current axes and direction. Independent of files."""
+"""Conversion of kernels that Keras 1, or Theano under any Keras, stored with other axes or flipped."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +28,7 @@ _FLIPPED = {f"Conv{rank}D{kind}" for rank in (1, 2, 3) for kind in ("", "Transpo
 def kernel_conversion(
     layer: Layer, leaf: str, shape: tuple[int, ...], expected: tuple[int, ...], origin: Origin
 ) -> Convert | None:
-    """Return the function that converts a stored weight to the shape a layer expects; None if it cannot have it.
+    """Return the function that converts a stored weight to the shape a layer expects, or None if it cannot.
 
     Keras 1 stored kernels of Conv1D as (steps, 1, channels, filters), and with Theano's order of dimensions those of
     two and three dimensions as (filters, channels, *window). Theano's convolution flips its kernel.
@@ -59,7 +59,7 @@ def kernel_conversion(
 def _axes(
     name: str, shape: tuple[int, ...], expected: tuple[int, ...], data_format: str | None
 ) -> tuple[int, ...] | None:
-    """Return the axes of a Keras 1 kernel in the current order; None if the order is the same."""
+    """Return the axes of a Keras 1 kernel in the current order, or None if the order is the same."""
     if name == "Conv1D" and len(shape) == 4:
         filters_first = shape[:2] != (expected[0], 1) or shape[3] != expected[2]  # Keras 1.1
         return (2, 3, 1, 0) if filters_first else None
@@ -67,10 +67,10 @@ def _axes(
 
 
 def cudnn_conversion(layer: Any, leaf: str, shape: tuple, expected: tuple, bias: tuple | None) -> Convert | None:
-    """Return the function that converts a weight of a cuDNN layer; None for a weight of any other layer.
+    """Return the function that converts a weight of a cuDNN layer, or None for a weight of any other layer.
 
-    Such a layer has one vector of two biases for each gate (``bias`` is its shape), and no other layer has. Its kernels
-    are those of each gate, one beside the other, transposed: the kernel in place, the recurrent kernel as it is.
+    Only a cuDNN layer has one vector with two biases for each gate (``bias`` is its shape). Its kernels are those of
+    the gates side by side: recurrent kernels are transposed, other kernels are stored in column-major order.
     """
     gates, units = getattr(layer, "gates", ""), getattr(layer, "units", None)
     if not gates or units is None or bias is None or bias != (2 * len(gates) * units,):
