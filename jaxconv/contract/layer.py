@@ -81,9 +81,9 @@ class Layer(Entry):
     composite: ClassVar[bool] = False  # made of layers, which check their inputs and apply masks themselves
     masked_value: ClassVar[float] = 0  # the value of masked steps in the input of call
     graph: ClassVar[Any] = None  # the calls inside a container
-    over_steps: ClassVar[bool] = False  # axis 1 is time
-    wide_input: ClassVar[bool] = False  # in half precision, call gets float32
-    least_rank: ClassVar[int] = 0  # the minimum number of input axes: 1 for (batch, ...)
+    time_is_axis_1: ClassVar[bool] = False  # axis 1 is time
+    promote_16_bit: ClassVar[bool] = False  # in half precision, call gets float32
+    min_rank: ClassVar[int] = 0  # the minimum number of input axes: 1 for (batch, ...)
     rank: ClassVar[int]  # the number of spatial axes, in families that have several
     output_values: ClassVar[str | None] = None  # "activation" (that option's), "input", "layer", a function's name
     if not TYPE_CHECKING:  # a type checker would accept every name
@@ -145,13 +145,13 @@ class Layer(Entry):
 
     def input_dtype(self, given: Any) -> Any:
         """Return the type in which ``call`` gets an input of the given type: the compute type."""
-        return promote(self.policy.compute, jnp.float32) if self.wide_input else self.policy.compute
+        return promote(self.policy.compute, jnp.float32) if self.promote_16_bit else self.policy.compute
 
     # -- derived from the declarations; rarely overridden
 
     def read_shape(self, input_shape: Any) -> Any:
         """Convert the input's shape; a layer with several inputs takes a structure of shapes."""
-        return as_shape(input_shape, type(self).__name__, self.least_rank)
+        return as_shape(input_shape, type(self).__name__, self.min_rank)
 
     def output_shape(self, input_shape: Any) -> Any:
         """Return the output shape for an input shape, with None for unknown sizes. Raises ValueError if invalid."""
@@ -204,7 +204,7 @@ class Layer(Entry):
     @property
     def least_mask_axes(self) -> int:
         """Return the minimum number of axes of a mask: 2 for a layer over one axis, which needs a mask of its steps."""
-        return 2 if self.over_steps or getattr(self, "rank", 0) == 1 else 1
+        return 2 if self.time_is_axis_1 or getattr(self, "rank", 0) == 1 else 1
 
     def output_mask(self, x: Any, mask: Any) -> Any:
         """Return the output's mask from the input and its mask, which may be None."""

@@ -14,23 +14,23 @@ Shape = tuple[int | None, ...]
 LEAF = jax.tree.structure(0)  # the structure of a single value
 
 
-def as_shape(shape: Any, where: str, least_rank: int = 0) -> Shape:
+def as_shape(shape: Any, where: str, min_rank: int = 0) -> Shape:
     """Convert a shape, an array or a ``jax.ShapeDtypeStruct`` to a shape.
 
     Args:
         shape: batch first; an unknown size is None or a symbolic dimension.
         where: the name of the layer or function, for messages.
-        least_rank: the minimum number of axes: 1 for the batch, 2 for batch and channels.
+        min_rank: the minimum number of axes: 1 for the batch, 2 for batch and channels.
 
     Raises:
-        ValueError: fewer axes than ``least_rank``; a negative size.
+        ValueError: fewer axes than ``min_rank``; a negative size.
         TypeError: a value that is not a shape, or a size that is not an integer.
 
     >>> as_shape([None, 128, 16], "Conv1D"), as_shape(np.ones((2, 3)), "Dense")
     ((None, 128, 16), (2, 3))
     """
     found = tuple(shape.shape) if hasattr(shape, "shape") else _sizes(shape, where)
-    if len(found) < least_rank:
+    if len(found) < min_rank:
         missing, allowed = ("channels", "(batch, ..., channels)") if found else ("batch axis", "(batch, ...)")
         raise ValueError(f"{where}: input of shape {found} has no {missing}; give {allowed}")
     return found

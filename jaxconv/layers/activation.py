@@ -247,7 +247,7 @@ class PReLU(Layer):
     alpha_constraint: Any = None
     shared_axes: Any = None
 
-    least_rank: ClassVar[int] = 2
+    min_rank: ClassVar[int] = 2
     output_values: ClassVar[str | None] = "leaky_relu"
 
     def __post_init__(self) -> None:
@@ -294,7 +294,7 @@ class ActivityRegularization(Pointwise):
     l1: float = 0.0
     l2: float = 0.0
 
-    least_rank: ClassVar[int] = 1
+    min_rank: ClassVar[int] = 1
     checks: ClassVar[dict[str, Any]] = {"l1": at_least_0, "l2": at_least_0}
     output_values: ClassVar[str | None] = "input"
 

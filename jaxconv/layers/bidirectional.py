@@ -48,7 +48,7 @@ class Bidirectional(Wrapper, WithStates):
     (2, 10, 8)
     """
 
-    over_steps: ClassVar[bool] = True
+    time_is_axis_1: ClassVar[bool] = True
 
     merge_mode: str | None = "concat"
     backward_layer: Any = None

@@ -14,7 +14,7 @@ from jaxconv.contract.spatial import with_channels
 from jaxconv.layers.sharding import gather_uneven
 
 
-class _Edges(Layer):
+class BaseEdges(Layer):
     """A layer with a (before, after) pair for each spatial axis; ``edges`` names the field that contains them."""
 
     edges: ClassVar[str]
@@ -50,7 +50,7 @@ class _Edges(Layer):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Cropping(_Edges):
+class _Cropping(BaseEdges):
     """Remove steps at both ends of the spatial axes, in any rank.
 
     Args:
@@ -102,7 +102,7 @@ class Cropping3D(_Cropping, rank=3):
 
 
 @dataclasses.dataclass(frozen=True)
-class _ZeroPadding(_Edges):
+class _ZeroPadding(BaseEdges):
     """Add zeros at both ends of the spatial axes, in any rank.
 
     Args:

@@ -44,7 +44,7 @@ class Dense(Layer):
     kernel_constraint: Any = None
     bias_constraint: Any = None
 
-    least_rank: ClassVar[int] = 2
+    min_rank: ClassVar[int] = 2
     checks: ClassVar[dict[str, Any]] = {"units": geo.as_size}
     keras_only: ClassVar[dict[str, tuple]] = dict.fromkeys(("quantization_config", "lora_rank", "lora_alpha"), (None,))
     output_values: ClassVar[str | None] = "activation"

@@ -50,7 +50,7 @@ class Embedding(Layer):
     mask_zero: bool = False
     activity_regularizer: Any = dataclasses.field(default=None, kw_only=True)
 
-    least_rank: ClassVar[int] = 1
+    min_rank: ClassVar[int] = 1
     checks: ClassVar[dict[str, Any]] = {"input_dim": geo.as_size, "output_dim": geo.as_size}
     keras_only: ClassVar[dict[str, tuple]] = dict.fromkeys(
         ("weights", "input_length", "lora_rank", "lora_alpha", "quantization_config"), (None,)

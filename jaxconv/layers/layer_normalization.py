@@ -23,7 +23,7 @@ class _WithinSample(Layer):
     center: bool
     scale: bool
 
-    wide_input: ClassVar[bool] = True
+    promote_16_bit: ClassVar[bool] = True
     checks: ClassVar[dict[str, Any]] = {"axis": as_axis, "epsilon": at_least_0}
 
     def _axes(self, shape: Shape) -> tuple[int, ...]:

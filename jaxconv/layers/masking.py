@@ -32,7 +32,7 @@ class Masking(Layer):
 
     mask_value: float = 0.0
 
-    least_rank: ClassVar[int] = 2
+    min_rank: ClassVar[int] = 2
     checks: ClassVar[dict[str, Any]] = {"mask_value": as_number}
     output_values: ClassVar[str | None] = "input"
 

@@ -87,7 +87,7 @@ class Merge(Layer):
         return ValueError(f"{type(self).__name__}: {pair} do not fit: {reason}")
 
 
-class _Elementwise(Merge):
+class BaseElementwise(Merge):
     """An elementwise merge. Axes of length 1 are repeated; an input of lower rank gets axes after the batch."""
 
     combine: ClassVar[Any]  # (array, array) -> array
@@ -147,7 +147,7 @@ class _Elementwise(Merge):
         return real.any(tuple(axis for axis in range(real.ndim) if axis not in axes))
 
 
-class _Extremum(_Elementwise):
+class _Extremum(BaseElementwise):
     """A merge in which the result at a step depends only on the inputs that are not masked at it."""
 
     def call(self, params: Params, x: Any, *, train: bool, key: Any, mask: Any) -> tuple[Array, Effects]:
@@ -170,7 +170,7 @@ def _broadcast(first: int | None, second: int | None, *, batch: bool) -> int | N
 
 
 @register(layers)
-class Add(_Elementwise):
+class Add(BaseElementwise):
     """Add inputs element by element.
 
     As in Keras, here and in the other elementwise merges: an axis of length 1 is repeated, and an input of lower rank
@@ -192,7 +192,7 @@ class Add(_Elementwise):
 
 
 @register(layers)
-class Subtract(_Elementwise):
+class Subtract(BaseElementwise):
     """Subtract the second of two inputs from the first.
 
     >>> Subtract().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.ones((1, 2))])
@@ -204,7 +204,7 @@ class Subtract(_Elementwise):
 
 
 @register(layers)
-class Multiply(_Elementwise):
+class Multiply(BaseElementwise):
     """Multiply inputs element by element; an input with one channel gates the others.
 
     >>> Multiply().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.full((1, 1), 2.0)])
@@ -223,7 +223,7 @@ class Multiply(_Elementwise):
 
 
 @register(layers)
-class Average(_Elementwise):
+class Average(BaseElementwise):
     """Average inputs element by element.
 
     >>> Average().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.ones((1, 2))])

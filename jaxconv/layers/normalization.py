@@ -82,7 +82,7 @@ class BatchNormalization(Layer):
     renorm_momentum: float = 0.99
     synchronized: bool = False
 
-    least_rank: ClassVar[int] = 2
+    min_rank: ClassVar[int] = 2
     checks: ClassVar[dict[str, Any]] = {
         **dict.fromkeys(("momentum", "epsilon", "renorm_momentum"), functools.partial(as_number, least=0, most=1)),
         "renorm_clipping": lambda value, *_: _bounds(value),

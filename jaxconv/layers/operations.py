@@ -12,7 +12,7 @@ from jax import Array
 from jaxconv.contract import POINTWISE, Effects, Layer, Params, Window, layers, register, whole
 from jaxconv.contract.masks import fill_masked, mask_axes
 from jaxconv.layers.activation import Pointwise
-from jaxconv.layers.merge import _Elementwise
+from jaxconv.layers.merge import BaseElementwise
 from jaxconv.layers.options import as_number
 from jaxconv.layers.sharding import gather_axes
 
@@ -20,7 +20,7 @@ FULL = (None, None, None)
 
 
 @register(layers)
-class Divide(_Elementwise):
+class Divide(BaseElementwise):
     """Divide the first of two inputs by the second: ``x / y`` of symbolic tensors. In Keras it is an operation.
 
     >>> Divide().apply_fn({}, [jnp.full((1, 2), 3.0), jnp.full((1, 1), 2.0)])

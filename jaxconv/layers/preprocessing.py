@@ -53,7 +53,7 @@ class Rescaling(Layer):
     offset: Any = 0.0
     data_format: str | None = dataclasses.field(default="channels_last", kw_only=True)
 
-    wide_input: ClassVar[bool] = True
+    promote_16_bit: ClassVar[bool] = True
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"data_format"})
     checks: ClassVar[dict[str, Any]] = {"scale": _constant, "offset": _constant}
 
@@ -115,7 +115,7 @@ class Normalization(Layer):
     variance: Any = None
     invert: bool = False
 
-    wide_input: ClassVar[bool] = True
+    promote_16_bit: ClassVar[bool] = True
     least: ClassVar[float] = 1e-7  # Keras's epsilon
 
     def __post_init__(self) -> None:

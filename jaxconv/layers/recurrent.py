@@ -51,7 +51,7 @@ class Recurrent(WithStates):
     """A layer that repeats a cell over the steps. Subclasses have Keras's fields, and implement ``cell``."""
 
     gates: ClassVar[str]  # a letter for each gate, in the order of their columns in the kernels
-    over_steps: ClassVar[bool] = True
+    time_is_axis_1: ClassVar[bool] = True
     state_count: ClassVar[int] = 1  # the first state is the output
     keras_group: ClassVar[str] = "cell/"  # where Keras 3 stores the weights, inside the layer's group
     beyond_keras: ClassVar[frozenset[str]] = frozenset({"use_cudnn"})  # Keras does not write it

@@ -31,7 +31,7 @@ class Flatten(Layer):
 
     data_format: str | None = None
 
-    least_rank: ClassVar[int] = 1
+    min_rank: ClassVar[int] = 1
     output_values: ClassVar[str | None] = "input"
 
     def windows(self, input_shape: Any) -> tuple[Window, ...]:
@@ -63,7 +63,7 @@ class Reshape(Layer):
 
     target_shape: Any
 
-    least_rank: ClassVar[int] = 1
+    min_rank: ClassVar[int] = 1
     output_values: ClassVar[str | None] = "input"
 
     def __post_init__(self) -> None:

@@ -44,7 +44,7 @@ class TimeDistributed(Wrapper):
     (2, 10, 6, 6, 4)
     """
 
-    over_steps: ClassVar[bool] = True
+    time_is_axis_1: ClassVar[bool] = True
     output_values: ClassVar[str | None] = "layer"
 
     def __post_init__(self) -> None:

@@ -51,7 +51,7 @@ def _weights(interpolation: str, factor: int, dtype: str) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True)
-class _UpSampling(Layer):
+class BaseUpSampling(Layer):
     """Lengthen the spatial axes by whole factors, in any rank.
 
     Args:
@@ -160,7 +160,7 @@ class _UpSampling(Layer):
 
 
 @register(layers)
-class UpSampling1D(_UpSampling, rank=1):
+class UpSampling1D(BaseUpSampling, rank=1):
     """Lengthen a sequence by a whole factor. The default data format is always channels_last."""
 
     data_format: str | None = "channels_last"
@@ -173,14 +173,14 @@ class UpSampling1D(_UpSampling, rank=1):
 
 
 @register(layers)
-class UpSampling2D(_UpSampling, rank=2):
+class UpSampling2D(BaseUpSampling, rank=2):
     """Enlarge an image by whole factors."""
 
     size: Any = (2, 2)
 
 
 @register(layers)
-class UpSampling3D(_UpSampling, rank=3):
+class UpSampling3D(BaseUpSampling, rank=3):
     """Enlarge a volume by whole factors."""
 
     size: Any = (2, 2, 2)

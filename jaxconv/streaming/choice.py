@@ -12,7 +12,7 @@ from jaxconv.contract.receptive_field import union
 from jaxconv.contract.spatial import spatial_axes, without_padding
 from jaxconv.layers.conv_transpose import BaseConvTranspose
 from jaxconv.layers.convolving import Convolving
-from jaxconv.layers.crop_pad import _Edges as Edges
+from jaxconv.layers.crop_pad import BaseEdges
 from jaxconv.layers.global_pooling import BaseGlobalPooling
 from jaxconv.layers.masking import Masking
 from jaxconv.layers.merge import Merge
@@ -20,8 +20,7 @@ from jaxconv.layers.operations import GetItem
 from jaxconv.layers.pooling import BasePooling
 from jaxconv.layers.recurrent import Recurrent
 from jaxconv.layers.reshaping import Flatten, Reshape
-from jaxconv.layers.upsampling import REACHES
-from jaxconv.layers.upsampling import _UpSampling as UpSampling
+from jaxconv.layers.upsampling import REACHES, BaseUpSampling
 from jaxconv.streaming.operation import (
     Cumulate,
     EachStep,
@@ -266,7 +265,7 @@ def _moved(signal: Signal, window: Window, delay: int) -> Signal:
 
 def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal) -> Choice:
     """Return the choice for a layer whose window along time has more than one step, or is padded."""
-    if isinstance(layer, UpSampling) and window.mode == "renormalize":
+    if isinstance(layer, BaseUpSampling) and window.mode == "renormalize":
         reach, factor = REACHES[layer.interpolation], window.stride
         moved = _moved(signal, window, (signal.delay + reach) * factor)
         return Choice(Interpolate(layer, (signal,), reach=reach, factor=factor), _joined(out, moved, name))
@@ -281,7 +280,9 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
         reason = f"pads with mode {window.mode!r}, which reads later steps,"
         raise refuse(name, layer, signal.axis, reason, "use padding_mode='zeros'")
     plan = window.stream(signal.delay)
-    if isinstance(layer, Edges):  # the zeros before the first step exist before the stream begins: the output is early
+    if isinstance(
+        layer, BaseEdges
+    ):  # the zeros before the first step exist before the stream begins: the output is early
         plan = plan._replace(keep=0, delay=signal.delay - window.pads()[0])
     moved = _moved(signal, window, plan.delay)
     if same is not None:
@@ -289,7 +290,7 @@ def _windowed(name: str, layer: Any, signal: Signal, window: Window, out: Signal
     operation = _operation(name, layer, signal, window, plan.keep, same, out.shape)
     pads = window.pads() != (0, 0) if not window.transposed else window.extent > window.stride
     out = _joined(out, moved, name if pads else None)
-    known = plan.delay if isinstance(layer, Edges) else moved.on_time  # the output of padding may be early
+    known = plan.delay if isinstance(layer, BaseEdges) else moved.on_time  # the output of padding may be early
     late = max(_waiting(given, signal.delay) - plan.delay, known - plan.delay, 0)
     return Choice(operation, dataclasses.replace(out, delay=out.delay + late), late, same)
 
@@ -328,7 +329,7 @@ def _operation(name: str, layer: Any, signal: Signal, window: Window, keep: int,
         pairs = zip(layer.windows(signal.sized(10**4)), signal.sized(10**4)[1:], strict=True)
         pads = [(0, 0) if axis == signal.axis else w.pads(n) for axis, (w, n) in enumerate(pairs, 1)]
         return Pool(free, (signal,), pads=((0, 0), *pads), **options)
-    if isinstance(layer, Convolving | Edges | GetItem):
+    if isinstance(layer, Convolving | BaseEdges | GetItem):
         free = _without_padding(layer, signal)
         dense = _dense(free, signal)
         far = dense is not None and keep >= RING_FROM * window.size
