@@ -1,4 +1,9 @@
-"""jaxconv: Keras's convolution layers as pure JAX functions."""
+"""Keras's convolution layers as pure JAX functions.
+
+``layer.init(key, input_shape)`` returns ``(params, apply_fn)``; ``apply_fn(params, x)`` computes the output. Layers
+have Keras's names and arguments; see ``help(jaxconv.Conv1D)``. ``jaxconv.training`` trains models, and
+``jaxconv.inspect`` explains their outputs.
+"""
 
 # ruff: noqa: E402  Ctrl-C is set up before the imports, which take a second
 
@@ -147,8 +152,18 @@ if _TYPE_CHECKING:
     from jaxconv import inspect as inspect
     from jaxconv import training as training
 else:
+    _lazy = ("training", "inspect")  # imported at their first use, which takes a tenth of a second
 
     def __getattr__(name):
-        if name in ("training", "inspect"):  # imported at their first use, which takes a tenth of a second
+        if name in _lazy:
             return _import_module(f"jaxconv.{name}")
-        raise AttributeError(f"module 'jaxconv' has no attribute {name!r}")
+        hint = ""
+        if not name.startswith("_"):
+            places = [
+                f"jaxconv.{module}.{name}" for module in _lazy if hasattr(_import_module(f"jaxconv.{module}"), name)
+            ]
+            hint = f"; it is {places[0]}" if places else ""
+        raise AttributeError(f"module 'jaxconv' has no attribute {name!r}{hint}")
+
+    def __dir__():
+        return [*globals(), *_lazy]

@@ -6,7 +6,7 @@ one filter (see :mod:`jaxconv.axes`).
 
 from collections.abc import Callable
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ EPSILON = 1e-7  # Keras's value; avoids division by zero
 
 registry = Registry("constraint", "keras.constraints")
 serialize = registry.serialize
+if not TYPE_CHECKING:  # a type checker would accept every name
+    __getattr__ = registry.attribute
 
 
 def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable[[jax.Array], jax.Array] | None:

@@ -98,6 +98,16 @@ class Registry:
         """Return all valid names, including aliases."""
         return sorted(self._entries)
 
+    def attribute(self, name: str) -> Any:
+        """Return the entry of a name, as ``__getattr__`` of the module of the entries: Keras's ``regularizers.l2``.
+
+        Raises AttributeError for an unknown name.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        hint = "" if name.startswith("__") else f"; {nearest(name, self._entries)}"
+        raise AttributeError(f"there is no {self.kind} {name!r}{hint}")
+
     def __getitem__(self, name: str) -> Any:
         if name not in self._entries:
             raise ValueError(f"unknown {self.kind} {name!r}; {nearest(name, self._entries)}")

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ MODES = ("rows", "columns")
 
 registry = Registry("regularizer", "keras.regularizers")
 serialize = registry.serialize
+if not TYPE_CHECKING:  # a type checker would accept every name
+    __getattr__ = registry.attribute
 
 
 def get(identifier: Any, filter_axes: tuple[int, ...] | None = None) -> Callable[[jax.Array], jax.Array] | None:

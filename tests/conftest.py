@@ -19,7 +19,8 @@ QUICK = "xla_backend_optimization_level=0" in flags  # also in a worker, which h
 os.environ["JAX_PLATFORMS"] = os.environ.get("JAX_PLATFORMS", "cpu")
 os.environ["JAXCONV_TUNED"] = ""  # tests are independent of the developer's tuning results
 os.environ["KERAS_BACKEND"] = "jax"
-os.environ["KERAS_HOME"] = tempfile.mkdtemp(prefix="jaxconv-keras-home-")
+_keras_home = tempfile.TemporaryDirectory(prefix="jaxconv-keras-home-")
+os.environ["KERAS_HOME"] = _keras_home.name
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -30,6 +31,10 @@ for sent in (signal.SIGINT, signal.SIGHUP):  # ignored in a background job of a 
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_unconfigure(config):
+    _keras_home.cleanup()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import jaxconv
 from jaxconv.registry import Registry, nearest, plain, snake_case
 
 
@@ -132,3 +133,28 @@ def test_plain_converts_to_json_types():
         "b": [1.5],
         "c": [None, "x"],
     }
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (jaxconv.initializers, ["he_normal", "constant", "zeros", "IdentityInitializer", "stft"]),
+        (jaxconv.regularizers, ["l1", "l2", "l1_l2", "orthogonal_regularizer"]),
+        (jaxconv.constraints, ["max_norm", "min_max_norm", "non_neg", "unit_norm"]),
+    ],
+)
+def test_modules_have_the_aliases_of_keras(module, names):
+    for name in names:
+        assert getattr(module, name) is module.registry[name]
+    with pytest.raises(AttributeError, match=f"{names[0]}x.*did you mean"):
+        getattr(module, f"{names[0]}x")
+    assert not hasattr(module, "__wrapped__")
+    assert module.get(names[0]) == getattr(module, names[0])()
+
+
+def test_the_package_names_where_an_attribute_is():
+    assert {"training", "inspect", "Conv1D", "ops"} <= set(dir(jaxconv))
+    with pytest.raises(AttributeError, match=r"no attribute 'fit'; it is jaxconv\.training\.fit"):
+        jaxconv.fit  # noqa: B018
+    with pytest.raises(AttributeError, match=r"no attribute 'Conv4D'$"):
+        jaxconv.Conv4D  # noqa: B018

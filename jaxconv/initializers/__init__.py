@@ -6,12 +6,12 @@ different weights.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
-from jaxconv.initializers.constant import STFT, Constant, Identity, Ones, Values, Zeros
+from jaxconv.initializers.fixed import STFT, Constant, Identity, Ones, Values, Zeros
 from jaxconv.initializers.initializer import Initializer, registry
 from jaxconv.initializers.random import (
     GlorotNormal,
@@ -30,6 +30,8 @@ from jaxconv.initializers.random import (
 )
 
 serialize = registry.serialize
+if not TYPE_CHECKING:  # a type checker would accept every name
+    __getattr__ = registry.attribute
 
 
 def get(identifier: Any) -> Callable[..., jax.Array] | None:

@@ -106,7 +106,12 @@ def _walk(starts: Sequence[SymbolicTensor], ends: Sequence[SymbolicTensor]) -> t
             if tensor.node is None:
                 names = ", ".join(start.name or repr(start) for start in starts)
                 reason = f"{whose} depends on {tensor!r}, which is not among the inputs ({names})"
-                raise ValueError(f"Model: {reason}; add it to inputs, or start from other tensors")
+                remedy = "add it to inputs, or start from other tensors"
+                if tensor.name is not None and tensor.name in (start.name for start in starts):
+                    remedy = (
+                        "two different Inputs have this name; the outputs of a Model depend on its own model.inputs"
+                    )
+                raise ValueError(f"Model: {reason}; {remedy}")
             if tensor.node not in done:
                 yield tensor.node
 

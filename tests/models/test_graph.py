@@ -481,6 +481,14 @@ def test_keras_2_writes_nodes_as_lists_and_they_load():
 # -- bad input
 
 
+def test_the_first_inputs_of_a_model_do_not_lead_to_its_outputs():
+    a = jc.Input((3,), name="a")
+    model = jc.Model(a, jc.Dense(2)(a))
+    with pytest.raises(ValueError, match=r"not among the inputs \(a\); two different Inputs .* model\.inputs"):
+        jc.Model(a, jc.Dense(2)(model.outputs))
+    jc.Model(model.inputs, jc.Dense(2)(model.outputs))
+
+
 def test_an_output_that_needs_another_input_names_it():
     a, b = jc.Input((3,), name="a"), jc.Input((3,), name="b")
     with pytest.raises(ValueError, match=r"output 0, at add,.* depends on .*from Input 'b'>, which is not among the"):
