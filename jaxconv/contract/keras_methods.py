@@ -28,6 +28,7 @@ _INSTEAD = {
     "train_on_batch": "step = jaxconv.training.train_step(apply_fn, loss, optimizer), then step(state, x, y, key)",
     "trainable_variables": _SPLIT,
     "trainable_weights": _SPLIT,
+    "variables": "the weights are in params, as returned by model.init",
 }
 
 
@@ -35,5 +36,5 @@ def missing_attribute(layer: Any, name: str) -> Any:
     """Raise AttributeError for an attribute that a layer lacks, with a hint if Keras has that name."""
     cls = type(layer)
     if name in _INSTEAD and not hasattr(cls, name) and name not in cls.__dataclass_fields__:
-        raise AttributeError(f"{cls.__name__} has no {name!r}: a layer holds no weights; {_INSTEAD[name]}")
+        raise AttributeError(f"{cls.__name__} has no {name!r}: a layer stores no weights; {_INSTEAD[name]}")
     return object.__getattribute__(layer, name)  # raises; for a property its own error

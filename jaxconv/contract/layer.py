@@ -178,7 +178,7 @@ class Layer(Entry):
         return {}
 
     @property
-    def variables(self) -> tuple[tuple[str, ...], ...]:
+    def keras_variables(self) -> tuple[tuple[str, ...], ...]:
         """Return the paths in params of this layer's own weights in Keras's order: trained ones, then statistics."""
         trained = [(leaf,) for leaf in self.leaves if leaf not in self.statistics]
         return (*trained, *((leaf,) for leaf in self.leaves if leaf in self.statistics))
@@ -233,7 +233,7 @@ class Layer(Entry):
             return connect(self, args[0])
         if is_symbolic((args, kwargs)):
             raise TypeError(f"{self.label}: called on several arguments; give one or a list; train, key go to forward")
-        reason = "a layer holds no weights and cannot be called on arrays"
+        reason = "a layer stores no weights and cannot be called on arrays"
         raise TypeError(f"{self.label}: {reason}; params, apply_fn = layer.init(key, x), then apply_fn(params, x)")
 
     def init(self, key: Any, input_shape: Any = None) -> tuple[Params, Apply]:

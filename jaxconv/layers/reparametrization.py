@@ -121,7 +121,7 @@ class SpectralNormalization(Reparametrization):
         return {"vector_u": "vector_u"}
 
     @property
-    def variables(self) -> tuple[tuple[str, ...], ...]:
+    def keras_variables(self) -> tuple[tuple[str, ...], ...]:
         return (("layer", self.leaf), ("vector_u",))  # Keras's wrapper lists the kernel inside as its own
 
     def weights(self, input_shape: Shape) -> dict[str, Weight]:

@@ -205,7 +205,7 @@ def test_a_function_without_a_name_cannot_be_written_to_a_config():
 
 def test_a_layer_is_not_called_but_told_how_to(key):
     with pytest.raises(
-        TypeError, match=r"holds no weights and cannot be called on arrays; params, apply_fn = layer\.init"
+        TypeError, match=r"stores no weights and cannot be called on arrays; params, apply_fn = layer\.init"
     ):
         jc.Conv1D(4, 3)(X)
 

@@ -42,6 +42,7 @@ MISTAKES = {
             "save_weights": "jaxconv.save_params(path, params)",
             "count_params": "model.summary(input_shape)",
             "to_json": "json.dumps(model.get_config())",
+            "variables": "in params, as returned by model.init",
             "nothing": "no attribute",
         }.items()
     },

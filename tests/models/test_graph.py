@@ -592,7 +592,7 @@ def test_anything_but_a_symbolic_tensor_raises():
         jc.Add(name="dense")([x, jnp.ones((1, 3))])
     with pytest.raises(TypeError, match=r"called on several arguments; .* train, key"):
         jc.Add()(x, x)
-    with pytest.raises(TypeError, match="a layer holds no weights and cannot be called"):
+    with pytest.raises(TypeError, match="a layer stores no weights and cannot be called"):
         jc.Add()([jnp.ones((1, 3))])
     with pytest.raises(TypeError, match="Model: outputs has 3, which is not a symbolic tensor"):
         jc.Model(x, [3])

@@ -83,7 +83,7 @@ def assert_config_round_trip(layer, other):
 def paths(layer):
     """Return the paths of all weights of a layer in the order of Keras's variables."""
     inside = [(name, *path) for name, child in layer.children.items() for path in paths(child)]
-    return [*layer.variables, *(path for path in inside if path not in layer.variables)]
+    return [*layer.keras_variables, *(path for path in inside if path not in layer.keras_variables)]
 
 
 def keras_values(params, layer):

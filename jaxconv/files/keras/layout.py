@@ -34,7 +34,7 @@ def groups(layer: Layer, path: str = "", name: str | None = None, params_path: L
     layers/conv1d/vars (('first', 'kernel'), ('first', 'bias'))
     layers/conv1d_1/vars (('conv1d', 'kernel'),)
     """
-    own, cell = tuple((*params_path, *leaf) for leaf in layer.variables), getattr(layer, "keras_group", "")
+    own, cell = tuple((*params_path, *leaf) for leaf in layer.keras_variables), getattr(layer, "keras_group", "")
     yield Group(f"{path}vars", name or layer.name, () if cell else own)
     if cell:  # the cell of a recurrent layer, which is a layer of its own in Keras
         yield Group(f"{path}{cell}vars", f"{base_name(layer)}_{cell.rstrip('/')}", own)
