@@ -145,11 +145,15 @@ def check_input(name: str, apply_fn: Any, params: Any, x: Any, input_shape: Any)
 def read_inputs(model: Predictor, files: Sequence[str]) -> Any:
     """Return the input of the model: an array, or a dict of several with the same number of examples."""
     names = model.inputs
-    if len(files) == 1 and (names or files[0].endswith(".npz")):
+    if len(files) == 1 and (files[0].endswith(".npz") or (names and not files[0].endswith(".npy"))):
         arrays = read_npz(files[0], names or ("x",))
     elif len(files) != max(len(names), 1):
-        expected = f"{len(names)} inputs: {', '.join(names)}" if names else "one input"
-        raise ConfigError(f"{model.name} takes {expected}; got {len(files)} files")
+        takes, give = "one input", "give one .npy file"
+        if names:
+            takes = f"{len(names)} inputs: {', '.join(names)}"
+            give = "give one .npy file for each, in this order, or one .npz file with an array for each name"
+        got = files[0] if len(files) == 1 else f"{len(files)} files, {', '.join(files)}"
+        raise ConfigError(f"{model.name} takes {takes}; got {got}; {give}")
     else:
         arrays = {name: map_npy(file) for name, file in zip(names or ("x",), files, strict=True)}
     for name, file in zip(arrays, files if len(files) == len(arrays) else list(files) * len(arrays), strict=True):
