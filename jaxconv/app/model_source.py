@@ -11,6 +11,8 @@ from jaxconv.app.config import Config, read_config
 from jaxconv.app.run_folder import CONFIG, MODEL, check_run_folder
 from jaxconv.app.schema import ConfigError
 from jaxconv.contract import Layer
+from jaxconv.contract.display import format_shapes
+from jaxconv.contract.weights import param_shapes
 from jaxconv.files.keras.model import Read
 from jaxconv.files.loading import read_model
 from jaxconv.models import Model
@@ -49,7 +51,7 @@ def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> M
     path = Path(model)
     if path.is_file() and path.suffix != ".toml":
         read = read_model(path, untrained=True)
-        shape = pick_shape(read.layer, shape_texts, read.input_shape)
+        shape = file_shape(path, read, shape_texts)
         return ModelSource(str(path), read.layer, shape, class_names(read), file=read)
     if not path.exists() and path.suffix != ".toml":
         raise ConfigError(f"{path}: no such run folder, model file or config")
@@ -61,7 +63,7 @@ def read_model_source(model: str, shape_texts: Sequence[str] | None = None) -> M
     source = ModelSource(config.name, config.model, shape, config=config, folder=folder)
     if folder is not None and (folder / MODEL).is_file():
         read = read_model(folder / MODEL)
-        return source._replace(input_shape=shape or read.input_shape, classes=class_names(read))
+        return source._replace(input_shape=file_shape(folder / MODEL, read, shape_texts), classes=class_names(read))
     if shape is None:
         splits = load_data(config)
         return source._replace(input_shape=(None, *splits.x_train.shape[1:]), classes=splits.classes)
@@ -88,9 +90,30 @@ def pick_shape(layer: Layer, texts: Sequence[str] | None, default: Any = None) -
     return layer.structure.unflatten(shapes)
 
 
+def file_shape(file: Path, read: Read, texts: Sequence[str] | None) -> Any:
+    """Return the input shape of a model file: as given, or as in the file; None if it is unknown.
+
+    Raises ConfigError if a model for the given shape has other weights than those in the file.
+    """
+    shape = pick_shape(read.layer, texts, read.input_shape)
+    leaves = jax.tree.leaves_with_path(read.params)
+    if texts is None or any(isinstance(leaf, jax.ShapeDtypeStruct) for _, leaf in leaves):  # a file without weights
+        return shape
+    needed = {path: leaf.shape for path, leaf in jax.tree.leaves_with_path(param_shapes(read.layer, shape))}
+    for path, leaf in leaves:
+        if needed.get(path) != leaf.shape:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            own = "" if read.input_shape is None else f"; its input has shape {format_shapes(read.input_shape)}"
+            raise ConfigError(
+                f"--input-shape {' --input-shape '.join(texts)}: input of shape {format_shapes(shape)} needs {name} of "
+                f"shape {needed.get(path)}; that in {file} has shape {leaf.shape}{own}"
+            )
+    return shape
+
+
 def known_shape(file: Path, read: Read, texts: Sequence[str] | None) -> Any:
     """Return the input shape of a model file: as given, or as in the file. Raises ConfigError if there is none."""
-    shape = pick_shape(read.layer, texts, read.input_shape)
+    shape = file_shape(file, read, texts)
     if shape is None:
         raise ConfigError(f"{file} does not contain the shape of its input; give it without batch: {shape_option()}")
     return shape

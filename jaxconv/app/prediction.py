@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from jaxconv.app.array_files import map_npy, read_npz
+from jaxconv.app.model_source import class_names
 from jaxconv.app.processes import check_files, is_first
 from jaxconv.app.schema import ConfigError
 from jaxconv.contract.display import format_shapes
@@ -31,7 +32,8 @@ class Predictor(NamedTuple):
     """A model that predicts: ``apply_fn(params, x)``.
 
     name: for messages. input_shape: batch first, or a structure for several inputs; None if unknown. inputs: the keys
-    of ``x``; empty for a single one. outputs: the names of several outputs, in the order of their leaves.
+    of ``x``; empty for a single one. outputs: the names of several outputs, in the order of their leaves. classes: the
+    labels of the training data; empty if they are unknown.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Predictor(NamedTuple):
     input_shape: Any
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 def load_predictor(file: Path) -> Predictor:
@@ -55,7 +58,8 @@ def load_predictor(file: Path) -> Predictor:
         inputs = tuple(sorted(example) if isinstance(example, dict) else [source.name for source in layer.sources])
     if isinstance(layer, Container) and layer.output_structure.num_leaves > 1:
         outputs = _output_names(layer)
-    return Predictor(str(file), layer.apply_fn, read.params, read.input_shape, inputs, outputs)
+    classes = tuple(class_names(read) or ())
+    return Predictor(str(file), layer.apply_fn, read.params, read.input_shape, inputs, outputs, classes)
 
 
 def _output_names(layer: Container) -> tuple[str, ...]:
@@ -141,11 +145,15 @@ def check_input(name: str, apply_fn: Any, params: Any, x: Any, input_shape: Any)
 def read_inputs(model: Predictor, files: Sequence[str]) -> Any:
     """Return the input of the model: an array, or a dict of several with the same number of examples."""
     names = model.inputs
-    if len(files) == 1 and (names or files[0].endswith(".npz")):
+    if len(files) == 1 and (files[0].endswith(".npz") or (names and not files[0].endswith(".npy"))):
         arrays = read_npz(files[0], names or ("x",))
     elif len(files) != max(len(names), 1):
-        expected = f"{len(names)} inputs: {', '.join(names)}" if names else "one input"
-        raise ConfigError(f"{model.name} takes {expected}; got {len(files)} files")
+        takes, give = "one input", "give one .npy file"
+        if names:
+            takes = f"{len(names)} inputs: {', '.join(names)}"
+            give = "give one .npy file for each, in this order, or one .npz file with an array for each name"
+        got = files[0] if len(files) == 1 else f"{len(files)} files, {', '.join(files)}"
+        raise ConfigError(f"{model.name} takes {takes}; got {got}; {give}")
     else:
         arrays = {name: map_npy(file) for name, file in zip(names or ("x",), files, strict=True)}
     for name, file in zip(arrays, files if len(files) == len(arrays) else list(files) * len(arrays), strict=True):

@@ -83,7 +83,7 @@ def bench(
     invalid options; ImportError if a library is missing; ArithmeticError if the libraries disagree on the values.
     """
     if not seconds >= 0:
-        raise ValueError(f"--seconds {seconds} is negative; 0 means the smallest number of rounds")
+        raise ValueError(f"--seconds {seconds}: expected 0 (the fewest rounds) or more")
     kinds = {"--models": models, "--accelerate": accelerate, "--stream": stream, "--trained": files}
     given = [option for option, value in kinds.items() if value]
     given += [option for option, value in {"--cases": case_file, "--accuracy": accuracy}.items() if given and value]

@@ -36,7 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="print the names of the measurements, and exit")
     parser.add_argument("--cases", metavar="FILE", help="a TOML list of convolutions (default: the built-in one)")
     parser.add_argument("--only", metavar="NAMES", help="some of the libraries, such as lax,torch,jaxconv")
-    parser.add_argument("--seconds", type=float, default=1.0, metavar="S", help="per measurement (default: 1)")
+    parser.add_argument(
+        "--seconds", type=float, default=1.0, metavar="S", help="per measurement (default: 1; 0: the fewest rounds)"
+    )
     parser.add_argument("--accuracy", action="store_true", help="compare convolutions with float64, too; slow")
     parser.add_argument("--out", metavar="DIR", help="the folder of the results (default: a new one, runs/bench...)")
     parser.add_argument("--force", action="store_true", help="overwrite results in DIR")

@@ -63,7 +63,7 @@ def read_sharding(options: argparse.Namespace) -> Any:
     if options.devices in (None, "all"):
         return "data"
     if not options.devices.isdecimal() or not int(options.devices):
-        raise ValueError(f"--devices {options.devices}: expected a number, or all")
+        raise ValueError(f"--devices {options.devices}: expected a positive number, or all")
     import jax
     import numpy as np
     from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec

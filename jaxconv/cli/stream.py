@@ -44,18 +44,16 @@ def run(options: argparse.Namespace) -> None:
     from jaxconv.cli.process import compute_in_calling_thread, write_bytes
     from jaxconv.files.conversion import refuse_to_replace
     from jaxconv.files.loading import read_model
-    from jaxconv.serving.artifact import is_exported
     from jaxconv.streaming import stream
 
     compute_in_calling_thread()
     file, out = model_file(options.model), options.out or ("-" if options.input == "-" else None)
     if out is None or (out != "-" and (not out.endswith(".npy") or options.input == "-")):
         where = "> FILE" if options.input == "-" else "--out Y.npy, or --out - for standard output"
-        raise ValueError(f"--out {out}: outputs of {options.input} go to standard output or to a file; give {where}")
+        what = "no --out" if out is None else f"--out {out}"
+        raise ValueError(f"{what}: outputs of {options.input} go to standard output or to a file; give {where}")
     for old in (file, options.input) if out != "-" else ():
         refuse_to_replace(old, out, options.force)
-    if is_exported(file):
-        raise ValueError(f"{file} is an exported program; give the model file from which it was exported")
     read = read_model(file)
     shape = known_shape(file, read, options.input_shape)
     running = stream(read.layer, shape, **(read_options(options, True) or {}))

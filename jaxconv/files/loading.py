@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from jaxconv.contract import Apply, Layer, Params, as_layer
+from jaxconv.files.archive import read_format
 from jaxconv.files.bounds import TEXT, ZipReader, open_file, parse_json
 from jaxconv.files.errors import FileError, damaged
 from jaxconv.files.hdf5 import NoStore, is_hdf5, opened
@@ -231,6 +232,9 @@ def _read_archive(path: Any, handle: IO[bytes]) -> tuple[Any, dict[str, Any], by
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or ":" in name:
             raise FileError(f"{path}: the archive has an entry {name!a}, which leads out of it")
+    if "config.json" not in archive.names and (kind := read_format(path)) is not None:
+        what = f"{path}: it is a {kind[:40]!a}, which has no layers"
+        raise FileError(f"{what}; give the model file from which it was made")
     config = archive.read_json("config.json")
     metadata = archive.read_json("metadata.json") if "metadata.json" in archive.names else {}
     if not isinstance(metadata, dict):

@@ -23,7 +23,16 @@ from jaxconv.inspect import target as targets
 from jaxconv.registry import nearest
 
 Score = Callable[[Any], Array]
-METHODS = ("gradient", "input_x_gradient", "smooth", "integrated", "guided", "deconv", "deeplift")
+METHODS: dict[str, tuple[str, ...]] = {  # the options of each method
+    "gradient": (),
+    "input_x_gradient": (),
+    "smooth": ("samples", "noise", "key"),
+    "integrated": ("baseline", "steps"),
+    "guided": (),
+    "deconv": (),
+    "deeplift": ("baseline",),
+}
+DEFAULTS: dict[str, Any] = {"baseline": 0, "steps": 50, "samples": 25, "noise": 0.15, "key": None}
 
 
 class Attribution(NamedTuple):
@@ -43,10 +52,10 @@ def attribute(
     target: targets.Target = None,
     *,
     method: str = "gradient",
-    baseline: Any = 0,
-    steps: int = 50,
-    samples: int = 25,
-    noise: float = 0.15,
+    baseline: Any = None,
+    steps: int | None = None,
+    samples: int | None = None,
+    noise: float | None = None,
     key: Any = None,
     logits: bool = True,
     mask: Any = None,
@@ -75,11 +84,12 @@ def attribute(
         target: the score, see :func:`~jaxconv.inspect.target.select`; by default the highest one of each example at
             ``x``. The class stays the same on a path or with noise.
         method: one of the table.
-        baseline: of ``integrated`` and ``deeplift``: a number, or arrays that broadcast against ``x``.
-        steps: of ``integrated``: the number of points of the Gauss-Legendre rule, which are evaluated in sequence.
-        samples, noise, key: of ``smooth``. ``noise`` is the standard deviation as a share of each example's
-            ``max - min``. ``key`` is a PRNG key. The noise of an entry depends only on the key and the index, so that
-            neither padding at the end nor the other examples change it.
+        baseline: of ``integrated`` and ``deeplift``: a number, or arrays that broadcast against ``x``; by default 0.
+        steps: of ``integrated``: the number of points of the Gauss-Legendre rule, which are evaluated in sequence; by
+            default 50.
+        samples, noise, key: of ``smooth``, by default 25 and 0.15. ``noise`` is the standard deviation as a share of
+            each example's ``max - min``. ``key`` is a PRNG key. The noise of an entry depends only on the key and the
+            index, so that neither padding at the end nor the other examples change it.
         logits: whether to leave out a softmax or sigmoid at the end of ``f``, see
             :func:`~jaxconv.inspect.target.logits`.
         mask: True at each unmasked step, (batch, time); for several inputs in their structure, with None for an input
@@ -91,33 +101,31 @@ def attribute(
         and ``deeplift`` for each example.
 
     Raises:
-        ValueError: an unknown method, a target out of range, a baseline or mask that does not fit; a derivative that is
-            not finite; a step of ``f`` for which ``deeplift`` has no rule.
+        ValueError: an unknown method, an option of another method, a target out of range, a baseline or mask that does
+            not fit; a derivative that is not finite; a step of ``f`` for which ``deeplift`` has no rule.
         TypeError: an input of integers; a function that cannot be traced.
 
     >>> f = lambda x: jnp.square(x).sum(1, keepdims=True)
     >>> attribute(f, jnp.array([[1.0, 3.0]]), method="integrated", baseline=1.0).values.tolist()
     [[0.0, 8.0]]
     """
-    if method not in METHODS:
-        raise ValueError(f"attribute: unknown method {method!r}; {nearest(str(method), METHODS)}")
-    for name, count in (("steps", steps), ("samples", samples)):
-        if not isinstance(count, int | np.integer) or count < 1:
-            raise ValueError(f"attribute: {name}={count!r} is not valid; expected a positive integer")
+    given = {"baseline": baseline, "steps": steps, "samples": samples, "noise": noise, "key": key}
+    options = _read_options(method, given)
     _check_function(f)
     if method == "smooth":
-        _check_noise(noise, key)
+        _check_noise(options["noise"], key)
     x = jax.tree.map(_checked_input, x)
     real = _real_steps(mask, x)
-    reference = _baseline(baseline, x) if method in ("integrated", "deeplift") else None
-    arrays: dict[str, Any] = {"reference": reference, "noise": noise, "key": key, "target": None}
+    reference = _baseline(options["baseline"], x) if "baseline" in METHODS[method] else None
+    arrays: dict[str, Any] = {"reference": reference, "noise": options["noise"], "key": key, "target": None}
+    counts = options["steps"], options["samples"]
     with _explained():
         kept = isinstance(f, Partial) and not callable(target)
         if kept and not isinstance(target, int | tuple | None):  # the program sees only shapes: check values here
             like = jax.tree.map(lambda y: np.broadcast_to(np.zeros((), y.dtype), y.shape), jax.eval_shape(f, x))
             with explain("attribute"):
                 target, arrays["target"] = None, targets.fix(like, target)
-        values, delta = (_kept if kept else _compute)(f, x, real, arrays, target, method, steps, samples, logits)
+        values, delta = (_kept if kept else _compute)(f, x, real, arrays, target, method, *counts, logits)
     values = _masked(values, real)
     _check_finite(method, values, _masked(x, real))
     return Attribution(values, delta)
@@ -128,7 +136,7 @@ def _compute(
 ) -> tuple[Any, Array | None]:
     """Return the values, and their sum minus the difference of scores if the method divides one, otherwise None."""
     score = _score(f, x, target if arrays["target"] is None else arrays["target"], logits)
-    if method in ("integrated", "deeplift"):
+    if arrays["reference"] is not None:
         reference = arrays["reference"]
         if method == "deeplift":
             slopes, after, before = deeplift.multipliers(score, x, reference)
@@ -204,6 +212,22 @@ def _normal(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
 
 
 # -- inputs
+
+
+def _read_options(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the options, with the defaults for None. Raises ValueError for one that the method does not have."""
+    if method not in (*METHODS,):
+        raise ValueError(f"attribute: unknown method {method!r}; {nearest(str(method), METHODS)}")
+    given = {name: value for name, value in given.items() if value is not None}
+    for name in sorted(given.keys() - METHODS[method]):
+        owners = " and ".join(repr(owner) for owner, names in METHODS.items() if name in names)
+        raise ValueError(f"attribute: {name} is an option of {owners}, not of {method!r}")
+    options = DEFAULTS | given
+    for name in ("steps", "samples"):
+        count = options[name]
+        if not isinstance(count, int | np.integer) or count < 1:
+            raise ValueError(f"attribute: {name}={count!r} is not valid; expected a positive integer")
+    return options
 
 
 def _check_function(f: Any) -> None:

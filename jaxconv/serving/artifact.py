@@ -87,7 +87,8 @@ def export(
             "file, in this order"
         )
     if not platforms or isinstance(platforms, str) or not set(platforms) <= {*PLATFORMS, "rocm"}:
-        raise ValueError(f"platforms={platforms!r} is not valid; give a list of some of: {', '.join(PLATFORMS)}, rocm")
+        names = f"{', '.join(PLATFORMS)}, rocm (GPUs are cuda, those of AMD rocm)"
+        raise ValueError(f"platforms={platforms!r} is not valid; give a list of some of: {names}")
     streams = hasattr(apply_fn, "step")
     if not streams:
         apply_fn = read_function(apply_fn, params, "export(apply_fn, params, path, input_shape)")

@@ -228,7 +228,16 @@ def _whole(name: str, layer: Any, signal: Signal, heads: Heads, mixed: bool) -> 
     else:
         instead = "give window=W to run the layers after it on the last W steps"
         instead = f"use a layer that works within each step, or {instead}" if mixed else instead
-    raise refuse(name, layer, signal.axis, "reads all steps", instead)
+    raise refuse(name, layer, signal.axis, "reads all steps", channels_advice(layer, signal) or instead)
+
+
+def channels_advice(layer: Any, signal: Signal) -> str | None:
+    """Return which axis to give if the time axis of a signal is the channel axis of a layer, otherwise None."""
+    ways = layer.mask_layouts(len(signal.shape))
+    if len(ways) > 1 or signal.axis in ways[0]:
+        return None
+    axes = " or ".join(f"axis={axis}" for axis in ways[0] if axis)
+    return f"axis {signal.axis} contains the channels; give {axes}"
 
 
 def _cumulate(name: str, layer: Any, signal: Signal) -> Choice:

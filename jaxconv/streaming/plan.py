@@ -14,7 +14,7 @@ from jaxconv.contract import Layer
 from jaxconv.errors import explain
 from jaxconv.layers.reparametrization import Reparametrization
 from jaxconv.models.container import call_params
-from jaxconv.streaming.choice import Choice, Heads, choose, reads_early, refuse
+from jaxconv.streaming.choice import Choice, Heads, channels_advice, choose, reads_early, refuse
 from jaxconv.streaming.operation import Pass, append
 from jaxconv.streaming.signal import Signal
 
@@ -274,5 +274,7 @@ def _check_sizes(walk: _Walk) -> None:
     for step in walk.steps:
         for signal in step.choice.operation.inputs:
             if None in [size for axis, size in enumerate(signal.shape) if axis not in (0, signal.axis)]:
+                layer = step.choice.operation.layer
                 reason = f"gets shape {signal.shape}, in which a size other than time is unknown"
-                raise refuse(step.key, step.choice.operation.layer, None, reason, "name it in input_shape")
+                instead = channels_advice(layer, signal) or "name it in input_shape"
+                raise refuse(step.key, layer, None, reason, instead)

@@ -15,7 +15,7 @@ pytest.importorskip("flatbuffers")
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (["m.keras", "m.jaxexport", "--platforms", "cpu,gpu"], ["gpu", "cpu, cuda, tpu"]),
+        (["m.keras", "m.jaxexport", "--platforms", "cpu,gpu"], ["gpu", "cpu, cuda, tpu", "GPUs are cuda"]),
         (["m.keras", "two.keras"], ["two.keras", "--force"]),
         (["m.keras", "n.jaxexport", "--window", "8"], ["--window", "--stream"]),
         (["m.keras", "n.jaxexport", "--chunk", "8"], ["--chunk", "--stream"]),
@@ -48,6 +48,24 @@ def test_an_exported_model_refuses_inputs_of_another_shape(at_home, tmp_path, er
     np.save(tmp_path / "wide.npy", np.zeros((3, 10, 2), "float32"))
     error = error_line("predict", program, str(tmp_path / "wide.npy"), "--out", out)
     assert "(3, 10, 2)" in error and "(batch, 10, 1)" in error
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["evaluate", "--data", "tiny.toml"],
+        ["stream", "x.npy", "--out", "y.npy"],
+        ["export", "n.jaxexport"],
+        ["train", "tiny.toml", "--from"],
+    ],
+)
+def test_an_exported_model_is_not_a_model_file(at_home, tmp_path, error_line, command):
+    program = str(tmp_path / "m.jaxexport")
+    assert main(["export", "m.keras", program, "--platforms", "cpu"]) == 0
+    first = [] if command[-1] == "--from" else [program]
+    error = error_line(command[0], *first, *command[1:], *([] if first else [program]))
+    for fact in (program, "jaxconv exported model", "give the model file"):
+        assert fact in error, error
 
 
 def test_an_exported_model_of_several_inputs_predicts(at_home, tmp_path):

@@ -91,6 +91,24 @@ def test_without_an_input_shape_the_layers_are_named_and_the_option_is(at_home, 
     assert ["total", "8", "0", "6"] in cells(text) and "--input-shape" not in text
 
 
+@pytest.mark.parametrize("command", [["info"], ["info", "--stream"], ["tune"], ["export"], ["stream"]])
+def test_a_shape_for_which_the_file_has_no_weights_is_an_error(at_home, tmp_path, error_line, command):
+    net = jc.Sequential([jc.Conv1D(4, 3, padding="causal")])
+    file, out = str(tmp_path / "m.keras"), str(tmp_path / "out.npy")
+    jc.save_model(file, net, net.init(jax.random.key(0), (None, 9, 1))[0], input_shape=(None, None, 1))
+    rest = {"export": [out], "stream": ["x.npy", "--out", out]}.get(command[0], [])
+    error = error_line(command[0], file, *rest, *command[1:], "--input-shape", "9,2")
+    for fact in ("--input-shape 9,2", "conv1d/kernel", "(3, 2, 4)", "(3, 1, 4)", file, "(batch, None, 1)"):
+        assert fact in error, error
+
+
+def test_a_shape_for_which_a_run_has_no_weights_is_an_error(at_home, error_line, capsys):
+    assert "conv1d/kernel" in error_line("info", "runs/tiny", "--input-shape", "10,2")
+    assert main(["info", "tiny.toml", "--input-shape", "10,2"]) == 0  # a config has no weights
+    assert main(["info", "runs/tiny", "--input-shape", "12,1"]) == 0
+    assert "(batch, 12, 1)" in capsys.readouterr().out
+
+
 def test_an_unknown_length_is_not_called_batch(at_home, tmp_path, capsys):
     net = jc.Sequential([jc.Conv1D(2, 3), jc.GlobalMaxPooling1D()])
     params, _ = net.init(jax.random.key(0), (None, 9, 4))

@@ -25,12 +25,15 @@ from jaxconv.training import evaluation
         (["runs/tiny", "no.npy", "--out", "y.npy"], ["no.npy"]),
         (["runs/tiny", "tiny.toml", "--out", "y.npy"], ["tiny.toml", ".npy"]),
         (["tiny.npz", "x.npy", "--out", "y.npy"], ["tiny.npz"]),
-        (["two.keras", "x.npy", "--out", "y.npz"], ["x.npy", "single array"]),
+        (["two.keras", "x.npy", "--out", "y.npz"], ["two.keras takes 2 inputs: left, right", "got x.npy", ".npz"]),
         (["two.keras", "tiny.npz", "--out", "y.npz"], ["'left'", "x_train"]),
-        (["two.keras", *["x.npy"] * 3, "--out", "y.npz"], ["2 inputs: left, right", "3 files"]),
+        (
+            ["two.keras", *["x.npy"] * 3, "--out", "y.npz"],
+            ["2 inputs: left, right", "3 files", "in this order"],
+        ),
         (["two.keras", "x.npy", "x.npy", "--out", "y.npy"], ["(total, difference)", ".npz"]),
         (["two.keras", "x.npy", "x.npy", "--out", "y.npz"], ["(16, 10, 1)", "(batch, 4, 1)"]),
-        (["m.keras", "x.npy", "x.npy", "--out", "y.npy"], ["one input", "2 files"]),
+        (["m.keras", "x.npy", "x.npy", "--out", "y.npy"], ["one input", "2 files", "one .npy file"]),
     ],
 )
 def test_a_mistake_is_one_line(at_home, error_line, arguments, facts):

@@ -34,7 +34,7 @@ def free_port() -> int:
 @pytest.mark.parametrize(
     ("arguments", "facts"),
     [
-        (["--devices", "0"], ["--devices 0"]),
+        (["--devices", "0"], ["--devices 0", "a positive number"]),
         (["--devices", "many"], ["--devices many", "all"]),
         (["--devices", "900"], ["--devices 900", "8", "force_host_platform_device_count=900"]),
         (["--devices", "3"], ["batch_size", "8", "3 devices", "multiple of 3"]),

@@ -60,7 +60,7 @@ def whole(name, x):
     ("arguments", "facts"),
     [
         (["mono", "x.npy", "--chunk", "3"], ["--chunk 3", "block of 2", "2 or 4"]),
-        (["mono", "x.npy", "--chunk", "0"], ["--chunk 0", "block of 2"]),
+        (["mono", "x.npy", "--chunk", "0"], ["--chunk 0", "block of 2", "give 2"]),
         (["mono", "x.npy", "--axis", "3"], ["axis=3", "1 to 2"]),
         (["mono", "x.npy", "--axis", "2"], ["conv1d", "axis 2"]),
         (["stereo", "x.npy"], ["(41, 1)", "(None, None, 2)", "(None, 2)"]),
@@ -108,6 +108,11 @@ def test_outputs_are_those_of_the_whole_sequence(inside, tmp_path, capsys, name,
     np.testing.assert_allclose(y, want, atol=1e-6)  # sums of another chunk may be in another order
     printed = capsys.readouterr().out
     assert "41 steps" in printed and "steps/s" in printed and out in printed
+
+
+def test_without_out_the_error_names_the_option(inside, error_line):
+    error = error_line("stream", "mono.keras", "x.npy")
+    assert error.startswith("no --out: outputs of x.npy") and "give --out Y.npy, or --out -" in error
 
 
 def test_heads_are_chosen_by_options(inside, tmp_path):

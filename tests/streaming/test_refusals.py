@@ -31,6 +31,10 @@ def branches(*parts):
         (jc.GroupNormalization(1, name="norm"), (None, None, 2), ["norm", "all steps", "axis 1"]),
         (jc.InstanceNormalization(name="norm"), (None, None, 2), ["norm", "all steps", "axis 1"]),
         (jc.LayerNormalization([1, 2], name="norm"), (None, None, 2), ["norm", "all steps", "axis 1"]),
+        (jc.Conv1D(2, 3, data_format="channels_first", name="conv"), (None, 2, None),
+         ["conv", "axis 1 contains the channels", "axis=2"]),
+        (jc.Conv2D(2, 3, data_format="channels_first", name="conv"), (None, 2, None, 8),
+         ["conv", "axis 1 contains the channels", "axis=2 or axis=3"]),
         (jc.PReLU(name="prelu"), (None, None, 2), ["prelu", "own for each step"]),
         (jc.BatchNormalization(1, name="norm"), (None, None, 2), ["norm", "own for each step"]),
         (jc.Rescaling(np.ones((8, 2)), name="scale"), (None, 8, 2), ["scale", "own for each step"]),
@@ -60,7 +64,7 @@ def test_what_cannot_stream_is_refused_with_the_reason_and_a_way_out(layer, shap
     [
         ((CHAIN, (None, None, 2), 0), ValueError, ["axis=0", "1 to 2"]),
         ((CHAIN, (None, None, 2), 3), ValueError, ["axis=3", "1 to 2"]),
-        ((CHAIN, (None, 8, 2), 2), ValueError, ["conv1d", "axis 2"]),
+        ((CHAIN, (None, 8, 2), 2), ValueError, ["conv1d", "axis 2 contains the channels", "axis=1"]),
         ((CHAIN, (None, None, 2), "time"), TypeError, ["axis='time'", "integer"]),
         ((CHAIN,), ValueError, ["input_shape"]),
         (({}, (None, None, 2)), TypeError, ["of type dict", "a layer or its apply_fn"]),
@@ -70,6 +74,13 @@ def test_an_axis_that_is_not_time_is_refused(arguments, kind, facts):
     with pytest.raises(kind) as error:
         jc.stream(*arguments)
     assert all(fact in str(error.value) for fact in facts), error.value
+
+
+def test_an_axis_of_channels_is_named_with_a_window_too():
+    conv = jc.Conv1D(3, 3, padding="causal", data_format="channels_first")
+    with pytest.raises(ValueError, match=r"axis 1 contains the channels; give axis=2"):
+        jc.stream(conv, (None, 2, None), window=4)
+    assert jc.stream(conv, (None, 2, None), axis=2).block == 1
 
 
 def step(x=(1, 4, 2), state=None, params=PARAMS, running=RUNNING, **options):

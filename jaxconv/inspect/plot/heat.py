@@ -41,8 +41,8 @@ def heat(values: Any, x: Any = None, ax: Any = None) -> Any:
     return _heat_image(values if given is None else _fit(values, given.shape[:2]), given, ax)
 
 
-def heats(values: dict[str, Any], x: dict[str, Any]) -> Any:
-    """Draw the values of each input of a model in its own panel with its name, and return the figure."""
+def heats(values: dict[str, Any], x: dict[str, Any], title: str = "") -> Any:
+    """Draw the values of each input of a model in its own panel with its name, and return the figure with a title."""
     # inputs (batch, features) are drawn without x
     shown = {name: array[0] if array.ndim > 2 else None for name, array in x.items()}
     heights = [2.6 if array.ndim < 4 else 3.5 for array in x.values()]
@@ -57,6 +57,7 @@ def heats(values: dict[str, Any], x: dict[str, Any]) -> Any:
         ax.set_title(name, fontsize=10)
         if shown[name] is None:
             ax.set_xlabel("feature")
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
