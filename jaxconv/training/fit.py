@@ -126,7 +126,8 @@ def fit(
         callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True.
         progress: whether to show epochs, loss, metrics, validation and the remaining time.
         best_weights: the column of the log, such as ``"val_loss"``, whose best epoch determines the returned weights.
-        checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``.
+        checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``. A file that exists is
+            not overwritten by another run: give ``resume=True``, or delete the file first.
         checkpoint_every: epochs between checkpoints; one is also saved at the end and on an interruption.
         resume: whether to continue from ``checkpoint`` if it exists; otherwise training starts at the beginning.
         sharding: the sharding of a batch: ``"data"`` splits it over all devices of all processes; a ``NamedSharding``;
@@ -168,7 +169,7 @@ def fit(
         _check_columns([m.name for m in metrics], data.validation is not None, best_weights, callbacks)
         steps = options.updates(data.training.steps)
         transformation = resolve_optimizer(optimizer, steps, options.clip_norm)
-        path = checkpoint_path(checkpoint)
+        path = checkpoint_path(checkpoint, resume)
         same = _identity(options, data, apply_fn, loss, metrics, class_weight, optimizer)
         state = placement.put(init_state(apply_fn, params, transformation, ema=options.ema))
         loop = Loop(
