@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.training import EarlyStopping, NonFiniteLoss, evaluate, fit, optimizer
+from jaxconv.training import EarlyStopping, NonFiniteLoss, evaluate, fit, metric, optimizer
 from tests.support import pages
 from tests.support.keras_oracle import keras, keras_rules
 
@@ -795,6 +795,32 @@ def _():
     apply_fn, params, _ = classifiers("softmax")
     with pytest.raises(ValueError, match="from_logits"):
         fit(apply_fn, params, X, LABELS, loss={"name": CROSSENTROPY, "from_logits": True})
+
+
+@row("threshold of `accuracy`, `Precision` and `Recall` for a binary cross-entropy of logits")
+def _():
+    x, y, names = np.float32([[0.2], [-1.0]]), np.float32([[1], [0]]), ["accuracy", "precision", "recall"]
+    params, apply_fn = jc.Dense(1, kernel_initializer="ones").init(KEY, (None, 1))
+    for options, expected in (({}, 1.0), ({"threshold": 0.5}, 0.0)):
+        metrics = [{"name": name, **options} for name in names]
+        loss = {"name": "binary_crossentropy", "from_logits": True}
+        scores = evaluate(apply_fn, params, x, y, loss=loss, metrics=metrics)
+        assert scores["recall"] == scores["precision"] == expected and scores["accuracy"] == (1 + expected) / 2
+    with keras_rules():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        metrics = ["accuracy", keras.metrics.Precision(), keras.metrics.Recall()]
+        model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True), metrics=metrics)
+        assert model.evaluate(x, y, verbose=0)[1:] == [0.5, 0, 0]
+
+
+@row("`thresholds` of `Precision` and `Recall`")
+def _():
+    for name in ("Precision", "Recall"):
+        with pytest.raises(ValueError, match="'thresholds'; did you mean 'threshold'"):
+            metric({"name": name, "thresholds": 0.3})
+        assert metric({"name": name, "threshold": 0.3}).threshold == 0.3
+        with keras_rules():
+            assert getattr(keras.metrics, name)(thresholds=[0.3, 0.6]).thresholds == [0.3, 0.6]
 
 
 @row("metrics of `fit` and `evaluate` by default")

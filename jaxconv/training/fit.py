@@ -101,7 +101,8 @@ def fit(
         optimizer: a name, a table or an optax transformation; see ``optimizers.optimizer``. Schedules without a length
             have the length of the whole run.
         metrics: names, tables or objects; see ``metrics.metric``. By default the accuracy if the loss is a
-            crossentropy.
+            crossentropy. A metric without a threshold has that of the loss: 0 for ``binary_crossentropy`` of logits,
+            otherwise 0.5.
         weighted_metrics: metrics whose values are multiplied by the sample weights.
         epochs: passes over the data, including those before the run was resumed.
         batch_size: samples per step; a loader has its own.
