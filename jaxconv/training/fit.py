@@ -124,7 +124,8 @@ def fit(
             averaged weights are validated and returned; running statistics are those of the trained weights.
         remat: whether each block of the model, a layer directly inside a Sequential or Model, is computed again for the
             gradient, which needs less memory; see ``jaxconv.models.remat``.
-        callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True.
+        callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True. The
+            result is None or a boolean, of Python, NumPy or JAX.
         progress: whether to show epochs, loss, metrics, validation and the remaining time.
         best_weights: the column of the log, such as ``"val_loss"``, whose best epoch determines the returned weights.
         checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``. A file that exists is
