@@ -1,6 +1,7 @@
 """A check for each row of examples/differences_from_keras.md, which shows what Keras and jaxconv do."""
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
-from jaxconv.training import EarlyStopping, NonFiniteLoss, evaluate, fit, metric, optimizer
+from jaxconv.training import EarlyStopping, NonFiniteLoss, evaluate, fit, metric, optimizer, predict
 from tests.support import pages
 from tests.support.keras_oracle import keras, keras_rules
 
@@ -850,6 +851,21 @@ def _():
     assert len(log["loss"]) == 2 and any("val_loss" in message for message in messages)
     with pytest.raises(ValueError, match="val_loss"):
         fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY, callbacks=[EarlyStopping(monitor="val_loss")])
+
+
+@row("several inputs in `fit`, `evaluate` and `predict`")
+def _():
+    inputs, keras_inputs = ([make((4,), name=name) for name in "ab"] for make in (jc.Input, keras.Input))
+    params, apply_fn = jc.Model(inputs, jc.Add()(inputs)).init(KEY)
+    x = X[:, 0]
+    np.testing.assert_array_equal(predict(apply_fn, params, {"b": x, "a": x}), 2 * x)
+    for call in (predict, functools.partial(fit, loss="mse", y=x), functools.partial(evaluate, loss="mse", y=x)):
+        with pytest.raises(TypeError, match=r"dict.*\{\"a\": \.\.\., \"b\": \.\.\.\}"):
+            call(apply_fn, params, x=[x, x])
+    with keras_rules():
+        model = keras.Model(keras_inputs, keras.layers.Add()(keras_inputs))
+        for both in ([x, x], {"a": x, "b": x}):
+            np.testing.assert_array_equal(model.predict(both, verbose=0), 2 * x)
 
 
 @row("a model with several outputs in `fit` and `evaluate`")

@@ -94,9 +94,11 @@ def fit(
 
     Args:
         apply_fn, params: the model, as returned by ``layer.init``. ``params`` is not changed.
-        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory, as they are read one batch at a time. Or
-            a loader as ``x``. Targets of a loss that takes class indices may be any labels: strings, or as many
-            different integers as the model has outputs; their sorted order is the order of the outputs.
+        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory, as they are read one batch at a time.
+            For a model with several inputs, ``x`` is a dict of arrays by the names of the inputs, such as ``{"a": a,
+            "b": b}``. Or a loader as ``x``. The model has one output. Targets of a loss that takes class indices may be
+            any labels: strings, or as many different integers as there are classes; their sorted order is the order of
+            the classes in the output.
         loss: a name, a table or a callable; see ``losses.loss``.
         optimizer: a name, a table or an optax transformation; see ``optimizers.optimizer``. Schedules without a length
             have the length of the whole run.
