@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax.contrib
 import pytest
 
 import jaxconv as jc
@@ -841,6 +842,25 @@ def _():
     assert np.isnan(their_log(model, spoilt, epochs=2)[0]["loss"]).tolist() == [True, True]
     with pytest.raises(NonFiniteLoss):
         fit(apply_fn, params, spoilt, LABELS, loss=CROSSENTROPY)
+
+
+@row("`LearningRateScheduler`, `ReduceLROnPlateau`")
+def _():
+    for name in ("LearningRateScheduler", "ReduceLROnPlateau"):
+        assert issubclass(getattr(keras.callbacks, name), keras.callbacks.Callback)
+        assert not hasattr(jc.training, name)
+    apply_fn, params, _ = classifiers("softmax")
+    spec = {"name": "sgd", "learning_rate": {"name": "linear_schedule", "init_value": 0.5, "end_value": 0.0}}
+    history = fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY, optimizer=spec, epochs=4).history
+    assert [log["learning_rate"] for log in history] == [0.5, 0.375, 0.25, 0.125]
+    plateau = optax.contrib.reduce_on_plateau(factor=0.0, patience=1, atol=1e9)  # no step improves the loss by 1e9
+    optimizers = {"plateau": optax.chain(optax.sgd(0.1), plateau), "sgd": optax.sgd(0.1)}
+    options = {"loss": CROSSENTROPY, "epochs": 6}
+    losses = {
+        name: [log["loss"] for log in fit(apply_fn, params, X, LABELS, **options, optimizer=given).history]
+        for name, given in optimizers.items()
+    }
+    assert losses["plateau"][0] > losses["plateau"][-2] == losses["plateau"][-1] > losses["sgd"][-1]
 
 
 @row("`EarlyStopping` with a column that is not in the log")
