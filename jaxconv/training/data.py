@@ -231,11 +231,12 @@ def source(
 def is_loader(x: Any, numbers: bool = False) -> bool:
     """Return whether ``x`` yields batches, unlike an array or a dict.
 
-    With ``numbers``, a list yields batches only if its items are tuples of arrays.
+    With ``numbers``, a list yields batches only if its items are tuples of arrays, or dicts.
     """
     array = isinstance(x, Mapping) or hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
     if numbers and isinstance(x, list | tuple):
-        return bool(x) and isinstance(x[0], list | tuple) and hasattr(x[0][0], "shape")
+        tuples = bool(x) and isinstance(x[0], list | tuple) and hasattr(x[0][0], "shape")
+        return tuples or (bool(x) and isinstance(x[0], Mapping))
     return not array
 
 

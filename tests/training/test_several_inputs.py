@@ -23,6 +23,8 @@ def test_several_inputs_are_a_dict_by_their_names(nested):
     x = {"b": X[1], "a": X[0]}
     expected = np.asarray(apply_fn(params, [X[0], X[1]]))
     np.testing.assert_allclose(predict(apply_fn, params, x, batch_size=4), expected, rtol=1e-5, atol=1e-6)
+    batches = [{name: array[rows] for name, array in x.items()} for rows in (slice(4), slice(4, None))]
+    np.testing.assert_allclose(predict(apply_fn, params, batches), expected, rtol=1e-5, atol=1e-6)
     scores = evaluate(apply_fn, params, x, Y, loss="mse")
     assert scores["loss"] == pytest.approx(np.mean((expected - Y) ** 2), rel=1e-5)
     fitted = fit(apply_fn, params, x, Y, loss="mse", validation_data=(x, Y))
