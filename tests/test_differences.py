@@ -1,6 +1,7 @@
 """A check for each row of examples/differences_from_keras.md, which shows what Keras and jaxconv do."""
 
 import contextlib
+import functools
 import os
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax.contrib
 import pytest
 
 import jaxconv as jc
-from jaxconv.training import EarlyStopping, NonFiniteLoss, evaluate, fit, optimizer
+from jaxconv.training import EarlyStopping, NonFiniteLoss, evaluate, fit, metric, optimizer, predict
 from tests.support import pages
 from tests.support.keras_oracle import keras, keras_rules
 
@@ -797,6 +799,32 @@ def _():
         fit(apply_fn, params, X, LABELS, loss={"name": CROSSENTROPY, "from_logits": True})
 
 
+@row("threshold of `accuracy`, `Precision` and `Recall` for a binary cross-entropy of logits")
+def _():
+    x, y, names = np.float32([[0.2], [-1.0]]), np.float32([[1], [0]]), ["accuracy", "precision", "recall"]
+    params, apply_fn = jc.Dense(1, kernel_initializer="ones").init(KEY, (None, 1))
+    for options, expected in (({}, 1.0), ({"threshold": 0.5}, 0.0)):
+        metrics = [{"name": name, **options} for name in names]
+        loss = {"name": "binary_crossentropy", "from_logits": True}
+        scores = evaluate(apply_fn, params, x, y, loss=loss, metrics=metrics)
+        assert scores["recall"] == scores["precision"] == expected and scores["accuracy"] == (1 + expected) / 2
+    with keras_rules():
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, kernel_initializer="ones")])
+        metrics = ["accuracy", keras.metrics.Precision(), keras.metrics.Recall()]
+        model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True), metrics=metrics)
+        assert model.evaluate(x, y, verbose=0)[1:] == [0.5, 0, 0]
+
+
+@row("`thresholds` of `Precision` and `Recall`")
+def _():
+    for name in ("Precision", "Recall"):
+        with pytest.raises(ValueError, match="'thresholds'; did you mean 'threshold'"):
+            metric({"name": name, "thresholds": 0.3})
+        assert metric({"name": name, "threshold": 0.3}).threshold == 0.3
+        with keras_rules():
+            assert getattr(keras.metrics, name)(thresholds=[0.3, 0.6]).thresholds == [0.3, 0.6]
+
+
 @row("metrics of `fit` and `evaluate` by default")
 def _():
     apply_fn, params, model = classifiers("softmax")
@@ -816,6 +844,25 @@ def _():
         fit(apply_fn, params, spoilt, LABELS, loss=CROSSENTROPY)
 
 
+@row("`LearningRateScheduler`, `ReduceLROnPlateau`")
+def _():
+    for name in ("LearningRateScheduler", "ReduceLROnPlateau"):
+        assert issubclass(getattr(keras.callbacks, name), keras.callbacks.Callback)
+        assert not hasattr(jc.training, name)
+    apply_fn, params, _ = classifiers("softmax")
+    spec = {"name": "sgd", "learning_rate": {"name": "linear_schedule", "init_value": 0.5, "end_value": 0.0}}
+    history = fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY, optimizer=spec, epochs=4).history
+    assert [log["learning_rate"] for log in history] == [0.5, 0.375, 0.25, 0.125]
+    plateau = optax.contrib.reduce_on_plateau(factor=0.0, patience=1, atol=1e9)  # no step improves the loss by 1e9
+    optimizers = {"plateau": optax.chain(optax.sgd(0.1), plateau), "sgd": optax.sgd(0.1)}
+    options = {"loss": CROSSENTROPY, "epochs": 6}
+    losses = {
+        name: [log["loss"] for log in fit(apply_fn, params, X, LABELS, **options, optimizer=given).history]
+        for name, given in optimizers.items()
+    }
+    assert losses["plateau"][0] > losses["plateau"][-2] == losses["plateau"][-1] > losses["sgd"][-1]
+
+
 @row("`EarlyStopping` with a column that is not in the log")
 def _():
     apply_fn, params, model = classifiers("softmax")
@@ -824,6 +871,21 @@ def _():
     assert len(log["loss"]) == 2 and any("val_loss" in message for message in messages)
     with pytest.raises(ValueError, match="val_loss"):
         fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY, callbacks=[EarlyStopping(monitor="val_loss")])
+
+
+@row("several inputs in `fit`, `evaluate` and `predict`")
+def _():
+    inputs, keras_inputs = ([make((4,), name=name) for name in "ab"] for make in (jc.Input, keras.Input))
+    params, apply_fn = jc.Model(inputs, jc.Add()(inputs)).init(KEY)
+    x = X[:, 0]
+    np.testing.assert_array_equal(predict(apply_fn, params, {"b": x, "a": x}), 2 * x)
+    for call in (predict, functools.partial(fit, loss="mse", y=x), functools.partial(evaluate, loss="mse", y=x)):
+        with pytest.raises(TypeError, match=r"dict.*\{\"a\": \.\.\., \"b\": \.\.\.\}"):
+            call(apply_fn, params, x=[x, x])
+    with keras_rules():
+        model = keras.Model(keras_inputs, keras.layers.Add()(keras_inputs))
+        for both in ([x, x], {"a": x, "b": x}):
+            np.testing.assert_array_equal(model.predict(both, verbose=0), 2 * x)
 
 
 @row("a model with several outputs in `fit` and `evaluate`")

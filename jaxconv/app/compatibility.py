@@ -16,6 +16,7 @@ from jaxconv.registry import snake_case
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.losses import losses
 from jaxconv.training.metrics import metrics as resolve_metrics
+from jaxconv.training.metrics import with_threshold
 from jaxconv.training.mistakes import channels_hint, check_output
 from jaxconv.training.run_data import training_count
 from jaxconv.training.targets import class_weights
@@ -61,7 +62,7 @@ def check_shapes(config: Config, splits: data.Splits) -> None:
         raise (top / "train").nested_error("class_weight", weights, str(error)) from None
     for i, (spec, metric) in enumerate(zip(train.metrics, resolve_metrics(train.metrics), strict=True)):
         try:
-            jax.eval_shape(metric, y, prediction)
+            jax.eval_shape(with_threshold(metric, resolve_loss(train.loss)), y, prediction)
         except (ValueError, TypeError) as error:
             raise (top / "train" / "metrics").error(i, spec, str(error)) from None
 

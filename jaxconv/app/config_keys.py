@@ -11,8 +11,10 @@ from jaxconv.app import data
 from jaxconv.app.schema import describe, format_value, parameters
 from jaxconv.app.train_table import TrainTable
 from jaxconv.contract import layers
+from jaxconv.registry import Registry
 from jaxconv.training.loop import EarlyStopping
 from jaxconv.training.losses import losses
+from jaxconv.training.metrics import registry as metrics
 
 _MODEL = """\
 | key | value | default | meaning |
@@ -47,7 +49,12 @@ def keys_page() -> str:
         "### `train.loss`",
         'A name, or a table with a name and options: `loss = {name = "huber", delta = 0.5}`. With '
         "`from_logits = true` a crossentropy takes a model that ends without softmax or sigmoid.",
-        _losses(),
+        _entries(losses),
+        "### `train.metrics` and `train.weighted_metrics`",
+        'A list of names, or of tables with a name and options: `metrics = ["accuracy", {name = "precision", '
+        "threshold = 0.3}]`. Without `threshold`, it is 0 for `binary_crossentropy` with `from_logits = true`, and "
+        "otherwise 0.5. Each loss is also a metric: its mean over the samples.",
+        _entries(metrics),
         "### `train.optimizer`",
         "A name, or a table with a name and the arguments of the function in optax: `adam`, `adamw`, `sgd`, ... Its "
         "`learning_rate` is a number, or a table with the name of a schedule of optax and its arguments, such as "
@@ -62,13 +69,15 @@ def keys_page() -> str:
     return "\n\n".join(part.rstrip() for part in parts) + "\n"
 
 
-def _losses() -> str:
-    kinds = {losses[name].__name__: losses[name] for name in losses.names()}
-    rows = ["| loss | names | options |", "|---|---|---|"]
+def _entries(registry: Registry) -> str:
+    """Return the table of the losses or metrics: class, names, and options with their defaults."""
+    kinds = {registry[name].__name__: registry[name] for name in registry.names()}
+    rows = [f"| {registry.kind} | names | options |", "|---|---|---|"]
     for kind in sorted(kinds):
-        names = ", ".join(f"`{name}`" for name in losses.names() if losses[name] is kinds[kind] and name != kind)
-        fields = [f"`{field.name}` ({format_value(field.default)})" for field in dataclasses.fields(kinds[kind])]
-        rows.append(f"| `{kind}` | {names} | {', '.join(fields)} |")
+        names = ", ".join(f"`{name}`" for name in registry.names() if registry[name] is kinds[kind] and name != kind)
+        fields = [field for field in dataclasses.fields(kinds[kind]) if not field.kw_only]  # without a metric's name
+        options = [f"`{f.name}` ({'none' if f.default is None else format_value(f.default)})" for f in fields]
+        rows.append(f"| `{kind}` | {names} | {', '.join(options)} |")
     return "\n".join(rows)
 
 

@@ -52,10 +52,11 @@ class Progress:
 _PLAIN = ("epoch", "step", "history", "best_value", "best_epoch", "updates", "data")
 
 
-def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
+def checkpoint_path(checkpoint: str | os.PathLike[str] | None, resume: bool = False) -> Path | None:
     """Return the path of the checkpoint file: the given one, or that of ``checkpoint.npz`` in the given folder.
 
-    Creates a missing folder. Raises ValueError if the folder cannot be created or written to.
+    Creates a missing folder. Raises ValueError if the folder cannot be created or written to, or if the file exists and
+    the run does not resume from it.
     """
     if checkpoint is None:
         return None
@@ -68,6 +69,8 @@ def checkpoint_path(checkpoint: str | os.PathLike[str] | None) -> Path | None:
         raise ValueError(f"fit: {reason}; give a path in a writable folder") from error
     if not os.access(path.parent, os.W_OK):
         raise ValueError(f"fit: the checkpoint folder {path.parent} is not writable; give a writable one")
+    if path.exists() and not resume:
+        raise ValueError(f"fit: {path} exists; give resume=True to continue that run, or another path")
     return path
 
 

@@ -181,7 +181,7 @@ class Loader(NamedTuple):
             state = self.batches.state_dict()
         elif hasattr(iterator, "set_state"):
             state = iterator.get_state()
-        x, y, weight = (*(jax.tree.map(_as_numpy, part) for part in parts), None, None)[:3]
+        x, y, weight = (*(jax.tree.map(as_numpy, part) for part in parts), None, None)[:3]
         return Batch(x, y, weight, as_plain(state))
 
     def _next(self, iterator: Iterator[Any]) -> tuple[Any, Iterator[Any]]:
@@ -231,12 +231,18 @@ def source(
 def is_loader(x: Any, numbers: bool = False) -> bool:
     """Return whether ``x`` yields batches, unlike an array or a dict.
 
-    With ``numbers``, a list yields batches only if its items are tuples of arrays.
+    With ``numbers``, a list yields batches only if its items are tuples of arrays, or dicts.
     """
     array = isinstance(x, Mapping) or hasattr(x, "__array__") or (hasattr(x, "shape") and hasattr(x, "dtype"))
     if numbers and isinstance(x, list | tuple):
-        return bool(x) and isinstance(x[0], list | tuple) and hasattr(x[0][0], "shape")
+        tuples = bool(x) and isinstance(x[0], list | tuple) and hasattr(x[0][0], "shape")
+        return tuples or (bool(x) and isinstance(x[0], Mapping))
     return not array
+
+
+def lists_batches(x: Any) -> bool:
+    """Return whether ``x`` is a list of arrays with two or more axes, which ``predict`` reads as batches."""
+    return isinstance(x, list | tuple) and bool(x) and all(getattr(item, "ndim", 0) > 1 for item in x)
 
 
 def _length(batches: Any) -> int | None:
@@ -259,7 +265,7 @@ def as_samples(**named: Any) -> dict[str, Any]:
 
     Raises TypeError or ValueError for other data. Memory maps are not read.
     """
-    arrays = {name: array if isinstance(array, np.ndarray) else np.asarray(array) for name, array in named.items()}
+    arrays = {name: array if isinstance(array, np.ndarray) else _joined(name, array) for name, array in named.items()}
     for name, array in arrays.items():
         if array.ndim == 0 or len(array) == 0:
             raise ValueError(f"{name} has shape {array.shape}; at least one sample is expected, samples first")
@@ -274,7 +280,16 @@ def as_samples(**named: Any) -> dict[str, Any]:
     return arrays
 
 
-def _as_numpy(array: Any) -> Any:
+def _joined(name: str, values: Any) -> np.ndarray:
+    """Return array-like values as one array. Raises ValueError if the items of a list have different shapes."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        got = f"{name} is a {_kind(values)} whose items have different shapes"
+        raise ValueError(f"{got}; give one array (samples, ...), or a loader of batches") from None
+
+
+def as_numpy(array: Any) -> Any:
     """Convert an array, or a tensor of PyTorch or TensorFlow, to a NumPy array."""
     return np.asarray(array.detach().cpu() if hasattr(array, "detach") else array)
 

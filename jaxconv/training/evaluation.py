@@ -10,11 +10,11 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.errors import explain
-from jaxconv.training.data import Arrays, Batch, Loader, as_samples, is_loader, reading, source
+from jaxconv.training.data import Arrays, Batch, Loader, as_numpy, as_samples, is_loader, lists_batches, reading, source
 from jaxconv.training.losses import loss as resolve_loss
 from jaxconv.training.metrics import Metric, default_metrics
 from jaxconv.training.metrics import metrics as resolve_metrics
-from jaxconv.training.mistakes import check_output, output_for
+from jaxconv.training.mistakes import check_inputs, check_output, check_targets, output_for
 from jaxconv.training.options import Options
 from jaxconv.training.placement import Placement
 from jaxconv.training.step import eval_step
@@ -43,8 +43,8 @@ def evaluate(
 
     Args:
         apply_fn, params: the model.
-        x, y: arrays ``(samples, ...)``; memory maps are read one batch at a time. Or a loader as ``x``, which yields
-            batches ``(x, y)`` or ``(x, y, sample_weight)``; see ``fit``.
+        x, y: arrays ``(samples, ...)``; memory maps are read one batch at a time. Several inputs are a dict of arrays.
+            Or a loader as ``x``, which yields batches ``(x, y)`` or ``(x, y, sample_weight)``; see ``fit``.
         loss, metrics, weighted_metrics: names, tables or objects; see ``losses.loss`` and ``metrics.metric``. By
             default the accuracy if the loss is a crossentropy, as in ``fit``.
         sample_weight: ``(samples,)``, or ``(samples, steps)`` if there is a target for each step.
@@ -69,6 +69,9 @@ def evaluate(
     check_model(apply_fn, params)
     loss = resolve_loss(loss)
     check_output(apply_fn, loss)
+    check_targets(apply_fn, y)
+    if y is not None:
+        check_inputs(apply_fn, x)
     with explain("evaluate"):
         options = Options(batch_size=batch_size)
     data = source(x, y, sample_weight, batch_size=options.batch_size)
@@ -155,10 +158,24 @@ def _inputs(apply_fn: Any, params: Params, x: Any, batch_size: int) -> Arrays | 
     """Return the source of the batches for prediction."""
     if is_loader(x, numbers=True):
         return source(x)
+    check_inputs(apply_fn, x)
+    if lists_batches(x):
+        _check_list(apply_fn, params, x)
+        return source(x)
     inputs = as_samples(**x) if isinstance(x, Mapping) else as_samples(x=x)["x"]
     if not isinstance(x, Mapping):
         output_for(apply_fn, params, inputs)
     return Arrays(inputs, batch_size=batch_size)
+
+
+def _check_list(apply_fn: Any, params: Params, batches: Sequence[Any]) -> None:
+    """Raise ValueError if the model does not accept the first array of a list as a batch."""
+    first = as_numpy(batches[0])
+    try:
+        output_for(apply_fn, params, first)
+    except ValueError as error:
+        got = f"x is a list of batches, and the first one has shape {first.shape}: {error}"
+        raise ValueError(f"{got}; if each array is one sample, give np.stack(x)") from None
 
 
 def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, sharding: Any = None) -> Any:
@@ -167,7 +184,8 @@ def predict(apply_fn: Any, params: Params, x: Any, batch_size: int = 32, *, shar
     Args:
         apply_fn, params: the model.
         x: an array ``(samples, ...)``, or a dict of arrays for a model with several inputs; memory maps are read one
-            batch at a time. Or a loader, whose targets and weights are ignored; see ``fit``.
+            batch at a time. Or a loader, whose targets and weights are ignored; see ``fit``. A list of arrays with two
+            or more axes is a loader of batches, a list of numbers or of vectors is one array.
         batch_size: samples per step, of arrays.
         sharding: the sharding of a batch over devices; see ``fit``.
 

@@ -94,14 +94,17 @@ def fit(
 
     Args:
         apply_fn, params: the model, as returned by ``layer.init``. ``params`` is not changed.
-        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory, as they are read one batch at a time. Or
-            a loader as ``x``. Targets of a loss that takes class indices may be any labels: strings, or as many
-            different integers as the model has outputs; their sorted order is the order of the outputs.
+        x, y: arrays ``(samples, ...)``; memory maps may be larger than memory, as they are read one batch at a time.
+            For a model with several inputs, ``x`` is a dict of arrays by the names of the inputs, such as ``{"a": a,
+            "b": b}``. Or a loader as ``x``. The model has one output. Targets of a loss that takes class indices may be
+            any labels: strings, or as many different integers as there are classes; their sorted order is the order of
+            the classes in the output.
         loss: a name, a table or a callable; see ``losses.loss``.
         optimizer: a name, a table or an optax transformation; see ``optimizers.optimizer``. Schedules without a length
             have the length of the whole run.
         metrics: names, tables or objects; see ``metrics.metric``. By default the accuracy if the loss is a
-            crossentropy.
+            crossentropy. A metric without a threshold has that of the loss: 0 for ``binary_crossentropy`` of logits,
+            otherwise 0.5.
         weighted_metrics: metrics whose values are multiplied by the sample weights.
         epochs: passes over the data, including those before the run was resumed.
         batch_size: samples per step; a loader has its own.
@@ -123,10 +126,12 @@ def fit(
             averaged weights are validated and returned; running statistics are those of the trained weights.
         remat: whether each block of the model, a layer directly inside a Sequential or Model, is computed again for the
             gradient, which needs less memory; see ``jaxconv.models.remat``.
-        callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True.
+        callbacks: functions of a ``StepEvent``, ``EpochEvent`` or ``EndEvent``; training stops if one returns True. The
+            result is None or a boolean, of Python, NumPy or JAX.
         progress: whether to show epochs, loss, metrics, validation and the remaining time.
         best_weights: the column of the log, such as ``"val_loss"``, whose best epoch determines the returned weights.
-        checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``.
+        checkpoint: the file for the run's progress, or the folder for a file ``checkpoint.npz``. A file that exists is
+            not overwritten by another run: give ``resume=True``, or delete the file first.
         checkpoint_every: epochs between checkpoints; one is also saved at the end and on an interruption.
         resume: whether to continue from ``checkpoint`` if it exists; otherwise training starts at the beginning.
         sharding: the sharding of a batch: ``"data"`` splits it over all devices of all processes; a ``NamedSharding``;
@@ -168,7 +173,7 @@ def fit(
         _check_columns([m.name for m in metrics], data.validation is not None, best_weights, callbacks)
         steps = options.updates(data.training.steps)
         transformation = resolve_optimizer(optimizer, steps, options.clip_norm)
-        path = checkpoint_path(checkpoint)
+        path = checkpoint_path(checkpoint, resume)
         same = _identity(options, data, apply_fn, loss, metrics, class_weight, optimizer)
         state = placement.put(init_state(apply_fn, params, transformation, ema=options.ema))
         loop = Loop(

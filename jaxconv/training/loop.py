@@ -175,7 +175,7 @@ class Loop:
 
     def tell(self, event: Event) -> bool:
         """Call all callbacks, in the first process only, and return whether one of them returned True."""
-        told = self.placement.writes and any([callback(event) is True for callback in self.callbacks])
+        told = self.placement.writes and any([_stops(callback, event) for callback in self.callbacks])
         if isinstance(event, EndEvent) or all(isinstance(callback, DECIDE_NOTHING) for callback in self.callbacks):
             return told
         return self.placement.agree(told)
@@ -278,6 +278,19 @@ class Loop:
         saved = "nothing was saved" if to is None else f"saved to {to}; resume=True continues from there"
         fitted = self.fitted(progress, "interrupted")
         raise Interrupted(f"interrupted {where}; {saved}", fitted, progress, self.checkpoint, stop.signal or 0)
+
+
+def _stops(callback: Callback, event: Event) -> bool:
+    """Call a callback and return whether it returned True. Raises TypeError if it returned neither None nor a bool."""
+    result = callback(event)
+    if result is None or isinstance(event, EndEvent):
+        return False
+    if isinstance(result, bool):
+        return result
+    if isinstance(result, np.bool_ | np.ndarray | jax.Array) and result.dtype == bool and result.ndim == 0:
+        return bool(result)
+    name = getattr(callback, "__name__", type(callback).__name__)
+    raise TypeError(f"fit: the callback {name} returned {result!r}; return True to stop training, or False or None")
 
 
 @jax.jit

@@ -118,8 +118,33 @@ def default_metrics(loss: Any) -> tuple[Metric, ...]:
     ['accuracy']
     """
     if isinstance(loss, BinaryCrossentropy):
-        return (BinaryAccuracy(0.0 if loss.from_logits else 0.5, name="accuracy"),)
+        return (BinaryAccuracy(name="accuracy"),)
     return (Accuracy(),) if isinstance(loss, CategoricalCrossentropy | SparseCategoricalCrossentropy) else ()
+
+
+def with_threshold(metric: Metric, loss: Any) -> Metric:
+    """Return the metric with the threshold of the loss if its own is None: 0 for logits of ``BinaryCrossentropy``.
+
+    Raises ValueError for logits of several classes, for which no threshold corresponds to a probability of 0.5.
+
+    >>> with_threshold(Precision(), BinaryCrossentropy(from_logits=True)).threshold
+    0.0
+    """
+    if not isinstance(metric, Accuracy | BinaryAccuracy | _Detection) or metric.threshold is not None:
+        return metric
+    if not getattr(loss, "from_logits", False):
+        return metric
+    if isinstance(loss, BinaryCrossentropy):
+        return dataclasses.replace(metric, threshold=0.0)
+    if isinstance(metric, Accuracy):  # with several classes it uses no threshold
+        return metric
+    got = f"{metric.name}: no threshold is given, and the loss is {type(loss).__name__} with from_logits=True"
+    raise ValueError(f"{got}; give the threshold of the logits, or a model and a loss of probabilities")
+
+
+def _above(y_pred: jax.Array, threshold: float | None) -> jax.Array:
+    """Return which outputs are above the threshold, by default 0.5."""
+    return y_pred > (0.5 if threshold is None else threshold)
 
 
 def _as_list(identifiers: Any) -> list[Any]:
@@ -181,13 +206,18 @@ class Accuracy(_Accuracy):
     One output per sample: :class:`BinaryAccuracy`. Fewer axes in the targets than in the predictions, or a last axis
     of length 1: :class:`SparseCategoricalAccuracy`. Otherwise: :class:`CategoricalAccuracy`.
 
+    Args:
+        threshold: that of :class:`BinaryAccuracy`.
+
     >>> Accuracy()(jnp.array([1, 0]), jnp.array([[0.1, 0.9], [0.2, 0.8]]))
     Array([1., 0.], dtype=float32)
     """
 
+    threshold: float | None = None
+
     def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         if y_pred.ndim < 2 or y_pred.shape[-1] == 1:
-            return BinaryAccuracy(name=self.name).correct(y_true, y_pred)
+            return BinaryAccuracy(self.threshold, name=self.name).correct(y_true, y_pred)
         if y_true.ndim < y_pred.ndim or y_true.shape[-1] == 1:
             return SparseCategoricalAccuracy(name=self.name).correct(y_true, y_pred)
         return CategoricalAccuracy(name=self.name).correct(y_true, y_pred)
@@ -198,14 +228,15 @@ class BinaryAccuracy(_Accuracy):
     """The fraction of outputs on the correct side of ``threshold``.
 
     Args:
-        threshold: an output above it means 1. Use 0 for logits.
+        threshold: an output above it means 1. None means the threshold of the loss: 0 for ``BinaryCrossentropy`` with
+            ``from_logits=True``, otherwise 0.5.
     """
 
-    threshold: float = 0.5
+    threshold: float | None = None
 
     def correct(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         y_true, y_pred = align(self.name, y_true, y_pred)
-        return (y_pred > self.threshold).astype(y_true.dtype) == y_true
+        return _above(y_pred, self.threshold).astype(y_true.dtype) == y_true
 
 
 @register(registry)
@@ -253,12 +284,12 @@ class TopKCategoricalAccuracy(SparseTopKCategoricalAccuracy):
 class _Detection(Metric):
     """Sums of true positives, predicted positives and actual positives, over all outputs."""
 
-    threshold: float = 0.5
+    threshold: float | None = None
     higher_is_better = True
 
     def __call__(self, y_true: jax.Array, y_pred: jax.Array) -> jax.Array:
         y_true, y_pred = align(self.name, y_true, y_pred)
-        predicted, actual = (y_pred > self.threshold), y_true > 0
+        predicted, actual = _above(y_pred, self.threshold), y_true > 0
         counted = (predicted & actual, predicted, actual)
         sums = [x.astype(jnp.float32).reshape(x.shape[0], -1).sum(axis=1) for x in counted]
         return jnp.stack(sums, axis=-1)
@@ -266,7 +297,11 @@ class _Detection(Metric):
 
 @register(registry)
 class Precision(_Detection):
-    """The fraction of outputs above ``threshold`` whose target is 1; 0 if no output is above it."""
+    """The fraction of outputs above ``threshold`` whose target is 1; 0 if no output is above it.
+
+    Args:
+        threshold: as for :class:`BinaryAccuracy`.
+    """
 
     def finish(self, total: np.ndarray, count: float) -> float:
         true_positives, predicted, _ = total
@@ -275,7 +310,11 @@ class Precision(_Detection):
 
 @register(registry)
 class Recall(_Detection):
-    """The fraction of targets of 1 whose output is above ``threshold``; 0 if there is no such target."""
+    """The fraction of targets of 1 whose output is above ``threshold``; 0 if there is no such target.
+
+    Args:
+        threshold: as for :class:`BinaryAccuracy`.
+    """
 
     def finish(self, total: np.ndarray, count: float) -> float:
         true_positives, _, actual = total

@@ -1,11 +1,12 @@
-"""Checks for silent mistakes: logits instead of probabilities, reversed arguments, channels on the wrong axis.
+"""Checks for mistakes: logits instead of probabilities, reversed arguments, channels on the wrong axis, wrong inputs.
 
-Without them, such a model trains without an error and learns nothing useful. Must not import layers: models are read
-through the contract.
+Without most of them, such a model trains without an error and learns nothing useful. Must not import layers: models are
+read through the contract.
 """
 
 import inspect
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -46,6 +47,42 @@ def check_output(apply_fn: Any, loss: Any) -> None:
         right = "sigmoid" if name == "BinaryCrossentropy" else "softmax"
         reason = "these are not probabilities, which the loss expects"
         raise ValueError(f'{output}: {reason}; give {remedy}activation="{right}" in the last layer')
+
+
+def check_inputs(apply_fn: Any, x: Any, what: str = "x") -> None:
+    """Check that the arrays of a model with several inputs are in a dict, by the names of the inputs.
+
+    Raises TypeError otherwise; ``what`` is the name of ``x`` in the message.
+    """
+    names = _input_names(getattr(apply_fn, "layer", None))
+    if len(names) > 1 and not isinstance(x, Mapping):
+        example = ", ".join(f'"{name}": ...' for name in names)
+        got = f"{what} is a {type(x).__name__}, and the model has {len(names)} inputs"
+        raise TypeError(f"{got}; give a dict of arrays by the names of the inputs: {{{example}}}")
+
+
+def _input_names(layer: Any) -> list[str]:
+    shape = getattr(layer, "known_input_shape", None)
+    if isinstance(shape, Mapping):
+        return list(shape)
+    while layer is not None and not hasattr(layer, "sources"):  # a Sequential has the inputs of its first layer
+        layer = next(iter(getattr(layer, "layers", ())), None)
+    return [source.name for source in getattr(layer, "sources", ())]
+
+
+def check_targets(apply_fn: Any, y: Any) -> None:
+    """Check that the model has one output. Raises ValueError otherwise, and TypeError for a dict of targets."""
+    structure = getattr(getattr(apply_fn, "layer", None), "output_structure", None)
+    if structure is not None and structure.num_leaves > 1:
+        raise several_outputs(str(structure.num_leaves))
+    if isinstance(y, Mapping):
+        raise TypeError(f"y is a {type(y).__name__}, and the model has one output; give one array of targets")
+
+
+def several_outputs(which: str) -> ValueError:
+    """Return the error for a model with several outputs; ``which`` is their number or their shapes."""
+    what = f"the model has several outputs ({which}), and fit and evaluate take a model with one output"
+    return ValueError(f"{what}; give such a model, or write a loop with apply_fn.forward and a loss of all outputs")
 
 
 def check_argument_order(loss: Any) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxconv.contract import Params
 from jaxconv.training.data import Arrays, Batch, Loader, source
-from jaxconv.training.mistakes import check_output
+from jaxconv.training.mistakes import check_inputs, check_output, check_targets
 from jaxconv.training.options import Options
 from jaxconv.training.targets import Targets, find_classes, output_shape
 
@@ -45,7 +45,8 @@ def run_data(
     classes: Sequence[Any] | None,
 ) -> RunData:
     """Return the data of a run, after all checks that are possible before training; ``data`` is x, y, sample_weight."""
-    training, validation = _sources(options, *data, validation_data)
+    check_targets(apply_fn, data[1])
+    training, validation = _sources(options, apply_fn, *data, validation_data)
     check_output(apply_fn, loss)
     outputs = output_shape(apply_fn, params)
     if classes is None and isinstance(training, Arrays):
@@ -58,10 +59,12 @@ def run_data(
 
 
 def _sources(
-    options: Options, x: Any, y: Any, sample_weight: Any, data: Any
+    options: Options, apply_fn: Any, x: Any, y: Any, sample_weight: Any, data: Any
 ) -> tuple[Arrays | Loader, Arrays | Loader | None]:
     """Return the training data and the validation data."""
     split, size, steps = options.validation_split, options.batch_size, options.steps_per_epoch
+    if y is not None:
+        check_inputs(apply_fn, x)
     training = source(x, y, sample_weight, batch_size=size, steps_per_epoch=steps, epochs=options.epochs)
     validation: Arrays | Loader | None = None
     if data is not None:
@@ -71,6 +74,8 @@ def _sources(
         if hasattr(data, "shape"):
             raise ValueError(f"validation_data is a {type(data).__name__}; give (x, y), (x, y, weights) or a loader")
         parts = tuple(data) if pair else (data,)
+        if pair:
+            check_inputs(apply_fn, parts[0], "x of validation_data")
         validation = source(*parts, batch_size=size, epochs=options.epochs, name="validation_data")
     elif split:
         if isinstance(training, Loader):

@@ -12,7 +12,7 @@ import optax
 
 from jaxconv.contract import Params, merge
 from jaxconv.dtypes import widen
-from jaxconv.training.metrics import Metric
+from jaxconv.training.metrics import MeanOf, Metric, with_threshold
 from jaxconv.training.mistakes import check_argument_order, check_output
 from jaxconv.training.terms import Sums, Terms, batch_sums, mean_loss, terms
 
@@ -122,7 +122,8 @@ def train_step(
         apply_fn: the functions of a layer.
         loss: ``(y_true, y_pred) -> (batch,)``.
         optimizer: any optax transformation.
-        metrics: see ``jaxconv.training.metrics``; computed from the predictions of the training step, as in Keras.
+        metrics: see ``jaxconv.training.metrics``; computed from the predictions of the training step, as in Keras. A
+            metric without a threshold has that of the loss.
         ema: the share of the old average that is kept at each update of ``state.average``; as in Keras, the average
             begins with the weights after the first update.
 
@@ -137,8 +138,7 @@ def train_step(
     >>> float(sums["loss"]), float(state.params["kernel"][0, 0])
     (8.0, 3.0)
     """
-    check_output(apply_fn, loss)
-    check_argument_order(loss)
+    metrics = _checked(apply_fn, loss, metrics)
     update = _updater(apply_fn, optimizer, ema)
 
     def objective(trainable: Params, fixed: Params, x: Any, y: Any, key: Any, weight: Any) -> tuple[jax.Array, Any]:
@@ -185,6 +185,7 @@ def gradient_step(
     statistics. :func:`update_step` updates the weights from the sums. The result equals one step with all the batches
     together, regardless of their sizes and masks, unless the model uses batch statistics.
     """
+    metrics = _checked(apply_fn, loss, metrics)
 
     def step(
         state: TrainState, gradients: Gradients | None, x: Any, y: Any, key: Any, sample_weight: Any = None
@@ -283,8 +284,7 @@ def eval_step(
     >>> float(sums["loss"]), float(sums["count"])
     (3.0, 3.0)
     """
-    check_output(apply_fn, loss)
-    check_argument_order(loss)
+    metrics = _checked(apply_fn, loss, metrics)
 
     def step(params: Params, x: Any, y: Any, sample_weight: Any = None) -> Sums:
         prediction, effects = apply_fn.forward(params, x, train=False)
@@ -293,6 +293,14 @@ def eval_step(
         return batch_sums(value, compared, metrics)
 
     return step
+
+
+def _checked(apply_fn: Any, loss: Any, metrics: Sequence[Metric]) -> tuple[Metric, ...]:
+    """Check the loss and the metrics against the model, and return the metrics with the thresholds of the loss."""
+    check_argument_order(loss)
+    for function in (loss, *(metric.function for metric in metrics if isinstance(metric, MeanOf))):
+        check_output(apply_fn, function)
+    return tuple(with_threshold(metric, loss) for metric in metrics)
 
 
 def _add_penalties(value: jax.Array, *penalties: jax.Array) -> jax.Array:

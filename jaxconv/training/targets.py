@@ -15,7 +15,7 @@ import numpy as np
 from jaxconv.contract import Params
 from jaxconv.registry import nearest
 from jaxconv.training.data import Arrays, Batch, device_dtype
-from jaxconv.training.mistakes import output_for, warn_channels_first
+from jaxconv.training.mistakes import check_inputs, output_for, several_outputs, warn_channels_first
 
 
 def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ...]]:
@@ -28,6 +28,9 @@ def output_shape(apply_fn: Any, params: Params) -> Callable[[Any], tuple[int, ..
     def shape(x: Any) -> tuple[int, ...]:
         key = str(jax.tree.map(lambda array: (array.shape, array.dtype), x))
         if key not in shapes:
+            check_inputs(apply_fn, x, "x of a batch")
+            if isinstance(x, list | tuple):
+                raise TypeError(f"x of a batch is a {type(x).__name__}; give one array (samples, ...)")
             if isinstance(x, Mapping):
                 batch = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, device_dtype(array.dtype)), x)
                 shapes[key] = _one_shape(jax.eval_shape(apply_fn, params, batch))
@@ -45,9 +48,7 @@ def _one_shape(outputs: Any) -> tuple[int, ...]:
     """Return the shape of the model's output. Raises ValueError for several."""
     if hasattr(outputs, "shape"):
         return outputs.shape
-    shapes = ", ".join(str(output.shape) for output in jax.tree.leaves(outputs))
-    what = f"the model has several outputs, of shapes {shapes}; fit and evaluate take a loss of one"
-    raise ValueError(f"{what}; give a model with one output, or write a loop with apply_fn.forward and a loss of all")
+    raise several_outputs("of shapes " + ", ".join(str(output.shape) for output in jax.tree.leaves(outputs)))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,6 +9,7 @@ from jaxconv.app.config_keys import keys_page
 from jaxconv.app.schema import parameters
 from jaxconv.app.train_table import TrainTable
 from jaxconv.cli.command_line import main
+from jaxconv.training.metrics import registry
 from tests.support import pages
 
 PAGE = "examples/config_keys.md"
@@ -34,6 +35,6 @@ def test_every_key_is_explained():
     assert not [row for row in rows.values() if row.endswith(",")], "an ellipsis was cut off"
 
 
-@pytest.mark.parametrize("name", [*data.sources, "Conv1D", "huber", "from_logits"])
+@pytest.mark.parametrize("name", [*data.sources, *registry.names(), "Conv1D", "huber", "from_logits", "threshold"])
 def test_every_name_is_listed(name):
     assert f"`{name}`" in keys_page() or f'"{name}"' in keys_page() or f"`{name}` (" in keys_page()

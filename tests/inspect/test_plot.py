@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from jaxconv import Add, Concatenate, Conv1D, Dense, Input, Model, ReLU, Sequential
 from jaxconv.inspect import ReceptiveField, plot, receptive_field, spectrum
 from jaxconv.inspect.plot import style
+from jaxconv.training import fit
 
 SIGNAL, IMAGE = np.sin(np.arange(12.0))[:, None], np.arange(48.0).reshape(4, 4, 3)
 
@@ -158,6 +159,20 @@ def test_curves_have_a_panel_for_each_metric_or_the_one_that_is_asked_for():
         plot.curves(rows, metric="recall")
     with pytest.raises(ValueError, match="0 rows"):
         plot.curves([])
+    for other in ({"loss": [1.0, 0.5]}, [1.0, 0.5]):
+        with pytest.raises(TypeError, match=rf"rows are a {type(other).__name__}; .*result of fit.*dict per epoch"):
+            plot.curves(other)
+
+
+def test_curves_take_the_result_of_fit():
+    params, apply_fn = Dense(1).init(jax.random.key(0), (None, 1))
+    x = np.arange(6.0)[:, None]
+    fitted = fit(apply_fn, params, x, 2 * x, loss="mse", metrics="mae", epochs=3, best_weights="loss")
+    figure = plot.curves(fitted)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "mae"]
+    lines = {line.get_label(): line for line in figure.axes[1].lines}
+    assert list(lines["train"].get_ydata()) == [log["mae"] for log in fitted.history]
+    assert f"saved (epoch {fitted.best_epoch})" in lines
 
 
 @pytest.mark.slow

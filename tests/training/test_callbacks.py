@@ -6,6 +6,7 @@ import resource
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -133,6 +134,28 @@ def test_a_callback_gets_all_events_and_may_stop_training():
     fitted = train(callbacks=[watch])
     assert events == (["StepEvent"] * 3 + ["EpochEvent"]) * 2 + ["EndEvent"]
     assert fitted.stopped == "callback" and len(fitted.history) == 2
+
+
+@pytest.mark.parametrize("kind", [bool, np.bool_, jnp.bool_])
+def test_a_boolean_of_any_library_stops_training(kind):
+    fitted = train(callbacks=[lambda event: kind(isinstance(event, EpochEvent) and event.epoch == 2)])
+    assert fitted.stopped == "callback" and len(fitted.history) == 2
+
+
+@pytest.mark.parametrize("result", [1, 0.5, "stop", np.array([True]), np.float32(1)])
+def test_a_result_that_is_no_boolean_is_an_error(result):
+    def decide(event):
+        return result
+
+    class Decision:
+        def __call__(self, event):
+            return result
+
+    for callback, name in ((decide, "decide"), (Decision(), "Decision")):
+        with pytest.raises(TypeError, match=rf"^fit: the callback {name} returned .*; return True"):
+            train(callbacks=[callback])
+    at_the_end = [lambda event: result if isinstance(event, EndEvent) else None]  # decides nothing
+    assert train(callbacks=at_the_end).stopped == "epochs"
 
 
 def test_a_callback_that_stops_within_an_epoch_can_be_resumed(tmp_path):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxconv.layers.conv import Conv1D
 from jaxconv.layers.dense import Dense
 from jaxconv.training.callbacks import EpochEvent, StepEvent
 from jaxconv.training.evaluation import evaluate, predict
@@ -79,6 +80,21 @@ def test_every_loader_gives_the_numbers_of_the_arrays(make):
         expected = evaluate(apply_fn, params, X, LABELS, **LOSS, batch_size=4)
         assert evaluate(apply_fn, params, make(), **LOSS) == expected
         np.testing.assert_array_equal(predict(apply_fn, params, make()), predict(apply_fn, params, X, batch_size=4))
+
+
+@pytest.mark.parametrize("batches", [[X[:4], X[4:8], X[8:]], [X[:5], X[5:]], (X[:2], X[2:])])
+def test_predict_reads_a_list_of_arrays_as_batches_and_a_list_of_rows_as_an_array(batches):
+    params, apply_fn = model()
+    expected = predict(apply_fn, params, X)
+    for data in (batches, iter(batches), list(X), X.tolist()):
+        np.testing.assert_allclose(predict(apply_fn, params, data), expected, rtol=1e-6)  # other batch sizes
+
+
+def test_predict_says_how_to_give_a_list_of_samples():
+    params, apply_fn = Conv1D(2, 3).init(jax.random.key(0), (None, 10, 4))
+    with pytest.raises(ValueError, match=r"list of batches.*first one has shape \(10, 4\).*np\.stack\(x\)"):
+        predict(apply_fn, params, [X, X])
+    assert predict(apply_fn, params, np.stack([X, X])).shape == (2, 8, 2)
 
 
 class Stateful:
@@ -177,6 +193,9 @@ def test_an_error_of_the_loader_reaches_the_caller_and_ends_the_thread():
         (([],), {}, "no batch|list"),
         (([(X,)],), {}, "targets"),
         ((X,), {}, "y is missing"),
+        (([X[:4], X[4:]], LABELS), {}, r"x is a list whose items have different shapes.*\(samples, \.\.\.\)"),
+        (([([X, X], LABELS)],), {}, "x of a batch is a list"),
+        ((X, {"a": LABELS}), {}, "y is a dict.*one output"),
         ((X, LABELS), {"steps_per_epoch": 2}, "steps_per_epoch=2"),
     ],
 )

@@ -335,6 +335,15 @@ def test_resuming_where_nothing_was_saved_starts_at_the_beginning(tmp_path, unin
     assert_same(train(best_weights="loss", checkpoint=tmp_path / "new", resume=True), uninterrupted)
 
 
+def test_a_checkpoint_of_another_run_is_not_overwritten(tmp_path):
+    train(LINEAR, checkpoint=tmp_path, epochs=1)
+    saved = (tmp_path / "checkpoint.npz").read_bytes()
+    for path in (tmp_path, tmp_path / "checkpoint.npz"):
+        with pytest.raises(ValueError, match=r"^fit: .*checkpoint\.npz exists.*resume=True"):
+            train(LINEAR, checkpoint=path, epochs=1, callbacks=[At(1, crash)])
+    assert (tmp_path / "checkpoint.npz").read_bytes() == saved
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

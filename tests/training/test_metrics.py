@@ -6,7 +6,9 @@ import keras
 import numpy as np
 import pytest
 
-from jaxconv.training.evaluation import Accumulator
+from jaxconv.layers.dense import Dense
+from jaxconv.training.evaluation import Accumulator, evaluate
+from jaxconv.training.fit import fit
 from jaxconv.training.metrics import Accuracy, metric, metrics
 from jaxconv.training.terms import metric_values
 
@@ -90,6 +92,60 @@ def test_the_kind_of_accuracy_follows_from_the_shapes():
 
 def test_labels_are_compared_where_64_bit_types_are_on(x64):
     assert Accuracy()(np.array([1, 0]), np.array([[0.1, 0.9], [0.8, 0.2]])).tolist() == [1.0, 1.0]
+
+
+LOGITS = RNG.normal(size=(40, 1)).astype(np.float32)
+TARGETS = (LOGITS + RNG.normal(size=(40, 1)) > 0).astype(np.float32)
+NAMES = ["accuracy", "binary_accuracy", "precision", "recall"]
+
+
+def expected_scores(positive):
+    true, hits = TARGETS > 0, (TARGETS > 0) & positive
+    right = np.mean(true == positive)
+    return dict(zip(NAMES, [right, right, hits.sum() / positive.sum(), hits.sum() / true.sum()], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("loss", "options", "threshold"),
+    [
+        ({"name": "binary_crossentropy", "from_logits": True}, {}, 0.0),
+        ({"name": "binary_crossentropy", "from_logits": True}, {"threshold": 0.5}, 0.5),
+        ("mse", {}, 0.5),
+    ],
+)
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_metric_without_a_threshold_has_that_of_the_loss(loss, options, threshold, accumulate):
+    params, apply_fn = Dense(1, kernel_initializer="ones", trainable=False).init(jax.random.key(0), (None, 1))
+    given = [{"name": name, **options} for name in NAMES]
+    expected = pytest.approx(expected_scores(threshold < LOGITS), rel=1e-6)  # float32
+    log = fit(apply_fn, params, LOGITS, TARGETS, loss=loss, metrics=given, accumulate=accumulate).history[0]
+    assert {name: log[name] for name in NAMES} == expected
+    scores = evaluate(apply_fn, params, LOGITS, TARGETS, loss=loss, metrics=given, batch_size=7)
+    assert {name: scores[name] for name in NAMES} == expected
+    if not options:
+        named = evaluate(apply_fn, params, LOGITS, TARGETS, loss=loss, metrics=NAMES)
+        assert named == pytest.approx(scores, rel=1e-6)
+    if threshold == 0:
+        assert evaluate(apply_fn, params, LOGITS, TARGETS, loss=loss)["accuracy"] == pytest.approx(named["accuracy"])
+
+
+def test_logits_of_classes_have_no_default_threshold():
+    params, apply_fn = Dense(6).init(jax.random.key(0), (None, 6))
+    loss = {"name": "categorical_crossentropy", "from_logits": True}
+    for name in ("precision", "binary_accuracy"):
+        with pytest.raises(ValueError, match=rf"{name}.*CategoricalCrossentropy with from_logits=True.*threshold"):
+            evaluate(apply_fn, params, SCORES, ONE_HOT, loss=loss, metrics=name)
+    given = ["accuracy", {"name": "recall", "threshold": 0.3}]
+    assert set(evaluate(apply_fn, params, SCORES, ONE_HOT, loss=loss, metrics=given)) == {"loss", "accuracy", "recall"}
+
+
+def test_a_crossentropy_of_probabilities_is_no_metric_of_logits():
+    params, apply_fn = Dense(1).init(jax.random.key(0), (None, 1))
+    loss = {"name": "binary_crossentropy", "from_logits": True}
+    with pytest.raises(ValueError, match=r"BinaryCrossentropy.*linear.*from_logits=True"):
+        evaluate(apply_fn, params, LOGITS, TARGETS, loss=loss, metrics="binary_crossentropy")
+    scores = evaluate(apply_fn, params, LOGITS, TARGETS, loss=loss, metrics=[loss])
+    assert scores["binary_crossentropy"] == pytest.approx(scores["loss"])
 
 
 def test_precision_and_recall_without_positives_are_zero():

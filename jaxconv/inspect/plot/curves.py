@@ -13,7 +13,7 @@ _NOT_PLOTTED = {"epoch", "seconds", "learning_rate"}
 
 
 def curves(
-    rows: Sequence[Mapping[str, float]],
+    rows: Any,
     ax: Any = None,
     *,
     metric: str | None = None,
@@ -25,20 +25,27 @@ def curves(
     The axis of a loss is logarithmic if its largest value is more than 30 times its smallest one.
 
     Args:
-        rows: one mapping per epoch, such as ``history`` of the result of ``fit``: ``epoch`` (counted from 1), ``loss``,
-            metrics, and the same with the prefix ``val_``.
+        rows: the result of ``fit``, or a list with one mapping per epoch, such as its ``history``: ``epoch`` (counted
+            from 1), ``loss``, metrics, and the same with the prefix ``val_``.
         ax: the matplotlib axes to draw on; by default those of a new figure, with a panel for each metric.
         metric: the only metric to draw; by default all metrics, or with ``ax`` the loss.
         test: metrics of the test set, marked by a diamond.
-        best_epoch: the epoch of the saved weights, marked by a thin line.
+        best_epoch: the epoch of the saved weights, marked by a thin line; by default that of the result of ``fit``.
 
     Raises:
+        TypeError: the rows are not mappings.
         ValueError: there are no rows, or no row has this metric.
 
     >>> figure = jaxconv.inspect.plot.curves([{"epoch": 1, "loss": 2.0}, {"epoch": 2, "loss": 1.0, "val_loss": 1.5}])
     >>> [ax.get_title(loc="left") for ax in figure.axes]
     ['loss']
     """
+    if hasattr(rows, "history"):
+        best_epoch = getattr(rows, "best_epoch", None) if best_epoch is None else best_epoch
+        rows = rows.history
+    if not isinstance(rows, Sequence) or not all(isinstance(row, Mapping) for row in rows):
+        got = f"plot.curves: the rows are a {type(rows).__name__}"
+        raise TypeError(f"{got}; give the result of fit, or a list with one dict per epoch")
     names = metric_names(rows)
     if not names or metric not in (None, *names):
         raise ValueError(f"plot.curves: the {len(rows)} rows have no metric {metric or 'loss'!r}; they have {names}")
