@@ -13,7 +13,7 @@ import numpy as np
 from jaxconv.files.keras.calls import Tensor
 from jaxconv.files.keras.config import Config, Entry
 from jaxconv.files.keras.options import plain_values
-from jaxconv.models.functional import MASK_OPS
+from jaxconv.models.functional import MASK_OPS, mask_ops
 from jaxconv.registry import snake_case
 
 _NAMES = {  # TensorFlow's name -> Keras's
@@ -28,7 +28,8 @@ ClassAndConfig = tuple[str, Config] | None  # of a layer; None if no layer here 
 
 def is_function(entry: Entry) -> bool:
     """Return whether an entry is a function of arrays, other than those that Keras computes masks with."""
-    return entry.class_name in LAMBDAS or (entry.is_operation and entry.class_name not in MASK_OPS)
+    only_masks = entry.class_name in MASK_OPS and "arguments" not in entry.config  # see _replace
+    return entry.class_name in LAMBDAS or (entry.is_operation and not only_masks)
 
 
 def replace_functions(model: Entry) -> None:
@@ -38,10 +39,25 @@ def replace_functions(model: Entry) -> None:
     arguments under "arguments".
     """
     names = {one.stored_name for one in model.layers or ()}
+    masks_only = _mask_ops(model)
     for one in model.layers or ():
         replace_functions(one)
-        if is_function(one) and len(one.calls) == 1:
+        if (is_function(one) or one.is_operation) and one.stored_name not in masks_only and len(one.calls) == 1:
             _replace(one, names)
+
+
+def _mask_ops(model: Entry) -> set[str]:
+    """Return the names of the operations of a graph that compute only masks."""
+    entries = [
+        {
+            "name": one.stored_name,
+            "class_name": one.class_name,
+            "module": "keras.src.ops" if one.is_operation else "",
+            "inbound_nodes": one.calls,
+        }
+        for one in model.layers or ()
+    ]
+    return set() if model.ends is None else mask_ops(entries, model.ends[1])
 
 
 def _replace(entry: Entry, names: set[str]) -> None:
@@ -192,6 +208,13 @@ def _pad(pad_width: Any = None, mode: Any = "constant", constant_values: Any = 0
     return f"ZeroPadding{len(pads)}D", {"padding": pads[0] if len(pads) == 1 else pads}
 
 
+def _expand_dims(axis: Any = None) -> ClassAndConfig:
+    if type(axis) is not int or axis == 0:
+        return None
+    whole: list = [None, None, None]
+    return "GetItem", {"key": [whole] * axis + [None] if axis > 0 else ["...", None] + [whole] * (-1 - axis)}
+
+
 def _transpose(axes: Any = None) -> ClassAndConfig:
     return ("Permute", {"dims": axes[1:]}) if isinstance(axes, list) and axes[:1] == [0] else None
 
@@ -208,7 +231,7 @@ def _cast(dtype: Any = None) -> ClassAndConfig:
 
 _MAKE: dict[str, Any] = {
     **{"relu": _relu, "clip": _clip, "mean": _pooled("Average"), "max": _pooled("Max"), "pad": _pad, "cast": _cast},
-    **{"transpose": _transpose, "reshape": _reshape},
+    **{"transpose": _transpose, "reshape": _reshape, "expand_dims": _expand_dims},
     "relu6": lambda: ("ReLU", {"max_value": 6.0}),
     "identity": lambda: ("Activation", {"activation": "linear"}),
     "gelu": lambda approximate=False: None if approximate else ("Activation", {"activation": "gelu"}),

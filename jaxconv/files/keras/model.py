@@ -202,7 +202,7 @@ class _Builder:
         where = f"model {entry.stored_name!r}"
         with refused(self._source.path, where):
             graph = None if entry.ends is None else graph_config(entry)
-            mask_ops = set() if graph is None else functional.mask_ops(graph["layers"])
+            mask_ops = set() if graph is None else functional.mask_ops(graph["layers"], graph["output_layers"])
         needed = [one for one in entry.layers if one.needed and not one.is_input and one.name not in mask_ops]
         built = {one.name: self.build(one, (*path, one.name)) for one in needed}
         with refused(self._source.path, where):
