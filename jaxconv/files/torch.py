@@ -45,8 +45,8 @@ def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> P
         params, each leaf in the type that ``init`` gives it.
 
     Raises:
-        ValueError: a weight of another shape, too many or too few; a layer whose weights have no counterpart in
-            PyTorch; a Flatten of unknown lengths, one after a layer that moves axes (Permute), or one whose features
+        ValueError: a weight of another shape, too many or too few; a layer whose weights cannot be converted, such as
+            an LSTM; a Flatten of unknown lengths, one after a layer that moves axes (Permute), or one whose features
             another layer than a Dense mixes; a Reshape of flat features that makes channels from others than PyTorch.
 
     >>> weight, bias = np.zeros((8, 4, 3), np.float32), np.ones(8, np.float32)  # torch.nn.Conv1d(4, 8, 3)

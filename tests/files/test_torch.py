@@ -204,6 +204,16 @@ def test_weights_that_do_not_fit_are_named(kind):
         params_from_torch(layer, state, input_shape=shape)
 
 
+RECURRENT = [jc.LSTM(2), jc.GRU(2), jc.SimpleRNN(2), jc.Bidirectional(jc.LSTM(2))]
+
+
+@pytest.mark.parametrize("layer", [*RECURRENT, jc.MultiHeadAttention(2, 2)], ids=lambda layer: type(layer).__name__)
+def test_layers_that_pytorch_has_in_another_form_are_named(layer):
+    said = facts(f"{type(layer).__name__} cannot be converted", "PyTorch", "Conv, ", "Dense")
+    with pytest.raises(ValueError, match=said):
+        params_from_torch(layer, [array(8, 3)])
+
+
 def test_layers_that_pytorch_lacks_are_named():
     with pytest.raises(ValueError, match=facts("PyTorch", "LocallyConnected1D", "['bias', 'kernel']")):
         params_from_torch(jc.LocallyConnected1D(2, 2), [array(2, 3, 1)])
