@@ -177,6 +177,20 @@ def test_functions_that_compute_masks_are_left_to_the_masks_here(ending, tmp_pat
     np.testing.assert_allclose(apply_fn(params, steps), want, atol=1e-6)
 
 
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize("name", ["max", "mean"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_a_maximum_over_axes_that_no_layer_pools_is_named(name, ending, tmp_path):
+    keras.utils.clear_session()
+    for shape, axis in [((4, 6, 3), 1), ((6, 3), (1, 2)), ((4, 6, 3), -1)]:
+        x = keras.Input(shape)
+        keras.Model(x, getattr(ops, name)(x, axis, keepdims=True)).save(tmp_path / f"net{ending}")
+        said = f"the function '{name}'", f"'axis': {list(axis) if axis == (1, 2) else axis}", f"{len(shape) + 1} axes"
+        with pytest.raises(FileError, match=facts(*said, "custom_layers")) as caught:
+            load_model(tmp_path / f"net{ending}")
+        assert "Global" not in str(caught.value)
+
+
 def ends():
     x = keras.Input((8, 3))
     y = L.Conv1D(4, 3, padding="same")(x)

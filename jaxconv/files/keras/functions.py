@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.files.keras.calls import Tensor
+from jaxconv.files.keras.calls import Tensor, is_tensor
 from jaxconv.files.keras.config import Config, Entry
 from jaxconv.files.keras.options import plain_values
 from jaxconv.models.functional import MASK_OPS, mask_ops
@@ -30,6 +30,15 @@ def is_function(entry: Entry) -> bool:
     """Return whether an entry is a function of arrays, other than those that Keras computes masks with."""
     only_masks = entry.class_name in MASK_OPS and "arguments" not in entry.config  # see _replace
     return entry.class_name in LAMBDAS or (entry.is_operation and not only_masks)
+
+
+def described(entry: Entry) -> str:
+    """Return the name of a function that :func:`replace_functions` has left, its arguments and the input's shape."""
+    given = {key: value for key, value in entry.config.get("arguments", {}).items() if key != "constants" or value}
+    text = f"{entry.config.get('function', entry.class_name)!a} with arguments {ascii(given)[:80]}"
+    args = [arg for call in entry.calls if isinstance(call, Mapping) for arg in call.get("args", ())]
+    shape = _argument(args[0]).shape if len(args) == 1 and is_tensor(args[0]) else None
+    return f"{text} of an input with {len(shape)} axes, {ascii(shape)[:80]}" if isinstance(shape, list) else text
 
 
 def replace_functions(model: Entry) -> None:
@@ -78,10 +87,15 @@ def _replace(entry: Entry, names: set[str]) -> None:
         entry.config = {"name": entry.stored_name, **config}
         tensors = tensors * 2 if name == "square" else tensors
     if entry.has_keras3_calls:
-        given = [{"class_name": "__keras_tensor__", "config": {"keras_history": one.reference}} for one in tensors]
+        given = [_keras_tensor(one) for one in tensors]
         entry.calls = [{"args": given if len(given) == 1 else [given], "kwargs": {}}]
     else:
         entry.calls = [[[*one.reference, {}] for one in tensors]]
+
+
+def _keras_tensor(tensor: Tensor) -> Config:
+    shape = {} if tensor.shape is None else {"shape": tensor.shape}
+    return {"class_name": "__keras_tensor__", "config": {"keras_history": tensor.reference, **shape}}
 
 
 def _read_operation(entry: Entry) -> tuple[str, list, Config]:
@@ -132,8 +146,8 @@ def _get_item(args: list, options: Config) -> ClassAndConfig:
 
 
 def _argument(value: Any) -> Any:
-    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
-        return Tensor(value["config"]["keras_history"])
+    if is_tensor(value):
+        return Tensor(value["config"]["keras_history"], plain_values(value["config"].get("shape")))
     return [_argument(one) for one in value] if isinstance(value, list) else plain_values(value)
 
 
@@ -158,7 +172,14 @@ def _layer(name: str, args: list, options: Config) -> ClassAndConfig:
     if name in _ACTIVATIONS and not options:
         return "Activation", {"activation": name}
     make = _MAKE.get(name)
-    return make(**options) if make and set(options) <= set(inspect.signature(make).parameters) else None
+    found = make(**options) if make and set(options) <= set(inspect.signature(make).parameters) else None
+    return None if found and name in ("mean", "max") and _has_other_rank(args[0], found[0]) else found
+
+
+def _has_other_rank(tensor: Any, pooling: str) -> bool:
+    """Return whether a tensor has more or fewer axes than the input of a layer such as GlobalMaxPooling1D."""
+    shape = tensor.shape if isinstance(tensor, Tensor) else None
+    return isinstance(shape, list) and len(shape) != int(pooling[-2]) + 2
 
 
 def _of_two(name: str, x: Any, y: Any) -> ClassAndConfig:
