@@ -127,7 +127,7 @@ def _layout_after(where: str, layer: Any, layout: str, before: Any, after: Any) 
     if _is(layer, "Dense"):
         return SAME if layout in (INPUT, SAME, SPLIT) else PERMUTED
     if _is(layer, "Permute"):
-        return layout if layout in (SAME, REGROUPED) or layer.dims[-1] == len(layer.dims) else PERMUTED
+        return layout if layout in (SAME, REGROUPED) else PERMUTED
     if _is(layer, "RepeatVector"):
         return PERMUTED
     if _is(layer, "Reshape", "Function", "GetItem") or layer.children:

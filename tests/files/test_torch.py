@@ -101,7 +101,10 @@ def test_flat_features_become_channels_in_pytorch_s_order():
         params_from_torch(layer, state, input_shape=(None, 3))
 
 
-@pytest.mark.parametrize("moves", [jc.Permute((3, 1, 2)), jc.Reshape((3, 8)), jc.TimeDistributed(jc.Flatten())])
+MOVES = [jc.Permute((3, 1, 2)), jc.Permute((2, 1, 3)), jc.Reshape((3, 8)), jc.TimeDistributed(jc.Flatten())]
+
+
+@pytest.mark.parametrize("moves", MOVES, ids=repr)
 def test_a_flatten_of_moved_axes_is_an_error(moves):
     layer = jc.Sequential([jc.Conv2D(4, 1), moves, jc.Flatten(), jc.Dense(2)])
     params, _ = layer.init(KEY, (None, 3, 2, 3))
