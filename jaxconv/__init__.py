@@ -34,7 +34,16 @@ from jaxconv.kernels.explain import explain_lowering
 from jaxconv.kernels.general import conv_general_dilated
 from jaxconv.kernels.interplay import convs_saveable
 from jaxconv.kernels.override import lowering
-from jaxconv.layers.activation import ELU, Activation, ActivityRegularization, LeakyReLU, PReLU, ReLU, Softmax
+from jaxconv.layers.activation import (
+    ELU,
+    Activation,
+    ActivityRegularization,
+    Identity,
+    LeakyReLU,
+    PReLU,
+    ReLU,
+    Softmax,
+)
 from jaxconv.layers.adaptive_pooling import (
     AdaptiveAveragePooling1D,
     AdaptiveAveragePooling2D,

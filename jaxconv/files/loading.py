@@ -148,7 +148,10 @@ def load_weights(
 ) -> Params:
     """Read weights into a layer's params: from Keras's ``.weights.h5``, its ``.h5`` of weights, or any model file.
 
-    Without ``by_name`` the layers of the file and of the model are matched in order, regardless of their names.
+    Without ``by_name`` the layers of the file and of the model are matched in order, regardless of their names. A
+    subclassed Keras model may store its layers without an order, under the names of its attributes: ``"conv"`` for
+    ``self.conv``, ``"blocks.dense_1"`` for the second Dense in ``self.blocks``. The error lists the names; give them to
+    the layers, and ``by_name=True``.
 
     Args:
         path: the file.
@@ -156,7 +159,7 @@ def load_weights(
         params: its params, as ``init`` returns them. Their shapes and types are used, their values are replaced.
         by_name: match layers by their names instead.
         strict: False keeps the params of layers that are not in the file, and leaves out layers that are only in the
-            file. A weight of another shape remains an error.
+            file. A weight of another shape remains an error, and so does a file without any of the layers.
 
     Returns:
         params with the weights of the file, in the structure and types of ``params``.

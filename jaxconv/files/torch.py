@@ -9,8 +9,6 @@ kernel 3, Keras's "same" pads (0, 1) at even lengths, PyTorch's ``padding=1`` pa
 write ``ZeroPadding2D(p)`` and a convolution with "valid".
 """
 
-import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,12 +17,12 @@ import numpy as np
 
 from jaxconv.contract import Layer, Params, as_layer
 from jaxconv.errors import explain
-from jaxconv.files.input_shapes import fitting_shape, output_shape_of
+from jaxconv.files.input_shapes import fitting_shape
 from jaxconv.files.leaves import flat, nested
 from jaxconv.files.torch_layout import leaf_layers, tensors
+from jaxconv.files.torch_order import INPUT, SAME, Features, Order, features_after, is_spatial
 from jaxconv.models.container import Container, walk
 
-Order = tuple[int, ...] | None
 _COUNTERS = "num_batches_tracked"  # BatchNorm counts its batches in PyTorch; it has no counterpart here
 
 
@@ -32,8 +30,9 @@ def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> P
     """Return params with the weights of a PyTorch module that has the same layers in the same order.
 
     Kernels are transposed from (outputs, inputs, *window) to (*window, inputs, outputs), grouped, transposed and
-    depthwise ones included. PyTorch flattens channels first: the rows of the kernel of a Dense after a Flatten, and a
-    normalization between the two, are permuted to the order in which this layer flattens.
+    depthwise ones included. PyTorch flattens channels first: the rows of the kernel of a Dense after a Flatten (or a
+    Reshape to one axis), and a normalization between the two, are permuted to the order in which this layer flattens.
+    The features of an Embedding, or of a Dense on the last of several axes, are last in PyTorch, too.
 
     Args:
         layer: the layer to make params for, with its options set; see the top of this module for padding.
@@ -46,8 +45,9 @@ def params_from_torch(layer: Layer, state: Any, *, input_shape: Any = None) -> P
         params, each leaf in the type that ``init`` gives it.
 
     Raises:
-        ValueError: a weight of another shape, too many or too few; a layer whose weights have no counterpart in
-            PyTorch; a Flatten of unknown lengths, or one whose features another layer than a Dense mixes.
+        ValueError: a weight of another shape, too many or too few; a layer whose weights cannot be converted, such as
+            an LSTM; a Flatten of unknown lengths, one after a layer that moves axes (Permute), or one whose features
+            another layer than a Dense mixes; a Reshape of flat features that makes channels from others than PyTorch.
 
     >>> weight, bias = np.zeros((8, 4, 3), np.float32), np.ones(8, np.float32)  # torch.nn.Conv1d(4, 8, 3)
     >>> params = params_from_torch(jaxconv.Conv1D(8, 3), {"weight": weight, "bias": bias})
@@ -172,14 +172,6 @@ def _from_tensors(where: str, layer: Layer, shape: Any, order: Order, remaining:
 # -- all layers in order
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Value:
-    """An array's shape, or None if it is unknown, and the positions of its features in PyTorch if they differ."""
-
-    shape: Any = None
-    order: Order = None
-
-
 Visit = Callable[[str, Layer, Any, Order], Params]
 
 
@@ -189,8 +181,6 @@ class _Walk:
     def __init__(self, layer: Layer, visit: Visit):
         self.layer, self.visit = layer, visit
         self.seen: set[str] = set()
-        formats = [one.data_format for one in leaf_layers(layer) if hasattr(one, "data_format") and not _flattens(one)]
-        self.channels_first = bool(formats) and formats[0] == "channels_first"
 
     def run(self, input_shape: Any) -> None:
         layer = self.layer
@@ -198,43 +188,16 @@ class _Walk:
         shapes = [shape]
         if isinstance(layer, Container):
             shapes = [None] * layer.graph.input_count if shape is None else layer.flat_inputs(shape)
-        walk(layer, [_Value(one) for one in shapes], self._layer)
+        formats = [one.data_format for one in leaf_layers(layer) if is_spatial(one)]
+        layout = SAME if formats[:1] == ["channels_first"] else INPUT
+        walk(layer, [Features(one, layout) for one in shapes], self._layer)
 
-    def _layer(self, place: str, layer: Layer, given: list[_Value], structure: Any) -> list[_Value]:
-        where, known = place or layer.label, all(value.shape is not None for value in given)
-        shapes = [value.shape for value in given]
-        shape = structure.unflatten(shapes) if known else None
-        order = given[0].order
-        if len({value.order for value in given}) > 1:
-            raise ValueError(f"{where}: joins features that were flattened in different orders; put a Dense before it")
+    def _layer(self, place: str, layer: Layer, given: list[Features], structure: Any) -> list[Features]:
+        shapes = [one.shape for one in given]
+        shape = None if None in shapes else structure.unflatten(shapes)
         if place not in self.seen:
             self.seen.add(place)
-            own = self.visit(place, layer, shape, order)
+            own = self.visit(place, layer, shape, given[0].order)
             shape = fitting_shape(layer, own) if shape is None and own else shape
-        out = None if shape is None else output_shape_of(layer, shape)
-        if _flattens(layer):
-            order = self._flattened_order(where, layer, shape)
-        elif order is not None:
-            mixes = any(tensor.features == 0 and tensor.leaf == "kernel" for tensor in tensors(layer))
-            if not mixes and out != shapes[0]:
-                raise ValueError(f"{where}: moves features that PyTorch flattens in another order; put a Dense before")
-            order = None if mixes else order
-        form = layer.output_structure
-        return [_Value(one, order) for one in ([None] * form.num_leaves if out is None else form.flatten_up_to(out))]
-
-    def _flattened_order(self, where: str, layer: Any, shape: Any) -> Order:
-        """Return the position of each feature after a Flatten in PyTorch's, which has the channels first."""
-        if self.channels_first and layer.data_format != "channels_first":
-            return None  # PyTorch's order
-        if shape is None or None in shape[1:]:
-            raise ValueError(
-                f"{where}: flattens input of shape {shape}, and PyTorch flattens it in another order; "
-                "give input_shape with all lengths"
-            )
-        sizes = shape[1:] if self.channels_first else (shape[-1], *shape[1:-1])
-        order = np.moveaxis(np.arange(math.prod(sizes)).reshape(sizes), 0, -1).ravel()
-        return None if (order == np.arange(len(order))).all() else tuple(order.tolist())
-
-
-def _flattens(layer: Layer) -> bool:
-    return type(layer).__name__ == "Flatten"
+        mixes = any(tensor.features == 0 and tensor.leaf == "kernel" for tensor in tensors(layer))
+        return features_after(place or layer.label, layer, given, shape, mixes)

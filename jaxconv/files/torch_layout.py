@@ -30,7 +30,7 @@ def tensors(layer: Layer) -> list[Tensor]:
     """Return the tensors of a layer in PyTorch's order.
 
     Raises:
-        ValueError: a layer whose weights have no counterpart in PyTorch.
+        ValueError: a layer whose weights cannot be converted.
 
     >>> [(tensor.leaf, tensor.name) for tensor in tensors(jaxconv.BatchNormalization())]
     [('gamma', 'weight'), ('beta', 'bias'), ('moving_mean', 'running_mean'), ('moving_variance', 'running_var')]
@@ -41,8 +41,8 @@ def tensors(layer: Layer) -> list[Tensor]:
     known = [tensor for tensor in _KINDS.get(kind, ()) if tensor.leaf in layer.leaves]
     if not known or len(known) < len(layer.leaves):
         raise ValueError(
-            f"{layer.label}: PyTorch has no layer with the weights of {type(layer).__name__}, "
-            f"{sorted(layer.leaves or layer.children)}; expected {', '.join(_KINDS)}, and layers without weights"
+            f"{layer.label}: {type(layer).__name__} cannot be converted from PyTorch or to it; layers without weights "
+            f"can be, and {', '.join(_KINDS)}; its weights are {sorted(layer.leaves or layer.children)}"
         )
     return known
 

@@ -66,6 +66,22 @@ class Pointwise(Layer):
 
 
 @register(layers)
+class Identity(Pointwise):
+    """Return the input unchanged.
+
+    Shapes: Any shape, kept.
+
+    >>> Identity().apply_fn({}, jnp.array([[1.0, 2.0]]))
+    Array([[1., 2.]], dtype=float32)
+    """
+
+    output_values: ClassVar[str | None] = "input"
+
+    def function(self, x: Array) -> Array:
+        return x
+
+
+@register(layers)
 class ReLU(Pointwise):
     """Apply a ReLU: ``min(x, max_value)`` above ``threshold``, ``negative_slope * (x - threshold)`` elsewhere.
 

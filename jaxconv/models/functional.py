@@ -97,7 +97,7 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
     known: dict[tuple, SymbolicTensor] = {}
     ready: deque[tuple[str, int, Any]] = deque()
     waiting: dict[tuple, list] = {}  # tensor that does not exist yet -> calls that need it
-    masks_only = mask_ops(config["layers"])
+    masks_only = mask_ops(config["layers"], config["output_layers"])
     for entry in config["layers"]:
         name = entry.get("name") or entry["config"]["name"]
         if name in masks_only:
@@ -128,13 +128,16 @@ def read(config: Mapping[str, Any], make: Callable[[Any], Layer] = layers.get) -
     return tuple(_find(config[part], known, models, part) for part in ("input_layers", "output_layers"))
 
 
-def mask_ops(entries: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the names of the entries that compute only masks: no layer has their outputs as inputs."""
+def mask_ops(entries: Sequence[Mapping[str, Any]], outputs: Any) -> set[str]:
+    """Return the names of the entries that compute only masks: no layer takes their outputs, nor are they ``outputs``.
+
+    outputs: the model's "output_layers".
+    """
     ops = {
         entry["name"]
         for entry in entries
         if str(entry.get("module")).startswith("keras.src.ops") and entry["class_name"] in MASK_OPS
-    }
+    } - _ends(outputs)
     while ops:
         taken: set[str] = set()
         for entry in entries:
@@ -155,6 +158,20 @@ def _origins(value: Any) -> list[str]:
         return [value["config"]["keras_history"][0]]
     parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
     return [name for part in parts for name in _origins(part)]
+
+
+def _ends(value: Any) -> set[str]:
+    """Return the names of the layers in "output_layers"."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if not isinstance(value, list | tuple):
+        return set()
+    return {value[0]} if _is_end(value) else {name for item in value for name in _ends(item)}
+
+
+def _is_end(value: Any) -> bool:
+    """Return whether a value of "output_layers" is one tensor: a layer, the number of its call, and of the output."""
+    return len(value) == 3 and isinstance(value[0], str)
 
 
 def _without_mask(node: Any, masks_only: set[str]) -> Any:
@@ -250,7 +267,7 @@ def _find(value: Any, known: Mapping[tuple, SymbolicTensor], models: set, part: 
     """Return the structure of tensors that "input_layers" or "output_layers" names."""
     if isinstance(value, Mapping):
         return {key: _find(item, known, models, part) for key, item in value.items()}
-    if not (len(value) == 3 and isinstance(value[0], str)):
+    if not _is_end(value):
         found = [_find(item, known, models, part) for item in value]
         return found[0] if len(found) == 1 else found
     name, call, index = value

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxconv.contract import Layer, Params
-from jaxconv.layers.activation import Activation, ActivityRegularization
+from jaxconv.layers.activation import Activation, ActivityRegularization, Identity
 from jaxconv.layers.activation_axis import is_linear
 from jaxconv.layers.conv import BaseConv
 from jaxconv.layers.conv_transpose import BaseConvTranspose
@@ -37,7 +37,7 @@ class Affine(NamedTuple):
 
 def simplified(layer: Layer, params: Params) -> Folded:
     """Return (layer, params) that compute the same at inference with less work, or (None, {}) for nothing."""
-    if isinstance(layer, Noise | ActivityRegularization):
+    if isinstance(layer, Noise | ActivityRegularization | Identity):
         return None, {}
     if isinstance(layer, Activation) and is_linear(layer.activation):
         return None, {}

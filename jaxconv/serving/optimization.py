@@ -12,7 +12,8 @@ from jaxconv.serving.wiring import Step, Wiring
 def optimize(layer: Layer | Apply, params: Params) -> tuple[Layer, Params]:
     """Return a layer and params that compute the same at inference with less work.
 
-    * Layers that do nothing at inference are removed: dropout and noise, ActivityRegularization, linear activations.
+    * Layers that do nothing at inference are removed: dropout and noise, Identity, ActivityRegularization, linear
+      activations.
     * A batch normalization is folded into the convolution or dense layer before it: kernel and bias are scaled, once,
       in float64. If there is none, or an activation is between, it is folded into the one after it, unless that one
       pads with zeros, which would have to be shifted.

@@ -236,7 +236,10 @@ CONFIGS = {  # a config, and the facts of the message
     "invalid option": (one_layer("Conv1D", filters=-2, kernel_size=[2]), [START, "filters=-2"]),
     "missing option": (one_layer("Conv1D", filters=2), [START, "kernel_size"]),
     "activation": (one_layer("Activation", activation="sparkle"), [START, "activation", "'sparkle'"]),
-    "activation layer": (one_layer("Activation", activation=layer("ReLU", "r")), [START, "activation", "ReLU"]),
+    "activation layer": (
+        one_layer("Activation", activation=layer("PReLU", "r")),
+        [START, "the layer PReLU"],
+    ),
     "initializer": (one_layer("Dense", units=1, kernel_initializer={"a": 1}), [START, "initializer", "class_name"]),
     "initializer config": (
         one_layer("Dense", units=1, kernel_initializer={"class_name": "Zeros", "config": [1]}),

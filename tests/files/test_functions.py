@@ -175,3 +175,58 @@ def test_functions_that_compute_masks_are_left_to_the_masks_here(ending, tmp_pat
         want = net(steps)
     params, apply_fn = load_model(tmp_path / f"net{ending}")
     np.testing.assert_allclose(apply_fn(params, steps), want, atol=1e-6)
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize("name", ["max", "mean"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_a_maximum_over_axes_that_no_layer_pools_is_named(name, ending, tmp_path):
+    keras.utils.clear_session()
+    for shape, axis in [((4, 6, 3), 1), ((6, 3), (1, 2)), ((4, 6, 3), -1)]:
+        x = keras.Input(shape)
+        keras.Model(x, getattr(ops, name)(x, axis, keepdims=True)).save(tmp_path / f"net{ending}")
+        said = f"the function '{name}'", f"'axis': {list(axis) if axis == (1, 2) else axis}", f"{len(shape) + 1} axes"
+        with pytest.raises(FileError, match=facts(*said, "custom_layers")) as caught:
+            load_model(tmp_path / f"net{ending}")
+        assert "Global" not in str(caught.value)
+
+
+def ends():
+    x = keras.Input((8, 3))
+    y = L.Conv1D(4, 3, padding="same")(x)
+    joined = ops.concatenate([x, y], axis=-1)
+    return {
+        "concatenate": (x, joined),
+        "two outputs": (x, [joined, y]),
+        "dict": (x, {"a": y, "b": joined}),
+        "nested": (x, L.Dense(2)(keras.Model(x, joined)(x))),
+        "expand_dims": (x, ops.expand_dims(y, 1)),
+        "expand_dims from the end": (x, ops.expand_dims(y, -2)),
+        "expand_dims within": (x, L.Conv2D(2, 2)(ops.expand_dims(y, -1))),
+    }
+
+
+ENDS = ["concatenate", "two outputs", "dict", "nested", "expand_dims", "expand_dims from the end", "expand_dims within"]
+
+
+@pytest.mark.parametrize("kind", ENDS)
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_functions_that_can_compute_masks_are_read_where_they_compute_data(kind, tmp_path):
+    steps = X[0].reshape(1, 8, 9)[..., :3]
+    with keras_rules():
+        keras.utils.clear_session()
+        net = keras.Model(*ends()[kind])
+        net.save(tmp_path / "net.keras")
+        want = net(steps)
+    params, apply_fn = load_model(tmp_path / "net.keras")
+    for y, wanted in zip(jax.tree.leaves(apply_fn(params, steps)), jax.tree.leaves(want), strict=True):
+        np.testing.assert_allclose(y, wanted, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+def test_a_function_of_masks_that_has_no_layer_is_named(tmp_path):
+    keras.utils.clear_session()
+    x = keras.Input((8, 3))
+    keras.Model(x, ops.ones_like(L.Dense(2)(x))).save(tmp_path / "net.keras")
+    with pytest.raises(FileError, match=facts("layer 'ones_like'", "function", "custom_layers", "until='dense'")):
+        load_model(tmp_path / "net.keras")

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import jaxconv as jc
+from jaxconv.files.errors import FileError
 from jaxconv.files.loading import load_layer, load_model, load_weights, read_model
 from tests.support.keras_files import DENSE, write_dense, write_keras
 from tests.support.keras_oracle import keras, keras_rules
+from tests.support.messages import facts
 
 h5py = pytest.importorskip("h5py")
 L = keras.layers
@@ -273,3 +275,36 @@ def test_training_configs_of_any_content_are_not_looked_at(kind, tmp_path):
     tables = {"layers/dense/vars/0": np.ones((3, 2)), "layers/dense/vars/1": np.ones(2), "optimizer/vars/0": np.ones(3)}
     params, _ = load_model(write_keras(tmp_path / "m.keras", config, tables))
     np.testing.assert_array_equal(params["dense_1"]["bias"], [1, 1])
+
+
+ACTIVATIONS = {
+    "LeakyReLU": lambda: L.LeakyReLU(),
+    "LeakyReLU like the function": lambda: L.LeakyReLU(0.2),
+    "ReLU": lambda: L.ReLU(1.5, 0.1, 0.2),
+    "ELU": lambda: L.ELU(0.5),
+    "Softmax": lambda: L.Softmax(),
+    "Activation": lambda: L.Activation("tanh"),
+    "Identity": lambda: L.Identity(),
+}
+
+
+@pytest.mark.parametrize("ending", [".keras", ".h5"])
+@pytest.mark.parametrize("kind", ACTIVATIONS)
+def test_a_layer_as_the_activation_of_another_one_is_its_function(kind, ending, tmp_path):
+    with keras_rules():
+        conv = L.Conv1D(4, 3, activation=ACTIVATIONS[kind]())
+        net = keras.Sequential([keras.Input((8, 3)), conv, L.Identity()])
+        x = np.random.default_rng(0).normal(size=(2, 8, 3)).astype(np.float32)
+        want = net(x)
+    params, apply_fn = load_model(save(net, tmp_path / f"net{ending}"))
+    np.testing.assert_allclose(apply_fn(params, x), want, atol=1e-5)  # float32, another order of sums
+    assert [type(layer).__name__ for layer in apply_fn.layer.layers] == ["Conv1D", "Identity"]
+
+
+@pytest.mark.parametrize("activation", [lambda: L.PReLU(), lambda: L.Softmax(1), lambda: L.Dropout(0.5)])
+def test_a_layer_that_cannot_be_an_activation_is_named(activation, tmp_path):
+    layer = activation()
+    net = keras.Sequential([keras.Input((8, 3)), L.Conv1D(4, 3, name="conv", activation=layer)])
+    name = type(layer).__name__
+    with pytest.raises(FileError, match=facts("layer 'conv'", f"the layer {name}", "LeakyReLU", f'{{"{name}":')):
+        load_model(save(net, tmp_path / "net.keras"))

@@ -54,6 +54,66 @@ def test_channels_first_flattens_as_pytorch_does_unless_its_data_format_moves_th
         assert np.array_equal(params["dense"]["kernel"], weight.T) is not moved
 
 
+FLATTENS = {
+    "flatten": [jc.Flatten()],
+    "flatten twice": [jc.Flatten(), jc.Flatten()],
+    "channels_first": [jc.Flatten("channels_first")],  # of an array with the channels last
+    "reshape": [jc.Reshape((-1,))],
+    "reshape twice": [jc.Reshape((6, 4)), jc.Reshape((24,))],
+    "function": [jc.Function(lambda x: x.reshape(len(x), -1))],
+}
+
+
+@pytest.mark.parametrize("way", FLATTENS)
+def test_every_way_to_flatten_is_put_in_pytorch_s_order(way):
+    conv, layer = jc.Conv2D(4, 1), jc.Sequential([jc.Conv2D(4, 1), *FLATTENS[way], jc.Dense(2)])
+    state = [array(4, 3, 1, 1), array(4), array(2, 24), array(2)]
+    params = params_from_torch(layer, state, input_shape=(None, 3, 2, 3))
+    x = array(5, 3, 2, 3)
+    want = np.asarray(conv.apply_fn(params["conv2d"], x)).transpose(0, 3, 1, 2).reshape(5, 24) @ state[2].T + state[3]
+    np.testing.assert_allclose(layer.apply_fn(params, x), want, rtol=1e-5, atol=1e-5)  # float32 sums of 24
+    back = params_to_torch(layer, params, input_shape=(None, 3, 2, 3))
+    for given, array_back in zip(state, back.values(), strict=True):
+        np.testing.assert_array_equal(array_back, given)
+
+
+def test_features_that_pytorch_has_last_too_keep_their_order():
+    weight, x = array(2, 12), np.array([[1, 0, 2]])
+    layer = jc.Sequential([jc.Embedding(5, 4), jc.Flatten(), jc.Dense(2, use_bias=False)])
+    params = params_from_torch(layer, [array(5, 4), weight], input_shape=(None, 3))
+    np.testing.assert_array_equal(params["dense"]["kernel"], weight.T)
+    want = params["embedding"]["embeddings"][x].reshape(1, 12) @ weight.T
+    np.testing.assert_allclose(layer.apply_fn(params, x), want, rtol=1e-5, atol=1e-5)  # float32 sums of 12
+    layer = jc.Sequential([jc.Dense(4), jc.Flatten(), jc.Dense(2)])
+    params = params_from_torch(layer, [array(4, 2), array(4), weight, array(2)], input_shape=(None, 3, 2))
+    np.testing.assert_array_equal(params["dense_1"]["kernel"], weight.T)
+
+
+def test_flat_features_become_channels_in_pytorch_s_order():
+    state = [array(12, 3), array(12), array(2, 4, 1), array(2)]  # Linear(3, 12), view(-1, 4, 3), Conv1d(4, 2, 1)
+    layer = jc.Sequential([jc.Dense(12), jc.Reshape((4, 3)), jc.Permute((2, 1)), jc.Conv1D(2, 1)])
+    params, x = params_from_torch(layer, state, input_shape=(None, 3)), array(5, 3)
+    hidden = (x @ state[0].T + state[1]).reshape(5, 4, 3)
+    want = np.einsum("nct,oc->nto", hidden, state[2][..., 0]) + state[3]
+    np.testing.assert_allclose(layer.apply_fn(params, x), want, rtol=1e-5, atol=1e-5)  # float32 sums of 4
+    layer = jc.Sequential([jc.Dense(12), jc.Reshape((3, 4)), jc.Conv1D(2, 1)])
+    with pytest.raises(ValueError, match=facts("conv1d", "PyTorch", "Reshape", "Permute")):
+        params_from_torch(layer, state, input_shape=(None, 3))
+
+
+MOVES = [jc.Permute((3, 1, 2)), jc.Permute((2, 1, 3)), jc.Reshape((3, 8)), jc.TimeDistributed(jc.Flatten())]
+
+
+@pytest.mark.parametrize("moves", MOVES, ids=repr)
+def test_a_flatten_of_moved_axes_is_an_error(moves):
+    layer = jc.Sequential([jc.Conv2D(4, 1), moves, jc.Flatten(), jc.Dense(2)])
+    params, _ = layer.init(KEY, (None, 3, 2, 3))
+    with pytest.raises(ValueError, match=facts("flatten", "another order", "one Flatten")):
+        params_to_torch(layer, params, input_shape=(None, 3, 2, 3))
+    with pytest.raises(ValueError, match=facts("flatten", "another order", "one Flatten")):
+        params_from_torch(layer, [array(4, 3, 1, 1), array(4), array(2, 24)], input_shape=(None, 3, 2, 3))
+
+
 def test_a_normalization_between_flatten_and_dense_is_put_in_order_too():
     layer = jc.Sequential([jc.Flatten(), jc.BatchNormalization(), jc.ReLU(), jc.Dropout(0.5), jc.Dense(1)])
     gamma = np.arange(6, dtype=np.float32)
@@ -145,6 +205,16 @@ def test_weights_that_do_not_fit_are_named(kind):
     layer = jc.Sequential([jc.Conv1D(2, 1), jc.Conv1D(4, 1)])
     with pytest.raises((ValueError, TypeError), match=facts(*parts)):
         params_from_torch(layer, state, input_shape=shape)
+
+
+RECURRENT = [jc.LSTM(2), jc.GRU(2), jc.SimpleRNN(2), jc.Bidirectional(jc.LSTM(2))]
+
+
+@pytest.mark.parametrize("layer", [*RECURRENT, jc.MultiHeadAttention(2, 2)], ids=lambda layer: type(layer).__name__)
+def test_layers_that_pytorch_has_in_another_form_are_named(layer):
+    said = facts(f"{type(layer).__name__} cannot be converted", "PyTorch", "Conv, ", "Dense")
+    with pytest.raises(ValueError, match=said):
+        params_from_torch(layer, [array(8, 3)])
 
 
 def test_layers_that_pytorch_lacks_are_named():

@@ -1,4 +1,4 @@
-"""ReLU, LeakyReLU, ELU, Softmax, PReLU, ActivityRegularization: numbers computed by hand, Keras's results, errors."""
+"""Activation layers: numbers computed by hand, Keras's results, errors."""
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,7 @@ KEY = jax.random.key(0)
 @pytest.mark.parametrize(
     "layer, want",
     [
+        (jc.Identity(), [-4, -1, 0, 1, 9]),
         (jc.ReLU(), [0, 0, 0, 1, 9]),
         (jc.ReLU(6), [0, 0, 0, 1, 6]),
         (jc.ReLU(negative_slope=0.5), [-2, -0.5, 0, 1, 9]),

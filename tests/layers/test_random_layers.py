@@ -50,6 +50,7 @@ LAYERS: dict[str, Family] = {
     "GaussianNoise": Family(draws.built(jc.GaussianNoise, factor(0, 1), draws.SEEDS), 8),
     "ActivityRegularization": Family(draws.built(jc.ActivityRegularization, factor(), factor()), 20),
     "Activation": Family(draws.activation(), 60),
+    "Identity": Family(draws.built(jc.Identity), 8),
     "ReLU": Family(draws.built(jc.ReLU, some(factor()), factor(), factor()), 30),
     "LeakyReLU": Family(draws.built(jc.LeakyReLU, factor()), 12),
     "ELU": Family(draws.built(jc.ELU, factor(-1)), 12),

@@ -142,6 +142,7 @@ def test_what_does_nothing_at_inference_goes():
         jc.GaussianNoise(1.0),
         jc.GaussianDropout(0.5),
         jc.ActivityRegularization(0.1),
+        jc.Identity(),
         jc.Activation("linear"),
     ]
     _, own = check(jc.Sequential([*idle, jc.Conv1D(2, 1), *idle]), (2, 6, 3), ("conv1d",))

@@ -147,6 +147,7 @@ CASES: dict[str, Case] = {
     "gaussian_dropout": Case(jc.GaussianDropout(0.3, seed=1), SEQUENCE),
     "gaussian_noise": Case(jc.GaussianNoise(0.3), SEQUENCE),
     "activity_regularization": Case(jc.ActivityRegularization(0.1, 0.2), SEQUENCE),
+    "identity": Case(jc.Identity(), SEQUENCE),
     "relu": Case(jc.ReLU(1.0, 0.2, 0.1), SEQUENCE),
     "leaky_relu": Case(jc.LeakyReLU(), SEQUENCE),
     "elu": Case(jc.ELU(0.7), SEQUENCE),

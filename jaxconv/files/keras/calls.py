@@ -10,9 +10,15 @@ Reference = list[Any]
 
 
 class Tensor(NamedTuple):
-    """A tensor argument of a function. Other arguments may be constants."""
+    """A tensor argument of a function, and its shape if the file has it. Other arguments may be constants."""
 
     reference: Reference
+    shape: Any = None
+
+
+def is_tensor(value: Any) -> bool:
+    """Return whether an argument of a call is a tensor in Keras 3's form."""
+    return isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__"
 
 
 def is_reference(value: Any) -> bool:

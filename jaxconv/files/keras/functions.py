@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxconv.files.keras.calls import Tensor
+from jaxconv.files.keras.calls import Tensor, is_tensor
 from jaxconv.files.keras.config import Config, Entry
 from jaxconv.files.keras.options import plain_values
-from jaxconv.models.functional import MASK_OPS
+from jaxconv.models.functional import MASK_OPS, mask_ops
 from jaxconv.registry import snake_case
 
 _NAMES = {  # TensorFlow's name -> Keras's
@@ -28,7 +28,17 @@ ClassAndConfig = tuple[str, Config] | None  # of a layer; None if no layer here 
 
 def is_function(entry: Entry) -> bool:
     """Return whether an entry is a function of arrays, other than those that Keras computes masks with."""
-    return entry.class_name in LAMBDAS or (entry.is_operation and entry.class_name not in MASK_OPS)
+    only_masks = entry.class_name in MASK_OPS and "arguments" not in entry.config  # see _replace
+    return entry.class_name in LAMBDAS or (entry.is_operation and not only_masks)
+
+
+def described(entry: Entry) -> str:
+    """Return the name of a function that :func:`replace_functions` has left, its arguments and the input's shape."""
+    given = {key: value for key, value in entry.config.get("arguments", {}).items() if key != "constants" or value}
+    text = f"{entry.config.get('function', entry.class_name)!a} with arguments {ascii(given)[:80]}"
+    args = [arg for call in entry.calls if isinstance(call, Mapping) for arg in call.get("args", ())]
+    shape = _argument(args[0]).shape if len(args) == 1 and is_tensor(args[0]) else None
+    return f"{text} of an input with {len(shape)} axes, {ascii(shape)[:80]}" if isinstance(shape, list) else text
 
 
 def replace_functions(model: Entry) -> None:
@@ -38,10 +48,25 @@ def replace_functions(model: Entry) -> None:
     arguments under "arguments".
     """
     names = {one.stored_name for one in model.layers or ()}
+    masks_only = _mask_ops(model)
     for one in model.layers or ():
         replace_functions(one)
-        if is_function(one) and len(one.calls) == 1:
+        if (is_function(one) or one.is_operation) and one.stored_name not in masks_only and len(one.calls) == 1:
             _replace(one, names)
+
+
+def _mask_ops(model: Entry) -> set[str]:
+    """Return the names of the operations of a graph that compute only masks."""
+    entries = [
+        {
+            "name": one.stored_name,
+            "class_name": one.class_name,
+            "module": "keras.src.ops" if one.is_operation else "",
+            "inbound_nodes": one.calls,
+        }
+        for one in model.layers or ()
+    ]
+    return set() if model.ends is None else mask_ops(entries, model.ends[1])
 
 
 def _replace(entry: Entry, names: set[str]) -> None:
@@ -62,10 +87,15 @@ def _replace(entry: Entry, names: set[str]) -> None:
         entry.config = {"name": entry.stored_name, **config}
         tensors = tensors * 2 if name == "square" else tensors
     if entry.has_keras3_calls:
-        given = [{"class_name": "__keras_tensor__", "config": {"keras_history": one.reference}} for one in tensors]
+        given = [_keras_tensor(one) for one in tensors]
         entry.calls = [{"args": given if len(given) == 1 else [given], "kwargs": {}}]
     else:
         entry.calls = [[[*one.reference, {}] for one in tensors]]
+
+
+def _keras_tensor(tensor: Tensor) -> Config:
+    shape = {} if tensor.shape is None else {"shape": tensor.shape}
+    return {"class_name": "__keras_tensor__", "config": {"keras_history": tensor.reference, **shape}}
 
 
 def _read_operation(entry: Entry) -> tuple[str, list, Config]:
@@ -116,8 +146,8 @@ def _get_item(args: list, options: Config) -> ClassAndConfig:
 
 
 def _argument(value: Any) -> Any:
-    if isinstance(value, Mapping) and value.get("class_name") == "__keras_tensor__":
-        return Tensor(value["config"]["keras_history"])
+    if is_tensor(value):
+        return Tensor(value["config"]["keras_history"], plain_values(value["config"].get("shape")))
     return [_argument(one) for one in value] if isinstance(value, list) else plain_values(value)
 
 
@@ -142,7 +172,14 @@ def _layer(name: str, args: list, options: Config) -> ClassAndConfig:
     if name in _ACTIVATIONS and not options:
         return "Activation", {"activation": name}
     make = _MAKE.get(name)
-    return make(**options) if make and set(options) <= set(inspect.signature(make).parameters) else None
+    found = make(**options) if make and set(options) <= set(inspect.signature(make).parameters) else None
+    return None if found and name in ("mean", "max") and _has_other_rank(args[0], found[0]) else found
+
+
+def _has_other_rank(tensor: Any, pooling: str) -> bool:
+    """Return whether a tensor has more or fewer axes than the input of a layer such as GlobalMaxPooling1D."""
+    shape = tensor.shape if isinstance(tensor, Tensor) else None
+    return isinstance(shape, list) and len(shape) != int(pooling[-2]) + 2
 
 
 def _of_two(name: str, x: Any, y: Any) -> ClassAndConfig:
@@ -192,6 +229,13 @@ def _pad(pad_width: Any = None, mode: Any = "constant", constant_values: Any = 0
     return f"ZeroPadding{len(pads)}D", {"padding": pads[0] if len(pads) == 1 else pads}
 
 
+def _expand_dims(axis: Any = None) -> ClassAndConfig:
+    if type(axis) is not int or axis == 0:
+        return None
+    whole: list = [None, None, None]
+    return "GetItem", {"key": [whole] * axis + [None] if axis > 0 else ["...", None] + [whole] * (-1 - axis)}
+
+
 def _transpose(axes: Any = None) -> ClassAndConfig:
     return ("Permute", {"dims": axes[1:]}) if isinstance(axes, list) and axes[:1] == [0] else None
 
@@ -208,7 +252,7 @@ def _cast(dtype: Any = None) -> ClassAndConfig:
 
 _MAKE: dict[str, Any] = {
     **{"relu": _relu, "clip": _clip, "mean": _pooled("Average"), "max": _pooled("Max"), "pad": _pad, "cast": _cast},
-    **{"transpose": _transpose, "reshape": _reshape},
+    **{"transpose": _transpose, "reshape": _reshape, "expand_dims": _expand_dims},
     "relu6": lambda: ("ReLU", {"max_value": 6.0}),
     "identity": lambda: ("Activation", {"activation": "linear"}),
     "gelu": lambda approximate=False: None if approximate else ("Activation", {"activation": "gelu"}),

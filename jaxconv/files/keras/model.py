@@ -19,7 +19,7 @@ from jaxconv.files.hdf5 import NoStore, Store, folders_of
 from jaxconv.files.input_shapes import fits, misfit
 from jaxconv.files.keras import numbered
 from jaxconv.files.keras.config import Entry, cut, graph_config, last_before, read_model_config
-from jaxconv.files.keras.functions import is_function, replace_functions
+from jaxconv.files.keras.functions import described, is_function, replace_functions
 from jaxconv.files.keras.layout import Leaf
 from jaxconv.files.keras.options import plain_values, translate
 from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, without_file
@@ -202,7 +202,7 @@ class _Builder:
         where = f"model {entry.stored_name!r}"
         with refused(self._source.path, where):
             graph = None if entry.ends is None else graph_config(entry)
-            mask_ops = set() if graph is None else functional.mask_ops(graph["layers"])
+            mask_ops = set() if graph is None else functional.mask_ops(graph["layers"], graph["output_layers"])
         needed = [one for one in entry.layers if one.needed and not one.is_input and one.name not in mask_ops]
         built = {one.name: self.build(one, (*path, one.name)) for one in needed}
         with refused(self._source.path, where):
@@ -331,9 +331,7 @@ def _check_is_known(entry: Entry) -> None:
         home = entry.module.partition(".")[0] or "its own package"
         raise NoLayerError(f"its class {entry.registered_name or kind} of {home} is code outside Keras")
     if is_function(entry):
-        given = {key: value for key, value in entry.config.get("arguments", {}).items() if key != "constants" or value}
-        name, arguments = ascii(entry.config.get("function", kind)), ascii(given)[:80]
-        raise NoLayerError(f"it is the function {name} with arguments {arguments}, for which no layer exists here")
+        raise NoLayerError(f"it is the function {described(entry)}, for which no layer exists here")
 
 
 def _stored_layer(entry: Entry, layer: Layer | None, path: Leaf, replaced: Collection[Leaf]) -> StoredLayer:

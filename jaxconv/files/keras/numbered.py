@@ -16,7 +16,17 @@ def is_numbered(store: Store) -> bool:
 
 
 def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[Leaf, Match]:
-    """Match tables with leaves by class and number, or by the names that Keras 3.9 and later add. Raises FileError."""
+    """Match tables with leaves by class and number, or by names. Raises FileError.
+
+    Groups of a subclassed model that have the names of its attributes have no order, and are matched by name.
+    """
+    attributes = _attributes(store, "") if root.layers is not None else {}
+    if attributes and not by_name:
+        names = [*_outermost(attributes), *_groups_by_name(store, f"{FOLDERS[0]}/")]
+        raise FileError(
+            f"{store.path}: it has the weights of a subclassed model by the names of its attributes, without an order; "
+            f"name the layers {listed(names)}, and use load_weights with by_name=True"
+        )
     found: dict[Leaf, Match] = {}
     used: set[str] = set()
     skipped: set[str] = set()
@@ -37,7 +47,13 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
     unused = sorted(name for name in set(store.tables) - used if not _is_state(name))
     extra = [name for name in unused if skipped.isdisjoint(folders_of(name))]
     if extra and strict:
-        raise FileError(f"{store.path}: {listed(extra)} of the file belongs to no weight of the model")
+        by_group = {group: name for name, group in attributes.items()}
+        owners = list(dict.fromkeys(name for one in extra if (name := _owner(store, one, by_group))))
+        of_layers = f" (layer {listed(owners)})" if owners else ""
+        raise FileError(
+            f"{store.path}: {listed(extra)} of the file{of_layers} belongs to no weight of the model; "
+            "load_weights with strict=False leaves it out"
+        )
     return found
 
 
@@ -54,7 +70,9 @@ def group_prefixes(
     seen = set() if seen is None else seen
     folder = next((one for one in FOLDERS if f"{prefix}{one}" in store.groups), FOLDERS[0])
     above = f"{prefix}{folder}/"
-    named = _groups_by_name(store, above) if by_name else {}
+    named = {}
+    if by_name:
+        named = _groups_by_name(store, above) | _attributes(store, prefix)
     doubled = _doubled_classes(store, root.layers, above, seen) if folder != FOLDERS[0] else None
     count: dict[str, int] = {}
     for stored in root.layers:
@@ -98,6 +116,33 @@ def _groups_by_name(store: Store, above: str) -> dict[str, str]:
                 raise FileError(f"{store.path}: it has no names of layers; load it without by_name")
             found[name] = f"{group}/"
     return found
+
+
+def _attributes(store: Store, above: str) -> dict[str, str]:
+    """Return the groups of the layers that a subclassed model stores by attribute: "conv", "blocks.conv1d".
+
+    Keras stores objects in alphabetical order, each once: attributes before "layers" by their names, and the other
+    layers in ``layers``. Any other model has all of them there.
+    """
+    others = (f"{above}vars/", *(f"{above}{folder}/" for folder in FOLDERS))
+    filled = {folder for table in store.tables if not _is_state(table) for folder in folders_of(table)}
+    own = [one for one in filled if one.startswith(above) and one != above and not one.startswith(others)]
+    return {one.removeprefix(above)[:-1].replace("/", "."): one for one in own if f"{one}vars" in store.groups}
+
+
+def _outermost(attributes: dict[str, str]) -> list[str]:
+    """List the attributes that are not inside another one, such as the cell of a recurrent layer."""
+    groups = set(attributes.values())
+    return sorted(name for name, group in attributes.items() if groups.isdisjoint([*folders_of(group)][:-1]))
+
+
+def _owner(store: Store, table: str, names: dict[str, str]) -> str | None:
+    """Return the name by which the layer of a table is matched, or None if the file does not have it.
+
+    names: of the groups of attributes.
+    """
+    attribute = next((names[folder] for folder in folders_of(table) if folder in names), None)
+    return attribute or store.text(table.rpartition("/")[0], "name")
 
 
 def _is_state(name: str) -> bool:

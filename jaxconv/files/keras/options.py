@@ -1,11 +1,14 @@
 """Translation of one layer's config, from any version of Keras, to the options of a layer here."""
 
 import dataclasses
+import functools
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import jaxconv.layers
 import jaxconv.models  # noqa: F401  with the line above: registers every layer
+from jaxconv import activations
 from jaxconv.contract import layers
 from jaxconv.contract.options import TABLES
 from jaxconv.files.errors import NoLayerError
@@ -14,6 +17,7 @@ from jaxconv.files.legacy.dialects import Origin
 from jaxconv.registry import nearest
 
 Config = dict[str, Any]
+_FUNCTIONS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "ELU": "elu", "Softmax": "softmax"}  # that layers apply
 _KERAS_1_FORMS = {"regularizer": keras1.regularizer, "constraint": keras1.constraint}
 _ACTIVATIONS = {  # by the major version of Keras
     **dict.fromkeys((1, 2), dialects.ACTIVATIONS | dialects.ACTIVATIONS_BEFORE_3),
@@ -141,7 +145,10 @@ def _object(option: str, value: Any, major: int, custom: Mapping[str, Any], note
             return _custom_object(key, custom[key], config, option, notes)
     renamed = {"initializer": dialects.INITIALIZERS, "activation": _ACTIVATIONS[min(major, 3)]}.get(ending, {})
     current, allowed = renamed.get(name, name), TABLES[ending].registry.names()
-    if not dialects.is_of_keras(written.get("module")) or current not in allowed:
+    is_of_keras = dialects.is_of_keras(written.get("module"))
+    if ending == "activation" and is_of_keras and name in layers.names():
+        return _layer_as_activation(name, config, major, custom, notes)
+    if not is_of_keras or current not in allowed:
         instead = "" if ending == "activation" else ", or None in its place to leave it out"
         hint = "" if current in allowed else f"; {nearest(name, allowed)}"
         raise ValueError(
@@ -156,6 +163,28 @@ def _object(option: str, value: Any, major: int, custom: Mapping[str, Any], note
         return current
     ignored = dialects.IGNORED_INITIALIZER_KEYS if ending == "initializer" else ()
     return {"class_name": current, "config": {key: item for key, item in config.items() if key not in ignored}}
+
+
+def _layer_as_activation(
+    name: str, config: Mapping[str, Any], major: int, custom: Mapping[str, Any], notes: list[str]
+) -> Any:
+    """Return the function that a layer applies as the activation of another one, with the layer's options."""
+    kind, options = translate(name, config, Origin(major), custom, notes)
+    if kind == "Activation":
+        return options["activation"]
+    if kind == "Identity":
+        return "linear"
+    if kind not in _FUNCTIONS or options.get("axis", -1) != -1:
+        raise ValueError(
+            f"its activation is the layer {name}; only {', '.join(_FUNCTIONS)} without an axis can be activations of a "
+            f'layer here; give custom_objects={{"{name}": a function}}'
+        )
+    function = activations.get(_FUNCTIONS[kind])
+    fields = {field.name: field.default for field in dataclasses.fields(layers[kind])}
+    parameters = [key for key in inspect.signature(function).parameters if key in fields and key != "axis"]
+    own = {key: options.get(key, fields[key]) for key in parameters}
+    defaults = {key: inspect.signature(function).parameters[key].default for key in own}
+    return _FUNCTIONS[kind] if own == defaults else functools.partial(function, **own)
 
 
 def _custom_object(name: str, given: Any, config: Mapping[str, Any], option: str, notes: list[str]) -> Any:

@@ -11,7 +11,7 @@ from jaxconv.files.errors import FileError
 from jaxconv.files.hdf5 import Store
 from jaxconv.files.keras import numbered
 from jaxconv.files.keras.layout import Leaf
-from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of
+from jaxconv.files.keras.stored_layer import Match, StoredLayer, leaves_of, listed
 from jaxconv.files.leaves import flat, nested
 from jaxconv.files.legacy import hdf5_weights
 from jaxconv.files.legacy.dialects import Origin
@@ -22,11 +22,16 @@ def match_weights(store: Store, root: StoredLayer, by_name: bool | None, strict:
     """Match the tables of a file with the leaves of a model.
 
     by_name: whether layers are matched by their names; None for the default of the file's layout. strict: whether
-    weights that belong to no layer are an error.
+    weights that belong to no layer are an error. If it is False, a file without any weight of the model is an error.
     """
     if numbered.is_numbered(store):
-        return numbered.match(store, root, bool(by_name), strict)
-    return hdf5_weights.match(store, root, by_name is not False, strict)
+        found = numbered.match(store, root, bool(by_name), strict)
+    else:
+        found = hdf5_weights.match(store, root, by_name is not False, strict)
+    if not (found or strict) and leaves_of(root):
+        expected = listed([stored.name for stored in root.layers or (root,) if leaves_of(stored)])
+        raise FileError(f"{store.path}: it has no weights of the layers of this model, which are {expected}")
+    return found
 
 
 def copy_shared(root: StoredLayer, found: dict[Leaf, Match]) -> list[str]:

@@ -36,7 +36,10 @@ def match(store: Store, root: StoredLayer, by_name: bool, strict: bool) -> dict[
     if by_name:
         pairs = [(stored, weights.pop(stored.name)) for stored in expected if stored.name in weights]
         if weights and strict:
-            raise FileError(f"{store.path}: it has weights of {listed(list(weights))}, which the model does not have")
+            raise FileError(
+                f"{store.path}: it has weights of {listed(list(weights))}, which the model does not have; "
+                "load_weights with strict=False leaves them out"
+            )
     else:
         if len(expected) != len(weights) and strict:
             raise FileError(
