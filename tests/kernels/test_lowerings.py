@@ -131,6 +131,12 @@ def test_parts_of_the_batch_agree_with_the_definition(monkeypatch, x64):
         # over the parts, and over the products of the first axis
         assert compute.lower(a, b).as_text().count("stablehlo.while") == 2
         agrees(compute(a, b), reference.evaluate(name, a, b, geometry))
+    monkeypatch.setattr(winograd, "PART_WITHOUT_LOOP", 1 << 6)
+    signal = Geometry((9,), (3,), (1,), ((1, 1),), (1,), (1,), 1, (0, 2, 1), (2, 1, 0), (0, 2, 1))
+    a, b = (jnp.asarray(rng.standard_normal(reference.shape(v, signal, (6, 4, 5)))) for v in "xy")
+    compute = lowered("correlate", "winograd", signal)
+    assert compute.lower(a, b).as_text().count("stablehlo.while") == 1  # over the parts
+    agrees(compute(a, b), reference.evaluate("correlate", a, b, signal))
     x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
     compute = lowered("correlate", "matmul", geometry, jnp.float32)
     assert compute.lower(x, y).as_text().count("stablehlo.while") == 2  # over the parts, and over the taps

@@ -183,7 +183,7 @@ def _in_parts(
         y = _transformed(one_map, pad(x, pads), w, padded, [*chosen], _first_entry(x))
         return lax.slice(y, (0,) * y.ndim, (y.shape[0], *problem.y, y.shape[-1]))
 
-    return in_parts(part, x, _images(problem, x.shape[0], channels), arithmetic.accumulate_dtype)
+    return in_parts(part, x, _images(problem, x.shape[0], channels, PART), arithmetic.accumulate_dtype)
 
 
 def correlate(x: Array, y: Array, problem: Problem, arithmetic: Arithmetic, solve: Solve) -> Array:
@@ -282,7 +282,7 @@ def _first_entry(a: Array) -> Array:
     return lax.slice(a, (0,) * a.ndim, (1,) * a.ndim).reshape(())
 
 
-def _images(problem: Problem, batch: int, channels: int, most: int = PART) -> int:
+def _images(problem: Problem, batch: int, channels: int, most: int) -> int:
     """Return the number of images that are computed at a time: a divisor of the batch, or all of a symbolic one."""
     return divisor(batch, most // (math.prod(problem.y) * channels))
 
