@@ -853,7 +853,7 @@ def _():
     spec = {"name": "sgd", "learning_rate": {"name": "linear_schedule", "init_value": 0.5, "end_value": 0.0}}
     history = fit(apply_fn, params, X, LABELS, loss=CROSSENTROPY, optimizer=spec, epochs=4).history
     assert [log["learning_rate"] for log in history] == [0.5, 0.375, 0.25, 0.125]
-    plateau = optax.contrib.reduce_on_plateau(factor=0.0, patience=1, atol=1e9)  # no step improves the loss by 1e9
+    plateau = optax.contrib.reduce_on_plateau(factor=1e-12, patience=1, atol=1e9)  # no step improves the loss by 1e9
     optimizers = {"plateau": optax.chain(optax.sgd(0.1), plateau), "sgd": optax.sgd(0.1)}
     options = {"loss": CROSSENTROPY, "epochs": 6}
     losses = {
