@@ -99,7 +99,7 @@ class Registry:
         return sorted(self._entries)
 
     def attribute(self, name: str) -> Any:
-        """Return the entry of a name, as ``__getattr__`` of the module of the entries: Keras's ``regularizers.l2``.
+        """Return the entry with this name. As a module's ``__getattr__``, it provides names such as ``l2``.
 
         Raises AttributeError for an unknown name.
         """

@@ -8,7 +8,7 @@ FASTEST_PEER = "the fastest JAX peer"
 
 
 class Ratio(NamedTuple):
-    """How many times as fast ``who`` is as ``other`` over several rows, in one mode.
+    """The speed of ``who`` relative to ``other`` over several rows, in one mode.
 
     mean: the geometric mean. worst, least: the row with the smallest ratio, and the ratio. best, most: the largest.
     """
@@ -31,7 +31,7 @@ class Ratio(NamedTuple):
 
 
 def speedup(row: Mapping[str, Any], mode: str, who: str, other: str, peers: Sequence[str] = ()) -> float | None:
-    """Return how many times as fast ``who`` is in one row, or None if one of the two was not measured.
+    """Return the speed of ``who`` relative to the other library in one row, or None if one of the two was not measured.
 
     other: a library, or :data:`FASTEST_PEER`, chosen from ``peers``.
 

@@ -201,8 +201,8 @@ def prepare(layer: Any, x: Any, mask: Any, is_derived: bool) -> tuple[Any, Any, 
     are padded here as well. The returned mask broadcasts against the returned input. With several inputs it is the list
     of masks, with None for an input without a mask.
 
-    is_derived: whether the mask of the output follows from the windows; a layer that computes its own aligns nothing.
-    Raises TypeError if the layer's padding cannot be replaced.
+    is_derived: whether the mask of the output follows from the windows. If the layer computes its own mask, its input
+    is not aligned. Raises TypeError if the padding of the layer cannot be removed.
     """
 
     def fill(x: Array, mask: Array) -> Array:
@@ -214,17 +214,16 @@ def prepare(layer: Any, x: Any, mask: Any, is_derived: bool) -> tuple[Any, Any, 
     axes = mask_axes(mask.shape, x.shape, ways)
     windows = layer.windows(x.shape)
     found = None if len(axes) != 2 else reader(windows, axes[1])
-    can_be_bare = hasattr(layer, "padding")
-    if found is None or found[1].reads_all or found[1].is_shift_equivariant or not (can_be_bare or is_derived):
+    has_option = hasattr(layer, "padding")
+    if found is None or found[1].reads_all or found[1].is_shift_equivariant or not (has_option or is_derived):
         return layer, fill(x, mask), broadcast_mask(mask, x.shape, ways)
-    if not can_be_bare:
-        if found[1].padding not in ("valid", (0, 0)):
-            what = f"{layer.label}: a mask needs the layer without its padding along axis {axes[1]}"
-            raise TypeError(f"{what}; give the class a field padding that can be 'valid', or override output_mask")
-        x, mask = align(x, mask, axes[1], found[1], layer.masked_value)
-        return layer, x, broadcast_mask(mask, x.shape, [axes])
+    if not has_option and found[1].padding not in ("valid", (0, 0)):
+        what = f"{layer.label}: a mask needs the layer without its padding along axis {axes[1]}"
+        raise TypeError(f"{what}; give the class a field padding that can be 'valid', or override output_mask")
     x, mask = align(x, mask, axes[1], found[1], layer.masked_value)
     real = broadcast_mask(mask, x.shape, [axes])
+    if not has_option:
+        return layer, x, real
     for axis, window in enumerate(windows, 1):
         if axis != axes[1] and not window.reads_all and window.pads(x.shape[axis]) != (0, 0):
             x, inside = align(x, jnp.ones((x.shape[0], x.shape[axis]), bool), axis, window, layer.masked_value)

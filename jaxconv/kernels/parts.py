@@ -34,17 +34,17 @@ def part_at(a: Array, i: Array, images: int) -> Array:
 
 
 def slice_at(a: Array, start: Any, length: int, axis: int) -> Array:
-    """Return a slice from a traced start. It must not be negative, so XLA compiles no code for negative ones."""
+    """Return a slice that starts at a traced index, which must not be negative: XLA then compiles less code."""
     return lax.dynamic_slice_in_dim(a, start, length, axis, allow_negative_indices=False)
 
 
 def entry_at(a: Array, i: Array) -> Array:
-    """Return the i-th entry of the first axis; i is traced, and must not be negative."""
+    """Return the i-th entry along the first axis, for a traced index that is not negative."""
     return lax.dynamic_index_in_dim(a, i, 0, keepdims=False, allow_negative_indices=False)
 
 
 def update_at(a: Array, part: Array, start: Any, axis: int) -> Array:
-    """Return an array with a part replaced, which begins at a traced start; it must not be negative."""
+    """Return a copy of an array in which ``part`` replaces the entries from a traced index, which is not negative."""
     return lax.dynamic_update_slice_in_dim(a, part, start, axis, allow_negative_indices=False)
 
 

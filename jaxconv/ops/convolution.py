@@ -28,7 +28,7 @@ P = ParamSpec("P")
 def of_rank(
     compute: Callable[Concatenate[str, int | None, P], Array], rank: int | None
 ) -> Callable[[Callable[[], None]], Callable[P, Array]]:
-    """Give ``compute`` the name and docstring of the decorated stub, for kernels of one rank, or of any if None."""
+    """Copy to ``compute`` the name and docstring of the decorated stub, for kernels of one rank, or of any if None."""
 
     _, _, *parameters = inspect.signature(compute).parameters.values()
     signature = inspect.Signature(parameters, return_annotation=Array)

@@ -273,7 +273,7 @@ class Overlap(Operation):
 
     @property
     def keep(self) -> int:
-        """Return how many unfinished outputs are kept."""
+        """Return the number of unfinished outputs that are kept."""
         return max(self.extent - self.stride, 0)
 
     def init(self, batch: int) -> Array | None:

@@ -67,7 +67,7 @@ def coefficients_of(name: str, chosen: Mapping[int, Algorithm], dtype: Any, cuts
 
 
 def _table(operands: Sequence[tuple[Weights, Weights]]) -> Weights:
-    """Return the weights of all products as one table. Its rows have equal lengths, for the loops of all maps."""
+    """Return the weights of all products as one table. Equal rows let the loops of C, T and K share code."""
     longest = max(one.coefficients.size for one in operands[0])
     rows = [[np.pad(one.coefficients, (0, longest - one.coefficients.size)) for one in pair] for pair in operands]
     bits = None if operands[0][0].bits is None else np.stack([first.bits for first, _ in operands])
